@@ -1,0 +1,1 @@
+"""From a checkpoint's name to a verified int8 CTranslate2 build on disk."""

@@ -1,0 +1,46 @@
+"""Errors a user can act on.
+
+Every error that may reach a person is one of these. The message says what happened, `advice` says what to do next; the
+command line and the status notification print both. Anything else that escapes is a bug and goes to the log.
+"""
+
+from __future__ import annotations
+
+
+class CodegenError(Exception):
+    """Base of all errors with a message meant for the user.
+
+    `advice` is one sentence in the imperative, or empty when there is nothing to do.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.advice}".strip()
+
+
+class SettingsError(CodegenError):
+    """A setting has a wrong name, type or value."""
+
+
+class ModelError(CodegenError):
+    """A model can't be found, read, or run."""
+
+
+class DownloadError(CodegenError):
+    """A checkpoint could not be fetched."""
+
+
+class ConversionError(CodegenError):
+    """A checkpoint could not be converted, or its build does not agree with it."""
+
+
+class WorkerError(CodegenError):
+    """The inference worker could not be started, or died."""
+
+
+class CorpusError(CodegenError):
+    """A training corpus could not be gathered or read."""

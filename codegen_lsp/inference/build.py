@@ -1,0 +1,146 @@
+"""A build: a directory with an int8 CTranslate2 model, its tokenizer, and `build.json`, which says what it is.
+
+`build.json` is written when a checkpoint is converted. It holds what the engines and the server must know before the
+weights are read (context length, infill format, which ids are padding), and the size of each file, so that a truncated
+copy is recognised at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import cattrs
+from attrs import field, frozen
+
+from codegen_lsp.errors import ModelError
+
+METADATA = "build.json"
+FORMAT = 1
+
+InfillStyle = Literal["none", "suffix-first", "mask"]
+"""How text after the cursor enters the prompt.
+
+`suffix-first`: `<fim_suffix>` suffix `<fim_prefix>` prefix, and the answer goes on from the prefix, so that typing only
+appends. `mask`: CodeGen2's prefix `<mask_1>` suffix `<|endoftext|><sep><mask_1>`, answered up to `<eom>`."""
+
+
+@frozen
+class BuildFile:
+    """Size and SHA-256 of one file of a build."""
+
+    bytes: int
+    sha256: str
+
+
+@frozen
+class Verification:
+    """How the build compares with the float model on a snippet of source code."""
+
+    tokens: int
+    agreement: float
+    """Share of positions with the same most likely next token."""
+    float_loss: float
+    """Mean cross-entropy in nats per token."""
+    build_loss: float
+
+
+@frozen
+class BuildInfo:
+    """What `build.json` says.
+
+    Token ids at or above `vocabulary_size` are padding rows of the embedding, trained as noise, and must never be
+    generated.
+    """
+
+    name: str
+    family: str
+    """`codegen`, `codegen2` or `codegen25`."""
+    source: str
+    """Repository and revision, or the folder, that it was converted from."""
+    license: str
+    context_length: int
+    vocabulary_size: int
+    layers: int
+    heads: int
+    width: int
+    end_of_text: int
+    """Id of the token that ends a document."""
+    languages: list[str] = field(factory=list)
+    infill: InfillStyle = "none"
+    infill_end: int | None = None
+    """Id of the token that ends an infilled span, where it is not `end_of_text`."""
+    quantization: str = "int8"
+    converter: str = ""
+    files: dict[str, BuildFile] = field(factory=dict)
+    verification: Verification | None = None
+    format: int = FORMAT
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files on disk."""
+        return sum(file.bytes for file in self.files.values())
+
+
+def read_info(directory: Path) -> BuildInfo:
+    """Read `build.json` of a build and check that its files are there in full size.
+
+    Raises ModelError when the directory is no build, was made by a newer version, or has a missing or truncated file.
+    """
+    path = directory / METADATA
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{directory} is not a model build: it has no {METADATA}.",
+            "See `codegen-lsp models list` for what is installed, or convert a checkpoint with `codegen-lsp models convert`.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} can't be read: {error}.", "Pull or convert the model again.") from error
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if not isinstance(found, int) or found > FORMAT:
+        raise ModelError(
+            f"{path} has format {found!r}; this version reads up to {FORMAT}.",
+            "Update codegen-lsp, or convert the model again.",
+        )
+    try:
+        info = cattrs.structure(raw, BuildInfo)
+    except Exception as error:
+        raise ModelError(
+            f"{path} is damaged: {'; '.join(cattrs.transform_error(error))}.", "Pull or convert the model again."
+        ) from error
+    for name, expected in info.files.items():
+        check_size(directory / name, expected.bytes)
+    return info
+
+
+def check_size(path: Path, expected: int) -> None:
+    """Raise ModelError unless the file is there with the expected number of bytes."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ModelError(f"{path} is missing from the build.", "Pull or convert the model again.") from error
+    if size != expected:
+        raise ModelError(
+            f"{path} has {size} bytes instead of {expected}: it is truncated or was changed.",
+            "Pull or convert the model again.",
+        )
+
+
+def write_info(directory: Path, info: BuildInfo) -> None:
+    """Write `build.json` with sizes and digests of all other files of the directory."""
+    files = {
+        path.name: BuildFile(path.stat().st_size, digest(path))
+        for path in sorted(directory.iterdir())
+        if path.is_file() and path.name not in (METADATA, "README.md")
+    }
+    raw = cattrs.unstructure(info) | {"files": cattrs.unstructure(files)}
+    (directory / METADATA).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,158 @@
+"""What the language server and the inference worker say to each other.
+
+Both processes import these classes, so the wire format (JSON-RPC, one attrs class per message body) is stated once.
+Text goes in and text comes out: only the worker knows how text becomes tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import field, frozen
+
+Finish = Literal["stop", "length", "end"]
+"""Why a candidate ended: a stop rule, the token limit, or the model's own end-of-text token."""
+
+
+@frozen
+class LoadParams:
+    """Which build to run, and how."""
+
+    build: str
+    """Directory of the build."""
+    engine: str = "auto"
+    """`auto` or the name of an engine."""
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+    compute_type: str = "auto"
+    """A CTranslate2 compute type; `auto` takes the fastest int8 type of the device."""
+    threads: int = 0
+    """Threads of one generation; 0 takes the number of physical cores this process may use, at most 8."""
+    cache_memory_mb: int = 512
+    """Memory in MiB that cached prefixes may take, beside the weights."""
+
+
+@frozen
+class ModelDescription:
+    """The model that the worker has loaded."""
+
+    name: str
+    family: str
+    engine: str
+    device: str
+    compute_type: str
+    threads: int
+    context_length: int
+    """Tokens, prompt and answer together."""
+    infill: bool
+    """Whether text after the cursor can be part of the prompt."""
+    languages: list[str]
+    """LSP language identifiers the model was trained on."""
+    characters_per_token: float
+    """Mean length of a token of source code in characters, measured with this model's tokenizer."""
+    load_seconds: float
+
+
+@frozen
+class StopRules:
+    """When to end a candidate. Checked after each token on the text generated so far; the text is cut at the rule.
+
+    The rules speak of text alone, so that the worker needs to know nothing of languages.
+    """
+
+    max_tokens: int = 64
+    max_lines: int = 1
+    """Line breaks allowed plus one: with 1 the text ends before the first line break that follows any text."""
+    strings: list[str] = field(factory=list)
+    """The text ends before the first of these."""
+    min_indent: int | None = None
+    """The text ends before a later line that is not blank and is indented by fewer columns than this (tabs reach to
+    the next multiple of 8). None: no such rule."""
+
+
+@frozen
+class GenerateParams:
+    """A request for one or more continuations of `prefix`."""
+
+    document: str
+    """Key of the requester: a newer request with the same key replaces an older one."""
+    prefix: str
+    """Text up to the cursor, line ends as LF. Cut at its start by the worker when it does not fit."""
+    suffix: str = ""
+    """Text after the cursor for a model that infills; ignored by others."""
+    stop: StopRules = field(factory=StopRules)
+    candidates: int = 1
+    """How many different continuations are wanted at most."""
+    temperature: float = 0.0
+    """0 decodes greedily (several candidates then differ in their first token); above 0 samples."""
+    top_p: float = 0.95
+    seed: int | None = None
+    heal: bool = True
+    """Whether the last token of the prompt may be taken back and chosen again together with what follows."""
+
+
+@frozen
+class Candidate:
+    """One continuation."""
+
+    text: str
+    """Continuation of the prefix, line ends as LF."""
+    tokens: int
+    log_probability: float
+    """Mean over the tokens, in nats."""
+    finish: Finish
+
+
+@frozen
+class GenerationStats:
+    """What a request cost."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens whose state came from the cache."""
+    generated_tokens: int
+    """Over all candidates, those cut away by stop rules included."""
+    queue_seconds: float
+    first_token_seconds: float
+    """From the start of the computation to the first token."""
+    total_seconds: float
+    """From the start of the computation to the last token."""
+
+
+@frozen
+class GenerateResult:
+    """The answer to `GenerateParams`."""
+
+    candidates: list[Candidate]
+    """Best first; all different; empty when nothing could be generated."""
+    stats: GenerationStats
+
+
+@frozen
+class WarmParams:
+    """A prompt that is likely to be extended soon: the worker may cache its state while idle."""
+
+    document: str
+    prefix: str
+    suffix: str = ""
+
+
+@frozen
+class LoadProgress:
+    """Sent while a model loads."""
+
+    message: str
+    fraction: float
+    """0 to 1."""
+
+
+@frozen
+class Rates:
+    """Measured speed of the loaded model on this machine."""
+
+    prefill_tokens_per_second: float
+    prefill_tokens: int
+    """Length of the prompt it was measured with."""
+    decode_tokens_per_second: float
+    resident_mb: float
+    """Memory of the worker process in MiB."""
