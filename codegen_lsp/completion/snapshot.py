@@ -45,16 +45,16 @@ class Snapshot:
     @property
     def line_start(self) -> int:
         """Offset of the first character of the cursor's line."""
-        before = self.text
-        return max(before.rfind("\n", 0, self.offset), before.rfind("\r", 0, self.offset)) + 1
+        start = self.text.rfind("\n", 0, self.offset) + 1
+        return max(start, self.text.rfind("\r", start, self.offset) + 1)
 
     @property
     def line_end(self) -> int:
         """Offset just after the last character of the cursor's line, its line break left out."""
-        for at in range(self.offset, len(self.text)):
-            if self.text[at] in "\r\n":
-                return at
-        return len(self.text)
+        end = self.text.find("\n", self.offset)
+        end = len(self.text) if end < 0 else end
+        carriage_return = self.text.find("\r", self.offset, end)
+        return end if carriage_return < 0 else carriage_return
 
 
 @frozen

@@ -1,0 +1,103 @@
+"""Documents that are never completed, whatever the settings: those that hold keys or passwords, and commit messages.
+
+A language server runs on its user's machine and sends nothing away, but a prompt also lands in caches and logs of debug
+sessions, and a suggestion made of a password could end up in another file.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from urllib.parse import unquote, urlsplit
+
+
+def holds_secrets(uri: str) -> bool:
+    """Whether the document's name or folder says that it holds keys, passwords or tokens."""
+    parts = _parts_of(uri)
+    if any(part in _SECRET_FOLDERS for part in parts[:-1]):
+        return True
+    if any("/".join(parts).endswith("/" + path) for path in _SECRET_PATHS):
+        return True
+    return any(fnmatchcase(_name_of(uri).lower(), pattern) for pattern in _SECRET_NAMES)
+
+
+def is_commit_message(uri: str, language: str) -> bool:
+    """Whether the document is a message or a list of steps that a version control system has opened an editor for."""
+    return language in _COMMIT_LANGUAGES or _name_of(uri) in _COMMIT_FILES
+
+
+def _parts_of(uri: str) -> list[str]:
+    path = unquote(urlsplit(uri).path) or uri
+    return [part.lower() for part in path.replace("\\", "/").split("/")]
+
+
+def _name_of(uri: str) -> str:
+    return (unquote(urlsplit(uri).path) or uri).replace("\\", "/").rsplit("/", 1)[-1]
+
+
+_SECRET_FOLDERS = frozenset(
+    {".ssh", ".gnupg", ".aws", ".azure", ".gcloud", ".kube", ".password-store", "secrets", ".secrets"}
+)
+_SECRET_PATHS = (".docker/config.json", ".config/gh/hosts.yml", ".config/gcloud/credentials.db", ".git/config")
+_SECRET_NAMES = (
+    ".env",
+    ".env.*",
+    ".envrc",
+    "*.env",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.p8",
+    "*.jks",
+    "*.keystore",
+    "*.kdbx",
+    "*.ppk",
+    "*.asc",
+    "*.gpg",
+    "*.ovpn",
+    "*.tfvars",
+    "*.tfvars.json",
+    "*.tfstate",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    ".netrc",
+    "_netrc",
+    ".npmrc",
+    ".pypirc",
+    ".pgpass",
+    ".my.cnf",
+    ".htpasswd",
+    ".git-credentials",
+    ".dockercfg",
+    "credentials",
+    "credentials.json",
+    "credentials.y*ml",
+    "credentials.toml",
+    "credentials.ini",
+    "credentials.txt",
+    "credentials.csv",
+    "credentials.xml",
+    "credentials.properties",
+    "secret.*",
+    "secrets.*",
+    "*.secret",
+    "*.secrets",
+    "service-account*.json",
+)
+_COMMIT_LANGUAGES = frozenset(
+    {"gitcommit", "git-commit", "gitrebase", "git-rebase", "hgcommit", "svn", "jjdescription"}
+)
+_COMMIT_FILES = frozenset(
+    {
+        "COMMIT_EDITMSG",
+        "MERGE_MSG",
+        "SQUASH_MSG",
+        "TAG_EDITMSG",
+        "NOTES_EDITMSG",
+        "EDIT_DESCRIPTION",
+        "git-rebase-todo",
+        "svn-commit.tmp",
+    }
+)

@@ -1,0 +1,43 @@
+"""From a snapshot to what the model is asked.
+
+`plan` is the first half of a completion: whether to ask, with which text, and how far the answer may go. `shape_all` in
+`shaping` is the second. The stop rules are the inference messages' own value class, a module of plain data; completion
+imports nothing else of inference.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from codegen_lsp.completion.cursor import Cursor, cursor_of
+from codegen_lsp.completion.policy import Options, first_refusal, stop_rules
+from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
+from codegen_lsp.completion.window import window_after, window_before
+from codegen_lsp.inference.messages import StopRules
+
+
+@frozen
+class Plan:
+    """A request to the model, and what is needed to shape its answer."""
+
+    prefix: str
+    suffix: str
+    stop: StopRules
+    candidates: int
+    temperature: float
+    cursor: Cursor
+
+
+def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
+    """What to ask the model at the snapshot's cursor, or why not to ask."""
+    cursor = cursor_of(snapshot)
+    if refusal := first_refusal(snapshot, cursor, options):
+        return refusal
+    return Plan(
+        prefix=window_before(snapshot, cursor, options.prefix_characters),
+        suffix=window_after(snapshot, cursor, options.suffix_characters) if options.infill else "",
+        stop=stop_rules(cursor, options, document_length=len(snapshot.text)),
+        candidates=options.candidates if snapshot.trigger is Trigger.INVOKED else 1,
+        temperature=options.temperature,
+        cursor=cursor,
+    )

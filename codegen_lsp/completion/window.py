@@ -1,0 +1,61 @@
+"""Which text around the cursor goes into the prompt.
+
+The text before the cursor begins at an anchor that must not move while someone types: a cached prompt is of use only
+as long as it grows at its end alone. The anchor therefore needs no memory. Where it may lie is a grid of a quarter of
+the budget over the document, and on the grid it snaps forward to the outermost line that begins something; both
+depend only on text at least a quarter of the budget before the cursor. It moves when the window would overflow, once
+in a quarter of the budget typed.
+
+The text after the cursor, for models that infill, starts with the rest of the line only if that says something:
+closing brackets which an editor typed come and go with each key and would change the whole prompt (the embedded model
+reads the text after the cursor first). Otherwise it starts with the next line, and it ends at a line's end.
+"""
+
+from __future__ import annotations
+
+import re
+
+from codegen_lsp.completion.blocks import continues_block
+from codegen_lsp.completion.brackets import is_rest_of_closers
+from codegen_lsp.completion.cursor import Cursor, cut_at, with_lf
+from codegen_lsp.completion.indentation import columns
+from codegen_lsp.completion.snapshot import Snapshot
+
+_LINE_STARTS = re.compile(r"(?:(?<=\n)|(?<=\r)(?!\n))[^\r\n]+")
+
+
+def window_before(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
+    """The document up to the cursor (and the selected entry), cut at its start to at most `budget` characters."""
+    start = anchor(snapshot.text, cursor.start, len(cursor.kept), budget)
+    if start > cursor.start:
+        return cursor.kept[start - cursor.start :]
+    return with_lf(cut_at(snapshot.text, start, cursor.start)) + cursor.kept
+
+
+def anchor(text: str, offset: int, tail: int, budget: int) -> int:
+    """Where to begin so that `text` up to `offset` and `tail` characters more are at most `budget`.
+
+    At a line's start where there is one.
+    """
+    end = offset + tail
+    if end <= budget:
+        return 0
+    step = max(1, budget // 4)
+    earliest = -(-(end - budget) // step) * step
+    region = text[earliest - 1 : min(earliest + step, offset)]
+    lines = [match for match in _LINE_STARTS.finditer(region) if match.group().strip()]
+    starters = [match for match in lines if not continues_block(match.group())] or lines
+    if not starters:
+        return min(earliest, end)
+    return earliest - 1 + min(starters, key=lambda match: columns(match.group())).start()
+
+
+def window_after(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
+    """The document after the cursor, cut to whole lines of at most `budget` characters; empty when all is blank."""
+    line_end = cursor.end + len(cursor.after)
+    rest = "" if is_rest_of_closers(cursor.after) else cursor.after[:budget]
+    following = snapshot.text[line_end : line_end + budget]
+    if line_end + budget < len(snapshot.text):
+        following = following[: max(following.rfind("\n"), following.rfind("\r"), 0)]
+    after = rest + with_lf(following)
+    return after if after.strip() else ""
