@@ -1,0 +1,217 @@
+"""The stages from nothing to a served model, each leaving its result in a folder of its own.
+
+    corpus/     clean source of packages and standard library, with a manifest
+    tokenizer/  tokenizer.json and what belongs to it
+    encoded/    the corpus as token ids
+    run/        checkpoint and log of the training
+    hf/         the model as a Hugging Face folder
+    build/      the int8 CTranslate2 build
+
+A stage whose result is complete is skipped; delete its folder to have it done again. Training continues from its last
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+
+from codegen_lsp.errors import CorpusError
+from codegen_lsp.training import corpus, data, tokenizer
+from codegen_lsp.training.export import export
+from codegen_lsp.training.model import Shape
+from codegen_lsp.training.train import CHECKPOINT, LOG, Plan, choose_device, load_model, train
+
+Report = Callable[[str], None]
+
+STAGES = ("fetch", "corpus", "tokenizer", "encode", "train", "export", "convert")
+
+
+@attrs.frozen
+class Preset:
+    """What is trained, at which size. `plan` still lacks its budget."""
+
+    name: str
+    shape: Shape
+    vocabulary: int = 8192
+    rows: int = 8
+    rows_at_once: int = 2
+    length: int = 1024
+    tokenizer_megabytes: float = 40.0
+    muon_rate: float = 0.02
+    adam_rate: float = 0.003
+    validation_rows: int = 48
+    library_packages: tuple[str, ...] = ()
+    """Train on these packages of the standard library alone, each as a package of its own: nothing is fetched."""
+
+
+PRESETS = {
+    "tiny": Preset(
+        "tiny",
+        Shape(vocabulary=512, width=64, layers=2, heads=4, rotary=16, positions=256),
+        vocabulary=512,
+        length=128,
+        tokenizer_megabytes=1.0,
+        validation_rows=4,
+        library_packages=("asyncio", "collections", "email", "http", "importlib", "json", "logging", "urllib"),
+    ),
+    "small": Preset("small", Shape(width=256, layers=6, heads=4, rotary=32)),
+    "gpu": Preset(
+        "gpu",
+        Shape(vocabulary=16384, width=512, layers=12, heads=8, rotary=32),
+        vocabulary=16384,
+        rows=256,
+        rows_at_once=32,
+        validation_rows=256,
+    ),
+}
+"""`tiny` for tests; `small` (9 million parameters) for two cores; `gpu` (55 million) for one large GPU."""
+
+
+@attrs.frozen
+class Job:
+    """One making of a model in `folder`. Without `listing` the packages of packages.txt are taken.
+    Exactly one of `minutes` and `steps` is the training's budget."""
+
+    folder: Path
+    preset: Preset
+    minutes: float | None = None
+    steps: int | None = None
+    device: str = "auto"
+    wheels: Path | None = None
+    listing: Path | None = None
+    seed: int = 0
+    name: str = "codegen-lsp-small"
+
+
+def run(job: Job, report: Report, last: str = "convert") -> None:
+    """All stages up to and with `last`.
+
+    Raises CorpusError (nothing to train on, a package that can't be fetched) and ConversionError.
+    """
+    for stage in STAGES[: STAGES.index(last) + 1]:
+        report(f"== {stage}")
+        _DO[stage](job, report)
+
+
+def _wheels(job: Job) -> Path:
+    return job.wheels or job.folder / "wheels"
+
+
+def _fetch(job: Job, report: Report) -> None:
+    if not job.preset.library_packages and not (job.folder / "corpus" / "manifest.json").exists():
+        corpus.fetch(corpus.wanted_packages(job.listing), _wheels(job), report)
+
+
+def _corpus(job: Job, report: Report) -> None:
+    folder = job.folder / "corpus"
+    if (folder / "manifest.json").exists():
+        return
+    if job.preset.library_packages:
+        corpus.gather([corpus.library_package(name) for name in job.preset.library_packages], folder, report, workers=1)
+        return
+    wanted = set(map(corpus.requirement_key, corpus.wanted_packages(job.listing)))
+    sources = [corpus.standard_library()]
+    for path in sorted(_wheels(job).glob("*.whl")):
+        if corpus.wheel_key(path) not in wanted:
+            continue
+        source = corpus.wheel_source(path)
+        if source is None:
+            report(f"left out for its licence: {path.name}")
+            continue
+        sources.append(source)
+    corpus.gather(sources, folder, report)
+
+
+def _texts(path: Path, megabytes: float) -> Iterator[str]:
+    room = megabytes * 1e6
+    for document in corpus.documents(path):
+        if room <= 0:
+            return
+        room -= len(document.text)
+        yield document.text
+
+
+def _tokenizer(job: Job, report: Report) -> None:
+    folder = job.folder / "tokenizer"
+    if (folder / "special_tokens_map.json").exists():
+        return
+    texts = _texts(job.folder / "corpus" / "train.jsonl", job.preset.tokenizer_megabytes)
+    learned = tokenizer.train(texts, job.preset.vocabulary)
+    if learned.get_vocab_size() > job.preset.vocabulary:
+        raise CorpusError(f"The tokenizer has {learned.get_vocab_size()} entries.", "Choose a larger vocabulary.")
+    tokenizer.save(learned, folder, job.preset.shape.positions)
+    held_out = _texts(job.folder / "corpus" / "validation.jsonl", 1.0)
+    report(f"{tokenizer.characters_per_token(tokenizer.load(folder), held_out):.2f} characters per token, held out")
+
+
+def _encode(job: Job, report: Report) -> None:
+    folder = job.folder / "encoded"
+    learned = tokenizer.load(job.folder / "tokenizer")
+    for name in ("train", "validation"):
+        if (folder / f"{name}.starts.npy").exists():
+            continue
+        texts = (d.text for d in corpus.documents(job.folder / "corpus" / f"{name}.jsonl"))
+        encoded = data.encode(learned, texts, folder, name)
+        report(f"{name}: {encoded.documents} documents, {len(encoded.ids) / 1e6:.1f}M tokens")
+
+
+def plan_of(job: Job) -> Plan:
+    """The preset with the job's budget."""
+    preset = job.preset
+    shape = preset.shape
+    return Plan(
+        shape=shape,
+        minutes=job.minutes,
+        steps=job.steps,
+        length=preset.length,
+        rows=preset.rows,
+        rows_at_once=preset.rows_at_once,
+        muon_rate=preset.muon_rate,
+        adam_rate=preset.adam_rate,
+        validation_rows=preset.validation_rows,
+        device=job.device,
+        seed=job.seed,
+    )
+
+
+def _train(job: Job, report: Report) -> None:
+    folder = job.folder / "run"
+    plan = plan_of(job)
+    report(f"training on {choose_device(job.device)}")
+    encoded = [data.read(job.folder / "encoded", name) for name in ("train", "validation")]
+    vocabulary = data.Vocabulary.of(tokenizer.load(job.folder / "tokenizer"))
+    train(plan, encoded[0], encoded[1], vocabulary, folder, report)
+
+
+def _export(job: Job, report: Report) -> None:
+    difference = export(load_model(job.folder / "run"), job.folder / "tokenizer", job.folder / "hf")
+    report(f"logits of CodeGenForCausalLM differ by at most {difference:.1e} of their spread")
+
+
+def _convert(job: Job, report: Report) -> None:
+    from codegen_lsp.checkpoints.convert import convert_checkpoint
+
+    convert_checkpoint(job.folder / "hf", job.folder / "build", name=job.name)
+    size = sum(file.stat().st_size for file in (job.folder / "build").rglob("*") if file.is_file())
+    report(f"{job.folder / 'build'}: {size / 1e6:.1f} MB")
+
+
+def training_log(folder: Path) -> list[dict[str, float | str]]:
+    """The entries of a run's log, oldest first."""
+    return [json.loads(line) for line in (folder / "run" / LOG).read_text(encoding="utf-8").splitlines()]
+
+
+_DO: dict[str, Callable[[Job, Report], None]] = {
+    "fetch": _fetch,
+    "corpus": _corpus,
+    "tokenizer": _tokenizer,
+    "encode": _encode,
+    "train": _train,
+    "export": _export,
+    "convert": _convert,
+}
+__all__ = ["CHECKPOINT", "PRESETS", "STAGES", "Job", "Preset", "plan_of", "run", "training_log"]

@@ -1,0 +1,127 @@
+"""A byte-level BPE tokenizer made for code.
+
+Indentation decides how many tokens a line of Python costs and where a completion may begin. So a line break with the
+indentation after it is one token, and so is a run of spaces; the words between are split as code is read (a leading
+space stays with its word, digits stand alone, punctuation groups). Bytes are the alphabet, so any text comes back
+exactly, and no piece ever crosses the end of a line: text up to a line end tokenises alike whatever follows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+END = "<|endoftext|>"
+SUFFIX = "<fim_suffix>"
+PREFIX = "<fim_prefix>"
+MIDDLE = "<fim_middle>"
+SPECIAL = (END, SUFFIX, PREFIX, MIDDLE)
+
+WORD = r" ?[\p{L}_]+|"
+WORD_AFTER_MARK = r"[^\r\n\p{L}\p{N}_]?[\p{L}_]+|"
+REST = r"\p{N}| ?[^\s\p{L}\p{N}_]+|\r?\n(?:[ \t]*\r?\n)*[ \t]*| +(?! )|\s"
+
+DESIGNS = {"word": WORD + REST, "mark": WORD_AFTER_MARK + REST}
+"""How text is cut before pairs are merged. `word`: a word takes the space before it. `mark`: it takes any one
+character before it that is no letter (`.append`, `(self`), as GPT-4's tokenizer does."""
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The character that stands for each byte in a byte-level vocabulary (GPT-2's table), character to byte."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+def train(texts: Iterable[str], vocabulary: int = 8192, design: str = "word") -> Tokenizer:
+    """Learn `vocabulary` entries, the special tokens and the 256 bytes among them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(DESIGNS[design]), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(byte_alphabet()),
+        show_progress=False,
+        min_frequency=2,
+        max_token_length=32,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save(tokenizer: Tokenizer, folder: Path, positions: int = 2048) -> None:
+    """Write what `tokenizers.Tokenizer.from_file` and transformers' AutoTokenizer read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END,
+        "eos_token": END,
+        "unk_token": END,
+        "pad_token": END,
+        "additional_special_tokens": [SUFFIX, PREFIX, MIDDLE],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": positions,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    special = {name: END for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> Tokenizer:
+    """The tokenizer for making training data: in a source file the text of a special token is text like any other."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """What each token stands for, by its id; nothing for the special tokens."""
+    alphabet = byte_alphabet()
+    pieces = (tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size()))
+    return [b"" if piece in SPECIAL else bytes(alphabet[c] for c in piece) for piece in pieces]
+
+
+def encode_bytes(tokenizer: Tokenizer, data: bytes) -> list[int]:
+    """Token ids of any bytes: what is UTF-8 as text, each byte that is not as a token of its own."""
+    single = {byte: tokenizer.token_to_id(character) for character, byte in byte_alphabet().items()}
+    ids: list[int] = []
+    for valid, stray in _utf8_runs(data):
+        ids += tokenizer.encode(valid).ids
+        ids += [single[byte] for byte in stray]
+    return ids
+
+
+def decode_bytes(tokenizer: Tokenizer, ids: Iterable[int]) -> bytes:
+    """The inverse of `encode_bytes`."""
+    table = token_bytes(tokenizer)
+    return b"".join(table[i] for i in ids)
+
+
+def _utf8_runs(data: bytes) -> Iterator[tuple[str, bytes]]:
+    while data:
+        try:
+            yield data.decode("utf-8"), b""
+            return
+        except UnicodeDecodeError as error:
+            yield data[: error.start].decode("utf-8"), data[error.start : error.end]
+            data = data[error.end :]
+
+
+def characters_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
+    """How much text a token carries on average: the higher, the fewer steps a completion takes."""
+    characters = tokens = 0
+    for text in texts:
+        characters += len(text)
+        tokens += len(tokenizer.encode(text).ids)
+    return characters / max(tokens, 1)
