@@ -95,7 +95,7 @@ def read_info(directory: Path) -> BuildInfo:
     except FileNotFoundError:
         raise ModelError(
             f"{directory} is not a model build: it has no {METADATA}.",
-            "See `codegen-lsp models list` for what is installed, or convert a checkpoint with `codegen-lsp models convert`.",
+            "See what is installed with `codegen-lsp models list`, or make one with `codegen-lsp models convert`.",
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} can't be read: {error}.", "Pull or convert the model again.") from error

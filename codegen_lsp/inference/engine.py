@@ -1,0 +1,102 @@
+"""What every engine does: continue a list of token ids.
+
+An engine knows ids and the bytes they stand for, nothing else. Text, stop rules and infill formats are `generation`'s
+matter; which request runs when is `scheduler`'s.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import field, frozen
+
+OnToken = Callable[[int, int, float], bool]
+"""Called with (candidate, token id, log-probability in nats) for each token chosen; True ends the candidate."""
+
+
+class Cancelled(Exception):  # noqa: N818 - no error: the caller asked for it
+    """Generation ended because its `Control` was cancelled."""
+
+
+class Control:
+    """Lets another thread end a generation: it stops within one token of `cancel`."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        """Ask for the end."""
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the end was asked for."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise Cancelled when the end was asked for."""
+        if self.cancelled:
+            raise Cancelled
+
+
+@frozen
+class Decoding:
+    """How to continue a prompt."""
+
+    max_tokens: int
+    end_tokens: frozenset[int]
+    """Any of these ends a candidate; it is reported to `on_token` and left out of the result."""
+    forced: bytes = b""
+    """Bytes which every candidate must begin with (or, being unfinished, be a beginning of)."""
+    candidates: int = 1
+    temperature: float = 0.0
+    """0: greedy; further candidates then begin with the next most likely first tokens."""
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@frozen
+class Continuation:
+    """One candidate: its tokens without the end token, and the log-probability of each in nats."""
+
+    tokens: list[int]
+    log_probabilities: list[float]
+    ended: bool
+    """Whether the model chose an end token."""
+
+
+@frozen
+class Generation:
+    """What `Engine.generate` gives."""
+
+    continuations: list[Continuation]
+    cached_tokens: int
+    """Prompt tokens whose keys and values came from the cache."""
+    computed_tokens: int
+    """Prompt tokens that were run through the model, repeated runs counted each time."""
+    first_token_seconds: float
+    generated_tokens: int = field(default=0)
+    """Tokens decoded, for all candidates, those given up included."""
+
+
+class Engine(Protocol):
+    """Continues token ids with one model. Not thread-safe: one call at a time."""
+
+    name: str
+    device: str
+    compute_type: str
+    threads: int
+
+    def generate(self, prompt: list[int], decoding: Decoding, control: Control, on_token: OnToken) -> Generation:
+        """Continue the prompt (at least one id). Raises Cancelled, and ModelError when the runtime fails."""
+
+    def warm(self, prompt: list[int], control: Control) -> int:
+        """Prepare for prompts that begin with most of this one; gives the number of tokens cached for it."""
+
+    def cache_bytes(self) -> int:
+        """Memory that cached prefixes take, in bytes."""
+
+    def close(self) -> None:
+        """Free the model."""

@@ -1,0 +1,51 @@
+"""Which engine runs a build, by name, platform and device. Engines are imported only when they are chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.engine import Engine
+from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+ENGINES = ("ct2",)
+MOST_THREADS = 8
+"""Decoding reads all weights once per token, so memory bandwidth ends the gain of threads long before this many."""
+
+
+def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer: Tokenizer) -> Engine:
+    """Open the engine that the parameters ask for. Raises ModelError."""
+    if params.engine not in ("auto", *ENGINES):
+        raise ModelError(
+            f"There is no engine {params.engine!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}."
+        )
+    from codegen_lsp.inference.ct2 import Ct2Engine
+
+    return Ct2Engine(
+        directory,
+        info,
+        tokenizer,
+        device=params.device,
+        compute_type=params.compute_type,
+        threads=params.threads or default_threads(),
+        cache_bytes=params.cache_memory_mb * 2**20,
+    )
+
+
+def default_threads() -> int:
+    """Physical cores that this process may use, at most 8."""
+    return max(1, min(usable_cores(), MOST_THREADS))
+
+
+def usable_cores() -> int:
+    """Physical cores, fewer when the process is bound to some of them."""
+    cores: int = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    try:
+        bound = len(psutil.Process().cpu_affinity())
+    except (AttributeError, psutil.Error):  # macOS has no affinity
+        return cores
+    return min(cores, bound)

@@ -1,0 +1,234 @@
+"""From text to text: the prompt's tokens in the model's own format, the engine's tokens cut by the stop rules.
+
+One `TextModel` holds a tokenizer and an engine. It knows how each family takes the text after the cursor, backs the
+prompt up to a token boundary (see `tokenizer`), and turns bytes into text as tokens arrive.
+"""
+
+from __future__ import annotations
+
+import codecs
+import inspect
+import math
+import textwrap
+import time
+from functools import cached_property
+
+import psutil
+from attrs import define, frozen
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.engine import Continuation, Control, Decoding, Engine
+from codegen_lsp.inference.messages import (
+    Candidate,
+    Finish,
+    GenerateParams,
+    GenerateResult,
+    GenerationStats,
+    Rates,
+    StopRules,
+)
+from codegen_lsp.inference.stopping import stop_position
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+MINIMUM_PREFIX = 32
+"""Tokens of prefix kept at least when a suffix competes for the context."""
+CHARACTERS_PER_TOKEN_BOUND = 32
+"""No tokenizer here has longer tokens of source code on average; text beyond this times the room is never encoded."""
+PROBE = "\n".join(inspect.getsource(textwrap).splitlines()[:250])
+"""Source code that every Python has, to measure tokenizers and speed with."""
+
+
+@frozen
+class Prompt:
+    """Token ids, and the bytes at the end of the text that they leave to the answer."""
+
+    ids: list[int]
+    forced: bytes
+
+
+@define
+class _Answer:
+    """The text of one candidate while it grows."""
+
+    forced: bytes
+    rules: StopRules
+    written: bytearray
+    tokens: int = 0
+    cut: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What comes after the forced bytes, without an incomplete last character."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        return decoder.decode(bytes(self.written[len(self.forced) :])).replace("\r\n", "\n").replace("\r", "\n")
+
+    def add(self, piece: bytes) -> bool:
+        """Take a token's bytes; True when a stop rule applies."""
+        self.tokens += 1
+        self.written += piece
+        if len(self.written) <= len(self.forced):
+            return False
+        self.cut = stop_position(self.text, self.rules)
+        return self.cut is not None
+
+
+class TextModel:
+    """One loaded model that continues text."""
+
+    def __init__(self, info: BuildInfo, tokenizer: Tokenizer, engine: Engine) -> None:
+        self.info = info
+        self.tokenizer = tokenizer
+        self.engine = engine
+
+    def generate(self, params: GenerateParams, control: Control, queue_seconds: float = 0.0) -> GenerateResult:
+        """Continue the text. Raises Cancelled, and ModelError when the runtime fails."""
+        started = time.perf_counter()
+        room = self.info.context_length - params.stop.max_tokens
+        if room < MINIMUM_PREFIX:
+            raise ModelError(
+                f"{params.stop.max_tokens} tokens of answer leave no room in a context of {self.info.context_length}.",
+                "Lower `max_tokens`.",
+            )
+        prompt = self.prompt(params.prefix, params.suffix, room, heal=params.heal)
+        answers = [_Answer(prompt.forced, params.stop, bytearray()) for _ in range(params.candidates)]
+
+        def on_token(candidate: int, id: int, log_probability: float) -> bool:
+            return id not in self.end_tokens and answers[candidate].add(self.tokenizer.token_bytes(id))
+
+        decoding = Decoding(
+            max_tokens=params.stop.max_tokens + (len(prompt.forced) > 0),
+            end_tokens=self.end_tokens,
+            forced=prompt.forced,
+            candidates=params.candidates,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            seed=params.seed,
+        )
+        generation = self.engine.generate(prompt.ids, decoding, control, on_token)
+        pairs = zip(answers, generation.continuations, strict=False)
+        candidates = [self._candidate(answer, continuation) for answer, continuation in pairs if _complete(answer)]
+        return GenerateResult(
+            candidates=_different(candidates, params.temperature > 0),
+            stats=GenerationStats(
+                prompt_tokens=len(prompt.ids),
+                cached_tokens=generation.cached_tokens,
+                generated_tokens=generation.generated_tokens,
+                queue_seconds=queue_seconds,
+                first_token_seconds=generation.first_token_seconds,
+                total_seconds=time.perf_counter() - started,
+            ),
+        )
+
+    def warm(self, prefix: str, suffix: str, control: Control) -> int:
+        """Prepare for continuations of this text; gives the number of tokens that are cached for it."""
+        prompt = self.prompt(prefix, suffix, self.info.context_length - 1, heal=True)
+        return self.engine.warm(prompt.ids, control)
+
+    def measure(self, control: Control) -> Rates:
+        """Measure prefill and decoding on source code, with nothing cached."""
+        length = min(512, self.info.context_length // 2)
+        ids = (self.tokenizer.encode(PROBE) * math.ceil(length / 100))[:length]
+        decode = 32
+        seen: list[float] = []
+
+        def on_token(candidate: int, id: int, log_probability: float) -> bool:
+            seen.append(time.perf_counter())
+            return False
+
+        started = time.perf_counter()
+        self.engine.generate(ids, Decoding(max_tokens=decode, end_tokens=frozenset()), control, on_token)
+        return Rates(
+            prefill_tokens_per_second=length / (seen[0] - started),
+            prefill_tokens=length,
+            decode_tokens_per_second=(len(seen) - 1) / max(seen[-1] - seen[0], 1e-9),
+            resident_mb=_resident_mb(),
+        )
+
+    def prompt(self, prefix: str, suffix: str, room: int, *, heal: bool) -> Prompt:
+        """Token ids of at most `room` tokens, cut at the start of the prefix and the end of the suffix."""
+        limit = room * CHARACTERS_PER_TOKEN_BOUND
+        prefix, suffix = prefix[-limit:], suffix[:limit]
+        ids, forced = self.tokenizer.split_for_healing(prefix) if heal else (self.tokenizer.encode(prefix), b"")
+        if self.info.infill == "none" or not suffix:
+            return Prompt(keep_end(ids, room) or [self.info.end_of_text], forced)
+        marks = self._marks
+        after = self.tokenizer.encode(suffix)
+        space = room - marks.count
+        after = after[: max(0, min(len(after), space - min(len(ids), max(MINIMUM_PREFIX, space // 2))))]
+        before = keep_end(ids, space - len(after))
+        return Prompt([*marks.start, *after, *marks.between, *before] if marks.suffix_first
+                      else [*marks.start, *before, *marks.between, *after, *marks.end], forced)  # fmt: skip
+
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        ends = {self.info.end_of_text}
+        return frozenset(ends if self.info.infill_end is None else ends | {self.info.infill_end})
+
+    @cached_property
+    def characters_per_token(self) -> float:
+        """Mean length of a token of Python source, in characters."""
+        return self.tokenizer.characters_per_token(PROBE)
+
+    @cached_property
+    def _marks(self) -> _Marks:
+        def id_of(token: str) -> int:
+            id = self.tokenizer.id_of(token)
+            if id is None:
+                raise ModelError(
+                    f"The tokenizer of {self.info.name} has no {token}.", "Pull or convert the model again."
+                )
+            return id
+
+        if self.info.infill == "suffix-first":
+            return _Marks(True, [id_of("<fim_suffix>")], [id_of("<fim_prefix>")], [])
+        mask = id_of("<mask_1>")
+        return _Marks(False, [], [mask], [self.info.end_of_text, id_of("<sep>"), mask])
+
+    def _candidate(self, answer: _Answer, continuation: Continuation) -> Candidate:
+        text = answer.text if answer.cut is None else answer.text[: answer.cut]
+        finish: Finish = "stop" if answer.cut is not None else "end" if continuation.ended else "length"
+        logs = continuation.log_probabilities
+        return Candidate(text, answer.tokens, sum(logs) / max(1, len(logs)), finish)
+
+
+@frozen
+class _Marks:
+    """The special tokens of an infill format."""
+
+    suffix_first: bool
+    start: list[int]
+    between: list[int]
+    end: list[int]
+
+    @property
+    def count(self) -> int:
+        return len(self.start) + len(self.between) + len(self.end)
+
+
+def keep_end(ids: list[int], room: int) -> list[int]:
+    """The last of the ids, at most `room`, cut in steps of a quarter of it.
+
+    A window that moved with every token would never find its prefix cached.
+    """
+    if len(ids) <= room:
+        return ids
+    step = max(1, room // 4)
+    return ids[math.ceil((len(ids) - room) / step) * step :]
+
+
+def _complete(answer: _Answer) -> bool:
+    return len(answer.written) >= len(answer.forced)
+
+
+def _different(candidates: list[Candidate], sampled: bool) -> list[Candidate]:
+    """Without repeated texts, most likely first (the greedy one stays first among greedy ones)."""
+    unique = list({candidate.text: candidate for candidate in reversed(candidates)}.values())[::-1]
+    if sampled:
+        return sorted(unique, key=lambda candidate: -candidate.log_probability)
+    return unique[:1] + sorted(unique[1:], key=lambda candidate: -candidate.log_probability)
+
+
+def _resident_mb() -> float:
+    return float(psutil.Process().memory_info().rss) / 2**20

@@ -1,0 +1,30 @@
+"""How the worker process is started: interpreter, environment, and its end with its parent."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+GLIBC_TUNABLES = ":".join(
+    (
+        "glibc.malloc.hugetlb=1",
+        "glibc.malloc.mmap_threshold=4294967296",
+        "glibc.malloc.trim_threshold=8589934592",
+    )
+)
+"""CTranslate2 allocates its growing key-value cache anew for each token. Kept in the heap and on huge pages instead of
+mapped each time, that takes half as long (`docs/lab.md`)."""
+
+
+def worker_command() -> list[str]:
+    """The command line of a worker."""
+    return [sys.executable, "-X", "utf8", "-m", "codegen_lsp.inference.worker"]
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of a worker: ours, tuned. What the user set goes first."""
+    environment = dict(os.environ)
+    environment.setdefault("GLIBC_TUNABLES", GLIBC_TUNABLES)
+    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment

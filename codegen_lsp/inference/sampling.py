@@ -1,0 +1,39 @@
+"""Choosing a token from logits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Logits = NDArray[np.float32]
+"""Shape (rows of the embedding,)."""
+
+
+def log_softmax(logits: Logits) -> Logits:
+    """Log-probabilities in nats."""
+    shifted = logits - logits.max()
+    normalised: Logits = (shifted - np.log(np.exp(shifted).sum())).astype(np.float32)
+    return normalised
+
+
+def ranked(logits: Logits, mask: NDArray[np.bool_]) -> list[int]:
+    """Ids that the mask allows, most likely first, the lower id first among equals."""
+    order = np.argsort(-np.where(mask, logits, -np.inf), kind="stable")
+    return [int(id) for id in order[: int(mask.sum())]]
+
+
+def most_likely(logits: Logits, mask: NDArray[np.bool_]) -> int:
+    """The most likely id that the mask allows."""
+    return int(np.where(mask, logits, -np.inf).argmax())
+
+
+def sample(
+    logits: Logits, mask: NDArray[np.bool_], temperature: float, top_p: float, random: np.random.Generator
+) -> int:
+    """An id drawn from the nucleus (Holtzman et al., 2020): the fewest ids that hold `top_p` of the probability."""
+    scaled = log_softmax(np.where(mask, logits, -np.inf).astype(np.float32) / np.float32(temperature))
+    order = np.argsort(-scaled, kind="stable")
+    probabilities = np.exp(scaled[order].astype(np.float64))
+    before = np.cumsum(probabilities) - probabilities
+    kept = probabilities[before < top_p]
+    return int(order[random.choice(len(kept), p=kept / kept.sum())])

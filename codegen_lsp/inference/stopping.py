@@ -1,0 +1,48 @@
+"""When a continuation is complete.
+
+The rules are checked on the text after every token, so that no token is computed that would only be cut away. They are
+evaluated here and chosen in `completion/`, which knows what was asked.
+"""
+
+from __future__ import annotations
+
+from codegen_lsp.inference.messages import StopRules
+
+TAB_WIDTH = 8
+
+
+def stop_position(text: str, rules: StopRules) -> int | None:
+    """Where the first rule that applies cuts the text, in code points; None while none does."""
+    cuts = [cut for cut in (_line_limit(text, rules.max_lines), _dedent(text, rules.min_indent)) if cut is not None]
+    cuts += [at for string in rules.strings if string and (at := text.find(string)) >= 0]
+    return min(cuts, default=None)
+
+
+def _line_limit(text: str, max_lines: int) -> int | None:
+    """Line breaks before the first visible character don't count: after `:` an answer begins on the next line."""
+    at = len(text) - len(text.lstrip())
+    for _ in range(max_lines):
+        at = text.find("\n", at)
+        if at < 0:
+            return None
+        at += 1
+    return at - 1
+
+
+def _dedent(text: str, min_indent: int | None) -> int | None:
+    if min_indent is None:
+        return None
+    at = text.find("\n")
+    while at >= 0:
+        end = text.find("\n", at + 1)
+        line = text[at + 1 : end if end >= 0 else len(text)]
+        if line.strip() and indent_width(line) < min_indent:
+            return len(text[:at].rstrip())
+        at = end
+    return None
+
+
+def indent_width(line: str) -> int:
+    """Columns of leading white space; tabs reach to the next multiple of 8, as Python reads them."""
+    lead = line[: len(line) - len(line.lstrip(" \t"))]
+    return len(lead.expandtabs(TAB_WIDTH))

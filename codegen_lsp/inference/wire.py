@@ -1,0 +1,74 @@
+"""JSON-RPC between server and worker, on pygls' own classes, with the message bodies of `messages`.
+
+Expected failures travel as results, not as JSON-RPC errors, so that both ends keep their type: a reply is an object
+with either `value` or `failure`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import cattrs
+from attrs import frozen
+from pygls.protocol import JsonRPCNotification, JsonRPCProtocol, JsonRPCRequestMessage, JsonRPCResponseMessage
+from pygls.protocol.json_rpc import MsgId
+
+LOAD = "load"
+GENERATE = "generate"
+WARM = "warm"
+MEASURE = "measure"
+PROGRESS = "progress"
+CANCEL = "$/cancelRequest"
+
+FailureKind = Literal["model", "replaced", "unloaded", "internal"]
+
+
+@frozen
+class Failure:
+    """Why a request brought nothing."""
+
+    kind: FailureKind
+    message: str
+    advice: str = ""
+
+
+@frozen
+class CancelId:
+    """Body of a cancel notification, as pygls reads it."""
+
+    id: MsgId
+
+
+class WorkerProtocol(JsonRPCProtocol):
+    """JSON-RPC whose bodies stay plain dictionaries until a handler structures them."""
+
+
+def converter() -> cattrs.Converter:
+    """The converter that pygls needs to structure envelopes."""
+    result = cattrs.Converter()
+
+    def notification(raw: dict[str, Any], _: Any) -> JsonRPCNotification:
+        params = raw.get("params")
+        if raw["method"] == CANCEL:
+            params = CancelId(params["id"] if params else "")
+        return JsonRPCNotification(raw["method"], raw["jsonrpc"], params)
+
+    result.register_structure_hook(JsonRPCNotification, notification)
+    result.register_structure_hook(
+        JsonRPCRequestMessage,
+        lambda raw, _: JsonRPCRequestMessage(raw["id"], raw["method"], raw["jsonrpc"], raw.get("params")),
+    )
+    result.register_structure_hook(
+        JsonRPCResponseMessage, lambda raw, _: JsonRPCResponseMessage(raw["id"], raw["jsonrpc"], raw.get("result"))
+    )
+    return result
+
+
+def reply(value: object) -> dict[str, Any]:
+    """Body of a reply with a value."""
+    return {"value": cattrs.unstructure(value)}
+
+
+def refusal(failure: Failure) -> dict[str, Any]:
+    """Body of a reply with a failure."""
+    return {"failure": cattrs.unstructure(failure)}
