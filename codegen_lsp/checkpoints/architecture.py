@@ -1,0 +1,198 @@
+"""The numbers that make a checkpoint's architecture, and what follows from them: parameters, memory, qkv grouping.
+
+Kept free of torch, so that the command line can tell what a model needs before anything is fetched.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import frozen
+
+from codegen_lsp.checkpoints.weights import read_json
+from codegen_lsp.errors import ConversionError
+
+Block = Literal["codegen", "llama"]
+"""CodeGen1, CodeGen2 and the embedded model share one block; CodeGen2.5 is a Llama."""
+
+Family = Literal["codegen", "codegen2", "codegen25"]
+"""What settles tokenizer and infill format."""
+
+
+@frozen
+class Architecture:
+    """Sizes of a decoder. Immutable; every count below follows from these."""
+
+    block: Block
+    layers: int
+    heads: int
+    width: int
+    hidden: int
+    """Width of the MLP."""
+    rotary: int
+    """Entries of each head that are rotated by position."""
+    rows: int
+    """Rows of the embedding, padding included."""
+    context: int
+    """Tokens, prompt and answer together."""
+    epsilon: float
+    """Added to the variance by LayerNorm or RMSNorm."""
+    qkv_groups: int = 0
+    """In how many groups of [query | value | key] rows CodeGen's fused projection is stored; 0 for Llama, which stores
+    three matrices."""
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every weight of a checkpoint by name, as transformers names them, and its shape."""
+        width, hidden = self.width, self.hidden
+        if self.block == "llama":
+            outer: dict[str, tuple[int, ...]] = {
+                "model.embed_tokens.weight": (self.rows, width),
+                "model.norm.weight": (width,),
+                "lm_head.weight": (self.rows, width),
+            }
+            prefix = "model.layers"
+            layer: dict[str, tuple[int, ...]] = {
+                "input_layernorm.weight": (width,),
+                "post_attention_layernorm.weight": (width,),
+                **{f"self_attn.{part}_proj.weight": (width, width) for part in "qkvo"},
+                "mlp.gate_proj.weight": (hidden, width),
+                "mlp.up_proj.weight": (hidden, width),
+                "mlp.down_proj.weight": (width, hidden),
+            }
+        else:
+            outer = {
+                "transformer.wte.weight": (self.rows, width),
+                "transformer.ln_f.weight": (width,),
+                "transformer.ln_f.bias": (width,),
+                "lm_head.weight": (self.rows, width),
+                "lm_head.bias": (self.rows,),
+            }
+            prefix = "transformer.h"
+            layer = {
+                "ln_1.weight": (width,),
+                "ln_1.bias": (width,),
+                "attn.qkv_proj.weight": (3 * width, width),
+                "attn.out_proj.weight": (width, width),
+                "mlp.fc_in.weight": (hidden, width),
+                "mlp.fc_in.bias": (hidden,),
+                "mlp.fc_out.weight": (width, hidden),
+                "mlp.fc_out.bias": (width,),
+            }
+        inner = {f"{prefix}.{i}.{name}": shape for i in range(self.layers) for name, shape in layer.items()}
+        return outer | inner
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, embedding and output layer included."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
+    def matrices(self) -> list[tuple[int, ...]]:
+        """Shape of every weight that is quantized; norms and biases are not."""
+        return [shape for shape in self.shapes().values() if len(shape) == 2]
+
+    @property
+    def int8_bytes(self) -> int:
+        """Size of the int8 build's weights: a byte for each matrix entry, a float32 scale for each of its rows, and
+        float32 for the rest."""
+        vectors = sum(shape[0] for shape in self.shapes().values() if len(shape) == 1)
+        return sum(rows * columns + 4 * rows for rows, columns in self.matrices()) + 4 * vectors
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory to run the int8 build on a CPU: its weights and the float32 keys and values of one full context. The
+        process itself (interpreter and libraries, about 250 MiB) comes on top."""
+        return self.int8_bytes + 2 * 4 * self.layers * self.width * self.context
+
+    @property
+    def conversion_bytes(self) -> int:
+        """Memory to convert: the finished int8 weights, the rearranged qkv matrices in the checkpoint's own type (at
+        most float32), and float32 copies of the largest matrix while it is quantized."""
+        qkv = 3 * self.width * self.width * self.layers * 4
+        return self.int8_bytes + qkv + 3 * 4 * max(rows * columns for rows, columns in self.matrices())
+
+
+def read_architecture(directory: Path) -> Architecture:
+    """The architecture that a checkpoint's config.json declares.
+
+    Raises ConversionError for a missing or incomplete config.json, and for an architecture that is not one of
+    CodeGen's.
+    """
+    path = directory / "config.json"
+    config = read_json(path)
+    kind = config.get("model_type")
+    try:
+        if kind == "codegen":
+            return _codegen(config)
+        if kind == "llama":
+            return _llama(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConversionError(
+            f"{path} is incomplete: {type(error).__name__} {error}.", "Fetch the checkpoint again."
+        ) from error
+    raise ConversionError(
+        f"{path} declares the architecture {kind!r}; known are codegen (CodeGen, CodeGen2) and llama (CodeGen2.5).",
+        "See `codegen-lsp models list` for the checkpoints that can be used.",
+    )
+
+
+def _codegen(config: dict[str, Any]) -> Architecture:
+    width, heads = int(config["n_embd"]), int(config["n_head"])
+    if width % heads:
+        raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
+    if config.get("activation_function", "gelu_new") != "gelu_new":
+        raise ValueError(f"activation_function {config['activation_function']} is not gelu_new")
+    return Architecture(
+        block="codegen",
+        layers=int(config["n_layer"]),
+        heads=heads,
+        width=width,
+        hidden=int(config.get("n_inner") or 4 * width),
+        rotary=int(config.get("rotary_dim") or width // heads),
+        rows=int(config["vocab_size"]),
+        context=int(config["n_positions"]),
+        epsilon=float(config.get("layer_norm_epsilon", 1e-5)),
+        qkv_groups=_declared_groups(config, heads),
+    )
+
+
+def _declared_groups(config: dict[str, Any], heads: int) -> int:
+    """CodeGen2's 1B and 3.7B were trained on eight shards, everything else on four. Only their config.json has a
+    `head_dim` of 128 or 256, which is how CTranslate2 tells them apart, too."""
+    declared = 8 if config.get("head_dim") in (128, 256) else 4
+    if heads % declared:
+        raise ValueError(f"n_head {heads} is not a multiple of {declared}, the number of qkv groups")
+    return declared
+
+
+def _llama(config: dict[str, Any]) -> Architecture:
+    width, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    if int(config.get("num_key_value_heads") or heads) != heads:
+        raise ValueError("grouped key and value heads are not used by CodeGen2.5")
+    if int(config.get("head_dim") or width // heads) * heads != width:
+        raise ValueError("head_dim does not fit hidden_size")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise ValueError(f"rope scaling {rope} is not used by CodeGen2.5")
+    if float(rope.get("rope_theta") or config.get("rope_theta") or 10000) != 10000:
+        raise ValueError("rope_theta is not 10000")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ValueError(f"hidden_act {config['hidden_act']} is not silu")
+    if config.get("attention_bias") or config.get("mlp_bias"):
+        raise ValueError("biases are not used by CodeGen2.5")
+    return Architecture(
+        block="llama",
+        layers=int(config["num_hidden_layers"]),
+        heads=heads,
+        width=width,
+        hidden=int(config["intermediate_size"]),
+        rotary=width // heads,
+        rows=int(config["vocab_size"]),
+        context=int(config["max_position_embeddings"]),
+        epsilon=float(config.get("rms_norm_eps", 1e-6)),
+    )

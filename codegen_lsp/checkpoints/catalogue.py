@@ -1,0 +1,118 @@
+"""The checkpoints that can be pulled by name, read from `models/catalogue.toml`."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import cattrs
+from attrs import field, frozen
+
+from codegen_lsp.checkpoints.architecture import Architecture, Family
+from codegen_lsp.errors import ModelError
+
+CATALOGUE = "catalogue.toml"
+
+
+@frozen
+class Checkpoint:
+    """One entry of the catalogue."""
+
+    name: str
+    """What a user calls it, and what its build is called."""
+    repository: str
+    """On the Hugging Face Hub."""
+    family: Family
+    variant: str
+    """What it was trained on: `nl`, `multi`, `mono`, `instruct`, or empty."""
+    license: str
+    """SPDX identifier, or `research-only`."""
+    needs_consent: bool
+    """Whether the user must agree to the licence before it is fetched."""
+    languages: tuple[str, ...]
+    """LSP language identifiers; empty when it was not trained for programming languages in particular."""
+    architecture: Architecture
+    download_mb: int
+    """Size of the published weights in MB (10**6 bytes), estimated; `pull` asks the hub for the exact one."""
+    memory_mb: int
+    """Memory to run the int8 build in MiB: `Architecture.memory_bytes`."""
+    aliases: tuple[str, ...] = field(factory=tuple)
+    """Other names of the repository."""
+    vocabulary_from: str = ""
+    """Repository that has the vocabulary, when the checkpoint's own has none."""
+
+
+@frozen
+class _Catalogue:
+    checkpoint: tuple[Checkpoint, ...]
+
+
+def bundled_directory() -> Path:
+    """Where the catalogue and the models that ship with codegen-lsp are: inside an installed package, or beside it in a
+    checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "models"
+    return installed if (installed / CATALOGUE).is_file() else package.parent / "models"
+
+
+@cache
+def checkpoints() -> tuple[Checkpoint, ...]:
+    """All entries, in the catalogue's order. Raises ModelError when the catalogue can't be read."""
+    return read_catalogue(bundled_directory() / CATALOGUE)
+
+
+def read_catalogue(path: Path) -> tuple[Checkpoint, ...]:
+    """The entries of a catalogue file. Raises ModelError that names what is wrong with it."""
+    advice = "Install codegen-lsp again."
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The catalogue of checkpoints {path} can't be read: {error}.", advice) from error
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    try:
+        return converter.structure(raw, _Catalogue).checkpoint
+    except Exception as error:
+        problems = "; ".join(cattrs.transform_error(error))
+        raise ModelError(f"The catalogue of checkpoints {path} is damaged: {problems}.", advice) from error
+
+
+def look_up(name: str) -> Checkpoint | None:
+    """The entry that a name means, in any case and with or without `Salesforce/` and `codegen-`; None when there is no
+    such entry."""
+    wanted = _key(name)
+    for entry in checkpoints():
+        if wanted in _keys(entry):
+            return entry
+    return None
+
+
+def resolve(name: str) -> Checkpoint:
+    """The entry that a name means. Raises ModelError that suggests what may have been meant."""
+    entry = look_up(name)
+    if entry is not None:
+        return entry
+    near = suggestions(name, [])
+    hint = f"Did you mean {' or '.join(near)}?" if near else "See `codegen-lsp models list`."
+    raise ModelError(f"There is no checkpoint called {name!r}.", hint)
+
+
+def suggestions(name: str, others: list[str]) -> list[str]:
+    """Up to three names close to `name`, from the catalogue and `others`."""
+    keys = {key: entry.name for entry in checkpoints() for key in _keys(entry)} | {
+        _key(other): other for other in others
+    }
+    close = difflib.get_close_matches(_key(name), keys, n=8, cutoff=0.6)
+    return list(dict.fromkeys(keys[key] for key in close))[:3]
+
+
+def _keys(entry: Checkpoint) -> set[str]:
+    full = {_key(name) for name in (entry.name, entry.repository, *entry.aliases)}
+    return full | {key.removeprefix("codegen-") for key in full}
+
+
+def _key(name: str) -> str:
+    """A name with what people write differently made alike: case, owner, `_P`, `3_7B` for 3.7B, `2.5` for 25."""
+    key = name.strip().lower().removeprefix("salesforce/").removesuffix("_p").replace("_", ".")
+    return key.replace("codegen2.5", "codegen25")

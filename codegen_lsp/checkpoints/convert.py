@@ -1,0 +1,361 @@
+"""From a checkpoint's folder to a verified int8 CTranslate2 build.
+
+CTranslate2's own loaders do the work. They get the weights straight from the memory-mapped files instead of from a
+transformers model, so that a checkpoint is never in memory as a whole, no class of transformers has to fit it, and no
+code of it can run. What is mended here: the number of qkv groups, which CTranslate2 guesses from a name in config.json;
+and the vocabulary, whose gaps it would close up.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import ctranslate2
+import numpy as np
+import psutil
+import torch
+from ctranslate2.converters.converter import Converter
+from ctranslate2.converters.transformers import CodeGenLoader, LlamaLoader
+from ctranslate2.specs.model_spec import PyTorchVariable, visit_spec
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from codegen_lsp.checkpoints import agreement, store
+from codegen_lsp.checkpoints.architecture import Architecture, Family, read_architecture
+from codegen_lsp.checkpoints.card import read_card
+from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
+from codegen_lsp.checkpoints.reference import ROTARY_BASE, float_logits
+from codegen_lsp.checkpoints.store import InstalledBuild
+from codegen_lsp.checkpoints.vocabulary import (
+    build_tokenizer,
+    check_tokenizer,
+    end_of_text,
+    family_of,
+    padded_vocabulary,
+    vocabulary_size,
+    without_additions,
+)
+from codegen_lsp.checkpoints.weights import Weights
+from codegen_lsp.errors import ConversionError
+from codegen_lsp.inference.build import BuildInfo, InfillStyle, Verification, read_info, write_info
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done, and the fraction of the whole that is done (0 to 1)."""
+
+CARD_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "README.md")
+"""What says under which terms a checkpoint may be used; it goes along with the build."""
+
+GIBIBYTE = 1 << 30
+
+
+@attrs.frozen
+class Source:
+    """A checkpoint's folder, understood: what is in it and how it will be read."""
+
+    directory: Path
+    architecture: Architecture
+    family: Family
+    tokenizer: Tokenizer
+    end: int
+    """Id of the token that ends a document."""
+    entry: Checkpoint | None
+    """The catalogue's entry, when it is one of those."""
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def convert_checkpoint(
+    source: Path,
+    output: Path,
+    *,
+    name: str,
+    progress: Progress | None = None,
+    origin: str | None = None,
+) -> BuildInfo:
+    """Convert a checkpoint's folder to an int8 build at `output`, and verify it.
+
+    `name` is what the build will be called; one from the catalogue also settles licence and languages, otherwise the
+    folder's model card (README.md) does. `origin` is what build.json states as the source, else the folder's name. The
+    build appears whole or not at all, in place of what was there.
+
+    Raises ConversionError when the folder is incomplete, damaged, or no CodeGen model, when the machine lacks the
+    memory, or when the build does not agree with the float model.
+    """
+    report = progress or (lambda message, fraction: None)
+    partial = output.with_name(f".{output.name}.partial")
+    report("reading the checkpoint", 0.0)
+    read = read_source(source, name)
+    check_memory(read.architecture)
+    ids = read.encode(agreement.SNIPPET)
+    try:
+        with Weights(source) as weights:
+            shutil.rmtree(partial, ignore_errors=True)
+            groupings = agreement.possible_groupings(read.architecture.qkv_groups, read.architecture.heads)
+            expected = float_logits(
+                weights, read.architecture, ids, groupings, _part(report, "running the float model", 0.02, 0.4)
+            )
+            grouping = agreement.decide_grouping(expected, ids, read.architecture.qkv_groups)
+            agreement.check_checkpoint(expected[grouping], ids, f"The checkpoint in {source}")
+            read = attrs.evolve(read, architecture=attrs.evolve(read.architecture, qkv_groups=grouping))
+            write_model(weights, read, partial, _part(report, "quantizing", 0.4, 0.9))
+        read.tokenizer.save(str(partial / "tokenizer.json"))
+        for file in CARD_FILES:
+            if (source / file).is_file():
+                shutil.copyfile(source / file, partial / file)
+        report("comparing the build with the float model", 0.9)
+        figures = agreement.judge(build_logits(partial, ids), expected, grouping, ids, "The build")
+        write_info(partial, describe(read, name, origin or source.name, figures))
+        _replace(partial, output)
+    except OSError as error:
+        raise ConversionError(
+            f"The build could not be written to {output}: {error}.", "Make room there, or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    report("done", 1.0)
+    return read_info(output)
+
+
+def convert_into_store(source: Path, *, name: str | None = None, progress: Progress | None = None) -> InstalledBuild:
+    """Convert a checkpoint's folder and install the build in the user's store as `name`, else by the folder's name.
+
+    Raises ConversionError as `convert_checkpoint` does, and ModelError when the store can't be written to.
+    """
+    entry = look_up(name or source.resolve().name)
+    chosen = store.checked_name(entry.name if entry else name or source.resolve().name)
+    with store.workspace(chosen) as folder:
+        convert_checkpoint(source, folder / "build", name=chosen, progress=progress)
+        return store.install(folder / "build", chosen)
+
+
+def read_source(source: Path, name: str) -> Source:
+    """Read everything but the weights of a checkpoint's folder. Raises ConversionError when it is not one, or not the
+    one that `name` means in the catalogue."""
+    entry = look_up(name)
+    architecture = read_architecture(source)
+    if entry is not None:
+        declared = attrs.evolve(architecture, qkv_groups=entry.architecture.qkv_groups)
+        if declared != entry.architecture:
+            raise ConversionError(
+                f"{source} is not {entry.name}: its config.json declares {_differences(declared, entry.architecture)}.",
+                "Give the build another name with --name.",
+            )
+        architecture = declared
+    tokenizer = build_tokenizer(source, architecture.block)
+    if entry is not None and entry.variant == "nl":
+        tokenizer = without_additions(tokenizer)
+    family = family_of(architecture.block, tokenizer)
+    if entry is not None and entry.family != family:
+        raise ConversionError(
+            f"{source} is not {entry.name}: its tokenizer is that of {family}.",
+            "Use the tokenizer files of the checkpoint itself.",
+        )
+    check_tokenizer(tokenizer, family, source)
+    return Source(source, architecture, family, tokenizer, end_of_text(tokenizer, source), entry)
+
+
+def check_memory(architecture: Architecture) -> None:
+    """Raise ConversionError when this machine has not enough free memory to convert such a model."""
+    needed, available = architecture.conversion_bytes, psutil.virtual_memory().available
+    if needed > available:
+        raise ConversionError(
+            f"Converting this model takes {needed / GIBIBYTE:.1f} GiB of memory, {available / GIBIBYTE:.1f} are free.",
+            "Close other programs, or convert it on a larger machine and copy the build.",
+        )
+
+
+def describe(read: Source, name: str, origin: str, figures: Verification | None) -> BuildInfo:
+    """What build.json will say, but for the list of files."""
+    card = read_card(read.directory)
+    infill, infill_end = _infill(read.tokenizer)
+    return BuildInfo(
+        name=name,
+        family=read.family,
+        source=origin,
+        license=read.entry.license if read.entry else card.license,
+        context_length=read.architecture.context,
+        vocabulary_size=vocabulary_size(read.tokenizer),
+        layers=read.architecture.layers,
+        heads=read.architecture.heads,
+        width=read.architecture.width,
+        end_of_text=read.end,
+        languages=list(read.entry.languages if read.entry else card.languages),
+        infill=infill,
+        infill_end=infill_end,
+        converter=f"ctranslate2 {ctranslate2.__version__}",
+        verification=figures,
+    )
+
+
+def build_logits(build: Path, ids: Sequence[int]) -> torch.Tensor:
+    """Logits of an int8 build on the CPU, (tokens, rows), in float32.
+
+    Raises ConversionError when CTranslate2 can't load or run the build.
+    """
+    threads = max(1, min(8, psutil.cpu_count(logical=False) or 1))
+    try:
+        generator = ctranslate2.Generator(str(build), device="cpu", compute_type="default", intra_threads=threads)
+        output = np.array(generator.forward_batch([list(ids)]), dtype=np.float32)
+    except (RuntimeError, ValueError) as error:
+        raise ConversionError(f"{build} can't be run: {error}.", "Convert the checkpoint again.") from error
+    return torch.from_numpy(output[0])
+
+
+def write_model(weights: Weights, read: Source, output: Path, on_weight: Callable[[float], None]) -> None:
+    """Write model.bin, config.json and vocabulary.json of an int8 build to `output`, which must not exist."""
+    _SpecConverter(weights, read, on_weight).convert(str(output), quantization="int8")
+
+
+class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no types
+    """CTranslate2's sequence of load, validate, quantize and save, over weights that stay on disk."""
+
+    def __init__(self, weights: Weights, read: Source, on_weight: Callable[[float], None]) -> None:
+        self._weights = weights
+        self._read = read
+        self._on_weight = on_weight
+
+    def _load(self) -> Any:
+        architecture, tokenizer = self._read.architecture, self._read.tokenizer
+        end = tokenizer.id_to_token(self._read.end)
+        loader = _LlamaLoader() if architecture.block == "llama" else _CodeGenLoader(architecture.qkv_groups)
+        names = SimpleNamespace(
+            bos_token=end, eos_token=end, unk_token=end, rows=padded_vocabulary(tokenizer, architecture.rows)
+        )
+        with torch.no_grad():
+            spec = loader(_as_modules(self._weights, architecture), names)
+        spec.config.layer_norm_epsilon = architecture.epsilon
+        spec.validate()
+        self._watch(spec)
+        return spec
+
+    def _watch(self, spec: Any) -> None:
+        """Replace the weights that will be quantized by ones that leave the file's memory alone and tell progress."""
+        total = len(self._read.architecture.matrices())
+        done = 0
+
+        def quantized() -> None:
+            nonlocal done
+            done += 1
+            self._on_weight(min(1.0, done / total))
+
+        def replace(part: Any, path: str, value: object) -> None:
+            key = path.rsplit("/", 1)[-1]
+            if isinstance(value, PyTorchVariable) and hasattr(part, f"{key}_scale"):
+                setattr(part, key, _MappedWeight(value.tensor, quantized))
+
+        visit_spec(spec, replace)
+
+
+class _MappedWeight(PyTorchVariable):  # type: ignore[misc]
+    """A weight that is quantized from a copy. CTranslate2 scales in place, and a float32 weight would be scaled in the
+    memory map, whose pages would all become private copies."""
+
+    def __init__(self, tensor: torch.Tensor, quantized: Callable[[], None]) -> None:
+        super().__init__(tensor)
+        self._quantized = quantized
+
+    def to(self, dtype: str) -> _MappedWeight:
+        return _MappedWeight(self.tensor.to(getattr(torch, dtype)), self._quantized)
+
+    def numpy(self) -> NDArray[Any]:
+        self._quantized()
+        return np.array(self.tensor.numpy())
+
+
+class _CodeGenLoader(CodeGenLoader):  # type: ignore[misc]
+    def __init__(self, groups: int) -> None:
+        self._groups = groups
+
+    def set_decoder(self, spec: Any, module: Any, rotary_dim: int, num_heads: int, embed_dim: int, mp_num: int) -> None:
+        super().set_decoder(spec, module, rotary_dim, num_heads, embed_dim, self._groups)
+
+    def get_vocabulary(self, model: Any, tokenizer: Any) -> list[str]:
+        rows: list[str] = tokenizer.rows
+        return rows
+
+
+class _LlamaLoader(LlamaLoader):  # type: ignore[misc]
+    def get_vocabulary(self, model: Any, tokenizer: Any) -> list[str]:
+        rows: list[str] = tokenizer.rows
+        return rows
+
+
+def _as_modules(weights: Weights, architecture: Architecture) -> SimpleNamespace:
+    """The weights as a tree of attributes, `transformer.h[0].ln_1.weight` and so on, which is what the loaders walk,
+    with the few settings that they read.
+
+    Raises ConversionError when a weight is missing or has another shape than the architecture.
+    """
+    shapes = architecture.shapes()
+    root = SimpleNamespace()
+    for name, shape in shapes.items():
+        if name not in weights:
+            raise ConversionError(f"The checkpoint lacks the weight {name}.", "Fetch the checkpoint again.")
+        tensor = weights[name]
+        if tuple(tensor.shape) != shape:
+            raise ConversionError(
+                f"The weight {name} is {tuple(tensor.shape)}, where config.json makes it {shape}.",
+                "Fetch the checkpoint again.",
+            )
+        *path, leaf = name.split(".")
+        part = root
+        for step in path:
+            part = vars(part).setdefault(step, SimpleNamespace(bias=None))
+        setattr(part, leaf, tensor)
+    decoder, layers = ("model", "layers") if architecture.block == "llama" else ("transformer", "h")
+    stack = vars(getattr(vars(root)[decoder], layers))
+    setattr(vars(root)[decoder], layers, [stack[str(index)] for index in range(architecture.layers)])
+    root.config = SimpleNamespace(
+        n_layer=architecture.layers,
+        n_head=architecture.heads,
+        n_embd=architecture.width,
+        rotary_dim=architecture.rotary,
+        activation_function="gelu_new",
+        num_hidden_layers=architecture.layers,
+        num_attention_heads=architecture.heads,
+        rms_norm_eps=architecture.epsilon,
+        rope_theta=ROTARY_BASE,
+    )
+    return root
+
+
+def _infill(tokenizer: Tokenizer) -> tuple[InfillStyle, int | None]:
+    """How the model takes text after the cursor, told by the marks it was trained with."""
+
+    def has(*marks: str) -> bool:
+        return all(tokenizer.token_to_id(mark) is not None for mark in marks)
+
+    if has("<mask_1>", "<sep>", "<eom>"):
+        return "mask", tokenizer.token_to_id("<eom>")
+    if has("<fim_suffix>", "<fim_prefix>"):
+        return "suffix-first", None
+    return "none", None
+
+
+def _differences(found: Architecture, expected: Architecture) -> str:
+    pairs = attrs.asdict(found).items() ^ attrs.asdict(expected).items()
+    names = sorted({name for name, _ in pairs})
+    return ", ".join(f"{name} {getattr(found, name)} instead of {getattr(expected, name)}" for name in names)
+
+
+def _part(report: Progress, message: str, start: float, end: float) -> Callable[[float], None]:
+    """A callback for one stage, whose fraction 0 to 1 is `start` to `end` of the whole."""
+    return lambda fraction: report(message, start + (end - start) * fraction)
+
+
+def _replace(partial: Path, output: Path) -> None:
+    """Put a finished build in place of what is there. A directory can't be replaced in one step, so the old one is
+    moved aside first."""
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        output.rename(old)
+    partial.rename(output)
+    shutil.rmtree(old, ignore_errors=True)

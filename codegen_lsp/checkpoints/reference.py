@@ -1,0 +1,138 @@
+"""What the float checkpoint itself says: a plain forward pass, one layer of weights in memory at a time.
+
+Written out here rather than taken from transformers for two reasons: transformers' CodeGen class assumes four qkv
+groups, which CodeGen2's smaller models do not have; and a 16B checkpoint in float32 would need 64 GB, while a layer of
+it needs 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from codegen_lsp.checkpoints.architecture import Architecture
+from codegen_lsp.checkpoints.weights import Weights
+
+ROTARY_BASE = 10000.0
+"""RoFormer's (Su et al., 2021), used by every CodeGen."""
+
+
+@torch.no_grad()
+def float_logits(
+    weights: Weights,
+    architecture: Architecture,
+    ids: Sequence[int],
+    groupings: Sequence[int],
+    on_layer: Callable[[float], None] | None = None,
+) -> dict[int, Tensor]:
+    """Logits in float32, (tokens, rows), for each way to group the rows of CodeGen's fused qkv projection.
+
+    All groupings go through one pass over the weights. A Llama has no such groups: give `[0]`. `on_layer` is called
+    with the fraction done.
+    """
+    layer = _llama_layer if architecture.block == "llama" else _codegen_layer
+    prefix = "model.layers" if architecture.block == "llama" else "transformer.h"
+    embedding = "model.embed_tokens.weight" if architecture.block == "llama" else "transformer.wte.weight"
+    start = weights[embedding][torch.tensor(list(ids))].float()
+    states = dict.fromkeys(groupings, start)
+    tables = _rotary_tables(architecture.rotary, len(ids))
+    for index in range(architecture.layers):
+        here = _LayerWeights(weights, f"{prefix}.{index}.")
+        states = {groups: layer(x, here, architecture, groups, tables) for groups, x in states.items()}
+        if on_layer is not None:
+            on_layer((index + 1) / architecture.layers)
+    return {groups: _output(x, weights, architecture) for groups, x in states.items()}
+
+
+class _LayerWeights:
+    """The weights of one layer in float32, each read once."""
+
+    def __init__(self, weights: Weights, prefix: str) -> None:
+        self._weights = weights
+        self._prefix = prefix
+        self._read: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._read:
+            self._read[name] = self._weights[self._prefix + name].float()
+        return self._read[name]
+
+
+def _codegen_layer(
+    x: Tensor, weights: _LayerWeights, architecture: Architecture, groups: int, tables: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Attention and MLP side by side behind one LayerNorm, as in GPT-J. `x` is (tokens, width)."""
+    normed = F.layer_norm(x, (architecture.width,), weights["ln_1.weight"], weights["ln_1.bias"], architecture.epsilon)
+    fused = F.linear(normed, weights["attn.qkv_proj.weight"])
+    query, value, key = fused.view(len(x), groups, 3, -1).unbind(2)
+    query, value, key = (part.reshape(len(x), architecture.heads, -1) for part in (query, value, key))
+    mixed = _attention(_rotate_pairs(query, *tables), _rotate_pairs(key, *tables), value)
+    hidden = F.linear(normed, weights["mlp.fc_in.weight"], weights["mlp.fc_in.bias"])
+    hidden = F.gelu(hidden, approximate="tanh")
+    return (
+        x
+        + F.linear(mixed, weights["attn.out_proj.weight"])
+        + F.linear(hidden, weights["mlp.fc_out.weight"], weights["mlp.fc_out.bias"])
+    )
+
+
+def _llama_layer(
+    x: Tensor, weights: _LayerWeights, architecture: Architecture, groups: int, tables: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Attention, then a gated MLP, each behind an RMSNorm. `x` is (tokens, width)."""
+    width, epsilon = (architecture.width,), architecture.epsilon
+    normed = F.rms_norm(x, width, weights["input_layernorm.weight"], epsilon)
+    query, key, value = (
+        F.linear(normed, weights[f"self_attn.{part}_proj.weight"]).view(len(x), architecture.heads, -1)
+        for part in ("q", "k", "v")
+    )
+    mixed = _attention(_rotate_halves(query, *tables), _rotate_halves(key, *tables), value)
+    x = x + F.linear(mixed, weights["self_attn.o_proj.weight"])
+    normed = F.rms_norm(x, width, weights["post_attention_layernorm.weight"], epsilon)
+    hidden = F.silu(F.linear(normed, weights["mlp.gate_proj.weight"])) * F.linear(normed, weights["mlp.up_proj.weight"])
+    return x + F.linear(hidden, weights["mlp.down_proj.weight"])
+
+
+def _output(x: Tensor, weights: Weights, architecture: Architecture) -> Tensor:
+    if architecture.block == "llama":
+        normed = F.rms_norm(x, (architecture.width,), weights["model.norm.weight"].float(), architecture.epsilon)
+        return F.linear(normed, weights["lm_head.weight"].float())
+    normed = F.layer_norm(
+        x,
+        (architecture.width,),
+        weights["transformer.ln_f.weight"].float(),
+        weights["transformer.ln_f.bias"].float(),
+        architecture.epsilon,
+    )
+    return F.linear(normed, weights["lm_head.weight"].float(), weights["lm_head.bias"].float())
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Causal attention; (tokens, heads, head width) each, the result (tokens, width)."""
+    query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
+    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    return mixed[0].transpose(0, 1).reshape(query.shape[2], -1)
+
+
+def _rotary_tables(rotary: int, length: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each position's angles, (length, 1, rotary / 2)."""
+    frequencies = ROTARY_BASE ** (-torch.arange(0, rotary, 2, dtype=torch.float64) / rotary)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
+    return angles.cos().float()[:, None], angles.sin().float()[:, None]
+
+
+def _rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """GPT-J's rotary form: neighbouring entries are a pair. `x` is (tokens, heads, head width)."""
+    rotary = 2 * cos.shape[-1]
+    even, odd = x[..., :rotary:2], x[..., 1:rotary:2]
+    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), -1).flatten(-2)
+    return torch.cat((turned, x[..., rotary:]), -1)
+
+
+def _rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Llama's rotary form: the first half pairs with the second. `x` is (tokens, heads, head width)."""
+    first, second = x.chunk(2, -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)

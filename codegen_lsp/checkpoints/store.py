@@ -1,0 +1,241 @@
+"""Where builds are kept, and which are there.
+
+Two places: the user's store, which `models pull` and `models convert` fill, and the models that ship with codegen-lsp,
+which are only read. A build is made in a folder whose name begins with a dot and renamed when it is complete and
+verified, so that whatever is listed is whole. The language server imports this module: nothing heavy here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+from attrs import frozen
+
+from codegen_lsp.checkpoints.catalogue import bundled_directory, look_up, suggestions
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import METADATA, BuildInfo, read_info
+
+__all__ = ["InstalledBuild", "bundled_directory", "find", "install", "installed", "remove", "store_directory"]
+
+LOG = logging.getLogger(__name__)
+
+STORE_VARIABLE = "CODEGEN_LSP_MODELS"
+"""Environment variable that names another folder for the user's store."""
+
+AUTO = "auto"
+
+LEFT_BEHIND_SECONDS = 24 * 3600
+"""Age from which a folder of work is taken for one whose process was killed."""
+
+
+@frozen
+class InstalledBuild:
+    """A complete build on disk."""
+
+    name: str
+    path: Path
+    info: BuildInfo
+    bundled: bool
+    """Whether it ships with codegen-lsp; such builds are only read."""
+
+
+def store_directory() -> Path:
+    """The user's store; it need not exist yet."""
+    chosen = os.environ.get(STORE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_data_path("codegen-lsp", appauthor=False) / "models"
+
+
+def installed() -> list[InstalledBuild]:
+    """All builds, the user's first, each place by name. Damaged ones are left out with a logged warning, and so is a
+    bundled build that the user has another one of the same name for."""
+    found: dict[str, InstalledBuild] = {}
+    for directory, bundled in _candidates():
+        if directory.name in found:
+            continue
+        try:
+            found[directory.name] = _read(directory, bundled)
+        except ModelError as error:
+            LOG.warning("Left out: %s", error)
+    return list(found.values())
+
+
+def find(name_or_path: str) -> InstalledBuild:
+    """The build that a setting names: `auto`, the name of an installed build, any name of the catalogue's for one, or
+    the path of a build's folder.
+
+    `auto` is the model that ships with codegen-lsp, or the smallest one in the store when none does. Raises ModelError
+    with advice when there is no such build or it is damaged.
+    """
+    wanted = name_or_path.strip()
+    if wanted in ("", AUTO):
+        return _default()
+    builds = {directory.name: (directory, bundled) for directory, bundled in reversed(_candidates())}
+    entry = look_up(wanted)
+    for name in (wanted, entry.name if entry else None, _same_but_for_case(wanted, list(builds))):
+        if name in builds:
+            return _read(*builds[name])
+    path = Path(wanted).expanduser()
+    if (path / METADATA).is_file():
+        return _read(path, bundled=False)
+    if path.is_dir():
+        raise ModelError(
+            f"{path} is not a model build: it has no {METADATA}.",
+            f"If it is a checkpoint, convert it first: `codegen-lsp models convert {path}`.",
+        )
+    if entry is not None:
+        raise ModelError(f"{entry.name} is not installed.", f"Fetch it with `codegen-lsp models pull {entry.name}`.")
+    near = suggestions(wanted, list(builds))
+    hint = f"Did you mean {' or '.join(near)}?" if near else "See `codegen-lsp models list`."
+    raise ModelError(f"There is no model called {wanted!r}.", hint)
+
+
+def remove(name: str) -> Path:
+    """Delete a build from the user's store; the result is the folder that is gone.
+
+    Raises ModelError when there is no such build, when it ships with codegen-lsp, or when it can't be deleted.
+    """
+    store = store_directory()
+    entry = look_up(name)
+    own = [directory.name for directory in _folders(store)]
+    for candidate in (name, entry.name if entry else None, _same_but_for_case(name, own)):
+        if candidate in own:
+            return _delete(store / candidate)
+    build = find(name)
+    reason = "ships with codegen-lsp" if build.bundled else f"is not in the store {store}"
+    raise ModelError(
+        f"{build.name} {reason} and is not removed.", f"Delete the folder {build.path} yourself if you must."
+    )
+
+
+@contextmanager
+def workspace(name: str) -> Iterator[Path]:
+    """An empty folder in the store to make a build in, deleted at the end unless it was given to `install`.
+
+    Raises ModelError when the store can't be written to.
+    """
+    store = writable_store()
+    _sweep(store)
+    folder = Path(tempfile.mkdtemp(prefix=f".making-{name}-", dir=store))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def install(build: Path, name: str) -> InstalledBuild:
+    """Rename a finished build, made in a `workspace`, to its place in the store; one of the same name is replaced.
+
+    Raises ModelError when the build is not complete or can't be moved.
+    """
+    read_info(build)
+    target = store_directory() / checked_name(name)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".replaced-", dir=target.parent, ignore_cleanup_errors=True) as aside:
+            if target.exists():
+                target.rename(Path(aside) / target.name)
+            build.rename(target)
+    except OSError as error:
+        raise ModelError(
+            f"{target} can't be replaced: {error}.", "Close the editors that use this model, then try again."
+        ) from error
+    return _read(target, bundled=False)
+
+
+def checked_name(name: str) -> str:
+    """The name, when it can be a folder of the store. Raises ModelError otherwise."""
+    allowed = all(character.isalnum() or character in "._-+" for character in name)
+    if not name or not allowed or name.startswith(".") or name.lower() == AUTO:
+        raise ModelError(
+            f"{name!r} can't be the name of a model.",
+            "Use letters, digits, and `.`, `_`, `-`; not `auto`, no dot first.",
+        )
+    return name
+
+
+def writable_store() -> Path:
+    """The user's store, made if it is not there. Raises ModelError when it can't be written to."""
+    store = store_directory()
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store):
+            pass
+    except OSError as error:
+        raise ModelError(
+            f"The models' folder {store} can't be written to: {error.strerror or error}.",
+            f"Free the space or correct its permissions, or set {STORE_VARIABLE} to another folder.",
+        ) from error
+    return store
+
+
+def _default() -> InstalledBuild:
+    builds = installed()
+    for build in builds:
+        if build.bundled:
+            return build
+    if not builds:
+        raise ModelError("No model is installed.", "Fetch one with `codegen-lsp models pull codegen-350M-mono`.")
+    return min(builds, key=lambda build: build.info.bytes)
+
+
+def _candidates() -> list[tuple[Path, bool]]:
+    """Folders that should be builds, and whether they are bundled; the user's first."""
+    own = [(directory, False) for directory in _folders(store_directory())]
+    return own + [(directory, True) for directory in _folders(bundled_directory())]
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        entries = sorted(place.iterdir(), key=lambda path: path.name.lower())
+    except OSError:
+        return []
+    return [path for path in entries if not path.name.startswith(".") and (path / METADATA).is_file()]
+
+
+def _read(directory: Path, bundled: bool) -> InstalledBuild:
+    return InstalledBuild(name=directory.name, path=directory, info=read_info(directory), bundled=bundled)
+
+
+def _same_but_for_case(name: str, names: list[str]) -> str | None:
+    return next((candidate for candidate in names if candidate.lower() == name.lower()), None)
+
+
+def _sweep(store: Path) -> None:
+    """Delete what killed processes left behind; a build that was moved aside and never replaced is put back."""
+    for folder in store.glob(".*-*"):
+        if not folder.name.startswith((".making-", ".replaced-", ".removed-")) or _age(folder) < LEFT_BEHIND_SECONDS:
+            continue
+        if folder.name.startswith(".replaced-"):
+            for build in folder.iterdir():
+                if not (store / build.name).exists():
+                    build.rename(store / build.name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _delete(directory: Path) -> Path:
+    """Out of the list first, in one step; then the files."""
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=directory.parent))
+        directory.rename(aside / directory.name)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise ModelError(
+            f"{directory} can't be deleted: {error}.", "Close the editors that use this model, then try again."
+        ) from error
+    return directory

@@ -1,0 +1,91 @@
+"""Is a build what its checkpoint is? Against the float weights, or, when they are gone, against what was recorded when
+it was converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from codegen_lsp.checkpoints import agreement
+from codegen_lsp.checkpoints.convert import Progress, build_logits, read_source
+from codegen_lsp.checkpoints.reference import float_logits
+from codegen_lsp.checkpoints.vocabulary import load_tokenizer
+from codegen_lsp.checkpoints.weights import Weights
+from codegen_lsp.errors import ConversionError, ModelError
+from codegen_lsp.inference.build import BuildInfo, Verification, digest, read_info
+
+DRIFT_LIMIT = 0.1
+"""Nats by which the loss may differ from the recorded one: other processors round int8 products differently."""
+
+
+def verify_build(build: Path, source: Path, *, progress: Progress | None = None) -> Verification:
+    """Compare a build with the checkpoint's folder it was made from: tokenizer, agreement of logits, and loss.
+
+    Raises ConversionError when they disagree or the folder is another checkpoint's, ModelError when the build is
+    damaged.
+    """
+    report = progress or (lambda message, fraction: None)
+    info = read_info(build)
+    read = read_source(source, info.name)
+    _check_same_model(info, build, read.architecture.layers, read.architecture.heads, read.architecture.width)
+    tokenizer = load_tokenizer(build / "tokenizer.json")
+    if tokenizer.get_vocab(with_added_tokens=True) != read.tokenizer.get_vocab(with_added_tokens=True):
+        raise ConversionError(f"{build} has another vocabulary than {source}.", "Convert the checkpoint again.")
+    ids = read.encode(agreement.SNIPPET)
+    if tokenizer.encode(agreement.SNIPPET, add_special_tokens=False).ids != ids:
+        raise ConversionError(f"{build} cuts text into other tokens than {source}.", "Convert the checkpoint again.")
+    declared = read.architecture.qkv_groups
+    with Weights(source) as weights:
+        expected = float_logits(
+            weights,
+            read.architecture,
+            ids,
+            agreement.possible_groupings(declared, read.architecture.heads),
+            lambda fraction: report("running the float model", 0.9 * fraction),
+        )
+    report("running the build", 0.9)
+    grouping = agreement.decide_grouping(expected, ids, declared)
+    figures = agreement.judge(build_logits(build, ids), expected, grouping, ids, str(build))
+    report("done", 1.0)
+    return figures
+
+
+def check_build(build: Path, *, progress: Progress | None = None) -> Verification:
+    """Check a build on its own: digests of all files, and its loss on the snippet against the recorded one.
+
+    The result repeats what was recorded, with the loss measured now. Raises ModelError when a file was changed or the
+    loss is another.
+    """
+    report = progress or (lambda message, fraction: None)
+    info = read_info(build)
+    for done, (name, expected) in enumerate(info.files.items()):
+        report(f"checking {name}", 0.8 * done / len(info.files))
+        if digest(build / name) != expected.sha256:
+            raise ModelError(f"{build / name} was changed since it was converted.", "Pull or convert the model again.")
+    report("running the build", 0.8)
+    tokenizer = load_tokenizer(build / "tokenizer.json")
+    ids = tokenizer.encode(agreement.SNIPPET, add_special_tokens=False).ids
+    loss = agreement.fit(build_logits(build, ids), ids).loss
+    report("done", 1.0)
+    if info.verification is None:
+        raise ModelError(
+            f"{build} was never compared with its checkpoint.",
+            "Convert the checkpoint again with `codegen-lsp models convert`.",
+        )
+    if not abs(loss - info.verification.build_loss) <= DRIFT_LIMIT:
+        raise ModelError(
+            f"{build} predicts code at {loss:.2f} nats per token; when it was converted it was "
+            f"{info.verification.build_loss:.2f}.",
+            "Pull or convert the model again.",
+        )
+    return attrs.evolve(info.verification, build_loss=loss)
+
+
+def _check_same_model(info: BuildInfo, build: Path, layers: int, heads: int, width: int) -> None:
+    found, expected = (info.layers, info.heads, info.width), (layers, heads, width)
+    if found != expected:
+        raise ConversionError(
+            f"{build} was not made from this checkpoint: layers, heads and width are {found} instead of {expected}.",
+            f"Give the folder of {info.source}.",
+        )

@@ -1,0 +1,258 @@
+"""A complete `tokenizer.json` for every family, made without running any code of a checkpoint.
+
+All of them are GPT-2's byte-level BPE (50,257 tokens) with additions:
+
+- CodeGen1 `nl`: none. `multi` and `mono`: runs of 31 to 2 spaces (50257 to 50286) and of 9 to 2 tabs (50287 to 50294),
+  recognised before anything else is.
+- CodeGen2: those runs, and marks for infilling (`<sep>`, `<eom>`, `<mask_1>` ...) as its files list them.
+- CodeGen2.5: the same runs, but as entries of the BPE itself, because it was trained with tiktoken. Its repository has
+  no vocabulary at all, only code that fetches GPT-2's from elsewhere and adds to it; here it is put together from
+  GPT-2's files of a CodeGen1 checkpoint.
+- The embedded model: its own `tokenizer.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from codegen_lsp.checkpoints.architecture import Block, Family
+from codegen_lsp.checkpoints.weights import read_json
+from codegen_lsp.errors import ConversionError
+
+END = "<|endoftext|>"
+GPT2_SIZE = 50257
+"""Tokens of GPT-2: 256 bytes, 50,000 merges, and the end of text."""
+
+VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
+"""What a checkpoint's folder may hold of its tokenizer."""
+
+SPACE_RUNS = range(31, 1, -1)
+TAB_RUNS = range(9, 1, -1)
+
+STARCODER_MARKS = (
+    *("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<gh_stars>"),
+    *("<issue_start>", "<issue_comment>", "<issue_closed>", "<jupyter_start>", "<jupyter_text>", "<jupyter_code>"),
+    *("<jupyter_output>", "<empty_output>", "<commit_before>", "<commit_msg>", "<commit_after>", "<reponame>"),
+)
+"""The 18 marks that CodeGen2.5 took over with StarCoder's training data, from id 50295 on."""
+
+PROBES = (
+    "def f(x):\n    return x\n",
+    "\tif (a) {\r\n\t\treturn;\r\n\t}\r\n",
+    "naïve = '日本' + \"🙂\"  # ​ \x0c",
+    " " * 70 + "x" + "\t" * 20 + "y  \n\n\n",
+)
+"""Text that must survive encoding and decoding."""
+
+KNOWN_PLAIN_IDS = {"    return x": [220, 220, 220, 1441, 2124]}
+"""What GPT-2 gives without additions."""
+
+KNOWN_IDS: dict[Family, dict[str, list[int]]] = {
+    "codegen": {"    return x": [50284, 7783, 2124], "\t\tx": [50294, 87]},
+    "codegen2": {"    return x": [50284, 7783, 2124], "prefix<mask_1>suffix": [40290, 51199, 37333, 844]},
+    "codegen25": {
+        "<fim_prefix>abc<fim_suffix>xyz<fim_middle>": [50295, 39305, 50297, 5431, 89, 50296],
+        "prefix<mask_1>suffix<|endoftext|><sep><mask_1>": [40290, 51199, 37333, 844, 50256, 50317, 51199],
+    },
+}
+"""Ids that the families' own tokenizers give. A tokenizer of the same size with other ids would pass every other check
+of a model that has learned nothing."""
+
+MARK = re.compile(r"<[a-z_]+(\d+)?>|<\|[a-z]+\|>")
+"""What a token looks like that stands for no text. Such tokens are special: the same characters in a user's file are
+ordinary text."""
+
+GPT2_ADVICE = (
+    "Pull it instead (`codegen-lsp models pull`), or put vocab.json and merges.txt of any CodeGen checkpoint into the "
+    "folder."
+)
+
+
+def build_tokenizer(source: Path, block: Block) -> Tokenizer:
+    """The tokenizer of a checkpoint's folder.
+
+    Raises ConversionError when the folder lacks the files it is made from, or they are damaged.
+    """
+    path = source / "tokenizer.json"
+    if block == "llama":
+        tokenizer = _from_json(read_json(path), path) if path.is_file() else None
+        complete = tokenizer is not None and tokenizer.token_to_id("<eom>") is not None
+        return tokenizer if complete else codegen25_tokenizer(*gpt2_files(source))
+    if path.is_file():
+        return _from_json(read_json(path), path)
+    tokenizer = gpt2_tokenizer(*gpt2_files(source))
+    tokenizer.add_tokens([_added(text) for text in _added_tokens(source)])
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a build. Raises ConversionError when the file is damaged."""
+    return _from_json(read_json(path), path)
+
+
+def family_of(block: Block, tokenizer: Tokenizer) -> Family:
+    """The family a checkpoint belongs to: CodeGen2 has CodeGen's block and marks for infilling."""
+    if block == "llama":
+        return "codegen25"
+    return "codegen2" if tokenizer.token_to_id("<eom>") is not None else "codegen"
+
+
+def check_tokenizer(tokenizer: Tokenizer, family: Family, source: Path) -> None:
+    """Raise ConversionError when the tokenizer does not give the ids a family was trained with, or loses text."""
+    for text in PROBES:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        if tokenizer.decode(ids, skip_special_tokens=False) != text:
+            raise ConversionError(
+                f"The tokenizer in {source} does not give {text!r} back.", "Fetch the tokenizer's files again."
+            )
+    if vocabulary_size(tokenizer) < GPT2_SIZE:
+        return
+    known = KNOWN_IDS[family] if vocabulary_size(tokenizer) > GPT2_SIZE else KNOWN_PLAIN_IDS
+    for text, expected in known.items():
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        if ids != expected:
+            raise ConversionError(
+                f"The tokenizer in {source} gives {text!r} the ids {ids}; {family} was trained with {expected}.",
+                "Use the tokenizer files of the checkpoint itself.",
+            )
+
+
+def gpt2_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    """Byte-level BPE as GPT-2 has it, with the end of text as its only special token."""
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END])
+    return tokenizer
+
+
+def codegen25_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    """CodeGen2.5's tokenizer from GPT-2's vocabulary and merges.
+
+    tiktoken merges the pair whose joined bytes have the lowest id. Runs have lower ids the longer they are, so every
+    way to put a run together becomes a merge, longest first, all after GPT-2's own; and a piece of text that is a token
+    as it stands is taken without merging (`ignore_merges`).
+    """
+    alphabet = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    runs: dict[str, int] = {}
+    added: list[tuple[str, str]] = []
+    for character, lengths in ((" ", SPACE_RUNS), ("\t", TAB_RUNS)):
+        letter = alphabet.pre_tokenize_str(character)[0][0]
+        for length in lengths:
+            runs[letter * length] = GPT2_SIZE + len(runs)
+            added += [(letter * left, letter * (length - left)) for left in range(length - 1, 0, -1)]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary | runs, merges=merges + added, ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    masks = [f"<mask_{number}>" for number in range(881, 0, -1)]
+    dummies = [f"<dummy_{number}>" for number in range(4)]
+    tokenizer.add_special_tokens([END, *STARCODER_MARKS, *dummies, "<sep>", "<eom>", *masks])
+    return tokenizer
+
+
+def without_additions(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with nothing added to GPT-2's, which is what `nl` checkpoints were trained with."""
+    model = json.loads(tokenizer.to_str())["model"]
+    return gpt2_tokenizer(*_vocabulary_and_merges(model))
+
+
+def gpt2_files(source: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """GPT-2's vocabulary and merges from the tokenizer files of a checkpoint's folder.
+
+    Raises ConversionError when the folder has neither vocab.json with merges.txt nor tokenizer.json.
+    """
+    if (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
+        vocabulary = read_json(source / "vocab.json")
+        try:
+            lines = (source / "merges.txt").read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConversionError(f"{source / 'merges.txt'} can't be read: {error}.", "Fetch it again.") from error
+        merges = [line for line in lines if line and not line.startswith("#version")]
+        found = _vocabulary_and_merges({"vocab": vocabulary, "merges": merges})
+    elif (source / "tokenizer.json").is_file():
+        found = _vocabulary_and_merges(read_json(source / "tokenizer.json").get("model", {}))
+    else:
+        raise ConversionError(
+            f"{source} has no vocabulary: neither vocab.json with merges.txt nor tokenizer.json.", GPT2_ADVICE
+        )
+    if len(found[0]) != GPT2_SIZE or len(found[1]) != 50000 or found[0].get(END) != GPT2_SIZE - 1:
+        raise ConversionError(
+            f"The vocabulary in {source} is not GPT-2's: {len(found[0])} tokens and {len(found[1])} merges.",
+            GPT2_ADVICE,
+        )
+    return found
+
+
+def padded_vocabulary(tokenizer: Tokenizer, rows: int) -> list[str]:
+    """A name for every row of the embedding, by id: the token, or `<extra_id_N>` for a row without one.
+
+    Raises ConversionError when the tokenizer has ids beyond the embedding.
+    """
+    size = vocabulary_size(tokenizer)
+    if size > rows:
+        raise ConversionError(
+            f"The tokenizer has {size} tokens, the model's embedding only {rows} rows: they do not belong together.",
+            "Use the tokenizer files of the checkpoint itself.",
+        )
+    return [tokenizer.id_to_token(id) or f"<extra_id_{id}>" for id in range(rows)]
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the highest token id."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+
+def end_of_text(tokenizer: Tokenizer, source: Path) -> int:
+    """Id of the token that ends a document: the tokenizer's, since CodeGen's config.json names other ids.
+
+    Raises ConversionError when the tokenizer has none.
+    """
+    path = source / "tokenizer_config.json"
+    declared = read_json(path).get("eos_token") if path.is_file() else None
+    if isinstance(declared, dict):
+        declared = declared.get("content")
+    found: int | None = tokenizer.token_to_id(declared if isinstance(declared, str) else END)
+    if found is None:
+        raise ConversionError(f"The tokenizer of {source} has no {END} token.", "Fetch the checkpoint again.")
+    return found
+
+
+def _from_json(raw: dict[str, Any], path: Path) -> Tokenizer:
+    """A tokenizer.json with its marks made special, and without what a checkpoint's makers used in training
+    (truncation, padding)."""
+    for token in raw.get("added_tokens") or []:
+        if MARK.fullmatch(str(token.get("content", ""))):
+            token |= {"special": True, "normalized": False}
+    raw |= {"truncation": None, "padding": None}
+    try:
+        return Tokenizer.from_str(json.dumps(raw))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ConversionError(f"{path} is no tokenizer: {error}.", "Fetch the checkpoint again.") from error
+
+
+def _added_tokens(source: Path) -> list[str]:
+    """Texts of added_tokens.json by id; ids must go on from GPT-2's without a gap."""
+    path = source / "added_tokens.json"
+    if not path.is_file():
+        return []
+    added = sorted(read_json(path).items(), key=lambda item: int(item[1]))
+    added = [(text, id) for text, id in added if id >= GPT2_SIZE]
+    if [id for _, id in added] != list(range(GPT2_SIZE, GPT2_SIZE + len(added))):
+        raise ConversionError(f"{path} leaves ids out.", "Fetch the checkpoint again.")
+    return [text for text, _ in added]
+
+
+def _added(text: str) -> AddedToken:
+    special = MARK.fullmatch(text) is not None
+    return AddedToken(text, special=special, normalized=not special)
+
+
+def _vocabulary_and_merges(model: dict[str, Any]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    vocabulary, merges = model.get("vocab") or {}, model.get("merges") or []
+    pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
+    return {token: id for token, id in vocabulary.items() if id < GPT2_SIZE}, pairs
