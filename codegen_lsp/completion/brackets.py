@@ -1,7 +1,8 @@
 """Brackets, strings and comments by a light scan: what is open at the cursor, and what a continuation closes.
 
 A scan of text knows less than a parser but never fails, on half-typed code least of all. It reads each language's
-quotes and comments from the table in `languages`.
+quotes and comments from the table in `languages`. Brackets inside strings and comments are followed too, because an
+editor closes them by itself there as well; they matter only until the string or comment ends.
 """
 
 from __future__ import annotations
@@ -23,55 +24,45 @@ Open = tuple[str, ...]
 
 
 @frozen
-class Closer:
-    """A bracket or quote in a continuation that closes nothing which the continuation itself opened."""
-
-    at: int
-    """Where it begins in the continuation."""
-    text: str
-    opened: bool
-    """Whether the text before the continuation opened it."""
-
-    @property
-    def end(self) -> int:
-        """Where it ends in the continuation."""
-        return self.at + len(self.text)
-
-
-@frozen
 class Scan:
-    """The outcome of reading a continuation."""
+    """The outcome of reading a text."""
 
     open: Open
     """At its end."""
-    closers: tuple[Closer, ...]
+    unmatched: tuple[int, ...]
+    """Where a bracket closes nothing, strings and comments left out."""
+    comments: tuple[tuple[int, int], ...]
+    """Where comments stand: start and end of each, the line break at its end left out."""
 
 
 def scan(text: str, language: Language, before: Open = ()) -> Scan:
     """Read `text` with `before` open at its start."""
     stack = list(before)
-    outer = len(stack)
-    closers: list[Closer] = []
+    spans = [number for number, symbol in enumerate(stack) if _is_span(symbol, language)]
+    unmatched: list[int] = []
+    comments: list[tuple[int, int]] = []
+    comment_start = 0
     for mark in _marks(language).finditer(text):
         symbol = mark.group()
-        top = stack[-1] if stack else ""
-        if _is_comment(top, language) or top in language.quotes:
-            closing = _closes_span(symbol, top, language)
-            if not closing:
-                continue
-            stack.pop()
-            if len(stack) < outer and symbol != "\n":
-                closers.append(Closer(mark.start(), symbol, opened=True))
-        elif symbol in PAIRS or symbol in language.quotes or _is_comment(symbol, language):
+        span = stack[spans[-1]] if spans else ""
+        if span and _ends_span(symbol, span, language):
+            if _is_comment(span, language):
+                comments.append((comment_start, mark.start() if symbol == "\n" else mark.end()))
+            del stack[spans.pop() :]
+        elif symbol in PAIRS:
             stack.append(symbol)
-        elif symbol in CLOSERS and PAIRS.get(top) == symbol:
-            stack.pop()
-            if len(stack) < outer:
-                closers.append(Closer(mark.start(), symbol, opened=True))
         elif symbol in CLOSERS:
-            closers.append(Closer(mark.start(), symbol, opened=False))
-        outer = min(outer, len(stack))
-    return Scan(tuple(stack), tuple(closers))
+            if stack and PAIRS.get(stack[-1]) == symbol:
+                stack.pop()
+            elif not span:
+                unmatched.append(mark.start())
+        elif not span and _is_span(symbol, language):
+            spans.append(len(stack))
+            stack.append(symbol)
+            comment_start = mark.start()
+    if spans and _is_comment(stack[spans[-1]], language):
+        comments.append((comment_start, len(text)))
+    return Scan(tuple(stack), tuple(unmatched), tuple(comments))
 
 
 def open_at_end(text: str, language: Language) -> Open:
@@ -80,23 +71,28 @@ def open_at_end(text: str, language: Language) -> Open:
 
 
 def in_string_or_comment(opened: Open, language: Language) -> bool:
-    """Whether the innermost open thing is a string or a comment."""
-    return bool(opened) and (opened[-1] in language.quotes or _is_comment(opened[-1], language))
+    """Whether a string or a comment is open."""
+    return any(_is_span(symbol, language) for symbol in opened)
+
+
+def without_comments(text: str, language: Language, before: Open = ()) -> str:
+    """The text with its comments left out."""
+    pieces: list[str] = []
+    at = 0
+    for start, end in scan(text, language, before).comments:
+        pieces.append(text[at:start])
+        at = end
+    return "".join([*pieces, text[at:]])
 
 
 def code_of(line: str, language: Language) -> str:
-    """The line without a comment at its end, and without white space at its end."""
-    stack: list[str] = []
-    for mark in _marks(language).finditer(line):
-        symbol = mark.group()
-        if stack and stack[-1] in language.quotes:
-            if symbol == stack[-1]:
-                stack.pop()
-        elif _is_comment(symbol, language):
-            return line[: mark.start()].rstrip()
-        elif symbol in language.quotes:
-            stack.append(symbol)
-    return line.rstrip()
+    """The line without comments and without white space at its end."""
+    return without_comments(line, language).rstrip()
+
+
+def is_rest_of_closers(rest: str) -> bool:
+    """Whether the rest of a line is empty or only closers, optionally followed by one of `:{;,`."""
+    return _REST_OF_CLOSERS.fullmatch(rest) is not None
 
 
 def split_closers(text: str, language: Language) -> list[tuple[str, int]]:
@@ -115,21 +111,25 @@ def split_closers(text: str, language: Language) -> list[tuple[str, int]]:
     return found
 
 
-def is_rest_of_closers(rest: str) -> bool:
-    """Whether the rest of a line is empty or only closers, optionally followed by one of `:{;,`."""
-    return _REST_OF_CLOSERS.fullmatch(rest) is not None
+def closes(opener: str, symbol: str) -> bool:
+    """Whether `symbol` is the bracket or quote that ends what `opener` began."""
+    return PAIRS.get(opener, opener) == symbol
 
 
 def _is_comment(symbol: str, language: Language) -> bool:
-    return symbol != "" and (
-        symbol == language.line_comment or (language.block_comment is not None and symbol == language.block_comment[0])
+    return symbol == language.line_comment or (
+        language.block_comment is not None and symbol == language.block_comment[0]
     )
 
 
-def _closes_span(symbol: str, top: str, language: Language) -> bool:
-    if top in language.quotes:
-        return symbol == top or (symbol == "\n" and top not in language.long_quotes)
-    if top == language.line_comment:
+def _is_span(symbol: str, language: Language) -> bool:
+    return symbol in language.quotes or _is_comment(symbol, language)
+
+
+def _ends_span(symbol: str, span: str, language: Language) -> bool:
+    if span in language.quotes:
+        return symbol == span or (symbol == "\n" and span not in language.long_quotes)
+    if span == language.line_comment:
         return symbol == "\n"
     return language.block_comment is not None and symbol == language.block_comment[1]
 

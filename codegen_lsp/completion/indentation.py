@@ -6,7 +6,7 @@ Models often answer with four spaces in a file of tabs or of two spaces; an edit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 TAB_WIDTH = 8
 """Columns to the next tab stop, as Python's tokenizer and `StopRules` count them."""
@@ -22,9 +22,12 @@ def columns(line: str) -> int:
     return len(margin(line).expandtabs(TAB_WIDTH))
 
 
-def indent_unit(lines: Iterable[str], default: str) -> str:
-    """One level of indentation as these lines have it: a tab, or the commonest step of spaces; else `default`."""
-    tabs = 0
+def indent_unit(lines: Iterable[str]) -> str | None:
+    """One level of indentation as these lines have it: a tab, or the commonest step of spaces.
+
+    None when no line is indented, or when lines with tabs and lines with spaces stand side by side.
+    """
+    tabs = spaces = 0
     steps: Counter[int] = Counter()
     last = 0
     for line in lines:
@@ -34,28 +37,51 @@ def indent_unit(lines: Iterable[str], default: str) -> str:
         if lead.startswith("\t"):
             tabs += 1
             continue
-        if len(lead) - last in (2, 4, 8):
+        spaces += len(lead) > 1
+        if len(lead) - last in (2, 3, 4, 8):
             steps[len(lead) - last] += 1
         last = len(lead)
-    if tabs > sum(steps.values()):
+    if min(tabs, spaces) > (tabs + spaces) // 5:
+        return None
+    if tabs > spaces:
         return "\t"
-    return " " * steps.most_common(1)[0][0] if steps else default
+    return " " * steps.most_common(1)[0][0] if steps else None
 
 
-def written_with(unit: str, line: str, *, step: int) -> str:
-    """The line, its leading white space written in `unit`s; `step` is the width in spaces of a level as it stands.
+def reindented(lines: Sequence[str], unit: str, base: str) -> list[str]:
+    """The lines with leading white space in `unit`s; `base` is that of the line to which they belong.
 
-    What is left over below one level (alignment) stays as spaces. Lines that mix both already are left alone.
+    Spaces become tabs and tabs spaces; a step other than the file's is made the file's, if each line agrees on it.
+    Lines whose white space mixes tabs and spaces are left alone.
     """
-    lead = margin(line)
-    if unit == "\t" and lead and "\t" not in lead:
-        return "\t" * (len(lead) // step) + " " * (len(lead) % step) + line[len(lead) :]
-    if unit != "\t" and lead and " " not in lead:
-        return unit * len(lead) + line[len(lead) :]
-    return line
+    if unit == "\t":
+        return [_with_tabs(line, _step(lines, base)) for line in lines]
+    spaced = [_with_spaces(line, unit) for line in lines]
+    depths = [len(margin(line)) - len(base) for line in spaced if line.strip()]
+    step = next((depth for depth in depths if depth > 0), 0)
+    if not depths or depths[0] != step or {step, len(unit)} != {2, 4} or any(depth % step for depth in depths):
+        return spaced
+    return [
+        base + unit * ((len(margin(line)) - len(base)) // step) + line.lstrip(" ") if line.strip() else line
+        for line in spaced
+    ]
 
 
-def step_of(lines: Iterable[str]) -> int:
-    """Width of a level of indentation in lines that are indented by spaces: 2 or 4."""
+def _step(lines: Sequence[str], base: str) -> int:
+    """Width of a level in lines indented by spaces under a line indented by tabs."""
     widths = [len(margin(line)) for line in lines if line.strip() and line.startswith(" ")]
+    if widths and base and widths[0] % (len(base) + 1) == 0 and widths[0] // (len(base) + 1) in (2, 4, 8):
+        return widths[0] // (len(base) + 1)
     return 4 if all(width % 4 == 0 for width in widths) else 2
+
+
+def _with_tabs(line: str, step: int) -> str:
+    lead = margin(line)
+    if not lead or "\t" in lead:
+        return line
+    return "\t" * (len(lead) // step) + " " * (len(lead) % step) + line[len(lead) :]
+
+
+def _with_spaces(line: str, unit: str) -> str:
+    lead = margin(line)
+    return unit * len(lead) + line[len(lead) :] if lead and " " not in lead else line

@@ -5,8 +5,9 @@ those of `UNASKED` only for requests that the user did not make himself. A line 
 rest of it is closing brackets and quotes, optionally with `:`, `{`, `;` or `,` after them, as Copilot does; that
 holds for models that infill too: what stands there was written on purpose, and an invocation is one key away.
 
-Several lines are asked for where a block begins (Cody's rule), after a comment that announces code, and where the
-user asks on an empty line; one line everywhere else, since the first line is what a small model gets right.
+Several lines are asked for where a block begins (Cody's rule), after a comment, docstring or decorator that announces
+code, and where the user asks on an empty line; one line everywhere else, since the first line is what a small model
+gets right.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from codegen_lsp.completion.blocks import has_body, is_comment, opens_block
+from codegen_lsp.completion.blocks import (
+    empty_block,
+    follows_annotation,
+    follows_docstring,
+    head_of,
+    is_comment,
+    opens_block,
+)
 from codegen_lsp.completion.brackets import code_of, is_rest_of_closers, open_at_end
 from codegen_lsp.completion.cursor import Cursor
 from codegen_lsp.completion.exclusions import holds_secrets, is_commit_message
@@ -109,7 +117,7 @@ def refuse_finished_statement(snapshot: Snapshot, cursor: Cursor, options: Optio
     line, language = cursor.before, cursor.language
     if not line.strip():
         return None
-    if opens_block(line, language) and has_body(line, cursor.below):
+    if opens_block(line, language) and columns(cursor.line_below) > columns(head_of(line, cursor.above, language)):
         return Refusal("finished_statement", "The block that this line opens is already written.")
     if language.braces and code_of(line, language).endswith(";") and not open_at_end(line, language):
         return Refusal("finished_statement", "The statement before the cursor is complete.")
@@ -128,6 +136,15 @@ UNASKED: tuple[Rule, ...] = (
 def first_refusal(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
     """The first rule that speaks against asking the model here."""
     rules = NEVER if snapshot.trigger is Trigger.INVOKED else NEVER + UNASKED
+    return _first(rules, snapshot, cursor, options)
+
+
+def never_here(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """The first rule that forbids suggestions in this document, whoever asks."""
+    return _first(NEVER, snapshot, cursor, options)
+
+
+def _first(rules: tuple[Rule, ...], snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
     return next((refusal for rule in rules if (refusal := rule(snapshot, cursor, options))), None)
 
 
@@ -135,7 +152,7 @@ def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> Sto
     """How far an answer may go."""
     if not wants_block(cursor) or document_length > LARGE_DOCUMENT:
         return StopRules(max_tokens=options.line_tokens, max_lines=1)
-    block = innermost_opener(cursor)
+    block = empty_block(cursor)
     strings = ["\n\n\n"]
     if block is None and columns(cursor.before) == 0 and not cursor.before.strip():
         strings += ["\n" + beginning for beginning in cursor.language.top_level]
@@ -143,29 +160,16 @@ def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> Sto
         max_tokens=options.block_tokens,
         max_lines=options.block_lines,
         strings=strings,
-        min_indent=columns(cursor.before) if block is None else columns(block) + 1,
+        min_indent=columns(cursor.before) if block is None else columns(block.margin) + 1,
     )
 
 
 def wants_block(cursor: Cursor) -> bool:
     """Whether several lines are wanted at the cursor."""
-    if innermost_opener(cursor) is not None:
+    if empty_block(cursor) is not None:
         return True
     if cursor.before.strip() or cursor.after.strip():
         return False
-    return is_comment(cursor.above[-1] if cursor.above else "", cursor.language) or cursor.trigger is Trigger.INVOKED
-
-
-def innermost_opener(cursor: Cursor) -> str | None:
-    """The line that opens the still empty block in which the cursor stands; None when there is none."""
-    if not is_rest_of_closers(cursor.after):
-        return None
-    if cursor.before.strip():
-        line = cursor.before
-    elif cursor.after.strip():
-        return None
-    else:
-        line = cursor.line_above
-    if not opens_block(line, cursor.language) or has_body(line, cursor.below):
-        return None
-    return line
+    if cursor.trigger is Trigger.INVOKED or follows_docstring(cursor) or follows_annotation(cursor):
+        return True
+    return is_comment(cursor.above[-1] if cursor.above else "", cursor.language)

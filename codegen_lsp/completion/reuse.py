@@ -20,7 +20,7 @@ from attrs import frozen
 from codegen_lsp.completion.blocks import only_closers
 from codegen_lsp.completion.brackets import is_rest_of_closers, open_at_end
 from codegen_lsp.completion.cursor import Cursor, cursor_of, cut_at, with_lf
-from codegen_lsp.completion.policy import Options
+from codegen_lsp.completion.policy import Options, never_here
 from codegen_lsp.completion.shaping import shape_remainder, suggestion_of
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.messages import StopRules
@@ -62,6 +62,8 @@ class SuggestionCache:
     def find(self, snapshot: Snapshot, options: Options) -> list[Suggestion]:
         """What is left of a suggestion whose beginning was typed since it was made; empty when there is none."""
         cursor = cursor_of(snapshot)
+        if never_here(snapshot, cursor, options):
+            return []
         before, after = _before(snapshot, cursor), _after(snapshot, cursor)
         wanted = _wanted(snapshot, options)
         for back in range(min(LOOK_BACK, len(before)) + 1):
@@ -75,6 +77,8 @@ class SuggestionCache:
             suggestions = _fitted(remainders, before, cursor)[:wanted]
             if suggestions:
                 self._entries.move_to_end(key)
+                if back > LOOK_BACK // 2:
+                    self._store((snapshot.uri, before[-BEFORE:], after), _Entry(tuple(remainders), entry.wanted))
                 return suggestions
         return []
 
@@ -100,11 +104,11 @@ def _before(snapshot: Snapshot, cursor: Cursor) -> str:
 
 def _after(snapshot: Snapshot, cursor: Cursor) -> str:
     line_end = cursor.end + len(cursor.after)
-    following = with_lf(snapshot.text[line_end : line_end + AFTER]).split("\n")
+    following = with_lf(snapshot.text[line_end : line_end + 3 * AFTER]).split("\n")
     while following and (not following[0].strip() or only_closers(following[0])):
         following.pop(0)
     rest = "" if is_rest_of_closers(cursor.after) else cursor.after
-    return rest + "\n" + "\n".join(following)
+    return rest + "\n" + "\n".join(following)[:AFTER]
 
 
 def _fitted(remainders: list[tuple[str, float]], before: str, cursor: Cursor) -> list[Suggestion]:

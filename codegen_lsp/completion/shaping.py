@@ -10,19 +10,27 @@ from collections.abc import Callable, Sequence
 
 from attrs import evolve, frozen
 
-from codegen_lsp.completion.blocks import closer_of, continues_block, is_comment, only_closers, opens_block
+from codegen_lsp.completion.blocks import (
+    continues_statement,
+    empty_block,
+    follows_docstring,
+    only_closers,
+    opens_block,
+)
 from codegen_lsp.completion.brackets import (
     Open,
+    closes,
     in_string_or_comment,
     is_rest_of_closers,
     open_at_end,
     scan,
     split_closers,
+    without_comments,
 )
 from codegen_lsp.completion.cursor import Cursor, with_lf
-from codegen_lsp.completion.indentation import columns, indent_unit, margin, step_of, written_with
+from codegen_lsp.completion.indentation import columns, indent_unit, margin, reindented
+from codegen_lsp.completion.languages import Language
 from codegen_lsp.completion.planning import Plan
-from codegen_lsp.completion.policy import innermost_opener
 from codegen_lsp.completion.snapshot import Refusal, Suggestion, Trigger
 from codegen_lsp.inference.messages import Candidate, Finish, StopRules
 
@@ -100,6 +108,22 @@ def refuse_line_after_complete_line(draft: Draft) -> Draft | Refusal:
     return Refusal("line_is_complete", "The model takes the line to be complete.")
 
 
+def begin_on_this_line(draft: Draft) -> Draft | Refusal:
+    """On an indented blank line the answer begins there, not on a line further down."""
+    before = draft.cursor.before
+    if not before or before.strip() or draft.lines[0].strip() or not draft.text.strip():
+        return draft
+    first = next(number for number, line in enumerate(draft.lines) if line.strip())
+    if first == 0:
+        return draft
+    head, *rest = draft.lines[first:]
+    if head.startswith(before):
+        return draft.with_lines([head[len(before) :], *rest])
+    if draft.cursor.trigger is Trigger.INVOKED:
+        return draft
+    return Refusal("block_is_complete", "The model takes the block to be complete.")
+
+
 def drop_doubled_space(draft: Draft) -> Draft:
     """A space typed before the cursor is not doubled."""
     if draft.cursor.before.strip() and draft.cursor.before.endswith((" ", "\t")):
@@ -107,91 +131,93 @@ def drop_doubled_space(draft: Draft) -> Draft:
     return draft
 
 
-def indent_as_the_line(draft: Draft) -> Draft:
-    """On a line of white space, an answer indented deeper than any block there may be is moved back."""
+def indent_as_the_block(draft: Draft) -> Draft:
+    """On a blank line, an answer indented deeper than the block it is in is moved back."""
     cursor = draft.cursor
-    if cursor.before.strip() or not draft.text[:1].isspace() or draft.text.startswith("\n"):
-        return draft
     extra = len(margin(draft.lines[0]))
-    at, above = columns(cursor.before), cursor.line_above
-    if innermost_opener(cursor) is not None or at + extra <= columns(above):
+    if cursor.before.strip() or not extra or not draft.lines[0].strip() or empty_block(cursor) is not None:
+        return draft
+    if columns(cursor.before + draft.lines[0]) <= columns(cursor.line_above) or _open_bracket(draft.opened):
         return draft
     first, *rest = draft.lines
     return draft.with_lines([first[extra:], *(_moved_back(line, extra) for line in rest)])
 
 
 def use_the_files_indentation(draft: Draft) -> Draft:
-    """Later lines are indented with tabs or spaces, as the lines around are."""
+    """Later lines are indented with tabs or spaces, and by as many, as the lines around are."""
+    cursor = draft.cursor
     first, *rest = draft.lines
-    around = [*draft.cursor.above, draft.cursor.before, *draft.cursor.below]
-    unit = indent_unit(around, draft.cursor.language.indent)
-    step = step_of(rest)
-    return draft.with_lines([first, *(written_with(unit, line, step=step) for line in rest)])
+    unit = indent_unit([*cursor.above, cursor.before, *cursor.below])
+    if unit is None or not rest:
+        return draft
+    block = empty_block(cursor)
+    base = block.margin if block and not first.strip() else margin(cursor.before + first)
+    return draft.with_lines([first, *reindented(rest, unit, base)])
 
 
 def cut_at_scope_end(draft: Draft) -> Draft:
-    """A suggestion of several lines ends where the block or the statement it is about ends."""
+    """A suggestion of several lines ends where the block, the definition or the paragraph it begins ends."""
     if not draft.block:
         return draft
-    lines = draft.lines
-    if draft.stop.min_indent is not None:
-        outside = [n for n, line in enumerate(lines) if n and line.strip() and columns(line) < draft.stop.min_indent]
-        if outside:
-            return evolve(draft.with_lines(lines[: outside[0]]), finish="stop")
-    head = draft.cursor.before + lines[0]
-    if draft.cursor.before.strip() or not opens_block(head, draft.cursor.language):
-        return draft
-    for number, line in enumerate(lines[1:], 1):
-        if line.strip() and columns(line) <= columns(head) and not continues_block(line):
-            return evolve(draft.with_lines(lines[:number]), finish="stop")
-    return draft
+    cursor, lines = draft.cursor, draft.lines
+    least = draft.stop.min_indent or 0
+    outside = next((n for n, line in enumerate(lines) if n and line.strip() and columns(line) < least), len(lines))
+    if empty_block(cursor) is None and not follows_docstring(cursor):
+        outside = min(outside, _end_of_statement(cursor.before, lines, cursor.language))
+    return evolve(draft.with_lines(lines[:outside]), finish="stop") if outside < len(lines) else draft
 
 
 def close_the_block(draft: Draft) -> Draft:
-    """A body that is complete gets the bracket that ends it, unless that stands below already."""
-    opener = innermost_opener(draft.cursor)
-    if opener is None or not draft.block or draft.finish == "length" or not draft.text.strip():
+    """A body that is complete gets the bracket that ends it, unless that stands below already.
+
+    What may follow the bracket on its line (`;`, a name, further arguments) is for the model to say.
+    """
+    cursor = draft.cursor
+    block = empty_block(cursor)
+    if block is None or not block.closer or not draft.block or draft.finish == "length":
         return draft
-    closer = closer_of(opener, draft.cursor.language)
-    visible = [line for line in draft.lines if line.strip()]
-    if not closer or len(visible) >= draft.stop.max_lines or "\n" not in draft.cursor.before + draft.text:
+    body = draft.text.rstrip()
+    if not body or draft.text.lstrip().count("\n") + 1 >= draft.stop.max_lines:
         return draft
-    below = draft.cursor.line_below
-    if below.lstrip().startswith(closer) and columns(below) == columns(opener):
+    if cursor.before.strip() and "\n" not in body:
         return draft
-    if scan(draft.text, draft.cursor.language, draft.opened).open != draft.opened:
+    below = cursor.line_below
+    if below.lstrip().startswith(block.closer) and columns(below) == columns(block.margin):
         return draft
-    return evolve(draft, text=draft.text.rstrip() + "\n" + margin(opener) + closer)
+    if scan(body, cursor.language, draft.opened).open != draft.opened or _preprocessed(draft):
+        return draft
+    return evolve(draft, text=body + "\n" + block.margin + block.closer)
 
 
 def cut_trailing_space(draft: Draft) -> Draft:
     """No white space at the end of lines nor of the text."""
-    lines = [line.rstrip() for line in draft.text.rstrip().split("\n")]
-    return draft.with_lines(lines)
+    return draft.with_lines([line.rstrip() for line in draft.text.rstrip().split("\n")])
 
 
 def cut_unmatched_closers(draft: Draft) -> Draft:
-    """The text ends before a bracket that closes nothing."""
-    for closer in scan(draft.text, draft.cursor.language, draft.opened).closers:
-        line = draft.text[draft.text.rfind("\n", 0, closer.at) + 1 : closer.at]
-        alone = not line.strip() and ("\n" in draft.text[: closer.at] or not draft.cursor.before.strip())
-        if not closer.opened and not alone:
-            return evolve(draft, text=draft.text[: closer.at].rstrip())
+    """The text ends before a bracket that closes nothing; one on a line of its own may close what is far above."""
+    for at in scan(draft.text, draft.cursor.language, draft.opened).unmatched:
+        line = (draft.cursor.before + draft.text[:at]).rsplit("\n", 1)[-1]
+        if line.strip():
+            return evolve(draft, text=draft.text[:at].rstrip())
     return draft
 
 
 def replace_closers_already_there(draft: Draft) -> Draft:
-    """`print(│)` + `x)` shows `x)` and replaces the `)`, as an editor that closes brackets by itself expects."""
+    """`print(│)` + `x)` shows `x)` and replaces the `)`, as an editor that closes brackets by itself expects.
+
+    What follows the cursor closes things down to some depth. However many of these the text leaves open, that many
+    closers stay; those before them have been written by the text and are replaced.
+    """
     rest, language = draft.cursor.after, draft.cursor.language
     if not rest.strip() or not is_rest_of_closers(rest):
         return draft
-    waiting = split_closers(rest, language)
-    replaced, matched_end = 0, 0
-    for closer in scan(draft.text, language, draft.opened).closers:
-        if waiting and closer.text == waiting[0][0]:
-            replaced, matched_end = waiting.pop(0)[1], closer.end
-    punctuation = rest[replaced:].strip()
-    if not waiting and punctuation and draft.text[matched_end:].split("\n", 1)[0].rstrip().endswith(punctuation):
+    ends, depth = _ends_of_closers(rest, draft.opened, language)
+    left_open = max(0, len(scan(draft.text, language, draft.opened).open) - depth)
+    written = max(0, len(ends) - left_open)
+    replaced = ends[written - 1] if written else 0
+    remaining = rest[replaced:].strip()
+    if written == len(ends) and remaining and _ends_with(draft.text, remaining):
         replaced = len(rest)
     if not rest[replaced:].strip():
         replaced = len(rest)
@@ -207,8 +233,7 @@ def cut_overlap_with_line(draft: Draft) -> Draft:
     at = first.find(rest) if len(rest) > 2 else -1
     if at < 0:
         overlaps = (size for size in range(min(len(rest), len(first)), 1, -1) if first.endswith(rest[:size]))
-        size = next((size for size in overlaps if not _splits_word(first, len(first) - size)), 0)
-        at = len(first) - size
+        at = len(first) - next((size for size in overlaps if not _splits_word(first, len(first) - size)), 0)
     return evolve(draft, text=first[:at])
 
 
@@ -216,12 +241,11 @@ def cut_overlap_below(draft: Draft) -> Draft:
     """The text ends before lines that already stand below the cursor."""
     below = [line.rstrip() for line in draft.cursor.below if line.strip()]
     lines = draft.lines
-    if not below:
-        return draft
-    for number in range(1, len(lines)):
+    for number in range(1, len(lines) if below else 0):
         tail = [line.rstrip() for line in lines[number:] if line.strip()]
-        same = tail == below[: len(tail)] or (tail[:1] == below[:1] and not only_closers(tail[0]))
-        if tail and same:
+        if not tail:
+            break
+        if tail == below[: len(tail)] or (tail[0] == below[0] and not only_closers(tail[0])):
             return draft.with_lines(lines[:number])
     return draft
 
@@ -237,9 +261,10 @@ def refuse_empty(draft: Draft) -> Draft | Refusal:
 
 def refuse_repetition(draft: Draft) -> Draft | Refusal:
     """The same line three times over, or a line that runs in a circle."""
-    lines = [draft.cursor.before + draft.lines[0], *draft.lines[1:]]
-    in_a_row = [*draft.cursor.above[1 - REPEATS :], *lines]
-    for number in range(len(in_a_row) - REPEATS + 1):
+    above = draft.cursor.above[1 - REPEATS :]
+    in_a_row = [*above, draft.cursor.before + draft.lines[0], *draft.lines[1:]]
+    first_new = len(above) + (0 if draft.lines[0].strip() else 1)
+    for number in range(max(0, first_new - REPEATS + 1), len(in_a_row) - REPEATS + 1):
         group = in_a_row[number : number + REPEATS]
         if group[0].strip() and not only_closers(group[0]) and all(line == group[0] for line in group):
             return Refusal("repetition", "The model repeats the same line.")
@@ -252,7 +277,7 @@ def refuse_echo_of_next_line(draft: Draft) -> Draft | Refusal:
     """The line as it would be already stands below."""
     cursor = draft.cursor
     line = (cursor.before + draft.lines[0]).rstrip()
-    if len(draft.lines) > 1 or draft.replaced or not line.strip() or line.lstrip() != cursor.line_below.strip():
+    if draft.replaced or not draft.lines[0].strip() or line.lstrip() != cursor.line_below.strip():
         return draft
     if only_closers(line) and line != cursor.line_below.rstrip():
         return draft
@@ -261,12 +286,10 @@ def refuse_echo_of_next_line(draft: Draft) -> Draft | Refusal:
 
 def refuse_comment_only(draft: Draft) -> Draft | Refusal:
     """Comments alone are not what a user waits for who did not begin one."""
-    language = draft.cursor.language
-    if draft.cursor.trigger is Trigger.INVOKED or in_string_or_comment(draft.opened, language):
+    cursor = draft.cursor
+    if cursor.trigger is Trigger.INVOKED or in_string_or_comment(draft.opened, cursor.language):
         return draft
-    first, *rest = draft.lines
-    added = [line for line in ([draft.cursor.before + first, *rest] if first.strip() else rest) if line.strip()]
-    if not all(is_comment(line, language) for line in added) or is_comment(draft.cursor.before, language):
+    if without_comments(draft.text, cursor.language, draft.opened).strip():
         return draft
     return Refusal("comment_only", "The model answered with a comment only.")
 
@@ -276,8 +299,9 @@ RULES: tuple[Rule, ...] = (
     cut_unfinished_line,
     cut_after_lines,
     refuse_line_after_complete_line,
+    begin_on_this_line,
     drop_doubled_space,
-    indent_as_the_line,
+    indent_as_the_block,
     use_the_files_indentation,
     cut_at_scope_end,
     cut_overlap_with_line,
@@ -340,6 +364,47 @@ def suggestion_of(draft: Draft, log_probability: float) -> Suggestion:
     """The draft as an edit of the document."""
     cursor = draft.cursor
     return Suggestion(cursor.start, cursor.end + draft.replaced, cursor.kept + draft.text, log_probability)
+
+
+def _end_of_statement(before: str, lines: Sequence[str], language: Language) -> int:
+    """The number of the line at which the definition or paragraph that the lines begin with has ended."""
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    head = before + lines[0] if first == 0 else lines[first]
+    opener = opens_block(head, language)
+    for number, line in enumerate(lines[first + 1 :], first + 1):
+        if not line.strip() or columns(line) > columns(head) or continues_statement(line, language):
+            continue
+        if opener or not lines[number - 1].strip():
+            return number
+    return len(lines)
+
+
+def _preprocessed(draft: Draft) -> bool:
+    """Whether lines of the text or below it are for the C preprocessor, under which braces need not pair."""
+    return draft.cursor.language.name in ("C", "C++") and any(
+        line.startswith("#") for line in [*draft.lines, draft.cursor.line_below]
+    )
+
+
+def _ends_of_closers(rest: str, opened: Open, language: Language) -> tuple[list[int], int]:
+    """Where each closer in `rest` ends that closes something open, and how many things stay open after the last."""
+    stack = list(opened)
+    ends: list[int] = []
+    for symbol, end in split_closers(rest, language):
+        matching = next((at for at in range(len(stack) - 1, -1, -1) if closes(stack[at], symbol)), None)
+        if matching is not None:
+            del stack[matching:]
+            ends.append(end)
+    return ends, len(stack)
+
+
+def _ends_with(text: str, punctuation: str) -> bool:
+    first, last = text.split("\n", 1)[0], text.rstrip()
+    return last.endswith(punctuation) or (punctuation in ":{" and first.rstrip().endswith(punctuation))
+
+
+def _open_bracket(opened: Open) -> bool:
+    return bool(opened) and opened[-1] in "(["
 
 
 def _moved_back(line: str, width: int) -> str:

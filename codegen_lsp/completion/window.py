@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import re
 
-from codegen_lsp.completion.blocks import continues_block
+from codegen_lsp.completion.blocks import continues_statement
 from codegen_lsp.completion.brackets import is_rest_of_closers
 from codegen_lsp.completion.cursor import Cursor, cut_at, with_lf
 from codegen_lsp.completion.indentation import columns
+from codegen_lsp.completion.languages import Language
 from codegen_lsp.completion.snapshot import Snapshot
 
 _LINE_STARTS = re.compile(r"(?:(?<=\n)|(?<=\r)(?!\n))[^\r\n]+")
@@ -26,13 +27,13 @@ _LINE_STARTS = re.compile(r"(?:(?<=\n)|(?<=\r)(?!\n))[^\r\n]+")
 
 def window_before(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
     """The document up to the cursor (and the selected entry), cut at its start to at most `budget` characters."""
-    start = anchor(snapshot.text, cursor.start, len(cursor.kept), budget)
+    start = anchor(snapshot.text, cursor.start, len(cursor.kept), budget, cursor.language)
     if start > cursor.start:
         return cursor.kept[start - cursor.start :]
     return with_lf(cut_at(snapshot.text, start, cursor.start)) + cursor.kept
 
 
-def anchor(text: str, offset: int, tail: int, budget: int) -> int:
+def anchor(text: str, offset: int, tail: int, budget: int, language: Language) -> int:
     """Where to begin so that `text` up to `offset` and `tail` characters more are at most `budget`.
 
     At a line's start where there is one.
@@ -44,7 +45,7 @@ def anchor(text: str, offset: int, tail: int, budget: int) -> int:
     earliest = -(-(end - budget) // step) * step
     region = text[earliest - 1 : min(earliest + step, offset)]
     lines = [match for match in _LINE_STARTS.finditer(region) if match.group().strip()]
-    starters = [match for match in lines if not continues_block(match.group())] or lines
+    starters = [match for match in lines if not continues_statement(match.group(), language)] or lines
     if not starters:
         return min(earliest, end)
     return earliest - 1 + min(starters, key=lambda match: columns(match.group())).start()
