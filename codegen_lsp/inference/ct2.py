@@ -21,7 +21,7 @@ from typing import Any
 
 import ctranslate2
 import numpy as np
-from attrs import define
+from attrs import define, frozen
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
@@ -57,6 +57,20 @@ class _Spell:
     """`ended` by an end token, `stopped` by the caller, `broken` by a token that the constraint forbids, or `full`."""
     logits: list[Logits]
     """Of each step, the forbidden one included."""
+
+
+class _Step:
+    """A callback that can be emptied.
+
+    CTranslate2's thread drops its reference to the callback some time after the call has returned. Were that the last
+    one to the generator, the generator would be destroyed by its own thread, which ends the process.
+    """
+
+    def __init__(self, callback: Callable[[Any], bool] | None) -> None:
+        self.callback = callback
+
+    def __call__(self, result: Any) -> bool:
+        return self.callback is None or self.callback(result)
 
 
 class Ct2Engine:
@@ -205,20 +219,26 @@ class Ct2Engine:
 
     # Calls
 
-    def call(self, tail: list[int], static: list[int], **options: Any) -> Any:
+    def call(
+        self, tail: list[int], static: list[int], callback: Callable[[Any], bool] | None = None, **options: Any
+    ) -> Any:
         """Continue one prompt and give CTranslate2's result. Raises ModelError when it fails."""
+        step = _Step(callback)
         try:
             (result,) = self._generator.generate_batch(
                 [[self._pieces[id] for id in tail]],
                 static_prompt=[self._pieces[id] for id in static] or None,
                 cache_static_prompt=bool(static),
                 include_prompt_in_result=False,
+                callback=step if callback else None,
                 **options,
             )
         except RuntimeError as error:
             raise ModelError(
                 f"CTranslate2 failed: {error}.", "Restart the worker; see the log if it goes on."
             ) from error
+        finally:
+            step.callback = None
         return result
 
     def _reseed(self, seed: int) -> None:
@@ -398,3 +418,19 @@ def resolve_compute_type(compute_type: str, device: str) -> str:
             f"Set `compute_type` to `auto` or one of: {', '.join(sorted(supported))}.",
         )
     return compute_type
+
+
+@frozen
+class Capabilities:
+    """Compute types that CTranslate2 supports here, by device, and the number of CUDA devices."""
+
+    cpu: list[str]
+    cuda: list[str]
+    gpus: int
+
+
+def capabilities() -> Capabilities:
+    """What CTranslate2 can do on this machine."""
+    gpus: int = ctranslate2.get_cuda_device_count()
+    cuda = sorted(ctranslate2.get_supported_compute_types("cuda")) if gpus else []
+    return Capabilities(sorted(ctranslate2.get_supported_compute_types("cpu")), cuda, gpus)

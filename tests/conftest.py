@@ -1,0 +1,29 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def embedded_build() -> Path:
+    """The build that the repository carries, or the one named by CODEGEN_LSP_TEST_BUILD."""
+    named = os.environ.get("CODEGEN_LSP_TEST_BUILD")
+    if named:
+        return Path(named)
+    from codegen_lsp.checkpoints.store import find
+
+    return find("auto").path
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of public evaluation data beside the checkout."""
+    if not DATA.is_dir():
+        pytest.skip("the data folder beside the checkout is missing")
+    return DATA

@@ -1,0 +1,41 @@
+"""The embedded build and its parts, opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.inference.build import BuildInfo, read_info
+from codegen_lsp.inference.engine import Engine
+from codegen_lsp.inference.engines import ENGINES, open_engine
+from codegen_lsp.inference.generation import TextModel
+from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="session")
+def info(embedded_build: Path) -> BuildInfo:
+    return read_info(embedded_build)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(embedded_build: Path, info: BuildInfo) -> Tokenizer:
+    return Tokenizer.from_build(embedded_build, info)
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(
+    request: pytest.FixtureRequest, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
+) -> Iterator[Engine]:
+    opened = open_engine(
+        LoadParams(str(embedded_build), engine=request.param, threads=2), embedded_build, info, tokenizer
+    )
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def model(info: BuildInfo, tokenizer: Tokenizer, engine: Engine) -> TextModel:
+    return TextModel(info, tokenizer, engine)

@@ -1,0 +1,198 @@
+"""What every engine must do, whatever it is made of."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+
+import numpy as np
+import pytest
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.constraint import agrees
+from codegen_lsp.inference.engine import Cancelled, Control, Decoding, Engine, Generation
+from codegen_lsp.inference.engines import open_engine
+from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+SOURCE = inspect.getsource(textwrap)
+
+
+def continue_(engine: Engine, prompt: list[int], **options: object) -> Generation:
+    options.setdefault("max_tokens", 12)
+    options.setdefault("end_tokens", frozenset())
+    return engine.generate(prompt, Decoding(**options), Control(), lambda *_: False)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def prompt(tokenizer: Tokenizer) -> list[int]:
+    return tokenizer.encode(SOURCE)[:300]
+
+
+def test_greedy_decoding_is_repeatable(engine: Engine, prompt: list[int]) -> None:
+    first = continue_(engine, prompt).continuations
+    assert len(first[0].tokens) == 12
+    assert continue_(engine, prompt).continuations[0].tokens == first[0].tokens
+
+
+def test_on_token_sees_each_token_of_the_result(engine: Engine, prompt: list[int]) -> None:
+    seen: list[tuple[int, int, float]] = []
+    decoding = Decoding(max_tokens=9, end_tokens=frozenset(), candidates=3)
+    result = engine.generate(prompt, decoding, Control(), lambda *token: bool(seen.append(token)))
+    for number, continuation in enumerate(result.continuations):
+        mine = [(id, log) for candidate, id, log in seen if candidate == number]
+        assert [id for id, _ in mine] == continuation.tokens
+        assert [log for _, log in mine] == pytest.approx(continuation.log_probabilities)
+        assert all(log <= 0 for _, log in mine)
+
+
+def test_candidates_differ_and_the_first_is_the_greedy_one(engine: Engine, prompt: list[int]) -> None:
+    several = continue_(engine, prompt, candidates=4).continuations
+    assert len({tuple(one.tokens) for one in several}) == 4
+    assert several[0].tokens == continue_(engine, prompt).continuations[0].tokens
+    firsts = [one.log_probabilities[0] for one in several]
+    assert firsts == sorted(firsts, reverse=True)
+
+
+def test_the_caller_ends_a_candidate_with_the_token_it_is_shown(engine: Engine, prompt: list[int]) -> None:
+    count = 0
+
+    def stop_at_third(candidate: int, id: int, log_probability: float) -> bool:
+        nonlocal count
+        count += 1
+        return count == 3
+
+    result = engine.generate(prompt, Decoding(max_tokens=50, end_tokens=frozenset()), Control(), stop_at_third)
+    assert len(result.continuations[0].tokens) == 3
+    assert result.generated_tokens == 3
+
+
+def test_cancelling_stops_within_one_token(engine: Engine, prompt: list[int]) -> None:
+    control, seen = Control(), []
+
+    def cancel_at_fourth(candidate: int, id: int, log_probability: float) -> bool:
+        seen.append(id)
+        if len(seen) == 4:
+            control.cancel()
+        return False
+
+    with pytest.raises(Cancelled):
+        engine.generate(prompt, Decoding(max_tokens=200, end_tokens=frozenset()), control, cancel_at_fourth)
+    assert len(seen) <= 5
+
+
+def test_a_cancelled_control_computes_nothing(engine: Engine, prompt: list[int]) -> None:
+    control = Control()
+    control.cancel()
+    with pytest.raises(Cancelled):
+        engine.generate(prompt, Decoding(max_tokens=4, end_tokens=frozenset()), control, lambda *_: pytest.fail("ran"))
+
+
+def test_an_end_token_ends_and_is_left_out(engine: Engine, prompt: list[int]) -> None:
+    free = continue_(engine, prompt).continuations[0].tokens
+    end = next(id for id in free[2:] if id not in free[:2])
+    result = continue_(engine, prompt, end_tokens=frozenset({end})).continuations[0]
+    assert result.ended
+    assert result.tokens == free[: free.index(end)]
+
+
+def test_only_real_tokens_are_generated(engine: Engine, prompt: list[int], tokenizer: Tokenizer) -> None:
+    for seed in range(3):
+        result = continue_(engine, prompt[:40], temperature=2.0, seed=seed, max_tokens=60)
+        for id in result.continuations[0].tokens:
+            assert id < tokenizer.size
+            assert id not in tokenizer.special_ids
+
+
+@pytest.mark.parametrize("forced", [b"zx", b"re", b" ", b"\n        ", b"(", "é".encode(), b"qqqqqq"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_begin_with_forced_bytes(
+    engine: Engine, prompt: list[int], tokenizer: Tokenizer, forced: bytes, temperature: float
+) -> None:
+    result = continue_(engine, prompt, forced=forced, temperature=temperature, seed=1, candidates=2, max_tokens=10)
+    for continuation in result.continuations:
+        written = b"".join(map(tokenizer.token_bytes, continuation.tokens))
+        assert agrees(written, forced)
+    assert b"".join(map(tokenizer.token_bytes, result.continuations[0].tokens)).startswith(forced)
+
+
+def test_forcing_what_greedy_says_anyway_changes_nothing(
+    engine: Engine, prompt: list[int], tokenizer: Tokenizer
+) -> None:
+    free = continue_(engine, prompt).continuations[0].tokens
+    forced = tokenizer.token_bytes(free[0])[:1]
+    assert continue_(engine, prompt, forced=forced).continuations[0].tokens == free
+
+
+def test_sampling_is_repeatable_by_seed(engine: Engine, prompt: list[int]) -> None:
+    def sampled(seed: int) -> list[list[int]]:
+        result = continue_(engine, prompt, temperature=1.0, seed=seed, candidates=2, max_tokens=16)
+        return [one.tokens for one in result.continuations]
+
+    assert sampled(5) == sampled(5)
+    assert sampled(5) != sampled(6)
+
+
+def test_cold_and_warm_give_the_same_tokens(
+    engine: Engine, embedded_build: object, info: BuildInfo, tokenizer: Tokenizer
+) -> None:
+    """Typing forward, deleting, jumping: greedy answers with and without a cache, but for near-ties.
+
+    A cache may change how floats are batched, so a token may differ where two were as good as equal; that is rare.
+    """
+    random = np.random.default_rng(0)
+    ids = tokenizer.encode(SOURCE)
+    at, total, different = 200, 0, 0
+    for _ in range(40):
+        at = int(np.clip(at + random.choice([1, 2, 3, 5, 8, -2, -9, 120, -150]), 100, len(ids) - 1))
+        prompt = ids[max(0, at - 400) : at] if random.random() < 0.2 else ids[:at]
+        warm = continue_(engine, prompt).continuations[0]
+        if random.random() < 0.3:
+            engine.warm(prompt, Control())
+        fresh = cold_engine(engine, embedded_build, info, tokenizer)
+        cold = continue_(fresh, prompt).continuations[0]
+        fresh.close()
+        total += len(cold.tokens)
+        different += warm.tokens != cold.tokens
+    assert different <= total * 0.005
+
+
+def cold_engine(like: Engine, build: object, info: BuildInfo, tokenizer: Tokenizer) -> Engine:
+    params = LoadParams(str(build), engine=like.name, threads=2, cache_memory_mb=0)
+    return open_engine(params, build, info, tokenizer)  # type: ignore[arg-type]
+
+
+def test_warming_is_used(engine: Engine, tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("import json\n" + SOURCE)[:500]
+    cached = engine.warm(ids, Control())
+    assert cached > 400
+    assert continue_(engine, ids).cached_tokens == cached
+    assert continue_(engine, [*ids, *ids[100:110]]).cached_tokens >= cached
+
+
+def test_the_cache_stays_within_its_budget(embedded_build: object, info: BuildInfo, tokenizer: Tokenizer) -> None:
+    limit_mb = 4
+    for name in ("ct2",):
+        params = LoadParams(str(embedded_build), engine=name, threads=2, cache_memory_mb=limit_mb)
+        engine = open_engine(params, embedded_build, info, tokenizer)  # type: ignore[arg-type]
+        ids = tokenizer.encode(SOURCE)
+        largest = 0
+        for start in range(0, 200, 10):
+            prompt = ids[start : start + 150]
+            continue_(engine, prompt, max_tokens=2)
+            engine.warm(prompt, Control())
+            largest = max(largest, engine.cache_bytes())
+        assert 0 < largest <= limit_mb * 2**20
+        engine.close()
+
+
+def test_a_missing_device_and_a_wrong_type_are_named(
+    embedded_build: object, info: BuildInfo, tokenizer: Tokenizer
+) -> None:
+    for params, word in (
+        (LoadParams(str(embedded_build), compute_type="int3"), "int3"),
+        (LoadParams(str(embedded_build), engine="gguf"), "gguf"),
+    ):
+        with pytest.raises(ModelError, match=word):
+            open_engine(params, embedded_build, info, tokenizer)  # type: ignore[arg-type]
