@@ -54,7 +54,12 @@ CLASSIFIERS = {
 
 FREE_TEXT = (
     (re.compile(r"^(?:the )?mit(?: license)?(?: \(mit\))?$", re.IGNORECASE), "MIT"),
-    (re.compile(r"^apache(?: software)?(?: license)?,?(?:[ -]*(?:version )?2(?:\.0)?)?(?: license)?$", re.I), "Apache-2.0"),
+    (
+        re.compile(
+            r"^apache(?: software)?(?: license)?,?(?:[ -]*(?:version )?2(?:\.0)?)?(?: license)?$", re.IGNORECASE
+        ),
+        "Apache-2.0",
+    ),
     (re.compile(r"^(?:new |modified |revised )?bsd(?:[ -][23])?(?:[ -]clause)?(?: license)?$", re.IGNORECASE), "BSD"),
     (re.compile(r"^bsd[ -]?([23])[ -]clause(?: license)?$", re.IGNORECASE), "BSD"),
     (re.compile(r"^(?:psf|psf-2\.0|python software foundation license)$", re.IGNORECASE), "PSF-2.0"),
@@ -62,14 +67,20 @@ FREE_TEXT = (
 )
 
 VENDORED = frozenset(
-    "_vendor vendor vendored _vendored third_party thirdparty extern externals external _bundled _extern ext_libs "
-    "site-packages dist-packages node_modules lib2to3 pythoncapi_compat".split()
-)
+    {
+        "_vendor", "vendor", "vendored", "_vendored", "third_party", "thirdparty", "extern", "externals", "external",
+        "_bundled", "_extern", "ext_libs", "site-packages", "dist-packages", "node_modules", "lib2to3",
+        "pythoncapi_compat",
+    }
+)  # fmt: skip
 GENERATED = re.compile(
-    r"auto[- ]?generated|generated (?:by|from|automatically|using|with)|do not (?:edit|modify)|@generated|machine generated",
+    r"auto[- ]?generated|generated (?:by|from|automatically|using|with)|do not (?:edit|modify)"
+    r"|@generated|machine generated",
     re.IGNORECASE,
 )
-GENERATED_NAMES = re.compile(r"_pb2(?:_grpc)?\.py$|(?:^|/)migrations/\d{4}_|(?:^|/)versions/[0-9a-f]{10,}_|_parsetab\.py$|lextab\.py$")
+GENERATED_NAMES = re.compile(
+    r"_pb2(?:_grpc)?\.py$|(?:^|/)migrations/\d{4}_|(?:^|/)versions/[0-9a-f]{10,}_|_parsetab\.py$|lextab\.py$"
+)
 TEST_PATH = re.compile(r"(?:^|/)(?:tests?|testing|_tests?)/|(?:^|/)test_[^/]*$|_tests?\.py$|(?:^|/)conftest\.py$")
 
 MAX_BYTES = 120_000
@@ -188,7 +199,7 @@ def _evaluate(words: list[str]) -> bool:
         position += 1
         if word != "(":
             return word == "True"
-        value = alternatives()
+        value = alternatives() and position < len(words)
         position += 1
         return value
 
@@ -230,11 +241,13 @@ def fetch(requirements: list[str], folder: Path, report: Callable[[str], None]) 
 
 
 def wheel_key(path: Path) -> tuple[str, str]:
+    """(canonical name, version) of a wheel, from its file name."""
     name, version = path.name.split("-")[:2]
     return canonical_name(name), version
 
 
 def requirement_key(requirement: str) -> tuple[str, str]:
+    """(canonical name, version) of a `name==version` line."""
     name, _, version = requirement.partition("==")
     return canonical_name(name.strip()), version.strip()
 

@@ -75,9 +75,9 @@ class Vocabulary:
             sizes=np.array([len(piece) for piece in pieces]),
             breaks=np.array([b"\n" in piece for piece in pieces]),
             indents=np.array([len(piece) - piece.rfind(b"\n") - 1 for piece in pieces]),
-            end=tokenizer.token_to_id(code_tokenizer.END),
-            suffix=tokenizer.token_to_id(code_tokenizer.SUFFIX),
-            prefix=tokenizer.token_to_id(code_tokenizer.PREFIX),
+            end=code_tokenizer.token_id(tokenizer, code_tokenizer.END),
+            suffix=code_tokenizer.token_id(tokenizer, code_tokenizer.SUFFIX),
+            prefix=code_tokenizer.token_id(tokenizer, code_tokenizer.PREFIX),
         )
 
 
@@ -218,26 +218,36 @@ def _split(
     window: NDArray[np.int64], vocabulary: Vocabulary, dice: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The text before the middle's end and the text after it."""
-    breaks = np.flatnonzero(vocabulary.breaks[window])
-    breaks = breaks[breaks > 0]
+    every_break = np.flatnonzero(vocabulary.breaks[window])
+    breaks = every_break[every_break > 0]
+    breaks = breaks[~vocabulary.breaks[window[breaks - 1]]]
     if not len(breaks):
         return window, window[:0]
     ending = int(dice.choice(len(ENDINGS), p=ENDINGS))
     if ending == BLOCK_END:
-        indents = vocabulary.indents[window[breaks]]
+        indents = vocabulary.indents[window[_last_of_runs(breaks, every_break)]]
         falls = np.flatnonzero(indents[1:] < indents[:-1]) + 1
         breaks = breaks[falls] if len(falls) else breaks
-    place = int(dice.integers(len(breaks)))
-    stop = int(breaks[place])
+    stop = int(dice.choice(breaks))
     if ending in (LINE_END, BLOCK_END):
         return window[:stop], window[stop:]
-    start = int(breaks[place - 1]) + 1 if place else 0
+    earlier = every_break[every_break < stop]
+    start = int(earlier[-1]) + 1 if len(earlier) else 0
     line = b"".join(vocabulary.pieces[i] for i in window[start:stop]).decode("utf-8", errors="ignore")
     cut = _before_closers(line) if ending == BEFORE_CLOSERS else _inside(line, dice)
     if not 0 < cut < len(line):
         return window[:stop], window[stop:]
     left, right = (np.array(vocabulary.tokenizer.encode(part).ids) for part in (line[:cut], line[cut:]))
     return np.concatenate([window[:start], left]), np.concatenate([right, window[stop:]])
+
+
+def _last_of_runs(breaks: NDArray[np.int64], every_break: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last break of each run of breaks (empty lines may take several tokens): it tells the next line's indentation.
+
+    `breaks` are the first of each run.
+    """
+    ends = every_break[np.append(np.diff(every_break) > 1, True)]
+    return ends[np.searchsorted(ends, breaks)]
 
 
 def _before_closers(line: str) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.training import tokenizer as code_tokenizer
@@ -111,7 +111,7 @@ def export(model: TrainableCodeGen, tokenizer_folder: Path, output: Path) -> flo
     tokenizer = code_tokenizer.load(tokenizer_folder)
     for file in sorted(tokenizer_folder.glob("*.json")):
         shutil.copyfile(file, partial / file.name)
-    config = config_of(model.shape, tokenizer.token_to_id(code_tokenizer.END))
+    config = config_of(model.shape, code_tokenizer.token_id(tokenizer, code_tokenizer.END))
     (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file(codegen_state(model), partial / "model.safetensors", metadata={"format": "pt"})
     difference = logits_difference(model, partial)
@@ -130,7 +130,9 @@ def logits_difference(model: TrainableCodeGen, folder: Path, length: int = 192) 
     """Largest difference between the logits of both forms on random token ids, in standard deviations of the logits."""
     from transformers import CodeGenForCausalLM
 
-    exported = CodeGenForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    exported: nn.Module = CodeGenForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    exported.eval()
+    length = min(length, model.shape.positions)
     ids = torch.randint(model.shape.vocabulary, (2, length), generator=torch.Generator().manual_seed(0))
     ours = model.float().eval().logits(ids)
     theirs = exported(ids).logits

@@ -1,10 +1,10 @@
 """The CodeGen block in a form that trains fast.
 
-It computes what transformers' `CodeGenForCausalLM` computes (attention and MLP side by side behind one LayerNorm, rotary
-positions, tanh-approximated GELU, an output layer with a bias of its own) and `export` proves it logit by logit. What
-differs is only the layout: query, key and value are separate matrices (Muon orthogonalises each on its own), rotary
-pairs lie in two halves instead of interleaved (contiguous reads), and the output layer's loss never holds the logits of
-more than a few hundred tokens (with 8,192 entries they would outweigh everything else).
+It computes what transformers' `CodeGenForCausalLM` computes (attention and MLP side by side behind one LayerNorm,
+rotary positions, tanh-approximated GELU, an output layer with a bias of its own) and `export` proves it logit by
+logit. What differs is only the layout: query, key and value are separate matrices (Muon orthogonalises each on its
+own), rotary pairs lie in two halves instead of interleaved (contiguous reads), and the output layer's loss never
+holds the logits of more than a few hundred tokens (with 8,192 entries they would outweigh everything else).
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
+    """Attention and MLP side by side behind one LayerNorm, added to the residual stream."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         width = shape.width
@@ -84,12 +86,13 @@ class Block(nn.Module):
         batch, length, width = x.shape
         normed = self.norm(x)
         wide = F.linear(normed, torch.cat([self.query.weight, self.key.weight, self.value.weight, self.up.weight]))
-        qkv, hidden = wide.split([3 * width, 4 * width], -1)
+        qkv, hidden = wide[..., : 3 * width], wide[..., 3 * width :]
         q, k, v = qkv.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True)
         mixed = mixed.transpose(1, 2).reshape(batch, length, width)
         hidden = F.gelu(hidden + self.up.bias, approximate="tanh")
-        return x + self.attention_out(mixed) + self.down(hidden)
+        result: Tensor = x + self.attention_out(mixed) + self.down(hidden)
+        return result
 
 
 class TrainableCodeGen(nn.Module):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from codegen_lsp.errors import CorpusError
+
 END = "<|endoftext|>"
 SUFFIX = "<fim_suffix>"
 PREFIX = "<fim_prefix>"
@@ -74,7 +76,7 @@ def save(tokenizer: Tokenizer, folder: Path, positions: int = 2048) -> None:
         "model_max_length": positions,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    special = {name: END for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END)
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", encoding="utf-8")
 
 
@@ -85,16 +87,24 @@ def load(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token. Raises CorpusError when the tokenizer has no such token, so is none of ours."""
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise CorpusError(f"The tokenizer has no token {token}.", "Make it with codegen_lsp.training.tokenizer.")
+    return int(number)
+
+
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     """What each token stands for, by its id; nothing for the special tokens."""
     alphabet = byte_alphabet()
-    pieces = (tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size()))
-    return [b"" if piece in SPECIAL else bytes(alphabet[c] for c in piece) for piece in pieces]
+    entries = sorted(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda entry: entry[1])
+    return [b"" if piece in SPECIAL else bytes(alphabet[c] for c in piece) for piece, _ in entries]
 
 
 def encode_bytes(tokenizer: Tokenizer, data: bytes) -> list[int]:
     """Token ids of any bytes: what is UTF-8 as text, each byte that is not as a token of its own."""
-    single = {byte: tokenizer.token_to_id(character) for character, byte in byte_alphabet().items()}
+    single = {byte: token_id(tokenizer, character) for character, byte in byte_alphabet().items()}
     ids: list[int] = []
     for valid, stray in _utf8_runs(data):
         ids += tokenizer.encode(valid).ids

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,7 +118,7 @@ class Run:
             "shape": attrs.asdict(self.model.shape),
         }
         torch.save(state, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
+        path.with_suffix(".tmp").replace(path)
 
     def load(self, path: Path) -> None:
         """Go back to a checkpoint. Raises CorpusError when it belongs to a model of another shape."""
