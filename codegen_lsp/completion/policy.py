@@ -17,6 +17,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from codegen_lsp.completion.blocks import (
+    Block,
     empty_block,
     follows_annotation,
     follows_docstring,
@@ -160,8 +161,13 @@ def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> Sto
         max_tokens=options.block_tokens,
         max_lines=options.block_lines,
         strings=strings,
-        min_indent=columns(cursor.before) if block is None else columns(block.margin) + 1,
+        min_indent=_least_indent(cursor, block),
     )
+
+
+def _least_indent(cursor: Cursor, block: Block | None) -> int:
+    typed = 0 if cursor.before.strip() else columns(cursor.before)
+    return typed if block is None else max(typed, columns(block.margin) + 1)
 
 
 def wants_block(cursor: Cursor) -> bool:

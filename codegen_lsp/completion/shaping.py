@@ -20,6 +20,7 @@ from codegen_lsp.completion.blocks import (
 from codegen_lsp.completion.brackets import (
     Open,
     closes,
+    code_of,
     in_string_or_comment,
     is_rest_of_closers,
     open_at_end,
@@ -137,7 +138,7 @@ def indent_as_the_block(draft: Draft) -> Draft:
     extra = len(margin(draft.lines[0]))
     if cursor.before.strip() or not extra or not draft.lines[0].strip() or empty_block(cursor) is not None:
         return draft
-    if columns(cursor.before + draft.lines[0]) <= columns(cursor.line_above) or _open_bracket(draft.opened):
+    if columns(cursor.before + draft.lines[0]) <= columns(cursor.line_above) or not _ends_statement(draft):
         return draft
     first, *rest = draft.lines
     return draft.with_lines([first[extra:], *(_moved_back(line, extra) for line in rest)])
@@ -206,20 +207,17 @@ def cut_unmatched_closers(draft: Draft) -> Draft:
 def replace_closers_already_there(draft: Draft) -> Draft:
     """`print(│)` + `x)` shows `x)` and replaces the `)`, as an editor that closes brackets by itself expects.
 
-    What follows the cursor closes things down to some depth. However many of these the text leaves open, that many
-    closers stay; those before them have been written by the text and are replaced.
+    As many closers stay as fit what the text leaves open; those before them have been written by the text.
     """
     rest, language = draft.cursor.after, draft.cursor.language
     if not rest.strip() or not is_rest_of_closers(rest):
         return draft
-    ends, depth = _ends_of_closers(rest, draft.opened, language)
-    left_open = max(0, len(scan(draft.text, language, draft.opened).open) - depth)
-    written = max(0, len(ends) - left_open)
-    replaced = ends[written - 1] if written else 0
+    closers, depth = _closers_that_fit(rest, draft.opened, language)
+    left_open = scan(draft.text, language, draft.opened).open[depth:]
+    written = next(number for number in range(len(closers) + 1) if _close(closers[number:], left_open))
+    replaced = closers[written - 1][1] if written else 0
     remaining = rest[replaced:].strip()
-    if written == len(ends) and remaining and _ends_with(draft.text, remaining):
-        replaced = len(rest)
-    if not rest[replaced:].strip():
+    if written == len(closers) and _ends_with(draft.text, remaining):
         replaced = len(rest)
     return evolve(draft, replaced=replaced)
 
@@ -232,7 +230,9 @@ def cut_overlap_with_line(draft: Draft) -> Draft:
     first = draft.lines[0]
     at = first.find(rest) if len(rest) > 2 else -1
     if at < 0:
-        overlaps = (size for size in range(min(len(rest), len(first)), 1, -1) if first.endswith(rest[:size]))
+        shortest = min(len(rest), 2)
+        sizes = range(min(len(rest), len(first)), shortest - 1, -1)
+        overlaps = (size for size in sizes if first.endswith(rest[:size]))
         at = len(first) - next((size for size in overlaps if not _splits_word(first, len(first) - size)), 0)
     return evolve(draft, text=first[:at])
 
@@ -386,16 +386,24 @@ def _preprocessed(draft: Draft) -> bool:
     )
 
 
-def _ends_of_closers(rest: str, opened: Open, language: Language) -> tuple[list[int], int]:
-    """Where each closer in `rest` ends that closes something open, and how many things stay open after the last."""
+def _closers_that_fit(rest: str, opened: Open, language: Language) -> tuple[list[tuple[str, int]], int]:
+    """The closers in `rest` that close something open, each with its end; and how much stays open after the last."""
     stack = list(opened)
-    ends: list[int] = []
+    fitting: list[tuple[str, int]] = []
     for symbol, end in split_closers(rest, language):
-        matching = next((at for at in range(len(stack) - 1, -1, -1) if closes(stack[at], symbol)), None)
-        if matching is not None:
-            del stack[matching:]
-            ends.append(end)
-    return ends, len(stack)
+        opener = next((at for at in range(len(stack) - 1, -1, -1) if closes(stack[at], symbol)), None)
+        if opener is not None:
+            del stack[opener:]
+            fitting.append((symbol, end))
+    return fitting, len(stack)
+
+
+def _close(closers: Sequence[tuple[str, int]], opened: Open) -> bool:
+    """Whether the closers one after the other close the innermost of what is open."""
+    innermost = opened[::-1]
+    return len(closers) <= len(opened) and all(
+        closes(opener, symbol) for (symbol, _), opener in zip(closers, innermost, strict=False)
+    )
 
 
 def _ends_with(text: str, punctuation: str) -> bool:
@@ -403,8 +411,12 @@ def _ends_with(text: str, punctuation: str) -> bool:
     return last.endswith(punctuation) or (punctuation in ":{" and first.rstrip().endswith(punctuation))
 
 
-def _open_bracket(opened: Open) -> bool:
-    return bool(opened) and opened[-1] in "(["
+def _ends_statement(draft: Draft) -> bool:
+    """Whether the line above ends a statement, so that what follows can't be indented deeper."""
+    code = code_of(draft.cursor.line_above, draft.cursor.language)
+    if draft.cursor.language.name == "Python":
+        return not code.endswith("\\") and not (draft.opened and draft.opened[-1] in "([{")
+    return code.endswith((";", "}"))
 
 
 def _moved_back(line: str, width: int) -> str:
