@@ -44,3 +44,7 @@ class WorkerError(CodegenError):
 
 class CorpusError(CodegenError):
     """A training corpus could not be gathered or read."""
+
+
+class AddressError(CodegenError):
+    """The server can't listen on an address."""

@@ -1,0 +1,125 @@
+"""`textDocument/inlineCompletion`: the ghost text.
+
+What editors need, whatever else they can do: a range from where the replaced text begins to the cursor or beyond it,
+text that begins with what stands in that range, LF line ends, and an empty list where there is nothing (null leaves old
+ghost text on the screen, an error becomes a message box). Automatic requests get one item at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+from lsprotocol import types
+
+from codegen_lsp.completion.snapshot import Snapshot, Suggestion, Trigger
+from codegen_lsp.editor.commands import ACCEPTED
+from codegen_lsp.editor.completer import Outcome, options_for, refused
+from codegen_lsp.editor.documents import Document
+from codegen_lsp.editor.exclusion import excluding_pattern
+from codegen_lsp.editor.explain import Answered
+from codegen_lsp.editor.requests import SupersededRequest
+
+if TYPE_CHECKING:
+    from codegen_lsp.editor.server import CodegenServer
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 10.0
+"""Seconds that a request waits for a model that is loading."""
+
+
+async def inline_completion(ls: CodegenServer, params: types.InlineCompletionParams) -> types.InlineCompletionList:
+    """Suggestions at a position."""
+    uri, context = params.text_document.uri, params.context
+    invoked = context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
+    trigger = Trigger.INVOKED if invoked else Trigger.AUTOMATIC
+    started = time.perf_counter()
+    # Taken before the first await: later messages may change the document, this request is about what it was.
+    document = ls.documents.get(uri)
+    if document is None:
+        logger.warning("A request for a document that is not open: %s", uri)
+        return types.InlineCompletionList([])
+    snapshot = document.snapshot(document.offset(params.position), trigger, context.selected_completion_info)
+    ls.pauses.stop()
+    try:
+        outcome = await ls.requests.newest(uri, _outcome(ls, snapshot))
+    except SupersededRequest:
+        return types.InlineCompletionList([])
+    except asyncio.CancelledError:
+        outcome = refused("cancelled", "The editor cancelled the request.")
+        _note(ls, document, params.position, trigger, outcome, started)
+        raise
+    except Exception:
+        logger.exception("Making a suggestion failed")
+        outcome = refused("internal_error", "The server failed; its log says how.")
+    if outcome.suggestions and ls.documents.get(uri) is not document:
+        outcome = refused("document_changed", "The document was changed before the answer was ready.")
+    _note(ls, document, params.position, trigger, outcome, started)
+    if outcome.source != "model":
+        ls.pauses.later(uri, snapshot.offset)
+    shown = outcome.suggestions[: ls.settings.candidates if invoked else 1]
+    return types.InlineCompletionList([_item(ls, document, suggestion) for suggestion in shown])
+
+
+async def read_ahead(server: CodegenServer, uri: str, offset: int) -> None:
+    """Let the model read a document up to an offset while nothing else is to be done."""
+    if not (server.settings.warm and server.settings.enabled) or not await server.models.wait(PATIENCE):
+        return
+    document = server.documents.get(uri)
+    if document is None or _refusal(server, uri) or not server.requests.idle or server.status.current.state != "ready":
+        return
+    snapshot = document.snapshot(min(offset, len(document.text)))
+    options = options_for(server.settings, document.language, server.status.current.model)
+    await server.completer.warm(snapshot, options, server.models.client)
+
+
+async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
+    if outcome := _refusal(server, snapshot.uri):
+        return outcome
+    options = options_for(server.settings, snapshot.language, server.status.current.model)
+    if outcome := server.completer.typed_through(snapshot, options):
+        return outcome
+    if not await server.models.wait(PATIENCE):
+        return refused("no_model", "The model is not ready yet.")
+    options = options_for(server.settings, snapshot.language, server.status.current.model)
+    return await server.completer.suggest(snapshot, options, server.models.client, top_p=server.settings.top_p)
+
+
+def _refusal(server: CodegenServer, uri: str) -> Outcome | None:
+    """Why nothing may be suggested in the document, whatever the position."""
+    if server.documents.is_lost(uri):
+        return refused("document_unknown", "An edit could not be read, so the text is not known. Open the file again.")
+    workspace = server.workspace
+    folders = list(workspace.folders) or ([workspace.root_uri] if workspace.root_uri else [])
+    if pattern := excluding_pattern(uri, folders, server.settings.exclude):
+        return refused("excluded", f"The setting `exclude` names this file by the pattern {pattern!r}.")
+    return None
+
+
+def _note(
+    server: CodegenServer,
+    document: Document,
+    position: types.Position,
+    trigger: Trigger,
+    outcome: Outcome,
+    started: float,
+) -> None:
+    if server.documents.get(document.uri) is None:
+        return
+    outcome = evolve(outcome, seconds=time.perf_counter() - started)
+    server.note(Answered(document.uri, document.version, position, trigger, outcome))
+
+
+def _item(server: CodegenServer, document: Document, suggestion: Suggestion) -> types.InlineCompletionItem:
+    accepted = types.Command(
+        "Accepted", ACCEPTED, arguments=[{"uri": document.uri, "suggestion": server.counts.show()}]
+    )
+    return types.InlineCompletionItem(
+        insert_text=suggestion.insert,
+        range=document.range(suggestion.start, suggestion.end),
+        command=accepted,
+    )

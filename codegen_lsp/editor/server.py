@@ -1,0 +1,146 @@
+"""The language server: one object for the state of a connection, and the list of what it can do.
+
+What a handler needs is an attribute here; the handlers are functions in modules named for their messages. The model
+comes in through two functions, so that tests can put anything in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types
+from pygls.lsp.server import LanguageServer
+
+from codegen_lsp import __version__
+from codegen_lsp.editor.commands import COMMANDS, Counts, execute_command
+from codegen_lsp.editor.completer import Completer
+from codegen_lsp.editor.configuration import Configuration, did_change_configuration
+from codegen_lsp.editor.documents import Documents, did_change, did_close, did_open
+from codegen_lsp.editor.explain import EXPLAIN, Answered, explain
+from codegen_lsp.editor.inline_completion import inline_completion, read_ahead
+from codegen_lsp.editor.lifecycle import initialize, initialized, shutdown
+from codegen_lsp.editor.models import ClientFactory, FindBuild, Models
+from codegen_lsp.editor.protocol import CodegenProtocol, make_converter
+from codegen_lsp.editor.requests import Pauses, Requests
+from codegen_lsp.editor.status import STATUS, Status, StatusLine
+from codegen_lsp.inference.client import InferenceClient
+from codegen_lsp.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_CLOSING_SECONDS = 5.0
+
+FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
+    types.INITIALIZE: (initialize, None),
+    types.INITIALIZED: (initialized, None),
+    types.SHUTDOWN: (shutdown, None),
+    types.TEXT_DOCUMENT_DID_OPEN: (did_open, None),
+    types.TEXT_DOCUMENT_DID_CHANGE: (did_change, None),
+    types.TEXT_DOCUMENT_DID_CLOSE: (did_close, None),
+    types.TEXT_DOCUMENT_INLINE_COMPLETION: (inline_completion, types.InlineCompletionOptions()),
+    types.WORKSPACE_DID_CHANGE_CONFIGURATION: (did_change_configuration, None),
+    types.WORKSPACE_EXECUTE_COMMAND: (execute_command, None),
+    EXPLAIN: (explain, None),
+}
+"""What the server does, by method; with the options that announce it to the editor."""
+
+
+class CodegenServer(LanguageServer):
+    """The state of one connection."""
+
+    protocol: CodegenProtocol
+
+    def __init__(self, make_client: ClientFactory, find_build: FindBuild) -> None:
+        super().__init__(
+            "codegen-lsp",
+            __version__,
+            types.TextDocumentSyncKind.Incremental,
+            protocol_cls=CodegenProtocol,
+            converter_factory=make_converter,
+        )
+        self.documents = Documents()
+        self.configuration = Configuration()
+        self.completer = Completer()
+        self.requests = Requests()
+        self.pauses = Pauses(lambda uri, offset: read_ahead(self, uri, offset))
+        self.counts = Counts()
+        self.status = StatusLine(self._send_status)
+        self.models = Models(self, make_client, find_build)
+        self.answered: OrderedDict[str, Answered] = OrderedDict()
+        """How the last request of each open document ended; the last of all is at the end."""
+        self.watches_editor = False
+        """Whether `processId` is a process of this machine."""
+        self.stopped = asyncio.Event()
+        self.exit_code: int | None = None
+        self._background: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.configuration.settings
+
+    def note(self, answered: Answered) -> None:
+        """Remember how a request ended."""
+        self.answered[answered.uri] = answered
+        self.answered.move_to_end(answered.uri)
+
+    def background(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside the messages; what goes wrong in it is logged."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background_done)
+
+    def stop(self, exit_code: int) -> None:
+        """End the connection. The first exit code counts."""
+        if self.exit_code is None:
+            self.exit_code = exit_code
+        self.stopped.set()
+
+    async def close(self) -> None:
+        """End everything that runs, the worker above all. May be called again, and waits for the same end."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self.pauses.stop()
+        self.requests.cancel_all()
+        await self.models.close()
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """Log what pygls could not handle; it would show it to the user."""
+        logger.error("%s: %s", getattr(source, "__name__", source), error)
+
+    def _send_status(self, status: Status) -> None:
+        self.protocol.notify(STATUS, status)
+        if status.state == "error":
+            text = f"{status.message} {status.advice}".strip()
+            self.window_log_message(types.LogMessageParams(types.MessageType.Error, text))
+
+    def _background_done(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("Work in the background failed", exc_info=error)
+
+
+def find_build(name: str) -> Path:
+    """The folder of an installed model. Raises ModelError."""
+    from codegen_lsp.checkpoints.store import find
+
+    return find(name).path
+
+
+def create_server(client_factory: ClientFactory = InferenceClient, find_build: FindBuild = find_build) -> CodegenServer:
+    """A server with all its handlers. It belongs to one connection."""
+    server = CodegenServer(client_factory, find_build)
+    for method, (handler, options) in FEATURES.items():
+        server.feature(method, options)(handler)
+    for name, command in COMMANDS.items():
+        server.command(name)(command)
+    return server

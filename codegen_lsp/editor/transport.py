@@ -1,0 +1,179 @@
+"""Streams of bytes to messages and back: stdio, TCP, WebSocket.
+
+pygls has loops of its own for this. They are replaced because they lose the exit code, keep the process alive in a
+thread that waits on stdin, ask for header fields in one exact spelling, never find back after a wrong length, and stop
+the event loop while an editor doesn't read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import queue
+import re
+import sys
+import threading
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE = 256 * 1024 * 1024
+"""Bytes of one message. Editors send documents of up to 50 MB; JSON may escape each character."""
+_CHUNK = 64 * 1024
+
+# Found at the end of a line rather than as a whole one: after a message with a wrong length, the next header comes
+# right behind the rest of it.
+_LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,18})[ \t]*\r?\n\Z", re.IGNORECASE)
+
+
+async def read_messages(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The bodies of the messages of a stream, up to its end. What is no message between them is skipped and logged."""
+    length: int | None = None
+    while True:
+        try:
+            line = await reader.readline()
+        except ValueError:
+            logger.warning("A header line is longer than any header; skipped")
+            continue
+        if not line:
+            return
+        if found := _LENGTH.search(line):
+            length = int(found[1])
+        if line.strip():
+            continue
+        if length is None:
+            logger.warning("A message has no Content-Length; skipped")
+            continue
+        try:
+            if length > MAX_MESSAGE:
+                logger.warning("A message of %d bytes is skipped: the limit is %d", length, MAX_MESSAGE)
+                await _skip(reader, length)
+                yield b""
+            else:
+                yield await reader.readexactly(length)
+        except asyncio.IncompleteReadError:
+            logger.warning("The stream ended inside a message of %d bytes", length)
+            return
+        length = None
+
+
+async def _skip(reader: asyncio.StreamReader, length: int) -> None:
+    while length:
+        length -= len(await reader.readexactly(min(length, _CHUNK)))
+
+
+class StdinThread:
+    """Feeds a stream from a file descriptor, in a thread that the end of the process doesn't wait for.
+
+    The stream reader pauses it while more is buffered than it likes, as it does with an asyncio transport.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.reader = asyncio.StreamReader(limit=_CHUNK)
+        self.reader.set_transport(self)  # type: ignore[arg-type]
+        self._descriptor = descriptor
+        self._loop = asyncio.get_running_loop()
+        self._wanted = threading.Event()
+        self._wanted.set()
+        threading.Thread(target=self._run, name="stdin", daemon=True).start()
+
+    def pause_reading(self) -> None:
+        """Called by the stream reader."""
+        self._wanted.clear()
+
+    def resume_reading(self) -> None:
+        """Called by the stream reader."""
+        self._wanted.set()
+
+    def _run(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the session is over
+            while True:
+                self._wanted.wait()
+                try:
+                    data = os.read(self._descriptor, _CHUNK)
+                except OSError:
+                    data = b""
+                if not data:
+                    self._loop.call_soon_threadsafe(self.reader.feed_eof)
+                    return
+                self._loop.call_soon_threadsafe(self.reader.feed_data, data)
+
+
+class StdoutThread:
+    """Writes to a file descriptor in a thread, so that an editor that doesn't read can't stop the event loop."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
+        self._thread.start()
+
+    def write(self, data: bytes) -> None:
+        """Put data in the queue."""
+        self._queue.put(data)
+
+    def close(self) -> None:
+        """Write what is left, for at most two seconds."""
+        self._queue.put(None)
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        while (data := self._queue.get()) is not None:
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            except OSError as error:
+                # The end of the input, which follows, ends the session.
+                logger.info("The editor no longer reads: %s", error)
+                return
+
+
+class WebSocketWriter:
+    """One text frame for each message, in order."""
+
+    def __init__(self, socket: ServerConnection) -> None:
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._run(socket))
+
+    def write(self, data: bytes) -> None:
+        """Put data in the queue."""
+        self._queue.put_nowait(data)
+
+    async def aclose(self) -> None:
+        """Send what is left, for at most two seconds."""
+        self._queue.put_nowait(None)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._task, 2.0)
+
+    async def _run(self, socket: ServerConnection) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        with contextlib.suppress(ConnectionClosed):
+            while (data := await self._queue.get()) is not None:
+                await socket.send(data.decode())
+
+
+def claim_stdio() -> tuple[int, int]:
+    """Descriptors of stdin and stdout for the protocol alone.
+
+    From here on `print` and C libraries write to stderr, and children inherit neither stream, so that nothing can get
+    between the messages and no child can keep the editor's pipe open.
+    """
+    stdin, stdout = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    if sys.platform == "win32":
+        import msvcrt
+
+        for descriptor in (stdin, stdout):
+            msvcrt.setmode(descriptor, os.O_BINARY)
+    return stdin, stdout

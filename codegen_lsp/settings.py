@@ -1,0 +1,293 @@
+"""Everything a user can set, with its default, in one place.
+
+The names are those of the section `codegen-lsp`, in snake case and nested by a dot: `codegen-lsp.cache.memory_mb` in
+an editor's settings, `{"cache": {"memory_mb": 512}}` as JSON, `cache.memory_mb = 512` as TOML. What arrives from an
+editor is never trusted: a wrong value is reported by name and its default used, and everything else stays in force.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from attrs import frozen
+
+from codegen_lsp.inference.messages import LoadParams
+
+SECTION = "codegen-lsp"
+
+T = TypeVar("T")
+
+_RULE = "rule"
+
+
+@frozen
+class _Rule:
+    """What a setting accepts: in words for a message, and as a function that returns the value or raises ValueError."""
+
+    expected: str
+    read: Callable[[object], object]
+
+
+def _switch(default: bool) -> bool:
+    def read(value: object) -> object:
+        if isinstance(value, bool):
+            return value
+        raise ValueError
+
+    return _field(default, _Rule("true or false", read))
+
+
+def _whole_number(default: int, low: int, high: int) -> int:
+    def read(value: object) -> object:
+        # JSON of some editors (Lua's, for one) has only one type of number, so 4.0 is a whole number.
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        raise ValueError
+
+    return _field(default, _Rule(f"a whole number from {low} to {high}", read))
+
+
+def _number(default: float, low: float, high: float) -> float:
+    def read(value: object) -> object:
+        right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if right and low <= float(value) <= high:  # type: ignore[arg-type]
+            return float(value)  # type: ignore[arg-type]
+        raise ValueError
+
+    return _field(default, _Rule(f"a number from {low:g} to {high:g}", read))
+
+
+def _word(default: str, words: tuple[str, ...]) -> str:
+    def read(value: object) -> object:
+        if isinstance(value, str) and value in words:
+            return value
+        raise ValueError
+
+    return _field(default, _Rule("one of " + ", ".join(words), read))
+
+
+def _text(default: str, expected: str) -> str:
+    def read(value: object) -> object:
+        if isinstance(value, str) and "\0" not in value:
+            return value.strip() or default
+        raise ValueError
+
+    return _field(default, _Rule(expected, read))
+
+
+def _texts(expected: str) -> tuple[str, ...]:
+    def read(value: object) -> object:
+        # Lua has one type for empty lists and empty tables, and sends the latter.
+        if value == {}:
+            return ()
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise ValueError
+
+    return _field((), _Rule(expected, read))
+
+
+def _switches(expected: str) -> Mapping[str, bool]:
+    def read(value: object) -> object:
+        if value == []:
+            return {}
+        if isinstance(value, dict) and all(isinstance(item, bool) for item in value.values()):
+            return dict(value)
+        raise ValueError
+
+    default: Any = attrs.Factory(dict)
+    declared: Mapping[str, bool] = _field(default, _Rule(expected, read))
+    return declared
+
+
+def _field(default: T, rule: _Rule) -> T:
+    declared: T = attrs.field(default=default, metadata={_RULE: rule})
+    return declared
+
+
+@frozen
+class CacheSettings:
+    """`codegen-lsp.cache`."""
+
+    memory_mb: int = _whole_number(512, 0, 1 << 20)
+    """Memory in MiB that the states of cached prompts may take, beside the model's weights."""
+
+
+@frozen
+class PromptSettings:
+    """`codegen-lsp.prompt`: smaller is faster on a slow machine."""
+
+    prefix_characters: int = _whole_number(6_000, 100, 100_000)
+    """Characters before the cursor that the model reads, at most."""
+    suffix_characters: int = _whole_number(1_500, 0, 100_000)
+    """Characters after the cursor that the model reads, at most, if it can fill in."""
+
+
+@frozen
+class LogSettings:
+    """`codegen-lsp.log`."""
+
+    level: str = _word("warning", ("error", "warning", "info", "debug"))
+    """What is logged. `debug` shows every message, and with it the text of documents."""
+    file: str = _text("", "the path of a file, or an empty string for the standard error stream")
+    """Where the log goes; empty is the standard error stream, which editors show as the server's output."""
+
+
+@frozen
+class Settings:
+    """`codegen-lsp`: the settings in force."""
+
+    enabled: bool = _switch(True)
+    """Whether anything is suggested. When off, no model is loaded."""
+    model: str = _text("auto", "the name of an installed model, the folder of a build, or auto")
+    """Which model runs: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
+    engine: str = _word("auto", ("auto", "ct2"))
+    """What runs the model."""
+    device: str = _word("auto", ("auto", "cpu", "cuda"))
+    """Where the model runs."""
+    compute_type: str = _word(
+        "auto",
+        ("auto", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32"),
+    )
+    """The type of number that the model computes with; `auto` takes the fastest that the device has."""
+    threads: int = _whole_number(0, 0, 256)
+    """Processor threads of one generation; 0 takes the physical cores, at most 8."""
+    cache: CacheSettings = CacheSettings()
+    candidates: int = _whole_number(3, 1, 8)
+    """How many different suggestions there are to choose from when you ask by a key or command."""
+    languages: Mapping[str, bool] = _switches('a table of languages and true or false, like {"rust": true}')
+    """Languages switched on or off beside the usual ones, by LSP identifier; `"*"` is for all that are not named."""
+    exclude: tuple[str, ...] = _texts('a list of patterns of files, like ["**/generated/**"]')
+    """Files for which nothing is suggested, as patterns with `*`, `**` and `?`; files that hold secrets always are."""
+    multi_line: str = _word("auto", ("auto", "never"))
+    """Whether a suggestion may have several lines: where the code calls for it, or never."""
+    max_lines: int = _whole_number(10, 1, 100)
+    """Lines of a suggestion that may have several, at most."""
+    max_tokens: int = _whole_number(160, 1, 1024)
+    """Tokens of a suggestion that may have several lines, at most; a token is three to four characters of code."""
+    line_tokens: int = _whole_number(48, 1, 512)
+    """Tokens of a suggestion that has one line, at most."""
+    prompt: PromptSettings = PromptSettings()
+    temperature: float = _number(0.0, 0.0, 2.0)
+    """0 takes what is most likely; above, suggestions vary."""
+    top_p: float = _number(0.95, 0.01, 1.0)
+    """With a temperature above 0: tokens outside the most likely ones with this sum of probabilities are left out."""
+    warm: bool = _switch(True)
+    """Whether the model reads a document ahead while you pause, so that the next suggestion comes faster."""
+    log: LogSettings = LogSettings()
+
+
+def structure_settings(*layers: object) -> tuple[Settings, list[str]]:
+    """Read settings as editors send them: nested tables, or names joined by dots, or both. Later layers win.
+
+    Never raises. Each problem names the setting, what is wrong, and what is used instead.
+    """
+    problems: list[str] = []
+    table: dict[str, Any] = {}
+    for layer in layers:
+        # An empty table arrives as an empty list from editors written in Lua.
+        if layer is not None and layer != [] and not isinstance(layer, dict):
+            problems.append(f"`{SECTION}` must be a table of settings, not {_shown(layer)}; it is ignored.")
+        table = merged(table, nested(layer))
+    settings: Settings = _structure(Settings, table, SECTION, problems)
+    return settings, problems
+
+
+def nested(raw: object) -> dict[str, Any]:
+    """A table of settings in its nested form, `{"cache.memory_mb": 1}` being `{"cache": {"memory_mb": 1}}`.
+
+    The name of the section may stand before the names or around the table. Anything but a table gives an empty one.
+    """
+    if not isinstance(raw, dict):
+        return {}
+    if isinstance(inner := raw.get(SECTION), dict) and len(raw) == 1:
+        raw = inner
+    table: dict[str, Any] = {}
+    for name, value in raw.items():
+        first, dot, rest = str(name).removeprefix(f"{SECTION}.").partition(".")
+        table = merged(table, {first: {rest: value}} if dot and first in _TABLES else {first + dot + rest: value})
+    return table
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables of settings as one; where both have a value, `over` wins. A null in `over` says nothing."""
+    table = dict(under)
+    for name, value in over.items():
+        below = table.get(name)
+        if value is None and name in table:
+            continue
+        table[name] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return table
+
+
+def load_params(settings: Settings, build: Path) -> LoadParams:
+    """What the worker must know to run the build as the settings say."""
+    return LoadParams(
+        build=str(build),
+        engine=settings.engine,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        threads=settings.threads,
+        cache_memory_mb=settings.cache.memory_mb,
+    )
+
+
+_TABLES: dict[str, type] = {"cache": CacheSettings, "prompt": PromptSettings, "log": LogSettings}
+
+
+def _structure(cls: type, table: Mapping[str, Any], path: str, problems: list[str]) -> Any:
+    fields = attrs.fields_dict(cls)
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if value is None:
+            continue
+        if name not in fields:
+            problems.append(_unknown(f"{path}.{name}"))
+            continue
+        field = fields[name]
+        default = getattr(cls(), name)
+        if name in _TABLES and cls is Settings:
+            if isinstance(value, dict):
+                values[name] = _structure(_TABLES[name], value, f"{path}.{name}", problems)
+            elif value != []:
+                problems.append(f"`{path}.{name}` must be a table, not {_shown(value)}; the defaults are used.")
+            continue
+        rule: _Rule = field.metadata[_RULE]
+        try:
+            values[name] = rule.read(value)
+        except ValueError:
+            problems.append(f"`{path}.{name}` must be {rule.expected}, not {_shown(value)}; {_shown(default)} is used.")
+    return cls(**values)
+
+
+def setting_names() -> list[str]:
+    """The full names of all settings, `codegen-lsp.enabled` and on."""
+    names = []
+    for name in attrs.fields_dict(Settings):
+        inner = attrs.fields_dict(_TABLES[name]) if name in _TABLES else {}
+        names += [f"{SECTION}.{name}.{part}" for part in inner] or [f"{SECTION}.{name}"]
+    return names
+
+
+def _unknown(name: str) -> str:
+    bare = [known.removeprefix(f"{SECTION}.") for known in setting_names()]
+    near = difflib.get_close_matches(name.removeprefix(f"{SECTION}."), bare, n=1, cutoff=0.7)
+    return f"`{name}` is not a setting; " + (f"did you mean `{SECTION}.{near[0]}`?" if near else "it is ignored.")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        value = list(value)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
