@@ -80,6 +80,7 @@ class TextModel:
         self.info = info
         self.tokenizer = tokenizer
         self.engine = engine
+        self._measurements = 0
 
     def generate(self, params: GenerateParams, control: Control, queue_seconds: float = 0.0) -> GenerateResult:
         """Continue the text. Raises Cancelled, and ModelError when the runtime fails."""
@@ -126,9 +127,12 @@ class TextModel:
         return self.engine.warm(prompt.ids, control)
 
     def measure(self, control: Control) -> Rates:
-        """Measure prefill and decoding on source code, with nothing cached."""
+        """Measure prefill and decoding on source code, begun elsewhere each time so that nothing of it is cached."""
         length = min(512, self.info.context_length // 2)
-        ids = (self.tokenizer.encode(PROBE) * math.ceil(length / 100))[:length]
+        probe = self.tokenizer.encode(PROBE)
+        start = self._measurements % len(probe)
+        self._measurements += 1
+        ids = (probe[start:] + probe * math.ceil(length / len(probe)))[:length]
         decode = 32
         seen: list[float] = []
 

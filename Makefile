@@ -1,0 +1,50 @@
+# Everything is set up on demand in .venv/; nothing is installed outside this folder.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format model clean
+
+help:
+	@echo "make demo    set up, then complete real code with the embedded model in the terminal"
+	@echo "make test    set up, then run the whole test suite"
+	@echo "make check   lint, type check, import rules"
+	@echo "make format  format the Python sources"
+	@echo "make model   rebuild the embedded model from scratch (hours on a CPU; MINUTES=75)"
+	@echo "make clean   remove .venv/ and caches"
+
+# torch goes first and alone, so that no other package's looser range can choose another version.
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing. Install Python 3.11 or later, or say: make PYTHON=python3"; exit 1; }
+	@echo "Setting up $(VENV) (once; about a minute)"
+	@$(PYTHON) -m venv $(VENV) || { echo "No venv module: on Debian, apt-get install python3-venv"; exit 1; }
+	@$(PIP) install --quiet "$(TORCH)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[dev,train]"
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/codegen-lsp demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+check: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest --quiet tests/test_import_rules.py
+
+format: $(READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+MINUTES ?= 75
+model: $(READY)
+	@$(BIN)/python -m codegen_lsp.training --out .cache/training/model --minutes $(MINUTES)
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

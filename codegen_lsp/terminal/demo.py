@@ -1,0 +1,155 @@
+"""`codegen-lsp demo`: the model at work on real code, and what to paste into an editor.
+
+The code is this package's own source: real, at hand without a network, and unknown to the embedded model, whose
+training data it is not part of. After it come the first lines of programs as people begin them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from attrs import frozen
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from codegen_lsp.checkpoints.store import find
+from codegen_lsp.completion.snapshot import Snapshot
+from codegen_lsp.editor.completer import Outcome
+from codegen_lsp.settings import Settings
+from codegen_lsp.terminal.rendering import code_with_suggestion, stats_line
+from codegen_lsp.terminal.session import Session, open_session
+
+
+@frozen
+class Scene:
+    """A place in real code: the cursor stands after the first occurrence of `before` in the module's source."""
+
+    module: str
+    before: str
+    rest_of_line: bool = False
+    """Whether what stands behind the cursor on its line is kept."""
+
+
+@frozen
+class Draft:
+    """A program just begun: the cursor stands at the end."""
+
+    name: str
+    text: str
+
+
+SCENES: tuple[Scene | Draft, ...] = (
+    Scene("codegen_lsp.inference.build", "        raw: dict[str, Any] = json.lo"),
+    Scene("codegen_lsp.inference.scheduler", "        with self._chan"),
+    Scene("codegen_lsp.terminal.place", "        raw = path."),
+    Scene("codegen_lsp.inference.client", "        if self._connection is "),
+    Draft("read_lines.py", "import os\n\n\ndef read_lines(path):\n    with open(path) as f:\n        for line in f"),
+    Draft(
+        "arguments.py",
+        "import argparse\n\n\ndef main():\n    parser = argparse.ArgumentParser()\n"
+        '    parser.add_argument("path")\n    args = ',
+    ),
+    Draft(
+        "stack.py",
+        "class Stack:\n    def __init__(self):\n        self.items = []\n\n"
+        "    def push(self, item):\n        self.items.append(item)\n\n    def pop(self):\n        ret",
+    ),
+)
+
+
+def snapshot_of(scene: Scene | Draft) -> Snapshot:
+    """The document of a scene. Raises ValueError when the place is no longer in the source."""
+    if isinstance(scene, Draft):
+        return Snapshot(f"untitled:{scene.name}", 0, "python", scene.text, len(scene.text))
+    path = Path(import_module(scene.module).__file__ or "")
+    text = path.read_text(encoding="utf-8")
+    offset = text.index(scene.before) + len(scene.before)
+    end = offset if scene.rest_of_line else text.index("\n", offset)
+    return Snapshot(path.as_uri(), 0, "python", text[:offset] + text[end:], offset)
+
+
+async def demo(console: Console, settings: Settings) -> int:
+    """Show several completions with their timing; gives the number of suggestions. Raises ModelError, WorkerError."""
+    build = find(settings.model)
+    started = time.perf_counter()
+    console.print(
+        f"\n[bold]codegen-lsp[/bold] with [bold]{escape(build.name)}[/bold] "
+        f"({build.info.bytes / 2**20:.0f} MB, int8) on this machine. Nothing leaves it.\n",
+        highlight=False,
+    )
+    outcomes: list[Outcome] = []
+    async with open_session(build, settings) as session:
+        console.print(
+            f"[dim]Worker started and model loaded in {session.start_seconds:.2f} s.[/dim]\n", highlight=False
+        )
+        for scene in SCENES:
+            outcomes.append(await _show(console, session, scene, started if not outcomes else None))
+    shown = [outcome for outcome in outcomes if outcome.suggestions]
+    if shown:
+        times = sorted(outcome.seconds * 1e3 for outcome in shown)
+        console.print(
+            f"{len(shown)} of {len(outcomes)} places got a suggestion; median {statistics.median(times):.0f} ms, "
+            f"slowest {times[-1]:.0f} ms, each from a cold cache.\n",
+            highlight=False,
+        )
+    print_editor_setup(console)
+    return len(shown)
+
+
+async def _show(console: Console, session: Session, scene: Scene | Draft, since: float | None) -> Outcome:
+    snapshot = snapshot_of(scene)
+    outcome = await session.complete(snapshot)
+    suggestion = outcome.suggestions[0] if outcome.suggestions else None
+    name = scene.name if isinstance(scene, Draft) else scene.module.replace(".", "/") + ".py"
+    line = snapshot.text.count("\n", 0, snapshot.offset) + 1
+    console.print(
+        Panel(
+            code_with_suggestion(snapshot, suggestion, before=5, after=2),
+            title=f"[bold]{escape(name)}[/bold]:{line}",
+            title_align="left",
+            subtitle=f"[dim]{stats_line(outcome)}[/dim]",
+            subtitle_align="right",
+            border_style="green" if suggestion else "yellow",
+        )
+    )
+    if suggestion is None and outcome.refusal is not None:
+        console.print(f"[yellow]No suggestion: {escape(outcome.refusal.reason)}[/yellow]", highlight=False)
+    if since is not None:
+        seconds = time.perf_counter() - since
+        console.print(f"[dim]First completion {seconds:.2f} s after the start.[/dim]", highlight=False)
+    console.print()
+    return outcome
+
+
+def print_editor_setup(console: Console) -> None:
+    """The lines that make an editor use this server."""
+    command = str(Path(sys.executable).with_name("codegen-lsp"))
+    table = Table.grid(padding=(1, 2))
+    table.add_row("[bold]Neovim 0.12[/bold]\n[dim]init.lua[/dim]", escape(neovim_setup(command)))
+    table.add_row("[bold]Any other[/bold]\n[dim]LSP 3.18[/dim]", escape(f"{command} serve"))
+    console.print(
+        Panel(table, title="The server is ready. Paste into your editor's configuration", title_align="left"),
+        soft_wrap=False,
+        highlight=False,
+    )
+
+
+def neovim_setup(command: str) -> str:
+    """Lines for Neovim's own client, which has inline completion since 0.12."""
+    return (
+        f'vim.lsp.config("codegen-lsp", {{\n'
+        f'  cmd = {{ "{command}", "serve" }},\n'
+        f'  filetypes = {{ "python", "c", "cpp", "go", "java", "javascript" }},\n'
+        f"}})\n"
+        f'vim.lsp.enable("codegen-lsp")\n'
+        f"vim.lsp.inline_completion.enable()\n"
+        f'vim.keymap.set("i", "<Tab>", function()\n'
+        f'  if not vim.lsp.inline_completion.get() then return "<Tab>" end\n'
+        f"end, {{ expr = true }})"
+    )
