@@ -13,12 +13,13 @@ Everything is judged on one snippet of source code:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
+from codegen_lsp.checkpoints.reference import Reading
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import Verification
 
@@ -77,6 +78,9 @@ wrong arrangement of weights with working attention gave."""
 CLOSER = 0.5
 """The build must be at most this much as far from its own arrangement of the weights as from any other."""
 
+SAME = 1e-6
+"""Relative error under which two arrangements are one and the same."""
+
 LOSS_LIMIT = 0.5
 """Nats per token that a build may lose. Vector-wise int8 costs large models up to 0.3 (Dettmers et al., LLM.int8(),
 2022, table 1)."""
@@ -88,8 +92,8 @@ ones at the variance of their logits (1 to 2.3 measured)."""
 LEARNED = 2.0
 """Nats below an even guess from where on a model counts as trained, so that its loss can tell arrangements apart."""
 
-CLEARLY = 0.5
-"""Nats per token by which one arrangement must beat the declared one to overrule it."""
+CLEARLY = 0.1
+"""Nats per token by which one reading must beat the declared one to overrule it."""
 
 
 @frozen
@@ -117,21 +121,24 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def possible_groupings(declared: int, heads: int) -> list[int]:
-    """The declared number of qkv groups first, then the other number that CodeGen checkpoints have, if heads allow."""
-    return [declared, *(groups for groups in (4, 8) if groups != declared and heads % groups == 0 and declared)]
+    """The declared number of qkv groups first, then the other one that CodeGen checkpoints have, if heads allow."""
+    return [declared, *(groups for groups in (4, 8) if declared and groups != declared and heads % groups == 0)]
 
 
-def decide_grouping(logits: Mapping[int, Tensor], ids: Sequence[int], declared: int) -> int:
-    """The number of qkv groups that a checkpoint was trained with.
+def decide(readings: Sequence[Reading], logits: Sequence[Tensor]) -> int:
+    """Which reading a checkpoint was trained for, by its place; the first one is the declared one.
 
-    That is the declared one, unless the model is trained and another one predicts the snippet much better: then what
-    the checkpoint's config.json or the catalogue says is wrong. A random model can't tell.
+    That is the declared one, unless the model is trained and another reading predicts the snippet clearly better: then
+    what the checkpoint's config.json or the catalogue says is wrong. A random model can't tell. Readings that cut the
+    text into different tokens are compared by what the whole text costs.
     """
-    losses = {groups: fit(values, ids).loss for groups, values in logits.items()}
-    best = min(losses, key=lambda groups: losses[groups])
-    rows = logits[declared].shape[-1]
-    trained = losses[best] < math.log(rows) - LEARNED
-    return best if trained and losses[declared] - losses[best] > CLEARLY else declared
+    costs = [
+        fit(found, reading.ids).loss * (len(reading.ids) - 1) for reading, found in zip(readings, logits, strict=True)
+    ]
+    best = min(range(len(costs)), key=lambda index: costs[index])
+    tokens = len(readings[best].ids) - 1
+    trained = costs[best] / tokens < math.log(logits[best].shape[-1]) - LEARNED
+    return best if trained and costs[0] - costs[best] > CLEARLY * tokens else 0
 
 
 def check_checkpoint(logits: Tensor, ids: Sequence[int], what: str) -> Fit:
@@ -149,14 +156,14 @@ def check_checkpoint(logits: Tensor, ids: Sequence[int], what: str) -> Fit:
     return found
 
 
-def judge(built: Tensor, expected: Mapping[int, Tensor], grouping: int, ids: Sequence[int], what: str) -> Verification:
-    """Compare a build's logits (tokens, rows) with the float model's, by number of qkv groups.
+def judge(built: Tensor, readings: Sequence[Reading], logits: Sequence[Tensor], chosen: int, what: str) -> Verification:
+    """Compare a build's logits (tokens, rows) with the float model's for each reading.
 
     Raises ConversionError when the build does not compute what the checkpoint computes.
     """
-    right = expected[grouping]
-    float_fit = check_checkpoint(right, ids, "The checkpoint")
-    build_fit = fit(built, ids)
+    right, reading = logits[chosen], readings[chosen]
+    float_fit = check_checkpoint(right, reading.ids, "The checkpoint")
+    build_fit = fit(built, reading.ids)
     error = relative_error(built, right)
     advice = "Convert the checkpoint again; if it stays so, the build can't be used with this version of CTranslate2."
     if not error <= ERROR_LIMIT:
@@ -165,12 +172,13 @@ def judge(built: Tensor, expected: Mapping[int, Tensor], grouping: int, ids: Seq
             f"where int8 costs about 3%.",
             advice,
         )
-    for groups, wrong in expected.items():
-        distinct = relative_error(wrong, right) > 1e-6
-        if groups != grouping and distinct and not error <= CLOSER * relative_error(built, wrong):
+    for other, wrong in zip(readings, logits, strict=True):
+        if other.ids != reading.ids or relative_error(wrong, right) < SAME:
+            continue
+        if not error <= CLOSER * relative_error(built, wrong):
             raise ConversionError(
-                f"{what} fits {groups} groups of query, value and key weights as well as {grouping}, which is how its "
-                "checkpoint stores them: the weights were taken apart wrongly.",
+                f"{what} fits {other.groups} groups of query, value and key weights as well as {reading.groups}, which "
+                "is how its checkpoint stores them: the weights were taken apart wrongly.",
                 advice,
             )
     if not build_fit.loss - float_fit.loss <= LOSS_LIMIT:
@@ -180,7 +188,7 @@ def judge(built: Tensor, expected: Mapping[int, Tensor], grouping: int, ids: Seq
             advice,
         )
     return Verification(
-        tokens=len(ids),
+        tokens=len(reading.ids),
         agreement=float((built.argmax(-1) == right.argmax(-1)).float().mean()),
         float_loss=float_fit.loss,
         build_loss=build_fit.loss,

@@ -29,10 +29,10 @@ from codegen_lsp.checkpoints import agreement, store
 from codegen_lsp.checkpoints.architecture import Architecture, Family, read_architecture
 from codegen_lsp.checkpoints.card import read_card
 from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
-from codegen_lsp.checkpoints.reference import ROTARY_BASE, float_logits
+from codegen_lsp.checkpoints.reference import ROTARY_BASE, Reading, float_logits
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.checkpoints.vocabulary import (
-    build_tokenizer,
+    build_tokenizers,
     check_tokenizer,
     end_of_text,
     family_of,
@@ -60,15 +60,33 @@ class Source:
     directory: Path
     architecture: Architecture
     family: Family
-    tokenizer: Tokenizer
-    end: int
-    """Id of the token that ends a document."""
+    tokenizers: tuple[Tokenizer, ...]
+    """The declared one first; another one where the folder does not settle it."""
     entry: Checkpoint | None
     """The catalogue's entry, when it is one of those."""
 
-    def encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.tokenizers[0]
+
+    @property
+    def end(self) -> int:
+        """Id of the token that ends a document."""
+        return end_of_text(self.tokenizer, self.directory)
+
+    def ways(self) -> list[Source]:
+        """Every way to read the checkpoint that is possible, this one first."""
+        groupings = agreement.possible_groupings(self.architecture.qkv_groups, self.architecture.heads)
+        return [
+            attrs.evolve(self, architecture=attrs.evolve(self.architecture, qkv_groups=groups), tokenizers=(tokenizer,))
+            for tokenizer in self.tokenizers
+            for groups in groupings
+        ]
+
+    def reading(self, text: str) -> Reading:
+        """What the float model has to predict, and how."""
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return Reading(tuple(ids), self.architecture.qkv_groups)
 
 
 def convert_checkpoint(
@@ -93,29 +111,29 @@ def convert_checkpoint(
     report("reading the checkpoint", 0.0)
     read = read_source(source, name)
     check_memory(read.architecture)
-    ids = read.encode(agreement.SNIPPET)
+    ways = read.ways()
+    readings = [way.reading(agreement.SNIPPET) for way in ways]
     try:
         with Weights(source) as weights:
             shutil.rmtree(partial, ignore_errors=True)
-            groupings = agreement.possible_groupings(read.architecture.qkv_groups, read.architecture.heads)
-            expected = float_logits(
-                weights, read.architecture, ids, groupings, _part(report, "running the float model", 0.02, 0.4)
-            )
-            grouping = agreement.decide_grouping(expected, ids, read.architecture.qkv_groups)
-            agreement.check_checkpoint(expected[grouping], ids, f"The checkpoint in {source}")
-            read = attrs.evolve(read, architecture=attrs.evolve(read.architecture, qkv_groups=grouping))
+            running = _part(report, "running the float model", 0.02, 0.4)
+            logits = float_logits(weights, read.architecture, readings, running)
+            chosen = agreement.decide(readings, logits)
+            agreement.check_checkpoint(logits[chosen], readings[chosen].ids, f"The checkpoint in {source}")
+            read = ways[chosen]
             write_model(weights, read, partial, _part(report, "quantizing", 0.4, 0.9))
         read.tokenizer.save(str(partial / "tokenizer.json"))
         for file in CARD_FILES:
             if (source / file).is_file():
                 shutil.copyfile(source / file, partial / file)
         report("comparing the build with the float model", 0.9)
-        figures = agreement.judge(build_logits(partial, ids), expected, grouping, ids, "The build")
+        built = build_logits(partial, readings[chosen].ids)
+        figures = agreement.judge(built, readings, logits, chosen, "The build")
         write_info(partial, describe(read, name, origin or source.name, figures))
         _replace(partial, output)
     except OSError as error:
         raise ConversionError(
-            f"The build could not be written to {output}: {error}.", "Make room there, or choose another folder."
+            f"The build could not be made at {output}: {error}.", "Make room there, or choose another folder."
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -148,17 +166,18 @@ def read_source(source: Path, name: str) -> Source:
                 "Give the build another name with --name.",
             )
         architecture = declared
-    tokenizer = build_tokenizer(source, architecture.block)
+    tokenizers = build_tokenizers(source, architecture.block)
     if entry is not None and entry.variant == "nl":
-        tokenizer = without_additions(tokenizer)
-    family = family_of(architecture.block, tokenizer)
+        tokenizers = [without_additions(tokenizers[0])]
+    family = family_of(architecture.block, tokenizers[0])
     if entry is not None and entry.family != family:
         raise ConversionError(
             f"{source} is not {entry.name}: its tokenizer is that of {family}.",
             "Use the tokenizer files of the checkpoint itself.",
         )
-    check_tokenizer(tokenizer, family, source)
-    return Source(source, architecture, family, tokenizer, end_of_text(tokenizer, source), entry)
+    for tokenizer in tokenizers:
+        check_tokenizer(tokenizer, family, source)
+    return Source(source, architecture, family, tuple(tokenizers), entry)
 
 
 def check_memory(architecture: Architecture) -> None:

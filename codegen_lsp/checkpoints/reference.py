@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from attrs import frozen
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,31 +21,40 @@ ROTARY_BASE = 10000.0
 """RoFormer's (Su et al., 2021), used by every CodeGen."""
 
 
+@frozen
+class Reading:
+    """One way to read a checkpoint: into which tokens it wants text cut, and how its weights are arranged."""
+
+    ids: tuple[int, ...]
+    """Token ids of the text that is predicted."""
+    groups: int
+    """In how many groups the rows of CodeGen's fused qkv projection lie; 0 for a Llama, which has no such groups."""
+
+
 @torch.no_grad()
 def float_logits(
     weights: Weights,
     architecture: Architecture,
-    ids: Sequence[int],
-    groupings: Sequence[int],
+    readings: Sequence[Reading],
     on_layer: Callable[[float], None] | None = None,
-) -> dict[int, Tensor]:
-    """Logits in float32, (tokens, rows), for each way to group the rows of CodeGen's fused qkv projection.
-
-    All groupings go through one pass over the weights. A Llama has no such groups: give `[0]`. `on_layer` is called
-    with the fraction done.
-    """
-    layer = _llama_layer if architecture.block == "llama" else _codegen_layer
-    prefix = "model.layers" if architecture.block == "llama" else "transformer.h"
-    embedding = "model.embed_tokens.weight" if architecture.block == "llama" else "transformer.wte.weight"
-    start = weights[embedding][torch.tensor(list(ids))].float()
-    states = dict.fromkeys(groupings, start)
-    tables = _rotary_tables(architecture.rotary, len(ids))
+) -> list[Tensor]:
+    """Logits in float32, (tokens, rows), for each reading. All go through one pass over the weights. `on_layer` is
+    called with the fraction done."""
+    llama = architecture.block == "llama"
+    layer = _llama_layer if llama else _codegen_layer
+    prefix = "model.layers" if llama else "transformer.h"
+    embedding = weights["model.embed_tokens.weight" if llama else "transformer.wte.weight"]
+    states = [embedding[torch.tensor(reading.ids)].float() for reading in readings]
+    tables = [_rotary_tables(architecture.rotary, len(reading.ids)) for reading in readings]
     for index in range(architecture.layers):
         here = _LayerWeights(weights, f"{prefix}.{index}.")
-        states = {groups: layer(x, here, architecture, groups, tables) for groups, x in states.items()}
+        states = [
+            layer(x, here, architecture, reading.groups, table)
+            for x, reading, table in zip(states, readings, tables, strict=True)
+        ]
         if on_layer is not None:
             on_layer((index + 1) / architecture.layers)
-    return {groups: _output(x, weights, architecture) for groups, x in states.items()}
+    return [_output(x, weights, architecture) for x in states]
 
 
 class _LayerWeights:

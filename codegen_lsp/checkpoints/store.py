@@ -32,6 +32,9 @@ STORE_VARIABLE = "CODEGEN_LSP_MODELS"
 
 AUTO = "auto"
 
+DOWNLOADS = ".downloads"
+"""Folder of the store for checkpoints that are being fetched."""
+
 LEFT_BEHIND_SECONDS = 24 * 3600
 """Age from which a folder of work is taken for one whose process was killed."""
 
@@ -107,6 +110,7 @@ def remove(name: str) -> Path:
     store = store_directory()
     entry = look_up(name)
     own = [directory.name for directory in _folders(store)]
+    discard_downloads(entry.name if entry else name)
     for candidate in (name, entry.name if entry else None, _same_but_for_case(name, own)):
         if candidate in own:
             return _delete(store / candidate)
@@ -115,6 +119,21 @@ def remove(name: str) -> Path:
     raise ModelError(
         f"{build.name} {reason} and is not removed.", f"Delete the folder {build.path} yourself if you must."
     )
+
+
+def download_directory(name: str, commit: str) -> Path:
+    """Where the files of a checkpoint at one commit of its repository are fetched to. Those of other commits go."""
+    wanted = store_directory() / DOWNLOADS / f"{name}@{commit[:12]}"
+    for other in _downloads(name):
+        if other != wanted:
+            shutil.rmtree(other, ignore_errors=True)
+    return wanted
+
+
+def discard_downloads(name: str) -> None:
+    """Delete what was fetched of a checkpoint, whole or in part."""
+    for folder in _downloads(name):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -207,6 +226,10 @@ def _read(directory: Path, bundled: bool) -> InstalledBuild:
 
 def _same_but_for_case(name: str, names: list[str]) -> str | None:
     return next((candidate for candidate in names if candidate.lower() == name.lower()), None)
+
+
+def _downloads(name: str) -> list[Path]:
+    return [folder for folder in (store_directory() / DOWNLOADS).glob("*") if folder.name.rpartition("@")[0] == name]
 
 
 def _sweep(store: Path) -> None:

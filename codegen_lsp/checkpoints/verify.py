@@ -6,11 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import attrs
+from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import agreement
 from codegen_lsp.checkpoints.convert import Progress, build_logits, read_source
 from codegen_lsp.checkpoints.reference import float_logits
-from codegen_lsp.checkpoints.vocabulary import load_tokenizer
+from codegen_lsp.checkpoints.vocabulary import PROBES, load_tokenizer
 from codegen_lsp.checkpoints.weights import Weights
 from codegen_lsp.errors import ConversionError, ModelError
 from codegen_lsp.inference.build import BuildInfo, Verification, digest, read_info
@@ -29,24 +30,16 @@ def verify_build(build: Path, source: Path, *, progress: Progress | None = None)
     info = read_info(build)
     read = read_source(source, info.name)
     _check_same_model(info, build, read.architecture.layers, read.architecture.heads, read.architecture.width)
-    tokenizer = load_tokenizer(build / "tokenizer.json")
-    if tokenizer.get_vocab(with_added_tokens=True) != read.tokenizer.get_vocab(with_added_tokens=True):
-        raise ConversionError(f"{build} has another vocabulary than {source}.", "Convert the checkpoint again.")
-    ids = read.encode(agreement.SNIPPET)
-    if tokenizer.encode(agreement.SNIPPET, add_special_tokens=False).ids != ids:
-        raise ConversionError(f"{build} cuts text into other tokens than {source}.", "Convert the checkpoint again.")
-    declared = read.architecture.qkv_groups
+    ways = read.ways()
+    readings = [way.reading(agreement.SNIPPET) for way in ways]
     with Weights(source) as weights:
-        expected = float_logits(
-            weights,
-            read.architecture,
-            ids,
-            agreement.possible_groupings(declared, read.architecture.heads),
-            lambda fraction: report("running the float model", 0.9 * fraction),
+        logits = float_logits(
+            weights, read.architecture, readings, lambda done: report("running the float model", 0.9 * done)
         )
+    chosen = agreement.decide(readings, logits)
+    _check_same_tokenizer(load_tokenizer(build / "tokenizer.json"), ways[chosen].tokenizer, build)
     report("running the build", 0.9)
-    grouping = agreement.decide_grouping(expected, ids, declared)
-    figures = agreement.judge(build_logits(build, ids), expected, grouping, ids, str(build))
+    figures = agreement.judge(build_logits(build, readings[chosen].ids), readings, logits, chosen, str(build))
     report("done", 1.0)
     return figures
 
@@ -65,7 +58,7 @@ def check_build(build: Path, *, progress: Progress | None = None) -> Verificatio
             raise ModelError(f"{build / name} was changed since it was converted.", "Pull or convert the model again.")
     report("running the build", 0.8)
     tokenizer = load_tokenizer(build / "tokenizer.json")
-    ids = tokenizer.encode(agreement.SNIPPET, add_special_tokens=False).ids
+    ids = _ids(tokenizer, agreement.SNIPPET)
     loss = agreement.fit(build_logits(build, ids), ids).loss
     report("done", 1.0)
     if info.verification is None:
@@ -89,3 +82,17 @@ def _check_same_model(info: BuildInfo, build: Path, layers: int, heads: int, wid
             f"{build} was not made from this checkpoint: layers, heads and width are {found} instead of {expected}.",
             f"Give the folder of {info.source}.",
         )
+
+
+def _check_same_tokenizer(found: Tokenizer, expected: Tokenizer, build: Path) -> None:
+    texts = (agreement.SNIPPET, *PROBES)
+    same = found.get_vocab(with_added_tokens=True) == expected.get_vocab(with_added_tokens=True)
+    if not same or any(_ids(found, text) != _ids(expected, text) for text in texts):
+        raise ConversionError(
+            f"{build} cuts text into other tokens than its checkpoint.", "Convert the checkpoint again."
+        )
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids

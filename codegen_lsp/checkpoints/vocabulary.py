@@ -7,7 +7,8 @@ All of them are GPT-2's byte-level BPE (50,257 tokens) with additions:
 - CodeGen2: those runs, and marks for infilling (`<sep>`, `<eom>`, `<mask_1>` ...) as its files list them.
 - CodeGen2.5: the same runs, but as entries of the BPE itself, because it was trained with tiktoken. Its repository has
   no vocabulary at all, only code that fetches GPT-2's from elsewhere and adds to it; here it is put together from
-  GPT-2's files of a CodeGen1 checkpoint.
+  GPT-2's files of a CodeGen1 checkpoint. Whether the runs are entries of the BPE or come first is settled by which of
+  the two the weights fit.
 - The embedded model: its own `tokenizer.json`.
 """
 
@@ -28,6 +29,8 @@ END = "<|endoftext|>"
 GPT2_SIZE = 50257
 """Tokens of GPT-2: 256 bytes, 50,000 merges, and the end of text."""
 
+GPT2_MERGES = 50000
+
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
 """What a checkpoint's folder may hold of its tokenizer."""
 
@@ -40,6 +43,14 @@ STARCODER_MARKS = (
     *("<jupyter_output>", "<empty_output>", "<commit_before>", "<commit_msg>", "<commit_after>", "<reponame>"),
 )
 """The 18 marks that CodeGen2.5 took over with StarCoder's training data, from id 50295 on."""
+
+CODEGEN25_MARKS = (
+    *STARCODER_MARKS,
+    *(f"<dummy_{number}>" for number in range(4)),
+    *("<sep>", "<eom>"),
+    *(f"<mask_{number}>" for number in range(881, 0, -1)),
+)
+"""All marks of CodeGen2.5, 50295 to 51199."""
 
 PROBES = (
     "def f(x):\n    return x\n",
@@ -73,21 +84,22 @@ GPT2_ADVICE = (
 )
 
 
-def build_tokenizer(source: Path, block: Block) -> Tokenizer:
-    """The tokenizer of a checkpoint's folder.
+def build_tokenizers(source: Path, block: Block) -> list[Tokenizer]:
+    """The tokenizer of a checkpoint's folder; for CodeGen2.5, whose folder does not settle it, a second possible one.
 
     Raises ConversionError when the folder lacks the files it is made from, or they are damaged.
     """
     path = source / "tokenizer.json"
-    if block == "llama":
-        tokenizer = _from_json(read_json(path), path) if path.is_file() else None
-        complete = tokenizer is not None and tokenizer.token_to_id("<eom>") is not None
-        return tokenizer if complete else codegen25_tokenizer(*gpt2_files(source))
     if path.is_file():
-        return _from_json(read_json(path), path)
-    tokenizer = gpt2_tokenizer(*gpt2_files(source))
+        given = _from_json(read_json(path), path)
+        if block == "codegen" or given.token_to_id("<eom>") is not None:
+            return [given]
+    base = gpt2_files(source)
+    if block == "llama":
+        return [codegen25_tokenizer(*base), codegen25_tokenizer_runs_first(*base)]
+    tokenizer = gpt2_tokenizer(*base)
     tokenizer.add_tokens([_added(text) for text in _added_tokens(source)])
-    return tokenizer
+    return [tokenizer]
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -132,7 +144,7 @@ def gpt2_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) ->
 
 
 def codegen25_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    """CodeGen2.5's tokenizer from GPT-2's vocabulary and merges.
+    """CodeGen2.5's tokenizer from GPT-2's vocabulary and merges, with the runs as entries of the BPE.
 
     tiktoken merges the pair whose joined bytes have the lowest id. Runs have lower ids the longer they are, so every
     way to put a run together becomes a merge, longest first, all after GPT-2's own; and a piece of text that is a token
@@ -149,9 +161,17 @@ def codegen25_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary | runs, merges=merges + added, ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    masks = [f"<mask_{number}>" for number in range(881, 0, -1)]
-    dummies = [f"<dummy_{number}>" for number in range(4)]
-    tokenizer.add_special_tokens([END, *STARCODER_MARKS, *dummies, "<sep>", "<eom>", *masks])
+    tokenizer.add_special_tokens([END, *CODEGEN25_MARKS])
+    return tokenizer
+
+
+def codegen25_tokenizer_runs_first(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    """The same ids, with the runs recognised before anything else, as CodeGen1 has them. `    return` then is a run of
+    four spaces and `return`, where the BPE has a run of three and ` return`."""
+    tokenizer = gpt2_tokenizer(vocabulary, merges)
+    runs = [" " * length for length in SPACE_RUNS] + ["\t" * length for length in TAB_RUNS]
+    tokenizer.add_tokens([_added(run) for run in runs])
+    tokenizer.add_special_tokens(list(CODEGEN25_MARKS))
     return tokenizer
 
 
@@ -164,28 +184,26 @@ def without_additions(tokenizer: Tokenizer) -> Tokenizer:
 def gpt2_files(source: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """GPT-2's vocabulary and merges from the tokenizer files of a checkpoint's folder.
 
-    Raises ConversionError when the folder has neither vocab.json with merges.txt nor tokenizer.json.
+    Raises ConversionError when the folder has neither vocab.json with merges.txt nor tokenizer.json, or not GPT-2's.
     """
     if (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
-        vocabulary = read_json(source / "vocab.json")
-        try:
-            lines = (source / "merges.txt").read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConversionError(f"{source / 'merges.txt'} can't be read: {error}.", "Fetch it again.") from error
-        merges = [line for line in lines if line and not line.startswith("#version")]
-        found = _vocabulary_and_merges({"vocab": vocabulary, "merges": merges})
+        model = {"vocab": read_json(source / "vocab.json"), "merges": _merge_lines(source / "merges.txt")}
     elif (source / "tokenizer.json").is_file():
-        found = _vocabulary_and_merges(read_json(source / "tokenizer.json").get("model", {}))
+        model = read_json(source / "tokenizer.json").get("model") or {}
     else:
         raise ConversionError(
             f"{source} has no vocabulary: neither vocab.json with merges.txt nor tokenizer.json.", GPT2_ADVICE
         )
-    if len(found[0]) != GPT2_SIZE or len(found[1]) != 50000 or found[0].get(END) != GPT2_SIZE - 1:
+    try:
+        vocabulary, merges = _vocabulary_and_merges(model)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConversionError(f"The vocabulary in {source} is damaged: {error}.", GPT2_ADVICE) from error
+    if len(vocabulary) != GPT2_SIZE or len(merges) != GPT2_MERGES or vocabulary.get(END) != GPT2_SIZE - 1:
         raise ConversionError(
-            f"The vocabulary in {source} is not GPT-2's: {len(found[0])} tokens and {len(found[1])} merges.",
+            f"The vocabulary in {source} is not GPT-2's: {len(vocabulary)} tokens and {len(merges)} merges.",
             GPT2_ADVICE,
         )
-    return found
+    return vocabulary, merges
 
 
 def padded_vocabulary(tokenizer: Tokenizer, rows: int) -> list[str]:
@@ -240,11 +258,10 @@ def _added_tokens(source: Path) -> list[str]:
     path = source / "added_tokens.json"
     if not path.is_file():
         return []
-    added = sorted(read_json(path).items(), key=lambda item: int(item[1]))
-    added = [(text, id) for text, id in added if id >= GPT2_SIZE]
-    if [id for _, id in added] != list(range(GPT2_SIZE, GPT2_SIZE + len(added))):
+    by_id = {id: text for text, id in read_json(path).items() if isinstance(id, int) and id >= GPT2_SIZE}
+    if sorted(by_id) != list(range(GPT2_SIZE, GPT2_SIZE + len(by_id))):
         raise ConversionError(f"{path} leaves ids out.", "Fetch the checkpoint again.")
-    return [text for text, _ in added]
+    return [by_id[id] for id in sorted(by_id)]
 
 
 def _added(text: str) -> AddedToken:
@@ -252,7 +269,15 @@ def _added(text: str) -> AddedToken:
     return AddedToken(text, special=special, normalized=not special)
 
 
+def _merge_lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConversionError(f"{path} can't be read: {error}.", "Fetch it again.") from error
+    return [line for line in lines if line and not line.startswith("#version")]
+
+
 def _vocabulary_and_merges(model: dict[str, Any]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     vocabulary, merges = model.get("vocab") or {}, model.get("merges") or []
-    pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
-    return {token: id for token, id in vocabulary.items() if id < GPT2_SIZE}, pairs
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+    return {token: id for token, id in vocabulary.items() if id < GPT2_SIZE}, [(left, right) for left, right in pairs]
