@@ -277,9 +277,7 @@ def refuse_echo_of_next_line(draft: Draft) -> Draft | Refusal:
     """The line as it would be already stands below."""
     cursor = draft.cursor
     line = (cursor.before + draft.lines[0]).rstrip()
-    if draft.replaced or not draft.lines[0].strip() or line.lstrip() != cursor.line_below.strip():
-        return draft
-    if only_closers(line) and line != cursor.line_below.rstrip():
+    if draft.replaced or not draft.lines[0].strip() or line != cursor.line_below.rstrip():
         return draft
     return Refusal("echo_of_next_line", "The suggestion is the line that stands below already.")
 

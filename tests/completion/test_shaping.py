@@ -1,0 +1,185 @@
+"""What holds for every document and every answer, tried on text that looks like code but need not be."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from codegen_lsp.completion.brackets import is_rest_of_closers
+from codegen_lsp.completion.planning import Plan, plan
+from codegen_lsp.completion.policy import Options
+from codegen_lsp.completion.shaping import RULES, shape_all
+from codegen_lsp.completion.snapshot import Refusal, Selected, Snapshot, Suggestion, Trigger
+from codegen_lsp.inference.messages import Candidate
+
+INFILLING = Path(__file__).parents[3] / "shared" / "data" / "HumanEval-SingleLineInfilling.jsonl.gz"
+
+WORDS = [
+    *("x", "foo", "count", "return x", "if x:", "if (x) {", "def f(a):", "for x in y:", "else:", "class A:", "pass"),
+    *("x = 1;", "// c", "# c", "/* c", "*/", "case 1:", "héllo", "😀", "e\u0301", "\f", "\u2028", "\x00", "\ufffd"),
+    *("(", ")", "[", "]", "{", "}", '"', "'", '"""', "`", ",", ";", ":", ".", " = ", " ", "\\"),
+    *("\n", "\n", "\n    ", "\n        ", "\n  ", "\n\t", "\n\n", "\r\n", "\r", "\t", "    "),
+]
+code = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
+languages = st.sampled_from(["python", "c", "cpp", "go", "java", "javascript", "ruby", "unheard-of"])
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    before, after = draw(code), draw(code)
+    text, offset = before + after, len(before)
+    if draw(st.booleans()):
+        text = text.replace("\n", "\r\n")
+        offset = len(before.replace("\n", "\r\n"))
+    snapshot = Snapshot(
+        "file:///project/source", 1, draw(languages), text, offset, draw(st.sampled_from(Trigger)), None
+    )
+    if not draw(st.booleans()):
+        return snapshot
+    start = draw(st.integers(snapshot.line_start, offset))
+    end = draw(st.integers(offset, snapshot.line_end))
+    return Snapshot(
+        snapshot.uri,
+        snapshot.version,
+        snapshot.language,
+        text,
+        offset,
+        snapshot.trigger,
+        Selected(start, end, draw(st.sampled_from(["foo", "count(", "héllo", ""]))),
+    )
+
+
+def candidates(texts: list[str]) -> list[Candidate]:
+    return [Candidate(text, 1, -float(rank), "stop" if rank % 2 else "length") for rank, text in enumerate(texts)]
+
+
+def shown(snapshot: Snapshot, texts: list[str]) -> list[Suggestion]:
+    asked = plan(snapshot, Options(languages=frozenset({"*"}), infill=True))
+    if isinstance(asked, Refusal):
+        return []
+    result = shape_all(candidates(texts), asked)
+    return [] if isinstance(result, Refusal) else result
+
+
+@given(snapshots(), st.lists(code, min_size=1, max_size=4))
+def test_every_suggestion_has_the_form_that_editors_need(snapshot: Snapshot, texts: list[str]) -> None:
+    found = shown(snapshot, texts)
+    assert len(found) <= (3 if snapshot.trigger is Trigger.INVOKED else 1)
+    assert len({(suggestion.end, suggestion.insert) for suggestion in found}) == len(found)
+    for suggestion in found:
+        assert snapshot.line_start <= suggestion.start <= snapshot.offset <= suggestion.end <= snapshot.line_end
+        assert "\r" not in suggestion.insert
+        kept = snapshot.selected.text if snapshot.selected else snapshot.text[suggestion.start : snapshot.offset]
+        assert suggestion.insert.startswith(kept)
+        assert suggestion.insert[len(kept) :].strip()
+        if snapshot.selected:
+            assert (suggestion.start, suggestion.end >= snapshot.selected.end) == (snapshot.selected.start, True)
+        else:
+            assert suggestion.start == snapshot.line_start
+
+
+@given(snapshots(), code)
+def test_what_is_replaced_are_closers(snapshot: Snapshot, text: str) -> None:
+    for suggestion in shown(snapshot, [text]):
+        end = snapshot.selected.end if snapshot.selected else snapshot.offset
+        assert is_rest_of_closers(snapshot.text[end : suggestion.end])
+
+
+bracketed = st.lists(st.sampled_from(["x", "foo", " ", ",", "(", ")", "[", "]", "()", "[]", "."]), max_size=14).map(
+    "".join
+)
+
+
+def closers_too_many(text: str) -> int:
+    """How many brackets close nothing."""
+    stack: list[str] = []
+    extra = 0
+    for character in text:
+        if character in "([":
+            stack.append(character)
+        elif character in ")]":
+            if stack and stack[-1] + character in ("()", "[]"):
+                stack.pop()
+            else:
+                extra += 1
+    return extra
+
+
+@given(bracketed, st.sampled_from(["", ")", "]", "))", "])", ")]", "):", ");", "),"]), bracketed)
+@example("print(", ")", "x)")
+@example("foo(bar(", "))", "x)")
+@example("(a", ")", " + 1) * (b")
+def test_no_closer_is_doubled(before: str, rest: str, text: str) -> None:
+    """Accepting never leaves more brackets that close nothing than there were."""
+    snapshot = Snapshot("file:///a.py", 1, "python", f"x = {before}{rest}\n", 4 + len(before))
+    for suggestion in shown(snapshot, [text]):
+        accepted = suggestion.insert + snapshot.text[suggestion.end :]
+        assert closers_too_many(accepted) <= closers_too_many(snapshot.text)
+
+
+balanced = st.recursive(
+    st.sampled_from(["x", "foo", "a, b", "x + y"]),
+    lambda inner: st.tuples(inner, st.sampled_from(["()", "[]"]), inner).map(
+        lambda parts: f"{parts[0]}{parts[1][0]}{parts[2]}{parts[1][1]}"
+    ),
+    max_leaves=4,
+)
+half_open = st.lists(st.tuples(balanced, st.sampled_from("([")).map("".join), min_size=1, max_size=3).map("".join)
+
+
+@given(half_open, balanced, st.integers(0, 3))
+def test_brackets_that_an_editor_closed_stay_balanced(before: str, text: str, written: int) -> None:
+    """However many of the closers the answer writes itself, all is closed exactly once in the end."""
+    closers = "".join({"(": ")", "[": "]"}[character] for character in reversed(open_brackets(before)))
+    snapshot = Snapshot("file:///a.py", 1, "python", f"x = {before}{closers}\n", 4 + len(before))
+    (suggestion,) = shown(snapshot, [text + closers[:written]])
+    assert suggestion.insert + snapshot.text[suggestion.end :] == f"x = {before}{text}{closers}\n"
+
+
+def open_brackets(text: str) -> str:
+    stack = ""
+    for character in text:
+        if character in "([":
+            stack += character
+        elif character in ")]" and stack:
+            stack = stack[:-1]
+    return stack
+
+
+@given(snapshots(), code)
+def test_shaping_is_the_same_twice(snapshot: Snapshot, text: str) -> None:
+    assert shown(snapshot, [text]) == shown(snapshot, [text])
+
+
+def test_every_rule_says_what_it_does() -> None:
+    for rule in RULES:
+        assert rule.__doc__
+        assert rule.__doc__.split("\n")[0].endswith(".")
+
+
+@pytest.mark.skipif(not INFILLING.exists(), reason=f"no {INFILLING.name} in a data folder beside the checkout")
+def test_the_right_line_of_a_human_author_is_shown_as_it_is() -> None:
+    """If the model answers with what a person wrote, that is what is shown (comments that nobody began excepted)."""
+    with gzip.open(INFILLING, "rt", encoding="utf-8") as lines:
+        problems = [json.loads(line) for line in lines]
+    spoiled = [problem["task_id"] for problem in problems if spoils(problem)]
+    assert len(problems) > 1000
+    assert spoiled == []
+
+
+def spoils(problem: dict[str, str]) -> bool:
+    truth = problem["canonical_solution"].rstrip("\n")
+    typed = truth[: len(truth) - len(truth.lstrip())]
+    text = problem["prompt"] + typed + "\n" + problem["suffix"]
+    snapshot = Snapshot("file:///a.py", 1, "python", text, len(problem["prompt"] + typed))
+    asked = plan(snapshot, Options())
+    assert isinstance(asked, Plan), asked
+    result = shape_all(candidates([truth[len(typed) :]]), asked)
+    if isinstance(result, Refusal):
+        return not (result.rule == "comment_only" and truth.lstrip().startswith("#"))
+    return result[0].insert != truth.rstrip() or result[0].end != snapshot.offset
