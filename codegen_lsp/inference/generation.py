@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import inspect
+import logging
 import math
 import textwrap
 import time
@@ -18,7 +19,7 @@ from attrs import define, frozen
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engine import Continuation, Control, Decoding, Engine
+from codegen_lsp.inference.engine import Cancelled, Continuation, Control, Decoding, Engine
 from codegen_lsp.inference.messages import (
     Candidate,
     Finish,
@@ -30,6 +31,8 @@ from codegen_lsp.inference.messages import (
 )
 from codegen_lsp.inference.stopping import stop_position
 from codegen_lsp.inference.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 MINIMUM_PREFIX = 32
 """Tokens of prefix kept at least when a suffix competes for the context."""
@@ -106,7 +109,11 @@ class TextModel:
             top_p=params.top_p,
             seed=params.seed,
         )
-        generation = self.engine.generate(prompt.ids, decoding, control, on_token)
+        try:
+            generation = self.engine.generate(prompt.ids, decoding, control, on_token)
+        except Cancelled:
+            logger.info("cancelled after %d tokens", sum(answer.tokens for answer in answers))
+            raise
         pairs = zip(answers, generation.continuations, strict=False)
         candidates = [self._candidate(answer, continuation) for answer, continuation in pairs if _complete(answer)]
         return GenerateResult(

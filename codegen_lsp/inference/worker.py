@@ -38,6 +38,8 @@ from codegen_lsp.inference.tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 P = TypeVar("P")
+LOG_VARIABLE = "CODEGEN_LSP_LOG"
+"""Environment variable with the level of what the worker writes to its standard error stream."""
 BACKGROUND_KEY = "warm"
 IDLE_SECONDS = 0.3
 """Quiet time after which the last prompt is prepared for the next: longer than the gaps of steady typing."""
@@ -196,7 +198,8 @@ def claim_stdout() -> BinaryIO:
 
 def main() -> None:
     """Serve until the input ends."""
-    logging.basicConfig(level=os.environ.get("CODEGEN_LSP_LOG", "WARNING").upper(), format="%(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("codegen_lsp").setLevel(os.environ.get(LOG_VARIABLE, "warning").upper())
     create_worker().start_io(stdin=sys.stdin.buffer, stdout=claim_stdout())
 
 

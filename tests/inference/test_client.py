@@ -1,0 +1,215 @@
+"""The real worker process, supervised: started, cancelled, killed, restarted, gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from codegen_lsp.errors import ModelError, WorkerError
+from codegen_lsp.inference import client as client_module
+from codegen_lsp.inference.client import InferenceClient, SupersededError, WorkerState
+from codegen_lsp.inference.messages import GenerateParams, LoadParams, LoadProgress, StopRules, WarmParams
+
+PREFIX = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi"
+LONG = StopRules(max_tokens=900, max_lines=10_000)
+SHORT = StopRules(max_tokens=8, max_lines=1)
+
+
+class Watched(InferenceClient):
+    """A client that keeps all its states."""
+
+    def __init__(self) -> None:
+        self.states: list[WorkerState] = []
+        self.progress: list[LoadProgress] = []
+        self.changed = asyncio.Event()
+        super().__init__(on_state=self._note, on_progress=self.progress.append)
+
+    def _note(self, state: WorkerState) -> None:
+        self.states.append(state)
+        self.changed.set()
+
+    async def until(self, *phases: str) -> None:
+        async with asyncio.timeout(60):
+            while self.state.phase not in phases:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Watched]:
+    made = Watched()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def params(embedded_build: Path) -> LoadParams:
+    return LoadParams(str(embedded_build), threads=1)
+
+
+def request(document: str = "a", stop: StopRules = SHORT, prefix: str = PREFIX) -> GenerateParams:
+    return GenerateParams(document, prefix, stop=stop)
+
+
+async def test_load_generate_close(client: Watched, params: LoadParams) -> None:
+    model = await client.load(params)
+    assert model.engine in ("ct2", "incremental")
+    assert [state.phase for state in client.states][:3] == ["starting", "loading", "ready"]
+    assert client.progress[-1].fraction == 1.0
+    result = await client.generate(request())
+    assert result.stats.prompt_tokens > 5
+    pid = client.state.pid
+    assert pid is not None
+    await client.close()
+    assert not psutil.pid_exists(pid)
+    assert client.state.phase == "stopped"
+
+
+async def test_the_worker_stays_light(client: Watched, params: LoadParams) -> None:
+    """Loading torch would cost seconds and a third of a gigabyte in every window."""
+    await client.load(params)
+    maps = Path(f"/proc/{client.state.pid}/maps")
+    if not maps.exists():
+        pytest.skip("no /proc on this system")
+    assert "libtorch" not in maps.read_text()
+
+
+async def test_cancelling_stops_the_computation(
+    client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within one token of the cancel's arrival, as the contract test has it; here, that it arrives."""
+    monkeypatch.setenv("CODEGEN_LSP_LOG", "info")
+    await client.load(params)
+    endless = request(stop=LONG, prefix="x = [\n" + "    1,\n" * 50)
+    whole = await client.generate(endless)
+    assert whole.stats.generated_tokens > 100
+    task = asyncio.create_task(client.generate(endless))
+    await client.until("busy")
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await client.generate(request("b"))).stats.generated_tokens > 0
+    (line,) = [line for line in client.stderr if "cancelled after" in line]
+    assert int(line.split()[-2]) < whole.stats.generated_tokens
+
+
+async def test_a_newer_request_replaces_an_older_one_of_its_document(client: Watched, params: LoadParams) -> None:
+    await client.load(params)
+    tasks = []
+    for number in range(6):
+        tasks.append(asyncio.create_task(client.generate(request(stop=LONG, prefix=PREFIX + "l" * number))))
+        await asyncio.sleep(0)
+    other = asyncio.create_task(client.generate(request("other")))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results[:-1]] == [SupersededError] * 5
+    assert not isinstance(results[-1], BaseException)
+    assert (await other).stats.generated_tokens > 0
+
+
+async def test_a_killed_worker_is_replaced(client: Watched, params: LoadParams) -> None:
+    await client.load(params)
+    task = asyncio.create_task(client.generate(request(stop=LONG)))
+    await client.until("busy")
+    pid = client.state.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerError):
+        await task
+    with pytest.raises(WorkerError):
+        await client.generate(request())
+    await client.until("ready")
+    assert client.state.pid != pid
+    assert (await client.generate(request())).stats.generated_tokens > 0
+    assert any("signal 9" in state.message for state in client.states)
+
+
+async def test_a_worker_that_keeps_dying_is_left_down_until_told(
+    client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    await client.load(params)
+    for _ in range(client_module.CRASHES):
+        await client.until("ready")
+        pid = client.state.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        client.changed.clear()
+        await client.changed.wait()
+    await client.until("failed")
+    assert "restart" in client.state.advice
+    await client.restart()
+    assert client.state.phase == "ready"
+
+
+async def test_a_broken_build_is_reported_and_another_can_be_loaded(
+    client: Watched, params: LoadParams, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"build\.json"):
+        await client.load(LoadParams(str(tmp_path)))
+    assert client.state.phase == "failed"
+    assert client.state.advice
+    with pytest.raises(WorkerError):
+        await client.generate(request())
+    await client.load(params)
+    assert client.state.phase == "ready"
+
+
+async def test_a_truncated_model_is_named(client: Watched, embedded_build: Path, tmp_path: Path) -> None:
+    for file in embedded_build.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    whole = (tmp_path / "model.bin").read_bytes()
+    (tmp_path / "model.bin").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="truncated"):
+        await client.load(LoadParams(str(tmp_path)))
+
+
+async def test_switching_models_keeps_the_process(client: Watched, params: LoadParams) -> None:
+    await client.load(params)
+    pid = client.state.pid
+    await client.load(params)
+    assert client.state.pid == pid
+    assert (await client.generate(request())).candidates is not None
+
+
+async def test_warming_makes_the_next_request_hit_the_cache(client: Watched, params: LoadParams) -> None:
+    await client.load(params)
+    text = "".join(f"value_{n} = {n} * scale  # one of many\n" for n in range(60))
+    await client.warm(WarmParams("a", text))
+    assert (await client.generate(request(prefix=text + "value_"))).stats.cached_tokens > 200
+
+
+async def test_without_a_model_there_is_a_clear_error(client: Watched) -> None:
+    with pytest.raises(WorkerError):
+        await client.generate(request())
+    await client.warm(WarmParams("a", "x"))
+
+
+def test_no_worker_outlives_a_killed_server(embedded_build: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from codegen_lsp.inference.client import InferenceClient\n"
+        "from codegen_lsp.inference.messages import GenerateParams, LoadParams, StopRules\n"
+        "async def main():\n"
+        "    client = InferenceClient()\n"
+        f"    await client.load(LoadParams({str(embedded_build)!r}, threads=1))\n"
+        "    print(client.state.pid, flush=True)\n"
+        "    while True:\n"
+        "        await client.generate(GenerateParams('a', 'x = 1\\n' * 200, stop=StopRules(900, 10000)))\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        worker = psutil.Process(int(server.stdout.readline()))
+        server.kill()
+        server.wait()
+        assert worker.wait(timeout=30) is not None or not worker.is_running()

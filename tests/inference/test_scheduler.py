@@ -1,0 +1,131 @@
+"""One at a time, newest first, background last."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from codegen_lsp.inference.engine import Control
+from codegen_lsp.inference.scheduler import Replaced, Scheduler
+
+
+class Gate:
+    """Work that reports its start, and runs until it is let go or cancelled."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+        self.started, self.release = threading.Event(), threading.Event()
+
+    def __call__(self, control: Control, waited: float) -> str:
+        self.log.append(self.name)
+        self.started.set()
+        while not self.release.wait(0.002):
+            if control.cancelled:
+                self.log.append(f"{self.name} cancelled")
+            control.check()
+        return self.name
+
+    async def begun(self) -> None:
+        await asyncio.to_thread(self.started.wait, 10)
+
+
+@pytest.fixture
+async def scheduler():  # type: ignore[no-untyped-def]
+    made = Scheduler()
+    yield made
+    made.close()
+
+
+def released(name: str, log: list[str]) -> Gate:
+    gate = Gate(name, log)
+    gate.release.set()
+    return gate
+
+
+async def test_newest_first_among_waiting(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    first = Gate("first", log)
+    tasks = [asyncio.create_task(scheduler.run("a", first))]
+    await first.begun()
+    for name in ("b", "c", "d"):
+        tasks.append(asyncio.create_task(scheduler.run(name, released(name, log))))
+        await asyncio.sleep(0)
+    first.release.set()
+    assert await asyncio.gather(*tasks) == ["first", "b", "c", "d"]
+    assert log == ["first", "d", "c", "b"]
+
+
+async def test_a_newer_request_replaces_a_waiting_and_a_running_one(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    running = Gate("running", log)
+    tasks = [asyncio.create_task(scheduler.run("a", running))]
+    await running.begun()
+    tasks.append(asyncio.create_task(scheduler.run("a", released("waiting", log))))
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(scheduler.run("a", released("newest", log))))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[0], Replaced)
+    assert results[2] == "newest"
+    assert "running cancelled" in log
+    # The one in the middle is either replaced while it waits, or was let through and then done at once.
+    assert isinstance(results[1], Replaced) or results[1] == "waiting"
+
+
+async def test_background_waits_for_all_and_gives_way_at_once(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    warm = Gate("warm", log)
+    background = asyncio.create_task(scheduler.run("warm", warm, background=True))
+    await warm.begun()
+    assert not scheduler.busy
+    assert await scheduler.run("a", released("a", log)) == "a"
+    with pytest.raises(Replaced):
+        await background
+    assert log == ["warm", "warm cancelled", "a"]
+
+
+async def test_cancelling_the_task_cancels_the_work(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    gate = Gate("a", log)
+    task = asyncio.create_task(scheduler.run("a", gate))
+    await gate.begun()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await scheduler.run("b", released("b", log)) == "b"
+    assert log == ["a", "a cancelled", "b"]
+
+
+async def test_cancelling_before_it_runs_removes_it(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    gate = Gate("a", log)
+    first = asyncio.create_task(scheduler.run("a", gate))
+    await gate.begun()
+    second = asyncio.create_task(scheduler.run("b", released("b", log)))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.sleep(0)
+    gate.release.set()
+    await first
+    assert await scheduler.run("c", released("c", log)) == "c"
+    assert log == ["a", "c"]
+
+
+async def test_an_error_reaches_its_caller_alone(scheduler: Scheduler) -> None:
+    def broken(control: Control, waited: float) -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await scheduler.run("a", broken)
+    assert await scheduler.run("a", released("a", [])) == "a"
+
+
+async def test_closing_ends_running_work() -> None:
+    scheduler = Scheduler()
+    gate = Gate("a", [])
+    task = asyncio.create_task(scheduler.run("a", gate))
+    await gate.begun()
+    await asyncio.to_thread(scheduler.close)
+    with pytest.raises(Replaced):
+        await task
