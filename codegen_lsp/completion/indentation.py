@@ -61,6 +61,8 @@ def reindented(lines: Sequence[str], unit: str, base: str) -> list[str]:
     step = next((depth for depth in depths if depth > 0), 0)
     if not depths or depths[0] != step or {step, len(unit)} != {2, 4} or any(depth % step for depth in depths):
         return spaced
+    if any("\t" in margin(line) for line in spaced):
+        return spaced
     return [
         base + unit * ((len(margin(line)) - len(base)) // step) + line.lstrip(" ") if line.strip() else line
         for line in spaced

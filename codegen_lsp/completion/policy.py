@@ -152,7 +152,7 @@ def _first(rules: tuple[Rule, ...], snapshot: Snapshot, cursor: Cursor, options:
 def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> StopRules:
     """How far an answer may go."""
     if not wants_block(cursor) or document_length > LARGE_DOCUMENT:
-        return StopRules(max_tokens=options.line_tokens, max_lines=1)
+        return StopRules(max_tokens=options.line_tokens, max_lines=1, strings=_ends_of_line(cursor))
     block = empty_block(cursor)
     strings = ["\n\n\n"]
     if block is None and columns(cursor.before) == 0 and not cursor.before.strip():
@@ -163,6 +163,11 @@ def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> Sto
         strings=strings,
         min_indent=_least_indent(cursor, block),
     )
+
+
+def _ends_of_line(cursor: Cursor) -> list[str]:
+    """An answer that begins with a line break says that the line is complete; the next one was not asked for."""
+    return ["\n"] if cursor.before.strip() and cursor.trigger is Trigger.AUTOMATIC else []
 
 
 def _least_indent(cursor: Cursor, block: Block | None) -> int:

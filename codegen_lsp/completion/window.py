@@ -6,6 +6,9 @@ the budget over the document, and on the grid it snaps forward to the outermost 
 depend only on text at least a quarter of the budget before the cursor. It moves when the window would overflow, once
 in a quarter of the budget typed.
 
+It ends at the cursor, in the middle of a word or of an indentation if need be: the worker takes half a token back and
+forces what was typed, so there is nothing to strip here and no indentation to cut from the answer.
+
 The text after the cursor, for models that infill, starts with the rest of the line only if that says something:
 closing brackets which an editor typed come and go with each key and would change the whole prompt (the embedded model
 reads the text after the cursor first). Otherwise it starts with the next line, and it ends at a line's end.

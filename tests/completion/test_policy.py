@@ -1,0 +1,168 @@
+"""When the model is not asked at all: every rule that can refuse, and what it lets through."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp import completion
+from codegen_lsp.completion.exclusions import holds_secrets, is_commit_message
+from codegen_lsp.completion.languages import LANGUAGES
+from codegen_lsp.completion.planning import Plan, plan
+from codegen_lsp.completion.policy import LARGE_DOCUMENT, NEVER, UNASKED, Options
+from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
+
+
+def asked(
+    text: str = "x = ",
+    *,
+    language: str = "python",
+    uri: str = "file:///project/a.py",
+    trigger: Trigger = Trigger.AUTOMATIC,
+    options: Options | None = None,
+) -> Plan | Refusal:
+    return plan(Snapshot(uri, 1, language, text, len(text), trigger), options or Options())
+
+
+def rule_of(outcome: Plan | Refusal) -> str | None:
+    return outcome.rule if isinstance(outcome, Refusal) else None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///home/me/project/.env",
+        "file:///home/me/project/.env.local",
+        "file:///home/me/project/prod.env",
+        "file:///home/me/.ssh/config",
+        "file:///home/me/.ssh/id_ed25519",
+        "file:///home/me/keys/ID_RSA",
+        "file:///home/me/server.pem",
+        "file:///home/me/server.KEY",
+        "file:///home/me/store.p12",
+        "file:///home/me/.aws/credentials",
+        "file:///home/me/.gnupg/gpg.conf",
+        "file:///home/me/.netrc",
+        "file:///home/me/.npmrc",
+        "file:///home/me/.pypirc",
+        "file:///home/me/.git-credentials",
+        "file:///home/me/.docker/config.json",
+        "file:///home/me/app/secrets.yaml",
+        "file:///home/me/app/credentials.json",
+        "file:///home/me/app/terraform.tfvars",
+        "file:///c%3A/Users/me/.ssh/id_rsa",
+        "file:///home/me/a%20b/%2Eenv",
+        "untitled:.env",
+    ],
+)
+def test_secret_files_are_left_alone(uri: str) -> None:
+    assert holds_secrets(uri)
+    for trigger in Trigger:
+        everything = Options(languages=frozenset({"*"}))
+        assert rule_of(asked(uri=uri, trigger=trigger, options=everything)) == "secret_file"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///home/me/project/environment.py",
+        "file:///home/me/project/keyboard.py",
+        "file:///home/me/project/monkey.py",
+        "file:///home/me/project/google/auth/credentials.py",
+        "file:///home/me/project/.github/tool.py",
+        "file:///home/me/project/tokens.c",
+        "untitled:Untitled-1",
+        "",
+    ],
+)
+def test_other_files_are_not_secret(uri: str) -> None:
+    assert not holds_secrets(uri)
+    assert rule_of(asked(uri=uri)) is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "language"),
+    [
+        ("file:///project/.git/COMMIT_EDITMSG", "plaintext"),
+        ("file:///project/.git/MERGE_MSG", "plaintext"),
+        ("file:///project/.git/rebase-merge/git-rebase-todo", "plaintext"),
+        ("file:///project/anything", "gitcommit"),
+        ("file:///project/anything", "git-commit"),
+        ("file:///project/anything", "gitrebase"),
+    ],
+)
+def test_commit_messages_are_left_alone(uri: str, language: str) -> None:
+    assert is_commit_message(uri, language)
+    everything = Options(languages=frozenset({"*", language}))
+    for trigger in Trigger:
+        assert rule_of(asked(uri=uri, language=language, trigger=trigger, options=everything)) == "commit_message"
+
+
+def test_languages_of_codegen_are_on_and_others_by_setting() -> None:
+    for language in ("python", "c", "cpp", "go", "java", "javascript", "javascriptreact"):
+        assert rule_of(asked(language=language)) is None
+    for language in ("typescript", "rust", "markdown", "plaintext", ""):
+        assert rule_of(asked(language=language)) == "language"
+        assert rule_of(asked(language=language, trigger=Trigger.INVOKED)) == "language"
+        assert rule_of(asked(language=language, options=Options(languages=frozenset({language})))) is None
+        assert rule_of(asked(language=language, options=Options(languages=frozenset({"*"})))) is None
+
+
+def test_turned_off_is_off() -> None:
+    for trigger in Trigger:
+        assert rule_of(asked(trigger=trigger, options=Options(enabled=False))) == "off"
+
+
+def test_data_on_one_line() -> None:
+    line = "x = [" + "1, " * 400
+    assert rule_of(asked(line)) == "long_line"
+    assert rule_of(asked(line, trigger=Trigger.INVOKED)) is None
+
+
+def test_in_a_large_document_one_line_at_most() -> None:
+    opener = "def f():"
+    small, large = asked(opener), asked("x = 1\n" * (LARGE_DOCUMENT // 6) + opener)
+    assert isinstance(small, Plan)
+    assert isinstance(large, Plan)
+    assert (small.stop.max_lines, large.stop.max_lines) == (Options().block_lines, 1)
+    assert large.stop.max_tokens == Options().line_tokens
+
+
+def test_how_many_candidates() -> None:
+    by_itself, by_key = asked(), asked(trigger=Trigger.INVOKED)
+    assert isinstance(by_itself, Plan)
+    assert isinstance(by_key, Plan)
+    assert (by_itself.candidates, by_key.candidates) == (1, Options().candidates)
+
+
+def test_a_line_that_is_complete_costs_no_further_line() -> None:
+    """Unasked, the model is stopped as soon as it breaks the line; on a blank line and when asked it may."""
+    stops = [asked("x = 1"), asked("x = 1\n"), asked("x = 1", trigger=Trigger.INVOKED)]
+    assert [outcome.stop.strings for outcome in stops if isinstance(outcome, Plan)] == [["\n"], [], []]
+
+
+def test_every_refusal_has_a_test() -> None:
+    """Each name that `explain` can show is expected somewhere: in a case, or in this module."""
+    here = Path(__file__)
+    code = "".join(module.read_text("utf-8") for module in Path(completion.__file__).parent.glob("*.py"))
+    cases = "".join(file.read_text("utf-8") for file in here.parent.glob("cases/*.txt"))
+    named = set(re.findall(r'Refusal\(\s*"(\w+)"', code))
+    expected = set(re.findall(r"^--- refused (\w+)$", cases, re.MULTILINE))
+    expected |= set(re.findall(r'== "(\w+)"', here.read_text("utf-8")))
+    assert len(named) > 15
+    assert named - expected == set()
+
+
+def test_every_rule_says_what_it_refuses() -> None:
+    for rule in NEVER + UNASKED:
+        assert rule.__doc__
+        assert rule.__doc__.endswith(".")
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_every_language_in_the_table_can_be_completed(language: str) -> None:
+    everything = Options(languages=frozenset({"*"}))
+    for text in ("x", "x {\n  ", "if (x) {", "# a\n", "// a\n", 'x = "'):
+        assert isinstance(asked(text, language=language, options=everything), Plan)

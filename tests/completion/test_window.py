@@ -1,0 +1,125 @@
+"""The window: never more than its budget, always the text next to the cursor, and still while someone types."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen_lsp.completion.cursor import cursor_of, with_lf
+from codegen_lsp.completion.snapshot import Selected, Snapshot
+from codegen_lsp.completion.window import window_after, window_before
+
+FUNCTION = '''def area_{n}(width, height):
+    """The area of a rectangle."""
+    if width < 0 or height < 0:
+        raise ValueError("negative")
+    else:
+        return width * height
+
+
+'''
+MODULE = "import math\n\n\n" + "".join(FUNCTION.format(n=n) for n in range(60))
+
+
+def at(text: str, offset: int, language: str = "python") -> Snapshot:
+    return Snapshot("file:///a", 1, language, text, offset)
+
+
+def before(snapshot: Snapshot, budget: int) -> str:
+    return window_before(snapshot, cursor_of(snapshot), budget)
+
+
+def after(snapshot: Snapshot, budget: int) -> str:
+    return window_after(snapshot, cursor_of(snapshot), budget)
+
+
+def test_a_short_document_is_taken_whole() -> None:
+    assert before(at(MODULE, 700), 1000) == MODULE[:700]
+
+
+def test_a_long_one_begins_with_a_definition() -> None:
+    for offset in range(2000, len(MODULE), 97):
+        window = before(at(MODULE, offset), 1000)
+        assert len(window) <= 1000
+        assert MODULE[:offset].endswith(window)
+        assert window.startswith("def area_"), window[:40]
+
+
+def test_in_a_class_it_begins_with_a_member() -> None:
+    body = "".join(f"    int value{n}() {{\n        return {n};\n    }}\n\n" for n in range(100))
+    text = "class Values {\n" + body + "}\n"
+    for offset in range(1500, 4000, 83):
+        assert before(at(text, offset, "java"), 1000).startswith("    int value")
+
+
+def test_a_brace_or_an_else_is_no_beginning() -> None:
+    text = "int f() {\n  g();\n}\n" * 200
+    for offset in range(1500, 3000, 31):
+        assert before(at(text, offset, "c"), 800).startswith("int f()")
+
+
+@pytest.mark.parametrize("budget", [400, 1000, 4000])
+def test_it_stands_still_while_someone_types(budget: int) -> None:
+    """The prompt only grows at its end, but for one move in a quarter of the budget typed."""
+    start = 9_000
+    typed = MODULE[:3000]
+    windows = [
+        before(at(MODULE[:start] + typed[:length] + MODULE[start:], start + length), budget)
+        for length in range(len(typed))
+    ]
+    moves = sum(not now.startswith(then) for then, now in pairwise(windows))
+    assert moves <= 4 * len(typed) / budget + 1
+
+
+def test_it_keeps_more_than_a_third_of_the_budget_when_it_moves() -> None:
+    assert min(len(before(at(MODULE, offset), 1000)) for offset in range(2000, len(MODULE))) > 333
+
+
+def test_a_line_longer_than_the_budget_is_cut() -> None:
+    text = "x = [" + "1, " * 10_000
+    assert text.endswith(before(at(text, len(text)), 1000))
+    assert 700 < len(before(at(text, len(text)), 1000)) <= 1000
+
+
+def test_a_selected_entry_counts() -> None:
+    snapshot = evolve(at("import os\nos.pa\n", 15), selected=Selected(13, 15, "path"))
+    assert before(snapshot, 1000) == "import os\nos.path"
+    assert before(snapshot, 8) == "os.path"
+
+
+def test_text_after_the_cursor_ends_with_a_whole_line() -> None:
+    text = "x = \nsecond line\nthird line\nfourth line\n"
+    assert after(at(text, 4), 30) == "\nsecond line\nthird line"
+    assert after(at(text, 4), 1000) == text[4:]
+    assert after(at(text, 4), 5) == ""
+
+
+def test_text_after_the_cursor_stands_still_while_someone_types() -> None:
+    rests = {after(at(f"x = {typed}\nsecond\nthird\n", 4 + len(typed)), 10) for typed in ["", "f", "foo", "foo, bar"]}
+    rests |= {after(at(f"x = f({typed})\nsecond\nthird\n", 6 + len(typed)), 10) for typed in ["", "a", '"s']}
+    assert rests == {"\nsecond"}
+
+
+def test_blank_text_after_the_cursor_says_nothing() -> None:
+    assert after(at("x = \n\n  \n", 4), 100) == ""
+
+
+texts = st.lists(st.sampled_from(["x", "  y", "\n", "\r\n", "\r", "}", "def f():", "é😀", "\t", "\n\n", "\u2028"])).map(
+    "".join
+)
+
+
+@given(texts, texts, st.integers(1, 60))
+def test_any_document(head: str, tail: str, budget: int) -> None:
+    snapshot = at(head + tail, len(head))
+    window = before(snapshot, budget)
+    assert len(window) <= budget
+    assert with_lf(head).endswith(window)
+    rest = after(snapshot, budget)
+    assert "\r" not in rest
+    assert len(rest) <= 2 * budget
+    assert not rest or rest[0] == "\n" or tail.startswith(rest.split("\n")[0])
