@@ -7,13 +7,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format model clean
+.PHONY: help demo test check format docs model clean
 
 help:
 	@echo "make demo    set up, then complete real code with the embedded model in the terminal"
 	@echo "make test    set up, then run the whole test suite"
 	@echo "make check   lint, type check, import rules"
 	@echo "make format  format the Python sources"
+	@echo "make docs    write the reference pages from the program"
 	@echo "make model   rebuild the embedded model from scratch (hours on a CPU; MINUTES=75)"
 	@echo "make clean   remove .venv/ and caches"
 
@@ -41,6 +42,9 @@ check: $(READY)
 format: $(READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(READY)
+	@$(BIN)/python docs/generate.py
 
 MINUTES ?= 75
 model: $(READY)

@@ -29,9 +29,9 @@ app = typer.Typer(
 models_app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Name of an installed model, folder of a build, or auto.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Threads = Annotated[int, typer.Option(min=0, help="Threads; 0 takes the physical cores, at most 8.")]
+Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name of an installed model, folder of a build, or auto.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
+Threads = Annotated[int, typer.Option(metavar="N", min=0, help="Threads; 0 takes the physical cores, at most 8.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead.")]
 
 
@@ -96,12 +96,12 @@ def serve(
 @app.command()
 def complete(
     place: Annotated[str, typer.Argument(metavar="FILE:LINE[:COL]", help="Where the cursor is, counted from 1.")],
-    number: Annotated[int, typer.Option("-n", min=1, max=8, help="How many different completions to show.")] = 1,
+    number: Annotated[int, typer.Option("-n", metavar="N", min=1, max=8, help="How many different completions to show.")] = 1,
     model: Model = "auto",
     device: Device = "auto",
     threads: Threads = 0,
-    language: Annotated[str | None, typer.Option(help="LSP language identifier, if the extension misleads.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="Above 0, completions vary.")] = 0.0,
+    language: Annotated[str | None, typer.Option(metavar="ID", help="LSP language identifier, if the extension misleads.")] = None,
+    temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="Above 0, completions vary.")] = 0.0,
     stats: Annotated[bool, typer.Option("--stats", help="Show what it cost.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -171,7 +171,7 @@ def models_list(
 
 @models_app.command("pull")
 def models_pull(
-    name: Annotated[str, typer.Argument(help="A checkpoint, such as codegen-350M-mono.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A checkpoint, such as codegen-350M-mono.")],
     yes: Annotated[
         bool, typer.Option("--accept-license", help="Agree to the checkpoint's licence without being asked.")
     ] = False,
@@ -190,8 +190,8 @@ def models_pull(
 
 @models_app.command("convert")
 def models_convert(
-    source: Annotated[Path, typer.Argument(help="Folder of a checkpoint in Hugging Face format.")],
-    name: Annotated[str | None, typer.Option(help="Name of the model; the folder's by default.")] = None,
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a checkpoint in Hugging Face format.")],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model; the folder's by default.")] = None,
 ) -> None:
     """Convert a checkpoint's folder to an int8 build, verify it, and install it."""
     from rich.console import Console
@@ -206,7 +206,7 @@ def models_convert(
 
 @models_app.command("verify")
 def models_verify(
-    name: Annotated[str, typer.Argument(help="An installed model, or the folder of a build.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model, or the folder of a build.")],
     against: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Compare with this checkpoint's float weights.")
     ] = None,
@@ -222,7 +222,7 @@ def models_verify(
 
 
 @models_app.command("path")
-def models_path(name: Annotated[str, typer.Argument(help="An installed model, or auto.")] = "auto") -> None:
+def models_path(name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model, or auto.")] = "auto") -> None:
     """Print the folder of a model."""
     from codegen_lsp.checkpoints.store import find
 
@@ -230,7 +230,7 @@ def models_path(name: Annotated[str, typer.Argument(help="An installed model, or
 
 
 @models_app.command("remove")
-def models_remove(name: Annotated[str, typer.Argument(help="An installed model.")]) -> None:
+def models_remove(name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model.")]) -> None:
     """Delete a model from the store."""
     from codegen_lsp.checkpoints.store import remove
 

@@ -23,7 +23,8 @@ SECTION = "codegen-lsp"
 
 T = TypeVar("T")
 
-_RULE = "rule"
+RULE = "rule"
+"""Key of a field's metadata under which its rule is."""
 
 
 @frozen
@@ -109,7 +110,7 @@ def _switches(expected: str) -> Mapping[str, bool]:
 
 
 def _field(default: T, rule: _Rule) -> T:
-    declared: T = attrs.field(default=default, metadata={_RULE: rule})
+    declared: T = attrs.field(default=default, metadata={RULE: rule})
     return declared
 
 
@@ -260,7 +261,7 @@ def _structure(cls: type, table: Mapping[str, Any], path: str, problems: list[st
             elif value != []:
                 problems.append(f"`{path}.{name}` must be a table, not {_shown(value)}; the defaults are used.")
             continue
-        rule: _Rule = field.metadata[_RULE]
+        rule: _Rule = field.metadata[RULE]
         try:
             values[name] = rule.read(value)
         except ValueError:

@@ -124,6 +124,7 @@ def print_verification(console: Console, name: str, figures: Verification) -> No
         f"agree on the next token in {figures.agreement:.1%};\n"
         f"loss {figures.build_loss:.3f} (build), {figures.float_loss:.3f} (float) nats per token.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
