@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,32 +24,42 @@ def main(arguments: list[str] | None = None) -> int:
     budget.add_argument("--steps", type=int, help="training steps, instead of minutes")
     parser.add_argument("--preset", choices=pipeline.PRESETS, default="small")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, help="processor threads (default: torch's choice)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="passes at once on a CPU")
     parser.add_argument("--wheels", type=Path, help="folder for downloaded packages (default: OUT/wheels)")
     parser.add_argument("--packages", type=Path, help="another list of name==version lines")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="codegen-lsp-small", help="the build's name")
     parser.add_argument("--until", choices=pipeline.STAGES, default="convert", help="last stage to run")
     options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     job = pipeline.Job(
         folder=options.out,
         preset=pipeline.PRESETS[options.preset],
         minutes=options.minutes,
         steps=options.steps,
         device=options.device,
+        threads=options.threads,
         wheels=options.wheels,
         listing=options.packages,
         seed=options.seed,
         name=options.name,
     )
+    interrupted: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda got, _: _interrupt(interrupted, got))
     try:
-        pipeline.run(job, _say, options.until)
+        done = pipeline.run(job, _say, options.until, lambda: bool(interrupted))
     except CodegenError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
-    return 0
+    return 0 if done else 128 + interrupted[0]
+
+
+def _interrupt(interrupted: list[int], number: int) -> None:
+    """Ask the training to stop after its step; a second signal, or one outside the training, ends at once."""
+    if interrupted:
+        raise KeyboardInterrupt
+    interrupted.append(number)
+    _say("stopping after this step; again to stop at once")
 
 
 def _say(line: str) -> None:

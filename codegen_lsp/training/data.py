@@ -247,7 +247,8 @@ def _last_of_runs(breaks: NDArray[np.int64], every_break: NDArray[np.int64]) -> 
     `breaks` are the first of each run.
     """
     ends = every_break[np.append(np.diff(every_break) > 1, True)]
-    return ends[np.searchsorted(ends, breaks)]
+    last: NDArray[np.int64] = ends[np.searchsorted(ends, breaks)]
+    return last
 
 
 def _before_closers(line: str) -> int:

@@ -58,7 +58,7 @@ PRESETS = {
         validation_rows=4,
         library_packages=("asyncio", "collections", "email", "http", "importlib", "json", "logging", "urllib"),
     ),
-    "small": Preset("small", Shape(width=256, layers=4, heads=4, rotary=32), rows=4, adam_rate=0.004),
+    "small": Preset("small", Shape(width=256, layers=4, heads=4, rotary=32), rows=4, rows_at_once=1, adam_rate=0.004),
     "gpu": Preset(
         "gpu",
         Shape(vocabulary=16384, width=512, layers=12, heads=8, rotary=32),
@@ -81,20 +81,29 @@ class Job:
     minutes: float | None = None
     steps: int | None = None
     device: str = "auto"
+    threads: int = 1
     wheels: Path | None = None
     listing: Path | None = None
     seed: int = 0
     name: str = "codegen-lsp-small"
 
 
-def run(job: Job, report: Report, last: str = "convert") -> None:
-    """All stages up to and with `last`.
+def run(job: Job, report: Report, last: str = "convert", stop: Callable[[], bool] = lambda: False) -> bool:
+    """All stages up to and with `last`; the result tells whether they were all done.
 
-    Raises CorpusError (nothing to train on, a package that can't be fetched) and ConversionError.
+    `stop` is asked before every training step. When it says yes, training is left with a checkpoint, and the same call
+    goes on from there another time. Raises CorpusError (nothing to train on, a package that can't be fetched) and
+    ConversionError.
     """
     for stage in STAGES[: STAGES.index(last) + 1]:
         report(f"== {stage}")
-        _DO[stage](job, report)
+        if stage == "train":
+            if not _train(job, report, stop):
+                report("interrupted; the same command goes on from here")
+                return False
+        else:
+            _DO[stage](job, report)
+    return True
 
 
 def _wheels(job: Job) -> Path:
@@ -170,6 +179,7 @@ def plan_of(job: Job) -> Plan:
         length=preset.length,
         rows=preset.rows,
         rows_at_once=preset.rows_at_once,
+        workers=job.threads,
         muon_rate=preset.muon_rate,
         adam_rate=preset.adam_rate,
         validation_rows=preset.validation_rows,
@@ -178,13 +188,13 @@ def plan_of(job: Job) -> Plan:
     )
 
 
-def _train(job: Job, report: Report) -> None:
+def _train(job: Job, report: Report, stop: Callable[[], bool]) -> bool:
     folder = job.folder / "run"
     plan = plan_of(job)
     report(f"training on {choose_device(job.device)}")
     encoded = [data.read(job.folder / "encoded", name) for name in ("train", "validation")]
     vocabulary = data.Vocabulary.of(tokenizer.load(job.folder / "tokenizer"))
-    train(plan, encoded[0], encoded[1], vocabulary, folder, report)
+    return train(plan, encoded[0], encoded[1], vocabulary, folder, report, lambda _: stop())
 
 
 def _export(job: Job, report: Report) -> None:
@@ -210,7 +220,6 @@ _DO: dict[str, Callable[[Job, Report], None]] = {
     "corpus": _corpus,
     "tokenizer": _tokenizer,
     "encode": _encode,
-    "train": _train,
     "export": _export,
     "convert": _convert,
 }

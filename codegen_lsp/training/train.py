@@ -8,10 +8,13 @@ nothing had happened. Matrices of the blocks learn with Muon, everything else wi
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import queue
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,10 @@ class Plan:
     """Rows per optimiser step."""
     rows_at_once: int = 2
     """Rows per forward pass; gradients of a step's passes are summed."""
+    workers: int = 1
+    """Forward passes at the same time, each on one processor thread, on a CPU. They meet once a step, so a busy machine
+    slows them in proportion, while threads that share each small operation wait for the slowest one every time. With
+    more than one the order in which gradients are summed, so the last bits, may differ between runs."""
     infill: float = 0.7
     """Share of samples that are infilling samples; they are shorter than plain ones, so this is half of the tokens."""
     muon_rate: float = 0.02
@@ -132,6 +139,52 @@ class Run:
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
 
 
+class Passes:
+    """Forward and backward passes of a step, several at a time: each on a replica that shares the model's weights and
+    has gradients of its own."""
+
+    def __init__(self, model: TrainableCodeGen, plan: Plan, device: torch.device) -> None:
+        self.workers = plan.workers if device.type == "cpu" else 1
+        self.plan = plan
+        self.device = device
+        self.model = model
+        self.replicas = [model, *(copy.deepcopy(model) for _ in range(self.workers - 1))]
+        for replica in self.replicas[1:]:
+            for mine, shared in zip(replica.parameters(), model.parameters(), strict=True):
+                mine.data = shared.data
+        self._free: queue.SimpleQueue[TrainableCodeGen] = queue.SimpleQueue()
+        for replica in self.replicas:
+            self._free.put(replica)
+        if self.workers > 1:
+            torch.set_num_threads(1)
+        self._pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> float:
+        """Leave the mean loss's gradient over all rows in the model's parameters; the result is that loss in nats."""
+        counted = int((targets >= 0).sum())
+        size = self.plan.rows_at_once
+        parts = [(inputs[i : i + size], targets[i : i + size], counted) for i in range(0, len(inputs), size)]
+        run = self._pool.map if self.workers > 1 else map
+        total = sum(loss.item() for loss in list(run(self._pass, parts)))
+        for replica in self.replicas[1:]:
+            for mine, shared in zip(replica.parameters(), self.model.parameters(), strict=True):
+                if mine.grad is not None:
+                    shared.grad = mine.grad if shared.grad is None else shared.grad.add_(mine.grad)
+                    mine.grad = None
+        return total
+
+    def _pass(self, part: tuple[Tensor, Tensor, int]) -> Tensor:
+        inputs, targets, counted = part
+        replica = self._free.get()
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.bfloat16):
+                loss: Tensor = replica.loss(inputs.to(self.device), targets.to(self.device)) / counted
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+        finally:
+            self._free.put(replica)
+
+
 def load_model(folder: Path) -> TrainableCodeGen:
     """The model in a run's last checkpoint, on the CPU."""
     state = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
@@ -171,11 +224,12 @@ def train(
     vocabulary: Vocabulary,
     folder: Path,
     report: Callable[[str], None],
-    stop_after: int | None = None,
-) -> None:
+    interrupted: Callable[[Run], bool] = lambda run: False,
+) -> bool:
     """Train until the budget is spent, resuming from `folder`'s checkpoint when there is one.
 
-    `stop_after` ends this call early after so many steps in all, with a checkpoint, as an interruption would.
+    `interrupted` is asked before every step; when it says yes the call ends early, with a checkpoint. The result tells
+    whether the budget is spent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(plan.device)
@@ -192,10 +246,11 @@ def train(
         torch.set_float32_matmul_precision("high")
         for block in model.blocks:
             block.compile()
+    passes = Passes(model, plan, device)
     spent_before, began = run.seconds, time.monotonic()
     saved = validated = run.seconds
-    while (progress := _progress(plan, run)) < 1.0 and (stop_after is None or run.step < stop_after):
-        loss = _step(plan, run, device, progress)
+    while (progress := _progress(plan, run)) < 1.0 and not interrupted(run):
+        loss = _step(plan, run, passes, progress)
         run.seconds = spent_before + time.monotonic() - began
         if run.step % 10 == 0:
             _log(folder, run, kind="train", nats_per_token=loss, rate=rate(progress, plan.warm_up, plan.decay))
@@ -207,8 +262,10 @@ def train(
             run.save(checkpoint)
         run.seconds = spent_before + time.monotonic() - began
     run.save(checkpoint)
-    if stop_after is None:
-        _log_validation(plan, run, validation, vocabulary, folder, report, 4 * plan.validation_rows)
+    if progress < 1.0:
+        return False
+    _log_validation(plan, run, validation, vocabulary, folder, report, 4 * plan.validation_rows)
+    return True
 
 
 def _progress(plan: Plan, run: Run) -> float:
@@ -217,28 +274,21 @@ def _progress(plan: Plan, run: Run) -> float:
     return run.seconds / (60 * plan.minutes)  # type: ignore[operator]
 
 
-def _step(plan: Plan, run: Run, device: torch.device, progress: float) -> float:
+def _step(plan: Plan, run: Run, passes: Passes, progress: float) -> float:
     """One optimiser step; the result is the mean loss in nats per token."""
     factor = rate(progress, plan.warm_up, plan.decay)
     for optimiser, base in zip(run.optimisers, (plan.muon_rate, plan.adam_rate), strict=True):
         for group in optimiser.param_groups:
             group["lr"] = base * factor
     inputs, targets = (torch.from_numpy(array) for array in run.rows.batch(plan.rows))
-    counted = int((targets >= 0).sum())
-    total = torch.zeros((), device=device)
-    for start in range(0, plan.rows, plan.rows_at_once):
-        part = slice(start, start + plan.rows_at_once)
-        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bfloat16):
-            loss: Tensor = run.model.loss(inputs[part].to(device), targets[part].to(device)) / counted
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
+    loss = passes(inputs, targets)
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), plan.clip)
     for optimiser in run.optimisers:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     run.step += 1
     run.tokens += inputs.numel()
-    return float(total)
+    return loss
 
 
 def _log_validation(

@@ -159,14 +159,18 @@ def test_no_package_has_more_than_its_share() -> None:
 def wheel(folder: Path, name: str, metadata: str, files: dict[str, str]) -> Path:
     path = folder / f"{name}-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.0\n{metadata}")
+        archive.writestr(
+            f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.0\n{metadata}"
+        )
         for file, text in files.items():
             archive.writestr(file, text)
     return path
 
 
 def test_a_wheel_is_read_without_installing_it(tmp_path: Path) -> None:
-    path = wheel(tmp_path, "Some_Thing", "License-Expression: MIT\n", {"some_thing/a.py": BODY, "some_thing/b.txt": "x"})
+    path = wheel(
+        tmp_path, "Some_Thing", "License-Expression: MIT\n", {"some_thing/a.py": BODY, "some_thing/b.txt": "x"}
+    )
     source = corpus.wheel_source(path)
     assert source == Source("some-thing", "1.0", "MIT", path)
     documents, refused = corpus.read_package(source)
@@ -181,7 +185,7 @@ def test_a_wheel_under_another_licence_is_left_out(tmp_path: Path) -> None:
 def test_a_truncated_wheel_is_named(tmp_path: Path) -> None:
     path = wheel(tmp_path, "x", "License: MIT\n", {"x.py": BODY})
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CorpusError, match="x-1.0"):
+    with pytest.raises(CorpusError, match=r"x-1\.0"):
         corpus.wheel_source(path)
 
 
@@ -199,11 +203,13 @@ def test_fetch_names_what_could_not_be_had(tmp_path: Path, monkeypatch: pytest.M
 def test_packages_are_held_out_whole_and_the_same_way_every_time(tmp_path: Path) -> None:
     names = [f"package{i}" for i in range(100)]
     sources = []
-    for number, name in enumerate(names):
+    for name in names:
         folder = tmp_path / name
         folder.mkdir()
         for file in range(2):
-            lines = [f"def {name}_{file}_function_{i}(argument):\n    return argument.of_{name}_{i}\n" for i in range(20)]
+            lines = [
+                f"def {name}_{file}_function_{i}(argument):\n    return argument.of_{name}_{i}\n" for i in range(20)
+            ]
             (folder / f"{file}.py").write_text("\n".join(lines))
         sources.append(Source(name, "1", "MIT", folder))
     for out in ("one", "two"):

@@ -87,7 +87,9 @@ def test_text_up_to_the_cursor_is_tokenised_as_one(encoded: Encoded, vocabulary:
     """A prompt made of the text before the cursor gives the tokens that were trained on."""
     for sample in samples(Rows(encoded, vocabulary, LENGTH, infill=1.0, seed=3), 60):
         before = sample[np.flatnonzero(sample == vocabulary.prefix)[0] + 1 : -1]
-        line = before[np.flatnonzero(vocabulary.breaks[before])[-1] + 1 :] if vocabulary.breaks[before].any() else before
+        line = (
+            before[np.flatnonzero(vocabulary.breaks[before])[-1] + 1 :] if vocabulary.breaks[before].any() else before
+        )
         assert vocabulary.tokenizer.encode(text_of(line, vocabulary)).ids == line.tolist()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import attrs
@@ -66,6 +67,24 @@ def test_the_build_is_made_of_the_exported_model(made: Path) -> None:
     pipeline.run(pipeline.Job(made, TINY, steps=30, device="cpu"), lambda _: None)
     assert (made / "build" / "model.bin").stat().st_size > 100_000
     assert (made / "build" / "tokenizer.json").exists()
+
+
+def test_a_stopped_training_goes_on_another_time(made: Path, tmp_path: Path) -> None:
+    for name in ("corpus", "tokenizer", "encoded"):
+        shutil.copytree(made / name, tmp_path / name)
+    job = pipeline.Job(tmp_path, TINY, steps=30, device="cpu")
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 10
+
+    assert not pipeline.run(job, lambda _: None, last="export", stop=stop)
+    assert not (tmp_path / "hf").exists()
+    assert pipeline.run(job, lambda _: None, last="export")
+    last, uninterrupted = (pipeline.training_log(folder)[-1] for folder in (tmp_path, made))
+    assert last["step"] == uninterrupted["step"] == 30
+    assert last["nats_per_token"] == pytest.approx(uninterrupted["nats_per_token"], rel=0.01)
 
 
 def test_the_command_reports_what_went_wrong_and_what_to_do(
