@@ -25,12 +25,12 @@ def initialize(ls: CodegenServer, params: types.InitializeParams) -> None:
     """`initialize`. Nothing slow may happen here: the model is loaded after `initialized`."""
     ls.documents.encoding = ls.workspace.position_encoding or types.PositionEncodingKind.Utf16
     ls.configuration.initial = params.initialization_options
+    if ls.watches_editor and params.process_id is not None and (editor := process_of(params.process_id)):
+        ls.background(stop_with(ls, editor))
 
 
 async def initialized(ls: CodegenServer, params: types.InitializedParams) -> None:
     """`initialized`: from here on the editor may be asked things, and the model is loaded."""
-    if ls.watches_editor and ls.process_id is not None:
-        ls.background(stop_with(ls, ls.process_id))
     await configuration.start(ls)
 
 
@@ -40,22 +40,25 @@ async def shutdown(ls: CodegenServer, params: None) -> None:
     ls.background(ls.close())
 
 
-async def stop_with(server: CodegenServer, process_id: int) -> None:
-    """Stop the server when the editor's process has ended.
-
-    The end of stdin says the same, but not while another process holds the pipe open. A process that is not there at
-    the beginning lives in another container or on another machine, and can't be watched.
-    """
+def process_of(process_id: int) -> psutil.Process | None:
+    """The editor's process; None when it is not there, as in another container or on another machine."""
     import psutil
 
     try:
-        editor = psutil.Process(process_id)
-    except psutil.Error as error:
+        return psutil.Process(process_id)
+    except (psutil.Error, ValueError) as error:
         logger.info("The editor's process can't be watched: %s", error)
-        return
+        return None
+
+
+async def stop_with(server: CodegenServer, editor: psutil.Process) -> None:
+    """Stop the server when the editor's process has ended.
+
+    The end of stdin says the same, but not while another process holds the pipe open.
+    """
     while _alive(editor):  # noqa: ASYNC110 - another process sets no event
         await asyncio.sleep(WATCH_SECONDS)
-    logger.warning("The editor's process %d is gone; the server stops", process_id)
+    logger.warning("The editor's process %d is gone; the server stops", editor.pid)
     server.stop(1)
 
 

@@ -15,7 +15,7 @@ import contextvars
 import json
 import logging
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import cattrs
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from codegen_lsp.editor.server import CodegenServer
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MessageId = int | str
 
@@ -271,20 +273,36 @@ class CodegenProtocol(LanguageServerProtocol):
             logger.error("A notification could not be handled", exc_info=error)
 
     def _refuse(self, msg_id: Any, code: int, reason: str) -> None:
-        self._send_response(
-            msg_id if _is_id(msg_id) else None,  # type: ignore[arg-type]
-            error=types.ResponseError(code=int(code), message=reason),
-        )
+        # As a plain object: lsprotocol leaves out an id that is null, which JSON-RPC wants to see.
+        known = msg_id if _is_id(msg_id) else None
+        self._send_data({"jsonrpc": self.VERSION, "id": known, "error": {"code": int(code), "message": reason}})
 
 
 def make_converter() -> cattrs.Converter:
-    """The converter of the protocol's types and of our own, which are sent in camel case like the others."""
+    """The converter of the protocol's types and of our own, which are sent in camel case like the others.
+
+    Left alone, cattrs makes a string of whatever stands for one, and a document of the number 5.
+    """
     converter: cattrs.Converter = default_converter()  # type: ignore[no-untyped-call]
+    for kind in (str, bool, int):
+        converter.register_structure_hook(kind, _strict)
     for cls in _OWN_VALUES:
         names: Any = {field.name: override(rename=_camel(field.name)) for field in attrs.fields(cls)}
         converter.register_structure_hook(cls, make_dict_structure_fn(cls, converter, **names))
         converter.register_unstructure_hook(cls, make_dict_unstructure_fn(cls, converter, **names))
     return converter
+
+
+def _strict(value: object, kind: type[T]) -> T:
+    """The value, which must be of this kind, or the member of an enumeration that it is the value of."""
+    if kind not in (str, bool, int):
+        return kind(value)  # type: ignore[call-arg]
+    # Lua has one type of number, and some encoders write 3.0 for 3.
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return kind(value)  # type: ignore[call-arg]
+    if type(value) is not kind:
+        raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
+    return value
 
 
 def _camel(name: str) -> str:
