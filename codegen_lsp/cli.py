@@ -129,14 +129,22 @@ def complete(
 
 
 @app.command()
-def demo(model: Model = "auto", device: Device = "auto", threads: Threads = 0) -> None:
+def demo(
+    model: Model = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is shown as a picture, too.")] = None,
+) -> None:
     """Complete real code with the model, show its timing, and how to set up an editor."""
     from rich.console import Console
 
     from codegen_lsp.settings import Settings
     from codegen_lsp.terminal.demo import demo as show
 
-    shown = asyncio.run(show(Console(), Settings(model=model, device=device, threads=threads, candidates=1)))
+    console = Console(record=True, width=100, force_terminal=True) if svg else Console()
+    shown = asyncio.run(show(console, Settings(model=model, device=device, threads=threads, candidates=1)))
+    if svg:
+        console.save_svg(str(svg), title="codegen-lsp demo")
     if not shown:
         raise SystemExit(1)
 
