@@ -29,7 +29,9 @@ app = typer.Typer(
 models_app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
-Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name of an installed model, folder of a build, or auto.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME", help="Name of an installed model, folder of a build, or auto.")
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(metavar="N", min=0, help="Threads; 0 takes the physical cores, at most 8.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead.")]
@@ -96,11 +98,15 @@ def serve(
 @app.command()
 def complete(
     place: Annotated[str, typer.Argument(metavar="FILE:LINE[:COL]", help="Where the cursor is, counted from 1.")],
-    number: Annotated[int, typer.Option("-n", metavar="N", min=1, max=8, help="How many different completions to show.")] = 1,
+    number: Annotated[
+        int, typer.Option("-n", metavar="N", min=1, max=8, help="How many different completions to show.")
+    ] = 1,
     model: Model = "auto",
     device: Device = "auto",
     threads: Threads = 0,
-    language: Annotated[str | None, typer.Option(metavar="ID", help="LSP language identifier, if the extension misleads.")] = None,
+    language: Annotated[
+        str | None, typer.Option(metavar="ID", help="LSP language identifier, if the extension misleads.")
+    ] = None,
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="Above 0, completions vary.")] = 0.0,
     stats: Annotated[bool, typer.Option("--stats", help="Show what it cost.")] = False,
     as_json: AsJson = False,
@@ -199,7 +205,9 @@ def models_pull(
 @models_app.command("convert")
 def models_convert(
     source: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a checkpoint in Hugging Face format.")],
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model; the folder's by default.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model; the folder's by default.")
+    ] = None,
 ) -> None:
     """Convert a checkpoint's folder to an int8 build, verify it, and install it."""
     from rich.console import Console
@@ -230,7 +238,9 @@ def models_verify(
 
 
 @models_app.command("path")
-def models_path(name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model, or auto.")] = "auto") -> None:
+def models_path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model, or auto.")] = "auto",
+) -> None:
     """Print the folder of a model."""
     from codegen_lsp.checkpoints.store import find
 

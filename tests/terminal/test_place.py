@@ -46,7 +46,7 @@ def test_places_outside_are_refused_with_the_range(file: Path, place: str) -> No
 
 @pytest.mark.parametrize("place", ["file.py", "file.py:x", ":3", ""])
 def test_what_is_no_place(place: str) -> None:
-    with pytest.raises(PlaceError, match="no place|no such|can't be read|not a place"):
+    with pytest.raises(PlaceError, match=r"not a place"):
         snapshot_at(place)
 
 
