@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--wheels", type=Path, help="folder for downloaded packages (default: OUT/wheels)")
     parser.add_argument("--packages", type=Path, help="another list of name==version lines")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--name", default="codegen-lsp-small", help="the build's name")
+    parser.add_argument("--name", default="codegen-lsp-python", help="the build's name")
     parser.add_argument("--until", choices=pipeline.STAGES, default="convert", help="last stage to run")
     options = parser.parse_args(arguments)
     job = pipeline.Job(

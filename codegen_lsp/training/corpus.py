@@ -307,7 +307,9 @@ def python_files(source: Source) -> Iterator[tuple[str, bytes]]:
                 yield name, archive.read(name)
         return
     for path in sorted(source.path.rglob("*.py")):
-        yield path.relative_to(source.path).as_posix(), path.read_bytes()
+        relative = path.relative_to(source.path)
+        if relative.parts[0] not in ("site-packages", "dist-packages"):
+            yield relative.as_posix(), path.read_bytes()
 
 
 def share_of(*parts: str) -> float:

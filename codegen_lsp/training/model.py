@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LOSS_CHUNK = 512
-"""Tokens whose logits are held at once."""
+"""Tokens whose logits are held at once on a CPU, where they should stay in its caches."""
+GPU_LOSS_CHUNK = 16384
+"""The same on a GPU, which wants large matrices."""
 
 
 @attrs.frozen
@@ -146,6 +148,11 @@ class TrainableCodeGen(nn.Module):
         return output_loss(hidden, self.output.weight, self.output.bias, targets.reshape(-1))
 
 
+def _chunks(hidden: Tensor) -> list[slice]:
+    size = LOSS_CHUNK if hidden.device.type == "cpu" else GPU_LOSS_CHUNK
+    return [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
+
+
 class _OutputLoss(torch.autograd.Function):
     """Cross entropy of a linear layer, chunk by chunk; the gradient is made in the forward pass, while the chunk's
     logits are still at hand, so that the backward pass only scales it."""
@@ -157,8 +164,7 @@ class _OutputLoss(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight)
         grad_bias = torch.zeros_like(bias)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for start in range(0, hidden.shape[0], LOSS_CHUNK):
-            rows = slice(start, start + LOSS_CHUNK)
+        for rows in _chunks(hidden):
             target = targets[rows]
             known = (target >= 0).float()
             place = target.clamp(min=0)[:, None]
@@ -190,8 +196,7 @@ def output_loss(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -
         total: Tensor = _OutputLoss.apply(hidden, weight, bias, targets, dtype)  # type: ignore[no-untyped-call]
         return total
     total = torch.zeros((), device=hidden.device)
-    for start in range(0, hidden.shape[0], LOSS_CHUNK):
-        rows = slice(start, start + LOSS_CHUNK)
+    for rows in _chunks(hidden):
         logits = (hidden[rows].to(dtype) @ weight.to(dtype).t()).float() + bias
         total = total + F.cross_entropy(logits, targets[rows], ignore_index=-1, reduction="sum")
     return total

@@ -16,11 +16,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from codegen_lsp.errors import CorpusError
 from codegen_lsp.training import corpus, data, tokenizer
+from codegen_lsp.training.card import model_card
 from codegen_lsp.training.export import export
 from codegen_lsp.training.model import Shape
 from codegen_lsp.training.train import CHECKPOINT, LOG, Plan, choose_device, load_model, train
@@ -85,7 +87,7 @@ class Job:
     wheels: Path | None = None
     listing: Path | None = None
     seed: int = 0
-    name: str = "codegen-lsp-small"
+    name: str = "codegen-lsp-python"
 
 
 def run(job: Job, report: Report, last: str = "convert", stop: Callable[[], bool] = lambda: False) -> bool:
@@ -198,7 +200,11 @@ def _train(job: Job, report: Report, stop: Callable[[], bool]) -> bool:
 
 
 def _export(job: Job, report: Report) -> None:
-    difference = export(load_model(job.folder / "run"), job.folder / "tokenizer", job.folder / "hf")
+    model = load_model(job.folder / "run")
+    difference = export(model, job.folder / "tokenizer", job.folder / "hf")
+    manifest = json.loads((job.folder / "corpus" / "manifest.json").read_text(encoding="utf-8"))
+    card = model_card(job.name, model.shape, manifest, training_log(job.folder), command_line(job))
+    (job.folder / "hf" / "README.md").write_text(card, encoding="utf-8")
     report(f"logits of CodeGenForCausalLM differ by at most {difference:.1e} of their spread")
 
 
@@ -210,7 +216,13 @@ def _convert(job: Job, report: Report) -> None:
     report(f"{job.folder / 'build'}: {size / 1e6:.1f} MB")
 
 
-def training_log(folder: Path) -> list[dict[str, float | str]]:
+def command_line(job: Job) -> str:
+    """The command that repeats a job."""
+    budget = f"--minutes {job.minutes:g}" if job.minutes is not None else f"--steps {job.steps}"
+    return f"python -m codegen_lsp.training --out DIR {budget} --preset {job.preset.name}"
+
+
+def training_log(folder: Path) -> list[dict[str, Any]]:
     """The entries of a run's log, oldest first."""
     return [json.loads(line) for line in (folder / "run" / LOG).read_text(encoding="utf-8").splitlines()]
 

@@ -1,0 +1,107 @@
+"""The model card: what a model was made of and how well it does, from the files that its making left behind.
+
+No number in it is typed by hand, so that the card can't outlive the model it describes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codegen_lsp.training.model import Shape
+
+FRONT_MATTER = """---
+license: apache-2.0
+language:
+- code
+tags:
+- python
+- code-completion
+- fill-in-the-middle
+- codegen
+---
+"""
+
+
+def parameters(shape: Shape) -> int:
+    """Number of weights: embedding, output layer with bias, blocks, last norm."""
+    width = shape.width
+    block = 12 * width**2 + 7 * width
+    return 2 * shape.vocabulary * width + shape.vocabulary + shape.layers * block + 2 * width
+
+
+def model_card(name: str, shape: Shape, manifest: dict[str, Any], log: list[dict[str, Any]], command: str) -> str:
+    """Markdown for a model card.
+
+    `manifest` is the corpus' manifest.json, `log` the training's log (its last entry is the last validation), `command`
+    the command line that makes such a model.
+    """
+    last = [entry for entry in log if entry["kind"] == "validation"][-1]
+    packages = manifest["packages"]
+    trained = [p for p in packages if p["split"] == "train"]
+    held_out = [p for p in packages if p["split"] == "validation"]
+    megabytes = {split: size / 1e6 for split, size in manifest["bytes"].items()}
+    rows = "\n".join(
+        f"| {p['name']} | {p['version']} | {p['license']} | {p['split']} | {p['files']} | {p['bytes']:,} |"
+        for p in packages
+    )
+    refused = "\n".join(f"| {reason} | {count:,} |" for reason, count in manifest["left out"].items())
+    return f"""{FRONT_MATTER}
+# {name}
+
+A small language model that completes Python code, trained from scratch by the codegen-lsp project so that a fresh
+install completes code offline at once. It has the architecture of CodeGen (`CodeGenForCausalLM`), because it is
+converted and run as those checkpoints are. It is not a Salesforce checkpoint, was not trained by Salesforce, and has
+none of their weights.
+
+| | |
+|---|---|
+| parameters | {parameters(shape) / 1e6:.1f} million |
+| layers, width, heads | {shape.layers}, {shape.width}, {shape.heads} |
+| vocabulary | {shape.vocabulary:,} (byte-level BPE made for code) |
+| positions | {shape.positions:,} (trained on rows of 1,024) |
+| infilling | `<fim_suffix>` text after the cursor `<fim_prefix>` text before the cursor; ends with `<|endoftext|>` |
+| licence of the weights | Apache-2.0 |
+
+## How good it is
+
+Measured on {len(held_out)} packages that were held out whole ({megabytes["validation"]:.1f} MB: {_names(held_out)}), \
+by the training's last validation (float weights; `{command}` logs it):
+
+| | |
+|---|---|
+| plain text | {last["bits_per_byte"]:.3f} bits per byte ({last["nats_per_token"]:.3f} nats per token) |
+| infilling | {last["infill_nats_per_token"]:.3f} nats per token |
+
+Limits: it is very small and has seen little code. It is of use for the rest of a line and for patterns that the file
+already shows; it is bad at logic, at long blocks, and at libraries it has not seen. It knows Python and no other
+language. What it writes can be wrong, insecure, or out of date: read it before you keep it. It may repeat stretches of
+its training data, common boilerplate most likely.
+
+## How it was trained
+
+{last["tokens"] / 1e6:.1f} million tokens in {last["seconds"] / 60:.0f} minutes ({last["step"]:,} steps; Muon for the \
+blocks' matrices, AdamW for the rest, warm-up, plateau, then decay to zero over the last 60 %; bfloat16). Half of the
+tokens are plain text, half are infilling samples.
+
+    {command}
+
+makes such a model from nothing: corpus, tokenizer, training, export, conversion.
+
+## What it was trained on
+
+{megabytes["train"]:.1f} MB of Python source in {manifest["files"]["train"]:,} files of {len(trained)} packages, each \
+with a permissive licence by its own metadata. Copyright and licence comments at the top of files, e-mail addresses and
+what looks like a secret were cut out. No package is more than a tenth of the whole. Left out:
+
+| reason | files |
+|---|---|
+{refused}
+
+| package | version | licence | split | files | bytes |
+|---|---|---|---|---:|---:|
+{rows}
+"""
+
+
+def _names(packages: list[dict[str, Any]]) -> str:
+    return ", ".join(p["name"] for p in packages)
