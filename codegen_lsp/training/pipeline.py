@@ -137,7 +137,8 @@ def _corpus(job: Job, report: Report) -> None:
     corpus.gather(sources, folder, report)
 
 
-def _texts(path: Path, megabytes: float) -> Iterator[str]:
+def texts(path: Path, megabytes: float) -> Iterator[str]:
+    """The texts of a .jsonl of documents, as far as `megabytes` million characters go."""
     room = megabytes * 1e6
     for document in corpus.documents(path):
         if room <= 0:
@@ -150,12 +151,12 @@ def _tokenizer(job: Job, report: Report) -> None:
     folder = job.folder / "tokenizer"
     if (folder / "special_tokens_map.json").exists():
         return
-    texts = _texts(job.folder / "corpus" / "train.jsonl", job.preset.tokenizer_megabytes)
-    learned = tokenizer.train(texts, job.preset.vocabulary)
+    sample = texts(job.folder / "corpus" / "train.jsonl", job.preset.tokenizer_megabytes)
+    learned = tokenizer.train(sample, job.preset.vocabulary)
     if learned.get_vocab_size() > job.preset.vocabulary:
         raise CorpusError(f"The tokenizer has {learned.get_vocab_size()} entries.", "Choose a larger vocabulary.")
     tokenizer.save(learned, folder, job.preset.shape.positions)
-    held_out = _texts(job.folder / "corpus" / "validation.jsonl", 1.0)
+    held_out = texts(job.folder / "corpus" / "validation.jsonl", 1.0)
     report(f"{tokenizer.characters_per_token(tokenizer.load(folder), held_out):.2f} characters per token, held out")
 
 
@@ -165,8 +166,8 @@ def _encode(job: Job, report: Report) -> None:
     for name in ("train", "validation"):
         if (folder / f"{name}.starts.npy").exists():
             continue
-        texts = (d.text for d in corpus.documents(job.folder / "corpus" / f"{name}.jsonl"))
-        encoded = data.encode(learned, texts, folder, name)
+        whole = (d.text for d in corpus.documents(job.folder / "corpus" / f"{name}.jsonl"))
+        encoded = data.encode(learned, whole, folder, name)
         report(f"{name}: {encoded.documents} documents, {len(encoded.ids) / 1e6:.1f}M tokens")
 
 
