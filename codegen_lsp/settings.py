@@ -118,8 +118,9 @@ def _field(default: T, rule: _Rule) -> T:
 class CacheSettings:
     """`codegen-lsp.cache`."""
 
-    memory_mb: int = _whole_number(512, 0, 1 << 20)
-    """Memory in MiB that the states of cached prompts may take, beside the model's weights."""
+    memory_mb: int = _whole_number(0, 0, 1 << 20)
+    """Memory in MiB that the states of cached prompts may take, beside the model's weights; 0 takes room for two
+    prompts of the model's full context, at least 256 MiB and at most a quarter of the machine's memory."""
 
 
 @frozen
@@ -237,7 +238,7 @@ def load_params(settings: Settings, build: Path) -> LoadParams:
         device=settings.device,
         compute_type=settings.compute_type,
         threads=settings.threads,
-        cache_memory_mb=settings.cache.memory_mb,
+        cache_memory_mb=settings.cache.memory_mb or None,
     )
 
 

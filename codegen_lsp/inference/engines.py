@@ -32,8 +32,18 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
         device=params.device,
         compute_type=params.compute_type,
         threads=params.threads or default_threads(),
-        cache_bytes=params.cache_memory_mb * 2**20,
+        cache_bytes=default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
     )
+
+
+def default_cache_bytes(info: BuildInfo) -> int:
+    """Room for two prompts of the model's full context, but not less than 256 MiB, nor more than a quarter of memory.
+
+    With less than one prompt's room every request would read its whole prompt again.
+    """
+    context = info.context_length * info.layers * info.width * 2 * 4
+    memory: int = psutil.virtual_memory().total
+    return min(max(2 * context, 256 * 2**20), memory // 4)
 
 
 def default_threads() -> int:

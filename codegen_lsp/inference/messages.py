@@ -28,8 +28,8 @@ class LoadParams:
     """A CTranslate2 compute type; `auto` takes the fastest int8 type of the device."""
     threads: int = 0
     """Threads of one generation; 0 takes the number of physical cores this process may use, at most 8."""
-    cache_memory_mb: int = 512
-    """Memory in MiB that cached prefixes may take, beside the weights."""
+    cache_memory_mb: int | None = None
+    """Memory in MiB that cached prefixes may take, beside the weights; 0 caches nothing, None suits the model."""
 
 
 @frozen
