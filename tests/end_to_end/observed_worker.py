@@ -1,0 +1,50 @@
+"""The real worker, with a log of each token and, on demand, slowed down and talkative.
+
+Run by the server in place of the worker. `OBSERVED` names a folder: each generation appends a line to `generations`
+there when it ends, `first-token` appears with the first token, and as long as the file `slow` is there, generations
+take their time and end at the token limit only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from codegen_lsp.inference import worker
+from codegen_lsp.inference.engine import Control, Decoding, Generation, OnToken
+
+FOLDER = Path(os.environ["OBSERVED"])
+SECONDS = 0.03
+
+
+def observe(engine: Any) -> Any:
+    generate = engine.generate
+
+    def observed(prompt: list[int], decoding: Decoding, control: Control, on_token: OnToken) -> Generation:
+        tokens = {"before": 0, "after": 0}
+
+        def noted(candidate: int, id: int, log_probability: float) -> bool:
+            tokens["after" if control.cancelled else "before"] += 1
+            (FOLDER / "first-token").touch()
+            if not (FOLDER / "slow").exists():
+                return on_token(candidate, id, log_probability)
+            time.sleep(SECONDS)
+            on_token(candidate, id, log_probability)
+            return False
+
+        try:
+            return generate(prompt, decoding, control, noted)  # type: ignore[no-any-return]
+        finally:
+            with (FOLDER / "generations").open("a") as log:
+                log.write(json.dumps(tokens | {"limit": decoding.max_tokens, "cancelled": control.cancelled}) + "\n")
+
+    engine.generate = observed
+    return engine
+
+
+open_engine = worker.open_engine
+worker.open_engine = lambda *arguments: observe(open_engine(*arguments))
+worker.main()
