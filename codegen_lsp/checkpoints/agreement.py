@@ -75,6 +75,10 @@ ERROR_LIMIT = 0.4
 """Largest relative error of the build's logits: ten times what int8 was measured to cost, and under half of what any
 wrong arrangement of weights with working attention gave."""
 
+UNTRAINED_ERROR_LIMIT = 0.1
+"""The same for a model that has learned nothing: it has no loss to go by, and none of the outlying activations that
+make int8 coarser in large trained models."""
+
 CLOSER = 0.5
 """The build must be at most this much as far from its own arrangement of the weights as from any other."""
 
@@ -137,7 +141,7 @@ def decide(readings: Sequence[Reading], logits: Sequence[Tensor]) -> int:
     ]
     best = min(range(len(costs)), key=lambda index: costs[index])
     tokens = len(readings[best].ids) - 1
-    trained = costs[best] / tokens < math.log(logits[best].shape[-1]) - LEARNED
+    trained = _has_learned(costs[best] / tokens, logits[best])
     return best if trained and costs[0] - costs[best] > CLEARLY * tokens else 0
 
 
@@ -166,7 +170,7 @@ def judge(built: Tensor, readings: Sequence[Reading], logits: Sequence[Tensor], 
     build_fit = fit(built, reading.ids)
     error = relative_error(built, right)
     advice = "Convert the checkpoint again; if it stays so, the build can't be used with this version of CTranslate2."
-    if not error <= ERROR_LIMIT:
+    if not error <= (ERROR_LIMIT if _has_learned(float_fit.loss, right) else UNTRAINED_ERROR_LIMIT):
         raise ConversionError(
             f"{what} does not compute what its checkpoint computes: its logits are off by {error:.0%} of their spread, "
             f"where int8 costs about 3%.",
@@ -193,3 +197,7 @@ def judge(built: Tensor, readings: Sequence[Reading], logits: Sequence[Tensor], 
         float_loss=float_fit.loss,
         build_loss=build_fit.loss,
     )
+
+
+def _has_learned(loss: float, logits: Tensor) -> bool:
+    return loss < math.log(logits.shape[-1]) - LEARNED

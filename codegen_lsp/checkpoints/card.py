@@ -41,7 +41,7 @@ def read_card(directory: Path) -> Card:
         return Card()
     try:
         data = ModelCard.load(path, ignore_metadata_errors=True).data
-    except (OSError, ValueError):
+    except Exception:  # of the YAML library, too; a card is only ever read for what it states
         return Card()
     tags = [tag.lower() for tag in data.tags or [] if isinstance(tag, str)]
     languages = dict.fromkeys(LANGUAGES[tag] for tag in tags if tag in LANGUAGES)

@@ -15,6 +15,9 @@ from codegen_lsp.errors import ModelError
 
 CATALOGUE = "catalogue.toml"
 
+SHOWN_LANGUAGES = 6
+"""How many languages a table names before it only counts them."""
+
 
 @frozen
 class Checkpoint:
@@ -105,6 +108,33 @@ def suggestions(name: str, others: list[str]) -> list[str]:
     }
     close = difflib.get_close_matches(_key(name), keys, n=8, cutoff=0.6)
     return list(dict.fromkeys(keys[key] for key in close))[:3]
+
+
+def markdown_table() -> str:
+    """The catalogue as the table that `docs/models.md` shows."""
+    lines = [
+        "| name | parameters | layers, heads, width | download | memory (int8) | languages | licence |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for entry in checkpoints():
+        shape = entry.architecture
+        columns = (
+            f"`{entry.name}`",
+            f"{shape.parameters / 1e9:.2f} B",
+            f"{shape.layers}, {shape.heads}, {shape.width}",
+            f"{entry.download_mb / 1000:.1f} GB",
+            f"{entry.memory_mb / 1024:.1f} GiB",
+            _short(entry.languages),
+            entry.license + (", asks first" if entry.needs_consent else ""),
+        )
+        lines.append(f"| {' | '.join(columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(languages: tuple[str, ...]) -> str:
+    if len(languages) > SHOWN_LANGUAGES:
+        return f"{len(languages)} languages"
+    return ", ".join(languages) or "English"
 
 
 def _keys(entry: Checkpoint) -> set[str]:

@@ -40,7 +40,7 @@ from codegen_lsp.checkpoints.vocabulary import (
     vocabulary_size,
     without_additions,
 )
-from codegen_lsp.checkpoints.weights import Weights
+from codegen_lsp.checkpoints.weights import Weights, check_shapes
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import BuildInfo, InfillStyle, Verification, read_info, write_info
 
@@ -114,8 +114,9 @@ def convert_checkpoint(
     ways = read.ways()
     readings = [way.reading(agreement.SNIPPET) for way in ways]
     try:
+        shutil.rmtree(partial, ignore_errors=True)
         with Weights(source) as weights:
-            shutil.rmtree(partial, ignore_errors=True)
+            check_shapes(weights, read.architecture.shapes())
             running = _part(report, "running the float model", 0.02, 0.4)
             logits = float_logits(weights, read.architecture, readings, running)
             chosen = agreement.decide(readings, logits)
@@ -176,7 +177,7 @@ def read_source(source: Path, name: str) -> Source:
             "Use the tokenizer files of the checkpoint itself.",
         )
     for tokenizer in tokenizers:
-        check_tokenizer(tokenizer, family, source)
+        check_tokenizer(tokenizer, family, source, architecture.rows)
     return Source(source, architecture, family, tuple(tokenizers), entry)
 
 
@@ -308,26 +309,14 @@ class _LlamaLoader(LlamaLoader):  # type: ignore[misc]
 
 def _as_modules(weights: Weights, architecture: Architecture) -> SimpleNamespace:
     """The weights as a tree of attributes, `transformer.h[0].ln_1.weight` and so on, which is what the loaders walk,
-    with the few settings that they read.
-
-    Raises ConversionError when a weight is missing or has another shape than the architecture.
-    """
-    shapes = architecture.shapes()
+    with the few settings that they read."""
     root = SimpleNamespace()
-    for name, shape in shapes.items():
-        if name not in weights:
-            raise ConversionError(f"The checkpoint lacks the weight {name}.", "Fetch the checkpoint again.")
-        tensor = weights[name]
-        if tuple(tensor.shape) != shape:
-            raise ConversionError(
-                f"The weight {name} is {tuple(tensor.shape)}, where config.json makes it {shape}.",
-                "Fetch the checkpoint again.",
-            )
+    for name in architecture.shapes():
         *path, leaf = name.split(".")
         part = root
         for step in path:
             part = vars(part).setdefault(step, SimpleNamespace(bias=None))
-        setattr(part, leaf, tensor)
+        setattr(part, leaf, weights[name])
     decoder, layers = ("model", "layers") if architecture.block == "llama" else ("transformer", "h")
     stack = vars(getattr(vars(root)[decoder], layers))
     setattr(vars(root)[decoder], layers, [stack[str(index)] for index in range(architecture.layers)])

@@ -50,9 +50,6 @@ VOCABULARY = re.compile(r"vocab\.json|merges\.txt")
 DOWNLOAD_SHARE = 0.7
 """Part of the progress that is the download; the rest is converting and verifying."""
 
-ATTEMPTS = 5
-"""How often a broken connection is taken up again without any new data having come."""
-
 SPARE_DISK = 512 << 20
 """Bytes that must stay free beside what is needed."""
 
@@ -203,8 +200,9 @@ def fetch(
 ) -> None:
     """Fetch one file to `target`, going on with the partial file beside it if there is one.
 
-    `on_bytes` is called with the bytes there are so far. Raises DownloadError when the data is not what the hub
-    announced, and whatever huggingface_hub raises.
+    `on_bytes` is called with the bytes there are so far. A connection that breaks is taken up again as long as each
+    attempt (`http_get` makes several of its own) brings new data. Raises DownloadError when the data is not what the
+    hub announced, and whatever huggingface_hub raises.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
@@ -222,7 +220,6 @@ def fetch(
     if urlsplit(remote.location).netloc != urlsplit(url).netloc:
         headers.pop("authorization", None)
     partial = target.with_name(f"{target.name}.{_slug(remote.etag)}.partial")
-    fruitless = 0
     while True:
         there = _size(partial)
         if remote.size is not None and there > remote.size:
@@ -242,8 +239,7 @@ def fetch(
         except HfHubHTTPError:
             raise
         except HTTPError:
-            fruitless = 0 if _size(partial) > there else fruitless + 1
-            if fruitless >= ATTEMPTS:
+            if _size(partial) <= there:
                 raise
     if not _matches(partial, remote.etag):
         partial.unlink()

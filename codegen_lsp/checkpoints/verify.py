@@ -12,7 +12,7 @@ from codegen_lsp.checkpoints import agreement
 from codegen_lsp.checkpoints.convert import Progress, build_logits, read_source
 from codegen_lsp.checkpoints.reference import float_logits
 from codegen_lsp.checkpoints.vocabulary import PROBES, load_tokenizer
-from codegen_lsp.checkpoints.weights import Weights
+from codegen_lsp.checkpoints.weights import Weights, check_shapes
 from codegen_lsp.errors import ConversionError, ModelError
 from codegen_lsp.inference.build import BuildInfo, Verification, digest, read_info
 
@@ -33,6 +33,7 @@ def verify_build(build: Path, source: Path, *, progress: Progress | None = None)
     ways = read.ways()
     readings = [way.reading(agreement.SNIPPET) for way in ways]
     with Weights(source) as weights:
+        check_shapes(weights, read.architecture.shapes())
         logits = float_logits(
             weights, read.architecture, readings, lambda done: report("running the float model", 0.9 * done)
         )

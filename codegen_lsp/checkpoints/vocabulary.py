@@ -114,8 +114,15 @@ def family_of(block: Block, tokenizer: Tokenizer) -> Family:
     return "codegen2" if tokenizer.token_to_id("<eom>") is not None else "codegen"
 
 
-def check_tokenizer(tokenizer: Tokenizer, family: Family, source: Path) -> None:
-    """Raise ConversionError when the tokenizer does not give the ids a family was trained with, or loses text."""
+def check_tokenizer(tokenizer: Tokenizer, family: Family, source: Path, rows: int) -> None:
+    """Raise ConversionError when the tokenizer does not give the ids a family was trained with, loses text, or has ids
+    beyond the embedding's `rows`."""
+    if vocabulary_size(tokenizer) > rows:
+        raise ConversionError(
+            f"The tokenizer in {source} has {vocabulary_size(tokenizer)} tokens, the model's embedding only {rows} "
+            "rows: they do not belong together.",
+            "Use the tokenizer files of the checkpoint itself.",
+        )
     for text in PROBES:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         if tokenizer.decode(ids, skip_special_tokens=False) != text:
@@ -207,16 +214,7 @@ def gpt2_files(source: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def padded_vocabulary(tokenizer: Tokenizer, rows: int) -> list[str]:
-    """A name for every row of the embedding, by id: the token, or `<extra_id_N>` for a row without one.
-
-    Raises ConversionError when the tokenizer has ids beyond the embedding.
-    """
-    size = vocabulary_size(tokenizer)
-    if size > rows:
-        raise ConversionError(
-            f"The tokenizer has {size} tokens, the model's embedding only {rows} rows: they do not belong together.",
-            "Use the tokenizer files of the checkpoint itself.",
-        )
+    """A name for every row of the embedding, by id: the token, or `<extra_id_N>` for a row without one."""
     return [tokenizer.id_to_token(id) or f"<extra_id_{id}>" for id in range(rows)]
 
 
@@ -234,9 +232,10 @@ def end_of_text(tokenizer: Tokenizer, source: Path) -> int:
     declared = read_json(path).get("eos_token") if path.is_file() else None
     if isinstance(declared, dict):
         declared = declared.get("content")
-    found: int | None = tokenizer.token_to_id(declared if isinstance(declared, str) else END)
+    name = declared if isinstance(declared, str) else END
+    found: int | None = tokenizer.token_to_id(name)
     if found is None:
-        raise ConversionError(f"The tokenizer of {source} has no {END} token.", "Fetch the checkpoint again.")
+        raise ConversionError(f"The tokenizer of {source} has no {name} token.", "Fetch the checkpoint again.")
     return found
 
 

@@ -48,6 +48,9 @@ class Weights(Mapping[str, "Tensor"], AbstractContextManager["Weights"]):
         except KeyError:
             raise ConversionError(f"{self._directory / shard} lacks the tensor {name}.", DOWNLOAD_AGAIN) from None
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._shards
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._shards)
 
@@ -74,6 +77,16 @@ def weight_files(directory: Path) -> list[Path]:
         if not shard.is_file():
             raise ConversionError(f"{source} names {shard.name}, which is missing.", DOWNLOAD_AGAIN)
     return shards
+
+
+def check_shapes(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ConversionError when a weight is missing or has another shape than the one named."""
+    for name, shape in shapes.items():
+        if name not in weights:
+            raise ConversionError(f"The checkpoint lacks the weight {name}.", DOWNLOAD_AGAIN)
+        found = tuple(weights[name].shape)
+        if found != shape:
+            raise ConversionError(f"The weight {name} is {found}, where config.json makes it {shape}.", DOWNLOAD_AGAIN)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,146 @@
+"""The catalogue: complete, its sums right, its names forgiving."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.checkpoints.catalogue import (
+    bundled_directory,
+    checkpoints,
+    look_up,
+    markdown_table,
+    read_catalogue,
+    resolve,
+)
+from codegen_lsp.errors import ModelError
+
+NOMINAL = {"350M": 0.35e9, "1B": 1e9, "2B": 2.7e9, "3.7B": 3.7e9, "6B": 6.7e9, "7B": 7e9, "16B": 16e9}
+"""Sizes that the names promise; CodeGen's papers call the 2B model 2.7B and the 6B model 6.1B."""
+
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def test_every_checkpoint_is_there() -> None:
+    names = {entry.name for entry in checkpoints()}
+    first = {f"codegen-{size}-{kind}" for size in ("350M", "2B", "6B", "16B") for kind in ("nl", "multi", "mono")}
+    second = {f"codegen2-{size}" for size in ("1B", "3.7B", "7B", "16B")}
+    third = {f"codegen25-7B-{kind}" for kind in ("multi", "mono", "instruct")}
+    assert names == first | second | third
+    assert len(checkpoints()) == 19
+
+
+@pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
+def test_sums(entry) -> None:  # type: ignore[no-untyped-def]
+    architecture = entry.architecture
+    size = re.search(r"-([\d.]+[MB])", entry.name)
+    assert size is not None
+    assert architecture.parameters == pytest.approx(NOMINAL[size[1]], rel=0.08)
+    width = 2 if entry.family == "codegen" else 4
+    masks = architecture.layers * 2048 * 2048 if architecture.block == "codegen" else 0
+    assert entry.download_mb == round((architecture.parameters * width + masks) / 1e6)
+    assert entry.memory_mb == round(architecture.memory_bytes / 2**20)
+    assert architecture.int8_bytes == pytest.approx(architecture.parameters, rel=0.01)
+    assert architecture.width % architecture.heads == 0
+    assert architecture.rotary <= architecture.head_width
+    assert (architecture.rows, architecture.context) == (51200, 2048)
+
+
+@pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
+def test_terms(entry) -> None:  # type: ignore[no-untyped-def]
+    licenses = {"codegen": "BSD-3-Clause", "codegen2": "Apache-2.0", "codegen25": "Apache-2.0"}
+    research = entry.variant == "instruct"
+    assert entry.license == ("research-only" if research else licenses[entry.family])
+    assert entry.needs_consent == research
+    assert bool(entry.vocabulary_from) == (entry.family == "codegen25")
+    if entry.variant == "mono":
+        assert entry.languages == ("python",)
+    elif entry.variant == "nl":
+        assert entry.languages == ()
+    else:
+        assert {"c", "cpp", "go", "java", "javascript", "python"} <= set(entry.languages)
+
+
+def test_qkv_groups() -> None:
+    groups = {entry.name: entry.architecture.qkv_groups for entry in checkpoints()}
+    assert {name for name, count in groups.items() if count == 8} == {"codegen2-1B", "codegen2-3.7B"}
+    assert {name for name, count in groups.items() if count == 0} == {name for name in groups if "codegen25" in name}
+
+
+def test_the_350m_model_has_its_published_size() -> None:
+    """356,712,448 parameters, as the published weights have."""
+    assert resolve("codegen-350M-mono").architecture.parameters == 356_712_448
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("350M-mono", "codegen-350M-mono"),
+        ("350m-MONO", "codegen-350M-mono"),
+        ("codegen-350M-mono", "codegen-350M-mono"),
+        ("Salesforce/codegen-350M-mono", "codegen-350M-mono"),
+        (" salesforce/CodeGen-16B-nl ", "codegen-16B-nl"),
+        ("codegen2-3_7B", "codegen2-3.7B"),
+        ("Salesforce/codegen2-3_7B_P", "codegen2-3.7B"),
+        ("codegen2-1b", "codegen2-1B"),
+        ("codegen2.5-7B-mono", "codegen25-7B-mono"),
+        ("Salesforce/codegen25-7b-instruct_P", "codegen25-7B-instruct"),
+    ],
+)
+def test_names(written: str, meant: str) -> None:
+    assert resolve(written).name == meant
+
+
+@pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
+def test_own_names(entry) -> None:  # type: ignore[no-untyped-def]
+    for name in (entry.name, entry.repository, *entry.aliases):
+        assert resolve(name) is entry
+
+
+@pytest.mark.parametrize(
+    ("written", "suggested"),
+    [("codegen-350-mono", "codegen-350M-mono"), ("codgen2-7b", "codegen2-7B"), ("350M-mona", "codegen-350M-mono")],
+)
+def test_near_misses(written: str, suggested: str) -> None:
+    assert look_up(written) is None
+    with pytest.raises(ModelError) as caught:
+        resolve(written)
+    assert suggested in caught.value.advice
+
+
+@pytest.mark.parametrize("written", ["", "gpt-4", "../../etc", "日本"])
+def test_far_misses(written: str) -> None:
+    with pytest.raises(ModelError, match="no checkpoint called") as caught:
+        resolve(written)
+    assert "models list" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("checkpoint = [", "can't be read"),
+        ("[[checkpoint]]\nname = 'x'\n", "damaged.*repository"),
+        ("[[checkpoints]]\n", "damaged.*checkpoint"),
+    ],
+)
+def test_a_damaged_catalogue(content: str, match: str, tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.toml"
+    path.write_text(content)
+    with pytest.raises(ModelError, match=match):
+        read_catalogue(path)
+    with pytest.raises(ModelError, match="can't be read"):
+        read_catalogue(tmp_path / "none.toml")
+
+
+def test_an_entry_with_a_misspelt_field(tmp_path: Path) -> None:
+    text = (bundled_directory() / "catalogue.toml").read_text()
+    path = tmp_path / "catalogue.toml"
+    path.write_text(text.replace("variant =", "varient =", 1))
+    with pytest.raises(ModelError, match=r"damaged.*variant"):
+        read_catalogue(path)
+
+
+def test_the_table_in_the_docs() -> None:
+    assert markdown_table() in DOCS.read_text(encoding="utf-8"), "print it again with the command next to it"

@@ -1,0 +1,523 @@
+"""Pulling from a hub that truncates, stalls, refuses and lies: a server here that answers as the real one does."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import psutil
+import pytest
+from huggingface_hub import constants, file_download
+
+from codegen_lsp.checkpoints import catalogue, download
+from codegen_lsp.checkpoints.architecture import Architecture
+from codegen_lsp.checkpoints.catalogue import Checkpoint
+from codegen_lsp.checkpoints.download import pull
+from codegen_lsp.checkpoints.store import find, installed
+from codegen_lsp.errors import ConversionError, DownloadError, ModelError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NAME = "codegen-tiny-mono"
+REPOSITORY = "acme/codegen-tiny-mono"
+CHUNK = 1 << 14
+
+
+class Hub:
+    """A hub with repositories of files, and faults to order."""
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, Path] = {}
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.statuses: dict[str, tuple[int, dict[str, str]]] = {}
+        """Status and headers for every request whose path contains the key."""
+        self.cut: dict[str, list[int]] = {}
+        """By file: after how many bytes each of the next answers breaks off."""
+        self.stall: set[str] = set()
+        self.damage: set[str] = set()
+        self.slow: set[str] = set()
+        self.ignore_range = False
+        self.cdn = False
+        self.page: bytes | None = None
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server.daemon_threads = True
+        self.released = threading.Event()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self.server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        self.released.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+    def gets(self, file: str) -> list[dict[str, str]]:
+        """Headers of the requests for a file's body."""
+        return [headers for method, path, headers in self.requests if method == "GET" and path.endswith("/" + file)]
+
+    def fetched(self) -> set[str]:
+        return {path.rsplit("/", 1)[1] for method, path, _ in self.requests if method == "GET" and "/resolve/" in path}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def do_HEAD(self) -> None:
+                hub.answer(self, body=False)
+
+            def do_GET(self) -> None:
+                hub.answer(self, body=True)
+
+        return Handler
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bool) -> None:
+        path = request.path.split("?")[0]
+        self.requests.append((request.command, path, {k.lower(): v for k, v in request.headers.items()}))
+        for part, (status, headers) in self.statuses.items():
+            if part in path:
+                return send(request, status, {"Content-Length": "0", **headers})
+        if self.page is not None:
+            return send(request, 200, {"Content-Length": str(len(self.page)), "Content-Type": "text/html"}, self.page)
+        if path.startswith("/api/models/"):
+            return self.listing(request, path.removeprefix("/api/models/"))
+        if path.startswith("/cdn/"):
+            return self.file(request, path.removeprefix("/cdn/"), body)
+        return self.file(request, path[1:], body)
+
+    def listing(self, request: BaseHTTPRequestHandler, repository: str) -> None:
+        folder = self.repositories.get(repository)
+        if folder is None:
+            return send(request, 404, {"Content-Length": "0", "X-Error-Code": "RepoNotFound"})
+        files = [{"rfilename": path.name, "size": path.stat().st_size} for path in sorted(folder.iterdir())]
+        data = json.dumps({"id": repository, "modelId": repository, "sha": COMMIT, "siblings": files}).encode()
+        return send(request, 200, {"Content-Length": str(len(data)), "Content-Type": "application/json"}, data)
+
+    def file(self, request: BaseHTTPRequestHandler, path: str, body: bool) -> None:
+        repository, _, rest = path.partition("/resolve/")
+        folder, name = self.repositories.get(repository), rest.partition("/")[2]
+        if folder is None or not (folder / name).is_file():
+            return send(request, 404, {"Content-Length": "0", "X-Error-Code": "EntryNotFound"})
+        data = (folder / name).read_bytes()
+        large = name.endswith((".bin", ".safetensors"))
+        blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{blob}"', "Accept-Ranges": "bytes"}
+        if large:
+            headers |= {"X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Linked-Size": str(len(data))}
+        if self.cdn and large and not request.path.startswith("/cdn/"):
+            elsewhere = f"http://localhost:{self.port}/cdn/{path}"
+            return send(request, 302, headers | {"Location": elsewhere, "Content-Length": "0"})
+        if not body:
+            return send(request, 200, headers | {"Content-Length": str(len(data))})
+        start = 0
+        wanted = request.headers.get("Range")
+        if wanted and not self.ignore_range:
+            start = int(wanted.removeprefix("bytes=").split("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        if name in self.damage:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        rest_of_it = data[start:]
+        headers["Content-Length"] = str(len(rest_of_it))
+        cuts = self.cut.get(name)
+        if cuts:
+            rest_of_it = rest_of_it[: cuts.pop(0)]
+        send(request, 206 if start else 200, headers)
+        if name in self.stall:
+            self.released.wait(20)
+            return None
+        for place in range(0, len(rest_of_it), CHUNK):
+            request.wfile.write(rest_of_it[place : place + CHUNK])
+            if name in self.slow:
+                request.wfile.flush()
+                time.sleep(0.01)
+        if len(rest_of_it) < int(headers["Content-Length"]):
+            request.wfile.flush()
+            request.close_connection = True
+        return None
+
+
+def send(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], data: bytes = b"") -> None:
+    request.send_response(status)
+    for name, value in headers.items():
+        request.send_header(name, value)
+    request.end_headers()
+    if request.command != "HEAD" and data:
+        request.wfile.write(data)
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between attempts, small chunks, short timeouts, and an environment without the user's own settings."""
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1.0)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    hub = Hub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def entry(small: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    """The only entry of the catalogue: small enough to convert in a test."""
+    shape: Architecture = small.SHAPES["codegen"]
+    entry = Checkpoint(
+        name=NAME,
+        repository=REPOSITORY,
+        family="codegen",
+        variant="mono",
+        license="MIT",
+        needs_consent=False,
+        languages=("python",),
+        architecture=attrs.evolve(shape, layers=4),
+        download_mb=1,
+        memory_mb=1,
+        aliases=("acme/codegen-tiny",),
+    )
+    monkeypatch.setattr(catalogue, "checkpoints", lambda: (entry,))
+    return entry
+
+
+@pytest.fixture
+def repository(hub: Hub, entry: Checkpoint, make_checkpoint: Any) -> Path:
+    folder: Path = make_checkpoint(shape=entry.architecture, form="bin")
+    (folder / "modeling_codegen.py").write_text("raise SystemExit('remote code ran')\n")
+    (folder / "training_args.bin").write_bytes(b"not needed")
+    hub.repositories[REPOSITORY] = folder
+    return folder
+
+
+def nothing_installed(store: Path) -> bool:
+    return installed() == [] and {path.name for path in store.iterdir()} <= {".downloads"}
+
+
+def test_pull(hub: Hub, repository: Path, entry: Checkpoint, store: Path) -> None:
+    seen: list[tuple[str, float]] = []
+    build = pull(NAME, endpoint=hub.url, progress=lambda message, done: seen.append((message, done)))
+    assert (build.name, build.path) == (NAME, store / NAME)
+    assert find("TINY-mono").path == build.path
+    assert build.info.source == f"{REPOSITORY}@{COMMIT}"
+    assert (build.info.license, build.info.languages) == ("MIT", ["python"])
+    assert build.info.verification is not None
+    assert hub.fetched() == {
+        *("config.json", "tokenizer.json", "tokenizer_config.json", "LICENSE", "README.md", "pytorch_model.bin")
+    }
+    assert {path.name for path in store.iterdir()} == {NAME, ".downloads"}
+    assert list((store / ".downloads").iterdir()) == []
+    fractions = [done for _, done in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert "downloading pytorch_model.bin" in dict(seen)
+
+
+def test_safetensors_are_preferred(hub: Hub, repository: Path, entry: Checkpoint, small: Any, store: Path) -> None:
+    small.save_weights(repository, small.random_state(entry.architecture), "safetensors")
+    pull(NAME, endpoint=hub.url)
+    assert "model.safetensors" in hub.fetched()
+    assert "pytorch_model.bin" not in hub.fetched()
+
+
+@pytest.mark.parametrize("form", ["sharded-bin", "sharded-safetensors"])
+def test_shards(form: str, hub: Hub, repository: Path, entry: Checkpoint, small: Any, store: Path) -> None:
+    (repository / "pytorch_model.bin").unlink()
+    small.save_weights(repository, small.random_state(entry.architecture), form)
+    pull(NAME, endpoint=hub.url)
+    assert len([name for name in hub.fetched() if "-of-00002" in name]) == 2
+
+
+def test_a_body_that_breaks_off_is_taken_up_where_it_broke(hub: Hub, repository: Path, store: Path) -> None:
+    hub.cut["pytorch_model.bin"] = [3 * CHUNK, CHUNK, 0, 2 * CHUNK]
+    pull(NAME, endpoint=hub.url)
+    ranges = [headers.get("range") for headers in hub.gets("pytorch_model.bin")]
+    assert ranges == [None, f"bytes={3 * CHUNK}-", f"bytes={4 * CHUNK}-", f"bytes={4 * CHUNK}-", f"bytes={6 * CHUNK}-"]
+
+
+def test_the_next_run_goes_on_where_this_one_stopped(hub: Hub, repository: Path, store: Path) -> None:
+    hub.cut["pytorch_model.bin"] = [5 * CHUNK] + [0] * 30
+    with pytest.raises(DownloadError) as caught:
+        pull(NAME, endpoint=hub.url)
+    assert "what has arrived is kept" in caught.value.advice
+    assert nothing_installed(store)
+    hub.cut.clear()
+    hub.requests.clear()
+    pull(NAME, endpoint=hub.url)
+    assert [headers.get("range") for headers in hub.gets("pytorch_model.bin")] == [f"bytes={5 * CHUNK}-"]
+    assert hub.fetched() == {"pytorch_model.bin"}
+
+
+def test_a_server_that_can_not_go_on_starts_again(hub: Hub, repository: Path, store: Path) -> None:
+    hub.ignore_range = True
+    hub.cut["pytorch_model.bin"] = [3 * CHUNK]
+    assert pull(NAME, endpoint=hub.url).name == NAME
+
+
+def test_a_stalled_server(hub: Hub, repository: Path, store: Path) -> None:
+    hub.stall.add("pytorch_model.bin")
+    with pytest.raises(DownloadError, match="stopped answering"):
+        pull(NAME, endpoint=hub.url)
+    assert nothing_installed(store)
+
+
+def test_a_slow_server_is_waited_for(hub: Hub, repository: Path, store: Path) -> None:
+    hub.slow.add("pytorch_model.bin")
+    seen: list[float] = []
+    pull(NAME, endpoint=hub.url, progress=lambda message, done: seen.append(done) if "pytorch" in message else None)
+    assert len(seen) >= (repository / "pytorch_model.bin").stat().st_size // CHUNK
+
+
+@pytest.mark.parametrize("where", ["/api/models/", "/resolve/"])
+@pytest.mark.parametrize(
+    ("status", "headers", "message", "advice"),
+    [
+        (401, {}, "refuses access", "HF_TOKEN"),
+        (401, {"X-Error-Code": "GatedRepo"}, "refuses access", "hf auth login"),
+        (403, {}, "refuses access", "HF_TOKEN"),
+        (404, {}, "is not on", "HF_ENDPOINT"),
+        (429, {"Retry-After": "120"}, "too many requests", "in 120 seconds"),
+        (429, {}, "too many requests", "in a few minutes"),
+        (500, {}, "fault of its own", "later"),
+        (503, {}, "fault of its own", "later"),
+    ],
+)
+def test_refusals(
+    where: str,
+    status: int,
+    headers: dict[str, str],
+    message: str,
+    advice: str,
+    hub: Hub,
+    repository: Path,
+    store: Path,
+) -> None:
+    hub.statuses[where] = (status, headers)
+    with pytest.raises(DownloadError, match=message) as caught:
+        pull(NAME, endpoint=hub.url)
+    assert str(status) in caught.value.message
+    assert advice in caught.value.advice
+    assert nothing_installed(store)
+
+
+def test_an_unknown_repository(hub: Hub, entry: Checkpoint, store: Path) -> None:
+    with pytest.raises(DownloadError, match="is not on"):
+        pull(NAME, endpoint=hub.url)
+
+
+def test_the_repositorys_former_name(hub: Hub, repository: Path, store: Path) -> None:
+    hub.repositories = {"acme/codegen-tiny": repository}
+    assert pull(NAME, endpoint=hub.url).info.source.startswith("acme/codegen-tiny@")
+
+
+@pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"[]", b"{}", b'"x"'])
+def test_a_login_page_in_the_way(page: bytes, hub: Hub, entry: Checkpoint, store: Path) -> None:
+    hub.page = page
+    with pytest.raises(DownloadError, match=r"does not answer like|has no weights") as caught:
+        pull(NAME, endpoint=hub.url)
+    assert "HF_ENDPOINT" in caught.value.advice
+
+
+def test_no_network(entry: Checkpoint, store: Path) -> None:
+    with pytest.raises(DownloadError, match="can't be reached") as caught:
+        pull(NAME, endpoint="http://127.0.0.1:9")
+    assert "HF_ENDPOINT" in caught.value.advice
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline(name: str, hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(DownloadError, match="switched off") as caught:
+        pull(NAME, endpoint=hub.url)
+    assert "models convert" in caught.value.advice
+    assert hub.requests == []
+
+
+def test_a_mirror(hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set after huggingface_hub was imported, and with a slash too many."""
+    monkeypatch.setenv("HF_ENDPOINT", hub.url + "/")
+    assert pull(NAME).name == NAME
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "config.json"])
+def test_damage_on_the_way(file: str, hub: Hub, repository: Path, store: Path) -> None:
+    hub.damage.add(file)
+    with pytest.raises(DownloadError, match=rf"{file} arrived damaged"):
+        pull(NAME, endpoint=hub.url)
+    assert nothing_installed(store)
+    hub.damage.clear()
+    assert pull(NAME, endpoint=hub.url).name == NAME
+
+
+def test_damage_before_it_was_published(hub: Hub, repository: Path, store: Path) -> None:
+    path = repository / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(ConversionError, match="damaged or truncated"):
+        pull(NAME, endpoint=hub.url)
+    assert nothing_installed(store)
+
+
+def test_an_interrupted_run_keeps_what_it_had(hub: Hub, repository: Path, store: Path) -> None:
+    def interrupt(message: str, done: float) -> None:
+        if message == "downloading pytorch_model.bin" and done > 0.4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(NAME, endpoint=hub.url, progress=interrupt)
+    assert nothing_installed(store)
+    hub.requests.clear()
+    pull(NAME, endpoint=hub.url)
+    assert hub.gets("pytorch_model.bin")[0]["range"].startswith("bytes=")
+
+
+def test_a_disk_that_is_too_small(hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000, total=1, used=1))
+    with pytest.raises(DownloadError, match="GiB of disk space are needed") as caught:
+        pull(NAME, endpoint=hub.url)
+    assert "CODEGEN_LSP_MODELS" in caught.value.advice
+    assert hub.fetched() == set()
+
+
+def test_a_disk_that_fills_up(hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: Any, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download._Counted, "write", write)
+    with pytest.raises(DownloadError, match="disk is full") as caught:
+        pull(NAME, endpoint=hub.url)
+    assert "Make room" in caught.value.advice
+    assert nothing_installed(store)
+
+
+def test_a_folder_that_may_not_be_written(
+    hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: Any, data: bytes) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(download._Counted, "write", write)
+    with pytest.raises(DownloadError, match="can't be written"):
+        pull(NAME, endpoint=hub.url)
+
+
+@pytest.mark.parametrize(("free", "total", "message"), [(1 << 40, 1000, "to run"), (1000, 1 << 40, "to convert")])
+def test_too_little_memory_is_said_before_the_download(
+    free: int, total: int, message: str, hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=total))
+    with pytest.raises(DownloadError, match=f"GiB of memory {message}") as caught:
+        pull(NAME, endpoint=hub.url)
+    assert "smaller" in caught.value.advice
+    assert hub.requests == []
+
+
+def test_a_licence_that_needs_consent(
+    hub: Hub, repository: Path, entry: Checkpoint, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = attrs.evolve(entry, needs_consent=True, license="research-only")
+    monkeypatch.setattr(catalogue, "checkpoints", lambda: (asking,))
+    with pytest.raises(DownloadError, match=r"consent.*research-only") as caught:
+        pull(NAME, endpoint=hub.url)
+    assert "--accept-license" in caught.value.advice
+    assert hub.requests == []
+    assert pull(NAME, endpoint=hub.url, accept_license=True).info.license == "research-only"
+
+
+def test_a_token_goes_to_the_hub_and_nowhere_else(hub: Hub, repository: Path, store: Path) -> None:
+    """Large files are redirected to another host, as the hub does."""
+    hub.cdn = True
+    pull(NAME, endpoint=hub.url, token="hf_secret")
+    assert hub.gets("pytorch_model.bin") != []
+    for _, path, headers in hub.requests:
+        assert (headers.get("authorization") == "Bearer hf_secret") == (not path.startswith("/cdn/")), path
+
+
+def test_a_repository_without_weights(hub: Hub, repository: Path, store: Path) -> None:
+    (repository / "pytorch_model.bin").unlink()
+    with pytest.raises(DownloadError, match="has no weights"):
+        pull(NAME, endpoint=hub.url)
+
+
+def test_an_unknown_name(entry: Checkpoint, store: Path) -> None:
+    with pytest.raises(ModelError, match="no checkpoint called"):
+        pull("codegen-900B")
+
+
+def test_pulling_again_replaces(hub: Hub, repository: Path, store: Path) -> None:
+    first = pull(NAME, endpoint=hub.url)
+    assert pull(NAME, endpoint=hub.url).info.files == first.info.files
+    assert {path.name for path in store.iterdir()} == {NAME, ".downloads"}
+
+
+def test_another_architecture_than_the_catalogues(
+    hub: Hub, repository: Path, entry: Checkpoint, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = attrs.evolve(entry, architecture=attrs.evolve(entry.architecture, layers=5))
+    monkeypatch.setattr(catalogue, "checkpoints", lambda: (other,))
+    with pytest.raises(ConversionError, match="layers 4 instead of 5"):
+        pull(NAME, endpoint=hub.url)
+    assert nothing_installed(store)
+
+
+def test_a_borrowed_vocabulary(
+    hub: Hub,
+    small: SimpleNamespace,
+    codegen_files: Path,
+    tmp_path: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CodeGen2.5's repository has weights and code, but no vocabulary."""
+    shape = Architecture("llama", 1, 2, 16, 48, 8, 51200, 512, 1e-6)
+    folder = tmp_path / "codegen25"
+    folder.mkdir()
+    small.save_weights(folder, small.random_state(shape), "bin")
+    (folder / "config.json").write_text(json.dumps(small.config_of(shape)))
+    (folder / "tokenization_codegen25.py").write_text("raise SystemExit('remote code ran')\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
+    lender = tmp_path / "lender"
+    lender.mkdir()
+    for name in ("vocab.json", "merges.txt", "tokenizer.json"):
+        shutil.copyfile(codegen_files / name, lender / name)
+    hub.repositories = {"acme/codegen25": folder, "acme/lender": lender}
+    entry = Checkpoint(
+        name="codegen25-tiny",
+        repository="acme/codegen25",
+        family="codegen25",
+        variant="mono",
+        license="Apache-2.0",
+        needs_consent=False,
+        languages=("python",),
+        architecture=shape,
+        download_mb=7,
+        memory_mb=2,
+        vocabulary_from="acme/lender",
+    )
+    monkeypatch.setattr(catalogue, "checkpoints", lambda: (entry,))
+    build = pull("codegen25-tiny", endpoint=hub.url)
+    assert (build.info.family, build.info.infill, build.info.infill_end) == ("codegen25", "mask", 50318)
+    assert (build.info.end_of_text, build.info.vocabulary_size) == (50256, 51200)
+    assert {"vocab.json", "merges.txt"} <= hub.fetched()
+    assert not any(name.endswith(".py") for name in hub.fetched())

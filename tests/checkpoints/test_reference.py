@@ -1,0 +1,61 @@
+"""The float reference computes what transformers computes, where transformers can."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from codegen_lsp.checkpoints.reference import Reading, float_logits
+from codegen_lsp.checkpoints.weights import Weights
+
+IDS = tuple(torch.randint(300, (57,), generator=torch.Generator().manual_seed(3)).tolist())
+
+
+def transformers_logits(config: dict[str, Any], state: dict[str, torch.Tensor], ids: tuple[int, ...]) -> torch.Tensor:
+    import transformers
+
+    settings = {key: value for key, value in config.items() if key not in ("model_type", "architectures", "head_dim")}
+    if config["model_type"] == "llama":
+        model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings))
+    else:
+        model = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**settings))
+    model.load_state_dict(state, strict=True)
+    with torch.no_grad():
+        logits: torch.Tensor = model.eval()(torch.tensor([ids])).logits[0]
+    return logits
+
+
+@pytest.mark.parametrize("family", ["codegen", "codegen25"])
+def test_same_logits_as_transformers(family: str, make_checkpoint: Any, small: SimpleNamespace) -> None:
+    shape = small.SHAPES[family]
+    state = small.random_state(shape)
+    with Weights(make_checkpoint(family, state=state)) as weights:
+        (found,) = float_logits(weights, shape, [Reading(IDS, shape.qkv_groups)])
+    expected = transformers_logits(small.config_of(shape), state, IDS)
+    assert torch.allclose(found, expected, atol=1e-4 * float(expected.std()))
+
+
+def test_eight_groups_are_four_groups_stored_otherwise(make_checkpoint: Any, small: SimpleNamespace) -> None:
+    """transformers knows four groups only: the same model, stored in four, says what ours says of it in eight."""
+    shape = small.SHAPES["codegen2"]
+    state = small.random_state(shape)
+    with Weights(make_checkpoint("codegen2", state=state)) as weights:
+        eight, four = float_logits(weights, shape, [Reading(IDS, 8), Reading(IDS, 4)])
+    config = small.config_of(shape)
+    expected = transformers_logits(config, small.regrouped(state, 8, 4), IDS)
+    assert torch.allclose(eight, expected, atol=1e-4 * float(expected.std()))
+    as_stored = transformers_logits(config, state, IDS)
+    assert torch.allclose(four, as_stored, atol=1e-4 * float(as_stored.std()))
+    assert not torch.allclose(eight, four, atol=0.1 * float(expected.std()))
+
+
+def test_readings_of_different_length_share_a_pass(make_checkpoint: Any, small: SimpleNamespace) -> None:
+    shape = small.SHAPES["codegen"]
+    seen: list[float] = []
+    with Weights(make_checkpoint("codegen")) as weights:
+        long, short = float_logits(weights, shape, [Reading(IDS, 4), Reading(IDS[:11], 4)], seen.append)
+    assert torch.allclose(long[:11], short, atol=1e-4)
+    assert seen == [0.5, 1.0]
