@@ -50,6 +50,10 @@ Progress = Callable[[str, float], None]
 CARD_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "README.md")
 """What says under which terms a checkpoint may be used; it goes along with the build."""
 
+QUANTIZATION = "int8_float32"
+"""int8 matrices; norms and biases, which are few, in float32 whatever the checkpoint has them in. With plain `int8`
+those of a float16 checkpoint would stay float16, which no CPU computes with."""
+
 GIBIBYTE = 1 << 30
 
 
@@ -230,7 +234,7 @@ def build_logits(build: Path, ids: Sequence[int]) -> torch.Tensor:
 
 def write_model(weights: Weights, read: Source, output: Path, on_weight: Callable[[float], None]) -> None:
     """Write model.bin, config.json and vocabulary.json of an int8 build to `output`, which must not exist."""
-    _SpecConverter(weights, read, on_weight).convert(str(output), quantization="int8")
+    _SpecConverter(weights, read, on_weight).convert(str(output), quantization=QUANTIZATION)
 
 
 class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no types

@@ -15,8 +15,8 @@ import torch
 
 from codegen_lsp.checkpoints import agreement
 from codegen_lsp.checkpoints.architecture import Architecture
-from codegen_lsp.checkpoints.convert import convert_checkpoint, read_source, write_model
-from codegen_lsp.checkpoints.reference import Reading
+from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint, read_source, write_model
+from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.verify import check_build, verify_build
 from codegen_lsp.checkpoints.weights import Weights
 from codegen_lsp.errors import ConversionError, ModelError
@@ -49,6 +49,27 @@ def test_a_wrong_grouping_is_found(
     with pytest.raises(ConversionError, match=r"taken apart wrongly|does not compute") as caught:
         verify_build(tmp_path / "build", source)
     assert "Convert the checkpoint again" in caught.value.advice
+
+
+@pytest.mark.parametrize(("strength", "layers"), [(0.3, 2), (1.0, 2), (1.5, 4), (1.0, 12)])
+def test_measured_errors(
+    strength: float, layers: int, make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path
+) -> None:
+    """The figures that the limits rest on; docs/models.md shows what this prints."""
+    shape = attrs.evolve(small.SHAPES["codegen2"], width=256, hidden=1024, layers=layers, rotary=32, qkv_groups=8)
+    source = make_checkpoint("codegen2", shape=shape, state=small.random_state(shape, strength=strength))
+    convert_checkpoint(source, tmp_path / "build", name="mine")
+    ways = read_source(source, "mine").ways()
+    readings = [way.reading(agreement.SNIPPET) for way in ways]
+    with Weights(source) as weights:
+        right, other = float_logits(weights, shape, readings)
+    built = build_logits(tmp_path / "build", readings[0].ids)
+    error, wrong = agreement.relative_error(built, right), agreement.relative_error(built, other)
+    found = agreement.fit(right, readings[0].ids)
+    print(f"| {strength} | {layers} | {error:.3f} | {wrong:.3f} | {found.loss - found.entropy:.2f} |")
+    assert error < agreement.UNTRAINED_ERROR_LIMIT / 2
+    assert error < agreement.CLOSER * wrong
+    assert found.loss - found.entropy < agreement.SURPRISE_LIMIT
 
 
 @pytest.mark.parametrize("changes", [{"rotary": 4}, {"rotary": 16}, {"epsilon": 1.0}])
