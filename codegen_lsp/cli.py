@@ -216,7 +216,7 @@ def models_convert(
 
     console = Console()
     with _progress() as report:
-        build = models.convert(source, name or source.resolve().name, progress=report)
+        build = models.convert(source, name, progress=report)
     models.print_installed(console, build)
 
 

@@ -96,15 +96,11 @@ def consent(console: Console, name: str) -> bool:
     return console.is_terminal and typer.confirm("Do you agree to them?", default=False)
 
 
-def convert(source: Path, name: str, *, progress: Report) -> InstalledBuild:
+def convert(source: Path, name: str | None, *, progress: Report) -> InstalledBuild:
     """Convert a checkpoint's folder and install the build. Raises ConversionError and ModelError."""
-    from codegen_lsp.checkpoints.convert import convert_checkpoint
+    from codegen_lsp.checkpoints.convert import convert_into_store
 
-    checked = store.checked_name(name)
-    with store.workspace(checked) as folder:
-        build = folder / checked
-        convert_checkpoint(source, build, name=checked, progress=progress)
-        return store.install(build, checked)
+    return convert_into_store(source, name=name, progress=progress)
 
 
 def verify(name: str, against: Path | None, *, progress: Report) -> Verification:
