@@ -16,13 +16,12 @@ from attrs import frozen
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.table import Table
 
 from codegen_lsp.checkpoints.store import find
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.editor.completer import Outcome
 from codegen_lsp.settings import Settings
-from codegen_lsp.terminal.rendering import code_with_suggestion, stats_line
+from codegen_lsp.terminal.rendering import code_with_suggestion
 from codegen_lsp.terminal.session import Session, open_session
 
 
@@ -95,7 +94,7 @@ async def demo(console: Console, settings: Settings) -> int:
         times = sorted(outcome.seconds * 1e3 for outcome in shown)
         console.print(
             f"{len(shown)} of {len(outcomes)} places got a suggestion; median {statistics.median(times):.0f} ms, "
-            f"slowest {times[-1]:.0f} ms, each from a cold cache.\n",
+            f"slowest {times[-1]:.0f} ms. The text before the cursor was read when the file was opened.\n",
             highlight=False,
         )
     print_editor_setup(console)
@@ -104,6 +103,7 @@ async def demo(console: Console, settings: Settings) -> int:
 
 async def _show(console: Console, session: Session, scene: Scene | Draft, since: float | None) -> Outcome:
     snapshot = snapshot_of(scene)
+    reading = await session.read_ahead(snapshot)
     outcome = await session.complete(snapshot)
     suggestion = outcome.suggestions[0] if outcome.suggestions else None
     name = scene.name if isinstance(scene, Draft) else scene.module.replace(".", "/") + ".py"
@@ -113,7 +113,7 @@ async def _show(console: Console, session: Session, scene: Scene | Draft, since:
             code_with_suggestion(snapshot, suggestion, before=5, after=2),
             title=f"[bold]{escape(name)}[/bold]:{line}",
             title_align="left",
-            subtitle=f"[dim]{stats_line(outcome)}[/dim]",
+            subtitle=f"[bold]{outcome.seconds * 1e3:.0f} ms[/bold][dim], {_tokens(outcome, reading)}[/dim]",
             subtitle_align="right",
             border_style="green" if suggestion else "yellow",
         )
@@ -127,17 +127,22 @@ async def _show(console: Console, session: Session, scene: Scene | Draft, since:
     return outcome
 
 
+def _tokens(outcome: Outcome, reading: float) -> str:
+    stats = outcome.stats
+    if stats is None:
+        return "without the model"
+    ahead = f", {stats.cached_tokens} of them when opening ({reading * 1e3:.0f} ms)" if stats.cached_tokens else ""
+    return f"{stats.generated_tokens} tokens written; {stats.prompt_tokens} read{ahead}"
+
+
 def print_editor_setup(console: Console) -> None:
-    """The lines that make an editor use this server."""
+    """The lines that make an editor use this server, bare, so that they can be copied."""
     command = str(Path(sys.executable).with_name("codegen-lsp"))
-    table = Table.grid(padding=(1, 2))
-    table.add_row("[bold]Neovim 0.12[/bold]\n[dim]init.lua[/dim]", escape(neovim_setup(command)))
-    table.add_row("[bold]Any other[/bold]\n[dim]LSP 3.18[/dim]", escape(f"{command} serve"))
-    console.print(
-        Panel(table, title="The server is ready. Paste into your editor's configuration", title_align="left"),
-        soft_wrap=False,
-        highlight=False,
-    )
+    console.rule("[bold green]The server is ready[/bold green]", align="left", style="green")
+    console.print("[bold]Neovim 0.12[/bold]: paste into [bold]init.lua[/bold]\n", highlight=False)
+    console.print(neovim_setup(command), soft_wrap=True, highlight=False, markup=False)
+    console.print("\n[bold]Any other editor[/bold] that speaks LSP 3.18 starts this:\n", highlight=False)
+    console.print(f"{command} serve\n", soft_wrap=True, highlight=False, markup=False)
 
 
 def neovim_setup(command: str) -> str:

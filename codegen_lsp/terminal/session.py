@@ -28,10 +28,14 @@ class Session:
 
     async def complete(self, snapshot: Snapshot) -> Outcome:
         """What an editor would show at this cursor."""
-        settings = self.settings
-        return await Completer().suggest(
-            snapshot, options_for(settings, snapshot.language, self.model), self.client, top_p=settings.top_p
-        )
+        options = options_for(self.settings, snapshot.language, self.model)
+        return await Completer().suggest(snapshot, options, self.client, top_p=self.settings.top_p)
+
+    async def read_ahead(self, snapshot: Snapshot) -> float:
+        """Let the model read the text up to the cursor, as an editor does when a file is opened; gives the seconds."""
+        started = time.perf_counter()
+        await Completer().warm(snapshot, options_for(self.settings, snapshot.language, self.model), self.client)
+        return time.perf_counter() - started
 
 
 @asynccontextmanager
