@@ -60,7 +60,9 @@ PRESETS = {
         validation_rows=4,
         library_packages=("asyncio", "collections", "email", "http", "importlib", "json", "logging", "urllib"),
     ),
-    "small": Preset("small", Shape(width=256, layers=4, heads=4, rotary=32), rows=4, rows_at_once=1, adam_rate=0.004),
+    "small": Preset(
+        "small", Shape(width=256, layers=4, heads=4, rotary=32), rows=4, rows_at_once=1, muon_rate=0.01, adam_rate=0.002
+    ),
     "gpu": Preset(
         "gpu",
         Shape(vocabulary=16384, width=512, layers=12, heads=8, rotary=32),
