@@ -25,7 +25,7 @@ from attrs import define, frozen
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.constraint import Constraint, allowed_ids
+from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
 from codegen_lsp.inference.engine import Cancelled, Continuation, Control, Decoding, Generation, OnToken
 from codegen_lsp.inference.sampling import Logits, log_softmax, most_likely, ranked, sample
 from codegen_lsp.inference.tokenizer import Tokenizer
@@ -99,6 +99,7 @@ class Ct2Engine:
         self._info = info
         self._cache_limit = cache_bytes
         self._bytes = tokenizer.all_bytes
+        self._tokens = TokenIndex(self._bytes)
         self._pieces = read_pieces(directory)
         self._special = tokenizer.special_ids
         self._cached: list[CachedPrefix] = []
@@ -128,7 +129,7 @@ class Ct2Engine:
         if decoding.temperature > 0 and decoding.seed is not None:
             self._reseed(decoding.seed)
         constraint = Constraint(
-            self._bytes,
+            self._tokens,
             allowed_ids(len(self._pieces), self._info.vocabulary_size, self._special, decoding.end_tokens),
             decoding.end_tokens,
             decoding.forced,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -12,7 +13,11 @@ from codegen_lsp.inference.engine import Engine
 from codegen_lsp.inference.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
-ENGINES = ("ct2",)
+if TYPE_CHECKING:
+    from codegen_lsp.inference.ct2 import Ct2Engine
+    from codegen_lsp.inference.incremental import IncrementalEngine
+
+ENGINES = ("ct2", "incremental")
 MOST_THREADS = 8
 """Decoding reads all weights once per token, so memory bandwidth ends the gain of threads long before this many."""
 
@@ -23,9 +28,7 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
         raise ModelError(
             f"There is no engine {params.engine!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}."
         )
-    from codegen_lsp.inference.ct2 import Ct2Engine
-
-    return Ct2Engine(
+    return engine_class(params.engine)(
         directory,
         info,
         tokenizer,
@@ -34,6 +37,17 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
         threads=params.threads or default_threads(),
         cache_bytes=default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
     )
+
+
+def engine_class(name: str) -> type[Ct2Engine] | type[IncrementalEngine]:
+    """The engine of that name; `auto` is ct2."""
+    if name == "incremental":
+        from codegen_lsp.inference.incremental import IncrementalEngine
+
+        return IncrementalEngine
+    from codegen_lsp.inference.ct2 import Ct2Engine
+
+    return Ct2Engine
 
 
 def default_cache_bytes(info: BuildInfo) -> int:

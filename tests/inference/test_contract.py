@@ -12,7 +12,7 @@ from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import agrees
 from codegen_lsp.inference.engine import Cancelled, Control, Decoding, Engine, Generation
-from codegen_lsp.inference.engines import open_engine
+from codegen_lsp.inference.engines import ENGINES, open_engine
 from codegen_lsp.inference.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -173,7 +173,7 @@ def test_warming_is_used(engine: Engine, tokenizer: Tokenizer) -> None:
 
 def test_the_cache_stays_within_its_budget(embedded_build: object, info: BuildInfo, tokenizer: Tokenizer) -> None:
     limit_mb = 4
-    for name in ("ct2",):
+    for name in ENGINES:
         params = LoadParams(str(embedded_build), engine=name, threads=2, cache_memory_mb=limit_mb)
         engine = open_engine(params, embedded_build, info, tokenizer)  # type: ignore[arg-type]
         ids = tokenizer.encode(SOURCE)

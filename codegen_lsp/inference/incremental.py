@@ -1,0 +1,312 @@
+"""The engine that pays only for what was typed: torch over the int8 build, keys and values kept in place.
+
+A prompt is run from where it leaves what some cached sequence holds. It runs in chunks, and every chunk and every token
+can be the last: a cancelled request leaves a cache that the next one goes on from. Logits are at hand, so what may not
+be chosen is masked. Several candidates are one batch: their tokens lie side by side in the cache behind the prompt, and
+each sees the prompt and its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from attrs import define, field
+from torch import Tensor
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
+from codegen_lsp.inference.engine import Continuation, Control, Decoding, Generation, OnToken
+from codegen_lsp.inference.kernels import choose_kernel
+from codegen_lsp.inference.kv_cache import CachedSequence, SequencePool
+from codegen_lsp.inference.sampling import ranked, sample
+from codegen_lsp.inference.tokenizer import Tokenizer
+from codegen_lsp.inference.transformer import Transformer
+from codegen_lsp.inference.weights import read_weights
+
+COMPUTE_TYPES = ("auto", "int8", "int8_float32")
+CHUNK_SECONDS = 0.05
+"""What a chunk of a prompt should take. Nobody sees a cancelled request's last 50 ms, and chunks of this length cost a
+cold prompt little more than one long one (`docs/lab.md`)."""
+SHORTEST_CHUNK, LONGEST_CHUNK = 16, 512
+
+
+class IncrementalEngine:
+    """One model on the CPU.
+
+    `cache_bytes` bounds the cached sequences. Raises ModelError when the build can't be read or is not of a kind that
+    this engine computes.
+    """
+
+    name = "incremental"
+    device = "cpu"
+    compute_type = "int8"
+
+    def __init__(
+        self,
+        directory: Path,
+        info: BuildInfo,
+        tokenizer: Tokenizer,
+        *,
+        device: str,
+        compute_type: str,
+        threads: int,
+        cache_bytes: int,
+    ) -> None:
+        check_support(device, compute_type)
+        self.threads = threads
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            self._transformer = Transformer(read_weights(directory), choose_kernel())
+        self._pool = SequencePool(self._transformer.new_cache, self._transformer.token_bytes, cache_bytes)
+        self._chunks = ChunkLength(self._transformer.weights.step_bytes)
+        self._tokens = TokenIndex(tokenizer.all_bytes)
+        self._special = tokenizer.special_ids
+        self._size = info.vocabulary_size
+
+    # The contract
+
+    @torch.inference_mode()
+    def generate(self, prompt: list[int], decoding: Decoding, control: Control, on_token: OnToken) -> Generation:
+        """See `Engine.generate`."""
+        control.check()
+        started = time.perf_counter()
+        ids = np.asarray(prompt, dtype=np.int64)
+        try:
+            sequence = self._pool.take(ids, decoding.max_tokens * decoding.candidates)
+            cached = len(sequence.ids)
+            logits = sequence.recall(len(prompt))
+            if logits is None:
+                cached = min(cached, len(prompt) - 1)
+                logits = self._prefill(sequence, prompt, control)
+            batch = _Batch(self._transformer, sequence, self._constraint(decoding), decoding, control, on_token)
+            continuations = batch.run(logits)
+        except RuntimeError as error:
+            raise failure(error) from error
+        finally:
+            self._pool.settle()
+        return Generation(
+            continuations=continuations,
+            cached_tokens=cached,
+            computed_tokens=len(prompt) - cached,
+            first_token_seconds=(batch.first_token_at or time.perf_counter()) - started,
+            generated_tokens=batch.generated,
+        )
+
+    @torch.inference_mode()
+    def warm(self, prompt: list[int], control: Control) -> int:
+        """See `Engine.warm`."""
+        ids = np.asarray(prompt, dtype=np.int64)
+        if not self._pool.fits(len(prompt)):
+            return self._pool.shared(ids)
+        try:
+            sequence = self._pool.take(ids, 0)
+            if sequence.recall(len(prompt)) is None:
+                self._prefill(sequence, prompt, control)
+        except RuntimeError as error:
+            raise failure(error) from error
+        finally:
+            self._pool.settle()
+        return len(prompt)
+
+    def cache_bytes(self) -> int:
+        """See `Engine.cache_bytes`."""
+        return self._pool.bytes
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._pool.clear()
+
+    def _prefill(self, sequence: CachedSequence, prompt: list[int], control: Control) -> Tensor:
+        """Run what the sequence lacks of the prompt; gives the logits after it, (rows,), and keeps them."""
+        sequence.cut(len(prompt) - 1)
+        while (at := len(sequence.ids)) < len(prompt):
+            control.check()
+            begun = time.perf_counter()
+            chunk = prompt[at : at + self._chunks.tokens]
+            hidden = self._transformer.forward(chunk, sequence.cache, at)
+            sequence.append(chunk)
+            self._chunks.took(len(chunk), time.perf_counter() - begun)
+        logits = self._transformer.logits(hidden[-1:])[0]
+        sequence.remember(logits)
+        return logits
+
+    def _constraint(self, decoding: Decoding) -> Constraint:
+        allowed = allowed_ids(self._transformer.rows, self._size, self._special, decoding.end_tokens)
+        return Constraint(self._tokens, allowed, decoding.end_tokens, decoding.forced)
+
+
+class ChunkLength:
+    """How many tokens of a prompt are run at once: as many as take about `CHUNK_SECONDS` here, as measured."""
+
+    def __init__(self, step_bytes: int) -> None:
+        self._rate = 300e9 / (2 * step_bytes)
+        """Tokens per second; at first what a small processor does, two operations to each weight."""
+
+    @property
+    def tokens(self) -> int:
+        """Length of the next chunk."""
+        length = int(self._rate * CHUNK_SECONDS) // SHORTEST_CHUNK * SHORTEST_CHUNK
+        return min(max(length, SHORTEST_CHUNK), LONGEST_CHUNK)
+
+    def took(self, tokens: int, seconds: float) -> None:
+        """Learn from a chunk. Short ones tell nothing of long ones."""
+        if tokens >= SHORTEST_CHUNK:
+            self._rate = 0.7 * self._rate + 0.3 * tokens / max(seconds, 1e-6)
+
+
+@define
+class _Row:
+    """One candidate."""
+
+    number: int
+    random: np.random.Generator | None
+    tokens: list[int] = field(factory=list)
+    log_probabilities: list[float] = field(factory=list)
+    written: bytes = b""
+    places: list[int] = field(factory=list)
+    """Where in the cache its tokens' keys and values are, without the last token's."""
+    ended: bool = False
+    """Whether the model chose an end token."""
+
+
+class _Batch:
+    """One `generate` call from the logits after the prompt on."""
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        sequence: CachedSequence,
+        constraint: Constraint,
+        decoding: Decoding,
+        control: Control,
+        on_token: OnToken,
+    ) -> None:
+        self._transformer = transformer
+        self._sequence = sequence
+        self._prompt = len(sequence.ids)
+        self._constraint = constraint
+        self._penalty = torch.where(torch.from_numpy(constraint.allowed), 0.0, -torch.inf)
+        self._decoding = decoding
+        self._control = control
+        self._on_token = on_token
+        self.generated = 0
+        self.first_token_at: float | None = None
+
+    def run(self, logits: Tensor) -> list[Continuation]:
+        """All candidates."""
+        rows = self._begin(logits)
+        active = [row for row, going_on in rows if going_on]
+        end = self._prompt
+        while active:
+            self._control.check()
+            logits = self._step(active, end)
+            end += len(active)
+            active = self._choose_all(active, logits)
+        self._keep(rows[0][0])
+        return [Continuation(row.tokens, row.log_probabilities, row.ended) for row, _ in rows]
+
+    def _begin(self, logits: Tensor) -> list[tuple[_Row, bool]]:
+        """Each candidate with its first token, and whether it goes on."""
+        if self._decoding.temperature > 0:
+            seeds = np.random.SeedSequence(self._decoding.seed).spawn(self._decoding.candidates)
+            rows = [_Row(number, np.random.default_rng(seed)) for number, seed in enumerate(seeds)]
+            going_on = self._choose_all(rows, logits.expand(len(rows), -1))
+            return [(row, row in going_on) for row in rows]
+        best = _Row(0, None)
+        result = [(best, bool(self._choose_all([best], logits[None])))]
+        if self._decoding.candidates == 1:
+            return result
+        order = ranked(logits.numpy(), self._constraint.mask(b""))
+        others = [id for id in order[: self._decoding.candidates + len(self._decoding.end_tokens)]
+                  if id not in self._decoding.end_tokens and id not in best.tokens[:1]]  # fmt: skip
+        normaliser = float(logits.logsumexp(-1))
+        for number, id in enumerate(others[: self._decoding.candidates - 1], start=1):
+            self._control.check()
+            row = _Row(number, None)
+            result.append((row, self._take(row, id, float(logits[id]) - normaliser)))
+        return result
+
+    def _step(self, active: Sequence[_Row], end: int) -> Tensor:
+        """Run the last token of each row; gives their logits, (rows of the batch, rows)."""
+        ids = [row.tokens[-1] for row in active]
+        positions = [self._prompt + len(row.tokens) - 1 for row in active]
+        for place, row in enumerate(active, start=end):
+            row.places.append(place)
+        visible = None
+        if self._decoding.candidates > 1:
+            visible = torch.full((len(active), end + len(active)), -torch.inf)
+            visible[:, : self._prompt] = 0
+            for line, row in enumerate(active):
+                visible[line, row.places] = 0
+        hidden = self._transformer.forward(ids, self._sequence.cache, end, positions, visible)
+        return self._transformer.logits(hidden)
+
+    def _choose_all(self, active: Sequence[_Row], logits: Tensor) -> list[_Row]:
+        """Choose the next token of each row; gives those that go on."""
+        masked = logits + self._penalty
+        best = masked.argmax(-1).tolist()
+        chosen = [self._choose(row, logits[line], best[line]) for line, row in enumerate(active)]
+        normalisers = logits.logsumexp(-1).tolist()
+        values = logits[torch.arange(len(active)), torch.tensor(chosen)].tolist()
+        return [
+            row
+            for row, id, value, normaliser in zip(active, chosen, values, normalisers, strict=True)
+            if self._take(row, id, value - normaliser)
+        ]
+
+    def _choose(self, row: _Row, logits: Tensor, best: int) -> int:
+        """The id for one row, of which `best` is the most likely allowed one where nothing is forced."""
+        forced = len(row.written) < len(self._decoding.forced)
+        if row.random is None:
+            if not forced:
+                return best
+            allowed = torch.from_numpy(np.flatnonzero(self._constraint.mask(row.written)))
+            return int(allowed[logits[allowed].argmax()])
+        mask = self._constraint.mask(row.written)
+        return sample(logits.numpy(), mask, self._decoding.temperature, self._decoding.top_p, row.random)
+
+    def _take(self, row: _Row, id: int, log_probability: float) -> bool:
+        """Report a token and add it to its row, unless it is an end token; True when the row goes on."""
+        self.generated += 1
+        if self.first_token_at is None:
+            self.first_token_at = time.perf_counter()
+        stop = self._on_token(row.number, id, min(log_probability, 0.0))
+        if id in self._decoding.end_tokens:
+            row.ended = True
+            return False
+        row.tokens.append(id)
+        row.log_probabilities.append(min(log_probability, 0.0))
+        row.written += self._constraint.bytes_of([id])
+        return not stop and len(row.tokens) < self._decoding.max_tokens
+
+    def _keep(self, row: _Row) -> None:
+        """Leave a candidate's keys and values in the sequence, for when it is accepted."""
+        cache, count = self._sequence.cache, len(row.places)
+        if row.places != list(range(self._prompt, self._prompt + count)):
+            cache[:, :, self._prompt : self._prompt + count] = cache[:, :, row.places]
+        self._sequence.append(row.tokens[:count])
+
+
+def check_support(device: str, compute_type: str) -> None:
+    """Raise ModelError when the engine does not compute on such a device or in such a type."""
+    if device not in ("auto", "cpu"):
+        raise ModelError(
+            f"The incremental engine does not run on {device}.", "Set `device` to `auto`, or `engine` to `ct2`."
+        )
+    if compute_type not in COMPUTE_TYPES:
+        raise ModelError(
+            f"The incremental engine does not compute in {compute_type!r}.",
+            f"Set `compute_type` to one of: {', '.join(COMPUTE_TYPES)}; or `engine` to `ct2`.",
+        )
+
+
+def failure(error: RuntimeError) -> ModelError:
+    """What to tell of an error of torch's; that memory is lacking is one of these, too."""
+    if "allocate memory" in str(error):
+        return ModelError("There is not enough memory.", "Lower `cache.memory_mb`, or choose a smaller model.")
+    return ModelError(f"torch failed: {error}.", "Restart the worker; see the log if it goes on.")
