@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -112,7 +113,8 @@ KERNELS: tuple[Kernel, ...] = (Prepacked, Pointwise, Mapped)
 """Best first."""
 
 
-def choose_kernel(kernels: Sequence[Kernel] = KERNELS) -> Kernel:
+@cache
+def choose_kernel(kernels: tuple[Kernel, ...] = KERNELS) -> Kernel:
     """The first kernel that multiplies rightly here. Raises ModelError when there is none."""
     for kernel in kernels:
         if is_exact(kernel):

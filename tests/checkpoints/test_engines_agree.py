@@ -1,0 +1,41 @@
+"""Builds of every family, run by both engines: the same logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import pytest
+import torch
+
+from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint
+from codegen_lsp.inference.kernels import KERNELS, is_exact
+from codegen_lsp.inference.transformer import Transformer
+from codegen_lsp.inference.weights import read_weights
+
+
+@pytest.mark.parametrize("family", ["codegen", "codegen2", "codegen25"])
+def test_both_engines_compute_the_same(family: str, make_checkpoint, small: SimpleNamespace, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shape = small.SHAPES[family]
+    state = small.random_state(shape, seed=3)
+    build = tmp_path / "build"
+    convert_checkpoint(make_checkpoint(family, state=state), build, name="small")
+    ids = torch.randint(0, 256, (200,), generator=torch.Generator().manual_seed(1)).tolist()
+    theirs = build_logits(build, ids)
+    weights = read_weights(build)
+    assert weights.block == shape.block
+    assert weights.epsilon == pytest.approx(shape.epsilon)
+    assert (weights.rotary, weights.heads) == (shape.rotary, shape.heads)
+    for kernel in filter(is_exact, KERNELS):
+        transformer = Transformer(weights, kernel)
+        with torch.inference_mode():
+            cache = transformer.new_cache(len(ids))
+            hidden = [transformer.forward(ids[:150], cache, 0), transformer.forward(ids[150:], cache, 150)]
+            ours = transformer.logits(torch.cat(hidden))
+            wrong = Transformer(attrs.evolve(weights, rotary_interleaved=True), kernel)
+            turned = wrong.logits(wrong.forward(ids, cache, 0))
+        spread = (theirs - theirs.mean(-1, keepdim=True)).norm()
+        assert (ours - theirs).norm() < 0.02 * spread
+        assert (ours.argmax(-1) == theirs.argmax(-1)).float().mean() >= 0.98
+        assert (turned - theirs).norm() > 0.2 * spread

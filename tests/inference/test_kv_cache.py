@@ -1,0 +1,113 @@
+"""The pool of cached sequences: what is shared, kept, copied and dropped."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen_lsp.inference.kv_cache import CachedSequence, Ids, SequencePool, common_prefix, round_up
+
+TOKEN_BYTES = 2 * 2 * 3 * 4
+
+
+def new_pool(limit: int) -> SequencePool:
+    return SequencePool(lambda capacity: torch.zeros(1, 4, capacity, 3), TOKEN_BYTES, limit)
+
+
+def ids(*values: int) -> Ids:
+    return np.asarray(values, dtype=np.int64)
+
+
+def run(pool: SequencePool, prompt: Ids, room: int = 0) -> CachedSequence:
+    """What an engine does: keys and values (here, the ids themselves) of all that is missing."""
+    sequence = pool.take(prompt, room)
+    at = len(sequence.ids)
+    assert np.array_equal(sequence.ids, prompt[:at])
+    sequence.cache[0, 0, at : len(prompt), 0] = torch.from_numpy(prompt[at:])
+    sequence.append(prompt[at:].tolist())
+    pool.settle()
+    return sequence
+
+
+@given(st.lists(st.integers(0, 2), max_size=12), st.lists(st.integers(0, 2), max_size=12))
+def test_common_prefix(first: list[int], second: list[int]) -> None:
+    expected = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
+    assert common_prefix(ids(*first), ids(*second)) == (min(len(first), len(second)) if expected is None else expected)
+
+
+def test_typing_on_extends_one_sequence_in_place() -> None:
+    pool = new_pool(10**6)
+    text = np.arange(100)
+    sequence = run(pool, text[:40], 20)
+    cache = sequence.cache
+    for end in range(41, 60):
+        assert run(pool, text[:end]) is sequence
+    assert sequence.cache is cache
+    assert len(pool.sequences) == 1
+
+
+def test_room_is_made_without_losing_what_is_there() -> None:
+    pool = new_pool(10**6)
+    text = np.arange(1, 1000)
+    for end in (10, 200, 205, 900):
+        sequence = run(pool, text[:end])
+        assert np.array_equal(sequence.cache[0, 0, :end, 0].numpy(), text[:end])
+
+
+def test_a_few_tokens_are_cut_and_a_long_rest_is_kept() -> None:
+    pool = new_pool(10**6)
+    text = np.arange(300)
+    run(pool, text)
+    run(pool, np.concatenate((text[:290], ids(1, 2, 3))))
+    assert len(pool.sequences) == 1
+    run(pool, np.concatenate((text[:100], ids(7, 8))))
+    assert sorted(len(sequence.ids) for sequence in pool.sequences) == [102, 293]
+
+
+def test_without_room_for_both_the_rest_is_cut() -> None:
+    pool = new_pool(round_up(300) * TOKEN_BYTES)
+    run(pool, np.arange(300))
+    run(pool, np.arange(150))
+    assert [len(sequence.ids) for sequence in pool.sequences] == [150]
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    pool = new_pool(3 * round_up(100) * TOKEN_BYTES)
+    texts = [np.arange(100) + 1000 * number for number in range(4)]
+    for number in (0, 1, 2, 0, 3):
+        run(pool, texts[number])
+    assert [pool.shared(text) for text in texts] == [100, 0, 100, 100]
+
+
+def test_a_request_beyond_the_budget_runs_and_leaves_nothing() -> None:
+    pool = new_pool(0)
+    assert len(run(pool, np.arange(50)).ids) == 50
+    assert pool.bytes == 0
+    assert not pool.fits(1)
+
+
+def test_logits_stay_with_their_prompt() -> None:
+    pool = new_pool(10**6)
+    text = np.arange(200)
+    sequence = run(pool, text[:100])
+    logits = torch.ones(5)
+    sequence.remember(logits)
+    sequence.append([100, 101])
+    assert pool.take(text[:100], 0).recall(100) is logits
+    run(pool, np.concatenate((text, text)))
+    assert pool.take(text[:100], 0).recall(100) is logits
+    assert pool.take(text[:99], 0).recall(99) is None
+    assert pool.take(text[:100], 0).recall(100) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 150), st.integers(0, 100)), max_size=30))
+def test_the_budget_holds_and_contents_are_right(requests: list[tuple[int, int, int]]) -> None:
+    pool = new_pool(4 * 128 * TOKEN_BYTES)
+    for document, length, changed in requests:
+        prompt = np.arange(length) + 10_000 * document
+        prompt[changed:] += 5000
+        sequence = run(pool, prompt)
+        assert np.array_equal(sequence.cache[0, 0, :length, 0].numpy(), prompt)
+        assert pool.bytes <= pool.limit

@@ -1,0 +1,144 @@
+"""Reading model.bin: the real one, damaged ones, and those of other models."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.weights import read_variables, read_weights
+
+TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
+
+
+def text(name: str) -> bytes:
+    return struct.pack("<H", len(name) + 1) + name.encode() + b"\0"
+
+
+def encode(variables: dict[str, NDArray[np.generic]], aliases: dict[str, str] | None = None, version: int = 6) -> bytes:
+    parts = [struct.pack("<I", version), text("TransformerDecoderSpec"), struct.pack("<II", 8, len(variables))]
+    for name, value in variables.items():
+        parts.append(text(name) + struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape))
+        parts.append(struct.pack("<BI", TYPES[value.dtype.name], value.nbytes) + value.tobytes())
+    parts.append(struct.pack("<I", len(aliases or {})))
+    parts += [text(alias) + text(target) for alias, target in (aliases or {}).items()]
+    return b"".join(parts)
+
+
+@pytest.fixture(scope="module")
+def variables(embedded_build: Path) -> dict[str, NDArray[np.generic]]:
+    return {name: value.numpy() for name, value in read_variables(embedded_build / "model.bin").items()}
+
+
+@pytest.fixture
+def build(tmp_path: Path, embedded_build: Path) -> Path:
+    shutil.copyfile(embedded_build / "config.json", tmp_path / "config.json")
+    return tmp_path
+
+
+def test_the_embedded_build_is_what_its_description_says(embedded_build: Path, info: BuildInfo) -> None:
+    weights = read_weights(embedded_build)
+    assert (weights.block, weights.heads, weights.width) == ("codegen", info.heads, info.width)
+    assert len(weights.layers) == info.layers
+    assert weights.embedding.values.shape == weights.head.values.shape
+    assert weights.layers[0].qkv.values.shape == (3 * info.width, info.width)
+    assert weights.step_bytes < (embedded_build / "model.bin").stat().st_size
+
+
+def test_what_is_written_is_read(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
+    (build / "model.bin").write_bytes(encode(variables))
+    for name, value in read_variables(build / "model.bin").items():
+        assert torch.equal(value, torch.from_numpy(np.array(variables[name])))
+
+
+def test_aliases_stand_for_what_they_name(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
+    """A model whose output layer is its embedding is stored so."""
+    names = ("weight", "weight_scale")
+    aliases = {f"decoder/projection/{name}": f"decoder/embeddings/{name}" for name in names}
+    kept = {name: value for name, value in variables.items() if name not in aliases}
+    (build / "model.bin").write_bytes(encode(kept, aliases))
+    weights = read_weights(build)
+    assert torch.equal(weights.head.values, weights.embedding.values)
+    (build / "model.bin").write_bytes(encode(kept, {"decoder/projection/weight": "decoder/nowhere"}))
+    with pytest.raises(ModelError, match="nowhere"):
+        read_weights(build)
+
+
+def test_a_file_cut_anywhere_is_truncated(build: Path, embedded_build: Path) -> None:
+    whole = (embedded_build / "model.bin").read_bytes()
+    random = np.random.default_rng(0)
+    for length in [0, 1, 3, 4, 5, 30, 40, 200, *random.integers(0, len(whole), 20), len(whole) - 1]:
+        (build / "model.bin").write_bytes(whole[:length])
+        with pytest.raises(ModelError, match=r"truncated|can't be read"):
+            read_weights(build)
+
+
+def test_damage_is_refused_or_reads_as_numbers(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
+    """No flipped byte ends in anything but a ModelError, or in other weights."""
+    small = {name: value for name, value in variables.items() if value.size < 2000 and "layer_1" not in name}
+    whole = encode(small)
+    random = np.random.default_rng(1)
+    for at in [*range(40), *random.integers(0, len(whole), 200)]:
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(random.integers(8))
+        (build / "model.bin").write_bytes(damaged)
+        try:
+            read_variables(build / "model.bin")
+        except ModelError as error:
+            assert error.advice
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04" + b"\0" * 100, b"GGUF\x03\0\0\0" + b"\0" * 100, b"<!doctype html>"])
+def test_other_files_are_no_models(build: Path, content: bytes) -> None:
+    (build / "model.bin").write_bytes(content)
+    with pytest.raises(ModelError, match="not a CTranslate2 model"):
+        read_weights(build)
+
+
+def test_newer_older_and_longer_files_are_refused(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
+    for content, word in (
+        (encode({}, version=7), "format 7"),
+        (encode({}, version=5), "format 6"),
+        (encode({}) + b"\0", "1 bytes too many"),
+        (struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<III", 1, 0, 0), "WhisperSpec"),
+        (encode({}), "no "),
+    ):
+        (build / "model.bin").write_bytes(content)
+        with pytest.raises(ModelError, match=word):
+            read_weights(build)
+
+
+def test_a_missing_file_is_named(build: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.bin can't be read"):
+        read_weights(build)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("alibi", np.int8(1), "alibi"),
+        ("activation", np.int8(3), "activation 3"),
+        ("scale_embeddings", np.int8(1), "scale_embeddings"),
+        ("num_heads", np.int16(3), "3 attention heads"),
+        ("layer_0/self_attention/num_heads_kv", np.int32(1), "num_heads_kv"),
+        ("layer_0/self_attention/rotary_scaling_type", np.int8(1), "rotary_scaling_type"),
+        ("layer_0/self_attention/linear_0/bias", np.zeros(4, np.float32), "bias"),
+        ("layer_0/shared_layer_norm/gamma", np.zeros(4, np.float32), "shared_layer_norm"),
+        ("projection/weight", np.zeros((8, 8), np.int8), "projection"),
+        ("projection/weight", np.zeros((8, 8), np.float32), "not an int8 build"),
+    ],
+)
+def test_what_the_engine_can_not_do_is_refused_by_name(
+    build: Path, variables: dict[str, NDArray[np.generic]], name: str, value: NDArray[np.generic], word: str
+) -> None:
+    (build / "model.bin").write_bytes(encode(variables | {f"decoder/{name}": np.asarray(value)}))
+    with pytest.raises(ModelError, match=word) as caught:
+        read_weights(build)
+    assert "ct2" in caught.value.advice
