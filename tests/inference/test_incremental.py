@@ -254,11 +254,9 @@ def test_a_cancelled_prefill_keeps_its_chunks(
     monkeypatch.setattr("codegen_lsp.inference.incremental.LONGEST_CHUNK", 64)
     engine = new_engine(embedded_build, info, tokenizer, 2**28)
     ids = tokenizer.encode(SOURCES[0])[:600]
+    run = engine.warm if warming else lambda ids, control: go_on(engine, ids, control=control)
     with pytest.raises(Cancelled):
-        if warming:
-            engine.warm(ids, CancelledAt(3))
-        else:
-            go_on(engine, ids, control=CancelledAt(3))
+        run(ids, CancelledAt(3))
     computed = go_on(engine, ids).computed_tokens
     assert 600 - 3 * 64 <= computed < 600
     assert go_on(engine, ids).computed_tokens == 0
