@@ -213,13 +213,21 @@ def print_lines(console: Console, measured: Measured) -> None:
     """The line evaluation for a person."""
     _print_heading(console, measured)
     alone: list[LineFigures] = measured.figures["alone"]
-    rows = [((f.kind, _below(f)), (f.exact, f.similarity, f.word, f.keystrokes)) for f in alone]
-    _print_table(console, ("alone", "below"), ("exact", "similarity", "word", "saved"), rows)
+    _print_table(
+        console,
+        ("alone", "below"),
+        ("exact", "similarity", "word", "saved"),
+        [((f.kind, _below(f)), (f.exact, f.similarity, f.word, f.keystrokes)) for f in alone],
+    )
     if "shown" in measured.figures:
         shown: list[LineFigures] = measured.figures["shown"]
-        rows = [((f.kind, _below(f)), (f.shown, f.right_of_shown, f.keystrokes)) for f in shown]
         console.print()
-        _print_table(console, ("shown", "below"), ("shown", "right of shown", "saved"), rows)
+        _print_table(
+            console,
+            ("shown", "below"),
+            ("shown", "right of shown", "saved"),
+            [((f.kind, _below(f)), (f.shown, f.right_of_shown, f.keystrokes)) for f in shown],
+        )
     console.print("Percent, with the 95 % interval. What each means: docs/evaluation.md.", style="dim", highlight=False)
 
 
@@ -228,7 +236,7 @@ def print_bits(console: Console, measured: Measured) -> None:
     _print_heading(console, measured)
     names = {"bits_per_byte": "build", "float": "float weights"}
     rows = [(name, measured.figures[key]) for key, name in names.items() if measured.figures.get(key)]
-    table = _table("", "bits per byte", "95 % interval", "files")
+    table = _table(("",), ("bits per byte", "95 % interval", "files"))
     for name, figure in rows:
         table.add_row(name, f"{figure.value:.4f}", f"{figure.low:.4f} to {figure.high:.4f}", str(figure.cases))
     console.print(table, highlight=False)
@@ -264,17 +272,19 @@ def _print_table(
     columns: Sequence[str],
     rows: Sequence[tuple[Sequence[str], Sequence[Figure | None]]],
 ) -> None:
-    table = _table(*names, *columns, "cases")
+    table = _table(names, (*columns, "cases"))
     for name, figures in rows:
         cases = next((figure.cases for figure in figures if figure), 0)
         table.add_row(*name, *map(_percent, figures), str(cases))
     console.print(table, highlight=False)
 
 
-def _table(*columns: str) -> Table:
+def _table(names: Sequence[str], columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="left" if column == columns[0] or column == "below" else "right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
