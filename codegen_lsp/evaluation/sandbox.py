@@ -28,7 +28,7 @@ BACKSTOP_SECONDS = 60.0
 
 Confinement = Literal["namespaces", "limits"]
 """`namespaces`: no files, no network, no other processes, and limits. `limits`: limits of time, memory and processes
-alone; such a program can reach the user's files and the network."""
+alone; such a program can reach the user's files and the network, and root's may start processes."""
 
 
 class SandboxError(CodegenError):
