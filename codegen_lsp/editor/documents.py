@@ -231,6 +231,7 @@ def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> No
     ls.pauses.forget(uri)
     ls.requests.cancel(uri)
     ls.completer.close(uri)
+    ls.answered.pop(uri, None)
 
 
 def end_of_change(document: Document, change: types.TextDocumentContentChangeEvent) -> int:

@@ -37,7 +37,7 @@ async def initialized(ls: CodegenServer, params: types.InitializedParams) -> Non
 async def shutdown(ls: CodegenServer, params: None) -> None:
     """`shutdown`: what is running is cancelled, and the worker ends; `exit` follows."""
     ls.protocol.refuse_from_now_on()
-    ls.background(ls.close())
+    ls.begin_closing()
 
 
 def process_of(process_id: int) -> psutil.Process | None:

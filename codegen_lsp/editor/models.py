@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from codegen_lsp.editor.completer import Model
 from codegen_lsp.editor.progress import LoadingProgress
 from codegen_lsp.editor.status import State, Status
-from codegen_lsp.errors import CodegenError, SettingsError
+from codegen_lsp.errors import CodegenError, SettingsError, WorkerError
 from codegen_lsp.inference.client import Phase, WorkerState
 from codegen_lsp.inference.messages import LoadParams, LoadProgress, ModelDescription
 from codegen_lsp.settings import load_params
@@ -80,6 +80,7 @@ class Models:
         self._progress: LoadingProgress | None = None
         self._settled = asyncio.Event()
         """Set unless a model is about to be ready."""
+        self._closed = False
         self.client = self._new_client()
 
     async def apply(self) -> None:
@@ -133,14 +134,18 @@ class Models:
         return True
 
     async def close(self) -> None:
-        """End the worker."""
+        """End the worker for good."""
+        self._closed = True
         try:
             async with asyncio.timeout(_CLOSING_SECONDS):
                 await self.client.close()
-        except TimeoutError:
-            logger.warning("The worker did not end in %g seconds", _CLOSING_SECONDS)
+        except Exception:
+            # Whatever went wrong: the worker ends by itself when its input does.
+            logger.exception("The worker was not ended in order")
 
     async def _load(self, build: Path) -> ModelDescription:
+        if self._closed:
+            raise WorkerError("The server is being shut down.")
         params = load_params(self._server.settings, build)
         current = self._server.status.current
         if params == self._loaded and current.model is not None:

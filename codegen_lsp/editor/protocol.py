@@ -82,8 +82,12 @@ class CodegenProtocol(LanguageServerProtocol):
         return 0 if self._shutdown else 1
 
     def refuse_from_now_on(self) -> None:
-        """After `shutdown`: what runs is cancelled but for the request at hand, and new requests are refused."""
+        """After `shutdown`: what runs is cancelled, and new requests are refused."""
         self._shutdown = True
+        self.cancel_all()
+
+    def cancel_all(self) -> None:
+        """Cancel all that runs for the editor, but for the request at hand."""
         for msg_id, future in list(self._request_futures.items()):
             if msg_id != self.msg_id:
                 future.cancel()
@@ -269,6 +273,8 @@ class CodegenProtocol(LanguageServerProtocol):
             self._refuse(msg_id, types.ErrorCodes.InternalError, "The server failed; its log says how.")
 
     def _check_handler_result(self, future: Future[Any]) -> None:
+        for msg_id in [msg_id for msg_id, known in self._request_futures.items() if known is future]:
+            del self._request_futures[msg_id]
         if not future.cancelled() and (error := future.exception()) is not None:
             logger.error("A notification could not be handled", exc_info=error)
 

@@ -55,11 +55,6 @@ class Requests:
         if task := self._running.get(uri):
             task.cancel()
 
-    def cancel_all(self) -> None:
-        """End all work."""
-        for task in self._running.values():
-            task.cancel()
-
 
 class Pauses:
     """Calls a function when typing has paused, with where it stopped."""

@@ -33,8 +33,6 @@ from codegen_lsp.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_CLOSING_SECONDS = 5.0
-
 FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
     types.INITIALIZE: (initialize, None),
     types.INITIALIZED: (initialized, None),
@@ -102,15 +100,21 @@ class CodegenServer(LanguageServer):
             self.exit_code = exit_code
         self.stopped.set()
 
-    async def close(self) -> None:
-        """End everything that runs, the worker above all. May be called again, and waits for the same end."""
+    def begin_closing(self) -> asyncio.Task[None]:
+        """End everything that runs, the worker above all. Called again, it is the same end."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
-        await asyncio.shield(self._closing)
+        return self._closing
+
+    async def close(self) -> None:
+        """`begin_closing`, waited for."""
+        await asyncio.shield(self.begin_closing())
 
     async def _close(self) -> None:
         self.pauses.stop()
-        self.requests.cancel_all()
+        self.protocol.cancel_all()
+        for task in list(self._background):
+            task.cancel()
         await self.models.close()
 
     def report_server_error(self, error: Exception, source: Any) -> None:

@@ -71,7 +71,8 @@ async def _skip(reader: asyncio.StreamReader, length: int) -> None:
 class StdinThread:
     """Feeds a stream from a file descriptor, in a thread that the end of the process doesn't wait for.
 
-    The stream reader pauses it while more is buffered than it likes, as it does with an asyncio transport.
+    The stream reader pauses it while more is buffered than it likes, as it does with an asyncio transport. Never is
+    more than one chunk on its way from the thread to the loop, however slow that is.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -79,30 +80,40 @@ class StdinThread:
         self.reader.set_transport(self)  # type: ignore[arg-type]
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
+        self._paused = False
         self._wanted = threading.Event()
         self._wanted.set()
         threading.Thread(target=self._run, name="stdin", daemon=True).start()
 
     def pause_reading(self) -> None:
         """Called by the stream reader."""
-        self._wanted.clear()
+        self._paused = True
 
     def resume_reading(self) -> None:
         """Called by the stream reader."""
+        self._paused = False
         self._wanted.set()
 
     def _run(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the session is over
             while True:
                 self._wanted.wait()
+                self._wanted.clear()
                 try:
                     data = os.read(self._descriptor, _CHUNK)
                 except OSError:
                     data = b""
+                self._loop.call_soon_threadsafe(self._feed, data)
                 if not data:
-                    self._loop.call_soon_threadsafe(self.reader.feed_eof)
                     return
-                self._loop.call_soon_threadsafe(self.reader.feed_data, data)
+
+    def _feed(self, data: bytes) -> None:
+        if not data:
+            self.reader.feed_eof()
+            return
+        self.reader.feed_data(data)
+        if not self._paused:
+            self._wanted.set()
 
 
 class StdoutThread:

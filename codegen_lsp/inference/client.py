@@ -122,6 +122,8 @@ class _Connection(JsonRPCClient):
     async def end(self) -> None:
         """Close the worker's input, upon which it ends; kill it if it does not."""
         self.expected_to_end = True
+        if self._server is None:
+            return
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
@@ -206,6 +208,8 @@ class InferenceClient:
         """
         self._load = params
         async with self._lock:
+            if self._closed:
+                raise WorkerError("The inference worker was closed.")
             return await self._start_and_load(params)
 
     async def generate(self, params: GenerateParams) -> GenerateResult:
@@ -259,13 +263,16 @@ class InferenceClient:
     async def _start_and_load(self, params: LoadParams) -> ModelDescription:
         if self._connection is None or self._connection.exited.is_set():
             self._set(WorkerState("starting", "Starting the inference worker."))
-            self._connection = _Connection(self._on_progress, self._on_worker_exit)
+            starting = self._connection = _Connection(self._on_progress, self._on_worker_exit)
             try:
-                await self._connection.start()
+                await starting.start()
             except WorkerError as error:
                 self._connection = None
                 self._set(WorkerState("failed", error.message, error.advice))
                 raise
+            if self._closed:
+                await starting.end()
+                raise WorkerError("The inference worker was closed.")
         connection = self._connection
         pid = connection.process.pid
         self._set(WorkerState("loading", f"Loading {params.build}.", pid=pid))

@@ -158,6 +158,14 @@ class Ct2Engine:
         self._remember(prompt[:cut])
         return cut
 
+    def score(self, ids: list[int]) -> list[float]:
+        """See `Engine.score`."""
+        try:
+            (result,) = self._generator.score_batch([[self._pieces[id] for id in ids]], max_input_length=0)
+        except RuntimeError as error:
+            raise ModelError(f"CTranslate2 failed: {error}.", "Free some memory, then try again.") from error
+        return list(result.log_probs)
+
     def cache_bytes(self) -> int:
         """See `Engine.cache_bytes`."""
         return sum(prefix.size for prefix in self._cached)

@@ -39,8 +39,33 @@ class CancelId:
     id: MsgId
 
 
+@frozen
+class ErrorBody:
+    """Body of a JSON-RPC error, as pygls reads it."""
+
+    code: int
+    message: str
+    data: object = None
+
+
+@frozen
+class ErrorReply:
+    """A JSON-RPC error: how pygls answers a request that was cancelled."""
+
+    id: MsgId
+    jsonrpc: str
+    error: ErrorBody
+
+
 class WorkerProtocol(JsonRPCProtocol):
     """JSON-RPC whose bodies stay plain dictionaries until a handler structures them."""
+
+    def structure_message(self, data: dict[str, Any]) -> Any:
+        """The message as an object with its fields; called for nested objects too, which stay as they are."""
+        if "jsonrpc" in data and "id" in data and "error" in data:
+            error = data["error"]
+            return ErrorReply(data["id"], data["jsonrpc"], ErrorBody(error["code"], error["message"]))
+        return super().structure_message(data)
 
 
 def converter() -> cattrs.Converter:

@@ -107,7 +107,7 @@ ASSIGNED_SECRET = re.compile(
     r"(?i)((?:password|passwd|secret|token|api_?key|access_?key|private_?key|credential)s?\w*[\"']?\s*[:=]\s*[\"'])"
     r"(?=[^\"'\n]*\d)[A-Za-z0-9+/=_\-.]{16,}(?=[\"'])"
 )
-LONG_BLOB = re.compile(r"(?<![\w+/])(?:[0-9a-fA-F]{40,}|[A-Za-z0-9+/]{80,}={0,2})(?![\w+/=])")
+LONG_BLOB = re.compile(r"(?<![\w+/.])(?:[0-9a-fA-F]{40,}|[A-Za-z0-9+/]{80,}={0,2})(?![\w+/=.])")
 
 
 @attrs.frozen
@@ -398,7 +398,14 @@ def scrub(text: str) -> str:
     text = EMAIL.sub(_example_address, text)
     text = TOKENS.sub("REDACTED", text)
     text = ASSIGNED_SECRET.sub(r"\1REDACTED", text)
-    return LONG_BLOB.sub("REDACTED", text)
+    return LONG_BLOB.sub(_unless_readable, text)
+
+
+def _unless_readable(match: re.Match[str]) -> str:
+    """Numbers, words and paths stay: a hash or an encoded secret mixes letters and digits and has few slashes."""
+    blob = match.group()
+    mixed = any(map(str.isdigit, blob)) and any(map(str.isalpha, blob))
+    return "REDACTED" if mixed and blob.count("/") <= len(blob) / 16 else blob
 
 
 def _example_address(match: re.Match[str]) -> str:

@@ -25,7 +25,7 @@ from codegen_lsp.training import corpus, data, tokenizer
 from codegen_lsp.training.card import model_card
 from codegen_lsp.training.export import export
 from codegen_lsp.training.model import Shape
-from codegen_lsp.training.train import CHECKPOINT, LOG, Plan, choose_device, load_model, train
+from codegen_lsp.training.train import LOG, Plan, choose_device, load_model, train
 
 Report = Callable[[str], None]
 
@@ -238,4 +238,3 @@ _DO: dict[str, Callable[[Job, Report], None]] = {
     "export": _export,
     "convert": _convert,
 }
-__all__ = ["CHECKPOINT", "PRESETS", "STAGES", "Job", "Preset", "plan_of", "run", "training_log"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from codegen_lsp.completion.snapshot import Trigger
+from codegen_lsp.editor.serve import session
 from codegen_lsp.errors import WorkerError
 from codegen_lsp.inference.client import SupersededError
 from codegen_lsp.inference.messages import GenerateParams
@@ -188,6 +191,7 @@ async def test_closing_a_document_ends_its_request(ready: Editor) -> None:
     ready.notify("textDocument/didClose", {"textDocument": {"uri": URI}})
     assert (await ready.answer(number))["result"] == {"items": []}
     assert len(ready.model.cancelled) == 1
+    assert ready.server.answered == {}
 
 
 async def test_a_document_that_is_not_open(ready: Editor) -> None:
@@ -327,6 +331,29 @@ async def test_explain_tells_what_happened(ready: Editor) -> None:
     assert "`middle_of_word`" in refused["message"]
     assert (await ready.explain(URI))["source"] == "model"
     assert (await ready.explain("file:///unknown.py"))["rule"] is None
+
+
+async def test_a_request_is_about_the_text_as_it_was_though_the_next_change_came_with_it(ready: Editor) -> None:
+    ready.open("a = ")
+    ready.model.answer = lambda params: ["1"]
+    params = {"textDocument": {"uri": URI}, "position": {"line": 0, "character": 4}, "context": {"triggerKind": 2}}
+    at = {"line": 0, "character": 0}
+    change = {"range": {"start": at, "end": at}, "text": "b = 1\n"}
+    burst = [
+        {"id": 77, "method": "textDocument/inlineCompletion", "params": params},
+        {
+            "method": "textDocument/didChange",
+            "params": {"textDocument": {"uri": URI, "version": 2}, "contentChanges": [change]},
+        },
+    ]
+
+    async def messages() -> AsyncIterator[bytes]:
+        for message in burst:
+            yield json.dumps({"jsonrpc": "2.0"} | message).encode()
+        await ready.answer(77)
+
+    await session(ready.server, messages())
+    assert [params.prefix for params in ready.model.generated] == ["a = "]
 
 
 # Reading ahead.

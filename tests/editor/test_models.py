@@ -87,6 +87,9 @@ async def test_turned_off_means_no_worker(ready: Editor) -> None:
     assert ready.states[-1] == "disabled"
     assert ready.models[0].closed == 1
     assert ready.model.loads == []
+    # What the worker before has left to say is no news.
+    ready.models[0].on_state(WorkerState("ready", "Ready.", pid=1))
+    assert ready.states[-1] == "disabled"
     ready.notify("workspace/didChangeConfiguration", {"settings": {"enabled": True}})
     await ready.settle()
     assert ready.states[-1] == "ready"

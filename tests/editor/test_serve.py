@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -236,6 +237,24 @@ async def test_tcp_connections_one_after_another_and_side_by_side(tcp: Listening
         # one that just goes
         second_out.transport.abort()
         first_out.close()
+
+
+async def test_a_connection_that_goes_while_the_model_loads_leaves_no_worker(
+    tcp: Listening, embedded_build: Path
+) -> None:
+    params = INITIALIZE["params"] | {"initializationOptions": {"model": str(embedded_build)}}  # type: ignore[operator]
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", tcp.port)
+        writer.write(framed(INITIALIZE | {"params": params}))
+        assert "result" in await answer_from(reader, 1)
+        writer.write(framed({"method": "initialized", "params": {}}))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+    server = psutil.Process(tcp.process.pid)
+    async with asyncio.timeout(20):
+        while [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 def test_tcp_address_in_use() -> None:

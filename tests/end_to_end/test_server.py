@@ -151,6 +151,32 @@ async def test_a_worker_killed_while_idle(client: Client, embedded_build: Path) 
     assert (await client.explain(URI))["source"] == "model"
 
 
+async def test_the_log_of_a_day_like_any_other_is_empty(client: Client, embedded_build: Path, tmp_path: Path) -> None:
+    """Typing over running requests is what editors do all the time: nothing to write about."""
+    log = tmp_path / "log"
+    await client.start(embedded_build, options={"log": {"file": str(log)}})
+    await client.status("ready")
+    client.open(URI, BEGINNING)
+    for version in range(2, 12):
+        client.type(URI, version, 2, 6 + version, "a")
+        older = client.request(URI, 2, 7 + version, invoked=True)
+        await asyncio.sleep(0.02)
+        if version % 2:
+            client.cancel(older)
+            older.add_done_callback(lambda done: done.exception())
+    await client.complete(URI, 2, 18, invoked=True)
+    await client.shutdown_session()
+    assert log.read_text() == ""
+
+
+async def test_as_an_editor_starts_it(client: Client, embedded_build: Path) -> None:
+    await client.launch(sys.executable, "-c", "from codegen_lsp.cli import main; main()", "serve")
+    await client.initialize(embedded_build)
+    client.open(URI, BEGINNING)
+    await client.complete(URI, 2, 8, invoked=True)
+    assert (await client.explain(URI))["source"] == "model"
+
+
 async def test_restarting_by_command(client: Client, embedded_build: Path) -> None:
     await client.start(embedded_build)
     worker = (await client.status("ready"))["workerPid"]
@@ -174,6 +200,8 @@ async def test_no_worker_outlives_a_killed_server(
         client.request(URI, 2, 8).add_done_callback(lambda done: done.exception())
         await client.until((tmp_path / "first-token").exists)
     os.kill(client.pid, signal.SIGKILL)
+    assert client._server is not None
+    await client._server.wait()
     await client.until(lambda: not alive(worker))
 
 

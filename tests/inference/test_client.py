@@ -188,6 +188,33 @@ async def test_warming_makes_the_next_request_hit_the_cache(client: Watched, par
     assert (await client.generate(request(prefix=text + "value_"))).stats.cached_tokens > 200
 
 
+async def test_cancelled_requests_leave_nothing_behind(client: Watched, params: LoadParams) -> None:
+    await client.load(params)
+    for _ in range(5):
+        task = asyncio.create_task(client.generate(request(stop=LONG)))
+        await client.until("busy")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await client.generate(request())
+    connection = client._connection
+    assert connection is not None
+    assert not connection.protocol._request_futures
+
+
+async def test_closing_while_it_starts_leaves_no_worker(params: LoadParams) -> None:
+    client = Watched()
+    loading = asyncio.create_task(client.load(params))
+    await client.until("starting")
+    await client.close()
+    with pytest.raises(WorkerError):
+        await loading
+    with pytest.raises(WorkerError):
+        await client.load(params)
+    workers = [child for child in psutil.Process().children() if "codegen_lsp.inference.worker" in child.cmdline()]
+    assert not workers
+
+
 async def test_without_a_model_there_is_a_clear_error(client: Watched) -> None:
     with pytest.raises(WorkerError):
         await client.generate(request())

@@ -196,3 +196,18 @@ def test_a_missing_device_and_a_wrong_type_are_named(
     ):
         with pytest.raises(ModelError, match=word):
             open_engine(params, embedded_build, info, tokenizer)  # type: ignore[arg-type]
+
+
+def test_a_score_is_what_decoding_reports(engine: Engine, prompt: list[int]) -> None:
+    answer = continue_(engine, prompt[:80], max_tokens=8).continuations[0]
+    scored = engine.score(prompt[:80] + answer.tokens)
+    assert len(scored) == 80 + 7
+    assert scored[-8:] == pytest.approx(answer.log_probabilities, abs=0.02)
+
+
+def test_a_text_of_the_contexts_length_is_scored_whole(engine: Engine, tokenizer: Tokenizer, info: BuildInfo) -> None:
+    ids = (tokenizer.encode(SOURCE) * 10)[: info.context_length]
+    scored = np.array(engine.score(ids))
+    assert len(scored) == len(ids) - 1
+    assert np.isfinite(scored).all()
+    assert (scored <= 0).all()

@@ -76,6 +76,10 @@ def test_licence_is_permissive_or_refused(
         ('password = getpass("Password: ")\n', 'password = getpass("Password: ")\n'),
         ('token = "access"\n', 'token = "access"\n'),
         ('sha = "' + "0a" * 32 + '"\n', 'sha = "REDACTED"\n'),
+        ('blob = "' + "aB3+" * 30 + '=="\n', 'blob = "REDACTED"\n'),
+        ("x = 2." + "0" * 50 + "*s\n", "x = 2." + "0" * 50 + "*s\n"),
+        ("x = " + "10" * 26 + "\n", "x = " + "10" * 26 + "\n"),
+        ("# https://a.b/" + "some1/path/" * 12 + "x.py\n", "# https://a.b/" + "some1/path/" * 12 + "x.py\n"),
         (
             "k = '''-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc\n-----END RSA PRIVATE KEY-----'''\n",
             "k = '''-----BEGIN RSA PRIVATE KEY-----...-----END RSA PRIVATE KEY-----'''\n",
