@@ -151,8 +151,8 @@ class Settings:
     """Whether anything is suggested. When off, no model is loaded."""
     model: str = _text("auto", "the name of an installed model, the folder of a build, or auto")
     """Which model runs: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
-    engine: str = _word("auto", ("auto", "ct2"))
-    """What runs the model."""
+    engine: str = _word("auto", ("auto", "ct2", "incremental"))
+    """What runs the model: CTranslate2, or torch over the same build, which computes only what was typed; CPU only."""
     device: str = _word("auto", ("auto", "cpu", "cuda"))
     """Where the model runs."""
     compute_type: str = _word(
