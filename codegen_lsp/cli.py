@@ -35,6 +35,8 @@ models_app = typer.Typer(help="Install, list, check and remove models.", no_args
 app.add_typer(models_app, name="models")
 eval_app = typer.Typer(help="Measure how good a model is, with the same commands for any.", no_args_is_help=True)
 app.add_typer(eval_app, name="eval")
+bench_app = typer.Typer(help="Measure how fast this machine completes.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME", help="Name of an installed model, folder of a build, or auto.")
@@ -382,6 +384,31 @@ def eval_humaneval(
             report=report,
         )
     _show(measured, evaluation.print_shares, as_json)
+
+
+@bench_app.command("engine")
+def bench_engine(
+    shape: Annotated[
+        str,
+        typer.Option(
+            metavar="SHAPE",
+            help="350M, 2B or another checkpoint, whose shape is filled with random weights; or a build.",
+        ),
+    ] = "350M",
+    context: Annotated[int, typer.Option(metavar="N", min=16, help="Tokens before the cursor.")] = 1024,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time the engines side by side: four tokens are typed after a context, sixteen are wanted."""
+    from rich.console import Console
+
+    from codegen_lsp.terminal.bench import measure_engines, print_engines
+
+    figures = measure_engines(shape, context, threads)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        print_engines(figures, Console())
 
 
 def _show(measured: Measured, show: Callable[[Console, Measured], None], as_json: bool) -> None:
