@@ -29,12 +29,13 @@ from codegen_lsp.inference.transformer import Transformer
 from codegen_lsp.inference.weights import read_weights
 
 COMPUTE_TYPES = ("auto", "int8", "int8_float32")
-CHUNK_SECONDS = 0.05
-"""What a chunk of a prompt should take. Nobody sees a cancelled request's last 50 ms, and chunks of this length cost a
-cold prompt little more than one long one (`docs/lab.md`)."""
+CHUNK_SECONDS = 0.06
+"""What a chunk of a prompt should take: a request that was cancelled holds up the next one no longer than that."""
 SCORED_AT_ONCE = 128
 """Tokens whose logits are in memory together: 26 MB with a vocabulary of 51,200."""
-SHORTEST_CHUNK, LONGEST_CHUNK = 16, 512
+SHORTEST_CHUNK, LONGEST_CHUNK = 32, 256
+"""Below, a token takes a third more time; above, it takes no less (`docs/lab.md`)."""
+CHUNK_STEP = 16
 
 
 class IncrementalEngine:
@@ -157,17 +158,21 @@ class IncrementalEngine:
         return Constraint(self._tokens, allowed, decoding.end_tokens, decoding.forced)
 
 
+FIRST_GUESS = 500e9
+"""Operations per second, two to each weight, before the first chunk was measured: those of two cores."""
+
+
 class ChunkLength:
     """How many tokens of a prompt are run at once: as many as take about `CHUNK_SECONDS` here, as measured."""
 
     def __init__(self, step_bytes: int) -> None:
-        self._rate = 300e9 / (2 * step_bytes)
-        """Tokens per second; at first what a small processor does, two operations to each weight."""
+        self._rate = FIRST_GUESS / (2 * step_bytes)
+        """Tokens per second."""
 
     @property
     def tokens(self) -> int:
         """Length of the next chunk."""
-        length = int(self._rate * CHUNK_SECONDS) // SHORTEST_CHUNK * SHORTEST_CHUNK
+        length = int(self._rate * CHUNK_SECONDS) // CHUNK_STEP * CHUNK_STEP
         return min(max(length, SHORTEST_CHUNK), LONGEST_CHUNK)
 
     def took(self, tokens: int, seconds: float) -> None:
