@@ -271,15 +271,18 @@ def refuse_empty(draft: Draft) -> Draft | Refusal:
     return draft
 
 
-def refuse_repetition(draft: Draft) -> Draft | Refusal:
-    """The same line three times over."""
+def keep_repeated_line_once(draft: Draft) -> Draft | Refusal:
+    """The same line three times over is kept once; nothing is shown where it has stood twice already."""
     above = draft.cursor.above[1 - REPEATS :]
     in_a_row = [*above, draft.cursor.before + draft.lines[0], *draft.lines[1:]]
     first_new = len(above) + (0 if draft.lines[0].strip() else 1)
     for number in range(max(0, first_new - REPEATS + 1), len(in_a_row) - REPEATS + 1):
         group = in_a_row[number : number + REPEATS]
-        if group[0].strip() and not only_closers(group[0]) and all(line == group[0] for line in group):
+        if not group[0].strip() or only_closers(group[0]) or any(line != group[0] for line in group):
+            continue
+        if number < first_new:
             return Refusal("repetition", "The model repeats the same line.")
+        return draft.with_lines(draft.lines[: number - len(above) + 1])
     return draft
 
 
@@ -320,7 +323,7 @@ RULES: tuple[Rule, ...] = (
     cut_trailing_space,
     replace_closers_already_there,
     refuse_empty,
-    refuse_repetition,
+    keep_repeated_line_once,
     refuse_echo_of_next_line,
     refuse_comment_only,
 )
