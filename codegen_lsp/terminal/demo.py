@@ -6,6 +6,7 @@ training data it is not part of. After it come the first lines of programs as pe
 
 from __future__ import annotations
 
+import inspect
 import re
 import statistics
 import sys
@@ -14,7 +15,6 @@ from importlib import import_module
 from pathlib import Path
 
 from attrs import frozen
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
@@ -26,8 +26,8 @@ from codegen_lsp.settings import Settings
 from codegen_lsp.terminal.rendering import code_with_suggestion
 from codegen_lsp.terminal.session import Session, open_session
 
-
-WITHOUT_WEB_FONT = re.sub(r"@font-face\s*\{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+FRAME: str = inspect.signature(Console.save_svg).parameters["code_format"].default
+WITHOUT_WEB_FONT = re.sub(r"@font-face\s*\{\{.*?\}\}\s*", "", FRAME, flags=re.DOTALL)
 """rich's frame for a picture, without the fonts that it would have a browser fetch."""
 
 
