@@ -12,7 +12,7 @@ from codegen_lsp.editor.completer import Outcome
 
 LINES_BEFORE = 8
 LINES_AFTER = 3
-GHOST = "bold italic bright_green"
+GHOST = "bold italic #3fb950"
 MARK = "bold red"
 THEME = "ansi_dark"
 
