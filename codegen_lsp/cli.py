@@ -172,9 +172,8 @@ def demo(
     from codegen_lsp.terminal.demo import demo as show
 
     console = Console(record=True, width=100, force_terminal=True) if svg else Console()
-    shown = asyncio.run(show(console, Settings(model=model, device=device, threads=threads, candidates=1)))
-    if svg:
-        console.save_svg(str(svg), title="codegen-lsp demo")
+    settings = Settings(model=model, device=device, threads=threads, candidates=1)
+    shown = asyncio.run(show(console, settings, picture=svg))
     if not shown:
         raise SystemExit(1)
 

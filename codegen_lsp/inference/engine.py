@@ -52,7 +52,7 @@ class Decoding:
     """Bytes which every candidate must begin with (or, being unfinished, be a beginning of)."""
     candidates: int = 1
     temperature: float = 0.0
-    """0: greedy; further candidates then begin with the next most likely first tokens."""
+    """0: greedy; further candidates then differ in the first token beyond the forced bytes, most likely first."""
     top_p: float = 1.0
     seed: int | None = None
 

@@ -211,3 +211,15 @@ def test_a_text_of_the_contexts_length_is_scored_whole(engine: Engine, tokenizer
     assert len(scored) == len(ids) - 1
     assert np.isfinite(scored).all()
     assert (scored <= 0).all()
+
+
+def test_candidates_differ_beyond_the_forced_bytes(engine: Engine, tokenizer: Tokenizer) -> None:
+    """Not in how the forced bytes are cut into tokens, which nobody sees."""
+    prompt = tokenizer.encode("class Point:\n    def __init__(self, x, y):")
+    forced = b"\n        "
+    result = continue_(engine, prompt, forced=forced, candidates=3)
+    beyond = [
+        b"".join(map(tokenizer.token_bytes, one.tokens))[len(forced) :].split(b"\n")[0] for one in result.continuations
+    ]
+    assert len(set(beyond)) == 3
+    assert all(text and not text.startswith(b" ") for text in beyond)
