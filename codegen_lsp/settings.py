@@ -152,7 +152,8 @@ class Settings:
     model: str = _text("auto", "the name of an installed model, the folder of a build, or auto")
     """Which model runs: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
     engine: str = _word("auto", ("auto", "ct2", "incremental"))
-    """What runs the model: CTranslate2, or torch over the same build, which computes only what was typed; CPU only."""
+    """What runs the model: CTranslate2 (`ct2`, which `auto` takes), or torch over the same build (`incremental`), which
+    computes only what was typed, on the CPU only."""
     device: str = _word("auto", ("auto", "cpu", "cuda"))
     """Where the model runs."""
     compute_type: str = _word(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in a worker; with spinning threads a busy machine crawls
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
