@@ -221,35 +221,50 @@ class _Batch:
 
     def run(self, logits: Tensor) -> list[Continuation]:
         """All candidates."""
-        rows = self._begin(logits)
-        active = [row for row, going_on in rows if going_on]
-        end = self._prompt
+        rows = self._samples() if self._decoding.temperature > 0 else [_Row(0, None)]
+        branched = len(rows) == self._decoding.candidates
+        active, end = rows, self._prompt
+        logits = logits.expand(len(rows), -1)
         while active:
-            self._control.check()
-            logits = self._step(active, end)
-            end += len(active)
-            active = self._choose_all(active, logits)
-        self._keep(rows[0][0])
-        return [Continuation(row.tokens, row.log_probabilities, row.ended) for row, _ in rows]
+            going_on = self._choose_all(active, logits)
+            if not branched and self._is_branch(rows[0], going_on):
+                branched = True
+                others = self._branch(rows[0], logits[0])
+                rows = [*rows, *(row for row, _ in others)]
+                going_on += [row for row, goes_on in others if goes_on]
+            active = going_on
+            if active:
+                self._control.check()
+                logits = self._step(active, end)
+                end += len(active)
+        self._keep(rows[0])
+        return [Continuation(row.tokens, row.log_probabilities, row.ended) for row in rows]
 
-    def _begin(self, logits: Tensor) -> list[tuple[_Row, bool]]:
-        """Each candidate with its first token, and whether it goes on."""
-        if self._decoding.temperature > 0:
-            seeds = np.random.SeedSequence(self._decoding.seed).spawn(self._decoding.candidates)
-            rows = [_Row(number, np.random.default_rng(seed)) for number, seed in enumerate(seeds)]
-            going_on = self._choose_all(rows, logits.expand(len(rows), -1))
-            return [(row, row in going_on) for row in rows]
-        best = _Row(0, None)
-        result = [(best, bool(self._choose_all([best], logits[None])))]
-        if self._decoding.candidates == 1:
-            return result
-        order = ranked(logits.numpy(), self._constraint.mask(b""))
-        others = [id for id in order[: self._decoding.candidates + len(self._decoding.end_tokens)]
-                  if id not in self._decoding.end_tokens and id not in best.tokens[:1]]  # fmt: skip
+    def _samples(self) -> list[_Row]:
+        """Rows that draw independently, each from a generator of its own."""
+        seeds = np.random.SeedSequence(self._decoding.seed).spawn(self._decoding.candidates)
+        return [_Row(number, np.random.default_rng(seed)) for number, seed in enumerate(seeds)]
+
+    def _is_branch(self, best: _Row, going_on: list[_Row]) -> bool:
+        """Whether the last choice of the greedy row was its first beyond the forced bytes, or its last at all."""
+        return len(best.written) > len(self._decoding.forced) or not going_on
+
+    def _branch(self, best: _Row, logits: Tensor) -> list[tuple[_Row, bool]]:
+        """The other greedy candidates, begun with what was likely at the last choice, and whether each goes on.
+
+        They share the tokens before it with the first one, and their places in the cache.
+        """
+        head = len(best.places)
+        mask = self._constraint.mask(self._constraint.bytes_of(best.tokens[:head])).copy()
+        mask[[*self._decoding.end_tokens, *best.tokens[head : head + 1]]] = False
+        others = ranked(logits.numpy(), mask)[: self._decoding.candidates - 1]
         normaliser = float(logits.logsumexp(-1))
-        for number, id in enumerate(others[: self._decoding.candidates - 1], start=1):
+        result = []
+        for number, id in enumerate(others, start=1):
             self._control.check()
-            row = _Row(number, None)
+            row = _Row(number, None, places=list(best.places))
+            for token, log_probability in zip(best.tokens[:head], best.log_probabilities[:head], strict=True):
+                self._take(row, token, log_probability)
             result.append((row, self._take(row, id, float(logits[id]) - normaliser)))
         return result
 
@@ -260,7 +275,7 @@ class _Batch:
         for place, row in enumerate(active, start=end):
             row.places.append(place)
         visible = None
-        if self._decoding.candidates > 1:
+        if len(active) > 1 or len(active[0].places) <= end - self._prompt:
             visible = torch.full((len(active), end + len(active)), -torch.inf)
             visible[:, : self._prompt] = 0
             for line, row in enumerate(active):
