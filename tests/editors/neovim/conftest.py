@@ -53,7 +53,18 @@ class Unpacker:
     """Reads msgpack from a stream."""
 
     SIZES = {0xC4: "B", 0xC5: "H", 0xC6: "I", 0xD9: "B", 0xDA: "H", 0xDB: "I"}
-    NUMBERS = {0xCA: "f", 0xCB: "d", 0xCC: "B", 0xCD: "H", 0xCE: "I", 0xCF: "Q", 0xD0: "b", 0xD1: "h", 0xD2: "i", 0xD3: "q"}
+    NUMBERS = {
+        0xCA: "f",
+        0xCB: "d",
+        0xCC: "B",
+        0xCD: "H",
+        0xCE: "I",
+        0xCF: "Q",
+        0xD0: "b",
+        0xD1: "h",
+        0xD2: "i",
+        0xD3: "q",
+    }
     MANY = {0xDC: "H", 0xDD: "I", 0xDE: "H", 0xDF: "I"}
 
     def __init__(self, stream: Any) -> None:
@@ -114,7 +125,11 @@ class Neovim:
         (home / "errors").parent.mkdir(exist_ok=True)
         with (home / "errors").open("wb") as errors:
             self.process = subprocess.Popen(
-                [program, "--embed", "-n"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
+                [program, "--embed", "-n"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
             )
         self._numbers = itertools.count()
         self._answers: dict[int, queue.Queue[Any]] = {}
@@ -157,7 +172,9 @@ class Neovim:
     def until(self, holds: Callable[[], Any], what: str = "") -> Any:
         end = time.monotonic() + PATIENCE
         while not (value := holds()):
-            assert time.monotonic() < end, f"waited in vain{' for ' + what if what else ''}:\n" + "\n".join(self.screen())
+            assert time.monotonic() < end, f"waited in vain{' for ' + what if what else ''}:\n" + "\n".join(
+                self.screen()
+            )
             time.sleep(0.01)
         return value
 
@@ -223,7 +240,9 @@ class Neovim:
         if self.process.poll() is None:
             try:
                 assert self.process.stdin is not None
-                self.process.stdin.write(b"\x94\x00" + pack(next(self._numbers)) + pack("nvim_command") + pack(["qall!"]))
+                self.process.stdin.write(
+                    b"\x94\x00" + pack(next(self._numbers)) + pack("nvim_command") + pack(["qall!"])
+                )
                 self.process.stdin.flush()
                 self.process.wait(10)
             except (OSError, subprocess.TimeoutExpired):

@@ -108,7 +108,11 @@ def main() -> None:
             method, number, params = message.get("method"), message.get("id"), message.get("params")
             log.write(json.dumps(message) + "\n")
             if method == "initialize":
-                capabilities = {"inlineCompletionProvider": True, "textDocumentSync": {"openClose": True, "change": 1}}
+                capabilities = {
+                    "inlineCompletionProvider": True,
+                    "textDocumentSync": {"openClose": True, "change": 1},
+                    "executeCommandProvider": {"commands": ["codegen-lsp.accepted"]},
+                }
                 send({"id": number, "result": {"capabilities": capabilities}})
             elif method in ("textDocument/didOpen", "textDocument/didChange"):
                 document = params["textDocument"]

@@ -118,12 +118,12 @@ local function mark(bufnr, row, column, options)
 end
 
 --- Scrolls so that the lines under the cursor's line are seen: they would be below the window's end.
-local function reveal(row)
+local function reveal(row, below)
   local win = api.nvim_get_current_win()
   local height = api.nvim_win_get_height(win) - (vim.wo[win].winbar ~= '' and 1 or 0)
   local view = vim.fn.winsaveview()
   local top = view.topline
-  while top < row + 1 and api.nvim_win_text_height(win, { start_row = top - 1, end_row = row }).all > height do
+  while top < row + 1 and api.nvim_win_text_height(win, { start_row = top - 1, end_row = row }).all + below > height do
     top = top + 1
   end
   if top == view.topline then return end
@@ -180,7 +180,7 @@ local function draw(bufnr)
     virt_lines = below,
     virt_lines_overflow = vim.fn.has('nvim-0.11') == 1 and 'scroll' or nil,
   })
-  reveal(row)
+  reveal(row, #below)
   return true
 end
 

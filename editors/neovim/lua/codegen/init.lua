@@ -11,9 +11,8 @@ function M.setup(options)
     return
   end
   local config, server = require('codegen.config'), require('codegen.server')
-  for _, problem in ipairs(config.read(options)) do
-    server.notify(problem, vim.log.levels.WARN)
-  end
+  local problems = config.read(options)
+  if #problems > 0 then server.notify(table.concat(problems, ' '), vim.log.levels.WARN) end
   if not config.current.native then require('codegen.ghost').setup() end
   require('codegen.keys').setup()
   server.setup()

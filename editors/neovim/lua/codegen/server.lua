@@ -146,7 +146,7 @@ local function on_exit(code, signal, client_id)
   restarting[client_id] = nil
   M.loading = nil
   if vim.v.exiting ~= vim.NIL then return end
-  if wanted_end then return attach_all() end
+  if wanted_end then return vim.schedule(attach_all) end
   local now = vim.uv.now()
   deaths = vim.tbl_filter(function(at) return now - at < WITHIN end, deaths)
   deaths[#deaths + 1] = now
@@ -211,7 +211,7 @@ function M.attach(bufnr)
   local root = vim.fs.root(bufnr, config.current.root_markers)
   vim.lsp.start(client_config(cmd, root), {
     bufnr = bufnr,
-    reuse_client = function(client) return client.name == M.NAME and not restarting[client.id] end,
+    reuse_client = function(client) return client.name == M.NAME and not restarting[client.id] and not call(client, 'is_stopped') end,
   })
 end
 
