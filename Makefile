@@ -12,7 +12,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 help:
 	@echo "make demo    set up, then complete real code with the embedded model in the terminal"
 	@echo "make test    set up, then run the whole test suite"
-	@echo "make test-editors  the tests in real editors alone, which are downloaded into .cache/"
+	@echo "make test-editors   run the tests in real editors alone (downloaded into .cache/)"
 	@echo "make check   lint, type check, import rules"
 	@echo "make format  format the Python sources"
 	@echo "make docs    write the reference pages from the program"

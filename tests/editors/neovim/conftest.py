@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -52,8 +52,8 @@ def pack(value: Any) -> bytes:
 class Unpacker:
     """Reads msgpack from a stream."""
 
-    SIZES = {0xC4: "B", 0xC5: "H", 0xC6: "I", 0xD9: "B", 0xDA: "H", 0xDB: "I"}
-    NUMBERS = {
+    SIZES: ClassVar = {0xC4: "B", 0xC5: "H", 0xC6: "I", 0xD9: "B", 0xDA: "H", 0xDB: "I"}
+    NUMBERS: ClassVar = {
         0xCA: "f",
         0xCB: "d",
         0xCC: "B",
@@ -65,7 +65,7 @@ class Unpacker:
         0xD2: "i",
         0xD3: "q",
     }
-    MANY = {0xDC: "H", 0xDD: "I", 0xDE: "H", 0xDF: "I"}
+    MANY: ClassVar = {0xDC: "H", 0xDD: "I", 0xDE: "H", 0xDF: "I"}
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,14 +109,10 @@ def test_the_server_is_found_on_the_path_and_in_the_clone(start, tmp_path):
     assert neovim.lua("return require('codegen.server').command()") == [str(program), "serve"]
     clone = tmp_path / "clone"
     (clone / ".venv" / "bin").mkdir(parents=True)
-    (clone / "editors").mkdir()
     program.rename(clone / ".venv" / "bin" / "codegen-lsp")
-    plugin = neovim.lua("return vim.api.nvim_get_runtime_file('lua/codegen/server.lua', false)[1]")
-    (clone / "editors" / "neovim" / "lua" / "codegen").mkdir(parents=True)
-    for name in ("server.lua", "config.lua"):
-        copy = clone / "editors" / "neovim" / "lua" / "codegen" / name
-        copy.write_text(open(os.path.join(os.path.dirname(plugin), name)).read())
-    found = neovim.lua("return dofile(...).command()", str(clone / "editors/neovim/lua/codegen/server.lua"))
+    copies = clone / "editors" / "neovim" / "lua" / "codegen"
+    shutil.copytree(PLUGIN / "lua" / "codegen", copies)
+    found = neovim.lua("return dofile(...).command()", str(copies / "server.lua"))
     assert found == [str(clone / ".venv" / "bin" / "codegen-lsp"), "serve"]
 
 

@@ -17,7 +17,8 @@ SOURCE = "import os\n\n\nclass Stack:\n    def __init__(self):\n        self.ite
 def neovim(start, embedded_build):
     serve = "import sys; from codegen_lsp.editor.serve import serve_stdio; sys.exit(serve_stdio())"
     command = ", ".join(map(json.dumps, [sys.executable, "-c", serve]))
-    settings = f"model = {json.dumps(str(embedded_build))}, threads = 2, cache = {{ memory_mb = 64 }}, exclude = {{ 'left_*' }}"
+    model = json.dumps(str(embedded_build))
+    settings = f"model = {model}, threads = 2, cache = {{ memory_mb = 64 }}, exclude = {{ 'left_*' }}"
     neovim = start(f"require('codegen').setup {{ cmd = {{ {command} }}, settings = {{ {settings} }} }}", columns=250)
     neovim.edit("stack.py", SOURCE)
     ready(neovim)
@@ -33,7 +34,7 @@ def worker(neovim) -> int:
 
 
 def suggested(neovim) -> str:
-    neovim.keys("Go        self.")
+    neovim.keys("Goself.")
     return neovim.until(neovim.ghost, "a suggestion")
 
 
@@ -43,7 +44,8 @@ def test_suggested_and_accepted(neovim):
     neovim.keys("<Tab>")
     assert neovim.text()[8:] == ("        self." + shown).split("\n")
     counted = """local server, done = require('codegen.server'), nil
-        server.request(server.client(), 'codegen-lsp/explain', vim.empty_dict(), nil, function(_, result) done = result end)
+        local function keep(_, result) done = result end
+        server.request(server.client(), 'codegen-lsp/explain', vim.empty_dict(), nil, keep)
         vim.wait(5000, function() return done end, 10)
         return done.accepted"""
     neovim.until(lambda: neovim.lua(counted) == 1, "the acceptance")
@@ -68,8 +70,8 @@ def test_killed_server(neovim):
 
 def test_excluded_file(neovim):
     neovim.edit("left_alone.py", SOURCE)
-    neovim.keys("Go        self.")
-    neovim.command("Codegen explain")
+    neovim.keys("Goself.")
+    neovim.command("call timer_start(100, {-> execute('Codegen explain')}, {'repeat': -1})")
     neovim.until(lambda: "`excluded`" in neovim.messages(), "the reason")
     assert neovim.ghost() == ""
 
