@@ -12,12 +12,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codegen_lsp import __version__
 from codegen_lsp.errors import CodegenError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from codegen_lsp.terminal.evaluation import Measured
 
 app = typer.Typer(
     name="codegen-lsp",
@@ -28,6 +33,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+eval_app = typer.Typer(help="Measure how good a model is, with the same commands for any.", no_args_is_help=True)
+app.add_typer(eval_app, name="eval")
 
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME", help="Name of an installed model, folder of a build, or auto.")
@@ -35,6 +42,21 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(metavar="N", min=0, help="Threads; 0 takes the physical cores, at most 8.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead.")]
+
+SourcePaths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[PATHS]...", help="Files or folders of source that the model was not trained on."),
+]
+Corpus = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Without PATHS: take the held-out packages of this corpus of `codegen_lsp.training`."
+    ),
+]
+Data = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="The benchmark's file, or the folder it is in.", show_default=False)
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="The same number draws the same cases.")]
 
 
 def main() -> None:
@@ -148,9 +170,8 @@ def demo(
     from codegen_lsp.terminal.demo import demo as show
 
     console = Console(record=True, width=100, force_terminal=True) if svg else Console()
-    shown = asyncio.run(show(console, Settings(model=model, device=device, threads=threads, candidates=1)))
-    if svg:
-        console.save_svg(str(svg), title="codegen-lsp demo")
+    settings = Settings(model=model, device=device, threads=threads, candidates=1)
+    shown = asyncio.run(show(console, settings, picture=svg))
     if not shown:
         raise SystemExit(1)
 
@@ -253,6 +274,124 @@ def models_remove(name: Annotated[str, typer.Argument(metavar="NAME", help="An i
     from codegen_lsp.checkpoints.store import remove
 
     typer.echo(f"Removed {remove(name)}")
+
+
+@eval_app.command("lines")
+def eval_lines(
+    paths: SourcePaths = None,
+    model: Model = "auto",
+    corpus: Corpus = None,
+    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Cursors of each kind.")] = 100,
+    shown: Annotated[bool, typer.Option("--shown", help="Measure what an editor shows, too.")] = False,
+    seed: Seed = 0,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every case and its answer as JSON.")] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Complete lines of unseen source: at their starts, within them, and within words."""
+    from codegen_lsp.terminal import evaluation
+
+    runtime = evaluation.open_runtime(model, device, threads)
+    documents = evaluation.documents(paths or [], corpus)
+    with _progress() as report:
+        measured, answers = evaluation.measure_lines(runtime, documents, cases, seed, shown=shown, report=report)
+    if save:
+        evaluation.save_answers(answers, save)
+    _show(measured, evaluation.print_lines, as_json)
+
+
+@eval_app.command("bits-per-byte")
+def eval_bits_per_byte(
+    paths: SourcePaths = None,
+    model: Model = "auto",
+    corpus: Corpus = None,
+    files: Annotated[int, typer.Option(metavar="N", min=1, help="How many files to predict at most.")] = 100,
+    against: Annotated[
+        Path | None,
+        typer.Option("--float", metavar="FOLDER", help="Compare with this checkpoint's float weights."),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Predict whole files of unseen source, and count the bits that takes."""
+    from codegen_lsp.terminal import evaluation
+
+    runtime = evaluation.open_runtime(model, device, threads)
+    documents = evaluation.documents(paths or [], corpus)
+    with _progress() as report:
+        measured = evaluation.measure_bits(runtime, documents, files, seed, checkpoint=against, report=report)
+    _show(measured, evaluation.print_bits, as_json)
+
+
+@eval_app.command("humaneval-infilling")
+def eval_humaneval_infilling(
+    model: Model = "auto",
+    data: Data = None,
+    cases: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the problems; 0 takes all.")] = 0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fill in single lines of HumanEval's solutions; exact match."""
+    from codegen_lsp.evaluation.human_eval import DATA
+    from codegen_lsp.terminal import evaluation
+
+    runtime = evaluation.open_runtime(model, device, threads)
+    with _progress() as report:
+        measured = evaluation.measure_infilling(runtime, data or DATA, cases, seed, report)
+    _show(measured, evaluation.print_shares, as_json)
+
+
+@eval_app.command("humaneval")
+def eval_humaneval(
+    model: Model = "auto",
+    data: Data = None,
+    cases: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the problems; 0 takes all.")] = 0,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Attempts at each problem.")] = 1,
+    temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="0 decodes greedily.")] = 0.0,
+    limits_only: Annotated[
+        bool,
+        typer.Option("--limits-only", help="Run the programs without namespaces: they can reach files and network."),
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write HumanEval's functions and run their tests in a sandbox; pass@k."""
+    from codegen_lsp.evaluation.human_eval import DATA
+    from codegen_lsp.terminal import evaluation
+
+    if samples > 1 and not temperature:
+        raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
+    runtime = evaluation.open_runtime(model, device, threads)
+    with _progress() as report:
+        measured = evaluation.measure_functions(
+            runtime,
+            data or DATA,
+            cases,
+            seed,
+            samples=samples,
+            temperature=temperature,
+            confinement="limits" if limits_only else "namespaces",
+            report=report,
+        )
+    _show(measured, evaluation.print_shares, as_json)
+
+
+def _show(measured: Measured, show: Callable[[Console, Measured], None], as_json: bool) -> None:
+    from rich.console import Console
+
+    from codegen_lsp.terminal import evaluation
+
+    if as_json:
+        typer.echo(evaluation.as_json(measured))
+        return
+    show(Console(), measured)
 
 
 @contextmanager

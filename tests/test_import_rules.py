@@ -35,6 +35,15 @@ ROOMS = {
     "checkpoints": ["checkpoints", "inference", "errors"],
     "training": ["training", "checkpoints", "inference.build", "errors"],
     "editor": ["editor", "completion", "inference", "checkpoints.store", "settings", "errors"],
+    "evaluation": [
+        "evaluation",
+        "editor.completer",
+        "completion",
+        "inference",
+        "checkpoints",
+        "training.corpus",
+        "errors",
+    ],
     "settings.py": ["inference.messages"],
     "errors.py": [],
 }
@@ -46,6 +55,7 @@ LIGHT = {
     "codegen_lsp.completion.planning": ["torch", "ctranslate2", "pygls", "lsprotocol", "numpy"],
     "codegen_lsp.inference.worker": ["torch", "transformers"],
     "codegen_lsp.inference.ct2": ["torch", "transformers"],
+    "codegen_lsp.evaluation.lines": ["torch", "ctranslate2", "transformers"],
     "codegen_lsp.cli": ["torch", "transformers", "pygls", "rich.markdown"],
 }
 

@@ -37,10 +37,10 @@ from codegen_lsp.inference.messages import Candidate, Finish, StopRules
 
 REPEATS = 3
 """Equal lines in a row that count as a model going round in circles."""
-LOOP_CHARACTERS = 48
-"""Length of a loop within a line that counts as one."""
+LOOP_CHARACTERS = 24
+"""Shortest stretch of equal units within a line that counts as a model going round in circles."""
 LOOP_PERIOD = 24
-"""Longest unit of such a loop, in characters."""
+"""Longest such unit, in characters."""
 
 
 @frozen
@@ -190,6 +190,18 @@ def close_the_block(draft: Draft) -> Draft:
     return evolve(draft, text=body + "\n" + block.margin + block.closer)
 
 
+def cut_circle(draft: Draft) -> Draft:
+    """A line that runs in a circle ends after the first round: `parse(parse(parse(` is `parse(` and nothing more."""
+    before = draft.cursor.before
+    for number, line in enumerate(draft.lines):
+        typed = before if number == 0 else ""
+        end = _first_round(typed + line)
+        if end is not None:
+            kept = (typed + line)[:end][len(typed) :]
+            return evolve(draft.with_lines([*draft.lines[:number], kept]), finish="length")
+    return draft
+
+
 def cut_trailing_space(draft: Draft) -> Draft:
     """No white space at the end of lines nor of the text."""
     return draft.with_lines([line.rstrip() for line in draft.text.rstrip().split("\n")])
@@ -259,17 +271,18 @@ def refuse_empty(draft: Draft) -> Draft | Refusal:
     return draft
 
 
-def refuse_repetition(draft: Draft) -> Draft | Refusal:
-    """The same line three times over, or a line that runs in a circle."""
+def keep_repeated_line_once(draft: Draft) -> Draft | Refusal:
+    """The same line three times over is kept once; nothing is shown where it has stood twice already."""
     above = draft.cursor.above[1 - REPEATS :]
     in_a_row = [*above, draft.cursor.before + draft.lines[0], *draft.lines[1:]]
     first_new = len(above) + (0 if draft.lines[0].strip() else 1)
     for number in range(max(0, first_new - REPEATS + 1), len(in_a_row) - REPEATS + 1):
         group = in_a_row[number : number + REPEATS]
-        if group[0].strip() and not only_closers(group[0]) and all(line == group[0] for line in group):
+        if not group[0].strip() or only_closers(group[0]) or any(line != group[0] for line in group):
+            continue
+        if number < first_new:
             return Refusal("repetition", "The model repeats the same line.")
-    if any(_runs_in_a_circle(line) for line in draft.lines):
-        return Refusal("repetition", "The model repeats the same words.")
+        return draft.with_lines(draft.lines[: number - len(above) + 1])
     return draft
 
 
@@ -302,6 +315,7 @@ RULES: tuple[Rule, ...] = (
     indent_as_the_block,
     use_the_files_indentation,
     cut_at_scope_end,
+    cut_circle,
     cut_overlap_with_line,
     cut_overlap_below,
     cut_unmatched_closers,
@@ -309,7 +323,7 @@ RULES: tuple[Rule, ...] = (
     cut_trailing_space,
     replace_closers_already_there,
     refuse_empty,
-    refuse_repetition,
+    keep_repeated_line_once,
     refuse_echo_of_next_line,
     refuse_comment_only,
 )
@@ -324,14 +338,15 @@ RULES_OF_REMAINDER: tuple[Rule, ...] = (
 
 
 def shape_all(candidates: Sequence[Candidate], plan: Plan) -> list[Suggestion] | Refusal:
-    """What to show of the model's answers: different suggestions, likeliest first, or why there is none.
+    """What to show of the model's answers: different suggestions in the model's own order, or why there is none.
 
-    The refusal is that of the first candidate, the one the model itself puts first.
+    The order is kept so that the first alternative is what was shown unasked. The refusal is that of the first
+    candidate.
     """
     opened = open_at_end(plan.prefix, plan.cursor.language)
     refusals: list[Refusal] = []
     shown: dict[tuple[int, str], Suggestion] = {}
-    for candidate in sorted(candidates, key=lambda candidate: -candidate.log_probability):
+    for candidate in candidates:
         draft = apply_rules(RULES, Draft(candidate.text, plan.cursor, plan.stop, opened, candidate.finish))
         if isinstance(draft, Refusal):
             refusals.append(draft)
@@ -429,11 +444,15 @@ def _is_word(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
-def _runs_in_a_circle(line: str) -> bool:
-    tail = line[-LOOP_CHARACTERS:]
-    if len(tail) < LOOP_CHARACTERS:
-        return False
-    return any(
-        tail[period:] == tail[:-period] and any(_is_word(character) for character in tail[:period])
-        for period in range(1, LOOP_PERIOD // 2 + 1)
-    )
+def _first_round(line: str) -> int | None:
+    """Where the first of at least three equal units ends, if the line ends going round in them; else None."""
+    for period in range(1, LOOP_PERIOD + 1):
+        start = len(line)
+        while start > period and line[start - 1] == line[start - 1 - period]:
+            start -= 1
+        start -= period
+        if len(line) - start < max(LOOP_CHARACTERS, 3 * period):
+            continue
+        if any(_is_word(character) for character in line[start : start + period]):
+            return start + period
+    return None

@@ -157,6 +157,14 @@ class Ct2Engine:
         self._remember(prompt[:cut])
         return cut
 
+    def score(self, ids: list[int]) -> list[float]:
+        """See `Engine.score`."""
+        try:
+            (result,) = self._generator.score_batch([[self._pieces[id] for id in ids]], max_input_length=0)
+        except RuntimeError as error:
+            raise ModelError(f"CTranslate2 failed: {error}.", "Free some memory, then try again.") from error
+        return list(result.log_probs)
+
     def cache_bytes(self) -> int:
         """See `Engine.cache_bytes`."""
         return sum(prefix.size for prefix in self._cached)
@@ -269,26 +277,34 @@ class _Session:
         self._control = control
         self._on_token = on_token
         self._random: np.random.Generator | None = None
+        self._branch: tuple[int, Logits | None] = (0, None)
+        self._branch_settled = False
         self.computed = 0
         self.generated = 0
         self.first_token_at: float | None = None
 
     def greedy(self) -> list[Continuation]:
-        """The most likely continuation, then those that begin with the next most likely first tokens."""
-        best, logits = self._continue(0, [], [])
-        if self._decoding.candidates == 1 or logits is None:
-            return [best]
+        """The most likely continuation, then those that differ from it in the first token beyond the forced bytes."""
+        best = self._continue(0, [], [])
         results = [best]
+        head, logits = self._branch
+        if self._decoding.candidates == 1 or logits is None:
+            return results
         log_probabilities = log_softmax(logits)
-        others = [id for id in ranked(logits, self._constraint.mask(b"")) if id not in self._decoding.end_tokens]
-        others = [id for id in others if id not in best.tokens[:1]]
+        taken = best.tokens[head : head + 1]
+        mask = self._constraint.mask(self._constraint.bytes_of(best.tokens[:head]))
+        others = [id for id in ranked(logits, mask) if id not in self._decoding.end_tokens and id not in taken]
         for candidate, id in enumerate(others[: self._decoding.candidates - 1], start=1):
             self._control.check()
-            log_probability = float(log_probabilities[id])
-            if self._on_token(candidate, id, log_probability):
-                results.append(Continuation([id], [log_probability], ended=False))
-                continue
-            results.append(self._continue(candidate, [id], [log_probability])[0])
+            tokens = [*best.tokens[:head], id]
+            logs = [*best.log_probabilities[:head], float(log_probabilities[id])]
+            stop = False
+            for token, log_probability in zip(tokens, logs, strict=True):
+                stop = self._on_token(candidate, token, log_probability)
+            if stop:
+                results.append(Continuation(tokens, logs, ended=False))
+            else:
+                results.append(self._continue(candidate, tokens, logs))
         return results
 
     def sample(self) -> list[Continuation]:
@@ -297,21 +313,17 @@ class _Session:
         results = []
         for candidate in range(self._decoding.candidates):
             self._control.check()
-            results.append(self._continue(candidate, [], [])[0])
+            results.append(self._continue(candidate, [], []))
         return results
 
-    def _continue(
-        self, candidate: int, tokens: list[int], log_probabilities: list[float]
-    ) -> tuple[Continuation, Logits | None]:
-        """Go on from `tokens`, which were reported already. Gives the logits of the first step as well."""
-        first: Logits | None = None
+    def _continue(self, candidate: int, tokens: list[int], log_probabilities: list[float]) -> Continuation:
+        """Go on from `tokens`, which were reported already."""
         while len(tokens) < self._decoding.max_tokens:
-            written = self._constraint.bytes_of(tokens)
-            spell = self._run(candidate, tokens, written)
-            first = spell.logits[0] if first is None and spell.logits else first
+            spell = self._run(candidate, tokens, self._constraint.bytes_of(tokens))
+            self._find_branch(tokens, spell)
             tokens, log_probabilities = tokens + spell.tokens, log_probabilities + spell.log_probabilities
             if spell.verdict == "ended":
-                return Continuation(tokens, log_probabilities, ended=True), first
+                return Continuation(tokens, log_probabilities, ended=True)
             if spell.verdict == "stopped":
                 break
             if spell.verdict == "broken":
@@ -320,11 +332,26 @@ class _Session:
                 log_probability = float(log_softmax(logits)[id])
                 stop = self._report(candidate, id, log_probability)
                 if id in self._decoding.end_tokens:
-                    return Continuation(tokens, log_probabilities, ended=True), first
+                    return Continuation(tokens, log_probabilities, ended=True)
                 tokens, log_probabilities = [*tokens, id], [*log_probabilities, log_probability]
+                self._branch_settled |= len(self._constraint.bytes_of(tokens)) > len(self._decoding.forced)
                 if stop:
                     break
-        return Continuation(tokens, log_probabilities, ended=False), first
+        return Continuation(tokens, log_probabilities, ended=False)
+
+    def _find_branch(self, tokens: list[int], spell: _Spell) -> None:
+        """Keep the logits of the step at which the first continuation can first go beyond the forced bytes.
+
+        Where a token ends just where the forced bytes do, that is the step after it.
+        """
+        written = len(self._constraint.bytes_of(tokens))
+        for index, logits in enumerate(spell.logits):
+            if self._branch_settled:
+                return
+            self._branch = len(tokens) + index, logits
+            step = self._constraint.bytes_of(spell.tokens[index : index + 1])
+            written += len(step)
+            self._branch_settled = bool(step) and written > len(self._decoding.forced)
 
     def _run(self, candidate: int, tokens: list[int], written: bytes) -> _Spell:
         """One call of CTranslate2, up to the first token that the constraint forbids."""

@@ -52,7 +52,7 @@ class Decoding:
     """Bytes which every candidate must begin with (or, being unfinished, be a beginning of)."""
     candidates: int = 1
     temperature: float = 0.0
-    """0: greedy; further candidates then begin with the next most likely first tokens."""
+    """0: greedy; further candidates then differ in the first token beyond the forced bytes, most likely first."""
     top_p: float = 1.0
     seed: int | None = None
 
@@ -94,6 +94,10 @@ class Engine(Protocol):
 
     def warm(self, prompt: list[int], control: Control) -> int:
         """Prepare for prompts that begin with most of this one; gives the number of tokens cached for it."""
+
+    def score(self, ids: list[int]) -> list[float]:
+        """Log-probability in nats of each id but the first, given those before it. At least two ids, at most the
+        context's length. Raises ModelError when the runtime fails."""
 
     def cache_bytes(self) -> int:
         """Memory that cached prefixes take, in bytes."""

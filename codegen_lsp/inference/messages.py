@@ -84,7 +84,7 @@ class GenerateParams:
     candidates: int = 1
     """How many different continuations are wanted at most."""
     temperature: float = 0.0
-    """0 decodes greedily (several candidates then differ in their first token); above 0 samples."""
+    """0 decodes greedily (several candidates then differ in their first new token); above 0 samples."""
     top_p: float = 0.95
     seed: int | None = None
     heal: bool = True

@@ -6,6 +6,8 @@ training data it is not part of. After it come the first lines of programs as pe
 
 from __future__ import annotations
 
+import inspect
+import re
 import statistics
 import sys
 import time
@@ -23,6 +25,10 @@ from codegen_lsp.editor.completer import Outcome
 from codegen_lsp.settings import Settings
 from codegen_lsp.terminal.rendering import code_with_suggestion
 from codegen_lsp.terminal.session import Session, open_session
+
+FRAME: str = inspect.signature(Console.save_svg).parameters["code_format"].default
+WITHOUT_WEB_FONT = re.sub(r"@font-face\s*\{\{.*?\}\}\s*", "", FRAME, flags=re.DOTALL)
+"""rich's frame for a picture, without the fonts that it would have a browser fetch."""
 
 
 @frozen
@@ -46,19 +52,23 @@ class Draft:
 SCENES: tuple[Scene | Draft, ...] = (
     Scene("codegen_lsp.inference.build", "        raw: dict[str, Any] = json.lo"),
     Scene("codegen_lsp.inference.scheduler", "        with self._chan"),
-    Scene("codegen_lsp.terminal.place", "        raw = path."),
     Scene("codegen_lsp.inference.client", "        if self._connection is "),
-    Draft("read_lines.py", "import os\n\n\ndef read_lines(path):\n    with open(path) as f:\n        for line in f"),
-    Draft(
-        "arguments.py",
-        "import argparse\n\n\ndef main():\n    parser = argparse.ArgumentParser()\n"
-        '    parser.add_argument("path")\n    args = ',
-    ),
+    Draft("connect.py", "import logging\n\nlogger = logging."),
     Draft(
         "stack.py",
         "class Stack:\n    def __init__(self):\n        self.items = []\n\n"
-        "    def push(self, item):\n        self.items.append(item)\n\n    def pop(self):\n        ret",
+        "    def push(self, item):\n        self.items.app",
     ),
+    Draft(
+        "mean.py",
+        'def mean(values):\n    if not values:\n        raise ValueError("values must not be empty")\n'
+        "    return sum(val",
+    ),
+    Draft(
+        "ensure.py",
+        "import os\n\n\ndef ensure_directory(path):\n    if not os.path.",
+    ),
+    Draft("number.py", "def parse(text):\n    try:\n        return int(text)\n    except Val"),
 )
 
 
@@ -73,8 +83,11 @@ def snapshot_of(scene: Scene | Draft) -> Snapshot:
     return Snapshot(path.as_uri(), 0, "python", text[:offset] + text[end:], offset)
 
 
-async def demo(console: Console, settings: Settings) -> int:
-    """Show several completions with their timing; gives the number of suggestions. Raises ModelError, WorkerError."""
+async def demo(console: Console, settings: Settings, *, picture: Path | None = None) -> int:
+    """Show several completions with their timing; gives the number of suggestions. Raises ModelError, WorkerError.
+
+    With `picture`, the completions that a recording console shows are saved as SVG.
+    """
     build = find(settings.model)
     started = time.perf_counter()
     console.print(
@@ -97,6 +110,8 @@ async def demo(console: Console, settings: Settings) -> int:
             f"slowest {times[-1]:.0f} ms. The text before the cursor was read when the file was opened.\n",
             highlight=False,
         )
+    if picture is not None:
+        console.save_svg(str(picture), title="make demo", code_format=WITHOUT_WEB_FONT)
     print_editor_setup(console)
     return len(shown)
 

@@ -12,8 +12,8 @@ from codegen_lsp.editor.completer import Outcome
 
 LINES_BEFORE = 8
 LINES_AFTER = 3
-GHOST = "bold italic bright_green"
-REPLACED = "dim strike"
+GHOST = "bold italic #3fb950"
+MARK = "bold red"
 THEME = "ansi_dark"
 
 
@@ -21,28 +21,22 @@ def code_with_suggestion(
     snapshot: Snapshot, suggestion: Suggestion | None, *, before: int = LINES_BEFORE, after: int = LINES_AFTER
 ) -> Text:
     """The lines around the cursor, with what would be inserted in the style of ghost text."""
-    text, offset = snapshot.text, snapshot.offset
-    head = "\n".join(text[:offset].splitlines()[-before - 1 :]) if text[:offset].strip() else ""
-    if text[:offset].endswith("\n") and head:
-        head += "\n"
-    tail = text[suggestion.end if suggestion else offset :]
-    tail_lines = tail.split("\n")
-    tail = "\n".join(line.rstrip("\r") for line in tail_lines[: after + 1]).rstrip("\n")
-    shown = Text(no_wrap=True, overflow="ellipsis")
-    shown.append_text(highlighted(head, snapshot.language))
-    if suggestion is None:
-        shown.append("│", style="bold red")
-    else:
-        typed = offset - suggestion.start
-        shown.append(suggestion.insert[typed:] if suggestion.insert else "", style=GHOST)
-    shown.append_text(highlighted(tail, snapshot.language))
-    return shown
+    text, cursor = snapshot.text, snapshot.offset
+    new = suggestion.insert[cursor - suggestion.start :] if suggestion else "│"
+    whole = text[:cursor] + new + text[suggestion.end if suggestion else cursor :]
+    shown = highlighted(whole.replace("\r\n", "\n"), snapshot.language)
+    moved = text[:cursor].count("\r\n")
+    shown.stylize(GHOST if suggestion else MARK, cursor - moved, cursor - moved + len(new))
+    lines = shown.split("\n", allow_blank=True)
+    at = text[:cursor].count("\n")
+    last = at + new.count("\n") + after
+    code = Text("\n", no_wrap=True, overflow="ellipsis").join(lines[max(0, at - before) : last + 1])
+    code.no_wrap, code.overflow = True, "ellipsis"
+    return code
 
 
 def highlighted(code: str, language: str) -> Text:
     """Code in colour, exactly as long as it is."""
-    if not code:
-        return Text()
     text = Syntax(code, _lexer(language), theme=THEME, background_color="default").highlight(code)
     return text[: len(code)] if len(text) > len(code) else text
 

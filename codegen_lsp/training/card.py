@@ -64,8 +64,12 @@ none of their weights.
 
 ## How good it is
 
-Measured on {len(held_out)} packages that were held out whole ({megabytes["validation"]:.1f} MB: {_names(held_out)}), \
-by the training's last validation (float weights; `{command}` logs it):
+Float weights, measured on packages that were held out whole: {_names(held_out)} ({megabytes["validation"]:.1f} MB in \
+all; at most {last["rows"]:,} rows of 1,024 tokens from them).
+
+    {command}
+
+logs the figures in its `run/log.jsonl`; these are from the last line.
 
 | | |
 |---|---|
@@ -79,9 +83,9 @@ its training data, common boilerplate most likely.
 
 ## How it was trained
 
-{last["tokens"] / 1e6:.1f} million tokens in {last["seconds"] / 60:.0f} minutes ({last["step"]:,} steps; Muon for the \
-blocks' matrices, AdamW for the rest, warm-up, plateau, then decay to zero over the last 60 %; bfloat16). Half of the
-tokens are plain text, half are infilling samples.
+{last["tokens"] / 1e6:.1f} million tokens in {last["seconds"] / 60:.0f} minutes, {last["step"]:,} steps. Muon for the \
+blocks' matrices, AdamW for the rest; warm-up,
+plateau, then decay to zero over the last 60 %; bfloat16. Half of the tokens are plain text, half are infilling samples.
 
     {command}
 

@@ -114,6 +114,7 @@ def export(model: TrainableCodeGen, tokenizer_folder: Path, output: Path) -> flo
     config = config_of(model.shape, code_tokenizer.token_id(tokenizer, code_tokenizer.END))
     (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_file(codegen_state(model), partial / "model.safetensors", metadata={"format": "pt"})
+    (partial / "model.safetensors").chmod(0o644)
     difference = logits_difference(model, partial)
     if difference > TOLERANCE:
         raise ConversionError(

@@ -242,6 +242,9 @@ def train(
     if checkpoint.exists():
         run.load(checkpoint)
         report(f"resuming after {run.step} steps and {run.seconds / 60:.1f} minutes")
+    if _progress(plan, run) >= 1.0:
+        report("the budget is spent")
+        return True
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         for block in model.blocks:
@@ -261,11 +264,10 @@ def train(
             saved = run.seconds
             run.save(checkpoint)
         run.seconds = spent_before + time.monotonic() - began
+    if progress >= 1.0:
+        _log_validation(plan, run, validation, vocabulary, folder, report, 4 * plan.validation_rows)
     run.save(checkpoint)
-    if progress < 1.0:
-        return False
-    _log_validation(plan, run, validation, vocabulary, folder, report, 4 * plan.validation_rows)
-    return True
+    return progress >= 1.0
 
 
 def _progress(plan: Plan, run: Run) -> float:
@@ -302,7 +304,7 @@ def _log_validation(
 ) -> None:
     plain = validate(run.model, validation, vocabulary, plan, 0.0, rows)
     filled = validate(run.model, validation, vocabulary, plan, 1.0, rows)
-    _log(folder, run, kind="validation", **plain, infill_nats_per_token=filled["nats_per_token"])
+    _log(folder, run, kind="validation", rows=rows, **plain, infill_nats_per_token=filled["nats_per_token"])
     report(
         f"{run.seconds / 60:.1f} min, {run.tokens / 1e6:.2f}M tokens: {plain['nats_per_token']:.3f} nats per token, "
         f"{plain['bits_per_byte']:.3f} bits per byte; infilling {filled['nats_per_token']:.3f}"

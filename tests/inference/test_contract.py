@@ -196,3 +196,30 @@ def test_a_missing_device_and_a_wrong_type_are_named(
     ):
         with pytest.raises(ModelError, match=word):
             open_engine(params, embedded_build, info, tokenizer)  # type: ignore[arg-type]
+
+
+def test_a_score_is_what_decoding_reports(engine: Engine, prompt: list[int]) -> None:
+    answer = continue_(engine, prompt[:80], max_tokens=8).continuations[0]
+    scored = engine.score(prompt[:80] + answer.tokens)
+    assert len(scored) == 80 + 7
+    assert scored[-8:] == pytest.approx(answer.log_probabilities, abs=0.02)
+
+
+def test_a_text_of_the_contexts_length_is_scored_whole(engine: Engine, tokenizer: Tokenizer, info: BuildInfo) -> None:
+    ids = (tokenizer.encode(SOURCE) * 10)[: info.context_length]
+    scored = np.array(engine.score(ids))
+    assert len(scored) == len(ids) - 1
+    assert np.isfinite(scored).all()
+    assert (scored <= 0).all()
+
+
+def test_candidates_differ_beyond_the_forced_bytes(engine: Engine, tokenizer: Tokenizer) -> None:
+    """Not in how the forced bytes are cut into tokens, which nobody sees."""
+    prompt = tokenizer.encode("class Point:\n    def __init__(self, x, y):")
+    forced = b"\n        "
+    result = continue_(engine, prompt, forced=forced, candidates=3)
+    beyond = [
+        b"".join(map(tokenizer.token_bytes, one.tokens))[len(forced) :].split(b"\n")[0] for one in result.continuations
+    ]
+    assert len(set(beyond)) == 3
+    assert all(text and not text.startswith(b" ") for text in beyond)

@@ -26,7 +26,7 @@ LOG = [
      "infill_nats_per_token": 9.0},
     {"kind": "train", "step": 2, "tokens": 20, "seconds": 6.0, "nats_per_token": 8.0, "rate": 0.1},
     {"kind": "validation", "step": 3, "tokens": 5_400_000, "seconds": 600.0, "nats_per_token": 2.5,
-     "bits_per_byte": 0.987, "infill_nats_per_token": 2.25},
+     "bits_per_byte": 0.987, "infill_nats_per_token": 2.25, "rows": 192},
 ]  # fmt: skip
 
 
@@ -34,6 +34,7 @@ def test_the_card_tells_what_the_files_say() -> None:
     text = card.model_card("small-one", Shape(), MANIFEST, LOG, "python -m codegen_lsp.training --minutes 10")
     assert text.startswith("---\nlicense: apache-2.0\n")
     assert "0.987 bits per byte" in text
+    assert "at most 192 rows" in text
     assert "5.4 million tokens in 10 minutes" in text
     assert "| flask | 3.1 | BSD-3-Clause | train | 9 | 12,345 |" in text
     assert "| generated | 17 |" in text

@@ -72,8 +72,10 @@ def test_minutes_are_a_budget_that_resuming_does_not_renew(parts: tuple[Encoded,
     run(plan, parts, tmp_path)
     state = torch.load(tmp_path / train.CHECKPOINT, weights_only=True)
     assert state["seconds"] >= 1.2
-    run(plan, parts, tmp_path)
+    log = (tmp_path / train.LOG).read_text()
+    assert run(plan, parts, tmp_path)[-1] == "the budget is spent"
     assert torch.load(tmp_path / train.CHECKPOINT, weights_only=True)["step"] == state["step"]
+    assert (tmp_path / train.LOG).read_text() == log
 
 
 def test_another_shape_does_not_resume(parts: tuple[Encoded, Vocabulary], tmp_path: Path) -> None:

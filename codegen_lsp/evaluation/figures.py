@@ -1,0 +1,61 @@
+"""Figures with their uncertainty. A share comes with Wilson's interval, anything else with a bootstrap interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+Z = 1.959963984540054
+"""Of the normal distribution, for 95 %."""
+RESAMPLES = 2000
+
+
+@frozen
+class Figure:
+    """A measured value, the cases it rests on, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    cases: int
+
+
+def share(right: Sequence[bool]) -> Figure | None:
+    """The share of cases that are right, with Wilson's score interval (1927); None without cases."""
+    n = len(right)
+    if not n:
+        return None
+    p = sum(right) / n
+    spread = 1 + Z**2 / n
+    middle = (p + Z**2 / (2 * n)) / spread
+    half = Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / spread
+    return Figure(p, max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)), n)
+
+
+def mean(values: Sequence[float]) -> Figure | None:
+    """The mean with a percentile bootstrap interval; None without cases."""
+    return ratio(values, [1.0] * len(values))
+
+
+def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Figure | None:
+    """Sum of the parts over sum of the wholes, with a percentile bootstrap interval over the cases (Efron, 1979).
+
+    The draws are the same for equally many cases. None when there is nothing to divide by.
+    """
+    if not sum(wholes):
+        return None
+    above, below = _resampled(np.asarray(parts, float)), _resampled(np.asarray(wholes, float))
+    drawn = above[below > 0] / below[below > 0]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Figure(sum(parts) / sum(wholes), float(low), float(high), len(parts))
+
+
+def _resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of `RESAMPLES` draws with replacement, shape (RESAMPLES,)."""
+    dice = np.random.default_rng(0)
+    n = len(values)
+    return np.array([values[dice.integers(n, size=n)].sum() for _ in range(RESAMPLES)])

@@ -1,0 +1,189 @@
+"""HumanEval: the functions of Chen et al. (2021) written whole; single lines of them filled in (Bavarian et al., 2022).
+
+Small models solve few of these problems, so pass@1 is for the record; the infilling lines tell more. Those are judged
+by exact match, as InCoder (Fried et al., 2022) reports beside pass rates; the functions by their tests, in a sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+from attrs import frozen
+
+from codegen_lsp.editor.completer import Model
+from codegen_lsp.evaluation.documents import EvaluationError
+from codegen_lsp.evaluation.figures import Figure, mean, share
+from codegen_lsp.evaluation.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.inference.messages import GenerateParams, StopRules
+
+T = TypeVar("T")
+
+PROGRAMS = "HumanEval.jsonl.gz"
+SINGLE_LINES = "HumanEval-SingleLineInfilling.jsonl.gz"
+SOURCES = {
+    PROGRAMS: "https://github.com/openai/human-eval",
+    SINGLE_LINES: "https://github.com/openai/human-eval-infilling",
+}
+DATA = Path(__file__).parents[3] / "shared" / "data"
+"""A data folder beside the checkout."""
+
+STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
+"""Where a function written by a model ends (Chen et al., 2021)."""
+FUNCTION_TOKENS = 512
+LINE_TOKENS = 64
+DOCUMENT = "evaluation"
+
+
+@frozen
+class Function:
+    """A problem of HumanEval."""
+
+    task_id: str
+    prompt: str
+    entry_point: str
+    canonical_solution: str
+    test: str
+
+    def program(self, completion: str) -> str:
+        """The program that tests a completion of the prompt."""
+        return f"{self.prompt}{completion}\n{self.test}\ncheck({self.entry_point})\n"
+
+
+@frozen
+class Line:
+    """A problem of the single-line infilling task."""
+
+    task_id: str
+    prompt: str
+    suffix: str
+    canonical_solution: str
+
+
+@frozen
+class FilledLine:
+    """A line as a model wrote it."""
+
+    line: Line
+    text: str
+
+    @property
+    def right(self) -> bool:
+        """Whether it is the line that was taken out, indentation included, blanks at its end aside."""
+        return self.text.rstrip() == self.line.canonical_solution.rstrip()
+
+
+@frozen
+class Attempt:
+    """A completed function and what its tests said."""
+
+    function: Function
+    completion: str
+    verdict: Verdict
+
+
+def read_functions(source: Path) -> list[Function]:
+    """The problems in a file, or in the file `PROGRAMS` of a folder. Raises EvaluationError."""
+    return [_structured(Function, row) for row in _rows(source, PROGRAMS)]
+
+
+def read_lines(source: Path) -> list[Line]:
+    """The problems in a file, or in the file `SINGLE_LINES` of a folder. Raises EvaluationError."""
+    return [_structured(Line, row) for row in _rows(source, SINGLE_LINES)]
+
+
+def some(problems: Sequence[T], cases: int, seed: int) -> list[T]:
+    """A random choice of the problems in their order; all when there are no more than `cases` or that is 0."""
+    if not cases or cases >= len(problems):
+        return list(problems)
+    dice = random.Random(seed)  # noqa: S311 - a sample, not a secret
+    return [problems[index] for index in sorted(dice.sample(range(len(problems)), cases))]
+
+
+async def fill_lines(lines: Iterable[Line], model: Model) -> AsyncIterator[FilledLine]:
+    """Fill the lines in, greedily, as in an editor: the line's break is there already.
+
+    Raises ModelError and WorkerError.
+    """
+    stop = StopRules(max_tokens=LINE_TOKENS, max_lines=1)
+    for line in lines:
+        result = await model.generate(GenerateParams(DOCUMENT, line.prompt, "\n" + line.suffix, stop))
+        text = result.candidates[0].text if result.candidates else ""
+        yield FilledLine(line, next((part for part in text.split("\n") if part.strip()), ""))
+
+
+async def attempt_functions(
+    functions: Iterable[Function],
+    model: Model,
+    *,
+    samples: int = 1,
+    temperature: float = 0.0,
+    seed: int = 0,
+    confinement: Confinement = "namespaces",
+    limits: Limits | None = None,
+) -> AsyncIterator[Attempt]:
+    """Complete each function `samples` times and run its tests; greedily with a temperature of 0.
+
+    Raises ModelError, WorkerError and SandboxError.
+    """
+    stop = StopRules(max_tokens=FUNCTION_TOKENS, max_lines=FUNCTION_TOKENS, strings=STOPS)
+    for function in functions:
+        params = GenerateParams(DOCUMENT, function.prompt, stop=stop, temperature=temperature)
+        for sample in range(samples):
+            result = await model.generate(attrs.evolve(params, seed=seed + sample) if temperature else params)
+            completion = result.candidates[0].text if result.candidates else ""
+            verdict = await asyncio.to_thread(run_program, function.program(completion), limits, confinement)
+            yield Attempt(function, completion, verdict)
+
+
+def exact_match(filled: Sequence[FilledLine]) -> Figure | None:
+    """Share of lines filled in exactly."""
+    return share([one.right for one in filled])
+
+
+def passes(attempts: Sequence[Attempt], k: int) -> Figure | None:
+    """pass@k over the problems; None when a problem has fewer than k attempts."""
+    outcomes: dict[str, list[bool]] = defaultdict(list)
+    for attempt in attempts:
+        outcomes[attempt.function.task_id].append(attempt.verdict.kind == "passed")
+    if not outcomes or min(map(len, outcomes.values())) < k:
+        return None
+    if max(map(len, outcomes.values())) == 1:
+        return share([passed for (passed,) in outcomes.values()])
+    return mean([pass_at_k(len(passed), sum(passed), k) for passed in outcomes.values()])
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Chance that one of k samples is right, of n samples of which c are: 1 - C(n-c, k) / C(n, k) (Chen et al., 2021).
+
+    1 <= k <= n.
+    """
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def _rows(source: Path, name: str) -> list[dict[str, Any]]:
+    path = source / name if source.is_dir() else source
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
+        return [json.loads(row) for row in text.splitlines() if row.strip()]
+    except FileNotFoundError:
+        raise EvaluationError(f"There is no {path}.", f"Get {name} from {SOURCES[name]}, then give --data.") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise EvaluationError(f"{path} can't be read: {error}.", f"Get it again from {SOURCES[name]}.") from error
+
+
+def _structured(cls: type[T], row: dict[str, Any]) -> T:
+    names = [field.name for field in attrs.fields(cls)]  # type: ignore[arg-type]
+    try:
+        return cls(**{name: row[name] for name in names})
+    except (KeyError, TypeError) as error:
+        raise EvaluationError(f"A row lacks {error}.", "Give a file of the benchmark, as it is published.") from error

@@ -1,0 +1,211 @@
+"""Runs one untrusted program with its hands tied. A script of its own, started by `sandbox`.
+
+It uses nothing but the standard library, because it runs in a bare interpreter (`python -I -S`). It reads a request as
+JSON from its standard input and writes a verdict as JSON to its standard output.
+
+The program runs in a child process that (on Linux) has its own namespaces for users, mounts, processes, network and
+IPC: it sees every file read-only, home and temporary folders not at all, no other process and no network device, and
+can write to one small folder in memory that is gone with it. It has no capabilities and can't gain any, and resource
+limits forbid it forks, threads, large files and too much memory. This process never runs anything of the program's; it
+kills the child when the time is over, and as the child is the first process of its namespace, everything with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import secrets
+import select
+import signal
+import sys
+import time
+
+HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/dev/shm", "/mnt", "/media", "/srv")  # noqa: S108
+"""Folders that the program finds empty: other people's files and sockets."""
+PYTHON = "/run/python"
+"""Where the interpreter's own files are shown to the program, wherever they lie."""
+NOBODY = 65534
+START_SECONDS = 30.0
+"""For setting up namespaces on a busy machine; the program's own time begins after it."""
+MESSAGE_BYTES = 256
+
+# From <linux/sched.h>, <linux/mount.h>, <linux/prctl.h> and <linux/capability.h>.
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY, SYS_MOUNT_SETATTR = -100, 0x8000, 1, 442
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns", ctypes.c_uint64),
+    )
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+def main() -> None:
+    """Serve one request."""
+    request = json.load(sys.stdin)
+    try:
+        verdict, detail = run(request)
+    except OSError as error:
+        verdict, detail = "unavailable", str(error)
+    json.dump({"verdict": verdict, "detail": detail}, sys.stdout)
+
+
+def run(request: dict[str, object]) -> tuple[str, str]:
+    """The verdict on the request's program, and what there is to say about it. Raises OSError without namespaces."""
+    if request["namespaces"]:
+        _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        enter_namespaces()
+        hide_files(str(request["folder"]), int(str(request["scratch_bytes"])))
+    reading, writing = os.pipe()
+    mark = secrets.token_bytes(16)
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _in_child(request, writing, mark)
+    os.close(writing)
+    try:
+        return _watch(reading, mark, float(str(request["seconds"])))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _watch(reading: int, mark: bytes, seconds: float) -> tuple[str, str]:
+    """Wait for what the child has to say."""
+    if _read(reading, time.monotonic() + START_SECONDS, 1) != b"R":
+        return "unavailable", "the sandbox could not be set up"
+    said = _read(reading, time.monotonic() + seconds, MESSAGE_BYTES)
+    if said is None:
+        return "timeout", f"ran for more than {seconds:g} s"
+    if said.startswith(mark):
+        return "passed", ""
+    return "failed", said.decode("utf-8", "replace").strip() or "ended without a result"
+
+
+def _read(reading: int, deadline: float, size: int) -> bytes | None:
+    """At most `size` bytes, empty when the other end is gone, None when the time is over."""
+    ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
+    return os.read(reading, size) if ready else None
+
+
+def _in_child(request: dict[str, object], writing: int, mark: bytes) -> None:
+    """Tie the process's hands, run the program, and end. Never returns."""
+    try:
+        os.setsid()
+        if request["namespaces"]:
+            _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os.chdir(str(request["folder"]))
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nothing, stream)
+        if request["namespaces"]:
+            drop_privileges()
+        set_limits(request)
+        os.write(writing, b"R")
+        os.write(writing, _verdict(str(request["program"]), mark))
+    finally:
+        os._exit(0)
+
+
+def _verdict(program: str, mark: bytes) -> bytes:
+    try:
+        exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})  # noqa: S102 - what a jail is for
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}".encode()[:MESSAGE_BYTES]
+    return mark
+
+
+def enter_namespaces() -> None:
+    """Leave the machine's mounts, processes, network and IPC behind. Raises OSError."""
+    apart = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+    if os.geteuid() == 0:
+        _call("unshare", apart)
+        return
+    user, group = os.geteuid(), os.getegid()
+    _call("unshare", apart | CLONE_NEWUSER)
+    for file, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{file}", "w") as map:  # noqa: PTH123 - pathlib need not be loaded here
+            map.write(text)
+
+
+def hide_files(folder: str, scratch_bytes: int) -> None:
+    """Make all files read-only, hide private folders, and put an empty one in memory at `folder`. Raises OSError."""
+    interpreter = os.open(sys.base_prefix, os.O_PATH)
+    _mount("none", "/", "", MS_REC | MS_PRIVATE, "")
+    for hidden in HIDDEN:
+        if os.path.isdir(hidden):  # noqa: PTH112
+            _mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    os.makedirs(PYTHON, exist_ok=True)  # noqa: PTH103
+    _mount(f"/proc/self/fd/{interpreter}", PYTHON, "", MS_BIND | MS_REC, "")
+    os.close(interpreter)
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    read_only = _MountAttributes(set=MOUNT_ATTR_RDONLY)
+    size = ctypes.c_size_t(ctypes.sizeof(read_only))
+    _call("syscall", SYS_MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, ctypes.byref(read_only), size)
+    _mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={scratch_bytes},mode=777")
+    _move_imports(sys.path)
+    for module in sys.modules.values():
+        if isinstance(path := getattr(module, "__path__", None), list):
+            _move_imports(path)
+    sys.path_importer_cache.clear()
+
+
+def _move_imports(paths: list[str]) -> None:
+    paths[:] = [path.replace(sys.base_prefix, PYTHON, 1) for path in paths if path.startswith(sys.base_prefix)]
+
+
+def drop_privileges() -> None:
+    """Be nobody in particular, without capabilities, for good. Raises OSError."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    none = (ctypes.c_uint32 * 6)()
+    _call("capset", ctypes.byref(_CapabilityHeader(CAPABILITY_VERSION_3, 0)), ctypes.byref(none))
+    _call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def set_limits(request: dict[str, object]) -> None:
+    """Limits that a process without capabilities can't raise. The time is the parent's to watch; this one is for CPU
+    time, should the parent be gone."""
+    limits = {
+        resource.RLIMIT_AS: int(str(request["memory_bytes"])),
+        resource.RLIMIT_CPU: int(float(str(request["seconds"]))) + 2,
+        resource.RLIMIT_FSIZE: int(str(request["scratch_bytes"])),
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: 0,
+    }
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, value))
+
+
+def _mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    _call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
+
+
+def _call(name: str, *arguments: object) -> None:
+    """A function of the C library that returns 0. Raises OSError with its error."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+if __name__ == "__main__":
+    main()

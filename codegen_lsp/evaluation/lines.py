@@ -1,0 +1,163 @@
+"""The line evaluation: how much of the rest of a line a model gets right, and what an editor shows of it.
+
+The model alone is asked through the client's own text interface, so that any build of any engine can be compared; what
+an editor shows goes the same straight way as in the server (`editor.completer`), with its rules on when to ask and what
+to show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+from attrs import frozen
+
+from codegen_lsp.completion.policy import Options
+from codegen_lsp.completion.snapshot import Snapshot
+from codegen_lsp.editor.completer import Completer, Model
+from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
+from codegen_lsp.evaluation.places import KINDS, Kind, Place
+from codegen_lsp.evaluation.similarity import edit_similarity
+from codegen_lsp.inference.messages import GenerateParams, StopRules
+
+PREFIX_CHARACTERS = 6_000
+SUFFIX_CHARACTERS = 1_500
+"""Text around the cursor that the model alone is given: as much as the server's settings give it by default."""
+MAX_TOKENS = 64
+DOCUMENT = "evaluation"
+
+
+@frozen
+class Case:
+    """A place, with or without the text below its line."""
+
+    place: Place
+    below: bool
+
+
+@frozen
+class Answer:
+    """What was completed at a case."""
+
+    case: Case
+    text: str | None
+    """The rest of the line, as completed; None when nothing was shown."""
+
+    @property
+    def right(self) -> bool:
+        """Whether it is the rest of the line, blanks at its end aside."""
+        return self.text is not None and self.text.rstrip() == self.case.place.rest
+
+    @property
+    def similarity(self) -> float:
+        """Edit similarity with the rest of the line; 0 when nothing was shown."""
+        return edit_similarity(self.text.rstrip(), self.case.place.rest) if self.text is not None else 0.0
+
+    @property
+    def word_right(self) -> bool:
+        """Whether the word at the cursor ends as in the file."""
+        return self.text is not None and leading_word(self.text) == leading_word(self.case.place.rest)
+
+    @property
+    def saved(self) -> int:
+        """Characters that need not be typed: all when the rest of the line is right, less the key that accepts it."""
+        return max(0, len(self.case.place.rest) - 1) if self.right else 0
+
+
+@frozen
+class LineFigures:
+    """Figures of one kind of place, with or without the text below."""
+
+    kind: Kind
+    below: bool
+    exact: Figure | None
+    """Share of lines completed exactly."""
+    similarity: Figure | None
+    """Mean edit similarity."""
+    word: Figure | None
+    """Share of words completed exactly; for the kind `mid-word` alone."""
+    keystrokes: Figure | None
+    """Share of the characters that need not be typed."""
+    shown: Figure | None
+    """Share of places where something was shown; 1 for the model alone."""
+    right_of_shown: Figure | None
+    """Share of what was shown that is right."""
+
+
+def cases_of(places: Iterable[Place]) -> list[Case]:
+    """Each place with and without the text below."""
+    return [Case(place, below) for place in places for below in (False, True)]
+
+
+async def ask_model(cases: Iterable[Case], model: Model) -> AsyncIterator[Answer]:
+    """What the model alone writes, greedily, up to the end of the line. Raises ModelError and WorkerError."""
+    stop = StopRules(max_tokens=MAX_TOKENS, max_lines=1, strings=["\n"])
+    for case in cases:
+        prefix = from_line_start(case.place.before, PREFIX_CHARACTERS)
+        suffix = to_line_end(case.place.below, SUFFIX_CHARACTERS) if case.below else ""
+        result = await model.generate(GenerateParams(DOCUMENT, prefix, suffix, stop))
+        text = result.candidates[0].text if result.candidates else ""
+        yield Answer(case, text.split("\n")[0])
+
+
+async def ask_editor(
+    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options]
+) -> AsyncIterator[Answer]:
+    """What an editor shows at each case after a key was typed, in a document that it has not seen before.
+
+    The document ends with the cursor, or the line does and what is below it follows. `options_of` gives the options in
+    a language.
+    """
+    for number, case in enumerate(cases):
+        place = case.place
+        text = place.before + (place.below if case.below else "")
+        snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
+        outcome = await Completer().suggest(snapshot, options_of(snapshot.language), model)
+        if not outcome.suggestions:
+            yield Answer(case, None)
+            continue
+        shown = outcome.suggestions[0]
+        yield Answer(case, shown.insert[place.offset - shown.start :].split("\n")[0])
+
+
+def figures_of(answers: Sequence[Answer]) -> list[LineFigures]:
+    """The figures by kind of place, without and with the text below."""
+    found = []
+    for kind in KINDS:
+        for below in (False, True):
+            some = [answer for answer in answers if answer.case.place.kind == kind and answer.case.below == below]
+            shown = [answer for answer in some if answer.text is not None]
+            found.append(
+                LineFigures(
+                    kind,
+                    below,
+                    exact=share([answer.right for answer in some]),
+                    similarity=mean([answer.similarity for answer in some]),
+                    word=share([answer.word_right for answer in some]) if kind == "mid-word" else None,
+                    keystrokes=ratio(
+                        [answer.saved for answer in some], [len(answer.case.place.rest) for answer in some]
+                    ),
+                    shown=share([answer.text is not None for answer in some]),
+                    right_of_shown=share([answer.right for answer in shown]),
+                )
+            )
+    return found
+
+
+def leading_word(text: str) -> str:
+    """The letters, digits and underscores that a text begins with."""
+    match = re.match(r"\w*", text)
+    return match.group() if match else ""
+
+
+def from_line_start(text: str, limit: int) -> str:
+    """The end of the text, whole lines of at most `limit` characters; at least part of the last line."""
+    if len(text) <= limit:
+        return text
+    at = text.find("\n", len(text) - limit - 1)
+    return text[at + 1 :] if 0 <= at < len(text) - 1 else text[-limit:]
+
+
+def to_line_end(text: str, limit: int) -> str:
+    """The beginning of the text, whole lines of at most `limit` characters."""
+    return text if len(text) <= limit else text[: max(0, text.rfind("\n", 0, limit))]

@@ -1,0 +1,163 @@
+"""`codegen-lsp eval …`, run as a user runs it, with the embedded build."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from codegen_lsp.evaluation import human_eval
+from codegen_lsp.evaluation.documents import EvaluationError
+from codegen_lsp.evaluation.sandbox import SandboxError, run_program
+from codegen_lsp.terminal import evaluation
+
+from .conftest import SOURCE
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    folder = tmp_path / "sources"
+    (folder / "node_modules").mkdir(parents=True)
+    (folder / "module.py").write_text(SOURCE)
+    (folder / "windows.py").write_bytes(SOURCE.replace("\n", "\r\n").encode())
+    (folder / "node_modules" / "other.js").write_text("var x;\n")
+    (folder / "binary.py").write_bytes(b"\xff\xfe\x00")
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+def run(*arguments: object, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "COLUMNS": "80"}
+    command = [sys.executable, "-m", "codegen_lsp.cli", "eval", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False, cwd=home)
+
+
+def figures(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert result.returncode == 0, result.stderr
+    body = json.loads(result.stdout)
+    assert not body["interrupted"]
+    assert len(body["weights"]) == 64
+    found: dict[str, Any] = body["figures"]
+    return found
+
+
+def test_lines(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
+    command = ("lines", sources, "-m", embedded_build, "--cases", 2, "--shown", "--threads", 1)
+    once = figures(run(*command, "--json", "--save", "answers.jsonl", home=tmp_path))
+    assert [(one["kind"], one["below"]) for one in once["alone"]] == [
+        (kind, below) for kind in ("line start", "mid-line", "mid-word") for below in (False, True)
+    ]
+    assert all(one["exact"]["cases"] == 2 for one in once["alone"] + once["shown"])
+    assert figures(run(*command, "--json", home=tmp_path)) == once
+    rows = [json.loads(row) for row in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert len(rows) == 24
+    for row in rows:
+        line = Path(row["path"]).read_text().split("\n")[row["line"] - 1]
+        assert line.rstrip() == row["before"] + row["expected"]
+
+
+def test_lines_for_a_person(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
+    result = run("lines", sources, "-m", embedded_build, "--cases", 1, "--threads", 1, home=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "line start" in result.stdout
+    assert "…" not in result.stdout
+    assert result.stderr.strip() == ""
+
+
+def test_bits_per_byte(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
+    command = ("bits-per-byte", sources, "-m", embedded_build, "--threads", 1)
+    found = figures(run(*command, "--json", home=tmp_path))
+    assert found["bits_per_byte"]["cases"] == 2
+    assert 0 < found["bits_per_byte"]["value"] < 8
+    assert set(found) == {"bits_per_byte"}
+
+
+def test_humaneval_infilling(embedded_build: Path, tmp_path: Path) -> None:
+    row = {"task_id": "a", "prompt": "def f(x):\n", "suffix": "    return y\n", "canonical_solution": "    y = x\n"}
+    (tmp_path / human_eval.SINGLE_LINES).write_bytes(gzip.compress(json.dumps(row).encode()))
+    found = figures(run("humaneval-infilling", "-m", embedded_build, "--data", ".", "--json", home=tmp_path))
+    assert found["exact_match"]["cases"] == 1
+
+
+def test_humaneval_with_samples(embedded_build: Path, tmp_path: Path) -> None:
+    try:
+        run_program("pass")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    row = {"task_id": "a", "prompt": "x = 1\n\n", "entry_point": "print", "canonical_solution": "", "test": "y = 2"}
+    (tmp_path / human_eval.PROGRAMS).write_bytes(gzip.compress(json.dumps(row).encode()))
+    command = ("humaneval", "-m", embedded_build, "--data", ".", "--json")
+    assert set(figures(run(*command, home=tmp_path))) == {"pass@1"}
+    sampled = figures(run(*command, "--samples", 2, "--temperature", 0.5, home=tmp_path))
+    assert sampled["pass@1"]["cases"] == 1
+    assert run(*command, "--samples", 2, home=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (("lines",), "--until corpus"),
+        (("lines", "--corpus", "nowhere"), "--until corpus"),
+        (("lines", "missing.py"), "Check the path"),
+        (("bits-per-byte", "."), "Give files or folders"),
+        (("humaneval", "--data", "nowhere"), "Get HumanEval.jsonl.gz from"),
+    ],
+)
+def test_what_is_missing_is_named(
+    arguments: tuple[str, ...], advice: str, embedded_build: Path, tmp_path: Path
+) -> None:
+    result = run(*arguments, "-m", embedded_build, home=tmp_path)
+    assert result.returncode == 1
+    assert advice in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_documents_of_files_and_folders(sources: Path) -> None:
+    found = evaluation.documents([sources, sources / "module.py"], None)
+    assert [(Path(d.path).name, d.language) for d in found] == [
+        ("module.py", "python"),
+        ("windows.py", "python"),
+        ("module.py", "python"),
+    ]
+    assert {d.text for d in found} == {SOURCE}
+    assert len({d.package for d in found}) == 2
+
+
+def test_an_interrupted_run_keeps_what_it_has() -> None:
+    async def answers() -> AsyncIterator[int]:
+        for number in range(100):
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.01)
+            yield number
+
+    async def run_them() -> list[int]:
+        found = await evaluation._gathered(answers(), lambda message, fraction: None, 0, 100)
+        await asyncio.sleep(0)
+        return found
+
+    assert len(asyncio.run(run_them())) in (3, 4)
+
+
+def test_an_interrupted_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    from codegen_lsp.inference.messages import ModelDescription
+
+    model = ModelDescription("m", "codegen", "ct2", "cpu", "int8", 1, 2048, True, [], 3.5, 0.1)
+    measured = evaluation.Measured(model, "0" * 64, True, {"exact_match": None})
+    evaluation.print_shares(Console(width=80), measured)
+    assert "Interrupted" in capsys.readouterr().out
+
+
+def test_answers_that_can_not_be_saved_are_named(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="can't be written"):
+        evaluation.save_answers([], tmp_path / "missing" / "answers.jsonl")

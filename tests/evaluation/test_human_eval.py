@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.evaluation import human_eval
+from codegen_lsp.evaluation.documents import EvaluationError
+from codegen_lsp.evaluation.human_eval import Attempt, FilledLine, Function, Line, pass_at_k, passes
+from codegen_lsp.evaluation.sandbox import SandboxError, Verdict, run_program
+
+from .conftest import Scripted
+
+ADD = Function(
+    "Test/0",
+    'def add(a, b):\n    """The sum."""\n',
+    "add",
+    "    return a + b\n",
+    "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+)
+LINE = Line("Test/0/L0", "def add(a, b):\n", "    return c\n", "    c = a + b\n")
+
+
+@pytest.fixture(scope="module")
+def _sandbox() -> None:
+    try:
+        run_program("pass")
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "expected"),
+    [(1, 0, 1, 0.0), (1, 1, 1, 1.0), (10, 3, 1, 0.3), (10, 3, 10, 1.0), (5, 0, 5, 0.0), (4, 2, 2, 5 / 6)],
+)
+def test_pass_at_k(n: int, c: int, k: int, expected: float) -> None:
+    assert pass_at_k(n, c, k) == pytest.approx(expected)
+
+
+def test_pass_at_k_is_the_share_of_choices_with_a_right_one() -> None:
+    for n, c, k in itertools.product(range(1, 7), range(7), range(1, 7)):
+        if c <= n and k <= n:
+            choices = list(itertools.combinations([True] * c + [False] * (n - c), k))
+            assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, choices)) / len(choices))
+
+
+def attempts_of(*outcomes: str) -> list[Attempt]:
+    """One problem for each word; p for a pass, f for a failure."""
+    kinds = {"p": Verdict("passed"), "f": Verdict("failed")}
+    return [
+        Attempt(Function(str(number), "", "", "", ""), "", kinds[letter])
+        for number, letters in enumerate(outcomes)
+        for letter in letters
+    ]
+
+
+def test_passes_are_averaged_over_problems() -> None:
+    once = passes(attempts_of("p", "f", "f", "f"), 1)
+    assert once is not None
+    assert (once.value, once.cases) == (0.25, 4)
+    assert once.high > once.value
+    twice = passes(attempts_of("pf", "ff"), 2)
+    assert twice is not None
+    assert (twice.value, twice.cases) == (0.5, 2)
+    assert passes(attempts_of("p"), 2) is None
+    assert passes([], 1) is None
+
+
+@pytest.mark.usefixtures("_sandbox")
+async def test_functions_are_judged_by_their_tests() -> None:
+    subtract = Function("Test/1", ADD.prompt, "add", "", ADD.test)
+    loop = Function("Test/2", ADD.prompt.replace("sum", "loop"), "add", "", ADD.test)
+    answers = {ADD.prompt: "    return a + b\n", loop.prompt: "    while True: pass\n"}
+    model = Scripted(lambda params: answers[params.prefix])
+    found = [attempt async for attempt in human_eval.attempt_functions([ADD], model)]
+    assert [attempt.verdict.kind for attempt in found] == ["passed"]
+    answers[ADD.prompt] = "    return a - b\n"
+    found = [attempt async for attempt in human_eval.attempt_functions([subtract], model)]
+    assert [attempt.verdict.kind for attempt in found] == ["failed"]
+    assert model.asked[0].stop.strings == ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
+    assert model.asked[0].temperature == 0.0
+
+
+@pytest.mark.usefixtures("_sandbox")
+async def test_samples_have_seeds_of_their_own() -> None:
+    model = Scripted(lambda params: "    return a + b\n")
+    found = [
+        attempt async for attempt in human_eval.attempt_functions([ADD], model, samples=3, temperature=0.5, seed=7)
+    ]
+    assert len(found) == 3
+    assert [params.seed for params in model.asked] == [7, 8, 9]
+
+
+async def test_lines_are_filled_in_as_in_an_editor() -> None:
+    model = Scripted(lambda params: "\n    c = a + b  \n    d")
+    (filled,) = [one async for one in human_eval.fill_lines([LINE], model)]
+    assert model.asked[0].prefix == LINE.prompt
+    assert model.asked[0].suffix == "\n    return c\n"
+    assert filled.right
+    figure = human_eval.exact_match([filled, FilledLine(LINE, "c = a + b")])
+    assert figure is not None
+    assert (figure.value, figure.cases) == (0.5, 2)
+
+
+def test_some_problems_are_the_same_for_a_seed() -> None:
+    assert human_eval.some(range(100), 0, 1) == list(range(100))
+    assert human_eval.some(range(100), 500, 1) == list(range(100))
+    chosen = human_eval.some(range(100), 10, 1)
+    assert chosen == human_eval.some(range(100), 10, 1) == sorted(chosen)
+    assert chosen != human_eval.some(range(100), 10, 2)
+
+
+@pytest.mark.usefixtures("_sandbox")
+def test_canonical_solutions_pass(data: Path) -> None:
+    functions = human_eval.read_functions(data)
+    assert len(functions) == 164
+    for function in functions[::41]:
+        assert run_program(function.program(function.canonical_solution)) == Verdict("passed"), function.task_id
+        assert run_program(function.program("    return 'wrong'\n")).kind == "failed", function.task_id
+
+
+def test_infilling_lines_of_the_benchmark(data: Path) -> None:
+    lines = human_eval.read_lines(data)
+    assert len(lines) == 1033
+    assert all(line.canonical_solution.strip() and line.canonical_solution.count("\n") == 1 for line in lines)
+
+
+def test_files_are_read_with_and_without_compression(tmp_path: Path) -> None:
+    row = {name: getattr(LINE, name) for name in ("task_id", "prompt", "suffix", "canonical_solution")}
+    text = json.dumps(row | {"test": "ignored"}) + "\n"
+    (tmp_path / "plain.jsonl").write_text(text)
+    (tmp_path / human_eval.SINGLE_LINES).write_bytes(gzip.compress(text.encode()))
+    assert human_eval.read_lines(tmp_path / "plain.jsonl") == human_eval.read_lines(tmp_path) == [LINE]
+
+
+@pytest.mark.parametrize("content", [b"{", b"\x1f\x8b\x08\x00", b'{"task_id": "x"}\n', b"\xff\xfe"])
+def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(EvaluationError):
+        human_eval.read_lines(tmp_path / "x.jsonl")
+
+
+def test_a_missing_file_says_where_it_is_to_be_had(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="https://github"):
+        human_eval.read_functions(tmp_path)
