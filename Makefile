@@ -17,7 +17,7 @@ help:
 	@echo "make format  format the Python sources"
 	@echo "make docs    write the reference pages from the program"
 	@echo "make model   rebuild the embedded model from scratch (hours on a CPU; MINUTES=75)"
-	@echo "make clean   remove .venv/ and caches"
+	@echo "make clean   remove .venv/ and caches; training runs in .cache/ stay"
 
 # torch goes first and alone, so that no other package's looser range can choose another version.
 $(READY): pyproject.toml constraints.txt
@@ -55,4 +55,4 @@ model: $(READY)
 	@$(BIN)/python -m codegen_lsp.training --out .cache/training/model --minutes $(MINUTES)
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -280,7 +280,7 @@ def _print_table(
 
 
 def _table(names: Sequence[str], columns: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for name in names:
         table.add_column(name, no_wrap=True)
     for column in columns:
@@ -291,7 +291,8 @@ def _table(names: Sequence[str], columns: Sequence[str]) -> Table:
 def _percent(figure: Figure | None) -> str:
     if figure is None:
         return ""
-    return f"{figure.value * 100:.1f} ({figure.low * 100:.0f}-{figure.high * 100:.0f})"
+    value = "100" if figure.value == 1 else f"{figure.value * 100:.1f}"
+    return f"{value} ({figure.low * 100:.0f}-{figure.high * 100:.0f})"
 
 
 async def _gathered(answers: AsyncIterator[T], report: Report, before: int, total: int) -> list[T]:
