@@ -7,11 +7,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs model clean
+.PHONY: help demo test test-editors check format docs model clean
 
 help:
 	@echo "make demo    set up, then complete real code with the embedded model in the terminal"
 	@echo "make test    set up, then run the whole test suite"
+	@echo "make test-editors   run the tests in real editors alone (downloaded into .cache/)"
 	@echo "make check   lint, type check, import rules"
 	@echo "make format  format the Python sources"
 	@echo "make docs    write the reference pages from the program"
@@ -32,6 +33,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest
+
+test-editors: $(READY)
+	@$(BIN)/python -m pytest tests/editors
 
 check: $(READY)
 	@$(BIN)/ruff check .

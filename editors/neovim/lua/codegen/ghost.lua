@@ -1,0 +1,413 @@
+--- The ghost text: asks the server, shows the answer at the cursor, keeps it while it is typed through, and puts it into
+--- the buffer. Neovim's own inline completion does not cancel, shows late answers over newer text and knows no parts, so
+--- this is done here; it is also all there is before 0.12.
+---
+--- An item is anchored in its line by what stands around it: it begins at byte `start` of line `row`, replaces `tail`
+--- after the cursor (closing brackets that an editor typed), and is followed by `after`, the end of the line. Whatever
+--- happens in between, it is shown only where all that still holds.
+
+local config = require('codegen.config')
+local menu = require('codegen.menu')
+local server = require('codegen.server')
+
+local api = vim.api
+local M = {}
+
+M.namespace = api.nvim_create_namespace('codegen')
+--- Whether suggestions come at all; `:Codegen toggle`.
+M.enabled = true
+
+local METHOD = 'textDocument/inlineCompletion'
+local INVOKED, AUTOMATIC = 1, 2
+local states = {} -- by buffer
+
+local function state_of(bufnr)
+  states[bufnr] = states[bufnr] or { seq = 0 }
+  return states[bufnr]
+end
+
+local function inserting() return api.nvim_get_mode().mode:sub(1, 1) == 'i' end
+
+local function line_of(bufnr, row) return api.nvim_buf_get_lines(bufnr, row, row + 1, false)[1] or '' end
+
+--- Byte of a line at a column of the protocol; beyond the end is the end.
+local function byte_at(line, column, encoding)
+  if encoding == 'utf-8' then return math.min(column, #line) end
+  local ok, byte
+  if vim.fn.has('nvim-0.11') == 1 then
+    ok, byte = pcall(vim.str_byteindex, line, encoding, column, false)
+  else
+    ok, byte = pcall(vim.str_byteindex, line, column, encoding == 'utf-16')
+  end
+  return ok and byte or #line
+end
+
+local function hide(bufnr)
+  local state = state_of(bufnr)
+  if state.drawn then api.nvim_buf_clear_namespace(bufnr, M.namespace, 0, -1) end
+  state.drawn = false
+end
+
+--- Ends whatever was asked; an answer that still comes is not looked at.
+local function cancel(state)
+  state.seq = state.seq + 1
+  if state.timer then
+    state.timer:stop()
+    if not state.timer:is_closing() then state.timer:close() end
+    state.timer = nil
+  end
+  if state.request then
+    server.cancel(state.request.client, state.request.id)
+    state.request = nil
+  end
+end
+
+local function drop(bufnr)
+  local state = state_of(bufnr)
+  cancel(state)
+  state.items, state.key = nil, nil
+  if api.nvim_buf_is_valid(bufnr) then hide(bufnr) end
+end
+
+--- What is left of an item at the cursor: the text, the row, the column and what is replaced after the cursor. Nil
+--- when it doesn't go on from what stands there.
+local function left_of(bufnr, item)
+  local cursor = api.nvim_win_get_cursor(0)
+  local row, column = cursor[1] - 1, cursor[2]
+  if row ~= item.row or column < item.start then return nil end
+  local line = line_of(bufnr, row)
+  local typed = line:sub(item.start + 1, column)
+  if #typed >= #item.text or not vim.startswith(item.text, typed) then return nil end
+  local rest = line:sub(column + 1)
+  if not vim.endswith(rest, item.after) then return nil end
+  local tail = rest:sub(1, #rest - #item.after)
+  if not vim.endswith(item.tail, tail) then return nil end -- brackets may have been typed over
+  return item.text:sub(#typed + 1), row, column, tail
+end
+
+--- Tabs as the blanks that they take from a display column on; other control characters made visible.
+local function displayed(text, column)
+  local out = ''
+  for part, tab in text:gmatch('([^\t]*)(\t?)') do
+    out = out .. vim.fn.strtrans(part)
+    if tab ~= '' then
+      local at = column + vim.fn.strdisplaywidth(out, column)
+      out = out .. (' '):rep(vim.fn.strdisplaywidth('\t', at))
+    end
+  end
+  return out
+end
+
+--- Where each piece of `text` goes between the bytes of `tail`, when `tail` is part of it: pairs of an offset in `tail`
+--- and a piece. Nil when it isn't.
+local function around(text, tail)
+  local pieces, from = {}, 1
+  for at = 1, #tail do
+    local found = text:find(tail:sub(at, at), from, true)
+    if not found then return nil end
+    if found > from then pieces[#pieces + 1] = { at - 1, text:sub(from, found - 1) } end
+    from = found + 1
+  end
+  if from <= #text then pieces[#pieces + 1] = { #tail, text:sub(from) } end
+  return pieces
+end
+
+local function mark(bufnr, row, column, options)
+  options.hl_mode = 'combine'
+  api.nvim_buf_set_extmark(bufnr, M.namespace, row, column, options)
+end
+
+--- Scrolls so that the lines under the cursor's line are seen: they would be below the window's end.
+local function reveal(row, below)
+  local win = api.nvim_get_current_win()
+  local height = api.nvim_win_get_height(win) - (vim.wo[win].winbar ~= '' and 1 or 0)
+  local view = vim.fn.winsaveview()
+  local top = view.topline
+  while top < row + 1 and api.nvim_win_text_height(win, { start_row = top - 1, end_row = row }).all + below > height do
+    top = top + 1
+  end
+  if top == view.topline then return end
+  view.topline = top
+  vim.fn.winrestview(view)
+end
+
+--- Shows the current item; false when it doesn't fit what stands at the cursor, and then nothing is shown.
+local function draw(bufnr)
+  hide(bufnr)
+  local state = state_of(bufnr)
+  local item = state.items and state.items[state.index]
+  if not item then return false end
+  local text, row, column, tail = left_of(bufnr, item)
+  if not text then return false end
+  state.drawn = true
+  local lines = vim.split(text, '\n', { plain = true })
+  local first = vim.fn.strdisplaywidth(line_of(bufnr, row):sub(1, column))
+  local hint = ''
+  if state.cycled and #state.items > 1 then hint = (' (%d/%d)'):format(state.index, #state.items) end
+  local only_first = #lines > 1 and menu.visible()
+  if only_first then hint = (' … +%d'):format(#lines - 1) .. hint end
+
+  if #lines == 1 or only_first then
+    local pieces = around(lines[1], tail)
+    for _, piece in ipairs(pieces or {}) do
+      local shown = displayed(piece[2], first)
+      mark(bufnr, row, column + piece[1], { virt_text = { { shown, 'CodegenGhost' } }, virt_text_pos = 'inline' })
+    end
+    if not pieces then
+      mark(bufnr, row, column, { virt_text = { { displayed(lines[1], first), 'CodegenGhost' } }, virt_text_pos = 'overlay' })
+    end
+    if hint ~= '' then
+      mark(bufnr, row, column + #tail, { virt_text = { { hint, 'CodegenGhostMore' } }, virt_text_pos = 'inline' })
+    end
+    return true
+  end
+
+  -- What follows on the cursor's line will stand at the end of the last line: it is covered here and shown there.
+  local after = item.after:match('^%s*$') and '' or item.after
+  local covered = vim.fn.strdisplaywidth(tail .. after, first)
+  local shown = displayed(lines[1], first)
+  local blank = math.max(covered - vim.fn.strdisplaywidth(shown, first), 0)
+  local below = {}
+  for at = 2, #lines do
+    local line = displayed(lines[at], 0)
+    below[at - 1] = { { line == '' and ' ' or line, 'CodegenGhost' } }
+  end
+  if after ~= '' then table.insert(below[#below], { displayed(after, 0), 'Normal' }) end
+  if hint ~= '' then table.insert(below[#below], { hint, 'CodegenGhostMore' }) end
+  mark(bufnr, row, column, {
+    virt_text = { { shown .. (' '):rep(blank), 'CodegenGhost' } },
+    virt_text_pos = covered > 0 and 'overlay' or 'inline',
+    virt_lines = below,
+    virt_lines_overflow = vim.fn.has('nvim-0.11') == 1 and 'scroll' or nil,
+  })
+  reveal(row, #below)
+  return true
+end
+
+--- The items of an answer, anchored in the line as it was when the request was made.
+local function items_of(result, row, column, line, client)
+  local items = {}
+  for _, item in ipairs(type(result) == 'table' and (result.items or result) or {}) do
+    local from, to = column, column
+    if item.range then
+      from = byte_at(line, item.range.start.character, client.offset_encoding)
+      to = byte_at(line, item.range['end'].character, client.offset_encoding)
+    end
+    local on_line = not item.range or (item.range.start.line == row and item.range['end'].line == row)
+    if type(item.insertText) == 'string' and on_line and from <= column and to >= column then
+      items[#items + 1] = {
+        row = row,
+        start = from,
+        text = (item.insertText:gsub('\r\n?', '\n')),
+        tail = line:sub(column + 1, to),
+        after = line:sub(to + 1),
+        command = item.command,
+        client = client,
+      }
+    end
+  end
+  return items
+end
+
+--- Asks the server. `done(items)` is called with its answer, unless something else happened in between.
+local function ask(bufnr, kind, done)
+  local client = server.client(bufnr)
+  if not client or not client.server_capabilities.inlineCompletionProvider then return false end
+  local state = state_of(bufnr)
+  cancel(state)
+  local seq = state.seq
+  local cursor = api.nvim_win_get_cursor(0)
+  local row, column = cursor[1] - 1, cursor[2]
+  local line = line_of(bufnr, row)
+  local params = vim.lsp.util.make_position_params(0, client.offset_encoding)
+  params.context = { triggerKind = kind, selectedCompletionInfo = menu.selected(row, column, line, client.offset_encoding) }
+  local id = server.request(client, METHOD, params, bufnr, function(err, result)
+    if seq ~= state.seq then return end
+    state.request = nil
+    if err or not inserting() or api.nvim_get_current_buf() ~= bufnr then return end
+    done(items_of(result, row, column, line, client))
+  end)
+  if id then state.request = { client = client, id = id } end
+  return id ~= nil
+end
+
+local function show(bufnr, items)
+  local state = state_of(bufnr)
+  state.items, state.index, state.cycled = items, 1, false
+  draw(bufnr)
+end
+
+local function wanted(bufnr)
+  return M.enabled and vim.b[bufnr].codegen_enabled ~= false and vim.fn.reg_executing() == ''
+end
+
+--- Text, cursor or mode changed: what is shown goes on if it still fits, else the server is asked anew.
+local function on_change(bufnr)
+  if bufnr ~= api.nvim_get_current_buf() or not inserting() then return end
+  local state = state_of(bufnr)
+  local cursor = api.nvim_win_get_cursor(0)
+  local key = table.concat({ api.nvim_buf_get_changedtick(bufnr), cursor[1], cursor[2], menu.word() or '' }, ':')
+  if key == state.key then return end -- one key press is several events
+  state.key = key
+  if draw(bufnr) then return cancel(state) end
+  for index in ipairs(state.items or {}) do
+    state.index = index
+    if draw(bufnr) then return cancel(state) end
+  end
+  state.items = nil
+  cancel(state)
+  if not config.current.auto or not wanted(bufnr) then return end
+  local seq = state.seq
+  state.timer = vim.defer_fn(function()
+    if seq ~= state.seq then return end
+    state.timer = nil
+    if api.nvim_get_current_buf() ~= bufnr or not inserting() then return end
+    ask(bufnr, AUTOMATIC, function(items) show(bufnr, items) end)
+  end, config.current.debounce)
+end
+
+--- Whether a suggestion is shown at the cursor.
+function M.visible()
+  local bufnr = api.nvim_get_current_buf()
+  local state = states[bufnr]
+  local item = state and state.drawn and state.items and state.items[state.index]
+  return item ~= nil and item ~= false and left_of(bufnr, item) ~= nil
+end
+
+--- Asks for suggestions at the cursor whatever the mode of asking; cycling then goes through them.
+function M.trigger()
+  local bufnr = api.nvim_get_current_buf()
+  if not inserting() or not wanted(bufnr) then return false end
+  return ask(bufnr, INVOKED, function(items)
+    show(bufnr, items)
+    state_of(bufnr).complete = items
+  end)
+end
+
+--- Shows another suggestion, `count` further. The server gives only the best one unasked, so it is asked for more first.
+function M.cycle(count)
+  if not M.visible() then return false end
+  local bufnr = api.nvim_get_current_buf()
+  local state = state_of(bufnr)
+  local function go()
+    state.index = (state.index - 1 + count) % #state.items + 1
+    state.cycled = true
+    draw(bufnr)
+  end
+  if state.complete == state.items then
+    go()
+    return true
+  end
+  local now = left_of(bufnr, state.items[state.index])
+  return ask(bufnr, INVOKED, function(items)
+    if #items == 0 then return end
+    local same
+    for index, item in ipairs(items) do
+      if left_of(bufnr, item) == now then same = index end
+    end
+    if not same then table.insert(items, 1, state.items[state.index]) end
+    state.items, state.index, state.complete = items, same or 1, items
+    go()
+  end)
+end
+
+--- Takes the suggestion away; none comes by itself until something changes.
+function M.dismiss()
+  if not M.visible() then return false end
+  local bufnr = api.nvim_get_current_buf()
+  local state = state_of(bufnr)
+  cancel(state)
+  state.items = nil
+  hide(bufnr)
+  return true
+end
+
+--- First word of a text, with the blanks before it; a run of punctuation is a word, too.
+function M.first_word(text)
+  return text:match('^%s*[%w_\128-\255]+') or text:match('^%s*[^%w%s_\128-\255]+') or text
+end
+
+--- First line of a text; when it begins with a line break, the line after it.
+function M.first_line(text) return text:match('^\n?[^\n]*') end
+
+local parts = { all = function(text) return text end, word = M.first_word, line = M.first_line }
+
+--- Puts the suggestion or its first part into the buffer. To be called where text may be changed; see `accept`.
+---@param part 'all'|'word'|'line'
+function M.apply(part)
+  local bufnr = api.nvim_get_current_buf()
+  local state = state_of(bufnr)
+  local item = state.items and state.items[state.index]
+  if not item then return end
+  local text, row, column, tail = left_of(bufnr, item)
+  if not text then return end
+  cancel(state)
+  local taken = parts[part](text)
+  local whole = taken == text
+  local replaced = whole and #tail or 0
+  while not whole and replaced < #tail and around(taken, tail:sub(1, replaced + 1)) do
+    replaced = replaced + 1 -- closing brackets among what is taken
+  end
+  local lines = vim.split(taken, '\n', { plain = true })
+  api.nvim_buf_set_text(bufnr, row, column, row, column + replaced, lines)
+  local last_row = row + #lines - 1
+  local last_column = #lines[#lines] + (#lines == 1 and column or 0)
+  api.nvim_win_set_cursor(0, { last_row + 1, last_column })
+  if not whole then
+    state.items = {
+      vim.tbl_extend('force', item, { row = last_row, start = last_column, text = text:sub(#taken + 1), tail = tail:sub(replaced + 1) }),
+    }
+    state.index, state.cycled = 1, false
+    draw(bufnr)
+    return
+  end
+  state.items = nil
+  hide(bufnr)
+  if item.command then server.execute(item.client, item.command.command, item.command.arguments) end
+end
+
+--- Accepts the suggestion or its first part, as an undo step of its own. False when none is shown. May be called from an
+--- `<expr>` mapping: the text is changed by keys that are fed.
+---@param part 'all'|'word'|'line'|nil
+function M.accept(part)
+  if not M.visible() then return false end
+  local keys = ("%s<C-g>u<Cmd>lua require('codegen.ghost').apply('%s')<CR><C-g>u"):format(menu.closing_key(), part or 'all')
+  api.nvim_feedkeys(vim.keycode(keys), 'ni', false)
+  return true
+end
+
+--- Turns suggestions on or off everywhere, or by `vim.b.codegen_enabled` in one buffer.
+function M.toggle()
+  M.enabled = not M.enabled
+  if not M.enabled then
+    for bufnr in pairs(states) do drop(bufnr) end
+  end
+  return M.enabled
+end
+
+function M.setup()
+  api.nvim_set_hl(0, 'CodegenGhost', { link = 'Comment', default = true })
+  api.nvim_set_hl(0, 'CodegenGhostMore', { link = 'NonText', default = true })
+  local group = api.nvim_create_augroup('codegen.ghost', {})
+  local function on(events, callback, pattern)
+    api.nvim_create_autocmd(events, { group = group, pattern = pattern, callback = callback })
+  end
+  on({ 'CursorMovedI', 'TextChangedI', 'TextChangedP' }, function(event) on_change(event.buf) end)
+  on({ 'CompleteChanged', 'CompleteDone' }, function(event)
+    vim.schedule(function() on_change(event.buf) end)
+  end)
+  on('ModeChanged', function(event) on_change(event.buf) end, '*:i*')
+  on('ModeChanged', function(event) drop(event.buf) end, 'i*:[^i]*')
+  on({ 'InsertLeave', 'BufLeave', 'WinLeave' }, function(event) drop(event.buf) end)
+  on('LspDetach', function(event)
+    local client = vim.lsp.get_client_by_id(event.data.client_id)
+    if client and client.name == server.NAME then drop(event.buf) end
+  end)
+  on('BufWipeout', function(event)
+    if not states[event.buf] then return end
+    cancel(states[event.buf])
+    states[event.buf] = nil
+  end)
+end
+
+return M

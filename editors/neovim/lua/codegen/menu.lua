@@ -1,0 +1,56 @@
+--- The popup menu of Neovim's completion, and those that nvim-cmp and blink.cmp draw themselves. A suggestion goes along
+--- with the entry that is selected there; while a menu covers the lines below the cursor, only the first line is shown.
+
+local M = {}
+
+local function loaded(name, visible)
+  local plugin = package.loaded[name]
+  if type(plugin) ~= 'table' or not plugin[visible] then return false end
+  local ok, shown = pcall(plugin[visible])
+  return ok and shown == true
+end
+
+--- Whether a menu is open.
+function M.visible()
+  return vim.fn.pumvisible() == 1 or loaded('cmp', 'visible') or loaded('blink.cmp', 'is_visible')
+end
+
+--- The selected entry of Neovim's menu, or nil.
+function M.word()
+  if vim.fn.pumvisible() == 0 then return nil end
+  local info = vim.fn.complete_info({ 'selected', 'items' })
+  local entry = info.selected >= 0 and info.items[info.selected + 1]
+  return entry and entry.word or nil
+end
+
+local function before_cursor()
+  return vim.api.nvim_get_current_line():sub(1, vim.api.nvim_win_get_cursor(0)[2])
+end
+
+--- `selectedCompletionInfo` for a position: the selected entry, when it is not in the text yet, and what it replaces.
+function M.selected(row, column, line, encoding)
+  local word = M.word()
+  local before = line:sub(1, column)
+  if not word or vim.endswith(before, word) then return nil end
+  for length = math.min(#word, #before), 1, -1 do
+    if before:sub(-length):lower() == word:sub(1, length):lower() then
+      local function position(byte)
+        local text = line:sub(1, byte)
+        local character = encoding == 'utf-8' and byte
+          or encoding == 'utf-16' and vim.fn.strutf16len(text)
+          or vim.fn.strchars(text)
+        return { line = row, character = character }
+      end
+      return { text = word, range = { start = position(column - length), ['end'] = position(column) } }
+    end
+  end
+end
+
+--- The key that closes Neovim's menu and leaves the text as it is; empty when it is not open.
+function M.closing_key()
+  if vim.fn.pumvisible() == 0 then return '' end
+  local word = M.word()
+  return word and vim.endswith(before_cursor(), word) and '<C-y>' or '<C-e>'
+end
+
+return M

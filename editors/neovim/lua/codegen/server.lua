@@ -1,0 +1,262 @@
+--- The language server: finds it, starts one for the whole session, attaches buffers to it, starts it again when it
+--- dies, and remembers what it says about itself. One for all projects, since each would load a model of its own.
+
+local config = require('codegen.config')
+
+local M = {}
+
+M.NAME = 'codegen-lsp'
+
+local MOST_DEATHS, WITHIN = 5, 60000 -- more deaths than this within so many milliseconds, and it stays down
+local FIRST_WAIT = 250 -- milliseconds before it is started again; doubled each time
+
+--- Last `codegen-lsp/status`, or nil. With `failed`, the server dies again and again and is not started any more.
+M.status = nil
+--- Percentage and message of a model that loads, or nil.
+M.loading = nil
+
+local deaths = {}
+local restarting = {} -- ids of clients that were stopped to be started again
+local told_missing = false
+
+--- A client's method, in the manner of this version of Neovim.
+local function call(client, method, ...)
+  if vim.fn.has('nvim-0.11') == 1 then return client[method](client, ...) end
+  return client[method](...)
+end
+
+local function changed()
+  vim.cmd.redrawstatus({ bang = true })
+  vim.api.nvim_exec_autocmds('User', { pattern = 'CodegenStatus', modeline = false })
+end
+
+local function set_status(status)
+  local was = M.status
+  M.status = status
+  changed()
+  if status.state == 'error' and not (was and was.state == 'error' and was.message == status.message) then
+    M.notify(vim.trim(('%s %s'):format(status.message or '', status.advice or '')), vim.log.levels.WARN)
+  end
+end
+
+function M.notify(message, level)
+  vim.notify('codegen: ' .. message, level or vim.log.levels.INFO)
+end
+
+--- Program of the clone that this plugin is part of.
+local function of_clone()
+  local here = debug.getinfo(1, 'S').source:sub(2)
+  local root = vim.fn.fnamemodify(vim.uv.fs_realpath(here) or here, ':p:h:h:h:h:h')
+  for _, path in ipairs({ '/.venv/bin/codegen-lsp', '/.venv/Scripts/codegen-lsp.exe' }) do
+    if vim.fn.executable(root .. path) == 1 then return root .. path end
+  end
+end
+
+--- Command line of the server and where it was found; nil and what to do when there is none.
+---@return string[]?, string
+function M.command()
+  local cmd = config.current.cmd
+  if cmd then
+    if vim.fn.executable(cmd[1] or '') == 1 then return cmd, 'the option `cmd`' end
+    return nil, ('The option `cmd` names %s, which is no program.'):format(vim.inspect(cmd[1]))
+  end
+  local path = vim.fn.exepath('codegen-lsp')
+  if path ~= '' then return { path, 'serve' }, 'PATH' end
+  path = of_clone()
+  if path then return { path, 'serve' }, 'the clone of the plugin' end
+  return nil, 'The program codegen-lsp was not found. Run `make demo` in the clone, put it on PATH, or set the option `cmd`.'
+end
+
+--- Command line of another command of the same program, or nil when the server is started in some other way.
+function M.program(...)
+  local cmd = M.command()
+  if not cmd or cmd[#cmd] ~= 'serve' then return nil end
+  local line = vim.list_slice(cmd, 1, #cmd - 1)
+  return vim.list_extend(line, { ... })
+end
+
+--- The running client; of a buffer, when it is attached there.
+---@param bufnr integer?
+function M.client(bufnr)
+  local clients = vim.lsp.get_clients({ name = M.NAME, bufnr = bufnr })
+  for _, client in ipairs(clients) do
+    if not call(client, 'is_stopped') and not restarting[client.id] then return client end
+  end
+end
+
+--- Sends a request. `handler(err, result)` is called with its answer. Returns the request's id, or nil.
+function M.request(client, method, params, bufnr, handler)
+  local sent, id = call(client, 'request', method, params, handler, bufnr)
+  return sent and id or nil
+end
+
+function M.cancel(client, id)
+  if not call(client, 'is_stopped') then call(client, 'cancel_request', id) end
+end
+
+--- Runs a command of the server. `done(err, result)`.
+function M.execute(client, command, arguments, done)
+  return M.request(client, 'workspace/executeCommand', { command = command, arguments = arguments }, nil, done or function() end)
+end
+
+local function wanted(bufnr)
+  return vim.api.nvim_buf_is_loaded(bufnr)
+    and vim.bo[bufnr].buftype == ''
+    and vim.api.nvim_buf_get_name(bufnr) ~= ''
+    and vim.tbl_contains(config.current.filetypes, vim.bo[bufnr].filetype)
+end
+
+local function add_folder(client, root)
+  if not root then return end
+  local uri = vim.uri_from_fname(root)
+  for _, folder in ipairs(client.workspace_folders or {}) do
+    if folder.uri == uri then return end
+  end
+  local folder = { uri = uri, name = root }
+  client.workspace_folders = vim.list_extend(client.workspace_folders or {}, { folder })
+  call(client, 'notify', 'workspace/didChangeWorkspaceFolders', { event = { added = { folder }, removed = {} } })
+end
+
+local function on_progress(client_id, value)
+  local client = vim.lsp.get_client_by_id(client_id)
+  if not client or client.name ~= M.NAME or type(value) ~= 'table' then return end
+  if value.kind == 'end' then
+    M.loading = nil
+  else
+    local before = value.kind == 'report' and M.loading or {}
+    M.loading = {
+      percentage = value.percentage or before.percentage,
+      message = value.message or before.message,
+      title = value.title or before.title or 'loading',
+    }
+  end
+  changed()
+  if not config.current.progress or vim.api.nvim_get_mode().mode ~= 'n' then return end
+  local now = M.loading
+  local text = now and ('codegen: %s %d%% %s'):format(now.title, now.percentage or 0, now.message or '') or ''
+  vim.api.nvim_echo({ { vim.fn.strcharpart(text, 0, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
+end
+
+local function attach_all()
+  for _, bufnr in ipairs(vim.api.nvim_list_bufs()) do M.attach(bufnr) end
+end
+
+local function on_exit(code, signal, client_id)
+  local wanted_end = restarting[client_id]
+  restarting[client_id] = nil
+  M.loading = nil
+  if vim.v.exiting ~= vim.NIL then return end
+  if wanted_end then return vim.schedule(attach_all) end
+  local now = vim.uv.now()
+  deaths = vim.tbl_filter(function(at) return now - at < WITHIN end, deaths)
+  deaths[#deaths + 1] = now
+  local how = signal ~= 0 and ('signal %d'):format(signal) or ('status %d'):format(code)
+  if #deaths > MOST_DEATHS then
+    return set_status({
+      state = 'error',
+      failed = true,
+      message = ('The server ended %d times within a minute (%s).'):format(#deaths, how),
+      advice = 'Look at :Codegen log; :Codegen restart starts it again.',
+    })
+  end
+  set_status({ state = 'starting', message = ('The server ended (%s) and is started again.'):format(how) })
+  vim.defer_fn(attach_all, FIRST_WAIT * 2 ^ (#deaths - 1))
+end
+
+local function client_config(cmd, root)
+  local capabilities = vim.lsp.protocol.make_client_capabilities()
+  capabilities.textDocument.inlineCompletion = { dynamicRegistration = false }
+  local settings = config.current.settings
+  local given = next(settings) ~= nil
+  return {
+    name = M.NAME,
+    cmd = cmd,
+    cmd_env = config.current.cmd_env,
+    root_dir = root,
+    capabilities = capabilities,
+    init_options = given and settings or nil,
+    settings = given and { [M.NAME] = settings } or nil,
+    handlers = {
+      ['codegen-lsp/status'] = function(_, status, context)
+        if not restarting[context.client_id] then set_status(status) end
+      end,
+    },
+    on_exit = function(...)
+      local args = { ... }
+      vim.schedule(function() on_exit(unpack(args)) end)
+    end,
+  }
+end
+
+local function show_with_neovim(client, bufnr)
+  local builtin = vim.lsp.inline_completion
+  if config.current.native then
+    builtin.enable(true, { bufnr = bufnr })
+  elseif builtin and builtin.is_enabled({ client_id = client.id }) then
+    builtin.enable(false, { client_id = client.id }) -- else both would show the suggestion
+  end
+end
+
+--- Attaches a buffer to the server, which is started if it doesn't run. Does nothing for buffers that aren't wanted.
+---@param bufnr integer
+function M.attach(bufnr)
+  if not wanted(bufnr) or (M.status and M.status.failed) then return end
+  local cmd, advice = M.command()
+  if not cmd then
+    if not told_missing then M.notify(advice, vim.log.levels.WARN) end
+    told_missing = true
+    M.status = { state = 'error', message = advice, advice = '' }
+    return
+  end
+  local root = vim.fs.root(bufnr, config.current.root_markers)
+  vim.lsp.start(client_config(cmd, root), {
+    bufnr = bufnr,
+    reuse_client = function(client) return client.name == M.NAME and not restarting[client.id] and not call(client, 'is_stopped') end,
+  })
+end
+
+function M.on_attach(client, bufnr)
+  add_folder(client, vim.fs.root(bufnr, config.current.root_markers))
+  show_with_neovim(client, bufnr)
+end
+
+--- Stops the server and starts it again.
+function M.restart()
+  deaths, told_missing = {}, false
+  local clients = vim.lsp.get_clients({ name = M.NAME })
+  M.status = { state = 'starting', message = 'The server is started.' }
+  if #clients == 0 then return attach_all() end
+  for _, client in ipairs(clients) do
+    restarting[client.id] = true
+    call(client, 'stop')
+    -- A server that hangs is not waited for.
+    vim.defer_fn(function()
+      if restarting[client.id] and not call(client, 'is_stopped') then call(client, 'stop', true) end
+    end, 3000)
+  end
+end
+
+function M.setup()
+  local group = vim.api.nvim_create_augroup('codegen.server', {})
+  vim.api.nvim_create_autocmd({ 'FileType', 'BufFilePost' }, {
+    group = group,
+    callback = function(event) M.attach(event.buf) end,
+  })
+  vim.api.nvim_create_autocmd('LspAttach', {
+    group = group,
+    callback = function(event)
+      local client = vim.lsp.get_client_by_id(event.data.client_id)
+      if client and client.name == M.NAME then M.on_attach(client, event.buf) end
+    end,
+  })
+  vim.api.nvim_create_autocmd('LspProgress', {
+    group = group,
+    callback = function(event)
+      local params = event.data and event.data.params
+      if params then on_progress(event.data.client_id, params.value) end
+    end,
+  })
+  attach_all()
+end
+
+return M

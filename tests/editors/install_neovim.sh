@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# install_neovim.sh 0.10|0.12: a real Neovim for the tests, below .cache/neovim/ of this repository.
+#
+# Debian's package is unpacked together with all libraries that it needs, down to libc, so it runs on Debian-like systems
+# of any age, without root, and nothing of the system is changed. Prints the path of the program. A second call
+# finds what the first one made.
+set -euo pipefail
+
+version=${1:?usage: install_neovim.sh 0.10|0.12}
+case $version in
+  0.10) suite=trixie ;;
+  0.12) suite=forky ;;
+  *) echo "No Debian suite is known for Neovim $version." >&2; exit 2 ;;
+esac
+cache=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.cache/neovim
+home=$cache/$version
+program=$home/usr/bin/nvim
+
+mkdir -p "$cache"
+exec 9>"$cache/$version.lock"
+flock 9
+if [ -x "$program" ]; then echo "$program"; exit 0; fi
+
+for tool in apt-get dpkg-deb; do
+  command -v "$tool" >/dev/null || { echo "$tool is missing: this script unpacks Debian packages." >&2; exit 3; }
+done
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+[ -r "$keyring" ] || { echo "$keyring is missing (package debian-archive-keyring)." >&2; exit 3; }
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Label: Debian' 2>/dev/null | grep -v security | sort -u | head -n 1)}
+mirror=${mirror:-http://deb.debian.org/debian}
+
+work=$(mktemp -d "$cache/.$version.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/root"
+: > "$work/installed"    # nothing counts as installed, so that every library is fetched
+echo "deb [signed-by=$keyring] $mirror $suite main" > "$work/sources.list"
+apt=(apt-get --quiet --yes --no-install-recommends
+  -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
+  -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
+  -o "Dir::State=$work" -o "Dir::State::Lists=$work/lists" -o "Dir::State::Status=$work/installed"
+  -o "Dir::Cache=$work" -o "Dir::Cache::Archives=$work/archives"
+  -o Acquire::Languages=none -o Acquire::Retries=2 -o APT::Keep-Downloaded-Packages=true)
+if [ "$(id -u)" = 0 ]; then apt+=(-o APT::Sandbox::User=root); fi
+"${apt[@]}" update >&2
+"${apt[@]}" --download-only install neovim patchelf >&2
+for package in "$work"/archives/*.deb; do dpkg-deb --extract "$package" "$work/root"; done
+
+loader=$(find "$work/root" -name 'ld-linux-*.so.*' -print -quit)
+libraries=$(dirname "$loader")
+there() { echo "$home${1#"$work/root"}"; }    # where a file of $work/root will be in the end
+"$loader" --library-path "$libraries" "$work/root/usr/bin/patchelf" --force-rpath \
+  --set-interpreter "$(there "$loader")" --set-rpath "$(there "$libraries")" "$work/root/usr/bin/nvim"
+rm -rf "$home"
+mv "$work/root" "$home"
+"$program" --version | head -n 1 >&2
+echo "$program"

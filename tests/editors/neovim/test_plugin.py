@@ -1,0 +1,319 @@
+"""Around the suggestions: keys that keep their meaning, the command, the server's life, what is shown of its state."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+PLUGIN = Path(__file__).parents[3] / "editors" / "neovim"
+FUNCTION = "def add(a, b):\n    return a + b"
+
+
+def status(neovim, **fields):
+    """Let the server say something about itself."""
+    whole = {"state": "ready", "message": "", "advice": "", "model": None, "workerPid": None} | fields
+    notify(neovim, "codegen-lsp/status", whole)
+
+
+def notify(neovim, method, params):
+    neovim.lua(
+        """local server = require('codegen.server')
+        server.execute(server.client(), 'fake.notify', { ... })""",
+        method,
+        params,
+    )
+
+
+def statusline(neovim):
+    return neovim.lua("return require('codegen').statusline()")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "typed"),
+    [
+        ("vim.keymap.set('i', '<Tab>', 'MINE')", "MINE"),
+        ("vim.keymap.set('i', '<Tab>', function() return 'MINE' end, { expr = true })", "MINE"),
+        ("vim.keymap.set('i', '<Tab>', function() vim.api.nvim_put({ 'MINE' }, 'c', false, true) end)", "MINE"),
+        ("vim.cmd([[inoremap <expr> <Tab> 'MI' .. 'NE']])", "MINE"),
+        ("vim.keymap.set('i', '<Plug>mine', 'MINE') vim.cmd([[imap <Tab> <Plug>mine]])", "MINE"),
+    ],
+)
+def test_a_key_mapped_before_keeps_its_meaning(start, fake, mapping, typed):
+    neovim = start(mapping + "\n" + fake.setup())
+    neovim.edit("a.py")
+    fake.script(FUNCTION)
+    neovim.keys("i<Tab>")
+    assert neovim.text() == [typed]
+    neovim.keys("<C-u>def")
+    neovim.sees("add(a, b)")
+    neovim.keys("<Tab>")
+    assert neovim.text() == FUNCTION.split("\n")
+
+
+def test_unmapped_keys_keep_their_meaning(neovim):
+    neovim.command("iabbrev teh the")
+    neovim.keys("iteh<C-]>")
+    assert neovim.text() == ["the"]
+    neovim.keys("<C-j>x")
+    assert neovim.text() == ["the", "x"]
+
+
+def test_keys_are_overridable_and_setup_can_be_called_again(start, fake):
+    neovim = start(fake.setup("keys = { accept = '<C-y>', accept_word = false }"))
+    neovim.edit("a.py")
+    fake.script(FUNCTION)
+    neovim.keys("idef")
+    neovim.sees("add(a, b)")
+    neovim.keys("<C-j>")
+    assert neovim.text() == ["def", ""]
+    neovim.keys("<BS>")
+    neovim.sees("add(a, b)")
+    neovim.keys("<C-y>")
+    assert neovim.text() == FUNCTION.split("\n")
+    neovim.lua(fake.setup("keys = { accept = '<M-a>' }"))
+    neovim.keys("<CR>def")
+    assert neovim.lua("return vim.fn.maparg('<C-y>', 'i')") == ""
+    assert neovim.lua("return vim.fn.maparg('<M-a>', 'i', false, true).desc") == "codegen: accept"
+
+
+def test_wrong_options_are_told_and_defaults_used(start, fake):
+    neovim = start(fake.setup("filetypes = 'python', color = 'red', keys = { accpt = 'x' }"), columns=200)
+    neovim.edit("a.py")
+    messages = neovim.messages()
+    assert "There is no option `color`." in messages
+    assert "The option `filetypes` is a table, not a string." in messages
+    assert "There is no key for `accpt`." in messages
+    fake.script(FUNCTION)
+    neovim.keys("idef")
+    neovim.sees("add(a, b)")
+
+
+def test_a_missing_server_is_told_once_with_what_to_do(start):
+    neovim = start("require('codegen').setup { cmd = { '/nowhere/codegen-lsp' } }", columns=120)
+    neovim.edit("a.py", mode="unattached")
+    neovim.edit("b.py", mode="unattached")
+    assert neovim.messages().count("The option `cmd` names") == 1
+    assert statusline(neovim) == "codegen: error"
+
+
+def test_the_server_is_found_on_the_path_and_in_the_clone(start, tmp_path):
+    neovim = start("require('codegen').setup {}")
+    program = tmp_path / "bin" / "codegen-lsp"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    neovim.lua("vim.env.PATH = ...", f"{program.parent}:/usr/bin:/bin")
+    assert neovim.lua("return require('codegen.server').command()") == [str(program), "serve"]
+    clone = tmp_path / "clone"
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    program.rename(clone / ".venv" / "bin" / "codegen-lsp")
+    copies = clone / "editors" / "neovim" / "lua" / "codegen"
+    shutil.copytree(PLUGIN / "lua" / "codegen", copies)
+    found = neovim.lua("return dofile(...).command()", str(copies / "server.lua"))
+    assert found == [str(clone / ".venv" / "bin" / "codegen-lsp"), "serve"]
+
+
+def test_settings_reach_the_server(start, fake):
+    neovim = start(fake.setup("settings = { model = 'auto', cache = { memory_mb = 64 } }"))
+    neovim.edit("a.py")
+    wanted = {"model": "auto", "cache": {"memory_mb": 64}}
+    assert fake.got("initialize")[0]["initializationOptions"] == wanted
+    neovim.until(lambda: fake.got("workspace/didChangeConfiguration"))
+    assert fake.got("workspace/didChangeConfiguration")[0]["settings"] == {"codegen-lsp": wanted}
+    assert "inlineCompletion" in fake.got("initialize")[0]["capabilities"]["textDocument"]
+
+
+def test_one_server_for_several_projects(neovim, fake):
+    for project in ("one", "two"):
+        (neovim.home / "project" / project / ".git").mkdir(parents=True)
+        neovim.edit(f"{project}/a.py")
+    neovim.until(lambda: len(fake.got("workspace/didChangeWorkspaceFolders")) == 2)
+    added = [change["event"]["added"][0]["uri"] for change in fake.got("workspace/didChangeWorkspaceFolders")]
+    assert [uri.rsplit("/", 1)[1] for uri in added] == ["one", "two"]
+    assert len(fake.got("initialize")) == 1
+
+
+def test_state_in_the_statusline(neovim):
+    neovim.command("set statusline=[%{v:lua.require'codegen'.statusline()}]")
+    for state, shown in [
+        ("starting", "[codegen: starting]"),
+        ("loading", "[codegen: loading]"),
+        ("ready", "[codegen]"),
+        ("busy", "[codegen*]"),
+        ("disabled", "[codegen off]"),
+    ]:
+        status(neovim, state=state)
+        neovim.until(lambda shown=shown: neovim.screen()[14] == shown, shown)
+    neovim.command("enew")
+    assert neovim.screen()[14] == "[]"
+
+
+def test_errors_are_told_once(neovim):
+    for _ in range(2):
+        status(neovim, state="error", message="The model is missing.", advice="Pull one.")
+        status(neovim, state="error", message="The model is missing.", advice="Pull one.")
+    neovim.until(lambda: statusline(neovim) == "codegen: error")
+    assert neovim.messages().count("The model is missing. Pull one.") == 1
+
+
+def test_progress_is_shown_and_goes_away(neovim):
+    notify(neovim, "$/progress", {"token": "1", "value": {"kind": "begin", "title": "Loading", "percentage": 0}})
+    notify(neovim, "$/progress", {"token": "1", "value": {"kind": "report", "message": "weights", "percentage": 40}})
+    neovim.sees("codegen: Loading 40% weights")
+    assert statusline(neovim) == "codegen: loading 40/100"
+    notify(neovim, "$/progress", {"token": "1", "value": {"kind": "end"}})
+    neovim.until(lambda: not any("Loading" in line for line in neovim.screen()))
+    assert "loading" not in statusline(neovim)
+
+
+def test_killed_server_comes_back(start, fake):
+    neovim = start(fake.setup(), columns=250)
+    neovim.edit("a.py")
+    fake.script(FUNCTION)
+    first = neovim.lua("return vim.lsp.get_clients()[1].id")
+    neovim.lua("local s = require('codegen.server') s.execute(s.client(), 'fake.exit', {})")
+    neovim.until(lambda: neovim.lua("return (vim.lsp.get_clients({ bufnr = 0 })[1] or {}).id") not in (None, first))
+    neovim.keys("idef")
+    neovim.sees("add(a, b)")
+
+
+def test_a_server_that_dies_again_and_again_is_given_up(start, fake):
+    broken = fake.setup().replace("fake_server.py", "no_server.py")
+    neovim = start(broken, columns=250)
+    neovim.lua("local f = vim.defer_fn vim.defer_fn = function(g, ms) return f(g, math.min(ms, 20)) end")
+    neovim.edit("a.py", mode="unattached")
+    neovim.until(lambda: statusline(neovim) == "codegen: error")
+    assert "The server ended 6 times within a minute" in neovim.messages()
+    assert ":Codegen restart" in neovim.messages()
+
+
+def test_toggled(neovim, fake):
+    fake.script(FUNCTION)
+    neovim.keys("idef")
+    neovim.sees("add(a, b)")
+    neovim.keys("<Cmd>Codegen toggle<CR>")
+    assert neovim.ghost() == ""
+    assert statusline(neovim) == "codegen off"
+    before = len(fake.requests)
+    neovim.keys("<BS>f")
+    assert len(fake.requests) == before
+    neovim.keys("<Cmd>Codegen toggle<CR><BS>")
+    neovim.sees("add(a, b)")
+    neovim.keys("<Esc>")
+    neovim.lua("vim.b.codegen_enabled = false")
+    before = len(fake.requests)
+    neovim.keys("af")
+    assert len(fake.requests) == before
+
+
+def test_command(neovim, fake):
+    neovim.command("Codegen explain")
+    neovim.until(lambda: "Line 1: because." in neovim.messages())
+    neovim.command("Codegen model other")
+    neovim.until(lambda: "codegen: the model is other" in neovim.messages())
+    neovim.command("Codegen model missing")
+    neovim.until(lambda: "There is no model named missing." in neovim.messages())
+    status(neovim, message="All is well.")
+    neovim.until(lambda: statusline(neovim) == "codegen")
+    assert "codegen: ready\nAll is well." in neovim.lua("return vim.fn.execute('Codegen status')")
+    assert "There is no :Codegen nonsense." in neovim.lua("return select(2, pcall(vim.cmd, 'Codegen nonsense'))")
+
+
+def test_command_restart(neovim, fake):
+    neovim.command("Codegen restart")
+    neovim.until(lambda: len(fake.got("initialize")) == 2)
+    neovim.until(lambda: neovim.lua("return #vim.lsp.get_clients({ bufnr = 0 })") == 1)
+    fake.script(FUNCTION)
+    neovim.keys("idef")
+    neovim.sees("add(a, b)")
+
+
+def test_command_trigger_and_log(neovim, fake):
+    fake.script(FUNCTION)
+    neovim.request("nvim_buf_set_lines", 0, 0, -1, False, ["def"])
+    neovim.command("Codegen trigger")
+    neovim.sees("add(a, b)")
+    neovim.keys("<Esc>")
+    neovim.command("Codegen log")
+    assert neovim.lua("return vim.fn.expand('%:t')") == "lsp.log"
+
+
+def test_command_is_completed(neovim):
+    def complete(line):
+        return neovim.lua("return vim.fn.getcompletion(..., 'cmdline')", line)
+
+    names = ["explain", "health", "log", "model", "restart", "status", "toggle", "trigger"]
+    assert complete("Codegen ") == names
+    assert complete("Codegen t") == ["toggle", "trigger"]
+    assert complete("Codegen status ") == []
+
+
+def test_installed_models_are_completed(start, tmp_path):
+    program = tmp_path / "codegen-lsp"
+    models = json.dumps([{"name": "big", "path": "/m/big"}, {"name": "small", "path": None}])
+    program.write_text(f"#!/bin/sh\ntest \"$*\" = 'models list --json' && echo '{models}'\n")
+    program.chmod(0o755)
+    neovim = start(f"require('codegen').setup {{ cmd = {{ '{program}', 'serve' }} }}")
+    assert neovim.lua("return vim.fn.getcompletion('Codegen model ', 'cmdline')") == ["big"]
+
+
+def test_health(neovim):
+    status(neovim, message="All is well.")
+    neovim.until(lambda: statusline(neovim) == "codegen")
+    neovim.command("Codegen health")
+    report = "\n".join(neovim.text())
+    assert "The server runs; 1 buffers are attached." in report
+    assert "State: ready. All is well." in report
+    assert "<Tab>: accept" in report
+    assert "ERROR" not in report
+
+
+def test_health_before_setup(start):
+    neovim = start("")
+    neovim.command("checkhealth codegen")
+    report = "\n".join(neovim.text())
+    assert "setup() was not called." in report
+
+
+def test_neovims_own_ghost_text(start, fake, program):
+    if "0.10" in str(program):
+        pytest.skip("Neovim has its own since 0.12")
+    neovim = start(fake.setup("native = true"))
+    neovim.edit("a.py")
+    fake.script(FUNCTION)
+    neovim.keys("idef")
+    neovim.sees("def add(a, b):", "    return a + b")
+    assert neovim.ghost() == ""
+    neovim.keys("<Tab>")
+    neovim.until(lambda: neovim.text() == FUNCTION.split("\n"))
+
+
+def test_not_shown_twice_when_neovims_own_is_on(start, fake, program):
+    if "0.10" in str(program):
+        pytest.skip("Neovim has its own since 0.12")
+    neovim = start("vim.lsp.inline_completion.enable()\n" + fake.setup())
+    neovim.edit("a.py")
+    fake.script(FUNCTION)
+    neovim.keys("idef")
+    neovim.sees("add(a, b)")
+    neovim.lua("vim.wait(400)")
+    assert neovim.screen()[:2] == ["def add(a, b):", "    return a + b"]
+    assert len(fake.requests) == 1
+
+
+def test_neovim_ends_with_a_server_running(neovim):
+    neovim.close()
+    assert neovim.process.returncode == 0
+
+
+def test_help_is_found_as_it_lies_in_the_clone(neovim):
+    text = (PLUGIN / "doc" / "codegen.txt").read_text(encoding="utf-8")
+    tags = re.findall(r"(?<=\*)[:\w.-]+(?=\*)", text)
+    assert len(tags) > 8
+    for tag in tags:
+        neovim.command(f"help {tag}")
+        assert neovim.lua("return vim.fn.expand('%:t')") == "codegen.txt"
