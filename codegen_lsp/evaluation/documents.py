@@ -24,7 +24,7 @@ class Document:
     """One file of source, line ends as LF."""
 
     package: str
-    """Files of one package resemble each other; packages are drawn equally often."""
+    """Files of one package resemble each other; packages take turns."""
     path: str
     language: str
     """LSP language identifier."""
