@@ -13,7 +13,7 @@ GLIBC_TUNABLES = ":".join(
     )
 )
 """CTranslate2 allocates its growing key-value cache anew for each token. Kept in the heap and on huge pages instead of
-mapped each time, that takes half as long (`docs/lab.md`)."""
+mapped each time, a step takes about 4 % less (`docs/lab.md`)."""
 
 WAIT_POLICY = "passive"
 """How OpenMP's threads wait for each other. Spinning, as they do otherwise, saves some microseconds on an idle machine,
