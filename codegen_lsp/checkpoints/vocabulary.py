@@ -31,9 +31,6 @@ GPT2_SIZE = 50257
 
 GPT2_MERGES = 50000
 
-VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
-"""What a checkpoint's folder may hold of its tokenizer."""
-
 SPACE_RUNS = range(31, 1, -1)
 TAB_RUNS = range(9, 1, -1)
 

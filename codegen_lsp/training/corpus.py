@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from email import message_from_bytes
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -270,21 +270,6 @@ def wheel_source(path: Path) -> Source | None:
     if license is None:
         return None
     return Source(canonical_name(str(fields["Name"])), str(fields["Version"]), license, path)
-
-
-def installed_source(name: str) -> Source | None:
-    """An installed distribution as a source, or None when it is not there or its licence keeps it out."""
-    try:
-        distribution = metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        return None
-    fields = distribution.metadata
-    license = permissive_license(fields["License-Expression"], fields["License"], fields.get_all("Classifier") or [])
-    top = (distribution.read_text("top_level.txt") or name.replace("-", "_")).split()[0]
-    folder = Path(str(distribution.locate_file(top)))
-    if license is None or not folder.is_dir():
-        return None
-    return Source(canonical_name(name), distribution.version, license, folder)
 
 
 def standard_library() -> Source:

@@ -27,7 +27,7 @@ done
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -r "$keyring" ] || { echo "$keyring is missing (package debian-archive-keyring)." >&2; exit 3; }
 mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Label: Debian' 2>/dev/null | grep -v security | sort -u | head -n 1)}
-mirror=${mirror:-http://deb.debian.org/debian}
+[ -n "$mirror" ] || { echo "apt knows no Debian mirror: name one in DEBIAN_MIRROR." >&2; exit 3; }
 
 work=$(mktemp -d "$cache/.$version.XXXXXX")
 trap 'rm -rf "$work"' EXIT
