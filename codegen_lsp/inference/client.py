@@ -216,10 +216,12 @@ class InferenceClient:
         """Continue a text.
 
         Raises WorkerError when no worker is ready or it ends meanwhile (it is restarted by itself), SupersededError
-        when a newer request of the same document arrives, ModelError when the model fails. Cancelling the awaiting task
-        ends the generation within one token.
+        when a newer request of the same document arrives, or any other one while this runs in the background,
+        ModelError when the model fails. Cancelling the awaiting task ends the generation within one token.
         """
         connection = self._ready()
+        if params.background:
+            return await connection.call(wire.GENERATE, params, GenerateResult)
         self._open_requests += 1
         self._show_load()
         try:

@@ -89,6 +89,10 @@ class GenerateParams:
     seed: int | None = None
     heal: bool = True
     """Whether the last token of the prompt may be taken back and chosen again together with what follows."""
+    background: bool = False
+    """Nobody waits for the answer yet, as for what follows a suggestion that may be accepted. It runs only while
+    nothing else does, and is given up as replaced, within one token or chunk, for any other request; what was computed
+    stays in the cache. Whoever needs the answer after all asks again without this, or awaits the request that runs."""
 
 
 @frozen

@@ -2,6 +2,7 @@
 
 Somebody who types makes requests faster than a model answers them, and only the newest is of use. So a newer request
 with the same key replaces an older one, whether that waits or runs, and among different keys the newest goes first.
+Background work is given up for any newer request, and never replaces what somebody waits for.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Scheduler:
         """
         job: _Job[T] = _Job(key, work, self._loop.create_future(), background)
         with self._changed:
-            for older in [one for one in self._waiting if one.key == key and one.background == background]:
+            for older in [one for one in self._waiting if one.key == key and (one.background or not background)]:
                 self._waiting.remove(older)
                 _settle(older, Replaced())
             running = self._running

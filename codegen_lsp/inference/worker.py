@@ -53,6 +53,7 @@ class Worker(JsonRPCServer):
         self.model: TextModel | None = None
         self._scheduler: Scheduler | None = None
         self._idle: asyncio.Task[None] | None = None
+        self._latest: GenerateParams | None = None
 
     @property
     def scheduler(self) -> Scheduler:
@@ -64,6 +65,7 @@ class Worker(JsonRPCServer):
     async def load(self, params: LoadParams) -> ModelDescription:
         """Load a build, freeing the one before it."""
         loop = asyncio.get_running_loop()
+        self._latest = None
 
         def progress(message: str, fraction: float) -> None:
             body = cattrs.unstructure(LoadProgress(message, fraction))
@@ -83,11 +85,16 @@ class Worker(JsonRPCServer):
         model = self._loaded()
         if self._idle is not None:
             self._idle.cancel()
-        result = await self.scheduler.run(
-            f"generate {params.document}", lambda control, waited: model.generate(params, control, waited)
-        )
-        self._idle = asyncio.ensure_future(self._warm_when_quiet(params))
-        return result
+        if not params.background:
+            self._latest = params
+        try:
+            return await self.scheduler.run(
+                f"generate {params.document}",
+                lambda control, waited: model.generate(params, control, waited),
+                background=params.background,
+            )
+        finally:
+            self._prepare_for_next()
 
     async def warm(self, params: WarmParams) -> int:
         """Prepare for a text, in the background."""
@@ -100,6 +107,13 @@ class Worker(JsonRPCServer):
         """Measure the model's speed."""
         model = self._loaded()
         return await self.scheduler.run("measure", lambda control, _: model.measure(control))
+
+    def _prepare_for_next(self) -> None:
+        """Warm the last text that somebody waited for, once it stays quiet."""
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._latest is not None:
+            self._idle = asyncio.ensure_future(self._warm_when_quiet(self._latest))
 
     async def _warm_when_quiet(self, params: GenerateParams) -> None:
         try:

@@ -188,6 +188,32 @@ async def test_warming_makes_the_next_request_hit_the_cache(client: Watched, par
     assert (await client.generate(request(prefix=text + "value_"))).stats.cached_tokens > 200
 
 
+async def test_background_generation_gives_way_and_shows_no_work(client: Watched, params: LoadParams) -> None:
+    await client.load(params)
+    text = "x = [\n" + "    1,\n" * 50
+    ahead = asyncio.create_task(client.generate(GenerateParams("a", text, stop=LONG, background=True)))
+    await asyncio.sleep(0.1)
+    assert client.state.phase == "ready"
+    assert (await client.generate(request("b"))).stats.generated_tokens > 0
+    with pytest.raises(SupersededError):
+        await ahead
+    undisturbed = await client.generate(GenerateParams("a", text, stop=SHORT, background=True))
+    assert undisturbed.stats.generated_tokens > 0
+
+
+async def test_quiet_after_a_background_generation_warms_what_was_asked_for(
+    client: Watched, params: LoadParams
+) -> None:
+    """Not the text that may never be."""
+    await client.load(params)
+    text = "".join(f"value_{n} = {n} * scale  # one of many\n" for n in range(60))
+    await client.generate(request(prefix=text + "value_"))
+    await client.generate(GenerateParams("a", text + "value_60 = 60\n", stop=SHORT, background=True))
+    await asyncio.sleep(1.0)
+    again = await client.generate(request(prefix=text + "value_6"))
+    assert again.stats.cached_tokens > 200
+
+
 async def test_cancelled_requests_leave_nothing_behind(client: Watched, params: LoadParams) -> None:
     await client.load(params)
     for _ in range(5):

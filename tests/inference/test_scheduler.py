@@ -85,6 +85,21 @@ async def test_background_waits_for_all_and_gives_way_at_once(scheduler: Schedul
     assert log == ["warm", "warm cancelled", "a"]
 
 
+async def test_somebody_waiting_replaces_background_work_of_the_same_key(scheduler: Scheduler) -> None:
+    """But not the other way round."""
+    log: list[str] = []
+    running = Gate("running", log)
+    tasks = [asyncio.create_task(scheduler.run("b", running))]
+    await running.begun()
+    for name, background in (("foreground", False), ("ahead", True), ("newer", False)):
+        tasks.append(asyncio.create_task(scheduler.run("a", released(name, log), background=background)))
+        await asyncio.sleep(0)
+    running.release.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [str, Replaced, Replaced, str]
+    assert log == ["running", "newer"]
+
+
 async def test_cancelling_the_task_cancels_the_work(scheduler: Scheduler) -> None:
     log: list[str] = []
     gate = Gate("a", log)
