@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codegen_lsp import __version__
+from codegen_lsp.completion.parts import PARTS
 from codegen_lsp.errors import CodegenError
 
 if TYPE_CHECKING:
@@ -57,6 +58,23 @@ Corpus = Annotated[
 ]
 Data = Annotated[
     Path | None, typer.Option(metavar="PATH", help="The benchmark's file, or the folder it is in.", show_default=False)
+]
+
+
+def _known_parts(names: list[str] | None) -> list[str]:
+    if unknown := [name for name in names or [] if name not in PARTS]:
+        raise typer.BadParameter(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+    return names or []
+
+
+Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without",
+        metavar="PART",
+        callback=_known_parts,
+        help=f"Leave out a part of what an editor shows: {', '.join(PARTS)}. May be given several times.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same number draws the same cases.")]
 
@@ -285,6 +303,7 @@ def eval_lines(
     corpus: Corpus = None,
     cases: Annotated[int, typer.Option(metavar="N", min=1, help="Cursors of each kind.")] = 100,
     shown: Annotated[bool, typer.Option("--shown", help="Measure what an editor shows, too.")] = False,
+    without: Without = None,
     seed: Seed = 0,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every case and its answer as JSON.")] = None,
     device: Device = "auto",
@@ -297,7 +316,9 @@ def eval_lines(
     runtime = evaluation.open_runtime(model, device, threads)
     documents = evaluation.documents(paths or [], corpus)
     with _progress() as report:
-        measured, answers = evaluation.measure_lines(runtime, documents, cases, seed, shown=shown, report=report)
+        measured, answers = evaluation.measure_lines(
+            runtime, documents, cases, seed, shown=shown, report=report, without=without or ()
+        )
     if save:
         evaluation.save_answers(answers, save)
     _show(measured, evaluation.print_lines, as_json)

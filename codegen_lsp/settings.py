@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 from attrs import frozen
 
+from codegen_lsp.completion.parts import PARTS
 from codegen_lsp.inference.messages import LoadParams
 
 SECTION = "codegen-lsp"
@@ -84,12 +85,14 @@ def _text(default: str, expected: str) -> str:
     return _field(default, _Rule(expected, read))
 
 
-def _texts(expected: str) -> tuple[str, ...]:
+def _texts(expected: str, among: Collection[str] | None = None) -> tuple[str, ...]:
     def read(value: object) -> object:
         # Lua has one type for empty lists and empty tables, and sends the latter.
         if value == {}:
             return ()
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            if among is not None and not set(value) <= set(among):
+                raise ValueError
             return tuple(value)
         raise ValueError
 
@@ -185,6 +188,11 @@ class Settings:
     """With a temperature above 0: tokens outside the most likely ones with this sum of probabilities are left out."""
     warm: bool = _switch(True)
     """Whether the model reads a document ahead while you pause, so that the next suggestion comes faster."""
+    threshold: float = _number(0.0, 0.0, 1.0)
+    """Suggestions that you did not ask for appear only if the model finds them likely: the mean probability of a token
+    (geometric, over the suggestion) must be at least this. 0 shows all."""
+    without: tuple[str, ...] = _texts("a list of these: " + ", ".join(PARTS), PARTS)
+    """Parts of a completion that are left out, to measure what each gives (docs/evaluation.md)."""
     log: LogSettings = LogSettings()
 
 

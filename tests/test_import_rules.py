@@ -44,7 +44,7 @@ ROOMS = {
         "training.corpus",
         "errors",
     ],
-    "settings.py": ["inference.messages"],
+    "settings.py": ["inference.messages", "completion.parts"],
     "errors.py": [],
 }
 

@@ -53,6 +53,7 @@ def test_nested_and_dotted_names_are_the_same(raw: object) -> None:
         ({"languages": {"rust": "yes"}}, "codegen-lsp.languages", '{"rust": "yes"}', "{} is used"),
         ({"exclude": "*.gen.py"}, "codegen-lsp.exclude", '"*.gen.py"', "[] is used"),
         ({"cache": {"memory_mb": "1 GB"}}, "codegen-lsp.cache.memory_mb", '"1 GB"', "0 is used"),
+        ({"without": ["wings"]}, "codegen-lsp.without", '["wings"]', "[] is used"),
         ({"cache": 5}, "codegen-lsp.cache", "5", "the defaults are used"),
         ({"log.level": "loud"}, "codegen-lsp.log.level", '"loud"', '"warning" is used'),
     ],

@@ -12,7 +12,7 @@ from attrs import frozen
 from codegen_lsp.completion.cursor import Cursor, cursor_of
 from codegen_lsp.completion.policy import Options, first_refusal, stop_rules
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
-from codegen_lsp.completion.window import window_after, window_before
+from codegen_lsp.completion.window import last_characters, window_after, window_before
 from codegen_lsp.inference.messages import StopRules
 
 
@@ -26,6 +26,8 @@ class Plan:
     candidates: int
     temperature: float
     cursor: Cursor
+    threshold: float = 0.0
+    """Least mean probability of a token (geometric) of what is shown."""
 
 
 def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
@@ -33,11 +35,15 @@ def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
     cursor = cursor_of(snapshot)
     if refusal := first_refusal(snapshot, cursor, options):
         return refusal
+    before = last_characters if "window" in options.without else window_before
+    infill = options.infill and "infilling" not in options.without
+    invoked = snapshot.trigger is Trigger.INVOKED
     return Plan(
-        prefix=window_before(snapshot, cursor, options.prefix_characters),
-        suffix=window_after(snapshot, cursor, options.suffix_characters) if options.infill else "",
+        prefix=before(snapshot, cursor, options.prefix_characters),
+        suffix=window_after(snapshot, cursor, options.suffix_characters) if infill else "",
         stop=stop_rules(cursor, options, document_length=len(snapshot.text)),
-        candidates=options.candidates if snapshot.trigger is Trigger.INVOKED else 1,
+        candidates=options.candidates if invoked else 1,
         temperature=options.temperature,
         cursor=cursor,
+        threshold=0.0 if invoked or "threshold" in options.without else options.threshold,
     )

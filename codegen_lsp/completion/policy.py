@@ -59,6 +59,10 @@ class Options:
     block_tokens: int = 160
     line_tokens: int = 48
     temperature: float = 0.0
+    threshold: float = 0.0
+    """Least mean probability of a token (geometric) of what is shown unasked."""
+    without: frozenset[str] = frozenset()
+    """Names of `PARTS` that are left out."""
 
 
 Rule = Callable[[Snapshot, Cursor, Options], Refusal | None]

@@ -6,6 +6,7 @@ which they run; a refusal carries the name of its rule, so `codegen-lsp/explain`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from attrs import evolve, frozen
@@ -56,6 +57,10 @@ class Draft:
     finish: Finish = "stop"
     replaced: int = 0
     """Characters after the cursor that the text replaces."""
+    log_probability: float = 0.0
+    """Mean over the model's tokens, in nats."""
+    threshold: float = 0.0
+    """Least mean probability of a token (geometric) of what is shown."""
 
     @property
     def lines(self) -> list[str]:
@@ -73,6 +78,13 @@ class Draft:
 
 
 Rule = Callable[[Draft], Draft | Refusal]
+
+
+def refuse_unlikely(draft: Draft) -> Draft | Refusal:
+    """What the model itself finds unlikely is in the way more often than it is right."""
+    if math.exp(draft.log_probability) >= draft.threshold:
+        return draft
+    return Refusal("unlikely", "The model is too unsure of what it would suggest (setting `threshold`).")
 
 
 def cut_broken_characters(draft: Draft) -> Draft:
@@ -306,6 +318,7 @@ def refuse_comment_only(draft: Draft) -> Draft | Refusal:
 
 
 RULES: tuple[Rule, ...] = (
+    refuse_unlikely,
     cut_broken_characters,
     cut_unfinished_line,
     cut_after_lines,
@@ -347,7 +360,7 @@ def shape_all(candidates: Sequence[Candidate], plan: Plan) -> list[Suggestion] |
     refusals: list[Refusal] = []
     shown: dict[tuple[int, str], Suggestion] = {}
     for candidate in candidates:
-        draft = apply_rules(RULES, Draft(candidate.text, plan.cursor, plan.stop, opened, candidate.finish))
+        draft = apply_rules(RULES, _draft_of(candidate, plan, opened))
         if isinstance(draft, Refusal):
             refusals.append(draft)
             continue
@@ -356,6 +369,18 @@ def shape_all(candidates: Sequence[Candidate], plan: Plan) -> list[Suggestion] |
     if shown:
         return list(shown.values())[: plan.candidates]
     return refusals[0] if refusals else Refusal("no_answer", "The model gave no answer.")
+
+
+def _draft_of(candidate: Candidate, plan: Plan, opened: Open) -> Draft:
+    return Draft(
+        text=candidate.text,
+        cursor=plan.cursor,
+        stop=plan.stop,
+        opened=opened,
+        finish=candidate.finish,
+        log_probability=candidate.log_probability,
+        threshold=plan.threshold,
+    )
 
 
 def shape_remainder(text: str, cursor: Cursor, opened: Open, stop: StopRules) -> Draft | Refusal:

@@ -36,6 +36,11 @@ def window_before(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
     return with_lf(cut_at(snapshot.text, start, cursor.start)) + cursor.kept
 
 
+def last_characters(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
+    """The last `budget` characters up to the cursor, wherever they begin: what the window is compared with."""
+    return (with_lf(snapshot.text[max(0, cursor.start - budget) : cursor.start]) + cursor.kept)[-budget:]
+
+
 def anchor(text: str, offset: int, tail: int, budget: int, language: Language) -> int:
     """Where to begin so that `text` up to `offset` and `tail` characters more are at most `budget`.
 

@@ -150,4 +150,6 @@ def options_for(settings: Settings, language: str, model: ModelDescription | Non
         block_tokens=settings.max_tokens if block else settings.line_tokens,
         line_tokens=settings.line_tokens,
         temperature=settings.temperature,
+        threshold=settings.threshold,
+        without=frozenset(settings.without),
     )

@@ -85,11 +85,21 @@ def documents(paths: Sequence[Path], corpus: Path | None) -> list[Document]:
 
 
 def measure_lines(
-    runtime: Runtime, found: Sequence[Document], cases: int, seed: int, *, shown: bool, report: Report
+    runtime: Runtime,
+    found: Sequence[Document],
+    cases: int,
+    seed: int,
+    *,
+    shown: bool,
+    report: Report,
+    without: Sequence[str] = (),
 ) -> tuple[Measured, list[Answer]]:
-    """`alone` and, where asked for, `shown`: lists of LineFigures. Raises EvaluationError, ModelError, WorkerError."""
+    """`alone` and, where asked for, `shown`: lists of LineFigures, the latter without the parts named.
+
+    Raises EvaluationError, ModelError and WorkerError.
+    """
     asked = lines.cases_of(draw(found, cases, seed))
-    settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1)
+    settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1, without=tuple(without))
 
     async def run() -> tuple[ModelDescription, list[Answer], list[Answer]]:
         async with _opened(runtime) as (client, model):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from codegen_lsp import completion
 from codegen_lsp.completion.exclusions import holds_secrets, is_commit_message
 from codegen_lsp.completion.languages import LANGUAGES
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import LARGE_DOCUMENT, NEVER, UNASKED, Options
+from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
+from codegen_lsp.inference.messages import Candidate
 
 
 def asked(
@@ -135,6 +139,40 @@ def test_how_many_candidates() -> None:
     assert isinstance(by_itself, Plan)
     assert isinstance(by_key, Plan)
     assert (by_itself.candidates, by_key.candidates) == (1, Options().candidates)
+
+
+def test_parts_can_be_left_out() -> None:
+    text = "def area(a, b):\n    return a * b\n\n\n" * 20
+    snapshot = Snapshot("file:///project/a.py", 1, "python", text + "\nx = 1\n", len(text))
+    whole = Options(prefix_characters=200, infill=True, threshold=0.5)
+
+    def planned(*parts: str) -> Plan:
+        outcome = plan(snapshot, evolve(whole, without=frozenset(parts)))
+        assert isinstance(outcome, Plan)
+        return outcome
+
+    assert planned().prefix.startswith("def area")
+    assert planned("window").prefix == text[-200:]
+    assert (planned().suffix, planned("infilling").suffix) == ("\n\nx = 1\n"[1:], "")
+    assert (planned().threshold, planned("threshold").threshold) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(("trigger", "rule"), [(Trigger.AUTOMATIC, "unlikely"), (Trigger.INVOKED, None)])
+def test_what_the_model_finds_unlikely_is_shown_to_those_who_ask(trigger: Trigger, rule: str | None) -> None:
+    outcome = asked(trigger=trigger, options=Options(threshold=0.5))
+    assert isinstance(outcome, Plan)
+    shaped = shape_all([Candidate("1", 1, math.log(0.4), "stop")], outcome)
+    assert (shaped.rule if isinstance(shaped, Refusal) else None) == rule
+    likely = shape_all([Candidate("1", 1, math.log(0.6), "stop")], outcome)
+    assert not isinstance(likely, Refusal)
+
+
+def test_unlikely_is_named() -> None:
+    outcome = asked(options=Options(threshold=0.5))
+    assert isinstance(outcome, Plan)
+    shaped = shape_all([Candidate("1", 1, -5.0, "stop")], outcome)
+    assert isinstance(shaped, Refusal)
+    assert shaped.rule == "unlikely"
 
 
 def test_a_line_that_is_complete_costs_no_further_line() -> None:

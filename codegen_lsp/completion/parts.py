@@ -1,0 +1,15 @@
+"""The parts of a completion that can be left out, each alone, to find out what it gives.
+
+A part that makes no figure worse when it is left out has not earned its place. The setting `without` and the option
+`--without` of the commands that measure name them; nobody needs them for anything else.
+"""
+
+from __future__ import annotations
+
+PARTS: dict[str, str] = {
+    "window": "the prompt begins with a definition and stays there while you type; else it is the last characters",
+    "infilling": "text after the cursor is part of the prompt",
+    "threshold": "what the model itself finds unlikely is not shown",
+    "correctness": "what would not parse, or uses names that nothing defines, is not shown",
+}
+"""By name: what there is with the part."""
