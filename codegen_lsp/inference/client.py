@@ -29,6 +29,8 @@ from codegen_lsp.inference.messages import (
     LoadProgress,
     ModelDescription,
     Rates,
+    ScoreParams,
+    ScoreResult,
     WarmParams,
 )
 from codegen_lsp.inference.process import worker_command, worker_environment
@@ -236,6 +238,13 @@ class InferenceClient:
             return
         with contextlib.suppress(WorkerError, SupersededError):
             await self._ready().call(wire.WARM, params, int)
+
+    async def score(self, params: ScoreParams) -> ScoreResult:
+        """How likely the model finds texts.
+
+        Raises what `generate` raises. Cancelling the awaiting task ends the work after the text that is being read.
+        """
+        return await self._ready().call(wire.SCORE, params, ScoreResult)
 
     async def measure(self) -> Rates:
         """Measure the speed of the loaded model. Raises WorkerError and ModelError."""

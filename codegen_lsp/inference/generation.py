@@ -12,6 +12,7 @@ import logging
 import math
 import textwrap
 import time
+from collections.abc import Sequence
 from functools import cached_property
 
 import psutil
@@ -27,6 +28,9 @@ from codegen_lsp.inference.messages import (
     GenerateResult,
     GenerationStats,
     Rates,
+    Score,
+    ScoredText,
+    ScoreResult,
     StopRules,
 )
 from codegen_lsp.inference.stopping import stop_position
@@ -132,6 +136,28 @@ class TextModel:
         """Prepare for continuations of this text; gives the number of tokens that are cached for it."""
         prompt = self.prompt(prefix, suffix, self.info.context_length - 1, heal=True)
         return self.engine.warm(prompt.ids, control)
+
+    def score(self, texts: Sequence[ScoredText], control: Control) -> ScoreResult:
+        """How likely each text is after what stands before it, which is cut at its start where the context is full.
+
+        Of a text that alone overfills the context only the end counts. Raises Cancelled between texts, and ModelError.
+        """
+        scores = []
+        for item in texts:
+            control.check()
+            scores.append(self._score(item))
+        return ScoreResult(scores)
+
+    def _score(self, item: ScoredText) -> Score:
+        limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
+        ids = self.tokenizer.encode((item.before[-limit:] + item.text)[-2 * limit :])
+        missing, tokens = len(item.text.encode("utf-8", "replace")), 0
+        while missing > 0 and tokens < len(ids):
+            tokens += 1
+            missing -= len(self.tokenizer.token_bytes(ids[-tokens]))
+        room = (ids if item.before else [self.info.end_of_text, *ids])[-self.info.context_length :]
+        tokens = min(tokens, len(room) - 1)
+        return Score(sum(self.engine.score(room)[-tokens:]) if tokens else 0.0, tokens)
 
     def measure(self, control: Control) -> Rates:
         """Measure prefill and decoding on source code, begun elsewhere each time so that nothing of it is cached."""

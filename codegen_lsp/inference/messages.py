@@ -142,6 +142,39 @@ class WarmParams:
 
 
 @frozen
+class ScoredText:
+    """A text whose likelihood is wanted, given what stands before it."""
+
+    before: str
+    text: str
+    """Not empty, line ends as LF."""
+
+
+@frozen
+class ScoreParams:
+    """A request for the likelihood of texts. A newer one with the same `document` replaces it."""
+
+    document: str
+    texts: list[ScoredText]
+
+
+@frozen
+class Score:
+    """How likely a text is."""
+
+    log_probability: float
+    """Sum over the tokens, in nats; a token that begins before the text counts whole."""
+    tokens: int
+
+
+@frozen
+class ScoreResult:
+    """The answer to `ScoreParams`, in its order."""
+
+    scores: list[Score]
+
+
+@frozen
 class LoadProgress:
     """Sent while a model loads."""
 

@@ -16,6 +16,7 @@ from pygls.protocol.json_rpc import MsgId
 LOAD = "load"
 GENERATE = "generate"
 WARM = "warm"
+SCORE = "score"
 MEASURE = "measure"
 PROGRESS = "progress"
 CANCEL = "$/cancelRequest"

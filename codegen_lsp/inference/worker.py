@@ -30,6 +30,7 @@ from codegen_lsp.inference.messages import (
     LoadParams,
     LoadProgress,
     ModelDescription,
+    ScoreParams,
     WarmParams,
 )
 from codegen_lsp.inference.scheduler import Replaced, Scheduler
@@ -101,6 +102,13 @@ class Worker(JsonRPCServer):
         model = self._loaded()
         return await self.scheduler.run(
             BACKGROUND_KEY, lambda control, _: model.warm(params.prefix, params.suffix, control), background=True
+        )
+
+    async def score(self, params: ScoreParams) -> object:
+        """How likely texts are."""
+        model = self._loaded()
+        return await self.scheduler.run(
+            f"score {params.document}", lambda control, _: model.score(params.texts, control)
         )
 
     async def measure(self, params: None) -> object:
@@ -199,6 +207,7 @@ def create_worker() -> Worker:
     worker.feature(wire.LOAD)(handler(LoadParams, worker.load))
     worker.feature(wire.GENERATE)(handler(GenerateParams, worker.generate))
     worker.feature(wire.WARM)(handler(WarmParams, worker.warm))
+    worker.feature(wire.SCORE)(handler(ScoreParams, worker.score))
     worker.feature(wire.MEASURE)(handler(None, worker.measure))
     return worker
 
