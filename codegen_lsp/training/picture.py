@@ -13,6 +13,13 @@ from typing import Any
 from codegen_lsp.training import pipeline
 from codegen_lsp.training.study import Trial
 
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "codegen-lsp",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 SMOOTHING = 10
 """Logged losses that one point of the training curve is the mean of."""
 
@@ -22,9 +29,8 @@ def draw(log: list[dict[str, Any]], trials: list[Trial], out: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    style = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-             "svg.hashsalt": "codegen-lsp"}  # fmt: skip
-    with mpl.rc_context(style):
+    with mpl.rc_context():
+        mpl.rcParams.update(STYLE)
         figure = Figure(figsize=(9.6, 3.4), layout="constrained", facecolor="white")
         places = figure.subplots(1, 2, width_ratios=(3, 2)) if trials else [figure.subplots()]
         _training(places[0], log)
