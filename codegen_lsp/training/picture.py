@@ -13,7 +13,7 @@ from typing import Any
 from codegen_lsp.training import pipeline
 from codegen_lsp.training.study import Trial
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "codegen-lsp",
     "font.size": 9,
