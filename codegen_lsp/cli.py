@@ -44,6 +44,7 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(metavar="N", min=0, help="Threads; 0 takes the physical cores, at most 8.")]
+EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="auto, ct2 or incremental.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead.")]
 
 SourcePaths = Annotated[
@@ -308,12 +309,13 @@ def eval_lines(
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every case and its answer as JSON.")] = None,
     device: Device = "auto",
     threads: Threads = 0,
+    engine: EngineName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Complete lines of unseen source: at their starts, within them, and within words."""
     from codegen_lsp.terminal import evaluation
 
-    runtime = evaluation.open_runtime(model, device, threads)
+    runtime = evaluation.open_runtime(model, device, threads, engine)
     documents = evaluation.documents(paths or [], corpus)
     with _progress() as report:
         measured, answers = evaluation.measure_lines(
@@ -337,12 +339,13 @@ def eval_bits_per_byte(
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 0,
+    engine: EngineName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Predict whole files of unseen source, and count the bits that takes."""
     from codegen_lsp.terminal import evaluation
 
-    runtime = evaluation.open_runtime(model, device, threads)
+    runtime = evaluation.open_runtime(model, device, threads, engine)
     documents = evaluation.documents(paths or [], corpus)
     with _progress() as report:
         measured = evaluation.measure_bits(runtime, documents, files, seed, checkpoint=against, report=report)
@@ -357,13 +360,14 @@ def eval_humaneval_infilling(
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 0,
+    engine: EngineName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Fill in single lines of HumanEval's solutions; exact match."""
     from codegen_lsp.evaluation.human_eval import DATA
     from codegen_lsp.terminal import evaluation
 
-    runtime = evaluation.open_runtime(model, device, threads)
+    runtime = evaluation.open_runtime(model, device, threads, engine)
     with _progress() as report:
         measured = evaluation.measure_infilling(runtime, data or DATA, cases, seed, report)
     _show(measured, evaluation.print_shares, as_json)
@@ -383,6 +387,7 @@ def eval_humaneval(
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 0,
+    engine: EngineName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Write HumanEval's functions and run their tests in a sandbox; pass@k."""
@@ -391,7 +396,7 @@ def eval_humaneval(
 
     if samples > 1 and not temperature:
         raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
-    runtime = evaluation.open_runtime(model, device, threads)
+    runtime = evaluation.open_runtime(model, device, threads, engine)
     with _progress() as report:
         measured = evaluation.measure_functions(
             runtime,
@@ -429,52 +434,6 @@ def bench_engine(
         typer.echo(json.dumps(figures))
     else:
         print_engines(figures, Console())
-
-
-@bench_app.command("replay")
-def bench_replay(
-    paths: SourcePaths = None,
-    model: Model = "auto",
-    corpus: Corpus = None,
-    files: Annotated[int, typer.Option(metavar="N", min=1, help="How many files are typed into at most.")] = 20,
-    characters: Annotated[
-        int, typer.Option(metavar="N", min=40, help="Characters to type in each file, in two stretches.")
-    ] = 300,
-    real_time: Annotated[
-        bool, typer.Option("--real-time", help="Take the time that a person takes, and cancel what comes too late.")
-    ] = False,
-    engine: Annotated[str, typer.Option(metavar="NAME", help="auto, ct2 or incremental.")] = "auto",
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots, too.")] = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    threads: Threads = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Type real files into the real server as a person would: times, keystrokes saved, processor time."""
-    from rich.console import Console
-
-    from codegen_lsp.checkpoints.store import find
-    from codegen_lsp.terminal import replay
-
-    settings = {"model": str(find(model).path), "engine": engine, "device": device, "threads": threads}
-    settings["languages"] = {"*": True}
-    with _progress() as report:
-        measured = replay.run(
-            paths or [],
-            corpus,
-            settings,
-            files=files,
-            characters=characters,
-            seed=seed,
-            real_time=real_time,
-            report=report,
-        )
-    if html:
-        replay.save_page(measured, html)
-    if as_json:
-        typer.echo(replay.as_json(measured))
-        return
-    replay.print_figures(Console(), measured)
 
 
 def _show(measured: Measured, show: Callable[[Console, Measured], None], as_json: bool) -> None:

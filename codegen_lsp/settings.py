@@ -167,6 +167,9 @@ class Settings:
     threads: int = _whole_number(0, 0, 256)
     """Processor threads of one generation; 0 takes the physical cores, at most 8."""
     cache: CacheSettings = CacheSettings()
+    document_cache: str = _word("auto", ("auto", "on", "off"))
+    """Whether what the document says again and again is made likelier than the model finds it; the engine `incremental`
+    can. `auto` does so for models of less than 100 million parameters, which gain most."""
     candidates: int = _whole_number(3, 1, 8)
     """How many different suggestions there are to choose from when you ask by a key or command."""
     languages: Mapping[str, bool] = _switches('a table of languages and true or false, like {"rust": true}')
@@ -248,6 +251,7 @@ def load_params(settings: Settings, build: Path) -> LoadParams:
         compute_type=settings.compute_type,
         threads=settings.threads,
         cache_memory_mb=settings.cache.memory_mb or None,
+        document_cache="off" if "document_cache" in settings.without else settings.document_cache,
     )
 
 

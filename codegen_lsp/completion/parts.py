@@ -9,6 +9,7 @@ from __future__ import annotations
 PARTS: dict[str, str] = {
     "window": "the prompt begins with a definition and stays there while you type; else it is the last characters",
     "infilling": "text after the cursor is part of the prompt",
+    "document_cache": "n-grams of the document are mixed into the model's probabilities, where its engine can",
     "threshold": "what the model itself finds unlikely is not shown",
     "correctness": "what would not parse, or uses names that nothing defines, is not shown",
 }

@@ -7,7 +7,7 @@ matter; which request runs when is `scheduler`'s.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from attrs import field, frozen
@@ -55,6 +55,13 @@ class Decoding:
     """0: greedy; further candidates then differ in the first token beyond the forced bytes, most likely first."""
     top_p: float = 1.0
     seed: int | None = None
+    document_cache: bool = False
+    """Whether the n-grams of the prompt and of `related` are mixed into the model's probabilities, and so into the
+    log-probabilities that are reported (see `ngrams`). An engine may not be able to."""
+    related: Sequence[Sequence[int]] = ()
+    """Other texts that the answer may repeat something of, as ids."""
+    drafts: bool = True
+    """Whether several tokens may be guessed and checked in one step. Changes no answer."""
 
 
 @frozen
@@ -79,6 +86,10 @@ class Generation:
     first_token_seconds: float
     generated_tokens: int = field(default=0)
     """Tokens decoded, for all candidates, those given up included."""
+    drafted_tokens: int = 0
+    """Tokens guessed ahead and run."""
+    accepted_tokens: int = 0
+    """Those of them that were right."""
 
 
 class Engine(Protocol):

@@ -13,7 +13,7 @@ import math
 import textwrap
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import psutil
 from attrs import define, frozen
@@ -42,6 +42,13 @@ MINIMUM_PREFIX = 32
 """Tokens of prefix kept at least when a suffix competes for the context."""
 CHARACTERS_PER_TOKEN_BOUND = 32
 """No tokenizer here has longer tokens of source code on average; text beyond this times the room is never encoded."""
+RELATED_CHARACTERS = 100_000
+"""Of a related text beyond the prompt, so much is looked at."""
+RELATED_KEPT = 16
+"""Related texts whose tokens are kept."""
+DOCUMENT_CACHE_PARAMETERS = 100_000_000
+"""From this size on, the document's n-grams are not mixed in unless asked for: what they give shrinks as models grow
+(Hellendoorn and Devanbu, 2017), and it was measured for small ones alone (`docs/lab.md`)."""
 PROBE = "\n".join(inspect.getsource(textwrap).splitlines()[:250])
 """Source code that every Python has, to measure tokenizers and speed with."""
 
@@ -83,10 +90,12 @@ class _Answer:
 class TextModel:
     """One loaded model that continues text."""
 
-    def __init__(self, info: BuildInfo, tokenizer: Tokenizer, engine: Engine) -> None:
+    def __init__(self, info: BuildInfo, tokenizer: Tokenizer, engine: Engine, *, document_cache: bool = False) -> None:
         self.info = info
         self.tokenizer = tokenizer
         self.engine = engine
+        self.document_cache = document_cache
+        self._encode_related = lru_cache(RELATED_KEPT)(tokenizer.encode)
         self._measurements = 0
 
     def generate(self, params: GenerateParams, control: Control, queue_seconds: float = 0.0) -> GenerateResult:
@@ -112,6 +121,8 @@ class TextModel:
             temperature=params.temperature,
             top_p=params.top_p,
             seed=params.seed,
+            document_cache=self.document_cache,
+            related=self._related(params),
         )
         try:
             generation = self.engine.generate(prompt.ids, decoding, control, on_token)
@@ -126,6 +137,8 @@ class TextModel:
                 prompt_tokens=len(prompt.ids),
                 cached_tokens=generation.cached_tokens,
                 generated_tokens=generation.generated_tokens,
+                drafted_tokens=generation.drafted_tokens,
+                accepted_tokens=generation.accepted_tokens,
                 queue_seconds=queue_seconds,
                 first_token_seconds=generation.first_token_seconds,
                 total_seconds=time.perf_counter() - started,
@@ -197,6 +210,11 @@ class TextModel:
         return Prompt([*marks.start, *after, *marks.between, *before] if marks.suffix_first
                       else [*marks.start, *before, *marks.between, *after, *marks.end], forced)  # fmt: skip
 
+    def _related(self, params: GenerateParams) -> list[list[int]]:
+        """Token ids of what the answer may repeat, and the prompt doesn't have."""
+        after = [params.suffix] if self.info.infill == "none" else []
+        return [self._encode_related(text[:RELATED_CHARACTERS]) for text in (*after, *params.related) if text]
+
     @cached_property
     def end_tokens(self) -> frozenset[int]:
         """Ids that end an answer."""
@@ -242,6 +260,12 @@ class _Marks:
     @property
     def count(self) -> int:
         return len(self.start) + len(self.between) + len(self.end)
+
+
+def mixes(info: BuildInfo, document_cache: str) -> bool:
+    """Whether the document's n-grams are to be mixed in: `on`, `off` or `auto`."""
+    parameters = 12 * info.layers * info.width**2 + 2 * info.vocabulary_size * info.width
+    return document_cache == "on" or (document_cache == "auto" and parameters < DOCUMENT_CACHE_PARAMETERS)
 
 
 def keep_end(ids: list[int], room: int) -> list[int]:

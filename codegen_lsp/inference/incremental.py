@@ -20,9 +20,11 @@ from torch import Tensor
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
+from codegen_lsp.inference.drafts import LENGTHS, DraftLength
 from codegen_lsp.inference.engine import Continuation, Control, Decoding, Generation, OnToken
 from codegen_lsp.inference.kernels import choose_kernel
-from codegen_lsp.inference.kv_cache import CachedSequence, SequencePool
+from codegen_lsp.inference.kv_cache import CachedSequence, Ids, SequencePool
+from codegen_lsp.inference.ngrams import GAP, Matches
 from codegen_lsp.inference.sampling import ranked, sample
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.transformer import Transformer
@@ -69,6 +71,7 @@ class IncrementalEngine:
         self._chunks = ChunkLength(self._transformer.weights.step_bytes)
         self._tokens = TokenIndex(tokenizer.all_bytes)
         self._special = tokenizer.special_ids
+        self._draft_length = DraftLength()
         self._size = info.vocabulary_size
 
     # The contract
@@ -86,7 +89,16 @@ class IncrementalEngine:
             if logits is None:
                 cached = min(cached, len(prompt) - 1)
                 logits = self._prefill(sequence, prompt, control)
-            batch = _Batch(self._transformer, sequence, self._constraint(decoding), decoding, control, on_token)
+            batch = _Batch(
+                self._transformer,
+                sequence,
+                self._constraint(decoding),
+                decoding,
+                control,
+                on_token,
+                self._matches(sequence, ids, decoding),
+                self._draft_length,
+            )
             continuations = batch.run(logits)
         except RuntimeError as error:
             raise failure(error) from error
@@ -98,6 +110,8 @@ class IncrementalEngine:
             computed_tokens=len(prompt) - cached,
             first_token_seconds=(batch.first_token_at or time.perf_counter()) - started,
             generated_tokens=batch.generated,
+            drafted_tokens=batch.drafted,
+            accepted_tokens=batch.accepted,
         )
 
     @torch.inference_mode()
@@ -157,6 +171,11 @@ class IncrementalEngine:
         allowed = allowed_ids(self._transformer.rows, self._size, self._special, decoding.end_tokens)
         return Constraint(self._tokens, allowed, decoding.end_tokens, decoding.forced)
 
+    def _matches(self, sequence: CachedSequence, prompt: Ids, decoding: Decoding) -> Matches:
+        text = np.where(np.isin(prompt, list(self._special)), GAP, prompt)
+        dropped = [gone.tolist() for gone in sequence.dropped] if decoding.drafts else []
+        return Matches(text.tolist(), decoding.related, dropped)
+
 
 FIRST_GUESS = 500e9
 """Operations per second, two to each weight, before the first chunk was measured: those of two cores."""
@@ -187,6 +206,7 @@ class _Row:
 
     number: int
     random: np.random.Generator | None
+    matches: Matches
     tokens: list[int] = field(factory=list)
     log_probabilities: list[float] = field(factory=list)
     written: bytes = b""
@@ -207,6 +227,8 @@ class _Batch:
         decoding: Decoding,
         control: Control,
         on_token: OnToken,
+        matches: Matches,
+        draft_length: DraftLength,
     ) -> None:
         self._transformer = transformer
         self._sequence = sequence
@@ -216,34 +238,42 @@ class _Batch:
         self._decoding = decoding
         self._control = control
         self._on_token = on_token
+        self._matches = matches
+        self._draft_length = draft_length
+        self._ahead = _Ahead()
         self.generated = 0
+        self.drafted = 0
+        self.accepted = 0
         self.first_token_at: float | None = None
 
     def run(self, logits: Tensor) -> list[Continuation]:
         """All candidates."""
-        rows = self._samples() if self._decoding.temperature > 0 else [_Row(0, None)]
+        greedy = self._decoding.temperature == 0
+        rows = [_Row(0, None, self._matches.copy())] if greedy else self._samples()
         branched = len(rows) == self._decoding.candidates
         active, end = rows, self._prompt
-        logits = logits.expand(len(rows), -1)
-        while active:
-            going_on = self._choose_all(active, logits)
-            if not branched and self._is_branch(rows[0], going_on):
-                branched = True
-                others = self._branch(rows[0], logits[0])
-                rows = [*rows, *(row for row, _ in others)]
-                going_on += [row for row, goes_on in others if goes_on]
-            active = going_on
-            if active:
-                self._control.check()
-                logits = self._step(active, end)
-                end += len(active)
-        self._keep(rows[0])
+        logits = logits.repeat(len(rows), 1)
+        try:
+            while active:
+                going_on = self._choose_all(active, logits)
+                if not branched and self._is_branch(rows[0], going_on):
+                    branched = True
+                    others = self._branch(rows[0], logits[0])
+                    rows = [*rows, *(row for row, _ in others)]
+                    going_on += [row for row, goes_on in others if goes_on]
+                active = going_on
+                if active:
+                    self._control.check()
+                    logits = self._next(active, end)
+                    end += len(active)
+        finally:
+            self._keep(rows[0])
         return [Continuation(row.tokens, row.log_probabilities, row.ended) for row in rows]
 
     def _samples(self) -> list[_Row]:
         """Rows that draw independently, each from a generator of its own."""
         seeds = np.random.SeedSequence(self._decoding.seed).spawn(self._decoding.candidates)
-        return [_Row(number, np.random.default_rng(seed)) for number, seed in enumerate(seeds)]
+        return [_Row(number, np.random.default_rng(seed), self._matches.copy()) for number, seed in enumerate(seeds)]
 
     def _is_branch(self, best: _Row, going_on: list[_Row]) -> bool:
         """Whether the last choice of the greedy row was its first beyond the forced bytes, or its last at all."""
@@ -262,11 +292,52 @@ class _Batch:
         result = []
         for number, id in enumerate(others, start=1):
             self._control.check()
-            row = _Row(number, None, places=list(best.places))
+            row = _Row(number, None, self._matches.copy(), places=list(best.places))
             for token, log_probability in zip(best.tokens[:head], best.log_probabilities[:head], strict=True):
                 self._take(row, token, log_probability)
             result.append((row, self._take(row, id, float(logits[id]) - normaliser)))
         return result
+
+    def _next(self, active: Sequence[_Row], end: int) -> Tensor:
+        """Logits of the token after the last one of each row, (rows of the batch, rows)."""
+        if len(active) > 1 or len(active[0].places) < end - self._prompt:
+            self._ahead = _Ahead()
+            return self._step(active, end)
+        (row,) = active
+        logits = self._foreseen(row.tokens[-1])
+        if logits is None:
+            logits = self._step_ahead(row, end)
+        row.places.append(end)
+        return logits
+
+    def _foreseen(self, id: int) -> Tensor | None:
+        """The logits after this token, where it is the next one of a draft that was run; (1, rows)."""
+        ahead, self._ahead = self._ahead, _Ahead()
+        if not ahead.ids:
+            return None
+        right = ahead.ids[0] == id
+        self._draft_length.guessed(ahead.agreeing, right)
+        if not right or not len(ahead.logits):
+            return None
+        self.accepted += 1
+        self._ahead = _Ahead(ahead.ids[1:], ahead.agreeing + 1, ahead.logits[1:])
+        return ahead.logits[:1]
+
+    def _step_ahead(self, row: _Row, end: int) -> Tensor:
+        """Run the last token of a row that is alone in the cache, and a draft of what may come next."""
+        draft: list[int] = []
+        agreeing = 0
+        if self._decoding.drafts:
+            draft, agreeing = row.matches.draft(min(LENGTHS[-1], self._decoding.max_tokens - len(row.tokens) - 1))
+        length = self._draft_length.choose(agreeing)
+        ids = [row.tokens[-1], *draft[:length]]
+        started = time.perf_counter()
+        hidden = self._transformer.forward(ids, self._sequence.cache, end)
+        logits = self._transformer.logits(hidden)
+        self._draft_length.took(len(ids), time.perf_counter() - started)
+        self.drafted += len(ids) - 1
+        self._ahead = _Ahead(draft, agreeing, logits[1:])
+        return logits[:1]
 
     def _step(self, active: Sequence[_Row], end: int) -> Tensor:
         """Run the last token of each row; gives their logits, (rows of the batch, rows)."""
@@ -274,17 +345,18 @@ class _Batch:
         positions = [self._prompt + len(row.tokens) - 1 for row in active]
         for place, row in enumerate(active, start=end):
             row.places.append(place)
-        visible = None
-        if len(active) > 1 or len(active[0].places) <= end - self._prompt:
-            visible = torch.full((len(active), end + len(active)), -torch.inf)
-            visible[:, : self._prompt] = 0
-            for line, row in enumerate(active):
-                visible[line, row.places] = 0
+        visible = torch.full((len(active), end + len(active)), -torch.inf)
+        visible[:, : self._prompt] = 0
+        for line, row in enumerate(active):
+            visible[line, row.places] = 0
         hidden = self._transformer.forward(ids, self._sequence.cache, end, positions, visible)
         return self._transformer.logits(hidden)
 
     def _choose_all(self, active: Sequence[_Row], logits: Tensor) -> list[_Row]:
-        """Choose the next token of each row; gives those that go on."""
+        """Choose the next token of each row; gives those that go on. Mixes the document's n-grams into the logits."""
+        if self._decoding.document_cache:
+            for line, row in enumerate(active):
+                mix(logits[line], row.matches)
         masked = logits + self._penalty
         best = masked.argmax(-1).tolist()
         chosen = [self._choose(row, logits[line], best[line]) for line, row in enumerate(active)]
@@ -317,6 +389,7 @@ class _Batch:
             row.ended = True
             return False
         row.tokens.append(id)
+        row.matches.append(id)
         row.log_probabilities.append(min(log_probability, 0.0))
         row.written += self._constraint.bytes_of([id])
         return not stop and len(row.tokens) < self._decoding.max_tokens
@@ -327,6 +400,31 @@ class _Batch:
         if row.places != list(range(self._prompt, self._prompt + count)):
             cache[:, :, self._prompt : self._prompt + count] = cache[:, :, row.places]
         self._sequence.append(row.tokens[:count])
+
+
+@define
+class _Ahead:
+    """A draft that was run, of which nothing was found wrong yet."""
+
+    ids: list[int] = field(factory=list)
+    """Those that were run, and those that were only thought of."""
+    agreeing: int = 0
+    """Tokens before the first of them that agree with those before their model."""
+    logits: Tensor = field(factory=lambda: torch.empty(0, 0))
+    """Of what comes after each of those that were run."""
+
+
+def mix(logits: Tensor, matches: Matches) -> None:
+    """Mix what the n-grams say of the next token into its logits, (rows,), in place.
+
+    A gain g beside the probability p makes exp(logit) grow by g times the sum of all of them.
+    """
+    mixture = matches.mixture()
+    if mixture is None:
+        return
+    ids = torch.from_numpy(mixture.ids)
+    gains = torch.from_numpy(np.log(mixture.gains).astype(np.float32)) + logits.logsumexp(-1)
+    logits[ids] = torch.logaddexp(logits[ids], gains)
 
 
 def check_support(device: str, compute_type: str) -> None:

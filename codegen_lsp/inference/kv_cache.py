@@ -17,6 +17,10 @@ from attrs import define, field
 from numpy.typing import NDArray
 from torch import Tensor
 
+DROPPED = 8
+"""How many texts that were cut off are remembered, the latest ones."""
+DROPPED_TOKENS, DROPPED_CONTEXT = 96, 8
+"""What is remembered of each: its first tokens, and the last ones before it."""
 STEP = 64
 SPARE = 1 / 8
 """Room is made for this share of tokens more, and in steps of `STEP`, so that typing seldom moves a whole sequence."""
@@ -40,6 +44,9 @@ class CachedSequence:
     """Of the token after the first `logits_at` ids, (rows,)."""
     logits_at: int = 0
     used: int = 0
+    dropped: list[Ids] = field(factory=list)
+    """Beginnings of what was cut off lately, with a little of what was before: deleted text, and answers that were not
+    taken. They may well be written again."""
 
     @property
     def capacity(self) -> int:
@@ -55,6 +62,9 @@ class CachedSequence:
         """Forget the ids from `length` on."""
         if length >= len(self.ids):
             return
+        if length + 1 < len(self.ids):
+            gone = self.ids[max(0, length - DROPPED_CONTEXT) : length + DROPPED_TOKENS]
+            self.dropped = [*(one for one in self.dropped if not np.array_equal(one, gone)), gone][-DROPPED:]
         self.ids = self.ids[:length]
         if self.logits_at > length:
             self.logits = None
@@ -152,7 +162,8 @@ class SequencePool:
             return CachedSequence(np.empty(0, dtype=np.int64), cache)
         cache[:, :, :length] = source.cache[:, :, :length]
         kept = source.logits_at <= length
-        return CachedSequence(source.ids[:length], cache, source.logits if kept else None, source.logits_at)
+        logits = source.logits if kept else None
+        return CachedSequence(source.ids[:length], cache, logits, source.logits_at, dropped=source.dropped)
 
     def _make_room(self, sequence: CachedSequence, capacity: int) -> None:
         if capacity <= sequence.capacity:

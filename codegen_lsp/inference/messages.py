@@ -30,6 +30,9 @@ class LoadParams:
     """Threads of one generation; 0 takes the number of physical cores this process may use, at most 8."""
     cache_memory_mb: int | None = None
     """Memory in MiB that cached prefixes may take, beside the weights; 0 caches nothing, None suits the model."""
+    document_cache: str = "auto"
+    """Whether the document's n-grams are mixed into the model's probabilities: `on`, `off`, or `auto` for where it
+    pays."""
 
 
 @frozen
@@ -79,7 +82,7 @@ class GenerateParams:
     prefix: str
     """Text up to the cursor, line ends as LF. Cut at its start by the worker when it does not fit."""
     suffix: str = ""
-    """Text after the cursor for a model that infills; ignored by others."""
+    """Text after the cursor: part of the prompt for a model that infills, for the document cache with any."""
     stop: StopRules = field(factory=StopRules)
     candidates: int = 1
     """How many different continuations are wanted at most."""
@@ -93,6 +96,10 @@ class GenerateParams:
     """Nobody waits for the answer yet, as for what follows a suggestion that may be accepted. It runs only while
     nothing else does, and is given up as replaced, within one token or chunk, for any other request; what was computed
     stays in the cache. Whoever needs the answer after all asks again without this, or awaits the request that runs."""
+    related: list[str] = field(factory=list)
+    """Texts that the answer may repeat something of, and that are not in the prompt: the rest of a long document,
+    other files. For the document cache and drafts alone. Their tokens are kept from request to request, so better the
+    same few than ever new ones."""
 
 
 @frozen
@@ -121,6 +128,10 @@ class GenerationStats:
     """From the start of the computation to the first token."""
     total_seconds: float
     """From the start of the computation to the last token."""
+    drafted_tokens: int = 0
+    """Guessed ahead and checked by the model."""
+    accepted_tokens: int = 0
+    """Those of them that were right."""
 
 
 @frozen

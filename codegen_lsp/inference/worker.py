@@ -24,7 +24,7 @@ from codegen_lsp.inference import wire
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engine import Control
 from codegen_lsp.inference.engines import open_engine
-from codegen_lsp.inference.generation import TextModel
+from codegen_lsp.inference.generation import TextModel, mixes
 from codegen_lsp.inference.messages import (
     GenerateParams,
     LoadParams,
@@ -163,7 +163,7 @@ def load_model(params: LoadParams, progress: Callable[[str, float], None]) -> tu
     tokenizer = Tokenizer.from_build(directory, info)
     progress(f"Loading {info.name}", 0.3)
     engine = open_engine(params, directory, info, tokenizer)
-    model = TextModel(info, tokenizer, engine)
+    model = TextModel(info, tokenizer, engine, document_cache=mixes(info, params.document_cache))
     progress(f"{info.name} is ready", 1.0)
     return model, ModelDescription(
         name=info.name,

@@ -49,6 +49,8 @@ class Runtime:
     build: InstalledBuild
     device: str = "auto"
     threads: int = 0
+    engine: str = "auto"
+    document_cache: str = "auto"
 
 
 @frozen
@@ -94,11 +96,13 @@ def measure_lines(
     report: Report,
     without: Sequence[str] = (),
 ) -> tuple[Measured, list[Answer]]:
-    """`alone` and, where asked for, `shown`: lists of LineFigures, the latter without the parts named.
+    """`alone` and, where asked for, `shown`: lists of LineFigures, without the parts named where they have them.
 
     Raises EvaluationError, ModelError and WorkerError.
     """
     asked = lines.cases_of(draw(found, cases, seed))
+    if "document_cache" in without:
+        runtime = attrs.evolve(runtime, document_cache="off")
     settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1, without=tuple(without))
 
     async def run() -> tuple[ModelDescription, list[Answer], list[Answer]]:
@@ -330,7 +334,13 @@ async def _opened(runtime: Runtime) -> AsyncIterator[tuple[InferenceClient, Mode
 
 
 def _load_params(runtime: Runtime) -> Any:
-    settings = Settings(model=str(runtime.build.path), device=runtime.device, threads=runtime.threads)
+    settings = Settings(
+        model=str(runtime.build.path),
+        engine=runtime.engine,
+        device=runtime.device,
+        threads=runtime.threads,
+        document_cache=runtime.document_cache,
+    )
     return attrs.evolve(load_params(settings, runtime.build.path), cache_memory_mb=0)
 
 
@@ -339,9 +349,9 @@ def _weights(runtime: Runtime) -> str:
     return weights.sha256 if weights else ""
 
 
-def open_runtime(model: str, device: str, threads: int) -> Runtime:
+def open_runtime(model: str, device: str, threads: int, engine: str) -> Runtime:
     """The build that is meant by a name. Raises ModelError."""
-    return Runtime(find(model), device, threads)
+    return Runtime(find(model), device, threads, engine)
 
 
 def _files(given: Path) -> list[Path]:

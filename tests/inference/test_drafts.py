@@ -1,0 +1,51 @@
+"""Drafts are as long as pays, by what was seen."""
+
+from __future__ import annotations
+
+from codegen_lsp.inference.drafts import LENGTHS, DraftLength
+
+
+def taught(cost: float, right: bool, rounds: int = 400) -> DraftLength:
+    """After steps in which each further token took `cost` single steps."""
+    drafts = DraftLength()
+    for _ in range(rounds):
+        drafts.took(1, 0.01)
+        for length in LENGTHS[1:]:
+            drafts.took(1 + length, 0.01 * (1 + cost * length))
+        drafts.guessed(4, right)
+        drafts.guessed(1, False)
+    return drafts
+
+
+def test_none_without_agreement_or_before_anything_was_measured() -> None:
+    assert DraftLength().choose(9) == 0
+    assert taught(0.0, True).choose(0) == 0
+
+
+def test_long_where_tokens_are_cheap_and_guesses_right() -> None:
+    assert taught(0.05, True).choose(4) >= 7
+
+
+def test_none_where_tokens_are_dear_or_guesses_wrong() -> None:
+    assert taught(1.2, True).choose(4) == 0
+    assert taught(0.3, False).choose(4) == 0
+
+
+def test_guesses_are_judged_by_how_much_agrees() -> None:
+    drafts = taught(0.1, True)
+    assert drafts.choose(4) > 0
+    assert drafts.choose(1) == 0
+
+
+def test_what_did_not_pay_is_tried_again() -> None:
+    drafts = taught(1.2, True)
+    assert drafts.choose(4) == 0
+    for _ in range(1000):
+        drafts.took(1, 0.01)
+    assert drafts.choose(4) > 0
+
+
+def test_one_slow_step_does_not_end_drafts() -> None:
+    drafts = taught(0.05, True)
+    drafts.took(1 + LENGTHS[-1], 60.0)
+    assert drafts.choose(4) > 0

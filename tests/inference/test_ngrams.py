@@ -1,0 +1,103 @@
+"""N-grams counted by agreement are those that counting by hand finds."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen_lsp.inference.ngrams import CAUTION, GAP, LONGEST, ORDERS, Matches
+
+SOME = st.lists(st.integers(0, 3), max_size=24)
+TEXT = st.lists(st.integers(0, 3), min_size=1, max_size=40)
+
+
+def successors(texts: list[list[int]], context: list[int]) -> Counter[int]:
+    """What follows the context in the texts."""
+    size = len(context)
+    return Counter(
+        text[at + size] for text in texts for at in range(len(text) - size) if text[at : at + size] == context
+    )
+
+
+def mixed_by_hand(texts: list[list[int]], context: list[int], model: np.ndarray) -> np.ndarray:
+    for order, caution in zip(ORDERS, CAUTION, strict=True):
+        found = successors(texts, context[-order:]) if len(context) >= order else Counter()
+        total = sum(found.values())
+        if not total:
+            break
+        weight = total / (total + caution * len(found))
+        model = (1 - weight) * model
+        for id, count in found.items():
+            model[id] += weight * count / total
+    return model
+
+
+@given(TEXT, st.lists(SOME, max_size=3), st.lists(SOME, max_size=2), st.lists(st.integers(0, 3), max_size=20))
+def test_the_mixture_is_the_nested_one(
+    text: list[int], others: list[list[int]], dropped: list[list[int]], written: list[int]
+) -> None:
+    """What was written since and what was dropped is not counted, but written text is context."""
+    matches = Matches(text, others, dropped)
+    model = np.array([0.4, 0.3, 0.2, 0.1])
+    for end in range(len(written) + 1):
+        if end:
+            matches.append(written[end - 1])
+        mixture = matches.mixture()
+        scaled = model.copy()
+        if mixture is not None:
+            scaled[mixture.ids] += mixture.gains
+        expected = mixed_by_hand([text, *others], text + written[:end], model)
+        assert np.allclose(scaled / scaled.sum(), expected)
+
+
+@given(TEXT, st.lists(SOME, max_size=2), st.lists(SOME, max_size=2), SOME, st.integers(1, 9))
+def test_a_draft_follows_the_longest_agreement(
+    text: list[int], others: list[list[int]], dropped: list[list[int]], written: list[int], length: int
+) -> None:
+    matches = Matches(text, others, dropped)
+    for id in written:
+        matches.append(id)
+    whole = text + written
+    draft, agreeing = matches.draft(length)
+    assert len(draft) <= length
+    longest = max(
+        (
+            size
+            for size in range(1, min(len(whole), LONGEST) + 1)
+            if any(holds(one, whole[-size:]) for one in (*others, *dropped)) or holds(whole[:-1], whole[-size:])
+        ),
+        default=0,
+    )
+    assert agreeing == longest
+    if draft:
+        assert any(holds(one, [*whole[-agreeing:], *draft]) for one in (*others, *dropped, whole))
+
+
+def holds(text: list[int], part: list[int]) -> bool:
+    return any(text[at : at + len(part)] == part for at in range(len(text) - len(part) + 1))
+
+
+def test_nothing_agrees_across_a_gap() -> None:
+    matches = Matches([1, 2, GAP, 3, 1, 2], [], [])
+    assert matches.mixture() is None
+    assert matches.draft(4) == ([], 2)
+    matches.append(3)
+    assert matches.draft(4) == ([1, 2, 3], 1)
+
+
+def test_copies_go_on_apart() -> None:
+    matches = Matches([1, 2, 3, 1], [], [])
+    other = matches.copy()
+    matches.append(2)
+    other.append(3)
+    assert matches.draft(1) == ([3], 2)
+    assert other.draft(1) == ([1], 1)
+
+
+def test_a_text_of_one_token_agrees_with_nothing() -> None:
+    assert Matches([5], [], []).mixture() is None
+    assert Matches([5], [], []).draft(3) == ([], 0)
+    assert Matches([], [[5, 6]], []).mixture() is None
