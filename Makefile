@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (once; about a minute)"
 	@$(PYTHON) -m venv $(VENV) || { echo "No venv module: on Debian, apt-get install python3-venv"; exit 1; }
 	@$(PIP) install --quiet "$(TORCH)"
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[dev,train]"
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[dev,train,plot]"
 	@touch $@
 
 demo: $(READY)

@@ -436,6 +436,52 @@ def bench_engine(
         print_engines(figures, Console())
 
 
+@bench_app.command("replay")
+def bench_replay(
+    paths: SourcePaths = None,
+    model: Model = "auto",
+    corpus: Corpus = None,
+    files: Annotated[int, typer.Option(metavar="N", min=1, help="How many files are typed into at most.")] = 20,
+    characters: Annotated[
+        int, typer.Option(metavar="N", min=40, help="Characters to type in each file, in two stretches.")
+    ] = 300,
+    real_time: Annotated[
+        bool, typer.Option("--real-time", help="Take the time that a person takes, and cancel what comes too late.")
+    ] = False,
+    engine: Annotated[str, typer.Option(metavar="NAME", help="auto, ct2 or incremental.")] = "auto",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots, too.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Type real files into the real server as a person would: times, keystrokes saved, processor time."""
+    from rich.console import Console
+
+    from codegen_lsp.checkpoints.store import find
+    from codegen_lsp.terminal import replay
+
+    settings = {"model": str(find(model).path), "engine": engine, "device": device, "threads": threads}
+    settings["languages"] = {"*": True}
+    with _progress() as report:
+        measured = replay.run(
+            paths or [],
+            corpus,
+            settings,
+            files=files,
+            characters=characters,
+            seed=seed,
+            real_time=real_time,
+            report=report,
+        )
+    if html:
+        replay.save_page(measured, html)
+    if as_json:
+        typer.echo(replay.as_json(measured))
+        return
+    replay.print_figures(Console(), measured)
+
+
 def _show(measured: Measured, show: Callable[[Console, Measured], None], as_json: bool) -> None:
     from rich.console import Console
 

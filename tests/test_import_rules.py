@@ -18,7 +18,7 @@ MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"
 ONLY = {
     "lsprotocol": ["editor/*"],
     "pygls.lsp": ["editor/*"],
-    "pygls": ["editor/*", "inference/wire.py", "inference/worker.py", "inference/client.py"],
+    "pygls": ["editor/*", "inference/wire.py", "inference/worker.py", "inference/client.py", "evaluation/replay.py"],
     "torch": ["inference/*", "training/*", "checkpoints/*", "evaluation/*"],
     "ctranslate2": ["inference/ct2.py", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*"],

@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--packages", type=Path, help="another list of name==version lines")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="codegen-lsp-python", help="the build's name")
-    parser.add_argument("--until", choices=pipeline.STAGES, default="convert", help="last stage to run")
+    parser.add_argument("--data", type=Path, help="folder with HumanEval's files, to evaluate on them, too")
+    parser.add_argument("--until", choices=pipeline.STAGES, default=pipeline.STAGES[-1], help="last stage to run")
     options = parser.parse_args(arguments)
     job = pipeline.Job(
         folder=options.out,
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         listing=options.packages,
         seed=options.seed,
         name=options.name,
+        data=options.data,
     )
     interrupted: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -29,11 +29,21 @@ def parameters(shape: Shape) -> int:
     return 2 * shape.vocabulary * width + shape.vocabulary + shape.layers * block + 2 * width
 
 
-def model_card(name: str, shape: Shape, manifest: dict[str, Any], log: list[dict[str, Any]], command: str) -> str:
+def model_card(
+    name: str,
+    shape: Shape,
+    manifest: dict[str, Any],
+    log: list[dict[str, Any]],
+    command: str,
+    *,
+    measured: str = "",
+    notes: str = "",
+) -> str:
     """Markdown for a model card.
 
     `manifest` is the corpus' manifest.json, `log` the training's log (its last entry is the last validation), `command`
-    the command line that makes such a model.
+    the command line that makes such a model, `measured` what `judge.markdown` says of the build, and `notes` what there
+    is to say about this one run.
     """
     last = [entry for entry in log if entry["kind"] == "validation"][-1]
     packages = manifest["packages"]
@@ -76,10 +86,10 @@ logs the figures in its `run/log.jsonl`; these are from the last line.
 | plain text | {last["bits_per_byte"]:.3f} bits per byte ({last["nats_per_token"]:.3f} nats per token) |
 | infilling | {last["infill_nats_per_token"]:.3f} nats per token |
 
-Limits: it is very small and has seen little code. It is of use for the rest of a line and for patterns that the file
-already shows; it is bad at logic, at long blocks, and at libraries it has not seen. It knows Python and no other
-language. What it writes can be wrong, insecure, or out of date: read it before you keep it. It may repeat stretches of
-its training data, common boilerplate most likely.
+{measured}Limits: it is very small and has seen little code. It is of use for the rest of a line and for patterns that \
+the file already shows; it is bad at logic, at long blocks, and at libraries it has not seen. It knows Python and no
+other language. What it writes can be wrong, insecure, or out of date: read it before you keep it. It may repeat
+stretches of its training data, common boilerplate most likely.
 
 ## How it was trained
 
@@ -89,9 +99,9 @@ plateau, then decay to zero over the last 60 %; bfloat16. Half of the tokens are
 
     {command}
 
-makes such a model from nothing: corpus, tokenizer, training, export, conversion.
+makes such a model from nothing: corpus, tokenizer, training, export, conversion, evaluation.
 
-## What it was trained on
+{notes}## What it was trained on
 
 {megabytes["train"]:.1f} MB of Python source in {manifest["files"]["train"]:,} files of {len(trained)} packages, each \
 with a permissive licence by its own metadata. Copyright and licence comments at the top of files, e-mail addresses and

@@ -6,6 +6,7 @@
     run/        checkpoint and log of the training
     hf/         the model as a Hugging Face folder
     build/      the int8 CTranslate2 build
+    evaluation/ what `codegen-lsp eval` measures of it, for the model card
 
 A stage whose result is complete is skipped; delete its folder to have it done again. Training continues from its last
 checkpoint.
@@ -21,7 +22,7 @@ from typing import Any
 import attrs
 
 from codegen_lsp.errors import CorpusError
-from codegen_lsp.training import corpus, data, tokenizer
+from codegen_lsp.training import corpus, data, judge, tokenizer
 from codegen_lsp.training.card import model_card
 from codegen_lsp.training.export import export
 from codegen_lsp.training.model import Shape
@@ -29,7 +30,7 @@ from codegen_lsp.training.train import LOG, Plan, choose_device, load_model, tra
 
 Report = Callable[[str], None]
 
-STAGES = ("fetch", "corpus", "tokenizer", "encode", "train", "export", "convert")
+STAGES = ("fetch", "corpus", "tokenizer", "encode", "train", "export", "convert", "evaluate")
 
 
 @attrs.frozen
@@ -46,6 +47,10 @@ class Preset:
     muon_rate: float = 0.02
     adam_rate: float = 0.003
     validation_rows: int = 48
+    cases: int = 300
+    """Places of each kind in the line evaluation."""
+    files: int = 100
+    """Files whose bits per byte are measured."""
     library_packages: tuple[str, ...] = ()
     """Train on these packages of the standard library alone, each as a package of its own: nothing is fetched."""
 
@@ -58,6 +63,8 @@ PRESETS = {
         length=128,
         tokenizer_megabytes=1.0,
         validation_rows=4,
+        cases=2,
+        files=1,
         library_packages=("asyncio", "collections", "email", "http", "importlib", "json", "logging", "urllib"),
     ),
     "small": Preset(
@@ -90,9 +97,11 @@ class Job:
     listing: Path | None = None
     seed: int = 0
     name: str = "codegen-lsp-python"
+    data: Path | None = None
+    """Folder with HumanEval's files, for the evaluation."""
 
 
-def run(job: Job, report: Report, last: str = "convert", stop: Callable[[], bool] = lambda: False) -> bool:
+def run(job: Job, report: Report, last: str = STAGES[-1], stop: Callable[[], bool] = lambda: False) -> bool:
     """All stages up to and with `last`; the result tells whether they were all done.
 
     `stop` is asked before every training step. When it says yes, training is left with a checkpoint, and the same call
@@ -205,9 +214,7 @@ def _train(job: Job, report: Report, stop: Callable[[], bool]) -> bool:
 def _export(job: Job, report: Report) -> None:
     model = load_model(job.folder / "run")
     difference = export(model, job.folder / "tokenizer", job.folder / "hf")
-    manifest = json.loads((job.folder / "corpus" / "manifest.json").read_text(encoding="utf-8"))
-    card = model_card(job.name, model.shape, manifest, training_log(job.folder), command_line(job))
-    (job.folder / "hf" / "README.md").write_text(card, encoding="utf-8")
+    (job.folder / "hf" / "README.md").write_text(_card(job), encoding="utf-8")
     report(f"logits of CodeGenForCausalLM differ by at most {difference:.1e} of their spread")
 
 
@@ -217,6 +224,31 @@ def _convert(job: Job, report: Report) -> None:
     convert_checkpoint(job.folder / "hf", job.folder / "build", name=job.name)
     size = sum(file.stat().st_size for file in (job.folder / "build").rglob("*") if file.is_file())
     report(f"{job.folder / 'build'}: {size / 1e6:.1f} MB")
+
+
+def _evaluate(job: Job, report: Report) -> None:
+    judge.judge(job.folder, _evaluations(job), report)
+    for form in ("hf", "build"):
+        (job.folder / form / "README.md").write_text(_card(job), encoding="utf-8")
+
+
+def _evaluations(job: Job) -> list[judge.Evaluation]:
+    return judge.evaluations(job.folder, job.data, job.preset.cases, job.preset.files)
+
+
+def _card(job: Job) -> str:
+    """The model card with what has been measured so far, and with what a person wrote into `notes.md`."""
+    manifest = json.loads((job.folder / "corpus" / "manifest.json").read_text(encoding="utf-8"))
+    notes = job.folder / "notes.md"
+    return model_card(
+        job.name,
+        job.preset.shape,
+        manifest,
+        training_log(job.folder),
+        command_line(job),
+        measured=judge.markdown(job.folder, _evaluations(job)),
+        notes=notes.read_text(encoding="utf-8").strip() + "\n\n" if notes.exists() else "",
+    )
 
 
 def command_line(job: Job) -> str:
@@ -237,4 +269,5 @@ _DO: dict[str, Callable[[Job, Report], None]] = {
     "encode": _encode,
     "export": _export,
     "convert": _convert,
+    "evaluate": _evaluate,
 }

@@ -67,6 +67,23 @@ def test_the_build_is_made_of_the_exported_model(made: Path) -> None:
     pipeline.run(pipeline.Job(made, TINY, steps=30, device="cpu"), lambda _: None)
     assert (made / "build" / "model.bin").stat().st_size > 100_000
     assert (made / "build" / "tokenizer.json").exists()
+    card = (made / "build" / "README.md").read_text(encoding="utf-8")
+    assert "codegen-lsp eval lines --corpus DIR --cases 2 --shown" in card
+    assert "| what int8 costs | " in card
+    assert card == (made / "hf" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_build_that_was_judged_is_not_judged_again(made: Path) -> None:
+    pipeline.run(pipeline.Job(made, TINY, steps=30, device="cpu"), lambda _: None)
+    said: list[str] = []
+    (made / "notes.md").write_text("Trained in one sitting.\n")
+    pipeline.run(pipeline.Job(made, TINY, steps=30, device="cpu"), said.append)
+    assert said[-1] == "== evaluate"
+    assert "Trained in one sitting." in (made / "build" / "README.md").read_text(encoding="utf-8")
+    result = made / "evaluation" / "lines.json"
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"weights": "of another build"}))
+    pipeline.run(pipeline.Job(made, TINY, steps=30, device="cpu"), said.append)
+    assert said[-1] == "codegen-lsp eval lines --corpus DIR --cases 2 --shown"
 
 
 def test_a_stopped_training_goes_on_another_time(made: Path, tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The curves of a training run, and of the study of sizes if there was one, as one picture:
+`python -m codegen_lsp.training.picture FOLDER OUT.svg`. Needs matplotlib (`pip install "codegen-lsp[plot]"`)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from codegen_lsp.training import pipeline
+from codegen_lsp.training.study import Trial
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "codegen-lsp",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+SMOOTHING = 10
+"""Logged losses that one point of the training curve is the mean of."""
+
+
+def draw(log: list[dict[str, Any]], trials: list[Trial], out: Path) -> None:
+    """Write the picture; the ending of `out` chooses the format. `log` is a training's, `trials` may be empty."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context():
+        mpl.rcParams.update(STYLE)
+        figure = Figure(figsize=(9.6, 3.4), layout="constrained", facecolor="white")
+        places = figure.subplots(1, 2, width_ratios=(3, 2)) if trials else [figure.subplots()]
+        _training(places[0], log)
+        if trials:
+            _study(places[1], trials)
+        figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
+
+
+def _training(axes: Any, log: list[dict[str, Any]]) -> None:
+    losses = [entry for entry in log if entry["kind"] == "train"]
+    groups = [losses[i : i + SMOOTHING] for i in range(0, len(losses) - SMOOTHING + 1, SMOOTHING)]
+    axes.plot(
+        [group[-1]["tokens"] / 1e6 for group in groups],
+        [sum(entry["nats_per_token"] for entry in group) / len(group) for group in groups],
+        color="0.7", linewidth=1, label="training, half of it infilling",
+    )  # fmt: skip
+    held_out = [entry for entry in log if entry["kind"] == "validation"]
+    tokens = [entry["tokens"] / 1e6 for entry in held_out]
+    axes.plot(tokens, [e["infill_nats_per_token"] for e in held_out], "o-", markersize=3, color="#d95f02",
+              label="held out, infilling")  # fmt: skip
+    axes.plot(tokens, [e["nats_per_token"] for e in held_out], "o-", markersize=3, color="#1b6ca8",
+              label="held out, plain")  # fmt: skip
+    rates = axes.twinx()
+    rates.fill_between([e["tokens"] / 1e6 for e in losses[::10]], [e["rate"] for e in losses[::10]],
+                       color="0.93", linewidth=0)  # fmt: skip
+    rates.set(ylim=(0, 4), yticks=[])
+    rates.set_zorder(-1)
+    axes.patch.set_visible(False)
+    axes.set(xlabel="million tokens seen (grey area: learning rate)", ylabel="nats per token", ylim=(2.6, 5.4))
+    axes.legend(frameon=False)
+
+
+def _study(axes: Any, trials: list[Trial]) -> None:
+    by_budget = defaultdict(list)
+    for trial in trials:
+        by_budget[trial.minutes].append(trial)
+    for minutes, group in sorted(by_budget.items()):
+        group.sort(key=lambda trial: trial.parameters)
+        axes.plot([t.parameters / 1e6 for t in group], [t.bits_per_byte for t in group], "o-", markersize=4,
+                  label=f"{minutes:g} thread-minutes")  # fmt: skip
+    axes.set(xlabel="million parameters", ylabel="bits per byte, held out", xscale="log")
+    sizes = sorted({trial.parameters / 1e6 for trial in trials})
+    axes.set_xticks(sizes, [f"{size:.1f}" for size in sizes])
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+
+
+def trials(folder: Path) -> list[Trial]:
+    """The results of the study of sizes in a training's folder."""
+    from codegen_lsp.training.study import SIZES
+
+    names = {candidate.name for candidate in SIZES}
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("study/*/trial.json"))]
+    return [Trial(**values) for values in found if values["candidate"] in names]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw; the result is the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m codegen_lsp.training.picture", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a folder made by codegen_lsp.training")
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args(arguments)
+    draw(pipeline.training_log(options.folder), trials(options.folder), options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
