@@ -184,6 +184,8 @@ class Settings:
     """Tokens of a suggestion that may have several lines, at most; a token is three to four characters of code."""
     line_tokens: int = _whole_number(48, 1, 512)
     """Tokens of a suggestion that has one line, at most."""
+    refactor: bool = _switch(True)
+    """Whether refactorings are offered as code actions, which do nothing until they are chosen."""
     prompt: PromptSettings = PromptSettings()
     temperature: float = _number(0.0, 0.0, 2.0)
     """0 takes what is most likely; above, suggestions vary."""

@@ -24,6 +24,8 @@ ONLY = {
     "transformers": ["checkpoints/*", "training/*", "evaluation/*"],
     "huggingface_hub": ["checkpoints/download.py", "checkpoints/card.py"],
     "datasketch": ["training/*"],
+    "rope": ["refactor/*"],
+    "libcst": ["refactor/*"],
     "typer": ["cli.py", "terminal/*"],
     "rich": ["cli.py", "terminal/*"],
 }
@@ -34,7 +36,8 @@ ROOMS = {
     "inference": ["inference", "errors"],
     "checkpoints": ["checkpoints", "inference", "errors"],
     "training": ["training", "checkpoints", "inference.build", "errors"],
-    "editor": ["editor", "completion", "inference", "checkpoints.store", "settings", "errors"],
+    "refactor": ["refactor", "completion", "inference.messages", "errors"],
+    "editor": ["editor", "refactor", "completion", "inference", "checkpoints.store", "settings", "errors"],
     "evaluation": [
         "evaluation",
         "editor.completer",
@@ -50,9 +53,20 @@ ROOMS = {
 
 # What a process must not load, however indirectly.
 LIGHT = {
-    "codegen_lsp.editor.serve": ["torch", "ctranslate2", "transformers", "huggingface_hub", "tokenizers", "numpy"],
+    "codegen_lsp.editor.serve": [
+        "rope",
+        "libcst",
+        "torch",
+        "ctranslate2",
+        "transformers",
+        "huggingface_hub",
+        "tokenizers",
+        "numpy",
+    ],
     "codegen_lsp.checkpoints.store": ["torch", "ctranslate2", "transformers", "huggingface_hub", "numpy"],
     "codegen_lsp.completion.planning": ["torch", "ctranslate2", "pygls", "lsprotocol", "numpy"],
+    "codegen_lsp.refactor.kinds": ["pygls", "lsprotocol", "rope", "libcst", "numpy"],
+    "codegen_lsp.refactor.perform": ["pygls", "lsprotocol", "rope", "libcst", "numpy"],
     "codegen_lsp.inference.worker": ["torch", "transformers"],
     "codegen_lsp.inference.ct2": ["torch", "transformers"],
     "codegen_lsp.evaluation.lines": ["torch", "ctranslate2", "transformers"],

@@ -3,6 +3,7 @@
 - `codegen-lsp.accepted` `{suggestion}`: editors run it after a suggestion was accepted whole.
 - `codegen-lsp.restartWorker`: a new process for the model.
 - `codegen-lsp.switchModel` `name`: another model until the editor is closed or the setting changes.
+- `codegen-lsp.refactor` `data`: a refactoring with several results to choose from, or one to be confirmed.
 
 A command that a user gave may fail: the answer is then an error with what to do, which editors show.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ACCEPTED = "codegen-lsp.accepted"
 RESTART_WORKER = "codegen-lsp.restartWorker"
 SWITCH_MODEL = "codegen-lsp.switchModel"
+REFACTOR = "codegen-lsp.refactor"
 
 _REMEMBERED = 1_000
 """Suggestions that may still be accepted."""
@@ -84,8 +86,16 @@ async def switch_model(server: CodegenServer, arguments: list[Any]) -> dict[str,
     return {"model": description.name}
 
 
+async def refactor(server: CodegenServer, arguments: list[Any]) -> Any:
+    """Do a refactoring, let the user choose, and have it applied. Raises RefactorError, ModelError and WorkerError."""
+    from codegen_lsp.editor.code_action import refactor_command
+
+    return await refactor_command(server, arguments)
+
+
 COMMANDS: dict[str, Callable[[CodegenServer, list[Any]], Awaitable[Any]]] = {
     ACCEPTED: accepted,
     RESTART_WORKER: restart_worker,
     SWITCH_MODEL: switch_model,
+    REFACTOR: refactor,
 }

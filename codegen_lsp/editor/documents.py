@@ -217,6 +217,7 @@ def did_open(ls: CodegenServer, params: types.DidOpenTextDocumentParams) -> None
 def did_change(ls: CodegenServer, params: types.DidChangeTextDocumentParams) -> None:
     """`textDocument/didChange`."""
     document = ls.documents.change(params)
+    ls.refactorings.cancel(params.text_document.uri)
     if document is None:
         logger.warning("A change of a document that is not open is ignored: %s", params.text_document.uri)
         return
@@ -230,8 +231,10 @@ def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> No
     ls.documents.close(uri)
     ls.pauses.forget(uri)
     ls.requests.cancel(uri)
+    ls.refactorings.cancel(uri)
     ls.completer.close(uri)
     ls.answered.pop(uri, None)
+    ls.refactored.pop(uri, None)
 
 
 def end_of_change(document: Document, change: types.TextDocumentContentChangeEvent) -> int:

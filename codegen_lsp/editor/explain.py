@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from lsprotocol import types
 
 from codegen_lsp.completion.snapshot import Trigger
@@ -13,6 +13,7 @@ from codegen_lsp.editor.completer import Outcome
 from codegen_lsp.editor.documents import Document
 from codegen_lsp.editor.status import Status
 from codegen_lsp.inference.messages import GenerationStats
+from codegen_lsp.refactor.refusal import RejectedResult
 
 if TYPE_CHECKING:
     from codegen_lsp.editor.server import CodegenServer
@@ -37,6 +38,23 @@ class DocumentState:
     """Code points."""
     sha256: str
     """Of the text in UTF-8."""
+
+
+@frozen
+class Refactoring:
+    """A refactoring that was chosen, and how it ended."""
+
+    kind: str
+    version: int
+    position: types.Position
+    offers: list[str]
+    """What tells the results that passed all checks from each other."""
+    rejected: list[RejectedResult]
+    rule: str | None = None
+    """Name of the rule or check that spoke against it."""
+    reason: str | None = None
+    notes: list[str] = field(factory=list)
+    milliseconds: float = 0.0
 
 
 @frozen
@@ -65,6 +83,8 @@ class Explanation:
     """What the model did."""
     milliseconds: float | None = None
     """From the request's arrival to its answer."""
+    refactoring: Refactoring | None = None
+    """How the document's last refactoring ended, whatever was suggested since."""
     shown: int = 0
     """Suggestions given since the server started."""
     accepted: int = 0
@@ -95,6 +115,10 @@ def explain(ls: CodegenServer, params: ExplainParams) -> Explanation:
         accepted=ls.counts.accepted,
         document=state_of(document) if document else None,
     )
+    refactored = ls.refactored.get(uri) if uri else next(reversed(ls.refactored.values()), None)
+    common = evolve(common, refactoring=refactored)
+    if answered is None and refactored is not None:
+        return evolve(common, message=_refactoring_message(refactored), uri=uri)
     if answered is None:
         return evolve(
             common, message=f"There was no request for a suggestion yet. {_state_text(common.status)}".strip()
@@ -102,7 +126,9 @@ def explain(ls: CodegenServer, params: ExplainParams) -> Explanation:
     outcome = answered.outcome
     return evolve(
         common,
-        message=_message(answered, common.status),
+        message=" ".join(
+            [_message(answered, common.status), *([_refactoring_message(refactored)] if refactored else [])]
+        ),
         uri=answered.uri,
         version=answered.version,
         position=answered.position,
@@ -137,6 +163,20 @@ def _message(answered: Answered, status: Status) -> str:
         return f"{place}: {what} ({took})."
     read = f"{outcome.stats.prompt_tokens} tokens read, {outcome.stats.cached_tokens} of them from the cache"
     return f"{place}: {what} from the model ({took}; {read}; {outcome.stats.generated_tokens} written)."
+
+
+def _refactoring_message(refactored: Refactoring) -> str:
+    place = f"line {refactored.position.line + 1}, column {refactored.position.character + 1}"
+    began = f"The refactoring {refactored.kind} at {place}"
+    if refactored.rule is not None:
+        text = f"{began} was not done, by the rule `{refactored.rule}`. {refactored.reason}"
+    else:
+        count = len(refactored.offers)
+        text = f"{began} gave {'1 result' if count == 1 else f'{count} results'} ({refactored.milliseconds:.0f} ms)."
+    if refactored.rejected and refactored.rule is None:
+        checks = ", ".join(sorted({f"`{one.rule}`" for one in refactored.rejected}))
+        text += f" {len(refactored.rejected)} more did not pass the checks: {checks}."
+    return " ".join([text, *refactored.notes])
 
 
 def _state_text(status: Status) -> str:

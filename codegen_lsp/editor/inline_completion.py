@@ -70,7 +70,9 @@ async def read_ahead(server: CodegenServer, uri: str, offset: int) -> None:
     if not (server.settings.warm and server.settings.enabled) or not await server.models.wait(PATIENCE):
         return
     document = server.documents.get(uri)
-    if document is None or _refusal(server, uri) or not server.requests.idle or server.status.current.state != "ready":
+    if document is None or refusal_of_document(server, uri) or server.status.current.state != "ready":
+        return
+    if not (server.requests.idle and server.refactorings.idle):
         return
     snapshot = document.snapshot(min(offset, len(document.text)))
     options = options_for(server.settings, document.language, server.status.current.model)
@@ -78,7 +80,7 @@ async def read_ahead(server: CodegenServer, uri: str, offset: int) -> None:
 
 
 async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
-    if outcome := _refusal(server, snapshot.uri):
+    if outcome := refusal_of_document(server, snapshot.uri):
         return outcome
     options = options_for(server.settings, snapshot.language, server.status.current.model)
     if outcome := server.completer.typed_through(snapshot, options):
@@ -89,7 +91,7 @@ async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
     return await server.completer.suggest(snapshot, options, server.models.client, top_p=server.settings.top_p)
 
 
-def _refusal(server: CodegenServer, uri: str) -> Outcome | None:
+def refusal_of_document(server: CodegenServer, uri: str) -> Outcome | None:
     """Why nothing may be suggested in the document, whatever the position."""
     if server.documents.is_lost(uri):
         return refused("document_unknown", "An edit could not be read, so the text is not known. Open the file again.")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from codegen_lsp.editor.completer import Model
-from codegen_lsp.editor.progress import LoadingProgress
+from codegen_lsp.editor.progress import WorkProgress
 from codegen_lsp.editor.status import State, Status
 from codegen_lsp.errors import CodegenError, SettingsError, WorkerError
 from codegen_lsp.inference.client import Phase, WorkerState
-from codegen_lsp.inference.messages import LoadParams, LoadProgress, ModelDescription
+from codegen_lsp.inference.messages import LoadParams, LoadProgress, ModelDescription, ScoreParams, ScoreResult
 from codegen_lsp.settings import load_params
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Client(Model, Protocol):
 
     async def load(self, params: LoadParams) -> ModelDescription:
         """See `InferenceClient.load`."""
+        ...
+
+    async def score(self, params: ScoreParams) -> ScoreResult:
+        """See `InferenceClient.score`."""
         ...
 
     async def restart(self) -> None:
@@ -77,7 +81,7 @@ class Models:
         self._loaded: LoadParams | None = None
         self._chosen: str | None = None
         """A model chosen by command, which goes before the setting."""
-        self._progress: LoadingProgress | None = None
+        self._progress: WorkProgress | None = None
         self._settled = asyncio.Event()
         """Set unless a model is about to be ready."""
         self._closed = False
@@ -186,7 +190,7 @@ class Models:
         if state.phase == "stopped":
             return
         if state.phase == "loading" and self._progress is None:
-            self._progress = LoadingProgress(self._server, "Loading the code model")
+            self._progress = WorkProgress(self._server, "Loading the code model")
         elif state.phase != "loading" and self._progress is not None:
             self._progress.end(state.message)
             self._progress = None

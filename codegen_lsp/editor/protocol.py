@@ -24,10 +24,11 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.protocol import LanguageServerProtocol, default_converter
 
-from codegen_lsp.editor.explain import EXPLAIN, DocumentState, ExplainParams, Explanation
+from codegen_lsp.editor.explain import EXPLAIN, DocumentState, ExplainParams, Explanation, Refactoring
 from codegen_lsp.editor.status import Status
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.messages import GenerationStats, ModelDescription
+from codegen_lsp.refactor.refusal import RejectedResult
 
 if TYPE_CHECKING:
     from codegen_lsp.editor.server import CodegenServer
@@ -41,7 +42,16 @@ MessageId = int | str
 _OWN_PARAMS: dict[str, type] = {EXPLAIN: ExplainParams}
 """Requests that the protocol doesn't have."""
 
-_OWN_VALUES: tuple[type, ...] = (ModelDescription, GenerationStats, Status, DocumentState, ExplainParams, Explanation)
+_OWN_VALUES: tuple[type, ...] = (
+    ModelDescription,
+    GenerationStats,
+    Status,
+    DocumentState,
+    ExplainParams,
+    RejectedResult,
+    Refactoring,
+    Explanation,
+)
 """Classes that are sent in camel case, as everything is in this protocol."""
 
 _REPLACED = (
@@ -54,6 +64,7 @@ _REPLACED = (
     types.NOTEBOOK_DOCUMENT_DID_CHANGE,
     types.NOTEBOOK_DOCUMENT_DID_CLOSE,
     types.WORKSPACE_EXECUTE_COMMAND,
+    types.WINDOW_WORK_DONE_PROGRESS_CANCEL,
 )
 """Methods that pygls handles itself and this server handles otherwise or not at all."""
 

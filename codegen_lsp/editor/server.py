@@ -17,14 +17,21 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 from codegen_lsp import __version__
+from codegen_lsp.editor.code_action import (
+    OPTIONS,
+    ParsedDocument,
+    code_action,
+    code_action_resolve,
+)
 from codegen_lsp.editor.commands import COMMANDS, Counts, execute_command
 from codegen_lsp.editor.completer import Completer
 from codegen_lsp.editor.configuration import Configuration, did_change_configuration
 from codegen_lsp.editor.documents import Documents, did_change, did_close, did_open
-from codegen_lsp.editor.explain import EXPLAIN, Answered, explain
+from codegen_lsp.editor.explain import EXPLAIN, Answered, Refactoring, explain
 from codegen_lsp.editor.inline_completion import inline_completion, read_ahead
 from codegen_lsp.editor.lifecycle import initialize, initialized, shutdown
 from codegen_lsp.editor.models import ClientFactory, FindBuild, Models
+from codegen_lsp.editor.progress import work_done_progress_cancel
 from codegen_lsp.editor.protocol import CodegenProtocol, make_converter
 from codegen_lsp.editor.requests import Pauses, Requests
 from codegen_lsp.editor.status import STATUS, Status, StatusLine
@@ -41,6 +48,9 @@ FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
     types.TEXT_DOCUMENT_DID_CHANGE: (did_change, None),
     types.TEXT_DOCUMENT_DID_CLOSE: (did_close, None),
     types.TEXT_DOCUMENT_INLINE_COMPLETION: (inline_completion, types.InlineCompletionOptions()),
+    types.TEXT_DOCUMENT_CODE_ACTION: (code_action, OPTIONS),
+    types.CODE_ACTION_RESOLVE: (code_action_resolve, None),
+    types.WINDOW_WORK_DONE_PROGRESS_CANCEL: (work_done_progress_cancel, None),
     types.WORKSPACE_DID_CHANGE_CONFIGURATION: (did_change_configuration, None),
     types.WORKSPACE_EXECUTE_COMMAND: (execute_command, None),
     EXPLAIN: (explain, None),
@@ -65,12 +75,18 @@ class CodegenServer(LanguageServer):
         self.configuration = Configuration()
         self.completer = Completer()
         self.requests = Requests()
+        self.refactorings = Requests()
+        self.parsed = ParsedDocument()
+        self.cancellable: dict[types.ProgressToken, Callable[[], object]] = {}
+        """What to call when the user cancels the progress with this token."""
         self.pauses = Pauses(lambda uri, offset: read_ahead(self, uri, offset))
         self.counts = Counts()
         self.status = StatusLine(self._send_status)
         self.models = Models(self, make_client, find_build)
         self.answered: OrderedDict[str, Answered] = OrderedDict()
         """How the last request of each open document ended; the last of all is at the end."""
+        self.refactored: OrderedDict[str, Refactoring] = OrderedDict()
+        """How the last refactoring of each open document ended; the last of all is at the end."""
         self.watches_editor = False
         """Whether `processId` is a process of this machine."""
         self.stopped = asyncio.Event()

@@ -23,6 +23,9 @@ from codegen_lsp.inference.messages import (
     LoadParams,
     LoadProgress,
     ModelDescription,
+    Score,
+    ScoreParams,
+    ScoreResult,
     WarmParams,
 )
 
@@ -37,6 +40,7 @@ class PlayedModel:
     on_state: Callable[[WorkerState], None]
     on_progress: Callable[[LoadProgress], None]
     answer: Answer = lambda params: []
+    likelihood: Callable[[str], float] = lambda text: -1.0
     gate: asyncio.Event = field(factory=asyncio.Event)
     """Generation waits here."""
     loading: asyncio.Event = field(factory=asyncio.Event)
@@ -47,6 +51,7 @@ class PlayedModel:
     loads: list[LoadParams] = field(factory=list)
     generated: list[GenerateParams] = field(factory=list)
     warmed: list[WarmParams] = field(factory=list)
+    scored: list[ScoreParams] = field(factory=list)
     cancelled: list[GenerateParams] = field(factory=list)
     restarts: int = 0
     closed: int = 0
@@ -86,6 +91,10 @@ class PlayedModel:
         candidates = [Candidate(text, 5, -0.1 * at, "stop") for at, text in enumerate(self.answer(params), 1)]
         return GenerateResult(candidates, GenerationStats(100, 60, 12, 0.0, 0.01, 0.02))
 
+    async def score(self, params: ScoreParams) -> ScoreResult:
+        self.scored.append(params)
+        return ScoreResult([Score(self.likelihood(one.text), 3) for one in params.texts])
+
     async def warm(self, params: WarmParams) -> None:
         self.warmed.append(params)
 
@@ -122,6 +131,8 @@ class Editor:
         """All that the server sent, in order."""
         self.configuration: Any = None
         """What the editor answers when it is asked for settings."""
+        self.replies: dict[str, Any] = {}
+        """What the editor answers to other requests of the server."""
         self.silent_about: set[str] = set()
         """Requests of the server that the editor doesn't answer."""
         self._ids = itertools.count(1)
@@ -142,6 +153,7 @@ class Editor:
         self.sent.append(message)
         if "method" in message and "id" in message and message["method"] not in self.silent_about:
             result = [self.configuration] if message["method"] == "workspace/configuration" else None
+            result = self.replies.get(message["method"], result)
             asyncio.get_running_loop().call_soon(self.send, {"id": message["id"], "result": result})
 
     def close(self) -> None:

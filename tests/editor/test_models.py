@@ -189,6 +189,7 @@ async def test_commands_are_announced(editor: Editor) -> None:
         "codegen-lsp.accepted",
         "codegen-lsp.restartWorker",
         "codegen-lsp.switchModel",
+        "codegen-lsp.refactor",
     ]
 
 

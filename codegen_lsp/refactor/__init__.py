@@ -1,0 +1,1 @@
+"""Refactorings on demand: what may be done at a place, doing it, and checking what came out. Knows no protocol."""

@@ -1,0 +1,22 @@
+"""A result on its way through the checks, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from codegen_lsp.refactor.checks import Permits
+
+Report = Callable[[str, float], None]
+"""Told what is being done, and which share of the work is done."""
+
+
+@frozen
+class Draft:
+    """A whole new text of the document (LF line ends)."""
+
+    text: str
+    label: str
+    """What tells it from the others: the name, or the first line of what is new."""
+    permits: Permits

@@ -1,0 +1,29 @@
+"""Why a refactoring brought nothing, or not all that it might have: a rule's name for programs, words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from codegen_lsp.errors import CodegenError
+
+
+@frozen
+class RejectedResult:
+    """A result that is not offered."""
+
+    label: str
+    """What tells it from the others."""
+    rule: str
+    """Name of the check that spoke against it."""
+    reason: str
+
+
+class RefactorError(CodegenError):
+    """A refactoring can't be done here. `rule` names the reason; `rejected` are the results that failed, if any."""
+
+    def __init__(self, rule: str, message: str, advice: str = "", rejected: Sequence[RejectedResult] = ()) -> None:
+        super().__init__(message, advice)
+        self.rule = rule
+        self.rejected = list(rejected)

@@ -1,0 +1,103 @@
+"""rope on one text in memory: no project folder, no file, no module but this one.
+
+rope wants a project on disk. Here it gets one that consists of the document alone, as the editor has it; imports lead
+nowhere, so that a refactoring never depends on what happens to be installed beside the server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rope.base.exceptions import RopeError
+from rope.base.project import NoProject
+from rope.base.pyobjectsdef import PyModule
+from rope.base.resources import File
+from rope.refactor.extract import ExtractMethod, ExtractVariable
+from rope.refactor.inline import create_inline
+from rope.refactor.rename import Rename
+
+from codegen_lsp.refactor.refusal import RefactorError
+
+MODULE = "document"
+
+
+class _Document(File):  # type: ignore[misc]
+    def __init__(self, project: _Project, text: str) -> None:
+        super().__init__(project, f"{MODULE}.py")
+        self.text = text
+
+    def read(self) -> str:
+        return self.text
+
+    def read_bytes(self) -> bytes:
+        return self.text.encode("utf-8", "surrogatepass")
+
+    def exists(self) -> bool:
+        return True
+
+
+class _Project(NoProject):  # type: ignore[misc]
+    root = None
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.document = _Document(self, text)
+        self.module = PyModule(self.pycore, text, resource=self.document, force_errors=True)
+
+    def get_pymodule(self, resource: Any, force_errors: bool = False) -> Any:
+        return self.module
+
+    def get_module(self, name: str, folder: Any = None) -> Any:
+        return self.module if name == MODULE else super().get_module(name, folder)
+
+    def get_python_path_folders(self) -> list[Any]:
+        return []
+
+    def get_source_folders(self) -> list[Any]:
+        return []
+
+
+def extract_variable(text: str, start: int, end: int, name: str) -> str:
+    """The text with `text[start:end]` as a variable. Raises RefactorError."""
+    project = _Project(text)
+    return _result(project, lambda: ExtractVariable(project, project.document, start, end).get_changes(name))
+
+
+def extract_function(text: str, start: int, end: int, name: str) -> str:
+    """The text with the statements `text[start:end]` as a function or method. Raises RefactorError."""
+    project = _Project(text)
+    return _result(project, lambda: ExtractMethod(project, project.document, start, end).get_changes(name))
+
+
+def inline(text: str, offset: int) -> str:
+    """The text with the variable or function at the offset put where it is used. Raises RefactorError."""
+    project = _Project(text)
+
+    def changes() -> Any:
+        found = create_inline(project, project.document, offset)
+        return found.get_changes(resources=[project.document])
+
+    return _result(project, changes)
+
+
+def rename(text: str, offset: int, name: str) -> str:
+    """The text with the variable, function or class at the offset renamed. Raises RefactorError."""
+    project = _Project(text)
+    return _result(
+        project,
+        lambda: Rename(project, project.document, offset).get_changes(name, resources=[project.document]),
+    )
+
+
+def _result(project: _Project, changes: Any) -> str:
+    try:
+        made = changes()
+    except RopeError as error:
+        raise RefactorError("rope", f"This can't be done here: {str(error).rstrip('.')}.") from error
+    except (RecursionError, AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # rope fails in many ways on code that it does not expect.
+        raise RefactorError("rope", f"rope can't do this here ({type(error).__name__}: {error}).") from error
+    contents = [change.new_contents for change in made.changes if change.resource == project.document]
+    if not contents or contents[0] is None:
+        raise RefactorError("nothing_to_do", "Nothing would change.")
+    return str(contents[0])

@@ -1,0 +1,59 @@
+"""A scripted model, and cases written as source with a selection."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from codegen_lsp.inference.messages import (
+    Candidate,
+    GenerateParams,
+    GenerateResult,
+    GenerationStats,
+    Score,
+    ScoreParams,
+    ScoreResult,
+)
+from codegen_lsp.refactor.source import Source
+from codegen_lsp.refactor.writing import Writer
+
+OPEN, CLOSE = "«", "»"
+
+
+@define
+class ScriptedModel:
+    """Answers call by call from a script, and likes texts with certain words in them."""
+
+    answers: list[list[str]]
+    likes: list[str] = field(factory=list)
+    asked: list[GenerateParams] = field(factory=list)
+    scored: list[ScoreParams] = field(factory=list)
+
+    async def generate(self, params: GenerateParams) -> GenerateResult:
+        self.asked.append(params)
+        texts = self.answers.pop(0) if self.answers else []
+        # A real answer ends before the first stop string.
+        candidates = [Candidate(cut(text, params.stop.strings), 5, -0.1, "stop") for text in texts]
+        return GenerateResult(candidates, GenerationStats(10, 0, 5, 0.0, 0.0, 0.0))
+
+    async def score(self, params: ScoreParams) -> ScoreResult:
+        self.scored.append(params)
+        return ScoreResult([Score(self.likelihood(one.text), 5) for one in params.texts])
+
+    def likelihood(self, text: str) -> float:
+        return -1.0 if any(word in text for word in self.likes) else -10.0
+
+    def writer(self, *, infill: bool = True) -> Writer:
+        return Writer(self, infill)
+
+
+def cut(text: str, stops: list[str]) -> str:
+    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def source(marked: str, language: str = "python") -> Source:
+    """The source with the selection between the marks; one mark alone is a cursor."""
+    start = marked.index(OPEN)
+    text = marked.replace(OPEN, "", 1)
+    end = text.index(CLOSE) if CLOSE in text else start
+    return Source(text.replace(CLOSE, "", 1), start, end, language)
