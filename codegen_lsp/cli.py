@@ -449,6 +449,7 @@ def bench_replay(
         bool, typer.Option("--real-time", help="Take the time that a person takes, and cancel what comes too late.")
     ] = False,
     engine: Annotated[str, typer.Option(metavar="NAME", help="auto, ct2 or incremental.")] = "auto",
+    without: Without = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots, too.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -461,8 +462,8 @@ def bench_replay(
     from codegen_lsp.checkpoints.store import find
     from codegen_lsp.terminal import replay
 
-    settings = {"model": str(find(model).path), "engine": engine, "device": device, "threads": threads}
-    settings["languages"] = {"*": True}
+    runtime = {"model": str(find(model).path), "engine": engine, "device": device, "threads": threads}
+    settings = runtime | {"languages": {"*": True}, "without": without or []}
     with _progress() as report:
         measured = replay.run(
             paths or [],

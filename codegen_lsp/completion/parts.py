@@ -12,5 +12,7 @@ PARTS: dict[str, str] = {
     "document_cache": "n-grams of the document are mixed into the model's probabilities, where its engine can",
     "threshold": "what the model itself finds unlikely is not shown",
     "correctness": "what would not parse, or uses names that nothing defines, is not shown",
+    "flight": "a generation that is under way goes on when what is typed meanwhile may be its beginning",
+    "continuation": "after a suggestion was shown, what would follow it is prepared",
 }
 """By name: what there is with the part."""

@@ -93,6 +93,21 @@ class SuggestionCache:
             self._entries.popitem(last=False)
 
 
+def typed_since(older: Snapshot, newer: Snapshot) -> str | None:
+    """What was typed between two snapshots of one document; None when anything else happened to it, too."""
+    if older.uri != newer.uri:
+        return None
+    cursor, later = cursor_of(older), cursor_of(newer)
+    if _after(older, cursor) != _after(newer, later):
+        return None
+    before, now = _before(older, cursor), _before(newer, later)
+    count = later.start + len(later.kept) - cursor.start - len(cursor.kept)
+    if not 0 <= count <= min(LOOK_BACK, len(now)):
+        return None
+    typed = now[len(now) - count :]
+    return typed if now[: len(now) - count][-BEFORE:] == before[-BEFORE:] else None
+
+
 def _wanted(snapshot: Snapshot, options: Options) -> int:
     return options.candidates if snapshot.trigger is Trigger.INVOKED else 1
 

@@ -6,15 +6,19 @@ against it, so that `codegen-lsp/explain` has nothing to find out anew.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from typing import Literal, Protocol
+from collections.abc import Coroutine
+from typing import Any, Literal, Protocol, TypeVar
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
+from codegen_lsp.completion.ahead import next_places
 from codegen_lsp.completion.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
-from codegen_lsp.completion.planning import plan
+from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
-from codegen_lsp.completion.reuse import SuggestionCache
+from codegen_lsp.completion.reuse import SuggestionCache, typed_since
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.errors import CodegenError
@@ -28,11 +32,17 @@ from codegen_lsp.inference.messages import (
 )
 from codegen_lsp.settings import Settings
 
+T = TypeVar("T")
+
 SUFFIX_SHARE = 0.2
 """Share of the prompt for text after the cursor, where the model's context is too small for all that the settings
 allow."""
 
-Source = Literal["cache", "model", "none"]
+GRACE = 0.1
+"""Seconds that a generation goes on after its request was cancelled. VS Code cancels at a key and asks again 50 ms
+later, and what was typed meanwhile is often what is just being written."""
+
+Source = Literal["cache", "flight", "model", "none"]
 
 
 class Model(Protocol):
@@ -53,7 +63,8 @@ class Outcome:
 
     suggestions: list[Suggestion]
     source: Source
-    """Where the suggestions came from; `none` when the model was not asked."""
+    """Where the suggestions came from: typed through, or made ahead (`cache`); a generation for an earlier request that
+    was under way (`flight`); the model; `none` when it was not asked."""
     refusal: Refusal | None = None
     """Why there is no suggestion."""
     stats: GenerationStats | None = None
@@ -66,17 +77,56 @@ def refused(rule: str, reason: str) -> Outcome:
     return Outcome([], "none", Refusal(rule, reason))
 
 
+@define(eq=False)
+class _Flight:
+    """A generation under way, and what it was asked for."""
+
+    snapshot: Snapshot
+    options: Options
+    task: asyncio.Task[tuple[GenerateResult, list[Suggestion] | Refusal]]
+    waiting: int = 0
+
+    async def join(self) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
+        """Wait for the answer. The generation is given up when nobody has waited for it for a while."""
+        self.waiting += 1
+        try:
+            return await asyncio.shield(self.task)
+        finally:
+            self.waiting -= 1
+            if not self.waiting and not self.task.done():
+                asyncio.get_running_loop().call_later(GRACE, self._give_up)
+
+    def leads_to(self, snapshot: Snapshot, options: Options) -> bool:
+        """Whether its answer may be right for this snapshot, too."""
+        if self.task.done() or self.options != options or snapshot.trigger is not self.snapshot.trigger:
+            return False
+        return typed_since(self.snapshot, snapshot) is not None
+
+    def _give_up(self) -> None:
+        if not self.waiting:
+            self.task.cancel()
+
+
 class Completer:
     """Makes suggestions and remembers them while they are typed through."""
 
     def __init__(self) -> None:
         self._cache = SuggestionCache()
         self._last_prefix: dict[str, str] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._ahead: _Flight | None = None
+        self.generated_tokens = 0
+        """Tokens of all generations that were not cancelled."""
 
     def forget(self) -> None:
         """Forget all suggestions: another model, or other settings."""
         self._cache.clear()
         self._last_prefix.clear()
+        for flight in (*self._flights.values(), self._ahead):
+            if flight is not None:
+                flight.task.cancel()
+        self._flights.clear()
+        self._ahead = None
 
     def typed_through(self, snapshot: Snapshot, options: Options) -> Outcome | None:
         """What is left of a suggestion whose beginning was typed; costs no model."""
@@ -85,11 +135,79 @@ class Completer:
         return Outcome(found, "cache", seconds=time.perf_counter() - started) if found else None
 
     async def suggest(self, snapshot: Snapshot, options: Options, model: Model, *, top_p: float = 0.95) -> Outcome:
-        """Ask the model. Errors a user can act on become refusals; cancelling ends the generation."""
+        """Ask the model. Errors a user can act on become refusals; cancelling ends the generation, unless another
+        request comes at once that its answer may be right for."""
         started = time.perf_counter()
         planned = plan(snapshot, options)
         if isinstance(planned, Refusal):
             return Outcome([], "none", planned)
+        if outcome := await self._from_flight(snapshot, options, started):
+            return outcome
+        if older := self._flights.pop(snapshot.uri, None):
+            older.task.cancel()
+        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p)))
+        self._flights[snapshot.uri] = flight
+        try:
+            result, shaped = await flight.join()
+        except SupersededError as error:
+            return refused("superseded", str(error))
+        except CodegenError as error:
+            return refused("no_model", str(error))
+        finally:
+            if flight.task.done() and self._flights.get(snapshot.uri) is flight:
+                del self._flights[snapshot.uri]
+        outcome = Outcome([], "model", stats=result.stats, seconds=time.perf_counter() - started)
+        if isinstance(shaped, Refusal):
+            return evolve(outcome, refusal=shaped)
+        return evolve(outcome, suggestions=shaped)
+
+    async def prepare(
+        self, snapshot: Snapshot, suggestion: Suggestion, options: Options, model: Model, *, top_p: float = 0.95
+    ) -> None:
+        """Make the suggestion that follows this one, as though it were accepted, while nobody waits."""
+        if "continuation" in options.without:
+            return
+        for place in next_places(snapshot, suggestion):
+            if self._cache.find(place, options) or (self._ahead and self._ahead.leads_to(place, options)):
+                return
+            planned = plan(place, options)
+            if isinstance(planned, Refusal):
+                continue
+            if self._ahead:
+                self._ahead.task.cancel()
+            work = self._generate(place, planned, options, model, top_p, background=True)
+            self._ahead = _Flight(place, options, _quietly(work))
+            try:
+                _, shaped = await self._ahead.join()
+            except CodegenError:
+                return
+            if not isinstance(shaped, Refusal):
+                return
+
+    async def _from_flight(self, snapshot: Snapshot, options: Options, started: float) -> Outcome | None:
+        """The answer of a generation under way, if it begins with what was typed since it was asked for."""
+        if "flight" in options.without:
+            return None
+        for flight in (self._flights.get(snapshot.uri), self._ahead):
+            if flight is None or not flight.leads_to(snapshot, options):
+                continue
+            with contextlib.suppress(CodegenError):
+                result, _ = await flight.join()
+                if found := self._cache.find(snapshot, options):
+                    return Outcome(found, "flight", stats=result.stats, seconds=time.perf_counter() - started)
+        return None
+
+    async def _generate(
+        self,
+        snapshot: Snapshot,
+        planned: Plan,
+        options: Options,
+        model: Model,
+        top_p: float,
+        *,
+        background: bool = False,
+    ) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
+        """Ask the model and shape its answer, which is remembered."""
         params = GenerateParams(
             document=snapshot.uri,
             prefix=planned.prefix,
@@ -98,20 +216,16 @@ class Completer:
             candidates=planned.candidates,
             temperature=planned.temperature,
             top_p=top_p,
+            background=background,
         )
-        try:
-            result = await model.generate(params)
-        except SupersededError as error:
-            return refused("superseded", str(error))
-        except CodegenError as error:
-            return refused("no_model", str(error))
-        self._last_prefix[snapshot.uri] = planned.prefix
+        result = await model.generate(params)
+        self.generated_tokens += result.stats.generated_tokens
+        if not background:
+            self._last_prefix[snapshot.uri] = planned.prefix
         shaped = shape_all(result.candidates, planned)
-        outcome = Outcome([], "model", stats=result.stats, seconds=time.perf_counter() - started)
-        if isinstance(shaped, Refusal):
-            return evolve(outcome, refusal=shaped)
-        self._cache.keep(snapshot, shaped, options)
-        return evolve(outcome, suggestions=shaped)
+        if not isinstance(shaped, Refusal):
+            self._cache.keep(snapshot, shaped, options)
+        return result, shaped
 
     async def warm(self, snapshot: Snapshot, options: Options, model: Model) -> bool:
         """Let the model read the text up to the cursor ahead. False when it has done so already or must not."""
@@ -125,6 +239,22 @@ class Completer:
     def close(self, uri: str) -> None:
         """Forget a document that was closed."""
         self._last_prefix.pop(uri, None)
+        if flight := self._flights.pop(uri, None):
+            flight.task.cancel()
+        if self._ahead and self._ahead.snapshot.uri == uri:
+            self._ahead.task.cancel()
+
+    @property
+    def preparing(self) -> bool:
+        """Whether the suggestion that may come next is being made."""
+        return self._ahead is not None and not self._ahead.task.done()
+
+
+def _quietly(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task whose failure is nobody's business when nobody waits for it."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 def options_for(settings: Settings, language: str, model: ModelDescription | None) -> Options:

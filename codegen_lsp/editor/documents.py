@@ -230,6 +230,7 @@ def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> No
     uri = params.text_document.uri
     ls.documents.close(uri)
     ls.pauses.forget(uri)
+    ls.looking.forget(uri)
     ls.requests.cancel(uri)
     ls.refactorings.cancel(uri)
     ls.completer.close(uri)

@@ -75,7 +75,8 @@ class Explanation:
     suggestions: int = 0
     """How many there were."""
     source: str | None = None
-    """`model`; `cache` when a suggestion was typed through; `none` when the model was not asked."""
+    """`model`; `cache` when a suggestion was typed through or made ahead; `flight` when an earlier request's was under
+    way; `none` when the model was not asked."""
     rule: str | None = None
     """Name of the rule that spoke against a suggestion."""
     reason: str | None = None
@@ -89,6 +90,10 @@ class Explanation:
     """Suggestions given since the server started."""
     accepted: int = 0
     """Suggestions accepted whole since the server started."""
+    generated_tokens: int = 0
+    """Tokens that the model wrote since the server started, those of cancelled requests left out."""
+    preparing: bool = False
+    """Whether the suggestion that may come next is being made."""
 
 
 @frozen
@@ -113,6 +118,8 @@ def explain(ls: CodegenServer, params: ExplainParams) -> Explanation:
         settings_problems=ls.configuration.problems,
         shown=ls.counts.shown,
         accepted=ls.counts.accepted,
+        generated_tokens=ls.completer.generated_tokens,
+        preparing=ls.looking.waiting or ls.completer.preparing,
         document=state_of(document) if document else None,
     )
     refactored = ls.refactored.get(uri) if uri else next(reversed(ls.refactored.values()), None)
@@ -158,7 +165,7 @@ def _message(answered: Answered, status: Status) -> str:
     count = len(outcome.suggestions)
     what = "1 suggestion" if count == 1 else f"{count} suggestions"
     if outcome.source == "cache":
-        return f"{place}: {what}, what is left of one that is being typed ({took})."
+        return f"{place}: {what}, kept from before ({took})."
     if outcome.stats is None:
         return f"{place}: {what} ({took})."
     read = f"{outcome.stats.prompt_tokens} tokens read, {outcome.stats.cached_tokens} of them from the cache"

@@ -45,6 +45,7 @@ async def inline_completion(ls: CodegenServer, params: types.InlineCompletionPar
         return types.InlineCompletionList([])
     snapshot = document.snapshot(document.offset(params.position), trigger, context.selected_completion_info)
     ls.pauses.stop()
+    ls.looking.stop()
     try:
         outcome = await ls.requests.newest(uri, _outcome(ls, snapshot))
     except SupersededRequest:
@@ -59,8 +60,10 @@ async def inline_completion(ls: CodegenServer, params: types.InlineCompletionPar
     if outcome.suggestions and ls.documents.get(uri) is not document:
         outcome = refused("document_changed", "The document was changed before the answer was ready.")
     _note(ls, document, params.position, trigger, outcome, started)
-    if outcome.source != "model":
+    if outcome.source in ("cache", "none"):
         ls.pauses.later(uri, snapshot.offset)
+    if outcome.suggestions and not invoked:
+        ls.looking.later(uri, (snapshot, outcome.suggestions[0]))
     shown = outcome.suggestions[: ls.settings.candidates if invoked else 1]
     return types.InlineCompletionList([_item(ls, document, suggestion) for suggestion in shown])
 
@@ -77,6 +80,16 @@ async def read_ahead(server: CodegenServer, uri: str, offset: int) -> None:
     snapshot = document.snapshot(min(offset, len(document.text)))
     options = options_for(server.settings, document.language, server.status.current.model)
     await server.completer.warm(snapshot, options, server.models.client)
+
+
+async def prepare_next(server: CodegenServer, shown: tuple[Snapshot, Suggestion]) -> None:
+    """Make the suggestion that follows the one that is on the screen, while nothing else is to be done."""
+    snapshot, suggestion = shown
+    if not server.settings.warm or not server.requests.idle or server.status.current.state != "ready":
+        return
+    options = options_for(server.settings, snapshot.language, server.status.current.model)
+    top_p = server.settings.top_p
+    server.background(server.completer.prepare(snapshot, suggestion, options, server.models.client, top_p=top_p))
 
 
 async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:

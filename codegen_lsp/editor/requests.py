@@ -14,6 +14,9 @@ T = TypeVar("T")
 
 PAUSE = 0.4
 """Seconds without a key after which a document is read ahead; the gaps of steady typing are shorter."""
+LOOKING = 0.1
+"""Seconds after a suggestion was given from which on the next one is prepared. Who types on has typed by then, and who
+looks at the suggestion needs longer to accept it."""
 
 
 class SupersededRequest(Exception):  # noqa: N818 - no error: it says what to answer
@@ -57,19 +60,24 @@ class Requests:
 
 
 class Pauses:
-    """Calls a function when typing has paused, with where it stopped."""
+    """Calls a function when nothing has happened for a while, with what happened last."""
 
-    def __init__(self, action: Callable[[str, int], Awaitable[None]], seconds: float = PAUSE) -> None:
+    def __init__(self, action: Callable[..., Awaitable[None]], seconds: float = PAUSE) -> None:
         self._action = action
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
         self._uri = ""
 
-    def later(self, uri: str, offset: int) -> None:
+    @property
+    def waiting(self) -> bool:
+        """Whether something is still to be done, or being done."""
+        return self._task is not None and not self._task.done()
+
+    def later(self, uri: str, what: object) -> None:
         """Act after a pause from now on; what was to be done before is dropped."""
         self.stop()
         self._uri = uri
-        self._task = asyncio.create_task(self._wait(uri, offset))
+        self._task = asyncio.create_task(self._wait(uri, what))
 
     def forget(self, uri: str) -> None:
         """Do nothing for a document any more."""
@@ -82,6 +90,6 @@ class Pauses:
             self._task.cancel()
             self._task = None
 
-    async def _wait(self, uri: str, offset: int) -> None:
+    async def _wait(self, uri: str, what: object) -> None:
         await asyncio.sleep(self._seconds)
-        await self._action(uri, offset)
+        await self._action(uri, what)

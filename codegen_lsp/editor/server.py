@@ -28,12 +28,12 @@ from codegen_lsp.editor.completer import Completer
 from codegen_lsp.editor.configuration import Configuration, did_change_configuration
 from codegen_lsp.editor.documents import Documents, did_change, did_close, did_open
 from codegen_lsp.editor.explain import EXPLAIN, Answered, Refactoring, explain
-from codegen_lsp.editor.inline_completion import inline_completion, read_ahead
+from codegen_lsp.editor.inline_completion import inline_completion, prepare_next, read_ahead
 from codegen_lsp.editor.lifecycle import initialize, initialized, shutdown
 from codegen_lsp.editor.models import ClientFactory, FindBuild, Models
 from codegen_lsp.editor.progress import work_done_progress_cancel
 from codegen_lsp.editor.protocol import CodegenProtocol, make_converter
-from codegen_lsp.editor.requests import Pauses, Requests
+from codegen_lsp.editor.requests import LOOKING, Pauses, Requests
 from codegen_lsp.editor.status import STATUS, Status, StatusLine
 from codegen_lsp.inference.client import InferenceClient
 from codegen_lsp.settings import Settings
@@ -80,6 +80,7 @@ class CodegenServer(LanguageServer):
         self.cancellable: dict[types.ProgressToken, Callable[[], object]] = {}
         """What to call when the user cancels the progress with this token."""
         self.pauses = Pauses(lambda uri, offset: read_ahead(self, uri, offset))
+        self.looking = Pauses(lambda uri, shown: prepare_next(self, shown), LOOKING)
         self.counts = Counts()
         self.status = StatusLine(self._send_status)
         self.models = Models(self, make_client, find_build)
@@ -128,6 +129,8 @@ class CodegenServer(LanguageServer):
 
     async def _close(self) -> None:
         self.pauses.stop()
+        self.looking.stop()
+        self.completer.forget()
         self.protocol.cancel_all()
         for task in list(self._background):
             task.cancel()

@@ -73,9 +73,12 @@ class Request:
     """Whether it was all what the person wanted to write, or its first line was."""
     through: bool = False
     """Whether the key before it typed on through a right suggestion that was not at its end."""
+    after_accepting: bool = False
+    """Whether the key before it accepted something, or was the Enter after that."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+    """Of the generation that brought it; where the cache did, the length of the text in tokens of mean length."""
 
 
 @frozen
@@ -286,16 +289,17 @@ async def replay(
         log = Path(folder) / "log"
         async with opened(settings, log) as editor:
             model = editor.status["model"]
+            length = model["charactersPerToken"]
             before = _cpu(editor)
             typed = []
             for number, session in enumerate(sessions):
-                typed.append(await _Typing(editor, session, number, real_time).run())
+                typed.append(await _Typing(editor, session, number, real_time, length).run())
                 if report:
                     report(f"{number + 1} of {len(sessions)}", (number + 1) / len(sessions))
             cost = _cost(editor, before)
+            generated = (await editor.ask("codegen-lsp/explain", {}))["generatedTokens"]
         cancelled = sum(int(found) for found in _CANCELLED.findall(log.read_text(encoding="utf-8")))
-    generated = sum(request.generated_tokens for file in typed for request in file.requests)
-    shown = sum(request.generated_tokens for file in typed for request in file.requests if request.shown)
+    shown = sum(request.generated_tokens for file in typed for request in file.requests if request.new)
     return Replay(model, real_time, typed, cost, cancelled, generated + cancelled, shown)
 
 
@@ -317,6 +321,8 @@ class _Typing:
     session: Session
     number: int
     real_time: bool
+    token_length: float
+    """Mean characters of a token."""
     version: int = 1
     clock: float = 0.0
     """Seconds of typing so far, as a person would have taken."""
@@ -336,13 +342,13 @@ class _Typing:
         item = {"uri": self.uri, "languageId": document.language, "version": 1, "text": session.text}
         self.editor.tell("textDocument/didOpen", {"textDocument": item})
         await asyncio.sleep(OPENING if self.real_time else 0)
-        asks = through = False
+        asks = through = accepted = False
         while True:
             gap = session.gap()
             if self.real_time:
-                await self._wait(gap, asks, through)
+                await self._wait(gap, asks, Request(0.0, None, through=through, after_accepting=accepted))
             else:
-                await self._skip(gap, asks, through)
+                await self._skip(gap, asks, Request(0.0, None, through=through, after_accepting=accepted))
             before, progress = session.text, session.progress
             right = self.screen is not None and self._right(self.screen)
             key = session.press(self._offer())
@@ -354,6 +360,7 @@ class _Typing:
             self._send(key, before)
             asks = key.edits
             through = right and key.kind == "type" and self.screen is not None
+            accepted = key.kind.startswith("accept") or (accepted and key.insert.startswith("\n"))
         self._cancel()
         self.editor.tell("textDocument/didClose", {"textDocument": {"uri": self.uri}})
         kinds = [key.kind for key in self.keys if key.kind.startswith("accept")]
@@ -371,13 +378,13 @@ class _Typing:
             sum(key.gained for key in self.keys),
         )
 
-    async def _wait(self, gap: float, asks: bool, through: bool) -> None:
+    async def _wait(self, gap: float, asks: bool, request: Request) -> None:
         """Let the time until the next key pass, asking meanwhile."""
         until = time.perf_counter() + gap
         if asks and gap > DEBOUNCE:
             await asyncio.sleep(DEBOUNCE)
             self.clock += DEBOUNCE
-            self._ask(through)
+            self._ask(request)
             self.clock -= DEBOUNCE
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, until - time.perf_counter())):
@@ -385,30 +392,27 @@ class _Typing:
         await asyncio.sleep(max(0.0, until - time.perf_counter()))
         self.clock += gap
 
-    async def _skip(self, gap: float, asks: bool, through: bool) -> None:
+    async def _skip(self, gap: float, asks: bool, request: Request) -> None:
         """Ask if the time until the next key allows it, and wait for no more than the server needs."""
         if not asks or gap <= DEBOUNCE:
             self.clock += gap
             return
         self.clock += DEBOUNCE
-        self._ask(through)
+        self._ask(request)
         self.clock += BRISK_ANSWER
-        started = time.perf_counter()
         await self._answer()
         self.clock += gap - DEBOUNCE - BRISK_ANSWER
-        rest = gap - DEBOUNCE - (time.perf_counter() - started)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, rest)):
-                await self.editor.until("ready")
+        while (await self._explain())["preparing"]:  # noqa: ASYNC110 - another process sets no event
+            await asyncio.sleep(0.005)
 
-    def _ask(self, through: bool) -> None:
+    def _ask(self, request: Request) -> None:
         params = {
             "textDocument": {"uri": self.uri},
             "position": _position(self.session.text, self.session.cursor),
             "context": {"triggerKind": 2},
         }
         id, future = self.editor.begin("textDocument/inlineCompletion", params)
-        self.asked = _Asked(id, future, time.perf_counter(), Request(self.clock, None, through=through))
+        self.asked = _Asked(id, future, time.perf_counter(), evolve(request, at=self.clock))
 
     async def _answer(self) -> None:
         asked = self.asked
@@ -416,10 +420,11 @@ class _Typing:
         result = await asyncio.shield(asked.future)
         milliseconds = (time.perf_counter() - asked.sent) * 1e3
         self.asked = None
-        why = await self.editor.ask("codegen-lsp/explain", {"textDocument": {"uri": self.uri}})
+        why = await self._explain()
         items = result["items"]
         old, self.screen = self.screen, self._shown(items[0]) if items else None
         stats = why["stats"] or {}
+        estimate = round(len(self.screen.insert) / self.token_length) if self.screen else 0
         self.requests.append(
             evolve(
                 asked.request,
@@ -431,9 +436,12 @@ class _Typing:
                 right=self.screen is not None and self._right(self.screen),
                 prompt_tokens=stats.get("promptTokens", 0),
                 cached_tokens=stats.get("cachedTokens", 0),
-                generated_tokens=stats.get("generatedTokens", 0),
+                generated_tokens=stats.get("generatedTokens", estimate),
             )
         )
+
+    async def _explain(self) -> Any:
+        return await self.editor.ask("codegen-lsp/explain", {"textDocument": {"uri": self.uri}})
 
     def _shown(self, item: dict[str, Any]) -> Screen:
         text = self.session.text

@@ -44,6 +44,10 @@ class ReplayFigures:
     """Share of the answered requests that came from the cache."""
     through_from_cache: Figure | None
     """The same, of those made while the person typed on through a right suggestion."""
+    next_from_cache: Figure | None
+    """The same, of those right after accepting, or after the Enter that followed."""
+    next_p50: float | None
+    """Median of their times, in milliseconds."""
     shown: Figure | None
     """Share of requests with a suggestion."""
     right: Figure | None
@@ -74,6 +78,8 @@ def figures_of(replay: Replay) -> ReplayFigures:
     requests = [request for file in typed for request in file.requests]
     answered = [request for request in requests if request.milliseconds is not None]
     new = [request for request in answered if request.new]
+    after = [request for request in answered if request.after_accepting]
+    following = times_of(after)
     characters = sum(file.characters for file in typed)
     minutes = sum(file.seconds for file in typed) / 60
     cpu = replay.cost.server_cpu_seconds + replay.cost.worker_cpu_seconds
@@ -82,12 +88,14 @@ def figures_of(replay: Replay) -> ReplayFigures:
         characters=characters,
         minutes=minutes,
         requests=len(requests),
-        model=times_of([request for request in answered if request.source == "model"]),
+        model=times_of([request for request in answered if request.source in ("model", "flight")]),
         cache=times_of([request for request in answered if request.source == "cache"]),
         answered=times_of(answered),
         overtaken=share([request.milliseconds is None for request in requests]),
         from_cache=share([request.source == "cache" for request in answered]),
         through_from_cache=share([request.source == "cache" for request in answered if request.through]),
+        next_from_cache=share([request.source == "cache" for request in after]),
+        next_p50=following.p50 if following else None,
         shown=share([request.shown for request in requests]),
         right=share([request.right for request in new]),
         accepted=share([request.accepted for request in new]),

@@ -103,6 +103,8 @@ def figure_rows(figures: ReplayFigures) -> list[tuple[str, str]]:
         ("requests overtaken by a key", percent(figures.overtaken)),
         ("answered from the cache", percent(figures.from_cache)),
         ("the same, while typing through a right suggestion", percent(figures.through_from_cache)),
+        ("the same, right after accepting", percent(figures.next_from_cache)),
+        ("p50 right after accepting", "" if figures.next_p50 is None else f"{figures.next_p50:.1f} ms"),
         ("requests with a suggestion", percent(figures.shown)),
         ("suggestions right when they came", percent(figures.right)),
         ("suggestions accepted, whole or in part", percent(figures.accepted)),

@@ -201,6 +201,12 @@ class Editor:
             await asyncio.sleep(0.002)
         raise AssertionError(f"no such message came; these did: {self.sent}")
 
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds."""
+        async with asyncio.timeout(5):
+            while not holds():  # noqa: ASYNC110 - what is waited for sets no event
+                await asyncio.sleep(0.002)
+
     async def settle(self) -> None:
         """Let everything happen that needs no time."""
         for _ in range(20):

@@ -43,7 +43,7 @@ def typed(*requests: Request) -> Replay:
         accepted={"accept": 1},
         gained=40,
     )
-    shown = sum(request.generated_tokens for request in requests if request.shown)
+    shown = sum(request.generated_tokens for request in requests if request.new)
     total = sum(request.generated_tokens for request in requests)
     model = {"name": "m", "engine": "ct2", "threads": 2}
     return Replay(model, False, [file], Cost(1.0, 2.0, 50.0, 200.0), 10, total + 10, shown)
@@ -101,7 +101,7 @@ def test_figures() -> None:
     figures = figures_of(
         typed(
             evolve(ASKED, milliseconds=10.0, right=True, accepted=True),
-            evolve(ASKED, milliseconds=20.0),
+            evolve(ASKED, milliseconds=20.0, after_accepting=True),
             Request(2.0, 1.0, "cache", shown=True, through=True),
             evolve(ASKED, milliseconds=30.0, through=True, shown=False, new=False, rule="empty"),
             Request(3.0, None),
@@ -118,6 +118,8 @@ def test_figures() -> None:
     assert value("overtaken") == 1 / 5
     assert value("from_cache") == 1 / 4
     assert value("through_from_cache") == 1 / 2
+    assert value("next_from_cache") == 0
+    assert figures.next_p50 == 20.0
     assert value("shown") == 3 / 5
     assert value("right") == 1 / 2
     assert value("accepted") == 1 / 2
