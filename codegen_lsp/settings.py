@@ -193,6 +193,9 @@ class Settings:
     """With a temperature above 0: tokens outside the most likely ones with this sum of probabilities are left out."""
     warm: bool = _switch(True)
     """Whether the model reads a document ahead while you pause, so that the next suggestion comes faster."""
+    debounce: str = _word("auto", ("auto", "off"))
+    """Whether the model is asked later while you type faster than it answers: by what you and it are measured to take,
+    or never. What is known already is shown at once in any case, and so is what you ask for by a key."""
     threshold: float = _number(0.0, 0.0, 1.0)
     """Suggestions that you did not ask for appear only if the model finds them likely: the mean probability of a token
     (geometric, over the suggestion) must be at least this. 0 shows all."""

@@ -134,15 +134,19 @@ class Completer:
         found = self._cache.find(snapshot, options)
         return Outcome(found, "cache", seconds=time.perf_counter() - started) if found else None
 
-    async def suggest(self, snapshot: Snapshot, options: Options, model: Model, *, top_p: float = 0.95) -> Outcome:
-        """Ask the model. Errors a user can act on become refusals; cancelling ends the generation, unless another
-        request comes at once that its answer may be right for."""
+    async def suggest(
+        self, snapshot: Snapshot, options: Options, model: Model, *, top_p: float = 0.95, wait: float = 0.0
+    ) -> Outcome:
+        """Ask the model, after waiting some seconds. Errors a user can act on become refusals; cancelling ends the
+        generation, unless another request comes at once that its answer may be right for."""
         started = time.perf_counter()
         planned = plan(snapshot, options)
         if isinstance(planned, Refusal):
             return Outcome([], "none", planned)
         if outcome := await self._from_flight(snapshot, options, started):
             return outcome
+        if wait > 0:
+            await asyncio.sleep(wait)
         if older := self._flights.pop(snapshot.uri, None):
             older.task.cancel()
         flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p)))

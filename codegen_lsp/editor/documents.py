@@ -222,6 +222,7 @@ def did_change(ls: CodegenServer, params: types.DidChangeTextDocumentParams) -> 
         logger.warning("A change of a document that is not open is ignored: %s", params.text_document.uri)
         return
     if params.content_changes:
+        ls.metronome.key()
         ls.pauses.later(document.uri, end_of_change(document, params.content_changes[-1]))
 
 

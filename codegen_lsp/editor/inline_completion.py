@@ -89,7 +89,9 @@ async def prepare_next(server: CodegenServer, shown: tuple[Snapshot, Suggestion]
         return
     options = options_for(server.settings, snapshot.language, server.status.current.model)
     top_p = server.settings.top_p
-    server.background(server.completer.prepare(snapshot, suggestion, options, server.models.client, top_p=top_p))
+    work = server.completer.prepare(snapshot, suggestion, options, server.models.client, top_p=top_p)
+    # A newer request doesn't end it: the worker does, if that request needs the model.
+    await asyncio.shield(server.background(work))
 
 
 async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
@@ -101,7 +103,17 @@ async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
     if not await server.models.wait(PATIENCE):
         return refused("no_model", "The model is not ready yet.")
     options = options_for(server.settings, snapshot.language, server.status.current.model)
-    return await server.completer.suggest(snapshot, options, server.models.client, top_p=server.settings.top_p)
+    waits = server.settings.debounce == "auto" and snapshot.trigger is Trigger.AUTOMATIC
+    outcome = await server.completer.suggest(
+        snapshot,
+        options,
+        server.models.client,
+        top_p=server.settings.top_p,
+        wait=server.metronome.wait(snapshot) if waits else 0.0,
+    )
+    if outcome.stats is not None and outcome.source == "model":
+        server.metronome.answered(outcome.stats.queue_seconds + outcome.stats.total_seconds)
+    return outcome
 
 
 def refusal_of_document(server: CodegenServer, uri: str) -> Outcome | None:

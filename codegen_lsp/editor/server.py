@@ -34,6 +34,7 @@ from codegen_lsp.editor.models import ClientFactory, FindBuild, Models
 from codegen_lsp.editor.progress import work_done_progress_cancel
 from codegen_lsp.editor.protocol import CodegenProtocol, make_converter
 from codegen_lsp.editor.requests import LOOKING, Pauses, Requests
+from codegen_lsp.editor.rhythm import Metronome
 from codegen_lsp.editor.status import STATUS, Status, StatusLine
 from codegen_lsp.inference.client import InferenceClient
 from codegen_lsp.settings import Settings
@@ -81,6 +82,7 @@ class CodegenServer(LanguageServer):
         """What to call when the user cancels the progress with this token."""
         self.pauses = Pauses(lambda uri, offset: read_ahead(self, uri, offset))
         self.looking = Pauses(lambda uri, shown: prepare_next(self, shown), LOOKING)
+        self.metronome = Metronome()
         self.counts = Counts()
         self.status = StatusLine(self._send_status)
         self.models = Models(self, make_client, find_build)
@@ -105,11 +107,12 @@ class CodegenServer(LanguageServer):
         self.answered[answered.uri] = answered
         self.answered.move_to_end(answered.uri)
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> None:
+    def background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside the messages; what goes wrong in it is logged."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background_done)
+        return task
 
     def stop(self, exit_code: int) -> None:
         """End the connection. The first exit code counts."""

@@ -1,0 +1,185 @@
+"""Counts of what was shown and what became of it, kept on this machine for `codegen-lsp stats`; nothing is sent.
+
+What is stored are numbers by day, language and model: no text, no names of files. Times are counted in steps of a tenth
+(a histogram on a logarithmic scale), which gives percentiles within 5 % and never grows. A thread of its own writes, in
+batches; whatever goes wrong with the file, completion never notices: a damaged one is put aside once, and one that
+can't be written is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import math
+import queue
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from attrs import frozen
+
+logger = logging.getLogger(__name__)
+
+STEP = 1.1
+"""Ratio of the bounds of one step of time."""
+WRITE_SECONDS = 5.0
+"""Between two writes."""
+PATIENCE = 2.0
+"""Seconds to wait while another server writes."""
+KEPT_DAYS = 400
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS counts (
+  day TEXT NOT NULL, language TEXT NOT NULL, model TEXT NOT NULL, what TEXT NOT NULL, step INTEGER NOT NULL,
+  count INTEGER NOT NULL, PRIMARY KEY (day, language, model, what, step)
+) WITHOUT ROWID
+"""
+_ADD = """
+INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (day, language, model, what, step) DO UPDATE SET count = count + excluded.count
+"""
+
+
+@frozen
+class Event:
+    """Something that is counted."""
+
+    day: str
+    """As 2026-01-31."""
+    language: str
+    model: str
+    what: str
+    """`requests`, `shown`, `accepted`, `accepted in part`, `typed`, `typed over`, `accepted characters`, or the time of
+    an answer by its source: `time cache`, `time flight`, `time model`."""
+    step: int = 0
+    """Of a time: the power of `STEP`, in milliseconds. 0 for all else."""
+
+
+@frozen
+class Row:
+    """One count."""
+
+    day: str
+    language: str
+    model: str
+    what: str
+    step: int
+    count: int
+
+
+def default_path() -> Path:
+    """Where the counts are."""
+    from platformdirs import user_state_path
+
+    return user_state_path("codegen-lsp", appauthor=False) / "metrics.sqlite"
+
+
+def today() -> str:
+    """The day in local time."""
+    return datetime.date.today().isoformat()  # noqa: DTZ011 - the day as the user has it
+
+
+def step_of(milliseconds: float) -> int:
+    """The step of a time; below 0.1 ms all are one."""
+    return round(math.log(max(milliseconds, 0.1), STEP))
+
+
+def milliseconds_of(step: float) -> float:
+    """The middle of a step."""
+    return float(STEP**step)
+
+
+class Metrics:
+    """Takes events, and writes them in a thread."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.enabled = False
+        """Set from the settings; until then nothing is counted."""
+        self._path = path
+        self._queue: queue.SimpleQueue[tuple[Event, int] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    def count(self, event: Event, by: int = 1) -> None:
+        """Count something. Never raises, never waits."""
+        if not self.enabled:
+            return
+        self._queue.put((event, by))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name="metrics", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Write what is left, within a moment."""
+        self._closing.set()
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
+
+    def _write_all(self) -> None:
+        while not self._closing.is_set():
+            first = self._queue.get()
+            self._closing.wait(WRITE_SECONDS)
+            batch: Counter[Event] = Counter()
+            entries = [first]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    entries.append(self._queue.get_nowait())
+            for entry in entries:
+                if entry is not None:
+                    batch[entry[0]] += entry[1]
+            if batch and not write(self._path or default_path(), batch):
+                self.enabled = False
+                return
+
+
+def write(path: Path, batch: Counter[Event]) -> bool:
+    """Add counts to the file. False when it can't be written, which is logged."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _add(path, batch)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            logger.warning("%s is damaged (%s); it is put aside and begun anew", path, error)
+            path.replace(path.with_suffix(".damaged"))
+            _add(path, batch)
+    except (OSError, sqlite3.Error) as error:
+        logger.warning("No counts are kept: %s: %s", path, error)
+        return False
+    return True
+
+
+def _add(path: Path, batch: Counter[Event]) -> None:
+    with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
+        connection.execute(_SCHEMA)
+        connection.executemany(
+            _ADD, [(event.day, event.language, event.model, event.what, event.step, n) for event, n in batch.items()]
+        )
+        oldest = datetime.date.today() - datetime.timedelta(days=KEPT_DAYS)  # noqa: DTZ011 - days as the user has them
+        connection.execute("DELETE FROM counts WHERE day < ?", (oldest.isoformat(),))
+
+
+def read(path: Path, since: str = "") -> list[Row]:
+    """All counts from a day on; none when there is no file. Raises sqlite3.Error."""
+    if not path.is_file():
+        return []
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as db:
+        rows = db.execute("SELECT * FROM counts WHERE day >= ? ORDER BY day, language, model, what, step", (since,))
+        return [Row(*row) for row in rows]
+
+
+def percentile(steps: Iterable[tuple[int, int]], share: float) -> float | None:
+    """The time in milliseconds within which this share was answered, from (step, count) pairs; None without any."""
+    ordered = sorted(steps)
+    total = sum(count for _, count in ordered)
+    seen = 0
+    for step, count in ordered:
+        seen += count
+        if seen >= share * total > 0:
+            return milliseconds_of(step)
+    return None
