@@ -209,6 +209,29 @@ def doctor(model: Model = "auto", device: Device = "auto", threads: Threads = 0)
         raise SystemExit(1)
 
 
+@app.command()
+def stats(
+    days: Annotated[int, typer.Option(metavar="N", min=0, help="Of the last N days; 0 takes all.")] = 30,
+    reset: Annotated[bool, typer.Option("--reset", help="Delete all counts.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many suggestions were shown and accepted, and how long they took, as counted on this machine."""
+    from rich.console import Console
+
+    from codegen_lsp.editor.metrics import default_path
+    from codegen_lsp.terminal import stats as counts
+
+    path = default_path()
+    if reset:
+        typer.echo("The counts are deleted." if counts.reset(path) else "There are no counts.")
+        return
+    rows = counts.load(path, days)
+    if as_json:
+        typer.echo(counts.as_json(rows))
+        return
+    counts.print_figures(Console(), rows, path)
+
+
 @models_app.command("list")
 def models_list(
     installed: Annotated[bool, typer.Option("--installed", help="Only what is installed.")] = False,

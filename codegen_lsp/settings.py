@@ -193,6 +193,9 @@ class Settings:
     """With a temperature above 0: tokens outside the most likely ones with this sum of probabilities are left out."""
     warm: bool = _switch(True)
     """Whether the model reads a document ahead while you pause, so that the next suggestion comes faster."""
+    metrics: bool = _switch(True)
+    """Whether it is counted on this machine how many suggestions are shown and accepted, and how long answers take, for
+    `codegen-lsp stats`. Numbers only, no text; nothing is sent."""
     debounce: str = _word("auto", ("auto", "off"))
     """Whether the model is asked later while you type faster than it answers: by what you and it are measured to take,
     or never. What is known already is shown at once in any case, and so is what you ask for by a key."""

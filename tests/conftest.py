@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else the machine does
 settings.load_profile("untimed")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in a worker; with spinning threads a busy machine crawls
+
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="codegen-lsp-state-")  # where counts of suggestions are kept
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -16,6 +16,7 @@ from codegen_lsp.completion.snapshot import Suggestion
 Fate = Literal["accepted", "accepted in part", "typed", "typed over"]
 """`typed`: all of it was written, by hand."""
 
+_CLOSING = frozenset(")]}'\"`")
 _LEAST_ACCEPTED = 2
 """Characters of the suggestion that one change must bring to be no key."""
 
@@ -38,14 +39,15 @@ def shown(suggestion: Suggestion, offset: int) -> Shown:
     return Shown(suggestion.start, suggestion.insert, offset - suggestion.start)
 
 
-def is_rest_of(suggestion: Suggestion, offset: int, before: Shown) -> bool:
-    """Whether a suggestion is what is left of the one before."""
-    return (suggestion.start, suggestion.insert) == (before.start, before.insert) and offset >= before.start
+def is_rest_of(suggestion: Suggestion, before: Shown) -> bool:
+    """Whether a suggestion is what is left of the one before, however many lines of it were written since."""
+    return before.insert.endswith(suggestion.insert) and suggestion.start >= before.start
 
 
 def after_change(before: Shown, text: str, end: int, inserted: str) -> Shown | Fate:
     """The suggestion after a change that ended at `end` and put in `inserted`, or what became of it."""
-    for cursor in range(end, max(end - 2, -1), -1):  # an editor may have closed a bracket behind the cursor
+    closed = len(inserted) > 1 and inserted[-1] in _CLOSING  # by the editor, perhaps behind the cursor
+    for cursor in (end, end - 1) if closed else (end,):
         written = cursor - before.start
         if written < 0 or not before.insert.startswith(text[before.start : cursor]):
             continue
@@ -55,5 +57,5 @@ def after_change(before: Shown, text: str, end: int, inserted: str) -> Shown | F
             return evolve(before, written=written, by_key=accepted)
         if accepted == 0:
             return "typed"
-        return "accepted" if gained >= _LEAST_ACCEPTED or accepted == before.by_key else "accepted in part"
+        return "accepted" if gained >= _LEAST_ACCEPTED else "accepted in part"
     return "accepted in part" if before.by_key else "typed over"

@@ -72,6 +72,7 @@ async def apply(server: CodegenServer) -> None:
     settings = configuration.settings
     if settings.log != before.log:
         configuration.problems += configure_logging(settings.log)
+    server.metrics.enabled = settings.metrics
     if problems := configuration.unreported():
         report(server, problems)
     if settings != before:

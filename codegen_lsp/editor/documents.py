@@ -222,8 +222,11 @@ def did_change(ls: CodegenServer, params: types.DidChangeTextDocumentParams) -> 
         logger.warning("A change of a document that is not open is ignored: %s", params.text_document.uri)
         return
     if params.content_changes:
+        last = params.content_changes[-1]
+        end = end_of_change(document, last)
         ls.metronome.key()
-        ls.pauses.later(document.uri, end_of_change(document, params.content_changes[-1]))
+        ls.outcomes.changed(document, last, end)
+        ls.pauses.later(document.uri, end)
 
 
 def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> None:
@@ -235,6 +238,7 @@ def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> No
     ls.requests.cancel(uri)
     ls.refactorings.cancel(uri)
     ls.completer.close(uri)
+    ls.outcomes.closed(uri)
     ls.answered.pop(uri, None)
     ls.refactored.pop(uri, None)
 

@@ -64,6 +64,10 @@ async def inline_completion(ls: CodegenServer, params: types.InlineCompletionPar
         ls.pauses.later(uri, snapshot.offset)
     if outcome.suggestions and not invoked:
         ls.looking.later(uri, (snapshot, outcome.suggestions[0]))
+    if ls.status.current.model is not None:
+        first = outcome.suggestions[0] if outcome.suggestions else None
+        timed = evolve(outcome, seconds=time.perf_counter() - started)
+        ls.outcomes.answered(snapshot, timed, first, ls.status.current.model.name)
     shown = outcome.suggestions[: ls.settings.candidates if invoked else 1]
     return types.InlineCompletionList([_item(ls, document, suggestion) for suggestion in shown])
 

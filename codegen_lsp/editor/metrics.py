@@ -13,7 +13,6 @@ import datetime
 import logging
 import math
 import queue
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -79,7 +78,7 @@ def default_path() -> Path:
 
 def today() -> str:
     """The day in local time."""
-    return datetime.date.today().isoformat()  # noqa: DTZ011 - the day as the user has it
+    return datetime.date.today().isoformat()
 
 
 def step_of(milliseconds: float) -> int:
@@ -120,17 +119,17 @@ class Metrics:
             self._thread.join(PATIENCE)
 
     def _write_all(self) -> None:
-        while not self._closing.is_set():
-            first = self._queue.get()
+        closing = False
+        while not closing:
+            entries = [self._queue.get()]
             self._closing.wait(WRITE_SECONDS)
-            batch: Counter[Event] = Counter()
-            entries = [first]
             with contextlib.suppress(queue.Empty):
                 while True:
                     entries.append(self._queue.get_nowait())
-            for entry in entries:
-                if entry is not None:
-                    batch[entry[0]] += entry[1]
+            closing = None in entries
+            batch: Counter[Event] = Counter()
+            for event, by in filter(None, entries):
+                batch[event] += by
             if batch and not write(self._path or default_path(), batch):
                 self.enabled = False
                 return
@@ -138,6 +137,8 @@ class Metrics:
 
 def write(path: Path, batch: Counter[Event]) -> bool:
     """Add counts to the file. False when it can't be written, which is logged."""
+    import sqlite3
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -155,17 +156,21 @@ def write(path: Path, batch: Counter[Event]) -> bool:
 
 
 def _add(path: Path, batch: Counter[Event]) -> None:
+    import sqlite3
+
     with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
         connection.execute(_SCHEMA)
         connection.executemany(
             _ADD, [(event.day, event.language, event.model, event.what, event.step, n) for event, n in batch.items()]
         )
-        oldest = datetime.date.today() - datetime.timedelta(days=KEPT_DAYS)  # noqa: DTZ011 - days as the user has them
+        oldest = datetime.date.today() - datetime.timedelta(days=KEPT_DAYS)
         connection.execute("DELETE FROM counts WHERE day < ?", (oldest.isoformat(),))
 
 
 def read(path: Path, since: str = "") -> list[Row]:
     """All counts from a day on; none when there is no file. Raises sqlite3.Error."""
+    import sqlite3
+
     if not path.is_file():
         return []
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as db:

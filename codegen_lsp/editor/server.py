@@ -30,7 +30,9 @@ from codegen_lsp.editor.documents import Documents, did_change, did_close, did_o
 from codegen_lsp.editor.explain import EXPLAIN, Answered, Refactoring, explain
 from codegen_lsp.editor.inline_completion import inline_completion, prepare_next, read_ahead
 from codegen_lsp.editor.lifecycle import initialize, initialized, shutdown
+from codegen_lsp.editor.metrics import Metrics
 from codegen_lsp.editor.models import ClientFactory, FindBuild, Models
+from codegen_lsp.editor.outcomes import Outcomes
 from codegen_lsp.editor.progress import work_done_progress_cancel
 from codegen_lsp.editor.protocol import CodegenProtocol, make_converter
 from codegen_lsp.editor.requests import LOOKING, Pauses, Requests
@@ -83,6 +85,8 @@ class CodegenServer(LanguageServer):
         self.pauses = Pauses(lambda uri, offset: read_ahead(self, uri, offset))
         self.looking = Pauses(lambda uri, shown: prepare_next(self, shown), LOOKING)
         self.metronome = Metronome()
+        self.metrics = Metrics()
+        self.outcomes = Outcomes(self.metrics)
         self.counts = Counts()
         self.status = StatusLine(self._send_status)
         self.models = Models(self, make_client, find_build)
@@ -138,6 +142,7 @@ class CodegenServer(LanguageServer):
         for task in list(self._background):
             task.cancel()
         await self.models.close()
+        await asyncio.to_thread(self.metrics.close)
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """Log what pygls could not handle; it would show it to the user."""

@@ -265,7 +265,7 @@ async def opened(settings: dict[str, Any], log: Path) -> AsyncIterator[Editor]:
     editor = Editor()
     environment = {**os.environ, "CODEGEN_LSP_LOG": "info"}
     try:
-        await editor.start(settings | {"log": {"level": "info", "file": str(log)}}, environment)
+        await editor.start(settings | {"metrics": False, "log": {"level": "info", "file": str(log)}}, environment)
         yield editor
     finally:
         await editor.end()

@@ -50,9 +50,7 @@ async def test_the_newest_key_alone_is_answered(ready: Editor) -> None:
     assert [params.prefix[-3:] for params in ready.model.generated if not params.background] == ["xyz"]
 
 
-async def test_what_is_known_or_was_asked_for_is_not_waited_for(
-    ready: Editor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_known_or_was_asked_for_is_not_waited_for(ready: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debounce, "LONGEST_WAIT", 600.0)
     ready.model.answer = lambda params: ["rn a"]
     ready.open(CODE)
