@@ -30,10 +30,14 @@ RULE = "rule"
 
 @frozen
 class _Rule:
-    """What a setting accepts: in words for a message, and as a function that returns the value or raises ValueError."""
+    """What a setting accepts."""
 
     expected: str
+    """In words, for a message."""
     read: Callable[[object], object]
+    """Returns the value, or raises ValueError."""
+    schema: Mapping[str, object]
+    """As JSON Schema, for editors that check while one writes."""
 
 
 def _switch(default: bool) -> bool:
@@ -42,7 +46,7 @@ def _switch(default: bool) -> bool:
             return value
         raise ValueError
 
-    return _field(default, _Rule("true or false", read))
+    return _field(default, _Rule("true or false", read, {"type": "boolean"}))
 
 
 def _whole_number(default: int, low: int, high: int) -> int:
@@ -54,7 +58,8 @@ def _whole_number(default: int, low: int, high: int) -> int:
             return value
         raise ValueError
 
-    return _field(default, _Rule(f"a whole number from {low} to {high}", read))
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return _field(default, _Rule(f"a whole number from {low} to {high}", read, schema))
 
 
 def _number(default: float, low: float, high: float) -> float:
@@ -64,7 +69,8 @@ def _number(default: float, low: float, high: float) -> float:
             return float(value)  # type: ignore[arg-type]
         raise ValueError
 
-    return _field(default, _Rule(f"a number from {low:g} to {high:g}", read))
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    return _field(default, _Rule(f"a number from {low:g} to {high:g}", read, schema))
 
 
 def _word(default: str, words: tuple[str, ...]) -> str:
@@ -73,7 +79,7 @@ def _word(default: str, words: tuple[str, ...]) -> str:
             return value
         raise ValueError
 
-    return _field(default, _Rule("one of " + ", ".join(words), read))
+    return _field(default, _Rule("one of " + ", ".join(words), read, {"type": "string", "enum": list(words)}))
 
 
 def _text(default: str, expected: str) -> str:
@@ -82,7 +88,7 @@ def _text(default: str, expected: str) -> str:
             return value.strip() or default
         raise ValueError
 
-    return _field(default, _Rule(expected, read))
+    return _field(default, _Rule(expected, read, {"type": "string"}))
 
 
 def _texts(expected: str, among: Collection[str] | None = None) -> tuple[str, ...]:
@@ -96,7 +102,7 @@ def _texts(expected: str, among: Collection[str] | None = None) -> tuple[str, ..
             return tuple(value)
         raise ValueError
 
-    return _field((), _Rule(expected, read))
+    return _field((), _Rule(expected, read, {"type": "array", "items": {"type": "string"}}))
 
 
 def _switches(expected: str) -> Mapping[str, bool]:
@@ -108,7 +114,8 @@ def _switches(expected: str) -> Mapping[str, bool]:
         raise ValueError
 
     default: Any = attrs.Factory(dict)
-    declared: Mapping[str, bool] = _field(default, _Rule(expected, read))
+    schema = {"type": "object", "additionalProperties": {"type": "boolean"}}
+    declared: Mapping[str, bool] = _field(default, _Rule(expected, read, schema))
     return declared
 
 

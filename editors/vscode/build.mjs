@@ -1,0 +1,25 @@
+// Bundles the extension. The clone that it is made in is noted in it, so that it finds the server there; set
+// CODEGEN_LSP_CLONE to an empty string for a package that goes to other machines.
+import { copyFileSync, existsSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { build } from 'esbuild';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = resolve(here, '..', '..');
+const clone = process.env.CODEGEN_LSP_CLONE ?? (existsSync(join(root, 'pyproject.toml')) ? root : '');
+
+await build({
+  entryPoints: [join(here, 'src', 'extension.ts')],
+  outfile: join(here, 'dist', 'extension.js'),
+  bundle: true,
+  platform: 'node',
+  format: 'cjs',
+  target: 'node20',
+  external: ['vscode'],
+  minify: true,
+  legalComments: 'eof',
+  define: { CLONE: JSON.stringify(clone) },
+});
+copyFileSync(join(root, 'LICENSE'), join(here, 'LICENSE'));

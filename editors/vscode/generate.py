@@ -1,0 +1,73 @@
+"""Writes the server's settings into the extension's manifest, and the languages that are on by default beside its
+sources, from the program itself: `make docs`. A test fails when they are out of step.
+
+Settings of the extension's own (`codegen-lsp.server.*`) stay as they stand in the manifest.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from codegen_lsp import settings
+from codegen_lsp.completion.languages import DEFAULT_LANGUAGES, LANGUAGES
+
+HERE = Path(__file__).parent
+OWN = f"{settings.SECTION}.server."
+"""What the names of the extension's own settings begin with."""
+
+
+def manifest(current: dict[str, Any]) -> dict[str, Any]:
+    """`package.json` with the server's settings as they are."""
+    own, _ = current["contributes"]["configuration"]
+    kept = {name: schema for name, schema in own["properties"].items() if name.startswith(OWN)}
+    groups = [own | {"properties": kept}, {"title": "Completion", "properties": properties()}]
+    return current | {"contributes": current["contributes"] | {"configuration": groups}}
+
+
+def properties() -> dict[str, Any]:
+    """Each setting of the server as VS Code describes settings."""
+    found = {}
+    for order, (name, field, meaning) in enumerate(_described(settings.Settings, settings.SECTION)):
+        default = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default
+        found[name] = {
+            **field.metadata[settings.RULE].schema,
+            "default": list(default) if isinstance(default, tuple) else default,
+            "markdownDescription": meaning,
+            "scope": "window",
+            "order": order,
+        }
+    return found
+
+
+def languages() -> dict[str, Any]:
+    """`src/languages.json`: which languages are on, and what they are called."""
+    return {"on": sorted(DEFAULT_LANGUAGES), "names": {name: known.name for name, known in sorted(LANGUAGES.items())}}
+
+
+def files() -> dict[str, str]:
+    """Path and content of all that is written here."""
+    current = json.loads((HERE / "package.json").read_text(encoding="utf-8"))
+    return {"package.json": _text(manifest(current)), "src/languages.json": _text(languages())}
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _described(cls: type, prefix: str) -> Any:
+    spec = importlib.util.spec_from_file_location("generate_docs", HERE.parents[1] / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.described(cls, prefix)
+
+
+if __name__ == "__main__":
+    for name, text in files().items():
+        (HERE / name).write_text(text, encoding="utf-8")

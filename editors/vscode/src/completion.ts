@@ -1,0 +1,39 @@
+/**
+ * What stands between VS Code's requests for ghost text and the server: nothing is asked where suggestions are off, the
+ * time to an answer is taken, and what goes wrong is logged instead of shown.
+ */
+
+import * as vscode from 'vscode';
+import type { Middleware } from 'vscode-languageclient/node';
+
+import { enabled, isOn, SECTION } from './configuration';
+
+/** Notes how long suggestions take. */
+export class Answers {
+  private readonly taken = new vscode.EventEmitter<number>();
+  /** Fires with milliseconds, whenever there was something to show. */
+  readonly onDidAnswer = this.taken.event;
+
+  constructor(private readonly log: vscode.LogOutputChannel) {}
+
+  readonly middleware: Middleware = {
+    provideInlineCompletionItems: async (document, position, context, token, next) => {
+      if (!enabled() || !isOn(document.languageId)) return [];
+      const asked = performance.now();
+      try {
+        const answer = (await next(document, position, context, token)) ?? [];
+        const items = Array.isArray(answer) ? answer : answer.items;
+        if (items.length > 0 && !token.isCancellationRequested) this.answered(performance.now() - asked);
+        return answer;
+      } catch (error) {
+        if (!(error instanceof vscode.CancellationError)) this.log.warn(`No suggestion: ${String(error)}`);
+        return [];
+      }
+    },
+  };
+
+  private answered(milliseconds: number): void {
+    void vscode.commands.executeCommand('setContext', `${SECTION}.suggested`, true);
+    this.taken.fire(milliseconds);
+  }
+}

@@ -1,0 +1,133 @@
+/** Models: which there are, which one runs, and pulling another, with its progress and a way to stop it. */
+
+import * as vscode from 'vscode';
+
+import { ownSettings, SECTION } from './configuration';
+import { lastLine, run } from './processes';
+import type { Program } from './program';
+import type { Server } from './server';
+
+interface ModelRow {
+  readonly name: string;
+  /** `embedded`, `installed`, or empty when it would have to be pulled. */
+  readonly state: string;
+  readonly size_mb: number;
+  readonly memory_mb: number | null;
+  readonly license: string;
+  readonly needs_consent?: boolean;
+  readonly languages: readonly string[];
+  readonly path: string | null;
+}
+
+/** A line of `models pull --json`. */
+interface PullLine {
+  readonly message?: string;
+  readonly fraction?: number;
+  readonly error?: string;
+  readonly advice?: string;
+}
+
+type ModelItem = vscode.QuickPickItem & { readonly row: ModelRow };
+
+/** Lets the user choose among the installed models, and runs the chosen one. */
+export async function selectModel(server: Server, program: Program, cwd: string): Promise<void> {
+  const rows = await list(program, cwd);
+  if (!rows) return;
+  const running = server.status.model?.name;
+  const items: (ModelItem | vscode.QuickPickItem)[] = rows.filter((row) => row.path !== null).map(itemOf(running));
+  items.push({ label: '', kind: vscode.QuickPickItemKind.Separator }, { label: PULL });
+  const chosen = await vscode.window.showQuickPick(items, {
+    title: 'Which model shall suggest?',
+    placeHolder: running ? `${running} runs now` : 'No model runs now',
+  });
+  if (!chosen) return;
+  if (!('row' in chosen)) return pullModel(server, program, cwd);
+  await use(server, chosen.row.name);
+}
+
+/** Lets the user choose a checkpoint, downloads and converts it, and offers to run it. */
+export async function pullModel(server: Server, program: Program, cwd: string): Promise<void> {
+  const rows = await list(program, cwd);
+  if (!rows) return;
+  const chosen = await vscode.window.showQuickPick(
+    rows.filter((row) => row.path === null).map(itemOf(undefined)),
+    { title: 'Which model shall be downloaded?', matchOnDescription: true, matchOnDetail: true },
+  );
+  if (!chosen) return;
+  const { name, license } = chosen.row;
+  const size = `It is a download of ${megabytes(chosen.row.size_mb)}, which is then converted here. Licence: ${license}.`;
+  const agree = chosen.row.needs_consent ? 'I Agree to the Licence: Download' : 'Download';
+  if ((await vscode.window.showInformationMessage(`Pull ${name}?`, { modal: true, detail: size }, agree)) !== agree) return;
+  const consent = chosen.row.needs_consent ? ['--accept-license'] : [];
+  const problem = await vscode.window.withProgress(
+    { location: vscode.ProgressLocation.Notification, title: `Pulling ${name}`, cancellable: true },
+    async (progress, token) => {
+      let before = 0;
+      let problem = '';
+      const onLine = (text: string) => {
+        const { message, fraction, error, advice } = parse(text);
+        if (error !== undefined) problem = `${error} ${advice ?? ''}`.trim();
+        if (message === undefined || fraction === undefined) return;
+        progress.report({ message, increment: Math.max(0, fraction * 100 - before) });
+        before = Math.max(before, fraction * 100);
+      };
+      const command = [...program.command, 'models', 'pull', name, '--json', ...consent];
+      const ended = await run(command, { cwd, token, onLine, environment: ownSettings().environment });
+      if (token.isCancellationRequested) return `The download of ${name} was stopped. Pulled again, it goes on from there.`;
+      return ended.status === 0 ? '' : problem || lastLine(ended);
+    },
+  );
+  if (problem) return void vscode.window.showWarningMessage(problem);
+  const yes = 'Use It';
+  if ((await vscode.window.showInformationMessage(`${name} is installed.`, yes)) === yes) await use(server, name);
+}
+
+/** Runs a model, and keeps the choice in the settings. */
+async function use(server: Server, name: string): Promise<void> {
+  try {
+    await vscode.window.withProgress({ location: vscode.ProgressLocation.Window, title: `Loading ${name}` }, () =>
+      server.execute('codegen-lsp.switchModel', name),
+    );
+  } catch (error) {
+    void vscode.window.showWarningMessage(error instanceof Error ? error.message : String(error));
+    return;
+  }
+  await vscode.workspace.getConfiguration(SECTION).update('model', name, vscode.ConfigurationTarget.Global);
+}
+
+async function list(program: Program, cwd: string): Promise<ModelRow[] | undefined> {
+  const command = [...program.command, 'models', 'list', '--json'];
+  const ended = await vscode.window.withProgress({ location: vscode.ProgressLocation.Window, title: 'Models' }, () =>
+    run(command, { cwd, milliseconds: 60_000, environment: ownSettings().environment }),
+  );
+  try {
+    if (ended.status === 0) return JSON.parse(ended.output) as ModelRow[];
+  } catch {
+    // As below.
+  }
+  void vscode.window.showWarningMessage(`The models could not be listed: ${lastLine(ended)}`);
+  return undefined;
+}
+
+const PULL = '$(cloud-download) Pull another model…';
+
+function itemOf(running: string | undefined): (row: ModelRow) => ModelItem {
+  return (row) => {
+    const memory = row.memory_mb ? `, ${megabytes(row.memory_mb)} of memory` : '';
+    const icon = row.name === running ? '$(check) ' : '';
+    const about = row.languages.length > 0 ? row.languages.join(', ') : 'text';
+    return { label: icon + row.name, description: row.state, detail: `${about}; ${megabytes(row.size_mb)}${memory}; ${row.license}`, row };
+  };
+}
+
+function megabytes(count: number): string {
+  return count < 1000 ? `${count} MB` : `${(count / 1000).toFixed(1)} GB`;
+}
+
+function parse(text: string): PullLine {
+  try {
+    return JSON.parse(text) as PullLine;
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * The language server of this window: started with the first document that it serves, started again when it dies, and
+ * told about here as one state. One for all folders, since each would load a model of its own.
+ *
+ * The client of the library shows message boxes when a connection breaks and gives up after five times for good; so it
+ * is kept from both, and a new one is made for each start.
+ */
+
+import * as vscode from 'vscode';
+import {
+  CloseAction,
+  ErrorAction,
+  ExecuteCommandRequest,
+  LanguageClient,
+  RevealOutputChannelOn,
+  State,
+  type LanguageClientOptions,
+  type Middleware,
+} from 'vscode-languageclient/node';
+
+import { languagesOn, ownSettings, SECTION, withoutOwn } from './configuration';
+import type { Program } from './program';
+
+/** What the server says about its model. */
+export interface Model {
+  readonly name: string;
+  readonly engine: string;
+  readonly device: string;
+  readonly computeType: string;
+  readonly threads: number;
+}
+
+/** `stopped` and `missing` are this side's; the others are the server's. */
+export type StateName = 'starting' | 'loading' | 'ready' | 'busy' | 'error' | 'disabled' | 'stopped' | 'missing';
+
+export interface Status {
+  readonly state: StateName;
+  readonly message: string;
+  readonly advice: string;
+  readonly model?: Model | null;
+}
+
+/** Why there was no suggestion, or where the last one came from. */
+export interface Explanation {
+  readonly message: string;
+}
+
+const MOST_DEATHS = 5;
+const WITHIN = 60_000;
+const FIRST_WAIT = 250;
+const SCHEMES = ['file', 'untitled', 'vscode-notebook-cell', 'vscode-vfs'];
+
+export class Server implements vscode.Disposable {
+  private readonly changed = new vscode.EventEmitter<Status>();
+  readonly onDidChange = this.changed.event;
+
+  private client: LanguageClient | undefined;
+  private current: Status = { state: 'stopped', message: 'The server has not been needed yet.', advice: '' };
+  private deaths: number[] = [];
+  private again: NodeJS.Timeout | undefined;
+  private program: Program | undefined;
+  private languages: readonly string[] = [];
+
+  constructor(
+    private readonly log: vscode.LogOutputChannel,
+    private readonly cwd: string,
+    private readonly middleware: Middleware,
+  ) {}
+
+  get status(): Status {
+    return this.current;
+  }
+
+  /** Whether requests can be sent. */
+  get running(): boolean {
+    return this.client?.state === State.Running;
+  }
+
+  /** Languages of the documents that are sent to the server; changed ones need a new start. */
+  get served(): readonly string[] {
+    return this.languages;
+  }
+
+  show(status: Status): void {
+    this.current = status;
+    void vscode.commands.executeCommand('setContext', `${SECTION}.running`, this.running);
+    this.changed.fire(status);
+  }
+
+  /** Starts the server; one that runs is ended first. Resolves when it answers or has failed. */
+  async start(program: Program): Promise<void> {
+    await this.stop();
+    this.program = program;
+    this.languages = languagesOn();
+    this.show({ state: 'starting', message: `The server is starting (from ${program.origin}).`, advice: '' });
+    const client = this.newClient(program);
+    this.client = client;
+    try {
+      await client.start();
+    } catch (error) {
+      this.log.error(`The server could not be started: ${String(error)}`);
+      if (this.client === client) this.died(client);
+      return;
+    }
+    if (this.client === client && this.current.state === 'starting') this.show(this.current);
+  }
+
+  /** Starts the server again by the user's wish; what went wrong before is forgotten. */
+  async restart(program: Program): Promise<void> {
+    this.deaths = [];
+    await this.start(program);
+  }
+
+  /** Ends the server. */
+  async stop(): Promise<void> {
+    clearTimeout(this.again);
+    const client = this.client;
+    this.client = undefined;
+    if (!client) return;
+    try {
+      if (client.needsStop()) await client.stop(3000);
+    } catch (error) {
+      this.log.warn(`The server did not end in order: ${String(error)}`);
+    }
+    await client.dispose().catch(() => undefined);
+  }
+
+  /** Runs a command of the server. Rejects with what the server says. */
+  async execute<Result>(command: string, ...args: unknown[]): Promise<Result> {
+    if (!this.client || !this.running) throw new Error('The server is not running.');
+    const result: unknown = await this.client.sendRequest(ExecuteCommandRequest.type, { command, arguments: args });
+    return result as Result;
+  }
+
+  /** Asks why there was no suggestion in a document, or in any. */
+  async explain(uri: vscode.Uri | undefined): Promise<Explanation> {
+    if (!this.client || !this.running) return { message: `${this.current.message} ${this.current.advice}`.trim() };
+    const params = uri ? { textDocument: { uri: this.client.code2ProtocolConverter.asUri(uri) } } : {};
+    return this.client.sendRequest<Explanation>('codegen-lsp/explain', params);
+  }
+
+  dispose(): void {
+    void this.stop();
+    this.changed.dispose();
+  }
+
+  private newClient(program: Program): LanguageClient {
+    const [command = '', ...args] = program.command;
+    const env = { PYTHONUTF8: '1', ...ownSettings().environment };
+    const anywhere = this.languages.includes('*');
+    const documentSelector = SCHEMES.flatMap((scheme) =>
+      anywhere ? [{ scheme }] : this.languages.map((language) => ({ scheme, language })),
+    );
+    const options: LanguageClientOptions = {
+      documentSelector,
+      outputChannel: this.log,
+      revealOutputChannelOn: RevealOutputChannelOn.Never,
+      // A server that fails while it starts is started again, like any that dies.
+      initializationFailedHandler: (error: unknown) => {
+        this.log.error(`The server did not begin: ${String(error)}`);
+        return false;
+      },
+      errorHandler: {
+        error: () => ({ action: ErrorAction.Continue, handled: true }),
+        closed: () => {
+          // Only once the client has put its features away can another one take their place.
+          setTimeout(() => this.died(client), 0);
+          return { action: CloseAction.DoNotRestart, handled: true };
+        },
+      },
+      middleware: {
+        ...this.middleware,
+        workspace: {
+          configuration: async (params, token, next) => {
+            const sections = await next(params, token);
+            return Array.isArray(sections) ? sections.map(withoutOwn) : sections;
+          },
+        },
+      },
+    };
+    const server = { command, args: [...args, 'serve'], options: { cwd: this.cwd, env } };
+    const client: LanguageClient = new QuietClient(SECTION, 'codegen-lsp', server, options);
+    client.onNotification('codegen-lsp/status', (status: Status) => {
+      if (this.client === client) this.show(status);
+    });
+    return client;
+  }
+
+  private died(client: LanguageClient): void {
+    if (this.client !== client) return;
+    this.client = undefined;
+    void client.dispose().catch(() => undefined);
+    const now = Date.now();
+    this.deaths = [...this.deaths.filter((at) => now - at < WITHIN), now];
+    if (this.deaths.length > MOST_DEATHS) {
+      const message = `The server ended ${this.deaths.length} times within a minute.`;
+      this.show({ state: 'error', message, advice: 'Its log says why. Restart it by the menu.' });
+      return;
+    }
+    this.show({ state: 'starting', message: 'The server ended and is started again.', advice: '' });
+    const wait = FIRST_WAIT * 2 ** (this.deaths.length - 1);
+    this.again = setTimeout(() => {
+      if (this.program) void this.start(this.program);
+    }, wait);
+  }
+}
+
+/** A client that writes to the log what it would put before somebody who types. */
+class QuietClient extends LanguageClient {
+  override error(message: string, data?: unknown): void {
+    super.error(message, data, false);
+  }
+
+  override warn(message: string, data?: unknown): void {
+    super.warn(message, data, false);
+  }
+
+  override info(message: string, data?: unknown): void {
+    super.info(message, data, false);
+  }
+}
