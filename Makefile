@@ -49,6 +49,7 @@ format: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python editors/vscode/generate.py
 
 MINUTES ?= 75
 model: $(READY)

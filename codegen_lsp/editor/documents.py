@@ -99,16 +99,20 @@ class Document:
         offset: int,
         trigger: Trigger = Trigger.AUTOMATIC,
         selected: types.SelectedCompletionInfo | None = None,
+        above: str = "",
     ) -> Snapshot:
         """What completion needs to know, with the cursor at an offset.
 
+        `above` is text to read as though it stood at the document's start; offsets in the snapshot count it.
         Halves of surrogate pairs, which no tokenizer takes, become U+FFFD; all offsets stay.
         """
-        text = self.text if self.text.isascii() else _SURROGATE.sub("\ufffd", self.text)
+        whole, moved = above + self.text, len(above)
+        text = whole if whole.isascii() else _SURROGATE.sub("\ufffd", whole)
         entry = None
         if selected is not None:
-            entry = Selected(self.offset(selected.range.start), self.offset(selected.range.end), selected.text)
-        return Snapshot(self.uri, self.version, self.language, text, offset, trigger, entry)
+            start, end = self.offset(selected.range.start), self.offset(selected.range.end)
+            entry = Selected(moved + start, moved + end, selected.text)
+        return Snapshot(self.uri, self.version, self.language, text, moved + offset, trigger, entry)
 
     def _halves(self, position: types.Position) -> tuple[int, str, str]:
         """Offset of a position, and the halves of the surrogate pair that it splits (UTF-16 only), or empty strings."""

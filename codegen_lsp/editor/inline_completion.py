@@ -43,7 +43,9 @@ async def inline_completion(ls: CodegenServer, params: types.InlineCompletionPar
     if document is None:
         logger.warning("A request for a document that is not open: %s", uri)
         return types.InlineCompletionList([])
-    snapshot = document.snapshot(document.offset(params.position), trigger, context.selected_completion_info)
+    above = ls.notebooks.before(document, ls.documents)
+    offset = document.offset(params.position)
+    snapshot = document.snapshot(offset, trigger, context.selected_completion_info, above)
     ls.pauses.stop()
     ls.looking.stop()
     try:
@@ -60,15 +62,19 @@ async def inline_completion(ls: CodegenServer, params: types.InlineCompletionPar
     if outcome.suggestions and ls.documents.get(uri) is not document:
         outcome = refused("document_changed", "The document was changed before the answer was ready.")
     _note(ls, document, params.position, trigger, outcome, started)
+    in_document = [
+        evolve(suggestion, start=suggestion.start - len(above), end=suggestion.end - len(above))
+        for suggestion in outcome.suggestions
+    ]
     if outcome.source in ("cache", "none"):
-        ls.pauses.later(uri, snapshot.offset)
+        ls.pauses.later(uri, offset)
     if outcome.suggestions and not invoked:
         ls.looking.later(uri, (snapshot, outcome.suggestions[0]))
     if ls.status.current.model is not None:
-        first = outcome.suggestions[0] if outcome.suggestions else None
+        first = in_document[0] if in_document else None
         timed = evolve(outcome, seconds=time.perf_counter() - started)
-        ls.outcomes.answered(snapshot, timed, first, ls.status.current.model.name)
-    shown = outcome.suggestions[: ls.settings.candidates if invoked else 1]
+        ls.outcomes.answered(evolve(snapshot, offset=offset), timed, first, ls.status.current.model.name)
+    shown = in_document[: ls.settings.candidates if invoked else 1]
     return types.InlineCompletionList([_item(ls, document, suggestion) for suggestion in shown])
 
 
@@ -81,7 +87,9 @@ async def read_ahead(server: CodegenServer, uri: str, offset: int) -> None:
         return
     if not (server.requests.idle and server.refactorings.idle):
         return
-    snapshot = document.snapshot(min(offset, len(document.text)))
+    snapshot = document.snapshot(
+        min(offset, len(document.text)), above=server.notebooks.before(document, server.documents)
+    )
     options = options_for(server.settings, document.language, server.status.current.model)
     await server.completer.warm(snapshot, options, server.models.client)
 
@@ -126,7 +134,7 @@ def refusal_of_document(server: CodegenServer, uri: str) -> Outcome | None:
         return refused("document_unknown", "An edit could not be read, so the text is not known. Open the file again.")
     workspace = server.workspace
     folders = list(workspace.folders) or ([workspace.root_uri] if workspace.root_uri else [])
-    if pattern := excluding_pattern(uri, folders, server.settings.exclude):
+    if pattern := excluding_pattern(server.notebooks.file_of(uri), folders, server.settings.exclude):
         return refused("excluded", f"The setting `exclude` names this file by the pattern {pattern!r}.")
     return None
 
@@ -145,7 +153,8 @@ def _note(
     server.note(Answered(document.uri, document.version, position, trigger, outcome))
 
 
-def _item(server: CodegenServer, document: Document, suggestion: Suggestion) -> types.InlineCompletionItem:
+def _item(server: CodegenServer, document: Document, suggestion: Suggestion, above: int) -> types.InlineCompletionItem:
+    """A suggestion whose offsets count `above` characters that are not in the document."""
     accepted = types.Command(
         "Accepted", ACCEPTED, arguments=[{"uri": document.uri, "suggestion": server.counts.show()}]
     )

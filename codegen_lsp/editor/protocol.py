@@ -181,6 +181,8 @@ class CodegenProtocol(LanguageServerProtocol):
         except Rejected:
             if method == types.TEXT_DOCUMENT_DID_CHANGE:
                 self._lose_document(message)
+            if method == types.NOTEBOOK_DOCUMENT_DID_CHANGE:
+                self._lose_notebook(message)
             raise
         self._handle_notification(method, params)
 
@@ -254,11 +256,13 @@ class CodegenProtocol(LanguageServerProtocol):
         return self._converter.structure(params | {"capabilities": kept}, types.InitializeParams)
 
     def _lose_document(self, message: dict[str, Any]) -> None:
-        params = message.get("params")
-        document = params.get("textDocument") if isinstance(params, dict) else None
-        uri = document.get("uri") if isinstance(document, dict) else None
-        if isinstance(uri, str):
+        if uri := _uri_in(message, "textDocument"):
             self._server.documents.lose(uri)
+
+    def _lose_notebook(self, message: dict[str, Any]) -> None:
+        if uri := _uri_in(message, "notebookDocument"):
+            for cell in self._server.notebooks.cells(uri):
+                self._server.documents.lose(cell)
 
     def _handle_cancel_notification(self, msg_id: MessageId) -> None:
         if msg_id in self._running and (future := self._request_futures.get(msg_id)) is not None:
@@ -325,6 +329,14 @@ def _strict(value: object, kind: type[T]) -> T:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
+
+
+def _uri_in(message: dict[str, Any], name: str) -> str | None:
+    """The URI of the document of this name in a message whose params may be anything."""
+    params = message.get("params")
+    document = params.get(name) if isinstance(params, dict) else None
+    uri = document.get("uri") if isinstance(document, dict) else None
+    return uri if isinstance(uri, str) else None
 
 
 def _is_id(value: object) -> bool:

@@ -32,6 +32,7 @@ from codegen_lsp.editor.inline_completion import inline_completion, prepare_next
 from codegen_lsp.editor.lifecycle import initialize, initialized, shutdown
 from codegen_lsp.editor.metrics import Metrics
 from codegen_lsp.editor.models import ClientFactory, FindBuild, Models
+from codegen_lsp.editor.notebooks import SYNC, Notebooks, notebook_did_change, notebook_did_close, notebook_did_open
 from codegen_lsp.editor.outcomes import Outcomes
 from codegen_lsp.editor.progress import work_done_progress_cancel
 from codegen_lsp.editor.protocol import CodegenProtocol, make_converter
@@ -50,6 +51,9 @@ FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
     types.TEXT_DOCUMENT_DID_OPEN: (did_open, None),
     types.TEXT_DOCUMENT_DID_CHANGE: (did_change, None),
     types.TEXT_DOCUMENT_DID_CLOSE: (did_close, None),
+    types.NOTEBOOK_DOCUMENT_DID_OPEN: (notebook_did_open, None),
+    types.NOTEBOOK_DOCUMENT_DID_CHANGE: (notebook_did_change, None),
+    types.NOTEBOOK_DOCUMENT_DID_CLOSE: (notebook_did_close, None),
     types.TEXT_DOCUMENT_INLINE_COMPLETION: (inline_completion, types.InlineCompletionOptions()),
     types.TEXT_DOCUMENT_CODE_ACTION: (code_action, OPTIONS),
     types.CODE_ACTION_RESOLVE: (code_action_resolve, None),
@@ -71,10 +75,12 @@ class CodegenServer(LanguageServer):
             "codegen-lsp",
             __version__,
             types.TextDocumentSyncKind.Incremental,
+            SYNC,
             protocol_cls=CodegenProtocol,
             converter_factory=make_converter,
         )
         self.documents = Documents()
+        self.notebooks = Notebooks()
         self.configuration = Configuration()
         self.completer = Completer()
         self.requests = Requests()

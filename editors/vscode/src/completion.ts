@@ -24,7 +24,7 @@ export class Answers {
         const answer = (await next(document, position, context, token)) ?? [];
         const items = Array.isArray(answer) ? answer : answer.items;
         if (items.length > 0 && !token.isCancellationRequested) this.answered(performance.now() - asked);
-        return answer;
+        return items.map((item) => behindPairs(document, item));
       } catch (error) {
         if (!(error instanceof vscode.CancellationError)) this.log.warn(`No suggestion: ${String(error)}`);
         return [];
@@ -36,4 +36,20 @@ export class Answers {
     void vscode.commands.executeCommand('setContext', `${SECTION}.suggested`, true);
     this.taken.fire(milliseconds);
   }
+}
+
+const PAIR = /^[^]*[\uD800-\uDBFF][\uDC00-\uDFFF]/;
+
+/**
+ * The item with its range begun behind the last character that takes two UTF-16 units, if it replaces such characters
+ * by themselves: VS Code does not show it otherwise.
+ */
+function behindPairs(document: vscode.TextDocument, item: vscode.InlineCompletionItem): vscode.InlineCompletionItem {
+  if (typeof item.insertText !== 'string' || !item.range) return item;
+  const replaced = PAIR.exec(document.getText(item.range))?.[0] ?? '';
+  if (replaced === '' || !item.insertText.startsWith(replaced)) return item;
+  const start = item.range.start.translate(0, replaced.length);
+  const moved = new vscode.InlineCompletionItem(item.insertText.slice(replaced.length), item.range.with(start));
+  if (item.command) moved.command = item.command;
+  return moved;
 }

@@ -60,10 +60,6 @@ class Window {
   readonly commands: Record<string, () => unknown> = {
     menu: () => showMenu(this.server),
     trigger: () => vscode.commands.executeCommand('editor.action.inlineSuggest.trigger'),
-    acceptWord: () => vscode.commands.executeCommand('editor.action.inlineSuggest.acceptNextWord'),
-    acceptLine: () => vscode.commands.executeCommand('editor.action.inlineSuggest.acceptNextLine'),
-    next: () => vscode.commands.executeCommand('editor.action.inlineSuggest.showNext'),
-    previous: () => vscode.commands.executeCommand('editor.action.inlineSuggest.showPrevious'),
     toggle: () => setEnabled(!enabled()),
     toggleLanguage: () => this.toggleLanguage(),
     explain: () => this.explain(),

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# install_chromium.sh: a Chromium that runs without a screen, for the tests. Prints its path: the system's if there is
+# one, else one below .cache/chromium/ of this repository, from npm (Linux on x86-64). A second call finds what the
+# first one made. Needs `node` and `npm` on PATH for the latter.
+set -euo pipefail
+
+version=153.0.0
+if [ -z "${CHROMIUM_FROM_NPM:-}" ]; then
+  for name in chromium chromium-browser google-chrome google-chrome-stable; do
+    if command -v "$name"; then exit 0; fi
+  done
+fi
+
+[ "$(uname -sm)" = "Linux x86_64" ] || { echo "There is no Chromium; install one." >&2; exit 3; }
+home=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.cache/chromium
+mkdir -p "$home"
+exec 9>"$home/lock"
+flock 9
+place=$home/$version
+if [ ! -x "$place/run" ]; then
+  rm -rf "$place"
+  mkdir -p "$place/unpacked"
+  cd "$place"
+  echo '{ "private": true }' > package.json
+  npm install --no-audit --no-fund --ignore-scripts --loglevel=error "@sparticuz/chromium@$version" >&2
+  # The package brings the libraries along for a service that has none; told that it is there, it unpacks them, too.
+  AWS_LAMBDA_JS_RUNTIME=nodejs22.x TMPDIR="$place/unpacked" node --input-type=module -e \
+    'import chromium from "@sparticuz/chromium"; await chromium.executablePath();' >&2
+  program=$(find "$place/unpacked" -type f -name chromium | head -n 1)
+  [ -n "$program" ] || { echo "The Chromium of npm could not be unpacked." >&2; exit 3; }
+  libraries=$(find "$place/unpacked" -type d -name lib | head -n 1)
+  cat > run.new <<END
+#!/bin/sh
+[ -d /etc/fonts ] || export FONTCONFIG_PATH="$place/unpacked/fonts"
+LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "$program" "\$@"
+END
+  chmod +x run.new "$program"
+  mv run.new run
+fi
+echo "$place/run"

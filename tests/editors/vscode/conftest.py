@@ -1,0 +1,440 @@
+"""A real VS Code (code-server in a headless Chromium) with the packaged extension, driven as a person would.
+
+One code-server serves all tests; each folder that is opened in it is a window of its own with a server of its own.
+What can't be installed here is the reason to skip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[3]
+EDITORS = Path(__file__).parents[1]
+EXTENSION = ROOT / "editors" / "vscode"
+PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
+"""Seconds until something that must happen is given up on."""
+SETTINGS = {
+    "chat.commandCenter.enabled": False,
+    "chat.disableAIFeatures": True,
+    "editor.accessibilitySupport": "off",
+    "editor.autoClosingBrackets": "never",
+    "editor.autoClosingQuotes": "never",
+    "editor.quickSuggestions": {"other": "off", "comments": "off", "strings": "off"},
+    "editor.suggestOnTriggerCharacters": False,
+    "editor.wordBasedSuggestions": "off",
+    "extensions.autoCheckUpdates": False,
+    "extensions.autoUpdate": False,
+    "extensions.ignoreRecommendations": True,
+    "files.autoSave": "off",
+    "files.hotExit": "off",
+    "git.enabled": False,
+    "security.workspace.trust.enabled": False,
+    "telemetry.telemetryLevel": "off",
+    "update.mode": "none",
+    "window.menuBarVisibility": "hidden",
+    "workbench.enableExperiments": False,
+    "workbench.secondarySideBar.defaultVisibility": "hidden",
+    "workbench.startupEditor": "none",
+    "workbench.tips.enabled": False,
+    "workbench.welcomePage.walkthroughs.openOnInstall": False,
+}
+"""Of the user: what comes up by itself is off, so that only what a test does happens."""
+GHOST = """() => {
+  const editor = document.querySelector('.monaco-editor.focused')
+    ?? document.querySelector('.editor-group-container.active .monaco-editor');
+  if (!editor) return '';
+  const text = (element) => element.textContent.replaceAll('\\u00a0', ' ').replaceAll('\\u200c', '');
+  const marks = '.view-lines .ghost-text-decoration, .view-lines .ghost-text-decoration-preview';
+  const first = [...editor.querySelectorAll(marks)].map(text).join('');
+  const below = [...editor.querySelectorAll('.suggest-preview-text .view-line')].map(text);
+  return [first, ...below].join('\\n');
+}"""
+"""Ghost text of the editor at hand: on the cursor's line it is in spans, below it a zone between the lines."""
+
+
+def _script(name: str, environment: dict[str, str]) -> str:
+    """What a script that installs something prints; skips with its last line when it fails."""
+    if shutil.which("bash") is None:
+        pytest.skip("bash is missing")
+    done = subprocess.run(["bash", EDITORS / name], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        pytest.skip(f"{name} did not succeed: {last}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="session")
+def node() -> dict[str, str]:
+    """The environment of a shell that has Node and npm."""
+    environment = dict(os.environ) | {"PYTHON": sys.executable}
+    folder = _script("install_node.sh", environment)
+    return environment | {"PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the extension believes that it was made. A test that wants a server there puts it there."""
+    return tmp_path_factory.mktemp("vscode") / "clone"
+
+
+@pytest.fixture(scope="session")
+def vsix(node: dict[str, str], clone: Path) -> Path:
+    """The extension as it is given to users, made anew."""
+    modules, lock = EXTENSION / "node_modules", EXTENSION / "package-lock.json"
+    done = modules / ".package-lock.json"
+    if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
+        _npm(["ci", "--ignore-scripts"], node)
+        done.touch()
+    made = clone.parent / "codegen-lsp.vsix"
+    _npm(["run", "build"], node | {"CODEGEN_LSP_CLONE": str(clone)})
+    _npm(["exec", "--", "vsce", "package", "--no-dependencies", "--allow-missing-repository", "--out", str(made)], node)
+    return made
+
+
+def _npm(arguments: list[str], environment: dict[str, str]) -> None:
+    npm = shutil.which("npm", path=environment["PATH"])
+    assert npm is not None
+    done = subprocess.run([npm, *arguments], cwd=EXTENSION, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class InThread:
+    """An object of playwright that is used in another thread only.
+
+    Its synchronous interface leaves an event loop running in its thread, which the asynchronous tests of the other
+    rooms would trip over.
+    """
+
+    def __init__(self, thread: ThreadPoolExecutor, inner: Any) -> None:
+        self._thread, self._inner = thread, inner
+
+    def _wrapped(self, value: Any) -> Any:
+        if callable(value) or type(value).__module__.startswith("playwright"):
+            return InThread(self._thread, value)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        return self._wrapped(self._thread.submit(getattr, self._inner, name).result())
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._wrapped(self._thread.submit(self._inner, *arguments, **named).result())
+
+
+class CodeServer:
+    """A running code-server and a browser."""
+
+    def __init__(self, root: Path, vsix: Path, entry: str, chromium: str, node: dict[str, str]) -> None:
+        self.root = root
+        for folder in ("user/User", "extensions", "home", "tmp", "bin"):
+            (root / folder).mkdir(parents=True)
+        (root / "user" / "User" / "settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+        (root / "config.yaml").write_text("", encoding="utf-8")
+        # A Python without codegen-lsp, from which an environment can be made.
+        (root / "bin" / "python3").symlink_to(Path(sys._base_executable).resolve())  # type: ignore[attr-defined]
+        program = shutil.which("node", path=node["PATH"])
+        assert program is not None
+        folders = ["--user-data-dir", root / "user", "--extensions-dir", root / "extensions"]
+        common = [program, entry, *folders, "--config", root / "config.yaml"]
+        environment = {
+            "HOME": str(root / "home"),
+            "LANG": "C.UTF-8",
+            "PATH": f"{root / 'bin'}:/usr/bin:/bin",
+            "TMPDIR": str(root / "tmp"),
+            "XDG_RUNTIME_DIR": str(root / "tmp"),
+        }
+        done = subprocess.run([*common, "--install-extension", vsix], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"http://127.0.0.1:{free.getsockname()[1]}"
+        options = ["--disable-telemetry", "--disable-update-check", "--disable-workspace-trust"]
+        bind = ["--auth", "none", "--bind-addr", self.address.removeprefix("http://")]
+        with (root / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*common, *bind, *options, "--disable-getting-started-override"],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._until_up()
+        self._thread = ThreadPoolExecutor(1)
+        from playwright.sync_api import sync_playwright
+
+        self._playwright = InThread(self._thread, self._thread.submit(lambda: sync_playwright().start()).result())
+        self.browser = self._playwright.chromium.launch(
+            executable_path=chromium,
+            headless=True,
+            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"],
+        )
+
+    def _until_up(self) -> None:
+        end = time.monotonic() + 2 * PATIENCE
+        while True:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                urllib.request.urlopen(f"{self.address}/healthz").close()
+                return
+            assert time.monotonic() < end, (self.root / "log").read_text()
+            time.sleep(0.05)
+
+    def processes(self, words: str) -> list[psutil.Process]:
+        """Processes below code-server whose command line has these words."""
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if words in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def close(self) -> None:
+        self.browser.close()
+        self._playwright.stop()
+        self._thread.shutdown()
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, 9)
+            self.process.wait()
+
+
+class Window:
+    """A window of VS Code on a folder or on a file `*.code-workspace`."""
+
+    def __init__(self, server: CodeServer, place: Path, *, width: int = 1280, height: int = 800) -> None:
+        self.server = server
+        self.place = place
+        self.folder = place if place.is_dir() else place.parent
+        self.page = server.browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(PATIENCE * 1000)
+        kind = "folder" if place.is_dir() else "workspace"
+        self.page.goto(f"{server.address}/?{kind}={place}", timeout=4 * PATIENCE * 1000)
+        self.page.locator(".part.statusbar").wait_for(timeout=4 * PATIENCE * 1000)
+        self.page.locator(".explorer-folders-view, .explorer-viewlet").first.wait_for()
+
+    # What a person does.
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def type(self, text: str, delay: float = 0) -> None:
+        self.page.keyboard.type(text, delay=delay)
+
+    def insert(self, text: str) -> None:
+        """Put text in as an input method does, in one piece."""
+        self.page.keyboard.insert_text(text)
+
+    def edit(self, name: str, text: str = "") -> Path:
+        """Write a file and open it, with the cursor at its end."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+        return self.open(path)
+
+    def open(self, path: Path, *, cursor: bool = True) -> Path:
+        """Open a file, with the cursor at its end unless that is not wanted."""
+        self.press("Control+p")
+        box = self.page.locator(".quick-input-widget input")
+        box.wait_for()
+        box.fill(str(path))
+        first = self.page.locator('.quick-input-list .monaco-list-row[data-index="0"]')
+        self.until(lambda: first.count() and first.inner_text().startswith(path.name), "the file in the list")
+        self.press("Enter")
+        self.page.locator(f'.tab.active[data-resource-name="{path.name}"]').wait_for()
+        if cursor:
+            self.focus()
+        return path
+
+    def focus(self) -> None:
+        """Put the cursor at the end of the text."""
+        self.page.locator(".editor-group-container.active .monaco-editor .view-lines").first.click()
+        self.press("Control+End")
+
+    def command(self, title: str) -> None:
+        """Run a command by its title."""
+        self.press("F1")
+        box = self.page.locator(".quick-input-widget input")
+        box.wait_for()
+        box.fill(f">{title}")
+        self.page.locator(".quick-input-list .monaco-list-row", has_text=title).first.wait_for()
+        self.press("Enter")
+
+    def choose(self, label: str) -> None:
+        """Choose from a list that is open."""
+        row = self.page.locator(".quick-input-list .monaco-list-row", has_text=label).first
+        row.wait_for()
+        row.click()
+
+    def save(self) -> str:
+        """Save the file at hand; its text as it is on disk."""
+        tab = self.page.locator(".tab.active").first
+        name = tab.get_attribute("data-resource-name")
+        self.press("Control+s")
+        self.page.locator(".tab.active.dirty").wait_for(state="detached")
+        assert name is not None
+        (path,) = self.folder.rglob(name)
+        return path.read_bytes().decode()
+
+    def close_all(self) -> None:
+        """Leave no file open, no list and no message."""
+        self.press("Escape", "Escape")
+        if not self.page.locator(".tab").count():
+            return
+        self.command("View: Close All Editors")
+        forget = self.page.locator(".monaco-dialog-box .monaco-button", has_text="Don't Save")
+
+        def closed() -> bool:
+            if forget.count():
+                forget.click()
+            return self.page.locator(".tab").count() == 0
+
+        self.until(closed, "all files to be closed")
+
+    def write_settings(self, values: dict[str, Any]) -> None:
+        """Change settings of the workspace; those that are None go away."""
+        path = self.folder / ".vscode" / "settings.json"
+        before = json.loads(path.read_text(encoding="utf-8"))
+        kept = {name: value for name, value in (before | values).items() if value is not None}
+        path.write_text(json.dumps(kept), encoding="utf-8")
+
+    # What a person sees.
+
+    def ghost(self) -> str:
+        return str(self.page.evaluate(GHOST))
+
+    def status(self) -> str:
+        """The text of the item in the status bar."""
+        item = self.page.locator('.statusbar-item[id*="codegen-lsp"]')
+        return item.inner_text().replace("\u00a0", " ").strip() if item.count() else ""
+
+    def toasts(self) -> str:
+        """The messages in the corner."""
+        return "\n".join(self.page.locator(".notification-toast").all_inner_texts())
+
+    def until(self, holds: Callable[[], Any], what: str = "") -> Any:
+        """Wait until something holds; its value."""
+        end = time.monotonic() + PATIENCE
+        while not (value := holds()):
+            if time.monotonic() > end:
+                picture = self.server.root / f"in-vain-{time.monotonic_ns()}.png"
+                self.page.screenshot(path=picture)
+                raise AssertionError(f"waited in vain{' for ' + what if what else ''}; {self.ghost()!r}; {picture}")
+            self.page.wait_for_timeout(20)
+        return value
+
+    def sees(self, ghost: str) -> None:
+        """Wait for exactly this ghost text."""
+        self.until(lambda: self.ghost() == ghost, repr(ghost))
+
+    def ready(self) -> None:
+        """Wait for the model."""
+        words = ("starting", "loading", "error", "not installed", "off")
+        self.until(lambda: (text := self.status()) and not any(word in text for word in words), "the model")
+
+    def close(self) -> None:
+        self.page.close()
+
+
+@pytest.fixture(scope="session")
+def code_server(vsix: Path, clone: Path, node: dict[str, str]) -> Iterator[CodeServer]:
+    """VS Code with the extension installed."""
+    pytest.importorskip("playwright.sync_api")
+    entry = _script("install_code_server.sh", node)
+    chromium = _script("install_chromium.sh", node)
+    server = CodeServer(clone.parent / "server", vsix, entry, chromium, node)
+    yield server
+    server.close()
+
+
+class Script:
+    """The played model of scripted_server.py, as a test sees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.set()
+
+    def set(self, *texts: str, delay: float = 0.0, anywhere: bool = False) -> None:
+        """What is suggested from now on; `anywhere`: on blank lines, too."""
+        text = json.dumps({"texts": texts, "delay": delay, "anywhere": anywhere})
+        (self.folder / "new.json").write_text(text, encoding="utf-8")
+        (self.folder / "new.json").replace(self.folder / "script.json")
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        path = self.folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def events(self, event: str, after: int = 0) -> list[dict[str, Any]]:
+        """Those of one kind among the entries after the first so many."""
+        return [entry for entry in self.log[after:] if entry["event"] == event]
+
+    def settings(self) -> dict[str, Any]:
+        """Settings of a workspace that is served by it."""
+        command = [sys.executable, str(Path(__file__).parent / "scripted_server.py"), str(self.folder), "serve"]
+        return {
+            "codegen-lsp.server.command": command,
+            "codegen-lsp.server.environment": {"PYTHONPATH": str(ROOT)},
+            "codegen-lsp.exclude": ["left_*"],
+        }
+
+
+@pytest.fixture(scope="session")
+def script(clone: Path) -> Script:
+    return Script(clone.parent / "script")
+
+
+@pytest.fixture(scope="session")
+def scripted_window(code_server: CodeServer, script: Script) -> Iterator[Window]:
+    folder = code_server.root / "scripted"
+    (folder / ".vscode").mkdir(parents=True)
+    (folder / ".vscode" / "settings.json").write_text(json.dumps(script.settings()), encoding="utf-8")
+    window = Window(code_server, folder)
+    window.edit("first.py")
+    window.ready()
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def window(scripted_window: Window, script: Script) -> Iterator[Window]:
+    """A window with the played model, with no file open. No message may be left in its corner."""
+    yield scripted_window
+    script.set()
+    toasts = scripted_window.toasts()
+    scripted_window.close_all()
+    assert toasts == ""
+
+
+@pytest.fixture(scope="session")
+def ghost_source() -> str:
+    """The function of the page that reads the ghost text."""
+    return GHOST
+
+
+numbers = itertools.count(1)
+
+
+@pytest.fixture
+def name() -> str:
+    """A file that no other test has."""
+    return f"file{next(numbers)}.py"

@@ -1,0 +1,265 @@
+"""Ghost text in VS Code: shown, taken whole and in parts, dropped, typed through, and right in every kind of file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+FUNCTION = "def add(a, b):\n    return a + b\n"
+BODY = "    total = a + b\n    return total"
+FLICKER = """() => {
+  window.seen = [];
+  const look = () => {
+    window.seen.push((%s)());
+    window.frame = requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+def begin(window, script, name, *texts, typed, before="", **options):
+    """Open a file and type so that a suggestion comes."""
+    script.set(*texts, **options)
+    window.edit(name, before)
+    window.type(typed)
+
+
+def block(window, script, name, **options):
+    """A suggestion of two lines."""
+    begin(window, script, name, BODY, before="def add(a, b):\n", typed="    ", anywhere=True, **options)
+    window.sees("total = a + b\n    return total")
+
+
+def test_shown_and_accepted(window, script, name):
+    begin(window, script, name, "total = add(1, 2)", typed="total")
+    window.sees(" = add(1, 2)")
+    window.press("Tab")
+    window.sees("")
+    assert window.save() == "total = add(1, 2)"
+
+
+def test_several_lines(window, script, name):
+    block(window, script, name)
+    left = "(where) => document.querySelector(where).getBoundingClientRect().left"
+    below = window.page.evaluate(left, ".suggest-preview-text .view-line > span")
+    assert abs(below - window.page.evaluate(left, ".view-lines .view-line > span")) < 1.5
+    window.press("Tab")
+    assert window.save() == "def add(a, b):\n" + BODY
+
+
+def test_accepted_by_word(window, script, name):
+    begin(window, script, name, "total = add(1, 2)", typed="total")
+    window.sees(" = add(1, 2)")
+    left = [window.ghost()]
+    while "1" in left[-1]:
+        window.press("Control+ArrowRight")
+        window.until(lambda: window.ghost() != left[-1], "a part to be taken")
+        left.append(window.ghost())
+        assert window.save() + left[-1] == "total = add(1, 2)"
+    assert len(left) > 3
+
+
+def test_accepted_by_line(window, script, name):
+    block(window, script, name)
+    window.press("Control+Alt+ArrowRight")
+    window.sees("    return total")
+    assert window.save() == "def add(a, b):\n    total = a + b\n"
+    window.press("Control+Alt+ArrowRight")
+    window.sees("")
+    assert window.save() == "def add(a, b):\n" + BODY
+
+
+def test_cycled(window, script, name):
+    begin(window, script, name, "total = add(1, 2)", "total = 3", "total += 1", typed="total")
+    window.sees(" = add(1, 2)")
+    window.press("Alt+]")
+    window.sees(" = 3")
+    window.press("Alt+]")
+    window.sees(" += 1")
+    window.press("Alt+[")
+    window.sees(" = 3")
+    window.press("Tab")
+    assert window.save() == "total = 3"
+
+
+def test_dismissed_and_asked_for_again(window, script, name):
+    begin(window, script, name, "total = add(1, 2)", typed="total")
+    window.sees(" = add(1, 2)")
+    window.press("Escape")
+    window.sees("")
+    window.page.wait_for_timeout(300)
+    assert window.ghost() == ""
+    window.press("Alt+\\")
+    window.sees(" = add(1, 2)")
+    assert window.save() == "total"
+
+
+def test_typed_through_without_flicker(window, script, name, ghost_source):
+    before = len(script.log)
+    begin(window, script, name, "total = add(first, second)", typed="total")
+    window.sees(" = add(first, second)")
+    whole = "total = add(first, second)"
+    window.page.evaluate(FLICKER % ghost_source)
+    for character in " = add(fi":
+        window.type(character)
+        window.page.wait_for_timeout(90)
+    window.sees("rst, second)")
+    seen = window.page.evaluate("() => { cancelAnimationFrame(window.frame); return window.seen; }")
+    assert len(seen) > 20
+    assert "" not in seen
+    assert all(whole.endswith(text) for text in seen)
+    # What follows the suggestion is made ahead; for what was typed of it, the model is asked once.
+    assert len([entry for entry in script.events("generate", before) if entry["line"] != whole]) == 1
+
+
+def test_cancelled_by_typing_on(window, script, name):
+    before = len(script.log)
+    begin(window, script, name, "total = add(1, 2)", "tone = 440", typed="to", delay=30.0)
+    window.until(lambda: script.events("generate", before), "a request")
+    script.set("total = add(1, 2)", "tone = 440")
+    window.type("ne")
+    window.sees(" = 440")
+    assert [entry["line"] for entry in script.events("cancelled", before)][-1] == "to"
+
+
+def test_what_does_not_fit_goes_away(window, script, name):
+    begin(window, script, name, "total = add(1, 2)", typed="total")
+    window.sees(" = add(1, 2)")
+    window.type("x")
+    window.sees("")
+    window.press("Backspace")
+    window.sees(" = add(1, 2)")
+
+
+def test_undone(window, script, name):
+    block(window, script, name)
+    window.press("Tab")
+    window.sees("")
+    window.press("Control+z")
+    assert window.save() == "def add(a, b):\n    "
+    script.set("    return a - b", anywhere=True)
+    window.type("ret")
+    window.sees("urn a - b")
+    window.press("Tab")
+    assert window.save() == "def add(a, b):\n    return a - b"
+    window.press("Control+z", "Control+z")
+    window.press("Control+Shift+z", "Control+Shift+z")
+    assert window.save() == "def add(a, b):\n    return a - b"
+
+
+def test_crlf(window, script, name):
+    script.set(BODY, anywhere=True)
+    window.edit(name, "import os\r\n\r\ndef add(a, b):\r\n")
+    window.type("    ")
+    window.sees("total = a + b\n    return total")
+    window.press("Tab")
+    assert window.save() == "import os\r\n\r\ndef add(a, b):\r\n    total = a + b\r\n    return total"
+
+
+def test_tabs(window, script, name):
+    script.set("\ttotal = a + b\n\treturn total", anywhere=True)
+    window.edit(name, "def one(a):\n\treturn a\n\ndef add(a, b):\n")
+    window.press("Tab")
+    window.sees("total = a + b\n    return total")
+    window.press("Tab")
+    assert window.save() == "def one(a):\n\treturn a\n\ndef add(a, b):\n\ttotal = a + b\n\treturn total"
+
+
+@pytest.mark.parametrize("text", ["'日本語'", "'😀'", "'👩‍👩‍👧'", "'e\u0301'"])
+def test_wide_characters_and_emoji(window, script, name, text):
+    line = f"s = {text}; print(s, '{text[1:-1]}')"
+    script.set(line)
+    window.edit(name, f"# {text}\n")
+    window.insert(f"s = {text}; pr")
+    window.sees(line.removeprefix(f"s = {text}; pr"))
+    window.press("Tab")
+    assert window.save() == f"# {text}\n{line}"
+
+
+def test_brackets_that_the_editor_closed_are_not_doubled(window, script, name):
+    settings(window, **{"editor.autoClosingBrackets": "always"})
+    script.set("print(len(names))")
+    window.edit(name)
+    window.type("print(")
+    window.sees("len(names)")
+    window.press("Tab")
+    assert window.save() == "print(len(names))"
+    settings(window, **{"editor.autoClosingBrackets": None})
+
+
+def test_beside_the_suggestion_list(window, script, name):
+    script.set("returned = returning(1)")
+    window.edit(name, "returned = 1\nreturning = 2\n")
+    settings(window, **{"editor.wordBasedSuggestions": "currentDocument"})
+    window.type("retu")
+    window.press("Control+Space")
+    window.page.locator(".suggest-widget.visible .monaco-list-row", has_text="returned").first.wait_for()
+    window.until(lambda: window.ghost().endswith(" = returning(1)"), "the entry and what follows it")
+    window.press("Escape", "Escape")
+    settings(window, **{"editor.wordBasedSuggestions": None})
+
+
+def test_excluded_file(window, script, name):
+    before = len(script.log)
+    begin(window, script, f"left_{name}", "total = add(1, 2)", typed="total")
+    window.page.wait_for_timeout(400)
+    assert window.ghost() == ""
+    assert script.events("generate", before) == []
+    window.command("Codegen: Explain the Last Suggestion")
+    window.until(lambda: "`excluded`" in window.toasts(), "the reason")
+    dismiss(window)
+
+
+def test_language_that_is_off(window, script, name):
+    before = len(script.log)
+    begin(window, script, name.replace(".py", ".txt"), "total = add(1, 2)", typed="total")
+    window.page.wait_for_timeout(400)
+    assert script.events("generate", before) == []
+    assert "off" in window.status()
+
+
+def test_untitled_file(window, script):
+    script.set("total = add(1, 2)")
+    window.command("New Untitled Text File")
+    window.page.locator('.tab.active[data-resource-name^="Untitled"]').wait_for()
+    window.command("Change Language Mode")
+    window.page.locator(".quick-input-widget input").fill("Python")
+    window.choose("Python")
+    window.focus()
+    window.type("total")
+    window.sees(" = add(1, 2)")
+
+
+def test_cell_of_a_notebook_goes_on_from_the_cells_before(window, script, name):
+    script.set("total = add(1, 2)")
+    cells = [
+        {"cell_type": "code", "source": ["import sums"], "outputs": [], "metadata": {}, "execution_count": None},
+        {"cell_type": "markdown", "source": ["# Sums"], "metadata": {}},
+        {"cell_type": "code", "source": [], "outputs": [], "metadata": {}, "execution_count": None},
+    ]
+    metadata = {"language_info": {"name": "python"}}
+    path = window.folder / name.replace(".py", ".ipynb")
+    path.write_text(json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}))
+    window.open(path, cursor=False)
+    window.page.locator(".notebookOverlay .monaco-editor .view-lines").last.click()
+    before = len(script.log)
+    window.type("total")
+    window.sees(" = add(1, 2)")
+    asked = script.events("generate", before)
+    assert asked[-1]["prefix"].startswith("import sums\n\n")
+    assert "# Sums" not in asked[-1]["prefix"]
+    window.press("Tab")
+    window.sees("")
+
+
+def settings(window, **values):
+    """Change settings of the workspace by their whole names, and wait until VS Code has read them."""
+    window.write_settings(values)
+    window.page.wait_for_timeout(400)
+
+
+def dismiss(window):
+    """Take the messages away."""
+    window.command("Notifications: Clear All Notifications")
+    window.until(lambda: window.toasts() == "")
