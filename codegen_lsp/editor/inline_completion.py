@@ -153,8 +153,7 @@ def _note(
     server.note(Answered(document.uri, document.version, position, trigger, outcome))
 
 
-def _item(server: CodegenServer, document: Document, suggestion: Suggestion, above: int) -> types.InlineCompletionItem:
-    """A suggestion whose offsets count `above` characters that are not in the document."""
+def _item(server: CodegenServer, document: Document, suggestion: Suggestion) -> types.InlineCompletionItem:
     accepted = types.Command(
         "Accepted", ACCEPTED, arguments=[{"uri": document.uri, "suggestion": server.counts.show()}]
     )
