@@ -178,6 +178,67 @@ def complete(
 
 
 @app.command()
+def refactor(
+    place: Annotated[
+        str,
+        typer.Argument(metavar="FILE:RANGE", help="LINE, LINE:COL, LINE-LINE or LINE:COL-LINE:COL, counted from 1."),
+    ],
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="What to do; without it, what can be done there is listed."),
+    ] = None,
+    diff: Annotated[bool, typer.Option("--diff", help="Show the difference; the default.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Change the file.")] = False,
+    number: Annotated[int, typer.Option("-n", metavar="N", min=1, max=8, help="How many results to show.")] = 1,
+    choose: Annotated[int, typer.Option(metavar="N", min=1, max=8, help="Which result to write.")] = 1,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run doctests and the file's tests, in a sandbox, before and after.")
+    ] = False,
+    limits_only: Annotated[
+        bool,
+        typer.Option("--limits-only", help="Run tests without namespaces: they can reach files and network."),
+    ] = False,
+    model: Model = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
+    language: Annotated[
+        str | None, typer.Option(metavar="ID", help="LSP language identifier, if the extension misleads.")
+    ] = None,
+) -> None:
+    """Refactor at a place in a file: extract, inline, rename, docstring, type hints, and more."""
+    from rich.console import Console
+
+    from codegen_lsp.refactor.kinds import KINDS, kind_named
+    from codegen_lsp.refactor.refusal import RefactorError
+    from codegen_lsp.settings import Settings
+    from codegen_lsp.terminal import refactor as command
+
+    target = command.target_at(place, language)
+    if kind is None:
+        command.print_menu(Console(), target)
+        return
+    wanted = kind_named(kind)
+    if wanted is None:
+        raise typer.BadParameter(f"there is no kind {kind!r}; there are: {', '.join(one.name for one in KINDS)}")
+    settings = Settings(model=model, device=device, threads=threads, languages={target.source.language: True})
+    with _progress() as report:
+        outcome = asyncio.run(command.refactor(target, wanted, settings, report))
+        result = command.Result(outcome, [])
+        if verify:
+            report("Running the tests", 0.9)
+            result = command.verified(target, outcome, "limits" if limits_only else "namespaces")
+    if write and choose > len(result.outcome.offers):
+        count = len(result.outcome.offers)
+        raise RefactorError("no_such_result", f"There are only {count} results.", "See them with -n 8.")
+    if diff or not write:
+        command.print_result(Console(), target, result, number)
+    if write:
+        offer = result.outcome.offers[choose - 1]
+        command.write(target, offer.text)
+        typer.echo(f"Wrote {target.path}: {offer.label}")
+
+
+@app.command()
 def demo(
     model: Model = "auto",
     device: Device = "auto",

@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 import attrs
 from attrs import frozen
 
+from codegen_lsp.confinement.sandbox import Confinement, Limits, Verdict, run_program
 from codegen_lsp.editor.completer import Model
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.figures import Figure, mean, share
-from codegen_lsp.evaluation.sandbox import Confinement, Limits, Verdict, run_program
 from codegen_lsp.inference.messages import GenerateParams, StopRules
 
 T = TypeVar("T")

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_lsp.checkpoints.store import InstalledBuild, find
+from codegen_lsp.confinement.sandbox import Confinement
 from codegen_lsp.editor.completer import options_for
 from codegen_lsp.evaluation import human_eval, lines
 from codegen_lsp.evaluation.documents import Document, EvaluationError, held_out, in_turn
 from codegen_lsp.evaluation.figures import Figure
 from codegen_lsp.evaluation.lines import Answer, LineFigures
 from codegen_lsp.evaluation.places import draw
-from codegen_lsp.evaluation.sandbox import Confinement
 from codegen_lsp.inference.client import InferenceClient
 from codegen_lsp.inference.messages import ModelDescription
 from codegen_lsp.settings import Settings, load_params

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from codegen_lsp.confinement.sandbox import SandboxError, run_program
 from codegen_lsp.evaluation import human_eval
 from codegen_lsp.evaluation.documents import EvaluationError
-from codegen_lsp.evaluation.sandbox import SandboxError, run_program
 from codegen_lsp.terminal import evaluation
 
 from .conftest import SOURCE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.evaluation.sandbox import Limits, SandboxError, Verdict, run_program
+from codegen_lsp.confinement.sandbox import Limits, SandboxError, Verdict, run_program
 
 BRIEF = Limits(seconds=1.0, memory_mb=256, scratch_mb=2)
 
@@ -193,3 +193,16 @@ def test_systems_without_namespaces_are_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(SandboxError, match="--limits-only"):
         run_program("pass")
+
+
+def test_folders_that_are_shown_can_be_read_and_not_written(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "thing.py").write_text("NUMBER = 7\n")
+    (tmp_path / "secret.txt").write_text("secret")
+    folder = str(tmp_path / "project")
+    reads = f"import sys; sys.path.insert(0, {folder!r}); import thing; assert thing.NUMBER == 7"
+    assert run_program(reads, shown=[tmp_path / "project"]).kind == "passed"
+    writes = f"open({folder + '/other.py'!r}, 'w')"
+    assert "Read-only" in run_program(writes, shown=[tmp_path / "project"]).detail
+    beside = f"open({str(tmp_path / 'secret.txt')!r})"
+    assert "FileNotFoundError" in run_program(beside, shown=[tmp_path / "project"]).detail

@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -56,8 +57,16 @@ class Verdict:
     detail: str = ""
 
 
-def run_program(program: str, limits: Limits | None = None, confinement: Confinement = "namespaces") -> Verdict:
+def run_program(
+    program: str,
+    limits: Limits | None = None,
+    confinement: Confinement = "namespaces",
+    shown: Sequence[Path] = (),
+) -> Verdict:
     """Run the source of a Python program, which may use the standard library.
+
+    It sees the files and folders in `shown`, too, read-only and where they are, although they lie among those that are
+    hidden from it.
 
     Raises SandboxError when the system lacks what the confinement takes.
     """
@@ -72,6 +81,7 @@ def run_program(program: str, limits: Limits | None = None, confinement: Confine
             "scratch_bytes": allowed.scratch_mb * MEBIBYTE,
             "folder": folder,
             "namespaces": confinement == "namespaces",
+            "shown": [str(path.resolve()) for path in shown],
         }
         try:
             done = subprocess.run(

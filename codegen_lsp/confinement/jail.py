@@ -66,10 +66,12 @@ def main() -> None:
 
 def run(request: dict[str, object]) -> tuple[str, str]:
     """The verdict on the request's program, and what there is to say about it. Raises OSError without namespaces."""
+    shown = request["shown"]
+    assert isinstance(shown, list)
     if request["namespaces"]:
         _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         enter_namespaces()
-        hide_files(str(request["folder"]), int(str(request["scratch_bytes"])))
+        hide_files(str(request["folder"]), int(str(request["scratch_bytes"])), [str(path) for path in shown])
     reading, writing = os.pipe()
     mark = secrets.token_bytes(16)
     child = os.fork()
@@ -144,9 +146,12 @@ def enter_namespaces() -> None:
             map.write(text)
 
 
-def hide_files(folder: str, scratch_bytes: int) -> None:
-    """Make all files read-only, hide private folders, and put an empty one in memory at `folder`. Raises OSError."""
+def hide_files(folder: str, scratch_bytes: int, shown: list[str]) -> None:
+    """Make all files read-only, hide private folders but for what is `shown`, and put an empty one in memory at
+    `folder`. Raises OSError."""
     interpreter = os.open(sys.base_prefix, os.O_PATH)
+    # Files themselves are hidden and shown with their folder.
+    kept = {path: os.open(path, os.O_PATH) for path in shown if os.path.isdir(path)}  # noqa: PTH112
     _mount("none", "/", "", MS_REC | MS_PRIVATE, "")
     for hidden in HIDDEN:
         if os.path.isdir(hidden):  # noqa: PTH112
@@ -154,6 +159,10 @@ def hide_files(folder: str, scratch_bytes: int) -> None:
     os.makedirs(PYTHON, exist_ok=True)  # noqa: PTH103
     _mount(f"/proc/self/fd/{interpreter}", PYTHON, "", MS_BIND | MS_REC, "")
     os.close(interpreter)
+    for visible, opened in kept.items():
+        os.makedirs(visible, exist_ok=True)  # noqa: PTH103
+        _mount(f"/proc/self/fd/{opened}", visible, "", MS_BIND | MS_REC, "")
+        os.close(opened)
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
     read_only = _MountAttributes(set=MOUNT_ATTR_RDONLY)
     size = ctypes.c_size_t(ctypes.sizeof(read_only))

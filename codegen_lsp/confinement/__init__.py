@@ -1,0 +1,1 @@
+"""Programs that nobody has read, run with their hands tied."""
