@@ -28,6 +28,8 @@ class Plan:
     cursor: Cursor
     threshold: float = 0.0
     """Least mean probability of a token (geometric) of what is shown."""
+    document: str | None = None
+    """The whole document, if what is shown must be correct in it."""
 
 
 def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
@@ -46,4 +48,5 @@ def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
         temperature=options.temperature,
         cursor=cursor,
         threshold=0.0 if invoked or "threshold" in options.without else options.threshold,
+        document=None if "correctness" in options.without else snapshot.text,
     )

@@ -29,6 +29,7 @@ from codegen_lsp.completion.brackets import (
     split_closers,
     without_comments,
 )
+from codegen_lsp.completion.correctness import longest_sound
 from codegen_lsp.completion.cursor import Cursor, with_lf
 from codegen_lsp.completion.indentation import columns, indent_unit, margin, reindented
 from codegen_lsp.completion.languages import Language
@@ -40,7 +41,7 @@ REPEATS = 3
 """Equal lines in a row that count as a model going round in circles."""
 LOOP_CHARACTERS = 24
 """Shortest stretch of equal units within a line that counts as a model going round in circles."""
-LOOP_PERIOD = 24
+LOOP_PERIOD = 60
 """Longest such unit, in characters."""
 
 
@@ -61,6 +62,8 @@ class Draft:
     """Mean over the model's tokens, in nats."""
     threshold: float = 0.0
     """Least mean probability of a token (geometric) of what is shown."""
+    document: str | None = None
+    """The whole document, where correctness is asked for."""
 
     @property
     def lines(self) -> list[str]:
@@ -317,6 +320,21 @@ def refuse_comment_only(draft: Draft) -> Draft | Refusal:
     return Refusal("comment_only", "The model answered with a comment only.")
 
 
+def cut_what_does_not_parse(draft: Draft) -> Draft | Refusal:
+    """What is shown parses together with its surroundings, or is cut back to what does."""
+    if draft.document is None:
+        return draft
+    cut_short = draft.finish == "length"
+    text = longest_sound(
+        draft.text, draft.document, draft.cursor, draft.replaced, draft.opened, cut_short=cut_short
+    )
+    if text == draft.text:
+        return draft
+    if not text.strip():
+        return Refusal("does_not_parse", "What the model would add does not parse here.")
+    return evolve(draft, text=text, replaced=0)
+
+
 RULES: tuple[Rule, ...] = (
     refuse_unlikely,
     cut_broken_characters,
@@ -339,6 +357,7 @@ RULES: tuple[Rule, ...] = (
     keep_repeated_line_once,
     refuse_echo_of_next_line,
     refuse_comment_only,
+    cut_what_does_not_parse,
 )
 
 RULES_OF_REMAINDER: tuple[Rule, ...] = (
@@ -380,6 +399,7 @@ def _draft_of(candidate: Candidate, plan: Plan, opened: Open) -> Draft:
         finish=candidate.finish,
         log_probability=candidate.log_probability,
         threshold=plan.threshold,
+        document=plan.document,
     )
 
 

@@ -1,0 +1,171 @@
+"""Whether a suggestion, put in its place, leaves the document at least as sound as it was.
+
+Python is asked itself, since its parser knows what the beginning of a program may look like: the statement at the outer
+level that the cursor is in, up to the end of the suggestion. For other languages, and where what stands above the
+cursor's line is no Python already, it is tree-sitter's errors that are counted. Code that is being written seldom parses
+as it stands, so the question is not whether there are errors but whether there are more than before; before is the
+better of the document as it is and the document without the cursor's line, half typed as that may be. A suggestion may
+also leave open what a next line will close, so it is tried with the least that could follow: closing brackets, an
+operand, a semicolon, a body.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from codeop import PyCF_ALLOW_INCOMPLETE_INPUT
+from collections.abc import Callable, Iterator
+
+from codegen_lsp.completion.brackets import PAIRS, Open, scan
+from codegen_lsp.completion.cursor import Cursor, with_lf
+from codegen_lsp.completion.indentation import columns
+from codegen_lsp.completion.languages import Language
+from codegen_lsp.completion.syntax import Source, edited, errors, first_error, member_start, parsed, statement_start
+
+TRIES = 8
+"""How often a suggestion is shortened before it is given up."""
+OPERANDS = ("", "x", " x", "x: x")
+
+_TOKEN = re.compile(r"""\w*"(?:\\.|[^"\\])*"?|\w*'(?:\\.|[^'\\])*'?|\w+|\s+|.""", re.DOTALL)
+
+Judge = Callable[[str, int], int | None]
+"""Where in a text (which replaces so many characters after the cursor) the first error is; None when there is none."""
+
+
+def longest_sound(text: str, document: str, cursor: Cursor, replaced: int, opened: Open, *, cut_short: bool) -> str:
+    """The longest beginning of `text` that adds nothing to the document that does not parse; may be empty.
+
+    The text stands after the cursor and replaces as many characters there. `cut_short` says that it would go on if the
+    model had been allowed to. What can't be parsed in time is taken to be sound.
+    """
+    judge = judge_of(document, cursor, opened, cut_short=cut_short)
+    for _ in range(TRIES):
+        if judge is None or not text.strip():
+            break
+        error = judge(text, replaced)
+        if error is None:
+            return text
+        text, replaced = _cut(text, error), 0
+    return text if judge is None else ""
+
+
+def judge_of(document: str, cursor: Cursor, opened: Open, *, cut_short: bool) -> Judge | None:
+    """What finds errors in texts put at the cursor; None where nothing can."""
+    source = parsed(document, cursor.language)
+    if source is None:
+        return None
+    if cursor.language.name == "Python":
+        line_start = document.rfind("\n", 0, cursor.start) + 1
+        member = _lines(document[member_start(source, line_start) : line_start])
+        above = _lines(document[statement_start(source, line_start) : line_start])
+        if is_beginning(member) and (member == above or _indent(cursor.before) >= _indent(member)):
+            return _python_judge(member, cursor, opened, cut_short=cut_short)
+        if is_beginning(above):
+            return _python_judge(above, cursor, opened, cut_short=cut_short)
+    return _tree_judge(source, cursor, opened)
+
+
+def is_beginning(text: str) -> bool:
+    """Whether a Python program can begin with these lines."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(text, "", "exec", ast.PyCF_ONLY_AST | PyCF_ALLOW_INCOMPLETE_INPUT, dont_inherit=True)
+    except SyntaxError as error:
+        return "incomplete input" in str(error)
+    except (ValueError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def _lines(text: str) -> str:
+    """Lines as a program of their own: a header goes before indented ones."""
+    lines = with_lf(text)
+    return f"if 1:\n{lines}" if lines[:1] in (" ", "\t") else lines
+
+
+def _indent(text: str) -> int:
+    return columns(text.removeprefix("if 1:\n"))
+
+
+def _python_judge(above: str, cursor: Cursor, opened: Open, *, cut_short: bool) -> Judge:
+    def judge(text: str, replaced: int) -> int | None:
+        line = text + cursor.after[replaced:]
+        if is_beginning(above + cursor.before + line):
+            return None
+        if cut_short and is_beginning(above + cursor.before + line + _quote_of_the_user(text, opened, cursor.language)):
+            return None
+        return text.rfind("\n") + 1
+
+    return judge
+
+
+def _quote_of_the_user(text: str, opened: Open, language: Language) -> str:
+    """The quote that would end a string which was open at the cursor and still is after the text."""
+    after = scan(text, language, opened).open
+    if not after or after != opened or after[-1] not in language.quotes:
+        return ""
+    return after[-1]
+
+
+def _tree_judge(source: Source, cursor: Cursor, opened: Open) -> Judge:
+    allowed = _errors_before(source, cursor)
+
+    def judge(text: str, replaced: int) -> int | None:
+        put = cursor.kept + text
+        first: int | None = None
+        for number, following in enumerate(_continuations(text, cursor.language, opened)):
+            after = edited(source, cursor.start, cursor.end + replaced, put + following)
+            if after is None or errors(after) <= allowed:
+                return None
+            if number == 0:
+                first = first_error(after, cursor.start, cursor.start + len(put))
+        return len(text) if first is None else max(0, first - cursor.start - len(cursor.kept))
+
+    return judge
+
+
+def _errors_before(source: Source, cursor: Cursor) -> int:
+    found = errors(source)
+    if not found:
+        return 0
+    line_start = source.text.rfind("\n", 0, cursor.start) + 1
+    blank = edited(source, line_start, cursor.end + len(cursor.after), "")
+    return min(found, errors(blank)) if blank else found
+
+
+def _continuations(text: str, language: Language, opened: Open) -> Iterator[str]:
+    """The least that could follow a text, nothing first."""
+    closers = _closers(scan(text, language, opened).open, opened, language)
+    yield ""
+    for tail in ("", ";", " {}") if language.braces else ("", ": pass"):
+        for operand in OPERANDS:
+            if operand + closers + tail:
+                yield operand + closers + tail
+
+
+def _closers(open_after: Open, open_before: Open, language: Language) -> str:
+    """What closes the brackets, strings and comments that a text leaves open beyond those open before it."""
+    shared = 0
+    while shared < min(len(open_after), len(open_before)) and open_after[shared] == open_before[shared]:
+        shared += 1
+    closers = ""
+    for symbol in reversed(open_after[shared:]):
+        if symbol == language.line_comment:
+            continue
+        if language.block_comment and symbol == language.block_comment[0]:
+            closers += language.block_comment[1]
+        else:
+            closers += PAIRS.get(symbol, symbol)
+    return closers
+
+
+def _cut(text: str, error: int) -> str:
+    """A shorter text: without the line that the error is on or, where that is the first, without its last token."""
+    line_start = text.rfind("\n", 0, error) + 1
+    if text[:line_start].strip():
+        return text[:line_start].rstrip()
+    line = text.split("\n")[0] if text.split("\n")[0].strip() else text
+    token = list(_TOKEN.finditer(line))[-1]
+    return text[: max(line_start, min(error, token.start()) if error > line_start else token.start())].rstrip()
