@@ -1,30 +1,43 @@
 """Whether a suggestion, put in its place, leaves the document at least as sound as it was.
 
-Python is asked itself, since its parser knows what the beginning of a program may look like: the statement at the outer
-level that the cursor is in, up to the end of the suggestion. For other languages, and where what stands above the
-cursor's line is no Python already, it is tree-sitter's errors that are counted. Code that is being written seldom parses
-as it stands, so the question is not whether there are errors but whether there are more than before; before is the
-better of the document as it is and the document without the cursor's line, half typed as that may be. A suggestion may
-also leave open what a next line will close, so it is tried with the least that could follow: closing brackets, an
-operand, a semicolon, a body.
+Python is asked itself, since its parser knows what the beginning of a program may look like: the statement at the
+outer level, or the member of a class, that the cursor is in, up to the end of the suggestion. For other languages,
+and where what stands above the cursor's line is no Python already, it is tree-sitter's errors that are counted. Code
+that is being written seldom parses as it stands, so the question is not whether there are errors but whether there
+are more than before; before is the better of the document as it is and the document without the cursor's line, half
+typed as that may be. A suggestion may also leave open what a next line will close, so it is tried with the least that
+could follow: closing brackets, an operand, a semicolon, a body.
 """
 
 from __future__ import annotations
 
 import ast
+import codeop
 import re
+import string
 import warnings
-from codeop import PyCF_ALLOW_INCOMPLETE_INPUT
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from codegen_lsp.completion.brackets import PAIRS, Open, scan
 from codegen_lsp.completion.cursor import Cursor, with_lf
 from codegen_lsp.completion.indentation import columns
 from codegen_lsp.completion.languages import Language
-from codegen_lsp.completion.syntax import Source, edited, errors, first_error, member_start, parsed, statement_start
+from codegen_lsp.completion.names import Modules, Undefined, undefined_names
+from codegen_lsp.completion.syntax import (
+    MANY_ERRORS,
+    Source,
+    edited,
+    errors,
+    first_error,
+    member_start,
+    parsed,
+    statement_start,
+)
 
 TRIES = 8
 """How often a suggestion is shortened before it is given up."""
+_BEGINNING: int = ast.PyCF_ONLY_AST | vars(codeop)["PyCF_ALLOW_INCOMPLETE_INPUT"]
+"""Flags for `compile`: parse only, and tell a text that could go on from one that is wrong."""
 OPERANDS = ("", "x", " x", "x: x")
 
 _TOKEN = re.compile(r"""\w*"(?:\\.|[^"\\])*"?|\w*'(?:\\.|[^'\\])*'?|\w+|\s+|.""", re.DOTALL)
@@ -50,6 +63,40 @@ def longest_sound(text: str, document: str, cursor: Cursor, replaced: int, opene
     return text if judge is None else ""
 
 
+def first_undefined(
+    text: str, document: str, cursor: Cursor, replaced: int, opened: Open, modules: Modules, *, cut_short: bool
+) -> Undefined | None:
+    """The first name that the text uses, put in its place, and nothing defines."""
+    source = parsed(document, cursor.language)
+    if source is None or cursor.language.name != "Python":
+        return None
+    put = cursor.kept + text
+    closers = _closers(scan(text, cursor.language, opened).open, (), cursor.language)
+    after = _best(source, cursor, put, replaced, ["", closers, closers + ": pass", "x" + closers])
+    if after is None:
+        return None
+    start, end = cursor.start + len(cursor.kept), cursor.start + len(put)
+    made_up = len(after.text) - len(document) + (cursor.end + replaced - cursor.start) - len(put)
+    unsure = len(text) - len(text.rstrip(_WORD_CHARACTERS)) if cut_short else 0
+    return next(undefined_names(after, start, end - unsure, modules, made_up=made_up + unsure), None)
+
+
+_WORD_CHARACTERS = string.ascii_letters + string.digits + "_"
+
+
+def _best(source: Source, cursor: Cursor, put: str, replaced: int, followed_by: Iterable[str]) -> Source | None:
+    """The tree of the document with the text, completed so that as much as possible of it parses."""
+    best, fewest = None, MANY_ERRORS + 1
+    for following in followed_by:
+        after = edited(source, cursor.start, cursor.end + replaced, put + following)
+        if after is None or errors(after) >= fewest:
+            continue
+        best, fewest = after, errors(after)
+        if not fewest:
+            break
+    return best
+
+
 def judge_of(document: str, cursor: Cursor, opened: Open, *, cut_short: bool) -> Judge | None:
     """What finds errors in texts put at the cursor; None where nothing can."""
     source = parsed(document, cursor.language)
@@ -71,7 +118,7 @@ def is_beginning(text: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(text, "", "exec", ast.PyCF_ONLY_AST | PyCF_ALLOW_INCOMPLETE_INPUT, dont_inherit=True)
+            compile(text, "", "exec", _BEGINNING, dont_inherit=True)
     except SyntaxError as error:
         return "incomplete input" in str(error)
     except (ValueError, MemoryError, RecursionError):

@@ -7,9 +7,10 @@ imports nothing else of inference.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from codegen_lsp.completion.cursor import Cursor, cursor_of
+from codegen_lsp.completion.names import Modules
 from codegen_lsp.completion.policy import Options, first_refusal, stop_rules
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
 from codegen_lsp.completion.window import last_characters, window_after, window_before
@@ -30,6 +31,8 @@ class Plan:
     """Least mean probability of a token (geometric) of what is shown."""
     document: str | None = None
     """The whole document, if what is shown must be correct in it."""
+    modules: Modules = field(factory=dict)
+    """The names that modules of the workspace define, for `names`."""
 
 
 def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from codegen_lsp.completion.blocks import (
     continues_statement,
@@ -29,10 +29,11 @@ from codegen_lsp.completion.brackets import (
     split_closers,
     without_comments,
 )
-from codegen_lsp.completion.correctness import longest_sound
+from codegen_lsp.completion.correctness import first_undefined, longest_sound
 from codegen_lsp.completion.cursor import Cursor, with_lf
 from codegen_lsp.completion.indentation import columns, indent_unit, margin, reindented
 from codegen_lsp.completion.languages import Language
+from codegen_lsp.completion.names import Modules
 from codegen_lsp.completion.planning import Plan
 from codegen_lsp.completion.snapshot import Refusal, Suggestion, Trigger
 from codegen_lsp.inference.messages import Candidate, Finish, StopRules
@@ -64,6 +65,8 @@ class Draft:
     """Least mean probability of a token (geometric) of what is shown."""
     document: str | None = None
     """The whole document, where correctness is asked for."""
+    modules: Modules = field(factory=dict)
+    """The names that modules of the workspace define."""
 
     @property
     def lines(self) -> list[str]:
@@ -325,14 +328,30 @@ def cut_what_does_not_parse(draft: Draft) -> Draft | Refusal:
     if draft.document is None:
         return draft
     cut_short = draft.finish == "length"
-    text = longest_sound(
-        draft.text, draft.document, draft.cursor, draft.replaced, draft.opened, cut_short=cut_short
-    )
+    text = longest_sound(draft.text, draft.document, draft.cursor, draft.replaced, draft.opened, cut_short=cut_short)
     if text == draft.text:
         return draft
     if not text.strip():
         return Refusal("does_not_parse", "What the model would add does not parse here.")
     return evolve(draft, text=text, replaced=0)
+
+
+def refuse_undefined_names(draft: Draft) -> Draft | Refusal:
+    """On Python, names that nothing defines: a suggestion that can't run is worse than none."""
+    if draft.document is None:
+        return draft
+    found = first_undefined(
+        draft.text,
+        draft.document,
+        draft.cursor,
+        draft.replaced,
+        draft.opened,
+        draft.modules,
+        cut_short=draft.finish == "length",
+    )
+    if found is None:
+        return draft
+    return Refusal("undefined_name", f"The model would use `{found.name}`, which nothing defines.")
 
 
 RULES: tuple[Rule, ...] = (
@@ -358,6 +377,7 @@ RULES: tuple[Rule, ...] = (
     refuse_echo_of_next_line,
     refuse_comment_only,
     cut_what_does_not_parse,
+    refuse_undefined_names,
 )
 
 RULES_OF_REMAINDER: tuple[Rule, ...] = (
@@ -400,6 +420,7 @@ def _draft_of(candidate: Candidate, plan: Plan, opened: Open) -> Draft:
         log_probability=candidate.log_probability,
         threshold=plan.threshold,
         document=plan.document,
+        modules=plan.modules,
     )
 
 

@@ -11,6 +11,7 @@ Grammars are loaded when a tree is first asked for; a server must answer before 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -126,6 +127,20 @@ def first_error(source: Source, start: int, end: int) -> int | None:
 def node_at(source: Source, start: int, end: int) -> Node | None:
     """The smallest node that spans `text[start:end]`."""
     return source.tree.root_node.descendant_for_byte_range(source.byte(start), source.byte(end))
+
+
+def occurrences(source: Source, word: str) -> Iterator[Node]:
+    """The smallest nodes that span each occurrence of a word, in their order."""
+    needle = _encoded(word)
+    for match in re.finditer(rb"(?<!\w)" + re.escape(needle) + rb"(?!\w)", source.raw):
+        node = source.tree.root_node.descendant_for_byte_range(match.start(), match.end())
+        if node is not None:
+            yield node
+
+
+def text_of(source: Source, node: Node) -> str:
+    """The text that a node spans."""
+    return source.raw[node.start_byte : node.end_byte].decode("utf-8", "replace")
 
 
 def in_text(source: Source, offset: int) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import psutil
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
@@ -70,6 +70,8 @@ class _Answer:
     written: bytearray
     tokens: int = 0
     cut: int | None = None
+    ends: list[int] = field(factory=list)
+    """How long the text was after each token."""
 
     @property
     def text(self) -> str:
@@ -82,8 +84,11 @@ class _Answer:
         self.tokens += 1
         self.written += piece
         if len(self.written) <= len(self.forced):
+            self.ends.append(0)
             return False
-        self.cut = stop_position(self.text, self.rules)
+        text = self.text
+        self.ends.append(len(text))
+        self.cut = stop_position(text, self.rules)
         return self.cut is not None
 
 
@@ -245,7 +250,9 @@ class TextModel:
         text = answer.text if answer.cut is None else answer.text[: answer.cut]
         finish: Finish = "stop" if answer.cut is not None else "end" if continuation.ended else "length"
         logs = continuation.log_probabilities
-        return Candidate(text, answer.tokens, sum(logs) / max(1, len(logs)), finish)
+        ends = [min(end, len(text)) for end in answer.ends] + [len(text)] * (len(logs) - len(answer.ends))
+        steps = [(end, round(log, 4)) for end, log in zip(ends, logs, strict=False)]
+        return Candidate(text, answer.tokens, sum(logs) / max(1, len(logs)), finish, steps)
 
 
 @frozen

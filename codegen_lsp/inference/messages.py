@@ -112,6 +112,9 @@ class Candidate:
     log_probability: float
     """Mean over the tokens, in nats."""
     finish: Finish
+    steps: list[tuple[int, float]] = field(factory=list)
+    """For each token, where in `text` it ends, in code points, and its log-probability in nats. A token that only wrote
+    what had been typed already ends at 0; the token that ends the text or is cut away from it, at its end."""
 
 
 @frozen

@@ -12,6 +12,7 @@ Each file in `cases/` holds cases in one language, which its name begins with. A
     --- shows                    what stands after the cursor then; several of these are several suggestions
     --- replacing TEXT           what is replaced after the cursor by the suggestion before
     --- refused RULE             nothing is shown, because of this rule
+    --- checked                  the source is a whole document, in which what is shown must be correct
     --- lines N                  how many lines the model is allowed
     --- indent N|none            the least indentation the model is allowed
     --- prompt                   the end of the prompt
@@ -63,7 +64,7 @@ class Case:
 
 KNOWN = {
     *("asked", "infills", "selected", "model", "cut", "shows", "replacing", "refused", "lines", "indent"),
-    *("prompt", "suffix"),
+    *("checked", "prompt", "suffix"),
 }
 
 
@@ -120,7 +121,8 @@ def answers_of(case: Case) -> list[Candidate]:
 
 def outcome(case: Case) -> tuple[Plan | Refusal, list[Suggestion] | Refusal]:
     snapshot = snapshot_of(case)
-    asked = plan(snapshot, Options(infill=case.one("infills") is not None))
+    without = frozenset() if case.one("checked") else frozenset({"correctness"})
+    asked = plan(snapshot, Options(infill=case.one("infills") is not None, without=without))
     if isinstance(asked, Refusal):
         return asked, asked
     return asked, shape_all(answers_of(case), asked)

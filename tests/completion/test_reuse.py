@@ -13,7 +13,7 @@ from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.messages import Candidate
 
-OPTIONS = Options()
+OPTIONS = Options(without=frozenset({"correctness"}))
 
 
 def at(source: str, *, trigger: Trigger = Trigger.AUTOMATIC, language: str = "python", uri: str = "a.py") -> Snapshot:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -58,8 +59,13 @@ def candidates(texts: list[str]) -> list[Candidate]:
     return [Candidate(text, 1, -float(rank), "stop" if rank % 2 else "length") for rank, text in enumerate(texts)]
 
 
-def shown(snapshot: Snapshot, texts: list[str]) -> list[Suggestion]:
-    asked = plan(snapshot, Options(languages=frozenset({"*"}), infill=True))
+EVERYTHING = Options(languages=frozenset({"*"}), infill=True)
+FRAGMENTS = evolve(EVERYTHING, without=frozenset({"correctness"}))
+"""For documents whose names nothing defines."""
+
+
+def shown(snapshot: Snapshot, texts: list[str], options: Options = EVERYTHING) -> list[Suggestion]:
+    asked = plan(snapshot, options)
     if isinstance(asked, Refusal):
         return []
     result = shape_all(candidates(texts), asked)
@@ -117,7 +123,7 @@ def closers_too_many(text: str) -> int:
 def test_no_closer_is_doubled(before: str, rest: str, text: str) -> None:
     """Accepting never leaves more brackets that close nothing than there were."""
     snapshot = Snapshot("file:///a.py", 1, "python", f"x = {before}{rest}\n", 4 + len(before))
-    for suggestion in shown(snapshot, [text]):
+    for suggestion in shown(snapshot, [text], FRAGMENTS):
         accepted = suggestion.insert + snapshot.text[suggestion.end :]
         assert closers_too_many(accepted) <= closers_too_many(snapshot.text)
 
@@ -137,7 +143,7 @@ def test_brackets_that_an_editor_closed_stay_balanced(before: str, text: str, wr
     """However many of the closers the answer writes itself, all is closed exactly once in the end."""
     closers = "".join({"(": ")", "[": "]"}[character] for character in reversed(open_brackets(before)))
     snapshot = Snapshot("file:///a.py", 1, "python", f"x = {before}{closers}\n", 4 + len(before))
-    (suggestion,) = shown(snapshot, [text + closers[:written]])
+    (suggestion,) = shown(snapshot, [text + closers[:written]], FRAGMENTS)
     assert suggestion.insert + snapshot.text[suggestion.end :] == f"x = {before}{text}{closers}\n"
 
 
