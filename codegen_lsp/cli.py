@@ -389,6 +389,9 @@ def eval_lines(
     cases: Annotated[int, typer.Option(metavar="N", min=1, help="Cursors of each kind.")] = 100,
     shown: Annotated[bool, typer.Option("--shown", help="Measure what an editor shows, too.")] = False,
     without: Without = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Instead: precision against coverage, by the setting `threshold`.")
+    ] = False,
     seed: Seed = 0,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every case and its answer as JSON.")] = None,
     device: Device = "auto",
@@ -403,7 +406,7 @@ def eval_lines(
     documents = evaluation.documents(paths or [], corpus)
     with _progress() as report:
         measured, answers = evaluation.measure_lines(
-            runtime, documents, cases, seed, shown=shown, report=report, without=without or ()
+            runtime, documents, cases, seed, shown=shown, report=report, without=without or (), curve=curve
         )
     if save:
         evaluation.save_answers(answers, save)

@@ -23,6 +23,7 @@ ONLY = {
     "ctranslate2": ["inference/ct2.py", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*"],
     "huggingface_hub": ["checkpoints/download.py", "checkpoints/card.py"],
+    "tree_sitter": ["completion/syntax.py", "completion/names.py"],
     "datasketch": ["training/*"],
     "rope": ["refactor/*"],
     "libcst": ["refactor/*"],
@@ -59,6 +60,7 @@ LIGHT = {
     "codegen_lsp.editor.serve": [
         "rope",
         "libcst",
+        "tree_sitter",
         "torch",
         "ctranslate2",
         "transformers",

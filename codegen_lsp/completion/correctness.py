@@ -18,10 +18,10 @@ import string
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
-from codegen_lsp.completion.brackets import PAIRS, Open, scan
+from codegen_lsp.completion.brackets import PAIRS, Open, is_rest_of_closers, scan
 from codegen_lsp.completion.cursor import Cursor, with_lf
 from codegen_lsp.completion.indentation import columns
-from codegen_lsp.completion.languages import Language
+from codegen_lsp.completion.languages import LANGUAGES, Language
 from codegen_lsp.completion.names import Modules, Undefined, undefined_names
 from codegen_lsp.completion.syntax import (
     MANY_ERRORS,
@@ -33,12 +33,17 @@ from codegen_lsp.completion.syntax import (
     parsed,
     statement_start,
 )
+from codegen_lsp.inference.messages import Finish
 
+PYTHON = LANGUAGES["python"]
 TRIES = 8
 """How often a suggestion is shortened before it is given up."""
 _BEGINNING: int = ast.PyCF_ONLY_AST | vars(codeop)["PyCF_ALLOW_INCOMPLETE_INPUT"]
 """Flags for `compile`: parse only, and tell a text that could go on from one that is wrong."""
 OPERANDS = ("", "x", " x", "x: x")
+_TAILS = dict.fromkeys(("C", "C++"), ("", ";", " {}", "\n#endif", " x();"))
+BEGUN = ("x", " x", ":", " in x:", " x:", " x in x:", " import x", " else x", ": x}")
+"""What makes a beginning of a line a whole line, or of a statement over several lines."""
 
 _TOKEN = re.compile(r"""\w*"(?:\\.|[^"\\])*"?|\w*'(?:\\.|[^'\\])*'?|\w+|\s+|.""", re.DOTALL)
 
@@ -46,13 +51,14 @@ Judge = Callable[[str, int], int | None]
 """Where in a text (which replaces so many characters after the cursor) the first error is; None when there is none."""
 
 
-def longest_sound(text: str, document: str, cursor: Cursor, replaced: int, opened: Open, *, cut_short: bool) -> str:
+def longest_sound(text: str, document: str, cursor: Cursor, replaced: int, opened: Open, finish: Finish) -> str:
     """The longest beginning of `text` that adds nothing to the document that does not parse; may be empty.
 
-    The text stands after the cursor and replaces as many characters there. `cut_short` says that it would go on if the
-    model had been allowed to. What can't be parsed in time is taken to be sound.
+    The text stands after the cursor and replaces as many characters there. If the model was stopped because it became
+    unsure, the text need only be the beginning of something that parses. What can't be parsed in time is taken to be
+    sound.
     """
-    judge = judge_of(document, cursor, opened, cut_short=cut_short)
+    judge = judge_of(document, cursor, opened, finish)
     for _ in range(TRIES):
         if judge is None or not text.strip():
             break
@@ -97,7 +103,7 @@ def _best(source: Source, cursor: Cursor, put: str, replaced: int, followed_by: 
     return best
 
 
-def judge_of(document: str, cursor: Cursor, opened: Open, *, cut_short: bool) -> Judge | None:
+def judge_of(document: str, cursor: Cursor, opened: Open, finish: Finish) -> Judge | None:
     """What finds errors in texts put at the cursor; None where nothing can."""
     source = parsed(document, cursor.language)
     if source is None:
@@ -107,9 +113,9 @@ def judge_of(document: str, cursor: Cursor, opened: Open, *, cut_short: bool) ->
         member = _lines(document[member_start(source, line_start) : line_start])
         above = _lines(document[statement_start(source, line_start) : line_start])
         if is_beginning(member) and (member == above or _indent(cursor.before) >= _indent(member)):
-            return _python_judge(member, cursor, opened, cut_short=cut_short)
+            return _python_judge(member, cursor, opened, finish)
         if is_beginning(above):
-            return _python_judge(above, cursor, opened, cut_short=cut_short)
+            return _python_judge(above, cursor, opened, finish)
     return _tree_judge(source, cursor, opened)
 
 
@@ -136,24 +142,35 @@ def _indent(text: str) -> int:
     return columns(text.removeprefix("if 1:\n"))
 
 
-def _python_judge(above: str, cursor: Cursor, opened: Open, *, cut_short: bool) -> Judge:
+def can_go_on(text: str, rest: str = "", opened: Open = ()) -> bool:
+    """Whether a Python program can begin with a text that ends anywhere but in a word; `rest` follows on its line."""
+    after = scan(text, PYTHON, opened).open
+    quote = next((symbol for symbol in reversed(after) if symbol in PYTHON.quotes), "")
+    begun = [operand for operand in BEGUN if quote or not (_ends_in_word(text) and operand[0].isalpha())]
+    return any(is_beginning(text + rest + quote + operand) for operand in ("", *begun)) or any(
+        is_beginning(text + quote + operand + rest) for operand in ("", *begun)
+    )
+
+
+def _python_judge(above: str, cursor: Cursor, opened: Open, finish: Finish) -> Judge:
     def judge(text: str, replaced: int) -> int | None:
-        line = text + cursor.after[replaced:]
-        if is_beginning(above + cursor.before + line):
+        line = above + cursor.before + text
+        rest = cursor.after[replaced:]
+        if is_beginning(line + rest):
             return None
-        if cut_short and is_beginning(above + cursor.before + line + _quote_of_the_user(text, opened, cursor.language)):
+        if (finish == "unlikely" or not is_rest_of_closers(rest)) and can_go_on(line, rest):
+            return None
+        if finish == "length" and is_beginning(line + _quote_of_the_user(text, opened) + rest):
             return None
         return text.rfind("\n") + 1
 
     return judge
 
 
-def _quote_of_the_user(text: str, opened: Open, language: Language) -> str:
+def _quote_of_the_user(text: str, opened: Open) -> str:
     """The quote that would end a string which was open at the cursor and still is after the text."""
-    after = scan(text, language, opened).open
-    if not after or after != opened or after[-1] not in language.quotes:
-        return ""
-    return after[-1]
+    still = opened and opened[-1] in PYTHON.quotes and scan(text, PYTHON, opened).open == opened
+    return opened[-1] if still else ""
 
 
 def _tree_judge(source: Source, cursor: Cursor, opened: Open) -> Judge:
@@ -162,7 +179,7 @@ def _tree_judge(source: Source, cursor: Cursor, opened: Open) -> Judge:
     def judge(text: str, replaced: int) -> int | None:
         put = cursor.kept + text
         first: int | None = None
-        for number, following in enumerate(_continuations(text, cursor.language, opened)):
+        for number, following in enumerate(_continuations(text, cursor, opened)):
             after = edited(source, cursor.start, cursor.end + replaced, put + following)
             if after is None or errors(after) <= allowed:
                 return None
@@ -182,14 +199,25 @@ def _errors_before(source: Source, cursor: Cursor) -> int:
     return min(found, errors(blank)) if blank else found
 
 
-def _continuations(text: str, language: Language, opened: Open) -> Iterator[str]:
+def _continuations(text: str, cursor: Cursor, opened: Open) -> Iterator[str]:
     """The least that could follow a text, nothing first."""
-    closers = _closers(scan(text, language, opened).open, opened, language)
+    language = cursor.language
+    new = _closers(scan(text, language, opened).open, opened, language)
+    on_the_line = _closers(scan(cursor.before + text, language).open, (), language)
+    tails = _TAILS.get(language.name, ("", ";", " {}"))
+    tried = {""}
     yield ""
-    for tail in ("", ";", " {}") if language.braces else ("", ": pass"):
-        for operand in OPERANDS:
-            if operand + closers + tail:
-                yield operand + closers + tail
+    for tail in tails if language.braces else ("", ": pass"):
+        for closers in (new, on_the_line):
+            for operand in OPERANDS:
+                following = operand + closers + tail
+                if following not in tried and not (_ends_in_word(text) and operand[:1].isalpha()):
+                    tried.add(following)
+                    yield following
+
+
+def _ends_in_word(text: str) -> bool:
+    return text[-1:].isalnum() or text[-1:] == "_"
 
 
 def _closers(open_after: Open, open_before: Open, language: Language) -> str:

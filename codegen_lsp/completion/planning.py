@@ -7,7 +7,7 @@ imports nothing else of inference.
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from codegen_lsp.completion.cursor import Cursor, cursor_of
 from codegen_lsp.completion.names import Modules
@@ -27,8 +27,6 @@ class Plan:
     candidates: int
     temperature: float
     cursor: Cursor
-    threshold: float = 0.0
-    """Least mean probability of a token (geometric) of what is shown."""
     document: str | None = None
     """The whole document, if what is shown must be correct in it."""
     modules: Modules = field(factory=dict)
@@ -46,10 +44,12 @@ def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
     return Plan(
         prefix=before(snapshot, cursor, options.prefix_characters),
         suffix=window_after(snapshot, cursor, options.suffix_characters) if infill else "",
-        stop=stop_rules(cursor, options, document_length=len(snapshot.text)),
+        stop=evolve(
+            stop_rules(cursor, options, document_length=len(snapshot.text)),
+            least_probability=0.0 if invoked or "threshold" in options.without else options.threshold,
+        ),
         candidates=options.candidates if invoked else 1,
         temperature=options.temperature,
         cursor=cursor,
-        threshold=0.0 if invoked or "threshold" in options.without else options.threshold,
         document=None if "correctness" in options.without else snapshot.text,
     )

@@ -60,7 +60,7 @@ class Options:
     line_tokens: int = 48
     temperature: float = 0.0
     threshold: float = 0.0
-    """Least mean probability of a token (geometric) of what is shown unasked."""
+    """Least probability, by the model, of what is shown unasked; 0 shows everything."""
     without: frozenset[str] = frozenset()
     """Names of `PARTS` that are left out."""
 

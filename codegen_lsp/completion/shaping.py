@@ -59,10 +59,8 @@ class Draft:
     finish: Finish = "stop"
     replaced: int = 0
     """Characters after the cursor that the text replaces."""
-    log_probability: float = 0.0
-    """Mean over the model's tokens, in nats."""
-    threshold: float = 0.0
-    """Least mean probability of a token (geometric) of what is shown."""
+    steps: Sequence[tuple[int, float]] = ()
+    """Where in the candidate's text each token ends, and its log-probability in nats."""
     document: str | None = None
     """The whole document, where correctness is asked for."""
     modules: Modules = field(factory=dict)
@@ -72,6 +70,11 @@ class Draft:
     def lines(self) -> list[str]:
         """The lines of the text; the first continues the cursor's line."""
         return self.text.split("\n")
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the text ends where nothing ends, because the model was not allowed to go on or is too unsure."""
+        return self.finish in ("length", "unlikely")
 
     @property
     def block(self) -> bool:
@@ -86,11 +89,28 @@ class Draft:
 Rule = Callable[[Draft], Draft | Refusal]
 
 
-def refuse_unlikely(draft: Draft) -> Draft | Refusal:
-    """What the model itself finds unlikely is in the way more often than it is right."""
-    if math.exp(draft.log_probability) >= draft.threshold:
+def cut_where_unsure(draft: Draft) -> Draft | Refusal:
+    """What the model itself finds unlikely is not shown, but what comes before may be.
+
+    Of all beginnings that end with a word and are likely enough, the one is taken that can be expected to save most
+    keys: its probability times its length, less the key that accepts it.
+    """
+    least = draft.stop.least_probability
+    if not least or not draft.steps:
         return draft
-    return Refusal("unlikely", "The model is too unsure of what it would suggest (setting `threshold`).")
+    text, log_probability = draft.text, 0.0
+    best, most = 0, 0.0
+    for end, step in draft.steps:
+        log_probability += step
+        visible = len(text[:end].strip())
+        if math.exp(log_probability) < least:
+            break
+        expected = math.exp(log_probability) * max(visible - 1, visible / 10)
+        if expected > most and not _splits_word(text, end):
+            best, most = end, expected
+    if not most:
+        return Refusal("unlikely", "The model is too unsure of what would come here (setting `threshold`).")
+    return draft if best >= len(text.rstrip()) else evolve(draft, text=text[:best], finish="unlikely")
 
 
 def cut_broken_characters(draft: Draft) -> Draft:
@@ -193,7 +213,7 @@ def close_the_block(draft: Draft) -> Draft:
     """
     cursor = draft.cursor
     block = empty_block(cursor)
-    if block is None or not block.closer or not draft.block or draft.finish == "length":
+    if block is None or not block.closer or not draft.block or draft.cut_short:
         return draft
     body = draft.text.rstrip()
     if not body or draft.text.lstrip().count("\n") + 1 >= draft.stop.max_lines:
@@ -327,8 +347,7 @@ def cut_what_does_not_parse(draft: Draft) -> Draft | Refusal:
     """What is shown parses together with its surroundings, or is cut back to what does."""
     if draft.document is None:
         return draft
-    cut_short = draft.finish == "length"
-    text = longest_sound(draft.text, draft.document, draft.cursor, draft.replaced, draft.opened, cut_short=cut_short)
+    text = longest_sound(draft.text, draft.document, draft.cursor, draft.replaced, draft.opened, draft.finish)
     if text == draft.text:
         return draft
     if not text.strip():
@@ -347,7 +366,7 @@ def refuse_undefined_names(draft: Draft) -> Draft | Refusal:
         draft.replaced,
         draft.opened,
         draft.modules,
-        cut_short=draft.finish == "length",
+        cut_short=draft.cut_short,
     )
     if found is None:
         return draft
@@ -355,7 +374,7 @@ def refuse_undefined_names(draft: Draft) -> Draft | Refusal:
 
 
 RULES: tuple[Rule, ...] = (
-    refuse_unlikely,
+    cut_where_unsure,
     cut_broken_characters,
     cut_unfinished_line,
     cut_after_lines,
@@ -417,8 +436,7 @@ def _draft_of(candidate: Candidate, plan: Plan, opened: Open) -> Draft:
         stop=plan.stop,
         opened=opened,
         finish=candidate.finish,
-        log_probability=candidate.log_probability,
-        threshold=plan.threshold,
+        steps=candidate.steps,
         document=plan.document,
         modules=plan.modules,
     )

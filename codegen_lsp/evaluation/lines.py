@@ -10,10 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from codegen_lsp.completion.brackets import open_at_end
+from codegen_lsp.completion.correctness import can_go_on, first_undefined, is_beginning
+from codegen_lsp.completion.cursor import cursor_of
+from codegen_lsp.completion.planning import plan
 from codegen_lsp.completion.policy import Options
-from codegen_lsp.completion.snapshot import Snapshot
+from codegen_lsp.completion.shaping import shape_all
+from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion
 from codegen_lsp.editor.completer import Completer, Model
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
 from codegen_lsp.evaluation.places import KINDS, Kind, Place
@@ -42,6 +47,8 @@ class Answer:
     case: Case
     text: str | None
     """The rest of the line, as completed; None when nothing was shown."""
+    whole: str = ""
+    """All that was shown, further lines and all."""
 
     @property
     def right(self) -> bool:
@@ -59,9 +66,36 @@ class Answer:
         return self.text is not None and leading_word(self.text) == leading_word(self.case.place.rest)
 
     @property
+    def fits(self) -> bool:
+        """Whether the rest of the line begins with it and with its last word: accepting it leaves nothing to mend."""
+        if self.text is None:
+            return False
+        text, rest = self.text.rstrip(), self.case.place.rest
+        return bool(text) and rest.startswith(text) and not (leading_word(rest[len(text) :]) and leading_word(text[-1]))
+
+    @property
     def saved(self) -> int:
-        """Characters that need not be typed: all when the rest of the line is right, less the key that accepts it."""
-        return max(0, len(self.case.place.rest) - 1) if self.right else 0
+        """Characters that need not be typed: those that fit, less the key that accepts them."""
+        return max(0, len((self.text or "").rstrip()) - 1) if self.fits else 0
+
+    @property
+    def parses(self) -> bool | None:
+        """Whether a Python program can begin with the text before and what was shown; None where it can't as it is."""
+        above = self.case.place.before.rpartition("\n")[0]
+        if self.text is None or self.case.place.document.language != "python" or not is_beginning(above):
+            return None
+        return can_go_on(self.case.place.before + self.whole)
+
+    @property
+    def undefined(self) -> bool | None:
+        """Whether what was shown uses a name that nothing in the document defines; None in other languages."""
+        place = self.case.place
+        if self.text is None or place.document.language != "python":
+            return None
+        text = place.before + (place.below if self.case.below else "")
+        cursor = cursor_of(Snapshot("", 0, "python", text, place.offset))
+        opened = open_at_end(place.before, cursor.language)
+        return first_undefined(self.whole, text, cursor, 0, opened, {}, cut_short=True) is not None
 
 
 @frozen
@@ -82,6 +116,12 @@ class LineFigures:
     """Share of places where something was shown; 1 for the model alone."""
     right_of_shown: Figure | None
     """Share of what was shown that is right."""
+    fits_of_shown: Figure | None
+    """Share of what was shown that the rest of the line begins with."""
+    parses: Figure | None
+    """Share of what was shown that parses."""
+    undefined: Figure | None
+    """Share of what was shown that uses an undefined name."""
 
 
 def cases_of(places: Iterable[Place]) -> list[Case]:
@@ -113,11 +153,7 @@ async def ask_editor(
         text = place.before + (place.below if case.below else "")
         snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
         outcome = await Completer().suggest(snapshot, options_of(snapshot.language), model)
-        if not outcome.suggestions:
-            yield Answer(case, None)
-            continue
-        shown = outcome.suggestions[0]
-        yield Answer(case, shown.insert[place.offset - shown.start :].split("\n")[0])
+        yield _shown_of(case, place.offset, outcome.suggestions or Refusal("none", "Nothing is shown."))
 
 
 def figures_of(answers: Sequence[Answer]) -> list[LineFigures]:
@@ -139,9 +175,75 @@ def figures_of(answers: Sequence[Answer]) -> list[LineFigures]:
                     ),
                     shown=share([answer.text is not None for answer in some]),
                     right_of_shown=share([answer.right for answer in shown]),
+                    fits_of_shown=share([answer.fits for answer in shown]),
+                    parses=share([parses for answer in shown if (parses := answer.parses) is not None]),
+                    undefined=share([missing for answer in shown if (missing := answer.undefined) is not None]),
                 )
             )
     return found
+
+
+THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""At which the curve of precision against coverage is drawn."""
+
+
+@frozen
+class CurvePoint:
+    """What a threshold gives, over all places."""
+
+    threshold: float
+    shown: Figure | None
+    fits_of_shown: Figure | None
+    right_of_shown: Figure | None
+    keystrokes: Figure | None
+
+
+async def ask_at_thresholds(
+    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options]
+) -> AsyncIterator[dict[float, Answer]]:
+    """What an editor would show at each case with each of `THRESHOLDS`; the model is asked once."""
+    for number, case in enumerate(cases):
+        place = case.place
+        text = place.before + (place.below if case.below else "")
+        snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
+        planned = plan(snapshot, evolve(options_of(snapshot.language), threshold=0.0))
+        if isinstance(planned, Refusal):
+            yield dict.fromkeys(THRESHOLDS, Answer(case, None))
+            continue
+        result = await model.generate(GenerateParams(DOCUMENT, planned.prefix, planned.suffix, planned.stop))
+        yield {
+            threshold: _shown_of(
+                case,
+                place.offset,
+                shape_all(result.candidates, evolve(planned, stop=evolve(planned.stop, least_probability=threshold))),
+            )
+            for threshold in THRESHOLDS
+        }
+
+
+def _shown_of(case: Case, offset: int, shaped: Sequence[Suggestion] | Refusal) -> Answer:
+    if isinstance(shaped, Refusal):
+        return Answer(case, None)
+    whole = shaped[0].insert[offset - shaped[0].start :]
+    return Answer(case, whole.split("\n")[0], whole)
+
+
+def curve_of(answers: Sequence[dict[float, Answer]]) -> list[CurvePoint]:
+    """Precision against coverage, by threshold."""
+    points = []
+    for threshold in THRESHOLDS:
+        some = [at[threshold] for at in answers]
+        shown = [answer for answer in some if answer.text is not None]
+        points.append(
+            CurvePoint(
+                threshold,
+                shown=share([answer.text is not None for answer in some]),
+                fits_of_shown=share([answer.fits for answer in shown]),
+                right_of_shown=share([answer.right for answer in shown]),
+                keystrokes=ratio([answer.saved for answer in some], [len(answer.case.place.rest) for answer in some]),
+            )
+        )
+    return points
 
 
 def leading_word(text: str) -> str:

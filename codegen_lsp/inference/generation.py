@@ -33,7 +33,7 @@ from codegen_lsp.inference.messages import (
     ScoreResult,
     StopRules,
 )
-from codegen_lsp.inference.stopping import stop_position
+from codegen_lsp.inference.stopping import is_unlikely, stop_position
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -70,8 +70,9 @@ class _Answer:
     written: bytearray
     tokens: int = 0
     cut: int | None = None
-    ends: list[int] = field(factory=list)
-    """How long the text was after each token."""
+    unlikely: bool = False
+    steps: list[tuple[int, float]] = field(factory=list)
+    """After each token, how long the text was, and the log-probability of the token if it holds nothing typed."""
 
     @property
     def text(self) -> str:
@@ -79,17 +80,18 @@ class _Answer:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         return decoder.decode(bytes(self.written[len(self.forced) :])).replace("\r\n", "\n").replace("\r", "\n")
 
-    def add(self, piece: bytes) -> bool:
+    def add(self, piece: bytes, log_probability: float) -> bool:
         """Take a token's bytes; True when a stop rule applies."""
         self.tokens += 1
+        certain = len(self.written) < len(self.forced)
         self.written += piece
-        if len(self.written) <= len(self.forced):
-            self.ends.append(0)
+        text = self.text if len(self.written) > len(self.forced) else ""
+        self.steps.append((len(text), 0.0 if certain else round(log_probability, 4)))
+        if not text:
             return False
-        text = self.text
-        self.ends.append(len(text))
         self.cut = stop_position(text, self.rules)
-        return self.cut is not None
+        self.unlikely = self.cut is None and is_unlikely([log for _, log in self.steps], self.rules)
+        return self.cut is not None or self.unlikely
 
 
 class TextModel:
@@ -116,7 +118,7 @@ class TextModel:
         answers = [_Answer(prompt.forced, params.stop, bytearray()) for _ in range(params.candidates)]
 
         def on_token(candidate: int, id: int, log_probability: float) -> bool:
-            return id not in self.end_tokens and answers[candidate].add(self.tokenizer.token_bytes(id))
+            return id not in self.end_tokens and answers[candidate].add(self.tokenizer.token_bytes(id), log_probability)
 
         decoding = Decoding(
             max_tokens=params.stop.max_tokens + (len(prompt.forced) > 0),
@@ -249,9 +251,10 @@ class TextModel:
     def _candidate(self, answer: _Answer, continuation: Continuation) -> Candidate:
         text = answer.text if answer.cut is None else answer.text[: answer.cut]
         finish: Finish = "stop" if answer.cut is not None else "end" if continuation.ended else "length"
+        if answer.unlikely:
+            finish = "unlikely"
         logs = continuation.log_probabilities
-        ends = [min(end, len(text)) for end in answer.ends] + [len(text)] * (len(logs) - len(answer.ends))
-        steps = [(end, round(log, 4)) for end, log in zip(ends, logs, strict=False)]
+        steps = [(min(end, len(text)), log) for end, log in answer.steps]
         return Candidate(text, answer.tokens, sum(logs) / max(1, len(logs)), finish, steps)
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from attrs import field, frozen
 
-Finish = Literal["stop", "length", "end"]
-"""Why a candidate ended: a stop rule, the token limit, or the model's own end-of-text token."""
+Finish = Literal["stop", "length", "end", "unlikely"]
+"""Why a candidate ended: a stop rule, the token limit, the model's own end-of-text token, or `least_probability`."""
 
 
 @frozen
@@ -71,6 +71,8 @@ class StopRules:
     min_indent: int | None = None
     """The text ends before a later line that is not blank and is indented by fewer columns than this (tabs reach to
     the next multiple of 8). None: no such rule."""
+    least_probability: float = 0.0
+    """The text ends with the token at which the probability of all of it falls below this."""
 
 
 @frozen
@@ -113,8 +115,8 @@ class Candidate:
     """Mean over the tokens, in nats."""
     finish: Finish
     steps: list[tuple[int, float]] = field(factory=list)
-    """For each token, where in `text` it ends, in code points, and its log-probability in nats. A token that only wrote
-    what had been typed already ends at 0; the token that ends the text or is cut away from it, at its end."""
+    """For each token, where in `text` it ends, in code points, and its log-probability in nats. Tokens that hold what
+    had been typed already are certain: 0."""
 
 
 @frozen

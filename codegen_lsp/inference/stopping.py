@@ -6,6 +6,9 @@ evaluated here and chosen in `completion/`, which knows what was asked.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from codegen_lsp.inference.messages import StopRules
 
 TAB_WIDTH = 8
@@ -16,6 +19,11 @@ def stop_position(text: str, rules: StopRules) -> int | None:
     cuts = [cut for cut in (_line_limit(text, rules.max_lines), _dedent(text, rules.min_indent)) if cut is not None]
     cuts += [at for string in rules.strings if string and (at := text.find(string)) >= 0]
     return min(cuts, default=None)
+
+
+def is_unlikely(log_probabilities: Sequence[float], rules: StopRules) -> bool:
+    """Whether a text whose tokens have these log-probabilities (nats) is less likely than the rules allow."""
+    return rules.least_probability > 0 and math.exp(sum(log_probabilities)) < rules.least_probability
 
 
 def _line_limit(text: str, max_lines: int) -> int | None:

@@ -23,7 +23,7 @@ from codegen_lsp.editor.completer import options_for
 from codegen_lsp.evaluation import human_eval, lines
 from codegen_lsp.evaluation.documents import Document, EvaluationError, held_out, in_turn
 from codegen_lsp.evaluation.figures import Figure
-from codegen_lsp.evaluation.lines import Answer, LineFigures
+from codegen_lsp.evaluation.lines import Answer, CurvePoint, LineFigures
 from codegen_lsp.evaluation.places import draw
 from codegen_lsp.inference.client import InferenceClient
 from codegen_lsp.inference.messages import ModelDescription
@@ -95,6 +95,7 @@ def measure_lines(
     shown: bool,
     report: Report,
     without: Sequence[str] = (),
+    curve: bool = False,
 ) -> tuple[Measured, list[Answer]]:
     """`alone` and, where asked for, `shown`: lists of LineFigures, without the parts named where they have them.
 
@@ -114,6 +115,15 @@ def measure_lines(
             answers = lines.ask_editor(asked, client, lambda language: options_for(settings, language, model))
             return model, alone, await _gathered(answers, report, len(asked), total)
 
+    async def run_curve() -> tuple[ModelDescription, list[dict[float, Answer]]]:
+        async with _opened(runtime) as (client, model):
+            answers = lines.ask_at_thresholds(asked, client, lambda language: options_for(settings, language, model))
+            return model, await _gathered(answers, report, 0, len(asked))
+
+    if curve:
+        model, at_thresholds = asyncio.run(run_curve())
+        done = len(at_thresholds) == len(asked)
+        return Measured(model, _weights(runtime), not done, {"curve": lines.curve_of(at_thresholds)}), []
     model, alone, in_editor = asyncio.run(run())
     figures = {"alone": lines.figures_of(alone)}
     if in_editor:
@@ -226,6 +236,15 @@ def save_answers(answers: Sequence[Answer], path: Path) -> None:
 def print_lines(console: Console, measured: Measured) -> None:
     """The line evaluation for a person."""
     _print_heading(console, measured)
+    if "curve" in measured.figures:
+        curve: list[CurvePoint] = measured.figures["curve"]
+        _print_table(
+            console,
+            ("threshold",),
+            ("shown", "fits of shown", "right of shown", "saved"),
+            [((f"{at.threshold:g}",), (at.shown, at.fits_of_shown, at.right_of_shown, at.keystrokes)) for at in curve],
+        )
+        return
     alone: list[LineFigures] = measured.figures["alone"]
     _print_table(
         console,
@@ -239,8 +258,11 @@ def print_lines(console: Console, measured: Measured) -> None:
         _print_table(
             console,
             ("shown", "below"),
-            ("shown", "right of shown", "saved"),
-            [((f.kind, _below(f)), (f.shown, f.right_of_shown, f.keystrokes)) for f in shown],
+            ("shown", "fits", "right", "saved", "parses", "undefined"),
+            [
+                ((f.kind, _below(f)), (f.shown, f.fits_of_shown, f.right_of_shown, f.keystrokes, f.parses, f.undefined))
+                for f in shown
+            ],
         )
     console.print("Percent, with the 95 % interval. What each means: docs/evaluation.md.", style="dim", highlight=False)
 

@@ -154,25 +154,44 @@ def test_parts_can_be_left_out() -> None:
     assert planned().prefix.startswith("def area")
     assert planned("window").prefix == text[-200:]
     assert (planned().suffix, planned("infilling").suffix) == ("\n\nx = 1\n"[1:], "")
-    assert (planned().threshold, planned("threshold").threshold) == (0.5, 0.0)
+    assert (planned().stop.least_probability, planned("threshold").stop.least_probability) == (0.5, 0.0)
+    assert planned().document is not None
+    assert planned("correctness").document is None
 
 
-@pytest.mark.parametrize(("trigger", "rule"), [(Trigger.AUTOMATIC, "unlikely"), (Trigger.INVOKED, None)])
-def test_what_the_model_finds_unlikely_is_shown_to_those_who_ask(trigger: Trigger, rule: str | None) -> None:
-    outcome = asked(trigger=trigger, options=Options(threshold=0.5))
-    assert isinstance(outcome, Plan)
-    shaped = shape_all([Candidate("1", 1, math.log(0.4), "stop")], outcome)
-    assert (shaped.rule if isinstance(shaped, Refusal) else None) == rule
-    likely = shape_all([Candidate("1", 1, math.log(0.6), "stop")], outcome)
-    assert not isinstance(likely, Refusal)
+def sure_of(*pieces: tuple[str, float]) -> Candidate:
+    """An answer in tokens, each with its probability."""
+    text, steps = "", []
+    for piece, probability in pieces:
+        text += piece
+        steps.append((len(text), math.log(probability)))
+    return Candidate(text, len(pieces), -1.0, "stop", steps)
 
 
-def test_unlikely_is_named() -> None:
-    outcome = asked(options=Options(threshold=0.5))
-    assert isinstance(outcome, Plan)
-    shaped = shape_all([Candidate("1", 1, -5.0, "stop")], outcome)
-    assert isinstance(shaped, Refusal)
-    assert shaped.rule == "unlikely"
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        ([("1", 0.9), (" +", 0.9), (" 2", 0.9)], "1 + 2"),
+        ([("abs", 0.9), ("(", 0.9), ("12", 0.2), (")", 0.9)], "abs("),
+        ([("abs", 0.9), ("(", 0.9), ("1", 0.9), ("2", 0.2)], "abs("),
+        ([("abs", 0.4), ("(", 0.9)], None),
+        ([("a", 0.9), ("bs", 0.4), ("(", 0.9)], None),
+    ],
+)
+def test_it_is_shown_as_far_as_the_model_is_sure(pieces: list[tuple[str, float]], shown: str | None) -> None:
+    answer = sure_of(*pieces)
+    for trigger in Trigger:
+        outcome = asked(trigger=trigger, options=Options(threshold=0.5))
+        assert isinstance(outcome, Plan)
+        shaped = shape_all([answer], outcome)
+        if trigger is Trigger.INVOKED:
+            assert not isinstance(shaped, Refusal)
+            assert shaped[0].insert == f"x = {answer.text}"
+        elif isinstance(shaped, Refusal):
+            assert shown is None
+            assert shaped.rule == "unlikely"
+        else:
+            assert shaped[0].insert == f"x = {shown}"
 
 
 def test_a_line_that_is_complete_costs_no_further_line() -> None:

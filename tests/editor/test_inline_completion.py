@@ -73,11 +73,11 @@ async def test_columns_are_those_agreed_on(editor: Editor, encoding: str | None,
     capabilities = {"general": {"positionEncodings": [encoding]}} if encoding else {}
     result = await editor.initialize(capabilities)
     assert result["capabilities"]["positionEncoding"] == (encoding or "utf-16")
-    editor.model.answer = lambda params: ["1"]
+    editor.model.answer = lambda params: ["* 2"]
     editor.open("# 😀\nface = '😀' +")
     (item,) = await editor.complete(1, column, invoked=True)
     assert item["range"] == span(1, 0, column)
-    assert item["insertText"] == "face = '😀' 1"
+    assert item["insertText"] == "face = '😀' * 2"
     assert editor.model.generated[0].prefix.endswith("face = '😀' ")
 
 
