@@ -31,7 +31,7 @@ def rest_of_line(params: GenerateParams) -> str:
     [
         ("os.listdir(path)):", True, 17),
         ("os.listdir(path)):  ", True, 17),
-        ("os.listdir(path))", False, 0),
+        ("os.listdir(path))", False, 16),
         (" os.listdir(path)):", False, 0),
         ("", False, 0),
         (None, False, 0),
