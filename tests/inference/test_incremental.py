@@ -8,27 +8,36 @@ import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ctranslate2
 import numpy as np
 import pytest
 import torch
-from attrs import define
+from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
+from codegen_lsp.evaluation.random_build import write_random_build
 from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.drafts import LENGTHS, DraftLength
 from codegen_lsp.inference.engine import Cancelled, Continuation, Control, Decoding, Generation
-from codegen_lsp.inference.incremental import IncrementalEngine
+from codegen_lsp.inference.incremental import IncrementalEngine, mix
 from codegen_lsp.inference.kernels import KERNELS, Kernel, is_exact
+from codegen_lsp.inference.ngrams import Matches
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.transformer import Transformer
 from codegen_lsp.inference.weights import read_weights
 
 SOURCES = [inspect.getsource(module) for module in (argparse, textwrap, json, inspect)]
 
+SHAPES = {
+    "gptj": Architecture("codegen", 2, 4, 64, 256, 8, 160, 512, 1e-5, 4),
+    "llama": Architecture("llama", 2, 4, 64, 176, 16, 160, 512, 1e-6),
+}
 NEAR_TIE = 0.1
 """Two logits are as good as equal when they are closer. How tokens are batched changes the last bits of attention, and
 a bit may tip an activation to the next of its 255 steps; the logits of this model were seen to move by 0.045."""
@@ -45,21 +54,6 @@ def go_on(
 ) -> Generation:
     decoding = Decoding(max_tokens=tokens, end_tokens=frozenset(), **options)  # type: ignore[arg-type]
     return engine.generate(prompt, decoding, control or Control(), lambda *_: False)
-
-
-@pytest.fixture(scope="module")
-def warm(embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer) -> IncrementalEngine:
-    return new_engine(embedded_build, info, tokenizer, 2**28)
-
-
-@pytest.fixture(scope="module")
-def cold(embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer) -> IncrementalEngine:
-    return new_engine(embedded_build, info, tokenizer, 0)
-
-
-@pytest.fixture(scope="module")
-def transformer(embedded_build: Path) -> Transformer:
-    return Transformer(read_weights(embedded_build), KERNELS[-1])
 
 
 def all_logits(transformer: Transformer, ids: list[int]) -> torch.Tensor:
@@ -113,25 +107,88 @@ class Tally:
     tokens: int = 0
     ties: int = 0
 
-    def compare(self, transformer: Transformer, prompt: list[int], first: Continuation, second: Continuation) -> None:
-        """Count; fail where tokens part at anything but a near-tie."""
+    def compare(
+        self,
+        transformer: Transformer,
+        prompt: list[int],
+        first: Continuation,
+        second: Continuation,
+        related: list[list[int]] | None = None,
+    ) -> None:
+        """Count; fail where tokens part at anything but a near-tie. With `related`, the document's n-grams count."""
         pairs = list(zip(first.tokens, second.tokens, strict=True))
         at = next((index for index, (one, other) in enumerate(pairs) if one != other), None)
         self.tokens += len(pairs) if at is None else at + 1
         if at is None:
             return
         logits = all_logits(transformer, prompt + first.tokens[:at])[-1]
+        if related is not None:
+            matches = Matches(prompt, related, [])
+            for id in first.tokens[:at]:
+                matches.append(id)
+            mix(logits, matches)
         one, other = pairs[at]
         assert abs(float(logits[one] - logits[other])) < NEAR_TIE
         self.ties += 1
 
 
+class Eager(DraftLength):
+    """Always drafts, of lengths that change from one to the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = 0
+
+    def choose(self, agreeing: int) -> int:
+        self.turn += 1
+        return LENGTHS[self.turn % len(LENGTHS)] if agreeing else 0
+
+
+@define
+class Pair:
+    """Two engines over one build, and a transformer to tell near-ties with."""
+
+    warm: IncrementalEngine
+    cold: IncrementalEngine
+    transformer: Transformer
+    documents: list[list[int]]
+    tally: Tally = field(factory=Tally)
+    drafted: int = 0
+    accepted: int = 0
+
+    @classmethod
+    def over(cls, build: Path, info: BuildInfo, tokenizer: Tokenizer, documents: list[list[int]]) -> Pair:
+        """`warm` keeps a little and always drafts; `cold` keeps nothing and never does."""
+        warm, cold = (new_engine(build, info, tokenizer, size) for size in (2**28, 0))
+        warm._draft_length = Eager()
+        return cls(warm, cold, Transformer(read_weights(build), KERNELS[-1]), documents)
+
+    def check(self) -> None:
+        """Enough was seen, ties were rare, and drafts were both right and wrong."""
+        assert self.tally.tokens > 2000
+        assert self.tally.ties <= 0.005 * self.tally.tokens
+        assert 0.02 * self.drafted < self.accepted < self.drafted
+
+
 @pytest.fixture(scope="module")
-def tally() -> Iterator[Tally]:
-    counted = Tally()
-    yield counted
-    assert counted.tokens > 2000
-    assert counted.ties <= 0.005 * counted.tokens
+def embedded(embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer) -> Iterator[Pair]:
+    pair = Pair.over(embedded_build, info, tokenizer, [tokenizer.encode(source)[:500] for source in SOURCES])
+    yield pair
+    if pair.tally.tokens:
+        pair.check()
+
+
+@pytest.fixture(scope="module", params=["gptj", "llama"])
+def random(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """A small build with random weights. Texts are of few tokens, so that they repeat themselves."""
+    directory = tmp_path_factory.mktemp(request.param)
+    info = write_random_build(directory, request.param, SHAPES[request.param])
+    draw = np.random.default_rng(0)
+    documents = [draw.integers(1, 12, 300).tolist() for _ in SOURCES]
+    pair = Pair.over(directory, info, Tokenizer.from_build(directory, info), documents)
+    yield pair
+    if pair.tally.tokens:
+        pair.check()
 
 
 EDITS = st.lists(
@@ -150,23 +207,36 @@ EDITS = st.lists(
 )
 
 
+HISTORY = {
+    "start": st.integers(10, 80),
+    "edits": EDITS,
+    "small_budget": st.integers(1, 3),
+    "candidates": st.sampled_from([1, 1, 1, 2]),
+    "document_cache": st.booleans(),
+}
+
+
 @pytest.mark.timeout(600)
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
-@given(start=st.integers(10, 80), edits=EDITS, small_budget=st.integers(1, 3), candidates=st.sampled_from([1, 1, 1, 2]))
-def test_cold_warm_evicted_and_cut_say_the_same(
-    warm: IncrementalEngine,
-    cold: IncrementalEngine,
-    transformer: Transformer,
-    tokenizer: Tokenizer,
-    tally: Tally,
-    start: int,
-    edits: list[tuple[str, int]],
-    small_budget: int,
-    candidates: int,
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@given(**HISTORY)
+def test_cold_warm_evicted_cut_and_drafted_say_the_same(embedded: Pair, **history: Any) -> None:
+    follow(embedded, **history)
+
+
+@pytest.mark.timeout(600)
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(**HISTORY)
+def test_so_do_builds_of_other_shapes(random: Pair, **history: Any) -> None:
+    follow(random, **history)
+
+
+def follow(
+    pair: Pair, start: int, edits: list[tuple[str, int]], small_budget: int, candidates: int, document_cache: bool
 ) -> None:
-    warm._pool.limit = small_budget * 200 * transformer.token_bytes
-    documents = [tokenizer.encode(source)[:500] for source in SOURCES]
-    text, prompt = documents[0], documents[0][:start]
+    """Edit a text, and compare what comes next after each edit."""
+    warm, documents = pair.warm, pair.documents
+    warm._pool.limit = small_budget * 200 * pair.transformer.token_bytes
+    text, prompt, related = documents[0], documents[0][:start], documents[1:2]
     for kind, amount in edits:
         if kind == "type":
             prompt = prompt + text[len(prompt) : len(prompt) + amount]
@@ -188,33 +258,90 @@ def test_cold_warm_evicted_and_cut_say_the_same(
             with pytest.raises(Cancelled):
                 go_on(warm, prompt, control=CancelledAt(amount))
         prompt = prompt[:110]
-        ours = go_on(warm, prompt, tokens=4, candidates=candidates).continuations[0]
-        tally.compare(transformer, prompt, go_on(cold, prompt, tokens=4).continuations[0], ours)
+        options = {"tokens": 6, "document_cache": document_cache, "related": related}
+        ours = go_on(warm, prompt, candidates=candidates, **options)
+        theirs = go_on(pair.cold, prompt, drafts=False, **options)
+        pair.drafted += ours.drafted_tokens
+        pair.accepted += ours.accepted_tokens
+        assert theirs.drafted_tokens == 0
+        mixed = related if document_cache else None
+        pair.tally.compare(pair.transformer, prompt, theirs.continuations[0], ours.continuations[0], mixed)
 
 
-def test_candidates_in_one_batch_are_what_each_would_be_alone(
-    warm: IncrementalEngine, cold: IncrementalEngine, transformer: Transformer, tokenizer: Tokenizer
-) -> None:
+def test_candidates_in_one_batch_are_what_each_would_be_alone(embedded: Pair) -> None:
     tally = Tally()
-    for source in SOURCES:
+    for document in embedded.documents:
         for end in range(20, 420, 100):
-            prompt = tokenizer.encode(source)[:end]
-            for one in go_on(warm, prompt, tokens=8, candidates=4).continuations:
+            prompt = document[:end]
+            for one in go_on(embedded.warm, prompt, tokens=8, candidates=4).continuations:
                 first = one.tokens[:1]
-                alone = go_on(cold, prompt + first, tokens=7).continuations[0]
+                alone = go_on(embedded.cold, prompt + first, tokens=7).continuations[0]
                 rest = Continuation(one.tokens[1:], one.log_probabilities[1:], one.ended)
-                tally.compare(transformer, prompt + first, alone, rest)
+                tally.compare(embedded.transformer, prompt + first, alone, rest)
     assert tally.ties <= 0.02 * tally.tokens
 
 
-def test_log_probabilities_are_the_models(
-    warm: IncrementalEngine, transformer: Transformer, tokenizer: Tokenizer
-) -> None:
-    prompt = tokenizer.encode(SOURCES[1])[:200]
-    for one in go_on(warm, prompt, candidates=3).continuations:
-        logits = all_logits(transformer, prompt + one.tokens)[len(prompt) - 1 : -1]
+def test_log_probabilities_are_the_models(embedded: Pair) -> None:
+    prompt = embedded.documents[1][:200]
+    for one in go_on(embedded.warm, prompt, candidates=3).continuations:
+        logits = all_logits(embedded.transformer, prompt + one.tokens)[len(prompt) - 1 : -1]
         expected = F.log_softmax(logits, -1)[torch.arange(len(one.tokens)), torch.tensor(one.tokens)]
         assert one.log_probabilities == pytest.approx(expected.tolist(), abs=3 * NEAR_TIE)
+
+
+# The document cache and drafts
+
+
+def test_the_document_is_mixed_in_or_not(embedded: Pair, tokenizer: Tokenizer) -> None:
+    line = tokenizer.encode("frobnicate_the_quux = zorp(1)\n")
+    prompt = line * 3 + tokenizer.encode("class A:\n    pass\n\n\n") + line[:3]
+    plain, mixed = (go_on(embedded.cold, prompt, document_cache=on).continuations[0] for on in (False, True))
+    assert mixed.tokens == line[3:9]
+    assert plain.tokens != mixed.tokens
+    assert sum(mixed.log_probabilities) > sum(plain.log_probabilities)
+
+
+def test_other_texts_count_as_the_document_does(embedded: Pair, tokenizer: Tokenizer) -> None:
+    line = tokenizer.encode("frobnicate_the_quux = zorp(1)\n")
+    prompt = tokenizer.encode("x = 1\n") + line[:3]
+    assert go_on(embedded.cold, prompt, document_cache=True).continuations[0].tokens != line[3:9]
+    assert go_on(embedded.cold, prompt, document_cache=True, related=[line * 3]).continuations[0].tokens == line[3:9]
+
+
+def test_the_mixed_distribution_is_sampled(embedded: Pair, tokenizer: Tokenizer) -> None:
+    """And drafts change no sample, for they take none of the random numbers."""
+    prompt = tokenizer.encode("frobnicate_the_quux = 1\n" * 8)
+    options = {"temperature": 0.8, "seed": 3, "candidates": 1, "document_cache": True, "tokens": 12}
+    drafted = go_on(embedded.warm, prompt, **options)
+    assert drafted.accepted_tokens > 3
+    assert go_on(embedded.cold, prompt, drafts=False, **options).continuations[0].tokens == (
+        drafted.continuations[0].tokens
+    )
+
+
+def test_a_deleted_text_is_foreseen(embedded: Pair, tokenizer: Tokenizer) -> None:
+    """What was cut off, be it an answer that was not taken, is what a draft guesses."""
+    pair = embedded
+    prompt = pair.documents[2][:150]
+    answer = go_on(pair.warm, prompt, tokens=16).continuations[0].tokens
+    again = go_on(pair.warm, prompt, tokens=16)
+    assert again.continuations[0].tokens == answer
+    assert again.accepted_tokens >= 8
+
+
+def test_a_draft_ends_where_the_caller_ends(embedded: Pair) -> None:
+    prompt = embedded.documents[0][:40] * 3
+    seen: list[int] = []
+
+    def stop_at_fifth(candidate: int, id: int, log_probability: float) -> bool:
+        seen.append(id)
+        return len(seen) == 5
+
+    decoding = Decoding(max_tokens=50, end_tokens=frozenset(), document_cache=True)
+    result = embedded.warm.generate(prompt, decoding, Control(), stop_at_fifth)
+    assert result.continuations[0].tokens == seen
+    assert len(seen) == 5
+    assert go_on(embedded.warm, prompt + seen, tokens=1).computed_tokens <= 1
 
 
 # What it costs
