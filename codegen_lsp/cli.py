@@ -523,6 +523,55 @@ def bench_engine(
         print_engines(figures, Console())
 
 
+@bench_app.command("drafts")
+def bench_drafts(
+    paths: SourcePaths = None,
+    model: Model = "auto",
+    corpus: Corpus = None,
+    places: Annotated[int, typer.Option(metavar="N", min=1, help="Cursors at starts of lines.")] = 40,
+    tokens: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens to write at each.")] = 64,
+    document_cache: Annotated[
+        str, typer.Option("--document-cache", metavar="WORD", help="auto, on or off, as the setting.")
+    ] = "auto",
+    seed: Seed = 0,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time writing with drafts and without, by the engine `incremental` on unseen source."""
+    from rich.console import Console
+
+    from codegen_lsp.checkpoints.store import find
+    from codegen_lsp.evaluation.drafting import WARM_UP
+    from codegen_lsp.terminal import bench, evaluation
+
+    texts = evaluation.line_starts(evaluation.documents(paths or [], corpus), places + WARM_UP, seed)
+    figures = bench.measure_drafts(find(model).path, texts, tokens, threads, document_cache=document_cache)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        bench.print_drafts(figures, Console())
+
+
+@bench_app.command("cancel")
+def bench_cancel(
+    shape: Annotated[str, typer.Option(metavar="SHAPE", help="As for `bench engine`.")] = "350M",
+    context: Annotated[int, typer.Option(metavar="N", min=64, help="Tokens of a cold prompt.")] = 1024,
+    rounds: Annotated[int, typer.Option(metavar="N", min=2, help="Cancellations of each kind.")] = 20,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time how long a cancelled request holds up the next one, in the engine `incremental`."""
+    from rich.console import Console
+
+    from codegen_lsp.terminal import bench
+
+    figures = bench.measure_cancelling(shape, context, threads, rounds)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        bench.print_cancelling(figures, Console())
+
+
 @bench_app.command("replay")
 def bench_replay(
     paths: SourcePaths = None,

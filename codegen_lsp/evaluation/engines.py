@@ -204,14 +204,22 @@ def benchmark_shape(shape: str, context: int, threads: int) -> Benchmark:
 
     Raises ModelError when it is neither.
     """
+    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+        return measure(build_of_shape(shape, Path(folder)), context, threads)
+
+
+def build_of_shape(shape: str, folder: Path) -> Path:
+    """The build in the folder `shape`, or one of the catalogue's shapes with random weights, written to `folder`.
+
+    Raises ModelError when it is neither.
+    """
     if (Path(shape) / "build.json").is_file():
-        return measure(Path(shape), context, threads)
+        return Path(shape)
     wanted = shape.lower()
     for checkpoint in checkpoints():
         if checkpoint.name.lower() == wanted or checkpoint.name.lower().split("-", 1)[1].split("-")[0] == wanted:
-            with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
-                write_random_build(Path(folder), f"{checkpoint.name} (random weights)", checkpoint.architecture)
-                return measure(Path(folder), context, threads)
+            write_random_build(folder, f"{checkpoint.name} (random weights)", checkpoint.architecture)
+            return folder
     names = ", ".join(checkpoint.name for checkpoint in checkpoints())
     raise ModelError(f"{shape} is neither a build's folder nor a known shape.", f"Shapes: 350M, 2B, …, or {names}.")
 

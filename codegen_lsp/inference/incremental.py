@@ -149,6 +149,15 @@ class IncrementalEngine:
         """See `Engine.cache_bytes`."""
         return self._pool.bytes
 
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens of a prompt that are run at once, as things stand."""
+        return self._chunks.tokens
+
+    def forget_dropped(self) -> None:
+        """Forget the texts that were cut off, which drafts are made of."""
+        self._pool.forget_dropped()
+
     def close(self) -> None:
         """See `Engine.close`."""
         self._pool.clear()

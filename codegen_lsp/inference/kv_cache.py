@@ -132,6 +132,11 @@ class SequencePool:
         while self.sequences and self.bytes > self.limit:
             del self.sequences[0]
 
+    def forget_dropped(self) -> None:
+        """Forget all that was cut off from sequences."""
+        for sequence in self.sequences:
+            sequence.dropped = []
+
     def clear(self) -> None:
         """Drop everything."""
         self.sequences.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -27,9 +29,27 @@ COLUMNS = {
 
 def measure_engines(shape: str, context: int, threads: int) -> Figures:
     """Time the engines in a process of its own, in a worker's environment. Raises ModelError."""
-    command = [sys.executable, "-X", "utf8", "-m", "codegen_lsp.evaluation.engines"]
+    return _measured("engines", shape, str(context), str(threads or default_threads()))
+
+
+def measure_drafts(
+    build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, document_cache: str
+) -> Figures:
+    """Time decoding with and without drafts (`evaluation.drafting.Drafting`, as plain values). Raises ModelError."""
+    arguments = (str(build), str(tokens), str(threads or default_threads()), document_cache)
+    return _measured("drafting", *arguments, given=json.dumps(texts))
+
+
+def measure_cancelling(shape: str, context: int, threads: int, rounds: int) -> Figures:
+    """Time cancellations (`evaluation.cancelling.Cancelling`, as plain values). Raises ModelError."""
+    return _measured("cancelling", shape, str(context), str(threads or default_threads()), str(rounds))
+
+
+def _measured(program: str, *arguments: str, given: str = "") -> Figures:
+    """Run one of the programs in `evaluation/` that measure apart. Raises ModelError."""
     result = subprocess.run(
-        [*command, shape, str(context), str(threads or default_threads())],
+        [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.evaluation.{program}", *arguments],
+        input=given,
         env=worker_environment(),
         capture_output=True,
         text=True,
@@ -57,4 +77,39 @@ def print_engines(figures: Figures, console: Console) -> None:
     table.add_section()
     floor = figures["floor"]
     table.add_row(f"floor at {floor['bandwidth_gb_s']:.0f} GB/s", "", "", "", f"{floor['decode_step_ms']:.1f}")
+    console.print(table)
+
+
+def print_drafts(figures: Figures, console: Console) -> None:
+    """What drafts give."""
+    table = Table(title=f"{figures['build']}, {figures['places']} places", show_header=False)
+    table.add_row("document cache", "mixed in" if figures["document_cache"] else "off")
+    table.add_row("tokens per second, without drafts", f"{figures['tokens_per_second']:.0f}")
+    table.add_row("tokens per second, with drafts", f"{figures['drafted_tokens_per_second']:.0f}")
+    for name, label in (
+        ("gain", "the latter over the former"),
+        ("guessed_per_token", "guesses per token"),
+        ("accepted", "share of them that were right"),
+        ("same", "share of tokens alike"),
+    ):
+        figure = figures[name]
+        table.add_row(label, f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else "")
+    console.print(table)
+
+
+def print_cancelling(figures: Figures, console: Console) -> None:
+    """A table of milliseconds from a cancellation to the engine being idle."""
+    table = Table(
+        title=f"{figures['build']}, {figures['context']} tokens, {figures['threads']} threads, "
+        f"chunks of {figures['chunk_tokens']} tokens"
+    )
+    for heading in ("cancelled while", "median (ms)", "p95 (ms)", "longest (ms)", "times"):
+        table.add_column(heading, justify="left" if heading == "cancelled while" else "right")
+    for name in ("reading", "writing"):
+        times = figures[name]
+        table.add_row(
+            name,
+            *(f"{times[column]:.1f}" for column in ("median_ms", "p95_ms", "longest_ms")),
+            str(times["rounds"]),
+        )
     console.print(table)

@@ -86,6 +86,18 @@ def documents(paths: Sequence[Path], corpus: Path | None) -> list[Document]:
     return usable
 
 
+def line_starts(found: Sequence[Document], count: int, seed: int) -> list[tuple[str, str]]:
+    """The text before and after so many cursors at starts of lines, cut as in `measure_lines`.
+
+    Raises EvaluationError.
+    """
+    places = [place for place in draw(found, count, seed) if place.kind == "line start"]
+    return [
+        (lines.from_line_start(p.before, lines.PREFIX_CHARACTERS), lines.to_line_end(p.below, lines.SUFFIX_CHARACTERS))
+        for p in places
+    ]
+
+
 def measure_lines(
     runtime: Runtime,
     found: Sequence[Document],

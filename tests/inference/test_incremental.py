@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import inspect
 import json
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ctranslate2
 import numpy as np
+import psutil
 import pytest
 import torch
 from attrs import define, field
@@ -434,3 +437,32 @@ def test_a_lack_of_memory_is_told(
             call()
     monkeypatch.undo()
     assert go_on(engine, [1, 2, 3]).continuations
+
+
+# What it keeps
+
+
+def test_memory_is_after_many_completions_what_it_was_after_some(tmp_path: Path) -> None:
+    """Over 50 documents that are typed into in turn, with drafts, candidates, and cancelled requests."""
+    info = write_random_build(tmp_path, "tiny", Architecture("codegen", 1, 2, 32, 64, 8, 160, 512, 1e-5, 4))
+    engine = new_engine(tmp_path, info, Tokenizer.from_build(tmp_path, info), 400 * 256 * 4)
+    draw = np.random.default_rng(0)
+    documents = [draw.integers(1, 12, 120).tolist() for _ in range(50)]
+    process = psutil.Process()
+
+    def complete(times: int) -> tuple[int, int]:
+        for number in range(times):
+            document = documents[number % 50]
+            document[100:] = draw.integers(1, 12, 1 + number % 20).tolist()
+            control = CancelledAt(2) if number % 7 == 0 else Control()
+            with suppress(Cancelled):
+                options = {"candidates": 1 + (number % 5 == 0), "document_cache": number % 2 == 0}
+                go_on(engine, document, tokens=4, control=control, **options)
+            assert engine.cache_bytes() <= engine._pool.limit
+        gc.collect()
+        return process.memory_info().rss, len(gc.get_objects())
+
+    resident, objects = complete(500)
+    resident_later, objects_later = complete(4500)
+    assert resident_later - resident < 8 * 2**20
+    assert objects_later - objects < 500
