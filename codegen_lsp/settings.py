@@ -162,8 +162,9 @@ class Settings:
     model: str = _text("auto", "the name of an installed model, the folder of a build, or auto")
     """Which model runs: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
     engine: str = _word("auto", ("auto", "ct2", "incremental"))
-    """What runs the model: CTranslate2 (`ct2`, which `auto` takes), or torch over the same build (`incremental`), which
-    computes only what was typed, on the CPU only."""
+    """What runs the model: CTranslate2 (`ct2`), or torch over the same build (`incremental`), which computes only what
+    was typed, on the CPU only. `auto` is `incremental` on x86-64 processors with AVX2, without a GPU, and `ct2`
+    elsewhere."""
     device: str = _word("auto", ("auto", "cpu", "cuda"))
     """Where the model runs."""
     compute_type: str = _word(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
     from codegen_lsp.inference.ct2 import Ct2Engine
     from codegen_lsp.inference.incremental import IncrementalEngine
 
+logger = logging.getLogger(__name__)
+
 ENGINES = ("ct2", "incremental")
+X86 = ("x86_64", "AMD64")
 MOST_THREADS = 8
 """Decoding reads all weights once per token, so memory bandwidth ends the gain of threads long before this many."""
 
@@ -28,19 +33,45 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
         raise ModelError(
             f"There is no engine {params.engine!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}."
         )
-    return engine_class(params.engine)(
-        directory,
-        info,
-        tokenizer,
-        device=params.device,
-        compute_type=params.compute_type,
-        threads=params.threads or default_threads(),
-        cache_bytes=default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
-    )
+    options: dict[str, Any] = {
+        "device": params.device,
+        "compute_type": params.compute_type,
+        "threads": params.threads or default_threads(),
+        "cache_bytes": default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
+    }
+    if params.engine != "auto":
+        return engine_class(params.engine)(directory, info, tokenizer, **options)
+    if suits_incremental(params.device):
+        try:
+            return engine_class("incremental")(directory, info, tokenizer, **options)
+        except ModelError as error:
+            logger.info("The incremental engine can't run this: %s", error.message)
+    return engine_class("ct2")(directory, info, tokenizer, **options)
+
+
+def suits_incremental(device: str) -> bool:
+    """Whether the incremental engine is the faster one here: on a CPU of the x86-64 family that has AVX2 or better.
+
+    `docs/lab.md` has the measurements. Elsewhere its kernels are slow or untried, and CUDA it has not.
+    """
+    if platform.machine() not in X86 or device not in ("auto", "cpu"):
+        return False
+    if device == "auto" and cuda_devices():
+        return False
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX")
+
+
+def cuda_devices() -> int:
+    """How many CUDA devices CTranslate2 finds."""
+    from codegen_lsp.inference.ct2 import capabilities
+
+    return capabilities().gpus
 
 
 def engine_class(name: str) -> type[Ct2Engine] | type[IncrementalEngine]:
-    """The engine of that name; `auto` is ct2."""
+    """The engine of that name."""
     if name == "incremental":
         from codegen_lsp.inference.incremental import IncrementalEngine
 

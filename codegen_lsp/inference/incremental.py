@@ -1,9 +1,9 @@
 """The engine that pays only for what was typed: torch over the int8 build, keys and values kept in place.
 
-A prompt is run from where it leaves what some cached sequence holds. It runs in chunks, and every chunk and every token
-can be the last: a cancelled request leaves a cache that the next one goes on from. Logits are at hand, so what may not
-be chosen is masked. Several candidates are one batch: their tokens lie side by side in the cache behind the prompt, and
-each sees the prompt and its own.
+A prompt is run from where it leaves what some cached sequence holds. It runs in chunks, and every layer of a chunk and
+every token can be the last: a cancelled request leaves a cache that the next one goes on from. Logits are at hand, so
+what may not be chosen is masked. Several candidates are one batch: their tokens lie side by side in the cache behind
+the prompt, and each sees the prompt and its own.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from codegen_lsp.inference.transformer import Transformer
 from codegen_lsp.inference.weights import read_weights
 
 COMPUTE_TYPES = ("auto", "int8", "int8_float32")
-CHUNK_SECONDS = 0.06
-"""What a chunk of a prompt should take: a request that was cancelled holds up the next one no longer than that."""
+LAYER_SECONDS = 0.06
+"""What a chunk of a prompt should take in one layer: a request that was cancelled holds up the next one no longer."""
 SCORED_AT_ONCE = 128
 """Tokens whose logits are in memory together: 26 MB with a vocabulary of 51,200."""
 SHORTEST_CHUNK, LONGEST_CHUNK = 32, 256
@@ -68,7 +68,7 @@ class IncrementalEngine:
         with torch.inference_mode():
             self._transformer = Transformer(read_weights(directory), choose_kernel())
         self._pool = SequencePool(self._transformer.new_cache, self._transformer.token_bytes, cache_bytes)
-        self._chunks = ChunkLength(self._transformer.weights.step_bytes)
+        self._chunks = ChunkLength(self._transformer.weights.step_bytes / self._transformer.layers)
         self._tokens = TokenIndex(tokenizer.all_bytes)
         self._special = tokenizer.special_ids
         self._draft_length = DraftLength()
@@ -166,13 +166,12 @@ class IncrementalEngine:
         """Run what the sequence lacks of the prompt; gives the logits after it, (rows,), and keeps them."""
         sequence.cut(len(prompt) - 1)
         while (at := len(sequence.ids)) < len(prompt):
-            control.check()
             begun = time.perf_counter()
             chunk = prompt[at : at + self._chunks.tokens]
-            hidden = self._transformer.forward(chunk, sequence.cache, at)
+            hidden = self._transformer.prefill(chunk, sequence.cache, at, control.check)
             sequence.append(chunk)
-            self._chunks.took(len(chunk), time.perf_counter() - begun)
-        logits = self._transformer.logits(hidden[-1:])[0]
+            self._chunks.took(len(chunk), (time.perf_counter() - begun) / self._transformer.layers)
+        logits = self._transformer.logits(hidden)[0]
         sequence.remember(logits)
         return logits
 
@@ -191,20 +190,20 @@ FIRST_GUESS = 500e9
 
 
 class ChunkLength:
-    """How many tokens of a prompt are run at once: as many as take about `CHUNK_SECONDS` here, as measured."""
+    """How many tokens of a prompt are run at once: as many as a layer takes `LAYER_SECONDS` for, as measured."""
 
-    def __init__(self, step_bytes: int) -> None:
-        self._rate = FIRST_GUESS / (2 * step_bytes)
-        """Tokens per second."""
+    def __init__(self, layer_bytes: float) -> None:
+        self._rate = FIRST_GUESS / (2 * layer_bytes)
+        """Tokens per second, of one layer."""
 
     @property
     def tokens(self) -> int:
         """Length of the next chunk."""
-        length = int(self._rate * CHUNK_SECONDS) // CHUNK_STEP * CHUNK_STEP
+        length = int(self._rate * LAYER_SECONDS) // CHUNK_STEP * CHUNK_STEP
         return min(max(length, SHORTEST_CHUNK), LONGEST_CHUNK)
 
     def took(self, tokens: int, seconds: float) -> None:
-        """Learn from a chunk. Short ones tell nothing of long ones."""
+        """Learn from a chunk, and the time of one of its layers. Short ones tell nothing of long ones."""
         if tokens >= SHORTEST_CHUNK:
             self._rate = 0.7 * self._rate + 0.3 * tokens / max(seconds, 1e-6)
 

@@ -4,6 +4,12 @@ One function runs a cold prompt, a chunk of it, one decoding step, several candi
 many tokens come and in what each may see. Matrices with the same input are one product (query, key, value and, in
 GPT-J's block, the MLP's first), since a call costs as much as a small product.
 
+Attention is two batched products and a softmax. torch's own fused attention is slower on a CPU, with one query as with
+128 (`docs/lab.md`): its products are small ones, of 32 queries. Its scale is in the query's weights.
+
+A prompt's chunk can be interrupted before each layer, and is taken up again where it was. So chunks can be as long as
+is good for the kernels, a cancelled request ends within a layer's time, and what it has computed is not lost.
+
 Rotary embeddings (Su et al., RoFormer, 2021) turn pairs of entries. The rows of query and key are put in an order in
 which the two of a pair are neighbours; a pair is then one complex number, and the turn is one multiplication. Products
 of query and key don't depend on the order.
@@ -11,7 +17,8 @@ of query and key don't depend on the order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 
 import torch
 from attrs import frozen
@@ -21,7 +28,8 @@ from torch.nn import functional as F
 from codegen_lsp.inference.kernels import Kernel, Product
 from codegen_lsp.inference.weights import Layer, Matrix, ModelWeights, Norm
 
-NOTHING = torch.zeros(())
+FEW = 16
+"""Up to so many queries, keys times queries is faster than queries times keys."""
 
 
 @frozen
@@ -36,8 +44,21 @@ class Block:
     mlp_norm: Norm | None
     gated: Product | None
     """Llama's: gate and up side by side."""
+    gated_bias: Tensor
     down: Product
     down_bias: Tensor | None
+
+
+@frozen
+class Interrupted:
+    """A chunk of a prompt that was left before one of the layers."""
+
+    ids: list[int]
+    cache: weakref.ref[Tensor]
+    offset: int
+    layer: int
+    x: Tensor
+    """What goes into that layer, (tokens, width)."""
 
 
 class Transformer:
@@ -52,10 +73,13 @@ class Transformer:
         self.rows = weights.head.values.shape[0]
         """Logits to a token."""
         order = _pairwise_order(weights)
-        self._blocks = [_block(layer, order, kernel) for layer in weights.layers]
+        scale = torch.ones(3 * self.width)
+        scale[: self.width] = self.head_width**-0.5
+        self._blocks = [_block(layer, order, kernel, scale) for layer in weights.layers]
         self._head = kernel([weights.head])
-        self._head_bias = NOTHING if weights.head_bias is None else weights.head_bias
+        self._head_bias = torch.zeros(self.rows) if weights.head_bias is None else weights.head_bias
         self._turns = torch.empty(0)
+        self._interrupted: Interrupted | None = None
 
     @property
     def token_bytes(self) -> int:
@@ -77,39 +101,79 @@ class Transformer:
         place in its text, `visible` is added to the attention's scores: float32, (tokens, offset + tokens), zero where
         a token sees another and minus infinity elsewhere. Gives the last hidden states, (tokens, width).
         """
-        count, end = len(ids), offset + len(ids)
-        rows = torch.tensor(ids)
-        embedding = self.weights.embedding
-        x = embedding.values[rows].float().div_(embedding.scales[rows][:, None])
-        turns = self._turns_at(range(offset, end) if positions is None else positions)
-        if visible is None and count > 1 and offset:
-            visible = torch.full((count, end), -torch.inf).triu_(offset + 1)
-        causal = visible is None and count > 1
-        width, heads, head_width, rotary = self.width, self.heads, self.head_width, self.weights.rotary
+        self._interrupted = None
+        x = self._embedded(ids)
+        turns = self._turns_at(range(offset, offset + len(ids)) if positions is None else positions)
         for block, kept in zip(self._blocks, cache.unbind(0), strict=True):
-            y = block.first(self._normed(x, block.attention_norm), block.first_bias)
-            turned = y[:, : 2 * width].view(count, 2 * heads, head_width)[..., :rotary]
-            torch.view_as_complex(turned.view(count, 2 * heads, rotary // 2, 2)).mul_(turns)
-            kept[:, offset:end].copy_(y[:, width : 3 * width].view(count, 2 * heads, head_width).transpose(0, 1))
-            query = y[:, :width].view(1, count, heads, head_width).transpose(1, 2)
-            mixed = F.scaled_dot_product_attention(
-                query, kept[None, :heads, :end], kept[None, heads:, :end], attn_mask=visible, is_causal=causal
-            )
-            x = block.out(mixed.transpose(1, 2).reshape(count, width), x)
-            if block.gated is None:
-                hidden = F.gelu(y[:, 3 * width :], approximate="tanh")
-            else:
-                assert block.mlp_norm is not None
-                gate, up = block.gated(self._normed(x, block.mlp_norm), NOTHING).chunk(2, -1)
-                hidden = F.silu(gate).mul_(up)
-            x = block.down(hidden, x)
-            if block.down_bias is not None:
-                x += block.down_bias
+            y = self._project(block, kept, x, turns, offset)
+            x = self._mix(block, kept, x, y, offset + len(ids), visible)
+        return x
+
+    def prefill(self, ids: list[int], cache: Tensor, offset: int, check: Callable[[], None]) -> Tensor:
+        """Run a chunk of a prompt, as `forward` does; gives the hidden state of its last token alone, (1, width).
+
+        `check` is called before each layer. When it raises, the chunk is left there, and goes on from there if it is
+        the next thing that is run.
+        """
+        start, x = 0, None
+        left, self._interrupted = self._interrupted, None
+        if left is not None and left.ids == ids and left.offset == offset and left.cache() is cache:
+            start, x = left.layer, left.x
+        end = offset + len(ids)
+        turns = self._turns_at(range(offset, end))
+        if x is None:
+            x = self._embedded(ids)
+        for layer in range(start, self.layers):
+            try:
+                check()
+            except BaseException:
+                self._interrupted = Interrupted(ids, weakref.ref(cache), offset, layer, x)
+                raise
+            block, kept = self._blocks[layer], cache[layer]
+            y = self._project(block, kept, x, turns, offset)
+            if layer == self.layers - 1:
+                x, y = x[-1:], y[-1:]
+            x = self._mix(block, kept, x, y, end, None)
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits of the next token: (tokens, width) to (tokens, rows)."""
         return self._head(self._normed(hidden, self.weights.norm), self._head_bias)
+
+    def _embedded(self, ids: Sequence[int]) -> Tensor:
+        """What goes into the first layer, (tokens, width)."""
+        rows = torch.tensor(ids)
+        embedding = self.weights.embedding
+        return embedding.values[rows].float().div_(embedding.scales[rows][:, None])
+
+    def _project(self, block: Block, kept: Tensor, x: Tensor, turns: Tensor, offset: int) -> Tensor:
+        """A layer's first product, its keys and values written to the cache: (tokens, 3 width or more)."""
+        count = len(x)
+        width, heads, head_width, rotary = self.width, self.heads, self.head_width, self.weights.rotary
+        y = block.first(self._normed(x, block.attention_norm), block.first_bias)
+        turned = y[:, : 2 * width].view(count, 2 * heads, head_width)[..., :rotary]
+        torch.view_as_complex(turned.view(count, 2 * heads, rotary // 2, 2)).mul_(turns)
+        kept[:, offset : offset + count].copy_(
+            y[:, width : 3 * width].view(count, 2 * heads, head_width).transpose(0, 1)
+        )
+        return y
+
+    def _mix(self, block: Block, kept: Tensor, x: Tensor, y: Tensor, end: int, visible: Tensor | None) -> Tensor:
+        """The rest of a layer, for the last of the `end` tokens in the cache: `x` went in, `y` is its first product."""
+        count, heads, width = len(x), self.heads, self.width
+        query = y[:, :width].view(count, heads, self.head_width).transpose(0, 1)
+        mixed = attention(query, kept[:heads, :end], kept[heads:, :end], visible)
+        x = block.out(mixed.transpose(0, 1).reshape(count, width), x)
+        if block.gated is None:
+            hidden = F.gelu(y[:, 3 * width :], approximate="tanh")
+        else:
+            assert block.mlp_norm is not None
+            gate, up = block.gated(self._normed(x, block.mlp_norm), block.gated_bias).chunk(2, -1)
+            hidden = F.silu(gate).mul_(up)
+        x = block.down(hidden, x)
+        if block.down_bias is not None:
+            x += block.down_bias
+        return x
 
     def _normed(self, x: Tensor, norm: Norm) -> Tensor:
         if norm.beta is None:
@@ -126,16 +190,32 @@ class Transformer:
         return self._turns[torch.tensor(positions)]
 
 
-def _block(layer: Layer, order: Tensor, kernel: Kernel) -> Block:
-    qkv = Matrix(layer.qkv.values[order], layer.qkv.scales[order])
+def attention(query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:
+    """Softmax of the scores, times the values: (heads, tokens, head width), as `query`, which has the scale in it.
+
+    `keys` and `values` are (heads, all tokens, head width). Without `visible` the queries are the last tokens, and each
+    sees what is before it and itself.
+    """
+    count = query.shape[1]
+    scores = torch.bmm(query, keys.mT) if count > FEW else torch.bmm(keys, query.mT).mT
+    if visible is not None:
+        scores.add_(visible)
+    elif count > 1:
+        scores[:, :, -count:].add_(torch.full((count, count), -torch.inf).triu_(1))
+    return torch.bmm(scores.softmax(-1), values)
+
+
+def _block(layer: Layer, order: Tensor, kernel: Kernel, query_scale: Tensor) -> Block:
+    qkv = Matrix(layer.qkv.values[order], layer.qkv.scales[order] / query_scale)
     if layer.gate is not None:
         return Block(
             attention_norm=layer.attention_norm,
             first=kernel([qkv]),
-            first_bias=NOTHING,
+            first_bias=torch.zeros(len(order)),
             out=kernel([layer.out]),
             mlp_norm=layer.mlp_norm,
             gated=kernel([layer.gate, layer.up]),
+            gated_bias=torch.zeros(2 * layer.up.values.shape[0]),
             down=kernel([layer.down]),
             down_bias=layer.down_bias,
         )
@@ -148,6 +228,7 @@ def _block(layer: Layer, order: Tensor, kernel: Kernel) -> Block:
         out=kernel([layer.out]),
         mlp_norm=None,
         gated=None,
+        gated_bias=torch.zeros(0),
         down=kernel([layer.down]),
         down_bias=layer.down_bias,
     )

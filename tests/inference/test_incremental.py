@@ -401,10 +401,62 @@ def test_a_cancelled_prefill_keeps_its_chunks(
     ids = tokenizer.encode(SOURCES[0])[:600]
     run = engine.warm if warming else lambda ids, control: go_on(engine, ids, control=control)
     with pytest.raises(Cancelled):
-        run(ids, CancelledAt(3))
+        run(ids, CancelledAt(3 * info.layers))
     computed = go_on(engine, ids).computed_tokens
     assert 600 - 3 * 64 <= computed < 600
     assert go_on(engine, ids).computed_tokens == 0
+
+
+class StoppedError(Exception):
+    pass
+
+
+@define
+class StopBefore:
+    """Raises at its n-th call."""
+
+    calls: int
+
+    def __call__(self) -> None:
+        self.calls -= 1
+        if not self.calls:
+            raise StoppedError
+
+
+def test_an_interrupted_chunk_goes_on_where_it_was(transformer: Transformer, tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(SOURCES[0])[:90]
+    with torch.inference_mode():
+        cache, expected = transformer.new_cache(90), transformer.new_cache(90)
+        whole = transformer.prefill(ids, expected, 0, lambda: None)
+        assert torch.allclose(transformer.forward(ids, transformer.new_cache(90), 0)[-1:], whole, atol=1e-3)
+        for layer in range(1, transformer.layers + 1):
+            counted = StopBefore(10**6)
+            with pytest.raises(StoppedError):
+                transformer.prefill(ids, cache, 0, StopBefore(layer))
+            assert torch.equal(transformer.prefill(list(ids), cache, 0, counted), whole)
+            assert 10**6 - counted.calls == transformer.layers - layer + 1
+            assert torch.equal(cache, expected)
+
+
+def test_an_interrupted_chunk_is_forgotten_when_anything_differs(
+    transformer: Transformer, tokenizer: Tokenizer
+) -> None:
+    ids = tokenizer.encode(SOURCES[0])[:60]
+    with torch.inference_mode():
+        for other in ("ids", "cache", "offset", "forward"):
+            cache = transformer.new_cache(90)
+            with pytest.raises(StoppedError):
+                transformer.prefill(ids, cache, 0, StopBefore(transformer.layers))
+            if other == "forward":
+                transformer.forward(ids[:3], cache, 0)
+            again = StopBefore(10**6)
+            transformer.prefill(
+                ids[1:] if other == "ids" else ids,
+                transformer.new_cache(90) if other == "cache" else cache,
+                1 if other == "offset" else 0,
+                again,
+            )
+            assert 10**6 - again.calls == transformer.layers
 
 
 # What it refuses

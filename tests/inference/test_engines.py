@@ -1,0 +1,68 @@
+"""Which engine `auto` is."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference import engines
+from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.engines import open_engine, suits_incremental
+from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def fast_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(engines, "cuda_devices", lambda: 0)
+
+
+def test_a_fast_cpu_runs_the_incremental_engine(fast_cpu: None) -> None:
+    assert suits_incremental("auto")
+    assert suits_incremental("cpu")
+
+
+@pytest.mark.parametrize("machine", ["aarch64", "arm64", "riscv64"])
+def test_other_processors_do_not(fast_cpu: None, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert not suits_incremental("auto")
+
+
+def test_nor_do_old_ones(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert not suits_incremental("auto")
+
+
+def test_a_gpu_is_ct2s_unless_the_cpu_is_asked_for(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "cuda_devices", lambda: 1)
+    assert not suits_incremental("auto")
+    assert not suits_incremental("cuda")
+    assert suits_incremental("cpu")
+
+
+def opened(build: Path, info: BuildInfo, tokenizer: Tokenizer, **options: str) -> str:
+    engine = open_engine(LoadParams(str(build), threads=1, **options), build, info, tokenizer)  # type: ignore[arg-type]
+    engine.close()
+    return engine.name
+
+
+def test_auto_opens_what_suits(
+    fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert opened(embedded_build, info, tokenizer) == "incremental"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert opened(embedded_build, info, tokenizer) == "ct2"
+
+
+def test_what_the_incremental_engine_refuses_goes_to_ct2(
+    fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
+) -> None:
+    assert opened(embedded_build, info, tokenizer, compute_type="float32") == "ct2"
+    with pytest.raises(ModelError, match="incremental"):
+        opened(embedded_build, info, tokenizer, engine="incremental", compute_type="float32")
