@@ -42,7 +42,10 @@ _BEGINNING: int = ast.PyCF_ONLY_AST | vars(codeop)["PyCF_ALLOW_INCOMPLETE_INPUT"
 """Flags for `compile`: parse only, and tell a text that could go on from one that is wrong."""
 OPERANDS = ("", "x", " x", "x: x")
 _TAILS = dict.fromkeys(("C", "C++"), ("", ";", " {}", "\n#endif", " x();"))
-BEGUN = ("x", " x", ":", " in x:", " x:", " x in x:", " import x", " else x", ": x}")
+BEGUN = (
+    *("x", " x", ":", "x:", " x:", " in x:", " x in x:", " else x", ": x}"),
+    *(" x():", "x():", " import x", " x import x", "x import x"),
+)
 """What makes a beginning of a line a whole line, or of a statement over several lines."""
 
 _TOKEN = re.compile(r"""\w*"(?:\\.|[^"\\])*"?|\w*'(?:\\.|[^'\\])*'?|\w+|\s+|.""", re.DOTALL)
@@ -116,7 +119,7 @@ def judge_of(document: str, cursor: Cursor, opened: Open, finish: Finish) -> Jud
             return _python_judge(member, cursor, opened, finish)
         if is_beginning(above):
             return _python_judge(above, cursor, opened, finish)
-    return _tree_judge(source, cursor, opened)
+    return _tree_judge(source, cursor, opened, finish)
 
 
 def is_beginning(text: str) -> bool:
@@ -173,13 +176,13 @@ def _quote_of_the_user(text: str, opened: Open) -> str:
     return opened[-1] if still else ""
 
 
-def _tree_judge(source: Source, cursor: Cursor, opened: Open) -> Judge:
+def _tree_judge(source: Source, cursor: Cursor, opened: Open, finish: Finish) -> Judge:
     allowed = _errors_before(source, cursor)
 
     def judge(text: str, replaced: int) -> int | None:
         put = cursor.kept + text
         first: int | None = None
-        for number, following in enumerate(_continuations(text, cursor, opened)):
+        for number, following in enumerate(_continuations(text, cursor, opened, finish)):
             after = edited(source, cursor.start, cursor.end + replaced, put + following)
             if after is None or errors(after) <= allowed:
                 return None
@@ -199,15 +202,17 @@ def _errors_before(source: Source, cursor: Cursor) -> int:
     return min(found, errors(blank)) if blank else found
 
 
-def _continuations(text: str, cursor: Cursor, opened: Open) -> Iterator[str]:
+def _continuations(text: str, cursor: Cursor, opened: Open, finish: Finish) -> Iterator[str]:
     """The least that could follow a text, nothing first."""
     language = cursor.language
     new = _closers(scan(text, language, opened).open, opened, language)
     on_the_line = _closers(scan(cursor.before + text, language).open, (), language)
-    tails = _TAILS.get(language.name, ("", ";", " {}"))
+    tails = _TAILS.get(language.name, ("", ";", " {}")) if language.braces else ("", ": pass")
+    if finish == "unlikely" and language.braces:
+        tails = (*tails, " x;", " (x) {}", " x() {}", " (;;) {}", " x {}")
     tried = {""}
     yield ""
-    for tail in tails if language.braces else ("", ": pass"):
+    for tail in tails:
         for closers in (new, on_the_line):
             for operand in OPERANDS:
                 following = operand + closers + tail

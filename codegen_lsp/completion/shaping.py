@@ -36,10 +36,13 @@ from codegen_lsp.completion.languages import Language
 from codegen_lsp.completion.names import Modules
 from codegen_lsp.completion.planning import Plan
 from codegen_lsp.completion.snapshot import Refusal, Suggestion, Trigger
+from codegen_lsp.completion.syntax import parsed, statement_start
 from codegen_lsp.inference.messages import Candidate, Finish, StopRules
 
 REPEATS = 3
 """Equal lines in a row that count as a model going round in circles."""
+LONGEST_STATEMENT = 50_000
+"""Characters before the cursor that are read for what is open there."""
 LOOP_CHARACTERS = 24
 """Shortest stretch of equal units within a line that counts as a model going round in circles."""
 LOOP_PERIOD = 60
@@ -414,7 +417,7 @@ def shape_all(candidates: Sequence[Candidate], plan: Plan) -> list[Suggestion] |
     The order is kept so that the first alternative is what was shown unasked. The refusal is that of the first
     candidate.
     """
-    opened = open_at_end(plan.prefix, plan.cursor.language)
+    opened = _opened_at(plan)
     refusals: list[Refusal] = []
     shown: dict[tuple[int, str], Suggestion] = {}
     for candidate in candidates:
@@ -427,6 +430,18 @@ def shape_all(candidates: Sequence[Candidate], plan: Plan) -> list[Suggestion] |
     if shown:
         return list(shown.values())[: plan.candidates]
     return refusals[0] if refusals else Refusal("no_answer", "The model gave no answer.")
+
+
+def _opened_at(plan: Plan) -> Open:
+    """What is open at the cursor: read from the statement of the outer level, since a window may begin in a string."""
+    cursor = plan.cursor
+    source = parsed(plan.document, cursor.language) if plan.document is not None else None
+    if source is None or plan.document is None:
+        return open_at_end(plan.prefix, cursor.language)
+    start = statement_start(source, cursor.start)
+    if cursor.start - start > LONGEST_STATEMENT:
+        return open_at_end(plan.prefix, cursor.language)
+    return open_at_end(with_lf(plan.document[start : cursor.start]) + cursor.kept, cursor.language)
 
 
 def _draft_of(candidate: Candidate, plan: Plan, opened: Open) -> Draft:

@@ -2,9 +2,10 @@
 
 The text before the cursor begins at an anchor that must not move while someone types: a cached prompt is of use only
 as long as it grows at its end alone. The anchor therefore needs no memory. Where it may lie is a grid of a quarter of
-the budget over the document, and on the grid it snaps forward to the outermost line that begins something; both
-depend only on text at least a quarter of the budget before the cursor. It moves when the window would overflow, once
-in a quarter of the budget typed.
+the budget over the document, and on the grid it snaps forward to the outermost definition or statement that begins
+there: by the parse tree of the text up to the grid's next line or, where there is none, by indentation. All of this
+depends only on text at least half of the budget before the cursor. It moves when the window would overflow, once in a
+quarter of the budget typed.
 
 It ends at the cursor, in the middle of a word or of an indentation if need be: the worker takes half a token back and
 forces what was typed, so there is nothing to strip here and no indentation to cut from the answer.
@@ -17,6 +18,7 @@ reads the text after the cursor first). Otherwise it starts with the next line, 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from codegen_lsp.completion.blocks import continues_statement
 from codegen_lsp.completion.brackets import is_rest_of_closers
@@ -24,6 +26,10 @@ from codegen_lsp.completion.cursor import Cursor, cut_at, with_lf
 from codegen_lsp.completion.indentation import columns
 from codegen_lsp.completion.languages import Language
 from codegen_lsp.completion.snapshot import Snapshot
+from codegen_lsp.completion.syntax import block_start, parsed
+
+CHANGE = 0.1
+"""Share of the text after the cursor that may change, lines gone and lines come together, before it is read anew."""
 
 _LINE_STARTS = re.compile(r"(?:(?<=\n)|(?<=\r)(?!\n))[^\r\n]+")
 
@@ -51,12 +57,34 @@ def anchor(text: str, offset: int, tail: int, budget: int, language: Language) -
         return 0
     step = max(1, budget // 4)
     earliest = -(-(end - budget) // step) * step
-    region = text[earliest - 1 : min(earliest + step, offset)]
+    latest = min(earliest + step, offset)
+    if (at := _block_start(text[:latest], earliest, language)) is not None:
+        return at
+    region = text[earliest - 1 : latest]
     lines = [match for match in _LINE_STARTS.finditer(region) if match.group().strip()]
     starters = [match for match in lines if not continues_statement(match.group(), language)] or lines
     if not starters:
         return min(earliest, end)
     return earliest - 1 + min(starters, key=lambda match: columns(match.group())).start()
+
+
+def _block_start(text: str, first: int, language: Language) -> int | None:
+    """Where the outermost definition or statement begins that starts behind an offset, judged by that text alone."""
+    source = parsed(text, language)
+    return block_start(source, first, len(text)) if source else None
+
+
+def steady_suffix(suffix: str, last: str) -> str:
+    """The text after the cursor for a prompt, left as it was last time while less than a tenth of it changed.
+
+    A model that reads it first (the embedded one) then keeps all that it has read while the cursor goes down a few
+    lines or something is changed below. (The constant is Copilot's.)
+    """
+    if suffix == last or not suffix or not last:
+        return suffix
+    now, then = Counter(suffix.split("\n")), Counter(last.split("\n"))
+    changed = sum(len(line) + 1 for line in ((now - then) + (then - now)).elements())
+    return last if changed < CHANGE * len(last) else suffix
 
 
 def window_after(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:

@@ -21,6 +21,7 @@ from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.reuse import SuggestionCache, typed_since
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
+from codegen_lsp.completion.window import steady_suffix
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.client import SupersededError
 from codegen_lsp.inference.messages import (
@@ -38,6 +39,10 @@ SUFFIX_SHARE = 0.2
 """Share of the prompt for text after the cursor, where the model's context is too small for all that the settings
 allow."""
 
+COLD_SECONDS = 1.0
+"""A prompt of which nothing is cached is no longer than what the model reads in this time."""
+LEAST_CHARACTERS = 1_500
+"""However slow the model is, it may read so much."""
 GRACE = 0.1
 """Seconds that a generation goes on after its request was cancelled. VS Code cancels at a key and asks again 50 ms
 later, and what was typed meanwhile is often what is just being written."""
@@ -113,6 +118,7 @@ class Completer:
     def __init__(self) -> None:
         self._cache = SuggestionCache()
         self._last_prefix: dict[str, str] = {}
+        self._last_suffix: dict[str, str] = {}
         self._flights: dict[str, _Flight] = {}
         self._ahead: _Flight | None = None
         self.generated_tokens = 0
@@ -122,6 +128,7 @@ class Completer:
         """Forget all suggestions: another model, or other settings."""
         self._cache.clear()
         self._last_prefix.clear()
+        self._last_suffix.clear()
         for flight in (*self._flights.values(), self._ahead):
             if flight is not None:
                 flight.task.cancel()
@@ -140,7 +147,7 @@ class Completer:
         """Ask the model, after waiting some seconds. Errors a user can act on become refusals; cancelling ends the
         generation, unless another request comes at once that its answer may be right for."""
         started = time.perf_counter()
-        planned = plan(snapshot, options)
+        planned = self._plan(snapshot, options)
         if isinstance(planned, Refusal):
             return Outcome([], "none", planned)
         if outcome := await self._from_flight(snapshot, options, started):
@@ -174,7 +181,7 @@ class Completer:
         for place in next_places(snapshot, suggestion):
             if self._cache.find(place, options) or (self._ahead and self._ahead.leads_to(place, options)):
                 return
-            planned = plan(place, options)
+            planned = self._plan(place, options)
             if isinstance(planned, Refusal):
                 continue
             if self._ahead:
@@ -187,6 +194,15 @@ class Completer:
                 return
             if not isinstance(shaped, Refusal):
                 return
+
+    def _plan(self, snapshot: Snapshot, options: Options) -> Plan | Refusal:
+        """What to ask, with the text after the cursor as it was last time while it hardly changes."""
+        planned = plan(snapshot, options)
+        if isinstance(planned, Refusal) or "window" in options.without:
+            return planned
+        suffix = steady_suffix(planned.suffix, self._last_suffix.get(snapshot.uri, ""))
+        self._last_suffix[snapshot.uri] = suffix
+        return evolve(planned, suffix=suffix)
 
     async def _from_flight(self, snapshot: Snapshot, options: Options, started: float) -> Outcome | None:
         """The answer of a generation under way, if it begins with what was typed since it was asked for."""
@@ -233,7 +249,7 @@ class Completer:
 
     async def warm(self, snapshot: Snapshot, options: Options, model: Model) -> bool:
         """Let the model read the text up to the cursor ahead. False when it has done so already or must not."""
-        planned = plan(evolve(snapshot, trigger=Trigger.INVOKED), options)
+        planned = self._plan(evolve(snapshot, trigger=Trigger.INVOKED), options)
         if isinstance(planned, Refusal) or not planned.prefix or self._last_prefix.get(snapshot.uri) == planned.prefix:
             return False
         self._last_prefix[snapshot.uri] = planned.prefix
@@ -243,6 +259,7 @@ class Completer:
     def close(self, uri: str) -> None:
         """Forget a document that was closed."""
         self._last_prefix.pop(uri, None)
+        self._last_suffix.pop(uri, None)
         if flight := self._flights.pop(uri, None):
             flight.task.cancel()
         if self._ahead and self._ahead.snapshot.uri == uri:
@@ -271,6 +288,9 @@ def options_for(settings: Settings, language: str, model: ModelDescription | Non
     prefix, suffix = settings.prompt.prefix_characters, settings.prompt.suffix_characters
     if model is not None:
         room = int((model.context_length - settings.max_tokens) * model.characters_per_token)
+        if model.prefill_tokens_per_second is not None:
+            in_time = int(COLD_SECONDS * model.prefill_tokens_per_second * model.characters_per_token)
+            room = min(room, max(LEAST_CHARACTERS, in_time))
         suffix = min(suffix, max(0, int(room * SUFFIX_SHARE)))
         prefix = min(prefix, max(1, room - suffix))
     return Options(

@@ -179,6 +179,15 @@ class TextModel:
         tokens = min(tokens, len(room) - 1)
         return Score(sum(self.engine.score(room)[-tokens:]) if tokens else 0.0, tokens)
 
+    def prefill_rate(self, tokens: int = 256) -> float:
+        """Tokens of a prompt that are read in a second, from one prompt that is not cached."""
+        probe = self.tokenizer.encode(PROBE)[: min(tokens, self.info.context_length // 2)]
+        once = Decoding(max_tokens=1, end_tokens=frozenset())
+        self.engine.generate(probe[-8:], once, Control(), lambda *_: False)
+        started = time.perf_counter()
+        self.engine.generate(probe, once, Control(), lambda *_: False)
+        return len(probe) / max(time.perf_counter() - started, 1e-9)
+
     def measure(self, control: Control) -> Rates:
         """Measure prefill and decoding on source code, begun elsewhere each time so that nothing of it is cached."""
         length = min(512, self.info.context_length // 2)

@@ -54,6 +54,8 @@ class ModelDescription:
     characters_per_token: float
     """Mean length of a token of source code in characters, measured with this model's tokenizer."""
     load_seconds: float
+    prefill_tokens_per_second: float | None = None
+    """How fast it reads a prompt, measured when it was loaded; None when it was not."""
 
 
 @frozen

@@ -164,6 +164,8 @@ def load_model(params: LoadParams, progress: Callable[[str, float], None]) -> tu
     progress(f"Loading {info.name}", 0.3)
     engine = open_engine(params, directory, info, tokenizer)
     model = TextModel(info, tokenizer, engine, document_cache=mixes(info, params.document_cache))
+    progress(f"Measuring {info.name}", 0.9)
+    rate = model.prefill_rate()
     progress(f"{info.name} is ready", 1.0)
     return model, ModelDescription(
         name=info.name,
@@ -177,6 +179,7 @@ def load_model(params: LoadParams, progress: Callable[[str, float], None]) -> tu
         languages=list(info.languages),
         characters_per_token=model.characters_per_token,
         load_seconds=time.perf_counter() - started,
+        prefill_tokens_per_second=rate,
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codegen_lsp.completion.cursor import cursor_of, with_lf
 from codegen_lsp.completion.snapshot import Selected, Snapshot
-from codegen_lsp.completion.window import window_after, window_before
+from codegen_lsp.completion.window import steady_suffix, window_after, window_before
 
 FUNCTION = '''def area_{n}(width, height):
     """The area of a rectangle."""
@@ -123,3 +123,54 @@ def test_any_document(head: str, tail: str, budget: int) -> None:
     assert "\r" not in rest
     assert len(rest) <= 2 * budget
     assert not rest or rest[0] == "\n" or tail.startswith(rest.split("\n")[0])
+
+
+def test_a_definition_in_a_string_is_no_beginning() -> None:
+    """By single lines it would be one."""
+    text = (
+        "def real():\n" + '    """\ndef unreal():\n    pass\n' + "word " * 20 + '\n    """\n    return 1\n\n\n'
+    ) * 30
+    for offset in range(1500, len(text), 101):
+        assert before(at(text, offset), 1000).startswith("def real()")
+
+
+@pytest.mark.parametrize(
+    ("language", "unit", "beginning"),
+    [
+        ("javascript", "function area(a) {\n  if (a) {\n    return 1;\n  }\n  return 2;\n}\n\n", "function area"),
+        ("java", "class A {\n    int b() {\n        return 1;\n    }\n\n    int c;\n}\n\n", "class A"),
+        ("go", "func area(a int) int {\n\tif a > 1 {\n\t\treturn 1\n\t}\n\treturn 2\n}\n\n", "func area"),
+        ("c", "int area(int a) {\n    if (a) {\n        return 1;\n    }\n    return 2;\n}\n\n", "int area"),
+        ("cpp", "template <class T>\nT area(T a) {\n    return a;\n}\n\n", "template <class T>"),
+        ("python", "@cache\ndef area(a):\n    if a:\n        return 1\n    return 2\n\n\n", "@cache"),
+    ],
+)
+def test_it_begins_with_a_definition_in_every_language(language: str, unit: str, beginning: str) -> None:
+    text = unit * 60
+    for offset in range(1200, 2500, 37):
+        assert before(at(text, offset, language), 800).startswith(beginning)
+
+
+def test_what_is_typed_never_moves_the_beginning_before_it_overflows() -> None:
+    """However broken the text is while it is typed: brackets, quotes and half a definition."""
+    budget, head = 1000, MODULE[:9_000]
+    typed = 'def f(x, y="\'[{(\n    """unfinished\n}}\n' * 8
+    lengths = [len(before(at(head + typed[:n] + MODULE[9_000:], 9_000 + n), budget)) for n in range(len(typed))]
+    shrunk = [number for number, (then, now) in enumerate(pairwise(lengths)) if now != then + 1]
+    assert len(shrunk) <= len(typed) / (budget / 4) + 1
+    assert all(lengths[number] > budget - 2 * (budget // 4) for number in shrunk)
+
+
+def test_text_after_the_cursor_is_frozen_while_it_hardly_changes() -> None:
+    lines = [f"line number {n}" for n in range(60)]
+    suffix = "\n".join(lines)
+    below = "\n".join(lines[1:])
+    assert steady_suffix(below, suffix) == suffix
+    assert steady_suffix("\n".join(lines[10:]), suffix) == "\n".join(lines[10:])
+    assert steady_suffix("", suffix) == ""
+    assert steady_suffix(suffix, "") == suffix
+    last = suffix
+    for down in range(1, 30):
+        now = "\n".join(lines[down:])
+        last = steady_suffix(now, last)
+        assert abs(len(last) - len(now)) <= 0.1 * len(last) + 1
