@@ -31,7 +31,7 @@ Modules = Mapping[str, frozenset[str]]
 
 ALWAYS_DEFINED = frozenset(dir(builtins)) | {
     *("__file__", "__path__", "__class__", "__qualname__", "__module__", "__annotations__", "__dict__", "__all__"),
-    *("_", "WindowsError", "reveal_type"),
+    *("_", "WindowsError", "reveal_type", "get_ipython", "display"),
 }
 MOST_OCCURRENCES = 400
 """A name that occurs more often is taken to be defined."""

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from codegen_lsp.completion.brackets import is_rest_of_closers
+from codegen_lsp.completion.correctness import is_beginning
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import RULES, shape_all
@@ -56,7 +57,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 
 
 def candidates(texts: list[str]) -> list[Candidate]:
-    return [Candidate(text, 1, -float(rank), "stop" if rank % 2 else "length") for rank, text in enumerate(texts)]
+    return [Candidate(text, 1, -float(rank), "length" if rank % 2 else "stop") for rank, text in enumerate(texts)]
 
 
 EVERYTHING = Options(languages=frozenset({"*"}), infill=True)
@@ -155,6 +156,39 @@ def open_brackets(text: str) -> str:
         elif character in ")]" and stack:
             stack = stack[:-1]
     return stack
+
+
+STATEMENTS = [
+    *("x = 1", "y = [x for x in (1, 2)]", 'print("a", x)', "import os", "x += len('é')", "def f(a, b=2):", "class A:"),
+    *("if x:", "for y in (1, 2):", "else:", "try:", "except ValueError as y:", "while x:", "return x", '"""text"""'),
+    *("# comment", "with open('a') as y:", "y = {", "}", "pass", "@property"),
+]
+PIECES = [*STATEMENTS, "x", "y", "(", ")", "[", "]", "{", "}", ":", ",", '"', "'", " ", "=", ".", "\n", "\n    ",
+          "\n        ", "else", "lambda x: x", "not", "in"]  # fmt: skip
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> str:
+    """Lines that are Python so far, with indentation that may or may not fit."""
+    lines: list[str] = ["x = y = 1"]
+    for statement in draw(st.lists(st.sampled_from(STATEMENTS), max_size=8)):
+        depths = [d for d in range(4) if is_beginning("\n".join([*lines, "    " * d + statement]))]
+        if depths:
+            lines.append("    " * draw(st.sampled_from(depths)) + statement)
+    return "\n".join(lines) + "\n"
+
+
+@given(programs(), st.integers(0, 3), st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.data())
+def test_python_that_was_in_order_stays_so(above: str, depth: int, answer: str, data: st.DataObject) -> None:
+    """Whatever the model answers, a program can begin with what is above, the line, and what is shown."""
+    typed = "    " * depth + data.draw(st.sampled_from(["", "x = ", "print(", "if x", "for x in ", "import "]))
+    below = data.draw(st.sampled_from(["", "\nx = 2\n", "\n    pass\n"]))
+    after = data.draw(st.sampled_from(["", ")"])) if typed.endswith("(") else ""
+    snapshot = Snapshot("file:///a.py", 1, "python", above + typed + after + below, len(above + typed))
+    for suggestion in shown(snapshot, [answer]):
+        accepted = snapshot.text[: suggestion.start] + suggestion.insert
+        rest = snapshot.text[suggestion.end : snapshot.line_end]
+        assert is_beginning(accepted + rest)
 
 
 @given(snapshots(), code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class PlayedModel:
     on_state: Callable[[WorkerState], None]
     on_progress: Callable[[LoadProgress], None]
     answer: Answer = lambda params: []
+    certainty: float | None = None
+    """Probability of each answer by the model's own reckoning; None when it doesn't say."""
     likelihood: Callable[[str], float] = lambda text: -1.0
     gate: asyncio.Event = field(factory=asyncio.Event)
     """Generation waits here."""
@@ -88,7 +91,10 @@ class PlayedModel:
             raise
         finally:
             self.on_state(WorkerState("ready", "Ready.", model=self.model, pid=1))
-        candidates = [Candidate(text, 5, -0.1 * at, "stop") for at, text in enumerate(self.answer(params), 1)]
+        candidates = [
+            Candidate(text, 5, -0.1 * at, "stop", [(len(text), math.log(self.certainty))] if self.certainty else [])
+            for at, text in enumerate(self.answer(params), 1)
+        ]
         return GenerateResult(candidates, GenerationStats(100, 60, 12, 0.0, 0.01, 0.02))
 
     async def score(self, params: ScoreParams) -> ScoreResult:
