@@ -16,7 +16,7 @@ help:
 	@echo "make check   lint, type check, import rules"
 	@echo "make format  format the Python sources"
 	@echo "make docs    write the reference pages from the program"
-	@echo "make model   rebuild the embedded model from scratch (hours on a CPU; MINUTES=75)"
+	@echo "make model   rebuild the embedded model from scratch (MINUTES=195 on a CPU; minutes on a GPU: PRESET=gpu MINUTES=25)"
 	@echo "make clean   remove .venv/ and caches; training runs in .cache/ stay"
 
 # torch goes first and alone, so that no other package's looser range can choose another version.
@@ -51,9 +51,10 @@ docs: $(READY)
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python editors/vscode/generate.py
 
-MINUTES ?= 75
+MINUTES ?= 195
+PRESET ?= small
 model: $(READY)
-	@$(BIN)/python -m codegen_lsp.training --out .cache/training/model --minutes $(MINUTES)
+	@$(BIN)/python -m codegen_lsp.training --out .cache/training/model --minutes $(MINUTES) --preset $(PRESET)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
