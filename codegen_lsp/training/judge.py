@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,18 @@ import attrs
 from codegen_lsp.errors import CorpusError
 
 BENCHMARKS = ("HumanEval-SingleLineInfilling.jsonl.gz", "HumanEval.jsonl.gz")
-INTRODUCTION = "The int8 build, with 95 % intervals (`docs/evaluation.md` says what each figure means):\n\n"
-TITLES = {
-    "line start": "whole next line exactly right, from its indentation",
-    "mid-line": "rest of the line exactly right, from between words",
-    "mid-word": "rest of the line exactly right, from inside a word",
+INTRODUCTION = """The int8 build. Percent with 95 % intervals; `docs/evaluation.md` says what each figure means. *no*
+and *yes* tell whether the text below the cursor's line was there.
+
+"""
+ALONE = {"exact": "exact", "similarity": "similarity", "word": "word", "keystrokes": "saved"}
+SHOWN = {
+    "shown": "shown",
+    "fits_of_shown": "fits",
+    "right_of_shown": "right",
+    "keystrokes": "saved",
+    "parses": "parses",
+    "undefined": "undefined",
 }
 
 
@@ -42,6 +49,11 @@ def evaluations(folder: Path, data: Path | None, cases: int, files: int) -> list
             "lines",
             ("lines", "--corpus", str(folder), "--cases", str(cases), "--shown"),
             f"codegen-lsp eval lines --corpus DIR --cases {cases} --shown",
+        ),
+        Evaluation(
+            "lines-bare",
+            ("lines", "--corpus", str(folder), "--cases", str(cases), "--without", "document_cache"),
+            f"codegen-lsp eval lines --corpus DIR --cases {cases} --without document_cache",
         ),
         Evaluation(
             "bits-per-byte",
@@ -87,7 +99,7 @@ def markdown(folder: Path, wanted: list[Evaluation]) -> str:
         path = folder / "evaluation" / f"{evaluation.name}.json"
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))["figures"]
-            parts.append(f"    {evaluation.printed}\n\n| | | cases |\n|---|---|---|\n" + _ROWS[evaluation.name](found))
+            parts.append(f"    {evaluation.printed}\n\n{_TABLES[evaluation.name](found)}")
     if not parts:
         return ""
     return "The int8 build, with 95 % intervals (`docs/evaluation.md` says what each figure means):\n\n" + "".join(
@@ -95,49 +107,45 @@ def markdown(folder: Path, wanted: list[Evaluation]) -> str:
     )
 
 
-def _lines(found: dict[str, Any]) -> str:
-    alone = [entry for entry in found["alone"] if not entry["below"]]
-    rows = [("half-typed word completed right", entry["word"]) for entry in alone if entry["word"]]
-    rows += [(TITLES[entry["kind"]], entry["exact"]) for entry in reversed(alone)]
-    for entry in found.get("shown", []):
-        if not entry["below"]:
-            rows.append((f"{entry['kind']}: first line of what an editor shows is right", entry["right_of_shown"]))
-    return _shares(rows)
+def _lines(figures: dict[str, Any]) -> str:
+    tables = [("alone", ALONE), *([("shown", SHOWN)] if figures.get("shown") else [])]
+    return "".join(_line_table(name, figures[name], columns) for name, columns in tables)
+
+
+def _line_table(name: str, entries: list[dict[str, Any]], columns: dict[str, str]) -> str:
+    rows = [
+        (entry["kind"], "yes" if entry["below"] else "no", *(_percent(entry.get(key)) for key in columns))
+        for entry in entries
+    ]
+    return _table((name, "text below", *columns.values()), rows)
 
 
 def _bits(figures: dict[str, Any]) -> str:
     both = (("int8", figures["bits_per_byte"]), ("float weights", figures["float"]))
-    rows = [
-        f"| bits per byte, {name} | {of['value']:.4f} ({of['low']:.4f}-{of['high']:.4f}) | {of['cases']} |\n"
-        for name, of in both
-    ]
+    rows = [(name, f"{of['value']:.4f} ({of['low']:.4f}-{of['high']:.4f})", str(of["cases"])) for name, of in both]
     loss = figures["loss"]
-    return "".join(rows) + f"| what int8 costs | {100 * loss['value']:+.3f} % of the bits | {loss['cases']} |\n\n"
+    rows.append(("what int8 costs", f"{100 * loss['value']:+.3f} % of the bits", str(loss["cases"])))
+    return _table(("", "bits per byte", "files"), rows)
 
 
-def _infilling(found: dict[str, Any]) -> str:
-    return _shares([("HumanEval, single-line infilling, exact", found["exact_match"])])
+def _shares(figures: dict[str, Any]) -> str:
+    rows = [(name.replace("_", " "), _percent(of), f"{of['cases']:,}") for name, of in figures.items()]
+    return _table(("HumanEval", "percent", "cases"), rows)
 
 
-def _functions(found: dict[str, Any]) -> str:
-    return _shares([(f"HumanEval, {name}", entry) for name, entry in found.items()])
+def _percent(of: dict[str, Any] | None) -> str:
+    return f"{100 * of['value']:.1f} ({100 * of['low']:.0f}-{100 * of['high']:.0f})" if of else ""
 
 
-def _shares(rows: list[tuple[str, dict[str, Any]]]) -> str:
-    return (
-        "".join(
-            f"| {name} | {100 * entry['value']:.1f} % ({100 * entry['low']:.0f}-{100 * entry['high']:.0f}) "
-            f"| {entry['cases']:,} |\n"
-            for name, entry in rows
-            if entry
-        )
-        + "\n"
-    )
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
-_ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
+_TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "lines": _lines,
+    "lines-bare": _lines,
     "bits-per-byte": _bits,
-    "humaneval-infilling": _infilling,
-    "humaneval": _functions,
+    "humaneval-infilling": _shares,
+    "humaneval": _shares,
 }
