@@ -509,18 +509,26 @@ def bench_engine(
     ] = "350M",
     context: Annotated[int, typer.Option(metavar="N", min=16, help="Tokens before the cursor.")] = 1024,
     threads: Threads = 0,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Time llama.cpp and transformers, too; takes some minutes.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a picture, .svg or .png.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time the engines side by side: four tokens are typed after a context, sixteen are wanted."""
     from rich.console import Console
 
-    from codegen_lsp.terminal.bench import measure_engines, print_engines
+    from codegen_lsp.terminal.bench import measure_engines, plot_engines, print_engines
 
-    figures = measure_engines(shape, context, threads)
+    figures = measure_engines(shape, context, threads, ["--peers"] if peers else [])
     if as_json:
         typer.echo(json.dumps(figures))
     else:
         print_engines(figures, Console())
+    if plot is not None:
+        plot_engines(figures, plot)
 
 
 @bench_app.command("drafts")

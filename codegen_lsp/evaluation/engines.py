@@ -1,26 +1,29 @@
 """How fast the engines are, on one build and in one run: what somebody who types has to wait for.
 
 The scenario: a context is cached, four tokens are typed, sixteen are wanted. `ct2_static` is CTranslate2 used as well
-as it can be, its cached prefix ending where the typing began; `ct2` computes the whole prompt each time. Rounds go
-through all engines in turn, so that whatever else the machine does meets them all alike; medians are given.
+as it can be, its cached prefix ending where the typing began; `ct2` computes the whole prompt each time. Other programs
+that run such models can be measured along. Each has a process of its own (`peers.py`), so that none finds another's
+threads still spinning or its memory in use. Rounds go through all of them in turn, so that whatever else the machine
+does meets them all alike; medians are given.
 
 The floor is what this machine could do at best: a decoding step reads every weight but the embedding's, and the keys
 and values of the context, at the rate at which memory was measured to give them.
 
-Run it as a program of its own (`python -m codegen_lsp.evaluation.engines`), in the environment of a worker: memory
-allocation is tuned there for CTranslate2's sake.
+Run it as a program of its own (`python -m codegen_lsp.evaluation.engines`), in the environment of a worker.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +35,18 @@ from codegen_lsp.checkpoints.catalogue import checkpoints
 from codegen_lsp.errors import CodegenError, ModelError
 from codegen_lsp.evaluation.random_build import write_random_build
 from codegen_lsp.inference.build import BuildInfo, read_info
-from codegen_lsp.inference.ct2 import Ct2Engine
-from codegen_lsp.inference.engine import Control, Decoding, Engine
-from codegen_lsp.inference.engines import default_cache_bytes
-from codegen_lsp.inference.incremental import IncrementalEngine
-from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.weights import read_weights
 
+OURS = ("incremental", "ct2", "ct2_static")
+OTHERS = ("llama.cpp", "transformers", "transformers_bfloat16")
 TYPED, WANTED = 4, 16
-ROUNDS = 7
-COLD_ROUNDS = 2
-"""Rounds that compute a whole context, which take long."""
+ROUNDS, COLD_ROUNDS = 7, 3
+SLOW_ROUNDS = 1
+"""Rounds of those that compute a whole prompt each time in float, which takes long."""
 SETTLE_SECONDS = 0.3
-"""Pause before each measurement: the threads of the engine before go on spinning for up to 0.2 s."""
+"""Pause before each measurement: the threads of the one before may go on spinning for up to 0.2 s."""
+READ_BYTES = 2**29
+"""What is read to measure memory's rate: more than any processor's cache holds."""
 
 
 @frozen
@@ -78,106 +80,129 @@ class Benchmark:
     threads: int
     floor: Floor
     engines: dict[str, Timings]
+    memory_mb: dict[str, float]
+    """Of each one's process after the run, libraries included; shared pages count in part."""
 
 
 @frozen
-class Peer:
-    """A way to continue ids, timed: gives seconds to the first token and to the last."""
+class Samples:
+    """What was measured of one peer, in seconds."""
 
-    run: Callable[[list[int], int], tuple[float, float]]
-    """Called with a prompt and the number of tokens wanted."""
-    prepare: Callable[[list[int]], None] = lambda context: None
-    """Called before a context is typed after."""
-    samples: dict[str, list[float]] = field(factory=lambda: {"cold": [], "first": [], "whole": []})
+    cold: list[float] = field(factory=list)
+    first: list[float] = field(factory=list)
+    whole: list[float] = field(factory=list)
 
 
-def measure(build: Path, context: int, threads: int, rounds: int = ROUNDS) -> Benchmark:
-    """Time all engines on a build. Raises ModelError when the build can't be run or has not that much context."""
+@frozen
+class Running:
+    """A peer in its process."""
+
+    name: str
+    process: subprocess.Popen[str]
+    samples: Samples = field(factory=Samples)
+
+    def ask(self, *command: object) -> Any:
+        """Send a command and give its answer. Raises ModelError when the process has ended."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            raise self.ended() from None
+        return self.answer()
+
+    def answer(self) -> Any:
+        """The next answer. Raises ModelError when the process has ended."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise self.ended()
+        return json.loads(line)
+
+    def ended(self) -> ModelError:
+        """Why the process is no more."""
+        assert self.process.stderr is not None
+        last = self.process.stderr.read().strip().splitlines()[-1:] or ["no reason given"]
+        try:
+            message, advice = json.loads(last[0])
+        except ValueError:
+            return ModelError(
+                f"{self.name} ended: {last[0]}.", "Free some memory, choose a smaller shape, or leave it out."
+            )
+        return ModelError(message, advice)
+
+
+def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS) -> Benchmark:
+    """Time peers on a build. Raises ModelError when one can't run it, or it has not that much context."""
     info = read_info(build)
     if context + TYPED + WANTED > info.context_length:
         raise ModelError(
             f"{info.name} has a context of {info.context_length} tokens.",
             f"Ask for at most {info.context_length - TYPED - WANTED}.",
         )
-    tokenizer = Tokenizer.from_build(build, info)
-    options: dict[str, Any] = {
-        "device": "cpu",
-        "compute_type": "auto",
-        "threads": threads,
-        "cache_bytes": default_cache_bytes(info),
-    }
-    incremental = IncrementalEngine(build, info, tokenizer, **options)
-    ct2 = Ct2Engine(build, info, tokenizer, **options)
-    peers = {"incremental": through_contract(incremental), "ct2": whole_prompt(ct2), "ct2_static": static_prompt(ct2)}
     draw = random.Random(0)  # noqa: S311 - any ids will do
 
     def ids(count: int) -> list[int]:
         return [draw.randrange(1, info.vocabulary_size) for _ in range(count)]
 
-    for _ in range(COLD_ROUNDS):
-        for peer in peers.values():
-            time.sleep(SETTLE_SECONDS)
-            peer.samples["cold"].append(peer.run(ids(context), 1)[0])
     text = ids(context)
-    for peer in peers.values():
-        peer.prepare(text)
-        peer.run(text + ids(TYPED), WANTED)
-    for _ in range(rounds):
-        for peer in peers.values():
-            time.sleep(SETTLE_SECONDS)
-            first, whole = peer.run(text + ids(TYPED), WANTED)
-            peer.samples["first"].append(first)
-            peer.samples["whole"].append(whole)
-    timings = {name: timings_of(peer) for name, peer in peers.items()}
-    incremental.close()
-    ct2.close()
-    return Benchmark(info.name, context, threads, floor(build, info, context, threads), timings)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(started(name, build, threads)) for name in names]
+        for peer in peers:
+            peer.ask("run", ids(context), 1)
+        for round in range(COLD_ROUNDS):
+            for peer in peers:
+                if round < rounds_of(peer.name, COLD_ROUNDS):
+                    time.sleep(SETTLE_SECONDS)
+                    peer.samples.cold.append(peer.ask("run", ids(context), 1)[0])
+        for peer in peers:
+            peer.ask("prepare", text)
+            peer.ask("run", text + ids(TYPED), WANTED)
+        for round in range(ROUNDS):
+            for peer in peers:
+                if round < rounds_of(peer.name, ROUNDS):
+                    time.sleep(SETTLE_SECONDS)
+                    first, whole = peer.ask("run", text + ids(TYPED), WANTED)
+                    peer.samples.first.append(first)
+                    peer.samples.whole.append(whole)
+        timings = {peer.name: timings_of(peer.samples) for peer in peers}
+        memory = {peer.name: peer.ask("memory") / 2**20 for peer in peers}
+        lowest = floor(build, info, context, threads)
+    return Benchmark(info.name, context, threads, lowest, timings, memory)
 
 
-def timings_of(peer: Peer) -> Timings:
-    """Medians of a peer's samples."""
-    first, whole = (statistics.median(peer.samples[kind]) * 1e3 for kind in ("first", "whole"))
-    steps = [
-        (last - begin) / (WANTED - 1) * 1e3
-        for begin, last in zip(peer.samples["first"], peer.samples["whole"], strict=True)
-    ]
-    return Timings(statistics.median(peer.samples["cold"]) * 1e3, first, whole, statistics.median(steps))
+def rounds_of(name: str, rounds: int) -> int:
+    """How many of the rounds a peer takes part in."""
+    return min(rounds, SLOW_ROUNDS) if name.startswith("transformers") else rounds
 
 
-def through_contract(engine: Engine) -> Peer:
-    """An engine as the worker uses it."""
-
-    def run(prompt: list[int], wanted: int) -> tuple[float, float]:
-        seen: list[float] = []
-
-        def on_token(candidate: int, id: int, log_probability: float) -> bool:
-            seen.append(time.perf_counter())
-            return False
-
-        started = time.perf_counter()
-        engine.generate(prompt, Decoding(max_tokens=wanted, end_tokens=frozenset()), Control(), on_token)
-        return seen[0] - started, seen[-1] - started
-
-    return Peer(run)
-
-
-def whole_prompt(engine: Ct2Engine) -> Peer:
-    """CTranslate2 without any cache."""
-    return Peer(lambda prompt, wanted: _call(engine, prompt, [], wanted))
+@contextlib.contextmanager
+def started(name: str, build: Path, threads: int) -> Iterator[Running]:
+    """A peer's process, which ends with the context. Raises ModelError when it can't run."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "utf8", "-m", "codegen_lsp.evaluation.peers", name, str(build), str(threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    with process:
+        running = Running(name, process)
+        try:
+            running.answer()
+            yield running
+        finally:
+            process.kill()
 
 
-def static_prompt(engine: Ct2Engine) -> Peer:
-    """CTranslate2 with its `static_prompt` cached up to where the typing begins. Cold, it is CTranslate2."""
-    cached: list[int] = []
-
-    def prepare(context: list[int]) -> None:
-        cached[:] = context
-        _call(engine, context[:1], cached, 1)
-
-    def run(prompt: list[int], wanted: int) -> tuple[float, float]:
-        return _call(engine, prompt[len(cached) :], cached, wanted)
-
-    return Peer(run, prepare)
+def timings_of(samples: Samples) -> Timings:
+    """Medians of samples."""
+    steps = [(last - begin) / (WANTED - 1) for begin, last in zip(samples.first, samples.whole, strict=True)]
+    cold, first, whole, step = (
+        statistics.median(times) * 1e3 for times in (samples.cold, samples.first, samples.whole, steps)
+    )
+    return Timings(cold, first, whole, step)
 
 
 def floor(build: Path, info: BuildInfo, context: int, threads: int) -> Floor:
@@ -188,24 +213,24 @@ def floor(build: Path, info: BuildInfo, context: int, threads: int) -> Floor:
 
 
 def bandwidth(threads: int) -> float:
-    """Bytes per second that a float32 matrix-vector product reads from memory: the best of several."""
+    """Bytes per second that all threads together read from memory, one after the other in each: the best of several."""
     torch.set_num_threads(threads)
-    matrix, vector = torch.ones(16384, 4096), torch.ones(4096)
+    values = torch.ones(READ_BYTES // 4)
     best = 0.0
     for _ in range(12):
-        started = time.perf_counter()
-        torch.mv(matrix, vector)
-        best = max(best, matrix.numel() * 4 / (time.perf_counter() - started))
+        begun = time.perf_counter()
+        values.sum()
+        best = max(best, READ_BYTES / (time.perf_counter() - begun))
     return best
 
 
-def benchmark_shape(shape: str, context: int, threads: int) -> Benchmark:
+def benchmark_shape(shape: str, context: int, threads: int, names: Sequence[str] = OURS) -> Benchmark:
     """Measure a shape of the catalogue with random weights, or an existing build given by its folder.
 
     Raises ModelError when it is neither.
     """
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
-        return measure(build_of_shape(shape, Path(folder)), context, threads)
+        return measure(build_of_shape(shape, Path(folder)), context, threads, names)
 
 
 def build_of_shape(shape: str, folder: Path) -> Path:
@@ -224,27 +249,16 @@ def build_of_shape(shape: str, folder: Path) -> Path:
     raise ModelError(f"{shape} is neither a build's folder nor a known shape.", f"Shapes: 350M, 2B, …, or {names}.")
 
 
-def _call(engine: Ct2Engine, tail: list[int], static: list[int], wanted: int) -> tuple[float, float]:
-    seen: list[float] = []
-
-    def step(result: Any) -> bool:
-        seen.append(time.perf_counter())
-        return False
-
-    started = time.perf_counter()
-    engine.call(tail, static, callback=step, max_length=wanted, end_token=[])
-    return seen[0] - started, seen[-1] - started
-
-
 def main() -> None:
     """Print one benchmark as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("shape")
     parser.add_argument("context", type=int)
     parser.add_argument("threads", type=int)
+    parser.add_argument("--peers", action="store_true")
     given = parser.parse_args()
     try:
-        found = benchmark_shape(given.shape, given.context, given.threads)
+        found = benchmark_shape(given.shape, given.context, given.threads, OURS + OTHERS if given.peers else OURS)
     except CodegenError as error:
         sys.exit(json.dumps([error.message, error.advice]))
     sys.stdout.write(json.dumps(attrs.asdict(found)) + "\n")

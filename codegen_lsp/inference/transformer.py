@@ -78,6 +78,7 @@ class Transformer:
         self._blocks = [_block(layer, order, kernel, scale) for layer in weights.layers]
         self._head = kernel([weights.head])
         self._head_bias = torch.zeros(self.rows) if weights.head_bias is None else weights.head_bias
+        weights.forget_pages()
         self._turns = torch.empty(0)
         self._interrupted: Interrupted | None = None
 

@@ -91,6 +91,16 @@ class ModelWeights:
     head: Matrix
     """The output layer, (rows of the embedding, width)."""
     head_bias: Tensor | None
+    pages: mmap.mmap
+    """Where the int8 matrices lie."""
+
+    def forget_pages(self) -> None:
+        """Leave the mapped file to the system's cache, from which it comes back where it is read again.
+
+        To be called once the matrices have been packed: only a few rows of the embedding are read after that.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.pages.madvise(mmap.MADV_DONTNEED)
 
     @property
     def head_width(self) -> int:
@@ -114,17 +124,25 @@ def read_weights(directory: Path) -> ModelWeights:
     Raises ModelError when model.bin is missing, truncated, something else or too new, and when the model is not int8 or
     of an architecture that is not CodeGen's.
     """
-    variables = read_variables(directory / "model.bin")
-    return _Assembler(directory, variables, _epsilon(directory)).assemble()
+    path = directory / "model.bin"
+    pages = _mapped(path)
+    return _Assembler(directory, _variables(path, pages), _epsilon(directory)).assemble(pages)
 
 
 def read_variables(path: Path) -> dict[str, Tensor]:
     """All variables of a `model.bin` by name, aliases included. Raises ModelError as `read_weights` does."""
+    return _variables(path, _mapped(path))
+
+
+def _mapped(path: Path) -> mmap.mmap:
     try:
         with path.open("rb") as file:
-            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:  # an empty file can't be mapped
         raise ModelError(f"{path} can't be read: {error}.", CONVERT_AGAIN) from error
+
+
+def _variables(path: Path, buffer: mmap.mmap) -> dict[str, Tensor]:
     reader = _Reader(path, buffer)
     version = reader.number("I")
     if version > BINARY_VERSION and version < 256:
@@ -216,7 +234,7 @@ class _Assembler:
         self._variables = variables
         self._epsilon = epsilon
 
-    def assemble(self) -> ModelWeights:
+    def assemble(self, pages: mmap.mmap) -> ModelWeights:
         """All of it."""
         heads = int(self._scalar("num_heads", 0))
         embedding = self._matrix("embeddings")
@@ -248,6 +266,7 @@ class _Assembler:
             norm=norm,
             head=head,
             head_bias=self._vector("projection/bias", rows),
+            pages=pages,
         )
 
     def _count_layers(self) -> int:

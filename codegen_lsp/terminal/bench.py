@@ -27,9 +27,12 @@ COLUMNS = {
 }
 
 
-def measure_engines(shape: str, context: int, threads: int) -> Figures:
-    """Time the engines in a process of its own, in a worker's environment. Raises ModelError."""
-    return _measured("engines", shape, str(context), str(threads or default_threads()))
+def measure_engines(shape: str, context: int, threads: int, peers: Sequence[str] = ()) -> Figures:
+    """Time the engines in processes of their own, in a worker's environment. Raises ModelError.
+
+    `peers` is `--peers` or nothing.
+    """
+    return _measured("engines", shape, str(context), str(threads or default_threads()), *peers)
 
 
 def measure_drafts(
@@ -68,16 +71,50 @@ def _measured(program: str, *arguments: str, given: str = "") -> Figures:
 
 def print_engines(figures: Figures, console: Console) -> None:
     """A table of medians in milliseconds, the floor in its last row."""
-    table = Table(title=f"{figures['build']}, {figures['context']} tokens of context, {figures['threads']} threads")
-    table.add_column("engine")
+    table = Table(
+        title=f"{figures['build']}, {figures['context']} tokens of context, {figures['threads']} threads, times in ms"
+    )
+    table.add_column("engine", no_wrap=True)
     for heading in COLUMNS.values():
-        table.add_column(f"{heading} (ms)", justify="right")
+        table.add_column(heading, justify="right")
+    table.add_column("memory", justify="right")
     for name, timings in figures["engines"].items():
-        table.add_row(name, *(f"{timings[column]:.1f}" for column in COLUMNS))
+        table.add_row(name, *(f"{timings[column]:.1f}" for column in COLUMNS), f"{figures['memory_mb'][name]:.0f} MB")
     table.add_section()
     floor = figures["floor"]
     table.add_row(f"floor at {floor['bandwidth_gb_s']:.0f} GB/s", "", "", "", f"{floor['decode_step_ms']:.1f}")
     console.print(table)
+
+
+def plot_engines(figures: Figures, file: Path) -> None:
+    """Write a picture of the table: a panel for each column, the floor as a dashed line.
+
+    Raises ModelError when matplotlib is missing, the ending is none of its formats', or the file can't be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ModelError(f"There is nothing to draw with: {error}.", 'pip install "codegen-lsp[plot]"') from error
+    names = list(figures["engines"])
+    figure = Figure(figsize=(11, 1.6 + 0.3 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(COLUMNS), sharey=True)
+    for panel, (column, heading) in zip(panels, COLUMNS.items(), strict=True):
+        values = [figures["engines"][name][column] for name in names]
+        bars = panel.barh(names, values, color=["tab:blue" if name == "incremental" else "0.7" for name in names])
+        panel.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
+        panel.set_title(f"{heading} (ms)", fontsize=10)
+        panel.set_xscale("log")
+        panel.set_xlim(right=max(values) * 4)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[-1].axvline(figures["floor"]["decode_step_ms"], color="black", linestyle="--", linewidth=1)
+    panels[0].invert_yaxis()
+    figure.suptitle(
+        f"{figures['build']}, {figures['context']} tokens of context, {figures['threads']} threads", fontsize=11
+    )
+    try:
+        figure.savefig(file)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} can't be written: {error}.", "Name an .svg or .png in a folder of yours.") from error
 
 
 def print_drafts(figures: Figures, console: Console) -> None:

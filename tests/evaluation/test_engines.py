@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,19 +12,21 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.convert import build_logits
 from codegen_lsp.errors import ModelError
-from codegen_lsp.evaluation.engines import benchmark_shape
+from codegen_lsp.evaluation.engines import OURS, benchmark_shape, measure
 from codegen_lsp.evaluation.random_build import write_random_build
 from codegen_lsp.inference.kernels import choose_kernel
 from codegen_lsp.inference.transformer import Transformer
 from codegen_lsp.inference.weights import read_weights
+from codegen_lsp.terminal.bench import plot_engines, print_engines
 
 SHAPES = {
     "codegen": Architecture("codegen", 2, 4, 64, 256, 8, 640, 512, 1e-5, 4),
-    "llama": Architecture("llama", 2, 4, 64, 176, 16, 640, 512, 1e-6),
+    "llama": Architecture("llama", 2, 4, 64, 192, 16, 640, 512, 1e-6),
 }
 
 
@@ -50,18 +53,78 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_times_every_engine(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     write_random_build(tmp_path, "random", SHAPES["codegen"])
-    result = run("--shape", tmp_path, "--context", 100, "--threads", 1, "--json")
+    picture = tmp_path / "times.svg"
+    result = run("--shape", tmp_path, "--context", 100, "--threads", 1, "--json", "--plot", picture)
     assert result.returncode == 0, result.stderr
     figures: dict[str, Any] = json.loads(result.stdout)
     assert figures["floor"]["decode_step_ms"] > 0
-    assert set(figures["engines"]) == {"incremental", "ct2", "ct2_static"}
+    assert set(figures["engines"]) == set(figures["memory_mb"]) == set(OURS)
     for timings in figures["engines"].values():
         assert set(timings) == {"cold_prefill_ms", "first_token_ms", "suggestion_ms", "decode_step_ms"}
         assert 0 < timings["first_token_ms"] < timings["suggestion_ms"]
-    shown = run("--shape", tmp_path, "--context", 100, "--threads", 1)
-    assert "ct2_static" in shown.stdout
-    assert "floor at" in shown.stdout
+    assert min(figures["memory_mb"].values()) > 5
+    assert "</svg>" in picture.read_text(encoding="utf-8")
+    console = Console(file=io.StringIO(), width=100)
+    print_engines(figures, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "ct2_static" in shown
+    assert "floor at" in shown
+
+
+def test_a_picture_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    timings = dict.fromkeys(("cold_prefill_ms", "first_token_ms", "suggestion_ms", "decode_step_ms"), 2.0)
+    figures = {"build": "m", "context": 1, "threads": 1, "floor": {"decode_step_ms": 1.0}, "engines": {"ct2": timings}}
+    for file in (tmp_path / "missing" / "a.svg", tmp_path / "a.word"):
+        with pytest.raises(ModelError, match="can't be written"):
+            plot_engines(figures, file)
+
+
+def answers(name: str, build: Path, *commands: object) -> list[Any]:
+    """What a peer in its process says to commands."""
+    result = subprocess.run(
+        [sys.executable, "-m", "codegen_lsp.evaluation.peers", name, str(build), "1"],
+        input="".join(json.dumps(command) + "\n" for command in commands),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("block", SHAPES)
+@pytest.mark.parametrize("name", ["llama.cpp", "transformers"])
+def test_others_run_the_same_shapes(name: str, block: str, tmp_path: Path) -> None:
+    if name == "llama.cpp":
+        pytest.importorskip("llama_cpp")
+        pytest.importorskip("gguf")
+    write_random_build(tmp_path, "random", SHAPES[block])
+    ids = list(range(1, 200))
+    ready, _, cold, prepared, typed, memory = answers(
+        name, tmp_path, ["run", ids[::-1], 3], ["run", ids, 1], ["prepare", ids], ["run", [*ids, 7], 5], ["memory"]
+    )
+    assert ready is True
+    assert prepared is True
+    assert 0 < cold[0] == cold[1]
+    assert 0 < typed[0] < typed[1]
+    assert memory > 2**20
+
+
+def test_a_peer_that_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = tmp_path / "build"
+    build.mkdir()
+    write_random_build(build, "random", SHAPES["codegen"])
+    broken = tmp_path / "path" / "llama_cpp"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('no llama here')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(broken.parent), os.environ.get("PYTHONPATH", ""))))
+    with pytest.raises(ModelError, match="no llama here") as caught:
+        measure(build, 16, 1, ["llama.cpp"])
+    assert "peers" in caught.value.advice
 
 
 def test_what_can_not_be_measured_is_told(tmp_path: Path) -> None:

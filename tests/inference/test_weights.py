@@ -141,3 +141,16 @@ def test_what_the_engine_can_not_do_is_refused_by_name(
     with pytest.raises(ModelError, match=word) as caught:
         read_weights(build)
     assert "ct2" in caught.value.advice
+
+
+def test_packed_weights_leave_the_file_to_the_system(embedded_build: Path, tmp_path: Path) -> None:
+    """What is read again afterwards is the file's again."""
+    build = Path(shutil.copytree(embedded_build, tmp_path / "build"))
+    weights = read_weights(build)
+    before = weights.head.values.clone()
+    weights.forget_pages()
+    if Path("/proc/self/smaps").exists():
+        of_the_file = Path("/proc/self/smaps").read_text().split(str(build / "model.bin"))[1]
+        resident = next(line for line in of_the_file.splitlines() if line.startswith("Rss:"))
+        assert int(resident.split()[1]) == 0
+    assert torch.equal(weights.head.values, before)
