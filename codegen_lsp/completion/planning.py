@@ -13,7 +13,7 @@ from codegen_lsp.completion.cursor import Cursor, cursor_of
 from codegen_lsp.completion.names import Modules
 from codegen_lsp.completion.policy import Options, first_refusal, stop_rules
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
-from codegen_lsp.completion.window import last_characters, window_after, window_before
+from codegen_lsp.completion.window import beyond, last_characters, window_after, window_before
 from codegen_lsp.inference.messages import StopRules
 
 
@@ -27,6 +27,8 @@ class Plan:
     candidates: int
     temperature: float
     cursor: Cursor
+    elsewhere: tuple[str, ...] = ()
+    """What of the document is in neither prefix nor suffix: the answer may repeat something of it."""
     document: str | None = None
     """The whole document, if what is shown must be correct in it."""
     modules: Modules = field(factory=dict)
@@ -41,9 +43,11 @@ def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
     before = last_characters if "window" in options.without else window_before
     infill = options.infill and "infilling" not in options.without
     invoked = snapshot.trigger is Trigger.INVOKED
+    prefix = before(snapshot, cursor, options.prefix_characters)
+    suffix = window_after(snapshot, cursor, options.suffix_characters) if infill else ""
     return Plan(
-        prefix=before(snapshot, cursor, options.prefix_characters),
-        suffix=window_after(snapshot, cursor, options.suffix_characters) if infill else "",
+        prefix=prefix,
+        suffix=suffix,
         stop=evolve(
             stop_rules(cursor, options, document_length=len(snapshot.text)),
             least_probability=0.0 if invoked or "threshold" in options.without else options.threshold,
@@ -51,5 +55,6 @@ def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
         candidates=options.candidates if invoked else 1,
         temperature=options.temperature,
         cursor=cursor,
+        elsewhere=beyond(snapshot, cursor, prefix, suffix),
         document=None if "correctness" in options.without else snapshot.text,
     )

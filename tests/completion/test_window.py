@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codegen_lsp.completion.cursor import cursor_of, with_lf
 from codegen_lsp.completion.snapshot import Selected, Snapshot
-from codegen_lsp.completion.window import steady_suffix, window_after, window_before
+from codegen_lsp.completion.window import BEYOND, beyond, steady_suffix, window_after, window_before
 
 FUNCTION = '''def area_{n}(width, height):
     """The area of a rectangle."""
@@ -174,3 +174,33 @@ def test_text_after_the_cursor_is_frozen_while_it_hardly_changes() -> None:
         now = "\n".join(lines[down:])
         last = steady_suffix(now, last)
         assert abs(len(last) - len(now)) <= 0.1 * len(last) + 1
+
+
+def rest(text: str, offset: int, budget: int) -> tuple[str, ...]:
+    snapshot = at(text, offset)
+    return beyond(snapshot, cursor_of(snapshot), before(snapshot, budget), after(snapshot, budget))
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_beyond_the_window_is_the_rest_of_the_document(line_end: str) -> None:
+    offset = MODULE.index("    else", 4000)
+    text = MODULE.replace("\n", line_end)
+    place = len(MODULE[:offset].replace("\n", line_end))
+    snapshot = at(text, place)
+    earlier, later = rest(text, place, 1000)
+    assert earlier + before(snapshot, 1000) == MODULE[:offset]
+    line = MODULE[offset : MODULE.index("\n", offset)]
+    assert MODULE[:offset] + after(snapshot, 1000) + later == MODULE
+    assert rest(text, place, 0)[-1] == MODULE[offset + len(line) :]
+
+
+def test_nothing_is_beyond_a_short_document() -> None:
+    assert rest("x = 1\ny = \nz = 3\n", 10, 1000) == ()
+
+
+def test_beyond_the_window_stays_as_it_is_while_someone_types() -> None:
+    text = MODULE * 8
+    offset = text.index("    else", len(text) // 2)
+    texts = {rest(text[:offset] + "x" * typed + text[offset:], offset + typed, 4000) for typed in range(12)}
+    assert len(texts) == 1
+    assert [len(one) for one in texts.pop()] == [BEYOND, BEYOND]
