@@ -10,6 +10,7 @@ PARTS: dict[str, str] = {
     "window": "the prompt begins with a definition and stays there while you type; else it is the last characters",
     "infilling": "text after the cursor is part of the prompt",
     "document_cache": "n-grams of the document are mixed into the model's probabilities, where its engine can",
+    "elsewhere": "what a long document says beyond the prompt counts for the document cache",
     "threshold": "what the model itself finds unlikely is not shown",
     "correctness": "what would not parse, or uses names that nothing defines, is not shown",
     "flight": "a generation that is under way goes on when what is typed meanwhile may be its beginning",

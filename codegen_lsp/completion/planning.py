@@ -55,6 +55,6 @@ def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
         candidates=options.candidates if invoked else 1,
         temperature=options.temperature,
         cursor=cursor,
-        elsewhere=beyond(snapshot, cursor, prefix, suffix),
+        elsewhere=() if "elsewhere" in options.without else beyond(snapshot, cursor, prefix, suffix),
         document=None if "correctness" in options.without else snapshot.text,
     )

@@ -237,6 +237,7 @@ class Completer:
             temperature=planned.temperature,
             top_p=top_p,
             background=background,
+            related=list(planned.elsewhere),
         )
         result = await model.generate(params)
         self.generated_tokens += result.stats.generated_tokens
