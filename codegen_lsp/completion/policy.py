@@ -7,14 +7,14 @@ holds for models that infill too: what stands there was written on purpose, and 
 
 Several lines are asked for where a block begins (Cody's rule), after a comment, docstring or decorator that announces
 code, and where the user asks on an empty line; one line everywhere else, since the first line is what a small model
-gets right.
+gets right, unless that line opens a block: then its body may follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from codegen_lsp.completion.blocks import (
     Block,
@@ -156,7 +156,8 @@ def _first(rules: tuple[Rule, ...], snapshot: Snapshot, cursor: Cursor, options:
 def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> StopRules:
     """How far an answer may go."""
     if not wants_block(cursor) or document_length > LARGE_DOCUMENT:
-        return StopRules(max_tokens=options.line_tokens, max_lines=1, strings=_ends_of_line(cursor))
+        stop = StopRules(max_tokens=options.line_tokens, max_lines=1, strings=_ends_of_line(cursor))
+        return stop if document_length > LARGE_DOCUMENT else _with_body(stop, cursor, options)
     block = empty_block(cursor)
     strings = ["\n\n\n"]
     if block is None and columns(cursor.before) == 0 and not cursor.before.strip():
@@ -166,6 +167,20 @@ def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> Sto
         max_lines=options.block_lines,
         strings=strings,
         min_indent=_least_indent(cursor, block),
+    )
+
+
+def _with_body(stop: StopRules, cursor: Cursor, options: Options) -> StopRules:
+    """Rules for one line under which a line that turns out to open a block may bring its body along (as Cody does)."""
+    indent = columns(cursor.before)
+    if cursor.after.strip() or options.block_lines == 1 or columns(cursor.line_below) > indent:
+        return stop
+    return evolve(
+        stop,
+        max_tokens=options.block_tokens if options.threshold else options.line_tokens,
+        openers=["{"] if cursor.language.braces else [":"],
+        opened_lines=options.block_lines,
+        opened_indent=indent if cursor.language.braces else indent + 1,
     )
 
 

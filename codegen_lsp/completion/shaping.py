@@ -81,8 +81,16 @@ class Draft:
 
     @property
     def block(self) -> bool:
-        """Whether several lines were asked for."""
-        return self.stop.max_lines > 1
+        """Whether there may be several lines."""
+        return self.stop.max_lines > 1 or self.brings_body
+
+    @property
+    def brings_body(self) -> bool:
+        """Whether one line was asked for, and it opens a block whose body follows."""
+        if self.stop.max_lines > 1 or self.stop.opened_lines <= 1:
+            return False
+        line, _, body = self.text.partition("\n")
+        return bool(body.strip() and line.strip()) and opens_block(self.cursor.before + line, self.cursor.language)
 
     def with_lines(self, lines: Sequence[str]) -> Draft:
         """The draft with these lines for its text."""
@@ -137,7 +145,8 @@ def cut_after_lines(draft: Draft) -> Draft:
     """No more lines than asked for; line breaks before the first visible character don't count."""
     lines = draft.lines
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
-    return draft.with_lines(lines[: first + draft.stop.max_lines])
+    most = draft.stop.opened_lines if draft.brings_body else draft.stop.max_lines
+    return draft.with_lines(lines[: first + most])
 
 
 def refuse_line_after_complete_line(draft: Draft) -> Draft | Refusal:
@@ -202,7 +211,7 @@ def cut_at_scope_end(draft: Draft) -> Draft:
     if not draft.block:
         return draft
     cursor, lines = draft.cursor, draft.lines
-    least = draft.stop.min_indent or 0
+    least = draft.stop.opened_indent if draft.brings_body else draft.stop.min_indent or 0
     outside = next((n for n, line in enumerate(lines) if n and line.strip() and columns(line) < least), len(lines))
     if empty_block(cursor) is None and not follows_docstring(cursor):
         outside = min(outside, _end_of_statement(cursor.before, lines, cursor.language))

@@ -73,6 +73,11 @@ class StopRules:
     min_indent: int | None = None
     """The text ends before a later line that is not blank and is indented by fewer columns than this (tabs reach to
     the next multiple of 8). None: no such rule."""
+    openers: list[str] = field(factory=list)
+    """A first line that ends with one of these (blanks aside) begins a block: the text may have `opened_lines` lines
+    then, the later ones indented by `opened_indent` columns at least. Only where `max_lines` is 1."""
+    opened_lines: int = 1
+    opened_indent: int = 0
     least_probability: float = 0.0
     """The text ends with the token at which the probability of all of it falls below this."""
 

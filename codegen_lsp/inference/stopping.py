@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from codegen_lsp.inference.messages import StopRules
 
 TAB_WIDTH = 8
@@ -16,9 +18,21 @@ TAB_WIDTH = 8
 
 def stop_position(text: str, rules: StopRules) -> int | None:
     """Where the first rule that applies cuts the text, in code points; None while none does."""
+    if opens_block(text, rules):
+        strings = [string for string in rules.strings if string != "\n"]
+        block = evolve(rules, strings=strings, max_lines=rules.opened_lines, min_indent=rules.opened_indent)
+        return stop_position(text, block)
     cuts = [cut for cut in (_line_limit(text, rules.max_lines), _dedent(text, rules.min_indent)) if cut is not None]
     cuts += [at for string in rules.strings if string and (at := text.find(string)) >= 0]
     return min(cuts, default=None)
+
+
+def opens_block(text: str, rules: StopRules) -> bool:
+    """Whether the first line of the text is whole and ends with one of the openers, so that a block may follow."""
+    if rules.max_lines > 1 or not rules.openers or rules.opened_lines <= 1:
+        return False
+    line, line_break, _ = text.partition("\n")
+    return bool(line_break) and line.rstrip().endswith(tuple(rules.openers))
 
 
 def is_unlikely(log_probabilities: Sequence[float], rules: StopRules) -> bool:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from codegen_lsp.inference.messages import StopRules
 from codegen_lsp.inference.stopping import indent_width, stop_position
 
+BODY = {"strings": ["\n"], "openers": [":"], "opened_lines": 3, "opened_indent": 5}
+"""One line, and the body of the block that it may open."""
 CASES = [
     # text, rules, what is kept (None: not finished yet)
     ("x + 1", {"max_lines": 1}, None),
@@ -28,6 +30,12 @@ CASES = [
     ("x\n\n\ny", {"max_lines": 9, "strings": ["\n\n\n"]}, "x"),
     ("anything", {"max_lines": 1, "strings": [""]}, None),
     ("", {"max_lines": 1}, None),
+    ("if x:", BODY, None),
+    ("if x:\n        y", BODY, None),
+    ("if x:\n        y\n    z", BODY, "if x:\n        y"),
+    ("if x:\n        a\n        b\n        c\n", BODY, "if x:\n        a\n        b"),
+    ("x = 1\n", BODY, "x = 1"),
+    ("\nif x:\n", BODY, ""),
 ]
 
 
