@@ -207,7 +207,7 @@ class Settings:
     debounce: str = _word("auto", ("auto", "off"))
     """Whether the model is asked later while you type faster than it answers: by what you and it are measured to take,
     or never. What is known already is shown at once in any case, and so is what you ask for by a key."""
-    threshold: float = _number(0.0, 0.0, 1.0)
+    threshold: float = _number(0.4, 0.0, 1.0)
     """What you did not ask for is shown as far as the model finds it at least this likely to be right; of several such
     beginnings, the one that can be expected to save most keys. 0 shows everything."""
     without: tuple[str, ...] = _texts("a list of these: " + ", ".join(PARTS), PARTS)
