@@ -36,6 +36,7 @@ from codegen_lsp.completion.syntax import (
 from codegen_lsp.inference.messages import Finish
 
 PYTHON = LANGUAGES["python"]
+HEADER = "if 1:\n"
 TRIES = 8
 """How often a suggestion is shortened before it is given up."""
 _BEGINNING: int = ast.PyCF_ONLY_AST | vars(codeop)["PyCF_ALLOW_INCOMPLETE_INPUT"]
@@ -111,15 +112,8 @@ def judge_of(document: str, cursor: Cursor, opened: Open, finish: Finish) -> Jud
     source = parsed(document, cursor.language)
     if source is None:
         return None
-    if cursor.language.name == "Python":
-        line_start = document.rfind("\n", 0, cursor.start) + 1
-        member = _lines(document[member_start(source, line_start) : line_start])
-        above = _lines(document[statement_start(source, line_start) : line_start])
-        if is_beginning(member) and (member == above or _indent(cursor.before) >= _indent(member)):
-            return _python_judge(member, cursor, opened, finish)
-        if is_beginning(above):
-            return _python_judge(above, cursor, opened, finish)
-    return _tree_judge(source, cursor, opened, finish)
+    by_tree = _tree_judge(source, cursor, opened, finish)
+    return _python_judge(source, cursor, opened, finish, by_tree) if cursor.language.name == "Python" else by_tree
 
 
 def is_beginning(text: str) -> bool:
@@ -138,11 +132,11 @@ def is_beginning(text: str) -> bool:
 def _lines(text: str) -> str:
     """Lines as a program of their own: a header goes before indented ones."""
     lines = with_lf(text)
-    return f"if 1:\n{lines}" if lines[:1] in (" ", "\t") else lines
+    return HEADER + lines if lines[:1] in (" ", "\t") else lines
 
 
 def _indent(text: str) -> int:
-    return columns(text.removeprefix("if 1:\n"))
+    return columns(text.removeprefix(HEADER))
 
 
 def can_go_on(text: str, rest: str = "", opened: Open = ()) -> bool:
@@ -155,31 +149,55 @@ def can_go_on(text: str, rest: str = "", opened: Open = ()) -> bool:
     )
 
 
-def _python_judge(above: str, cursor: Cursor, opened: Open, finish: Finish) -> Judge:
+def _python_judge(source: Source, cursor: Cursor, opened: Open, finish: Finish, otherwise: Judge) -> Judge:
+    """An error counts when it is one after the member of the class, after the statement of the outer level and after
+    all that stands above: in half-typed text the tree, which says where these begin, may be wrong."""
+    line_start = source.text.rfind("\n", 0, cursor.start) + 1
+    starts = {member_start(source, line_start), statement_start(source, line_start), 0}
+    stretches = [_lines(source.text[start:line_start]) for start in sorted(starts, reverse=True)]
+    in_order: dict[str, bool] = {}
+
+    def is_in_order(above: str) -> bool:
+        if above not in in_order:
+            fits = not above.startswith(HEADER) or _indent(cursor.before) >= _indent(above)
+            in_order[above] = fits and is_beginning(above)
+        return in_order[above]
+
     def judge(text: str, replaced: int) -> int | None:
-        line = above + cursor.before + text
-        rest = cursor.after[replaced:]
-        if is_beginning(line + rest):
-            return None
-        if (finish == "unlikely" or not is_rest_of_closers(rest)) and can_go_on(line, rest):
-            return None
-        if finish == "length" and is_beginning(line + _quote_of_the_user(text, opened) + rest):
-            return None
-        return text.rfind("\n") + 1
+        line, rest = cursor.before + text, cursor.after[replaced:]
+        judged = False
+        for above in filter(is_in_order, stretches):
+            judged = True
+            if _may_follow(above, line, rest, opened, finish):
+                return None
+        return text.rfind("\n") + 1 if judged else otherwise(text, replaced)
 
     return judge
 
 
+def _may_follow(above: str, line: str, rest: str, opened: Open, finish: Finish) -> bool:
+    """Whether a program can begin with the lines, those above before them and the rest of the line behind them."""
+    if is_beginning(above + line + rest):
+        return True
+    if finish == "unlikely" or not is_rest_of_closers(rest):
+        return can_go_on(above + line, rest)
+    return finish == "length" and is_beginning(above + line + _quote_of_the_user(above + line, opened) + rest)
+
+
 def _quote_of_the_user(text: str, opened: Open) -> str:
     """The quote that would end a string which was open at the cursor and still is after the text."""
-    still = opened and opened[-1] in PYTHON.quotes and scan(text, PYTHON, opened).open == opened
+    after = scan(text, PYTHON).open
+    still = opened and opened[-1] in PYTHON.quotes and after[-1:] == opened[-1:] and len(after) <= len(opened)
     return opened[-1] if still else ""
 
 
 def _tree_judge(source: Source, cursor: Cursor, opened: Open, finish: Finish) -> Judge:
-    allowed = _errors_before(source, cursor)
+    known: list[int] = []
 
     def judge(text: str, replaced: int) -> int | None:
+        if not known:
+            known.append(_errors_before(source, cursor))
+        allowed = known[0]
         put = cursor.kept + text
         first: int | None = None
         for number, following in enumerate(_continuations(text, cursor, opened, finish)):
