@@ -180,13 +180,16 @@ class TextModel:
         return Score(sum(self.engine.score(room)[-tokens:]) if tokens else 0.0, tokens)
 
     def prefill_rate(self, tokens: int = 256) -> float:
-        """Tokens of a prompt that are read in a second, from one prompt that is not cached."""
-        probe = self.tokenizer.encode(PROBE)[: min(tokens, self.info.context_length // 2)]
+        """Tokens of a prompt that are read in a second: the better of two prompts of which nothing is cached."""
+        length = min(tokens, self.info.context_length // 2)
+        probe = self.tokenizer.encode(PROBE)[: length + 1]
         once = Decoding(max_tokens=1, end_tokens=frozenset())
-        self.engine.generate(probe[-8:], once, Control(), lambda *_: False)
-        started = time.perf_counter()
-        self.engine.generate(probe, once, Control(), lambda *_: False)
-        return len(probe) / max(time.perf_counter() - started, 1e-9)
+        seconds = []
+        for ids in (probe[-8:], probe[:-1], probe[1:]):
+            started = time.perf_counter()
+            self.engine.generate(ids, once, Control(), lambda *_: False)
+            seconds.append(time.perf_counter() - started)
+        return (len(probe) - 1) / max(min(seconds[1:]), 1e-9)
 
     def measure(self, control: Control) -> Rates:
         """Measure prefill and decoding on source code, begun elsewhere each time so that nothing of it is cached."""
