@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 from attrs import define, evolve, frozen
@@ -46,6 +47,10 @@ LEAST_CHARACTERS = 1_500
 GRACE = 0.1
 """Seconds that a generation goes on after its request was cancelled. VS Code cancels at a key and asks again 50 ms
 later, and what was typed meanwhile is often what is just being written."""
+
+LIKELY = 0.5
+"""Mean probability of a token from which on a suggestion is likely enough to be accepted for its continuation to be
+made."""
 
 Source = Literal["cache", "flight", "model", "none"]
 
@@ -121,6 +126,8 @@ class Completer:
         self._last_suffix: dict[str, str] = {}
         self._flights: dict[str, _Flight] = {}
         self._ahead: _Flight | None = None
+        self._prepared: tuple[str, str, Options] | None = None
+        """What the last continuation was for: while its suggestion is typed through, that stays the same."""
         self.generated_tokens = 0
         """Tokens of all generations that were not cancelled."""
 
@@ -133,7 +140,7 @@ class Completer:
             if flight is not None:
                 flight.task.cancel()
         self._flights.clear()
-        self._ahead = None
+        self._ahead = self._prepared = None
 
     def typed_through(self, snapshot: Snapshot, options: Options) -> Outcome | None:
         """What is left of a suggestion whose beginning was typed; costs no model."""
@@ -142,10 +149,18 @@ class Completer:
         return Outcome(found, "cache", seconds=time.perf_counter() - started) if found else None
 
     async def suggest(
-        self, snapshot: Snapshot, options: Options, model: Model, *, top_p: float = 0.95, wait: float = 0.0
+        self,
+        snapshot: Snapshot,
+        options: Options,
+        model: Model,
+        *,
+        top_p: float = 0.95,
+        wait: float = 0.0,
+        related: Sequence[str] = (),
     ) -> Outcome:
         """Ask the model, after waiting some seconds. Errors a user can act on become refusals; cancelling ends the
-        generation, unless another request comes at once that its answer may be right for."""
+        generation, unless another request comes at once that its answer may be right for. `related` are texts that the
+        answer may repeat something of."""
         started = time.perf_counter()
         planned = self._plan(snapshot, options)
         if isinstance(planned, Refusal):
@@ -156,7 +171,7 @@ class Completer:
             await asyncio.sleep(wait)
         if older := self._flights.pop(snapshot.uri, None):
             older.task.cancel()
-        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p)))
+        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p, related)))
         self._flights[snapshot.uri] = flight
         try:
             result, shaped = await flight.join()
@@ -173,24 +188,36 @@ class Completer:
         return evolve(outcome, suggestions=shaped)
 
     async def prepare(
-        self, snapshot: Snapshot, suggestion: Suggestion, options: Options, model: Model, *, top_p: float = 0.95
+        self,
+        snapshot: Snapshot,
+        suggestion: Suggestion,
+        options: Options,
+        model: Model,
+        *,
+        top_p: float = 0.95,
+        related: Sequence[str] = (),
     ) -> None:
-        """Make the suggestion that follows this one, as though it were accepted, while nobody waits."""
-        if "continuation" in options.without:
+        """Make the suggestion that follows this one, as though it were accepted, while nobody waits. `related` is as in
+        `suggest`."""
+        places = next_places(snapshot, suggestion)
+        unlikely = math.exp(suggestion.log_probability) < LIKELY
+        if unlikely or "continuation" in options.without or self._prepared == (places[0].uri, places[0].text, options):
             return
-        for place in next_places(snapshot, suggestion):
-            if self._cache.find(place, options) or (self._ahead and self._ahead.leads_to(place, options)):
+        self._prepared = (places[0].uri, places[0].text, options)
+        for place in places:
+            if self._cache.find(place, options):
                 return
             planned = self._plan(place, options)
             if isinstance(planned, Refusal):
                 continue
             if self._ahead:
                 self._ahead.task.cancel()
-            work = self._generate(place, planned, options, model, top_p, background=True)
+            work = self._generate(place, planned, options, model, top_p, related, background=True)
             self._ahead = _Flight(place, options, _quietly(work))
             try:
                 _, shaped = await self._ahead.join()
             except CodegenError:
+                self._prepared = None  # something else was more urgent
                 return
             if not isinstance(shaped, Refusal):
                 return
@@ -224,6 +251,7 @@ class Completer:
         options: Options,
         model: Model,
         top_p: float,
+        related: Sequence[str],
         *,
         background: bool = False,
     ) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
@@ -237,7 +265,7 @@ class Completer:
             temperature=planned.temperature,
             top_p=top_p,
             background=background,
-            related=list(planned.elsewhere),
+            related=[*planned.elsewhere, *([] if "context" in options.without else related)],
         )
         result = await model.generate(params)
         self.generated_tokens += result.stats.generated_tokens

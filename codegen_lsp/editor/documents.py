@@ -243,6 +243,8 @@ def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> No
     ls.refactorings.cancel(uri)
     ls.completer.close(uri)
     ls.outcomes.closed(uri)
+    ls.related.pop(uri, None)
+    ls.related_since.pop(uri, None)
     ls.answered.pop(uri, None)
     ls.refactored.pop(uri, None)
 

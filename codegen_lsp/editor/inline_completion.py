@@ -21,6 +21,7 @@ from codegen_lsp.editor.completer import Outcome, options_for, refused
 from codegen_lsp.editor.documents import Document
 from codegen_lsp.editor.exclusion import excluding_pattern
 from codegen_lsp.editor.explain import Answered
+from codegen_lsp.editor.neighbours import look_around
 from codegen_lsp.editor.requests import SupersededRequest
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ async def read_ahead(server: CodegenServer, uri: str, offset: int) -> None:
         return
     if not (server.requests.idle and server.refactorings.idle):
         return
+    await look_around(server, uri, min(offset, len(document.text)))
     snapshot = document.snapshot(
         min(offset, len(document.text)), above=server.notebooks.before(document, server.documents)
     )
@@ -101,7 +103,9 @@ async def prepare_next(server: CodegenServer, shown: tuple[Snapshot, Suggestion]
         return
     options = options_for(server.settings, snapshot.language, server.status.current.model)
     top_p = server.settings.top_p
-    work = server.completer.prepare(snapshot, suggestion, options, server.models.client, top_p=top_p)
+    related = server.related.get(snapshot.uri, ())
+    client = server.models.client
+    work = server.completer.prepare(snapshot, suggestion, options, client, top_p=top_p, related=related)
     # A newer request doesn't end it: the worker does, if that request needs the model.
     await asyncio.shield(server.background(work))
 
@@ -122,6 +126,7 @@ async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
         server.models.client,
         top_p=server.settings.top_p,
         wait=server.metronome.wait(snapshot) if waits else 0.0,
+        related=server.related.get(snapshot.uri, ()),
     )
     if outcome.stats is not None and outcome.source == "model":
         server.metronome.answered(outcome.stats.queue_seconds + outcome.stats.total_seconds)

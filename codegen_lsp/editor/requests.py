@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 PAUSE = 0.4
 """Seconds without a key after which a document is read ahead; the gaps of steady typing are shorter."""
-LOOKING = 0.1
+LOOKING = 0.15
 """Seconds after a suggestion was given from which on the next one is prepared. Who types on has typed by then, and who
 looks at the suggestion needs longer to accept it."""
 

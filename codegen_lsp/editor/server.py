@@ -32,6 +32,7 @@ from codegen_lsp.editor.inline_completion import inline_completion, prepare_next
 from codegen_lsp.editor.lifecycle import initialize, initialized, shutdown
 from codegen_lsp.editor.metrics import Metrics
 from codegen_lsp.editor.models import ClientFactory, FindBuild, Models
+from codegen_lsp.editor.neighbours import Neighbours
 from codegen_lsp.editor.notebooks import SYNC, Notebooks, notebook_did_change, notebook_did_close, notebook_did_open
 from codegen_lsp.editor.outcomes import Outcomes
 from codegen_lsp.editor.progress import work_done_progress_cancel
@@ -90,6 +91,10 @@ class CodegenServer(LanguageServer):
         """What to call when the user cancels the progress with this token."""
         self.pauses = Pauses(lambda uri, offset: read_ahead(self, uri, offset))
         self.looking = Pauses(lambda uri, shown: prepare_next(self, shown), LOOKING)
+        self.neighbours = Neighbours()
+        self.related: dict[str, list[str]] = {}
+        """Texts of other files that may help, by document."""
+        self.related_since: dict[str, float] = {}
         self.metronome = Metronome()
         self.metrics = Metrics()
         self.outcomes = Outcomes(self.metrics)

@@ -8,11 +8,13 @@ to show.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
 from codegen_lsp.completion.brackets import open_at_end
+from codegen_lsp.completion.context import related
 from codegen_lsp.completion.correctness import can_go_on, first_undefined, is_beginning
 from codegen_lsp.completion.cursor import cursor_of
 from codegen_lsp.completion.planning import plan
@@ -20,6 +22,7 @@ from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion
 from codegen_lsp.editor.completer import Completer, Model
+from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
 from codegen_lsp.evaluation.places import KINDS, Kind, Place
 from codegen_lsp.evaluation.similarity import edit_similarity
@@ -30,6 +33,10 @@ SUFFIX_CHARACTERS = 1_500
 """Text around the cursor that the model alone is given: as much as the server's settings give it by default."""
 MAX_TOKENS = 64
 DOCUMENT = "evaluation"
+
+
+Packages = Mapping[str, Mapping[str, str]]
+"""Texts of files by package and path."""
 
 
 @frozen
@@ -141,19 +148,35 @@ async def ask_model(cases: Iterable[Case], model: Model) -> AsyncIterator[Answer
 
 
 async def ask_editor(
-    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options]
+    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options], packages: Packages | None = None
 ) -> AsyncIterator[Answer]:
     """What an editor shows at each case after a key was typed, in a document that it has not seen before.
 
     The document ends with the cursor, or the line does and what is below it follows. `options_of` gives the options in
-    a language.
+    a language; `packages` are the workspaces, whose other files may help.
     """
     for number, case in enumerate(cases):
         place = case.place
         text = place.before + (place.below if case.below else "")
         snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
-        outcome = await Completer().suggest(snapshot, options_of(snapshot.language), model)
+        others = _related(snapshot, place.document, packages or {})
+        outcome = await Completer().suggest(snapshot, options_of(snapshot.language), model, related=others)
         yield _shown_of(case, place.offset, outcome.suggestions or Refusal("none", "Nothing is shown."))
+
+
+def packages_of(documents: Iterable[Document]) -> Packages:
+    """All files by package and path."""
+    packages: dict[str, dict[str, str]] = defaultdict(dict)
+    for document in documents:
+        packages[document.package][document.path] = document.text
+    return packages
+
+
+def _related(snapshot: Snapshot, document: Document, packages: Packages) -> list[str]:
+    files = packages.get(document.package, {})
+    others = [path for path in files if path != document.path]
+    found = related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
+    return [snippet.text for snippet in found]
 
 
 def figures_of(answers: Sequence[Answer]) -> list[LineFigures]:

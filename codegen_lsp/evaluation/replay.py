@@ -39,7 +39,7 @@ DEBOUNCE = 0.05
 BRISK_ANSWER = 0.05
 """Seconds that an answer is taken to need where nothing is timed: it decides whether a suggestion was seen."""
 OPENING = 1.5
-"""Seconds between opening a file and typing in it, in real time."""
+"""Seconds between opening a file and typing in it. By then the server has looked around in the workspace."""
 PATIENCE = 60.0
 
 COMMAND = (sys.executable, "-m", "codegen_lsp.cli", "serve")
@@ -174,7 +174,7 @@ class Editor(JsonRPCClient):
         for silent in ("window/logMessage", "window/showMessage"):
             self.feature(silent)(lambda params: None)
 
-    async def start(self, settings: dict[str, Any], environment: dict[str, str]) -> None:
+    async def start(self, settings: dict[str, Any], environment: dict[str, str], folders: Sequence[Path]) -> None:
         """Start and initialize a server; returns when its model is ready. Raises ReplayError."""
         await self.start_io(*COMMAND, env=environment)
         assert self._server is not None
@@ -187,6 +187,7 @@ class Editor(JsonRPCClient):
                 "rootUri": None,
                 "capabilities": capabilities,
                 "initializationOptions": settings,
+                "workspaceFolders": [{"uri": folder.as_uri(), "name": folder.name} for folder in folders],
             },
         )
         self.tell("initialized", {})
@@ -260,12 +261,17 @@ class Editor(JsonRPCClient):
 
 
 @asynccontextmanager
-async def opened(settings: dict[str, Any], log: Path) -> AsyncIterator[Editor]:
-    """A server with these settings, that writes to the log what its worker does. Raises ReplayError."""
+async def opened(settings: dict[str, Any], log: Path, folders: Sequence[Path]) -> AsyncIterator[Editor]:
+    """A server with these settings and workspace folders, that writes to the log what its worker does.
+
+    Raises ReplayError.
+    """
     editor = Editor()
     environment = {**os.environ, "CODEGEN_LSP_LOG": "info"}
     try:
-        await editor.start(settings | {"metrics": False, "log": {"level": "info", "file": str(log)}}, environment)
+        await editor.start(
+            settings | {"metrics": False, "log": {"level": "info", "file": str(log)}}, environment, folders
+        )
         yield editor
     finally:
         await editor.end()
@@ -287,13 +293,18 @@ async def replay(
         raise ReplayError("No file is long enough.", f"Give files of more than {2 * characters + 200} characters.")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        async with opened(settings, log) as editor:
+        packages = {session.document.package: Path(folder) / "workspace" / str(n) for n, session in enumerate(sessions)}
+        for document in documents:
+            if document.package in packages:
+                _write(document, packages[document.package])
+        async with opened(settings, log, list(packages.values())) as editor:
             model = editor.status["model"]
             length = model["charactersPerToken"]
             before = _cpu(editor)
             typed = []
             for number, session in enumerate(sessions):
-                typed.append(await _Typing(editor, session, number, real_time, length).run())
+                place = packages[session.document.package] / _path_in_package(session.document)
+                typed.append(await _Typing(editor, session, place.as_uri(), real_time, length).run())
                 if report:
                     report(f"{number + 1} of {len(sessions)}", (number + 1) / len(sessions))
             cost = _cost(editor, before)
@@ -301,6 +312,21 @@ async def replay(
         cancelled = sum(int(found) for found in _CANCELLED.findall(log.read_text(encoding="utf-8")))
     shown = sum(request.generated_tokens for file in typed for request in file.requests if request.new)
     return Replay(model, real_time, typed, cost, cancelled, generated + cancelled, shown)
+
+
+def _write(document: Document, folder: Path) -> None:
+    """Put a file into a workspace, where the server may look at it."""
+    path = folder / _path_in_package(document)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(document.text, encoding="utf-8")
+
+
+def _path_in_package(document: Document) -> Path:
+    path = Path(document.path)
+    if not path.is_absolute() and ".." not in path.parts:
+        return path
+    package = Path(document.package)
+    return path.relative_to(package) if path != package and path.is_relative_to(package) else Path(path.name)
 
 
 @define
@@ -319,7 +345,7 @@ class _Typing:
 
     editor: Editor
     session: Session
-    number: int
+    uri: str
     real_time: bool
     token_length: float
     """Mean characters of a token."""
@@ -332,16 +358,12 @@ class _Typing:
     written: list[Span] = field(factory=list)
     keys: list[Key] = field(factory=list)
 
-    @property
-    def uri(self) -> str:
-        return f"file:///replay/{self.number}/{self.session.document.path}"
-
     async def run(self) -> Typed:
         session, document = self.session, self.session.document
         started = time.perf_counter()
         item = {"uri": self.uri, "languageId": document.language, "version": 1, "text": session.text}
         self.editor.tell("textDocument/didOpen", {"textDocument": item})
-        await asyncio.sleep(OPENING if self.real_time else 0)
+        await asyncio.sleep(OPENING)
         asks = through = accepted = False
         while True:
             gap = session.gap()

@@ -124,7 +124,8 @@ def measure_lines(
             alone = await _gathered(lines.ask_model(asked, client), report, 0, total)
             if not shown or len(alone) < len(asked):
                 return model, alone, []
-            answers = lines.ask_editor(asked, client, lambda language: options_for(settings, language, model))
+            packages = lines.packages_of(found)
+            answers = lines.ask_editor(asked, client, lambda language: options_for(settings, language, model), packages)
             return model, alone, await _gathered(answers, report, len(asked), total)
 
     async def run_curve() -> tuple[ModelDescription, list[dict[float, Answer]]]:

@@ -114,9 +114,15 @@ class PlayedModel:
         self.on_state(WorkerState("stopped"))
 
 
+def _engine_of(name: str) -> str:
+    return "incremental" if "incremental" in name else "ct2"
+
+
 def describe(name: str) -> ModelDescription:
     """A model with a context of 2048 tokens, one that infills if its name says so."""
-    return ModelDescription(name, "codegen", "ct2", "cpu", "int8", 2, 2048, "infill" in name, ["python"], 3.5, 0.1)
+    return ModelDescription(
+        name, "codegen", _engine_of(name), "cpu", "int8", 2, 2048, "infill" in name, ["python"], 3.5, 0.1
+    )
 
 
 def find_build(name: str) -> Path:

@@ -119,7 +119,7 @@ async def test_a_closed_document_ends_what_is_under_way(ready: Editor) -> None:
 
 async def test_accepting_brings_the_next_one_at_once(ready: Editor) -> None:
     def answer(params: GenerateParams) -> list[str]:
-        return ["rn a +"] if params.prefix.endswith("retu") else [" b"] if params.prefix.endswith("a +") else []
+        return ["rn a"] if params.prefix.endswith("retu") else [" + b"] if params.prefix.endswith("return a") else []
 
     ready.model.answer = answer
     ready.open(CODE)
@@ -127,7 +127,7 @@ async def test_accepting_brings_the_next_one_at_once(ready: Editor) -> None:
     await ready.until(lambda: any(params.background for params in ready.model.generated))
     await ready.settle()
     ready.change(2, {"range": item["range"], "text": item["insertText"]})
-    assert text_of(await ready.complete(1, 14)) == ["    return a + b"]
+    assert text_of(await ready.complete(1, 12)) == ["    return a + b"]
     assert (await ready.explain())["source"] == "cache"
     assert len(foreground(ready)) == 1
 
