@@ -315,12 +315,15 @@ def models_pull(
     yes: Annotated[
         bool, typer.Option("--accept-license", help="Agree to the checkpoint's licence without being asked.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Download a checkpoint, convert it to int8, verify it, and install it."""
     from rich.console import Console
 
     from codegen_lsp.terminal import models
 
+    if as_json:
+        raise SystemExit(models.pull_for_a_program(name, accepted=yes))
     console = Console()
     accepted = yes or models.consent(console, name)
     with _progress() as report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rich.table import Table
 from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.catalogue import Checkpoint, checkpoints, resolve
 from codegen_lsp.checkpoints.store import InstalledBuild
+from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.build import Verification
 
 Report = Callable[[str, float], None]
@@ -34,6 +36,8 @@ class Row:
     license: str
     languages: list[str]
     path: str | None = None
+    needs_consent: bool = False
+    """Whether pulling it takes consent to its licence."""
 
 
 def rows(*, installed_only: bool) -> list[Row]:
@@ -81,6 +85,24 @@ def pull(name: str, *, accepted: bool, progress: Report) -> InstalledBuild:
     from codegen_lsp.checkpoints.download import pull as fetch
 
     return fetch(name, progress=progress, accept_license=accepted)
+
+
+def pull_for_a_program(name: str, *, accepted: bool) -> int:
+    """`pull` as lines of JSON: `message` and `fraction` (0 to 1) as it goes on, then `name` and `path`, or `error` and
+    `advice`. Returns the exit code."""
+
+    def line(**values: object) -> None:
+        typer.echo(json.dumps(values))
+
+    try:
+        build = pull(
+            name, accepted=accepted, progress=lambda message, fraction: line(message=message, fraction=fraction)
+        )
+    except CodegenError as error:
+        line(error=error.message, advice=error.advice)
+        return 1
+    line(name=build.name, path=str(build.path))
+    return 0
 
 
 def consent(console: Console, name: str) -> bool:
@@ -155,6 +177,7 @@ def _catalogue_row(entry: Checkpoint) -> Row:
         memory_mb=entry.memory_mb,
         license=entry.license,
         languages=list(entry.languages),
+        needs_consent=entry.needs_consent,
     )
 
 

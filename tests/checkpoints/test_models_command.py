@@ -6,9 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+from codegen_lsp.checkpoints import download, store
+from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.cli import app
+from codegen_lsp.errors import DownloadError
 
 
 def run(*arguments: object) -> str:
@@ -30,3 +34,27 @@ def test_from_a_folder_to_a_model_and_away(make_checkpoint: Callable[..., Path],
     assert str(folder) in run("models", "remove", "mine")
     assert not folder.exists()
     assert json.loads(run("models", "list", "--installed", "--json")) == []
+
+
+def test_pull_tells_a_program_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    (build,) = [build for build in store.installed() if build.bundled][:1]
+
+    def fetch(name: str, *, progress: Callable[[str, float], None], accept_license: bool) -> InstalledBuild:
+        if not accept_license:
+            raise DownloadError("The licence must be accepted.", "Accept it.")
+        progress("Downloading", 0.5)
+        return build
+
+    monkeypatch.setattr(download, "pull", fetch)
+    result = CliRunner().invoke(app, ["models", "pull", "x", "--json"])
+    assert (result.exit_code, json.loads(result.stdout)) == (
+        1,
+        {"error": "The licence must be accepted.", "advice": "Accept it."},
+    )
+    lines = [json.loads(line) for line in run("models", "pull", "x", "--accept-license", "--json").splitlines()]
+    assert lines == [{"message": "Downloading", "fraction": 0.5}, {"name": build.name, "path": str(build.path)}]
+
+
+def test_the_list_says_which_licences_need_consent() -> None:
+    rows = json.loads(run("models", "list", "--json"))
+    assert [row["name"] for row in rows if row["needs_consent"]] == ["codegen25-7B-instruct"]
