@@ -7,13 +7,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-editors check format docs model clean
+.PHONY: help demo vsix pictures test test-editors check format docs model clean
 
 help:
 	@echo "make demo    set up, then complete real code with the embedded model in the terminal"
+	@echo "make vsix    make the extension for VS Code"
 	@echo "make test    set up, then run the whole test suite"
 	@echo "make test-editors   run the tests in real editors alone (downloaded into .cache/)"
-	@echo "make check   lint, type check, import rules"
+	@echo "make check   lint, type check, import rules; the editors' code, too"
+	@echo "make pictures       take the pictures of the README anew, in real editors"
 	@echo "make format  format the Python sources"
 	@echo "make docs    write the reference pages from the program"
 	@echo "make model   rebuild the embedded model from scratch (MINUTES=195 on a CPU; minutes on a GPU: PRESET=gpu MINUTES=25)"
@@ -31,6 +33,13 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/codegen-lsp demo
 
+vsix: $(READY)
+	@PYTHON=$(CURDIR)/$(BIN)/python bash editors/vscode/npm.sh run package
+	@echo "Install it: code --install-extension editors/vscode/codegen-lsp.vsix"
+
+pictures: $(READY)
+	@CODEGEN_LSP_PICTURES=$(CURDIR)/docs $(BIN)/python -m pytest tests/editors -k picture
+
 test: $(READY)
 	@$(BIN)/python -m pytest
 
@@ -42,6 +51,7 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --quiet tests/test_import_rules.py
+	@PYTHON=$(CURDIR)/$(BIN)/python bash editors/check.sh
 
 format: $(READY)
 	@$(BIN)/ruff check --fix .

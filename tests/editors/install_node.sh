@@ -8,7 +8,7 @@ version=22.20.0
 python=${PYTHON:-python3}
 
 if [ -z "${NODE_FROM_PYPI:-}" ] && command -v node >/dev/null && command -v npm >/dev/null \
-  && node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then
+  && node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)'; then
   dirname "$(command -v node)"
   exit 0
 fi

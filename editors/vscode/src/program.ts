@@ -75,6 +75,11 @@ export function pythonOf(environment: string): string {
   return process.platform === 'win32' ? join(environment, 'Scripts', 'python.exe') : join(environment, 'bin', 'python');
 }
 
+/** Whether there is a program of this path or name. */
+export function canRun(program: string): boolean {
+  return /[\\/]/.test(program) ? existsSync(program) : which(program) !== undefined;
+}
+
 /** The program of this name on `PATH`. */
 export function which(name: string): string | undefined {
   const endings = process.platform === 'win32' ? ['.exe', '.cmd', '.bat'] : [''];

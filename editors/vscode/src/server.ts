@@ -19,7 +19,7 @@ import {
 } from 'vscode-languageclient/node';
 
 import { languagesOn, ownSettings, SECTION, withoutOwn } from './configuration';
-import type { Program } from './program';
+import { canRun, type Program } from './program';
 
 /** What the server says about its model. */
 export interface Model {
@@ -91,6 +91,12 @@ export class Server implements vscode.Disposable {
   async start(program: Program): Promise<void> {
     await this.stop();
     this.program = program;
+    const [command = ''] = program.command;
+    if (!canRun(command)) {
+      const message = `There is no program ${command}, which ${program.origin} names.`;
+      this.show({ state: 'error', message, advice: 'Correct it, or restart the server by the menu.' });
+      return;
+    }
     this.languages = languagesOn();
     this.show({ state: 'starting', message: `The server is starting (from ${program.origin}).`, advice: '' });
     const client = this.newClient(program);

@@ -246,7 +246,7 @@ def test_command_is_completed(neovim):
     def complete(line):
         return neovim.lua("return vim.fn.getcompletion(..., 'cmdline')", line)
 
-    names = ["explain", "health", "log", "model", "restart", "status", "toggle", "trigger"]
+    names = ["explain", "health", "log", "model", "pull", "restart", "status", "toggle", "trigger"]
     assert complete("Codegen ") == names
     assert complete("Codegen t") == ["toggle", "trigger"]
     assert complete("Codegen status ") == []
@@ -259,6 +259,37 @@ def test_installed_models_are_completed(start, tmp_path):
     program.chmod(0o755)
     neovim = start(f"require('codegen').setup {{ cmd = {{ '{program}', 'serve' }} }}")
     assert neovim.lua("return vim.fn.getcompletion('Codegen model ', 'cmdline')") == ["big"]
+
+
+def pulling(start, tmp_path, script):
+    """An editor whose server's program is this shell script."""
+    program = tmp_path / "codegen-lsp"
+    program.write_text(f"#!/bin/sh\n{script}")
+    program.chmod(0o755)
+    return start(f"require('codegen').setup {{ cmd = {{ '{program}', 'serve' }} }}", columns=120)
+
+
+def test_model_is_pulled(start, tmp_path):
+    models = json.dumps([{"name": "big", "path": None, "needs_consent": False}, {"name": "small", "path": "/m/small"}])
+    steps = r"""'{"message": "Downloading", "fraction": 0.4}' '{"name": "big", "path": "/m/big"}'"""
+    script = f"case $2 in list) echo '{models}';; pull) printf '%s\\n' {steps};; esac"
+    neovim = pulling(start, tmp_path, script)
+    assert neovim.lua("return vim.fn.getcompletion('Codegen pull ', 'cmdline')") == ["big"]
+    neovim.command("Codegen pull big")
+    neovim.until(lambda: "big is installed" in neovim.messages(), "the end")
+
+
+def test_pull_is_stopped_and_its_failure_is_told(start, tmp_path):
+    script = """if [ "$2" = list ]; then echo '[]'; exit; fi
+if [ "$3" = wrong ]; then echo '{"error": "There is no wrong.", "advice": "See the list."}'; exit 1; fi
+echo '{"message": "Downloading", "fraction": 0.4}'; exec sleep 1000"""
+    neovim = pulling(start, tmp_path, script)
+    neovim.command("Codegen pull wrong")
+    neovim.until(lambda: "There is no wrong. See the list." in neovim.messages(), "the failure")
+    neovim.command("Codegen pull big")
+    neovim.sees("pulling big 40% Downloading")
+    neovim.command("Codegen pull")
+    neovim.until(lambda: "The pull of big was stopped" in neovim.messages(), "the end")
 
 
 def test_health(neovim):

@@ -203,6 +203,10 @@ class CodeServer:
                     found.append(process)
         return found
 
+    def window(self, place: Path, **size: int) -> Window:
+        """Open a window."""
+        return Window(self, place, **size)
+
     def close(self) -> None:
         self.browser.close()
         self._playwright.stop()
@@ -329,9 +333,9 @@ class Window:
         """The messages in the corner."""
         return "\n".join(self.page.locator(".notification-toast").all_inner_texts())
 
-    def until(self, holds: Callable[[], Any], what: str = "") -> Any:
-        """Wait until something holds; its value."""
-        end = time.monotonic() + PATIENCE
+    def until(self, holds: Callable[[], Any], what: str = "", patience: float = 1.0) -> Any:
+        """Wait until something holds; its value. `patience`: how many times the usual time it may take."""
+        end = time.monotonic() + patience * PATIENCE
         while not (value := holds()):
             if time.monotonic() > end:
                 picture = self.server.root / f"in-vain-{time.monotonic_ns()}.png"
@@ -345,9 +349,8 @@ class Window:
         self.until(lambda: self.ghost() == ghost, repr(ghost))
 
     def ready(self) -> None:
-        """Wait for the model."""
-        words = ("starting", "loading", "error", "not installed", "off")
-        self.until(lambda: (text := self.status()) and not any(word in text for word in words), "the model")
+        """Wait for the model: its name takes the place of the program's."""
+        self.until(lambda: (text := self.status()) and not text.startswith("Codegen"), "the model")
 
     def close(self) -> None:
         self.page.close()
@@ -362,6 +365,20 @@ def code_server(vsix: Path, clone: Path, node: dict[str, str]) -> Iterator[CodeS
     server = CodeServer(clone.parent / "server", vsix, entry, chromium, node)
     yield server
     server.close()
+
+
+@pytest.fixture
+def open_window(code_server: CodeServer) -> Iterator[Callable[..., Window]]:
+    """Opens further windows."""
+    opened: list[Window] = []
+
+    def begin(place: Path, **size: int) -> Window:
+        opened.append(code_server.window(place, **size))
+        return opened[-1]
+
+    yield begin
+    for window in opened:
+        window.close()
 
 
 class Script:
@@ -408,7 +425,7 @@ def scripted_window(code_server: CodeServer, script: Script) -> Iterator[Window]
     folder = code_server.root / "scripted"
     (folder / ".vscode").mkdir(parents=True)
     (folder / ".vscode" / "settings.json").write_text(json.dumps(script.settings()), encoding="utf-8")
-    window = Window(code_server, folder)
+    window = code_server.window(folder)
     window.edit("first.py")
     window.ready()
     yield window

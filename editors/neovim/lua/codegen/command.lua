@@ -80,11 +80,73 @@ local function trigger()
   vim.schedule(function() require('codegen').trigger() end)
 end
 
+--- Rows of `models list`, or none when they can't be had.
+local function models()
+  local line = server.program('models', 'list', '--json')
+  if not line then return {} end
+  local ok, done = pcall(function() return vim.system(line, { text = true, env = config.current.cmd_env }):wait(5000) end)
+  if not ok or done.code ~= 0 then return {} end
+  local read, rows = pcall(vim.json.decode, done.stdout, { luanil = { object = true } })
+  return read and rows or {}
+end
+
+--- Calls `act` with each whole line of a stream that arrives in pieces.
+local function by_line(act)
+  local rest = ''
+  return function(_, data)
+    rest = rest .. (data or '')
+    for line in rest:gmatch('([^\n]*)\n') do vim.schedule(function() act(line) end) end
+    rest = rest:match('[^\n]*$')
+  end
+end
+
+local pulling -- the process that pulls a model, or nil
+
+local function pull(name)
+  if pulling and not name then
+    pulling:kill('sigterm')
+    return
+  end
+  if pulling then return server.notify('A model is being pulled; `:Codegen pull` without a name stops it.', vim.log.levels.WARN) end
+  if not name then return server.notify('Name the model: :Codegen pull NAME.', vim.log.levels.WARN) end
+  local line = server.program('models', 'pull', name, '--json')
+  if not line then return server.notify('The option `cmd` names no program that can pull models.', vim.log.levels.ERROR) end
+  for _, row in ipairs(models()) do
+    if row.name == name and row.needs_consent then
+      local question = ('%s is licensed as %s. Do you agree to its terms?'):format(name, row.license)
+      if vim.fn.confirm(question, '&Yes\n&No', 2) ~= 1 then return end
+      line[#line + 1] = '--accept-license'
+    end
+  end
+  local failed
+  local read = by_line(function(text)
+    local ok, entry = pcall(vim.json.decode, text)
+    if not ok or type(entry) ~= 'table' then return end
+    if entry.error then failed = vim.trim(entry.error .. ' ' .. (entry.advice or '')) end
+    if not entry.fraction then return end
+    local shown = ('codegen: pulling %s %d%% %s'):format(name, entry.fraction * 100, entry.message or '')
+    vim.api.nvim_echo({ { vim.fn.strcharpart(shown, 0, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
+  end)
+  local options = { text = true, env = config.current.cmd_env, stdout = read, detach = true }
+  local ok, process = pcall(vim.system, line, options, function(done)
+    vim.schedule(function()
+      pulling = nil
+      if done.signal ~= 0 then return server.notify(('The pull of %s was stopped; it goes on from there the next time.'):format(name)) end
+      if done.code == 0 then return say(('codegen: %s is installed; :Codegen model %s runs it'):format(name, name)) end
+      local lines = vim.split(vim.trim(done.stderr or ''), '\n')
+      server.notify(failed or lines[#lines], vim.log.levels.ERROR)
+    end)
+  end)
+  if not ok then return server.notify(tostring(process), vim.log.levels.ERROR) end
+  pulling = process
+end
+
 M.subcommands = {
   explain = explain,
   health = function() vim.cmd.checkhealth('codegen') end,
   log = log,
   model = model,
+  pull = pull,
   restart = restart,
   status = status,
   toggle = toggle,
@@ -96,7 +158,8 @@ M.subcommands = {
 function M.run(arguments)
   local act = M.subcommands[arguments[1] or 'status']
   if not act then
-    return server.notify(('There is no :Codegen %s. There are: %s.'):format(arguments[1], table.concat(M.names(), ', ')), vim.log.levels.ERROR)
+    local there = table.concat(M.names(), ', ')
+    return server.notify(('There is no :Codegen %s. There are: %s.'):format(arguments[1], there), vim.log.levels.ERROR)
   end
   if not require('codegen').ready and arguments[1] ~= 'health' then
     return server.notify("Call require('codegen').setup{} in your configuration first.", vim.log.levels.WARN)
@@ -110,25 +173,20 @@ function M.names()
   return names
 end
 
---- Names of the models that are installed.
-local function installed()
-  local line = server.program('models', 'list', '--json')
-  if not line then return {} end
-  local ok, done = pcall(function() return vim.system(line, { text = true, env = config.current.cmd_env }):wait(5000) end)
-  if not ok or done.code ~= 0 then return {} end
-  local read, models = pcall(vim.json.decode, done.stdout)
-  local names = {}
-  for _, entry in ipairs(read and models or {}) do
-    if type(entry.path) == 'string' then names[#names + 1] = entry.name end
+--- Names of the models that can be named after a subcommand: installed ones run, the others are pulled.
+local function names_for(subcommand)
+  local named = {}
+  for _, row in ipairs((subcommand == 'model' or subcommand == 'pull') and models() or {}) do
+    if (subcommand == 'model') == (row.path ~= nil) then named[#named + 1] = row.name end
   end
-  return names
+  return named
 end
 
 --- Completion of the command line.
 function M.complete(lead, line)
   local words = vim.split(vim.trim(line), '%s+')
   local second = #words > 2 or (#words == 2 and lead == '')
-  local choices = second and (words[2] == 'model' and installed() or {}) or M.names()
+  local choices = second and names_for(words[2]) or M.names()
   return vim.tbl_filter(function(choice) return vim.startswith(choice, lead) end, choices)
 end
 

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# install_luacheck.sh: luacheck, for the Neovim plugin. Prints the path of a program: the system's if there is one, else
+# Debian's package, unpacked below .cache/luacheck/ of this repository without root. A second call finds what the first
+# one made.
+set -euo pipefail
+
+if command -v luacheck; then exit 0; fi
+
+place=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.cache/luacheck
+mkdir -p "$place"
+exec 9>"$place/lock"
+flock 9
+if [ ! -x "$place/luacheck" ]; then
+  for tool in apt-get dpkg-deb; do
+    command -v "$tool" >/dev/null || { echo "there is no luacheck, and no $tool to unpack Debian's." >&2; exit 3; }
+  done
+  cd "$place"
+  apt-get --quiet --quiet download lua-check lua-argparse lua-filesystem lua5.1 liblua5.1-0 >&2 \
+    || { echo "apt-get could not download lua-check (\`apt-get update\` may help)." >&2; exit 3; }
+  rm -rf root
+  for package in *.deb; do dpkg-deb --extract "$package" root; done
+  rm -f -- *.deb
+  library=$(dirname "$(find "$place/root" -name 'liblua5.1.so.0' | head -n 1)")
+  modules=$(dirname "$(find "$place/root" -path '*/lua/5.1/lfs.so' | head -n 1)")
+  cat > luacheck.new <<END
+#!/bin/sh
+export LD_LIBRARY_PATH="$library" LUA_PATH="$place/root/usr/share/lua/5.1/?.lua;$place/root/usr/share/lua/5.1/?/init.lua"
+export LUA_CPATH="$modules/?.so"
+exec "$place/root/usr/bin/lua5.1" "$place/root/usr/bin/luacheck" "\$@"
+END
+  chmod +x luacheck.new
+  mv luacheck.new luacheck
+fi
+echo "$place/luacheck"

@@ -1,0 +1,195 @@
+"""What the extension does besides ghost text: its state, its menu, models, reports, settings, several windows."""
+
+from __future__ import annotations
+
+import json
+
+import psutil
+import pytest
+
+
+def dismiss(window):
+    """Take the messages away."""
+    window.command("Notifications: Clear All Notifications")
+    window.until(lambda: window.toasts() == "")
+
+
+def told(window, text):
+    """Wait for a message with this text, and take it away."""
+    window.until(lambda: text in window.toasts(), f"a message with {text!r}")
+    dismiss(window)
+
+
+def suggests(window, script, name):
+    """Whether a suggestion comes in a new file."""
+    script.set("total = add(1, 2)")
+    window.edit(name)
+    window.type("total")
+    window.sees(" = add(1, 2)")
+
+
+def test_state_model_and_time_are_shown(window, script, name):
+    suggests(window, script, name)
+    window.until(lambda: window.status().startswith("scripted") and window.status().endswith(" ms"), "the time")
+
+
+def test_menu_pauses_a_language_and_resumes_it(window, script, name):
+    before = len(script.log)
+    script.set("total = add(1, 2)")
+    window.edit(name)
+    window.page.locator('.statusbar-item[id*="codegen-lsp"] a').click()
+    window.choose("Pause for Python")
+    window.until(lambda: "off" in window.status(), "the state")
+    window.focus()
+    window.type("tot")
+    window.page.wait_for_timeout(400)
+    assert window.ghost() == ""
+    assert script.events("generate", before) == []
+    window.command("Codegen: Pause or Resume Suggestions for This Language")
+    window.ready()
+    window.focus()
+    window.type("al")
+    window.sees(" = add(1, 2)")
+
+
+def test_menu_pauses_everywhere_and_resumes(window, script, name):
+    window.edit(name)
+    window.command("Codegen: Show Menu")
+    window.choose("Pause everywhere")
+    window.until(lambda: "off" in window.status(), "the state")
+    window.command("Codegen: Show Menu")
+    window.choose("Resume everywhere")
+    window.ready()
+    suggests(window, script, "again_" + name)
+
+
+def test_explained(window, script, name):
+    suggests(window, script, name)
+    window.command("Codegen: Explain the Last Suggestion")
+    told(window, "1 suggestion")
+
+
+def test_model_is_switched(window, script, name):
+    window.edit(name)
+    window.command("Codegen: Switch Model")
+    window.choose("other")
+    window.until(lambda: window.status().startswith("other"), "the other model")
+    window.command("Codegen: Switch Model")
+    window.choose("scripted")
+    window.until(lambda: window.status().startswith("scripted"), "the first model")
+
+
+def test_model_is_pulled_and_the_pull_is_stopped(window, script, name):
+    window.edit(name)
+    window.command("Codegen: Pull a Model")
+    window.choose("big")
+    dialog = window.page.locator(".monaco-dialog-box")
+    dialog.wait_for()
+    assert "7.0 GB" in dialog.inner_text()
+    dialog.locator(".monaco-button", has_text="Download").click()
+    window.until(lambda: "Pulling big" in window.toasts() and "Downloading" in window.toasts(), "the progress")
+    (pull,) = script.events("pull")
+    window.page.locator(".notification-toast .monaco-button", has_text="Cancel").click()
+    window.until(lambda: not psutil.pid_exists(pull["pid"]), "the end of the download")
+    told(window, "was stopped")
+
+
+def test_reports(window, script, name):
+    window.edit(name)
+    window.command("Codegen: Run Doctor")
+    window.page.locator('.tab.active[data-resource-name="Doctor.txt"]').wait_for()
+    window.until(lambda: "codegen-lsp is well" in editor_text(window), "the report")
+    window.command("Codegen: Show Statistics")
+    window.until(lambda: "12 suggestions" in editor_text(window), "the figures")
+    window.until(lambda: window.toasts() == "", "the progress to go away")
+
+
+def editor_text(window) -> str:
+    lines = window.page.locator(".editor-group-container.active .view-lines").first
+    return str(lines.inner_text()).replace("\u00a0", " ")
+
+
+def test_log_and_restart(window, script, name):
+    window.edit(name)
+    (before,) = script.events("started")[-1:]
+    window.command("Codegen: Restart the Server")
+    window.until(lambda: script.events("started")[-1] != before, "another server")
+    window.ready()
+    assert not psutil.pid_exists(before["pid"])
+    window.command("Codegen: Show Log")
+    window.page.locator(".part.panel .output-view, .part.panel .monaco-editor").first.wait_for()
+    window.press("Control+j")
+    window.page.locator(".part.panel").wait_for(state="hidden")
+    suggests(window, script, name)
+
+
+def test_a_killed_server_comes_back_unseen(window, script, name):
+    suggests(window, script, name)
+    before = script.events("started")[-1]
+    psutil.Process(before["pid"]).kill()
+    window.until(lambda: script.events("started")[-1] != before, "another server")
+    window.ready()
+    assert window.toasts() == ""
+    window.press("Escape")
+    window.type(" ")
+    window.press("Backspace")
+    window.sees(" = add(1, 2)")
+
+
+def test_wrong_settings_are_named(window, script, name):
+    window.edit(name)
+    window.write_settings({"codegen-lsp.threads": "many"})
+    told(window, "codegen-lsp.threads")
+    window.write_settings({"codegen-lsp.threads": None})
+
+
+@pytest.mark.parametrize("program", ["/nowhere/codegen-lsp", "/bin/false"])
+def test_a_server_that_can_not_run_is_given_up_without_a_message(code_server, open_window, program):
+    name = program.strip("/").replace("/", "-")
+    window = open_window(make_folder(code_server, name, {"codegen-lsp.server.command": [program, "serve"]}))
+    window.edit("a.py")
+    window.until(lambda: "error" in window.status(), "the state")
+    window.type("total")
+    assert window.toasts() == ""
+
+
+def test_several_windows_and_folders(window, code_server, open_window, script, name):
+    suggests(window, script, name)
+    settings = script.settings() | {"codegen-lsp.exclude": ["generated/**"]}
+    folders = [make_folder(code_server, f"many/{part}", {}) for part in ("one", "two")]
+    place = code_server.root / "many" / "both.code-workspace"
+    place.write_text(json.dumps({"folders": [{"path": str(path)} for path in folders], "settings": settings}))
+    before = len(script.events("started"))
+    other = open_window(place)
+    for folder in ("one", "two"):
+        other.edit(f"{folder}/{name}")
+        other.ready()
+        other.type("total")
+        other.sees(" = add(1, 2)")
+        other.edit(f"{folder}/generated/x_{name}")
+        other.type("total")
+        other.page.wait_for_timeout(300)
+        assert other.ghost() == ""
+    assert len(script.events("started")) == before + 1
+    window.press("Escape")
+    window.focus()
+    window.type(" ")
+    window.press("Backspace")
+    window.sees(" = add(1, 2)")
+    assert other.toasts() == ""
+
+
+def make_folder(code_server, name, settings):
+    folder = code_server.root / name
+    (folder / ".vscode").mkdir(parents=True)
+    (folder / ".vscode" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_file_at_a_time(scripted_window):
+    yield
+    # What a test wrote into the user's settings is not for the next one.
+    path = scripted_window.server.root / "user" / "User" / "settings.json"
+    kept = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("codegen-lsp.")}
+    path.write_text(json.dumps(kept))

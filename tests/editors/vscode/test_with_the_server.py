@@ -1,0 +1,170 @@
+"""The whole way: the extension finds the server, or installs it; the real server, its worker, and a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SOURCE = "import os\n\n\nclass Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
+PICTURES = os.environ.get("CODEGEN_LSP_PICTURES")
+"""A folder that pictures for the README are written to."""
+
+
+@pytest.fixture(scope="module")
+def settings(embedded_build):
+    return {
+        "codegen-lsp.model": str(embedded_build),
+        "codegen-lsp.threads": 2,
+        "codegen-lsp.cache.memory_mb": 64,
+        "codegen-lsp.exclude": ["left_*"],
+    }
+
+
+@pytest.fixture(scope="module")
+def served_clone(clone):
+    """A clone after `make demo`, where the extension was made: what a newcomer has."""
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    yield clone
+    python.unlink()
+
+
+@pytest.fixture(scope="module")
+def real_window(code_server, settings, served_clone):
+    folder = code_server.root / "real"
+    (folder / ".vscode").mkdir(parents=True)
+    (folder / ".vscode" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    window = code_server.window(folder, width=1100, height=620)
+    window.edit("first.py")
+    window.ready()
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def window(real_window):
+    yield real_window
+    toasts = real_window.toasts()
+    real_window.close_all()
+    assert toasts == ""
+
+
+def suggested(window, name):
+    """Type in a real file until there is a suggestion; the suggestion."""
+    window.edit(name, SOURCE)
+    window.type("        self.")
+    return window.until(window.ghost, "a suggestion")
+
+
+def worker(window) -> psutil.Process:
+    found = window.until(lambda: window.server.processes("codegen_lsp.inference.worker"), "the worker")
+    return found[0]
+
+
+def test_found_in_the_clone_suggested_and_accepted(window, name):
+    shown = suggested(window, name)
+    window.until(lambda: window.status().endswith(" ms"), "the time")
+    window.press("Tab")
+    assert window.save() == SOURCE + "        self." + shown
+
+
+def test_killed_worker(window, name):
+    suggested(window, name)
+    before = worker(window)
+    before.kill()
+    window.until(lambda: worker(window) != before, "another worker")
+    window.ready()
+    assert suggested(window, f"again_{name}")
+
+
+def test_killed_server(window, name):
+    suggested(window, name)
+    before = worker(window).parent()
+    assert before is not None
+    before.kill()
+    window.until(lambda: worker(window).parent() not in (None, before), "another server")
+    window.ready()
+    assert suggested(window, f"again_{name}")
+
+
+def test_excluded_file(window, name):
+    window.edit(f"left_{name}", SOURCE)
+    window.type("        self.")
+    window.command("Codegen: Explain the Last Suggestion")
+    window.until(lambda: "`excluded`" in window.toasts(), "the reason")
+    assert window.ghost() == ""
+    window.command("Notifications: Clear All Notifications")
+    window.until(lambda: window.toasts() == "")
+
+
+def test_picture(window, tmp_path):
+    """The picture of the README: a suggestion that really came, nothing over it, the state readable."""
+    shown = suggested(window, "stack.py")
+    window.until(lambda: window.status().endswith(" ms"), "the time")
+    window.page.mouse.move(5, 300)
+    window.page.wait_for_timeout(600)
+    assert window.ghost() == shown
+    assert window.toasts() == ""
+    spans = window.page.evaluate(
+        "[...document.querySelectorAll('.ghost-text-decoration')].map((s) => s.getBoundingClientRect().toJSON())"
+    )
+    cursor = window.page.evaluate("document.querySelector('.cursors-layer .cursor').getBoundingClientRect().toJSON()")
+    assert abs(spans[0]["left"] - cursor["left"]) < 3
+    assert abs(spans[0]["top"] - cursor["top"]) < 3
+    folder = Path(PICTURES) if PICTURES else tmp_path
+    window.page.screenshot(path=folder / "vscode.png")
+    assert (folder / "vscode.png").stat().st_size > 10_000
+
+
+def test_missing_then_installed_then_removed(open_window, code_server, clone, settings, tmp_path):
+    """Without any server: the state says so, and a private environment is made on request, used, and removed."""
+    package = wheel(tmp_path)
+    folder = code_server.root / "private"
+    (folder / ".vscode").mkdir(parents=True)
+    own = {"codegen-lsp.server.package": str(package), "codegen-lsp.server.pipArguments": ["--no-index", "--no-deps"]}
+    (folder / ".vscode" / "settings.json").write_text(json.dumps(settings | own), encoding="utf-8")
+    moved = clone.rename(clone.with_name("elsewhere")) if clone.exists() else None
+    try:
+        window = open_window(folder)
+        window.edit("a.py", SOURCE)
+        window.until(lambda: "not installed" in window.status(), "the state")
+        window.page.locator(".notification-toast .monaco-button", has_text="Install").first.click()
+        dialog = window.page.locator(".monaco-dialog-box")
+        dialog.wait_for()
+        assert str(package) in dialog.inner_text()
+        dialog.locator(".monaco-button", has_text="Install").click()
+        window.until(lambda: "Codegen is installed" in window.toasts(), "the installation", patience=4)
+        window.ready()
+        assert suggested(window, "b.py")
+        window.command("Codegen: Remove the Private Environment")
+        window.page.locator(".monaco-dialog-box .monaco-button", has_text="Remove").click()
+        window.until(lambda: "not installed" in window.status(), "the state")
+        assert not list((code_server.root / "user").glob("User/globalStorage/*codegen*/environment"))
+    finally:
+        if moved:
+            moved.rename(clone)
+
+
+def wheel(folder: Path) -> Path:
+    """A package named codegen-lsp that leads to this checkout and to what is installed beside it."""
+    path = folder / "codegen_lsp-0.0.1-py3-none-any.whl"
+    lines = f"{ROOT}\n{sysconfig.get_paths()['purelib']}\n"
+    about = "Metadata-Version: 2.1\nName: codegen-lsp\nVersion: 0.0.1\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("codegen_lsp_checkout.pth", lines)
+        archive.writestr("codegen_lsp-0.0.1.dist-info/METADATA", about)
+        archive.writestr(
+            "codegen_lsp-0.0.1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("codegen_lsp-0.0.1.dist-info/RECORD", "")
+    return path
