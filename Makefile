@@ -59,7 +59,6 @@ format: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python docs/generate.py
-	@$(BIN)/python editors/vscode/generate.py
 
 MINUTES ?= 195
 PRESET ?= small

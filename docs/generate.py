@@ -1,10 +1,11 @@
-"""Writes the reference pages from the program itself: `make docs`. A test fails when they are out of step."""
+"""Writes the reference pages and the VS Code extension's manifest from the program: `make docs`. Tests find drift."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import json
+import runpy
 from pathlib import Path
 
 import attrs
@@ -103,3 +104,4 @@ PAGES = {"command-line.md": command_line_page, "settings.md": settings_page}
 if __name__ == "__main__":
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
+    runpy.run_path(str(DOCS.parent / "editors" / "vscode" / "generate.py"), run_name="__main__")
