@@ -80,11 +80,11 @@ async def test_cells_come_go_and_move(notebook: Editor) -> None:
 
 
 async def test_an_emoji_above_moves_nothing(ready: Editor) -> None:
-    ready.model.answer = lambda params: ["t(a)"]
+    ready.model.answer = lambda params: ["t(s)"]
     open_notebook(ready, item("1", "s = '😀'"), item("2", "'😀'; prin"))
     (found,) = await ready.complete(0, 10, uri=cell_uri("2"))
     assert found["range"] == {"start": {"line": 0, "character": 0}, "end": {"line": 0, "character": 10}}
-    assert found["insertText"] == "'😀'; print(a)"
+    assert found["insertText"] == "'😀'; print(s)"
 
 
 async def test_an_entry_selected_in_a_cell(notebook: Editor) -> None:

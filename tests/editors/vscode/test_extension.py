@@ -22,10 +22,10 @@ def told(window, text):
 
 def suggests(window, script, name):
     """Whether a suggestion comes in a new file."""
-    script.set("total = add(1, 2)")
+    script.set("total = sum((1, 2))")
     window.edit(name)
     window.type("total")
-    window.sees(" = add(1, 2)")
+    window.sees(" = sum((1, 2))")
 
 
 def test_state_model_and_time_are_shown(window, script, name):
@@ -35,7 +35,7 @@ def test_state_model_and_time_are_shown(window, script, name):
 
 def test_menu_pauses_a_language_and_resumes_it(window, script, name):
     before = len(script.log)
-    script.set("total = add(1, 2)")
+    script.set("total = sum((1, 2))")
     window.edit(name)
     window.page.locator('.statusbar-item[id*="codegen-lsp"] a').click()
     window.choose("Pause for Python")
@@ -49,7 +49,7 @@ def test_menu_pauses_a_language_and_resumes_it(window, script, name):
     window.ready()
     window.focus()
     window.type("al")
-    window.sees(" = add(1, 2)")
+    window.sees(" = sum((1, 2))")
 
 
 def test_menu_pauses_everywhere_and_resumes(window, script, name):
@@ -133,7 +133,7 @@ def test_a_killed_server_comes_back_unseen(window, script, name):
     window.press("Escape")
     window.type(" ")
     window.press("Backspace")
-    window.sees(" = add(1, 2)")
+    window.sees(" = sum((1, 2))")
 
 
 def test_wrong_settings_are_named(window, script, name):
@@ -165,7 +165,7 @@ def test_several_windows_and_folders(window, code_server, open_window, script, n
         other.edit(f"{folder}/{name}")
         other.ready()
         other.type("total")
-        other.sees(" = add(1, 2)")
+        other.sees(" = sum((1, 2))")
         other.edit(f"{folder}/generated/x_{name}")
         other.type("total")
         other.page.wait_for_timeout(300)
@@ -175,7 +175,7 @@ def test_several_windows_and_folders(window, code_server, open_window, script, n
     window.focus()
     window.type(" ")
     window.press("Backspace")
-    window.sees(" = add(1, 2)")
+    window.sees(" = sum((1, 2))")
     assert other.toasts() == ""
 
 

@@ -32,11 +32,11 @@ def block(window, script, name, **options):
 
 
 def test_shown_and_accepted(window, script, name):
-    begin(window, script, name, "total = add(1, 2)", typed="total")
-    window.sees(" = add(1, 2)")
+    begin(window, script, name, "total = sum((1, 2))", typed="total")
+    window.sees(" = sum((1, 2))")
     window.press("Tab")
     window.sees("")
-    assert window.save() == "total = add(1, 2)"
+    assert window.save() == "total = sum((1, 2))"
 
 
 def test_several_lines(window, script, name):
@@ -49,14 +49,14 @@ def test_several_lines(window, script, name):
 
 
 def test_accepted_by_word(window, script, name):
-    begin(window, script, name, "total = add(1, 2)", typed="total")
-    window.sees(" = add(1, 2)")
+    begin(window, script, name, "total = sum((1, 2))", typed="total")
+    window.sees(" = sum((1, 2))")
     left = [window.ghost()]
     while "1" in left[-1]:
         window.press("Control+ArrowRight")
         window.until(lambda: window.ghost() != left[-1], "a part to be taken")
         left.append(window.ghost())
-        assert window.save() + left[-1] == "total = add(1, 2)"
+        assert window.save() + left[-1] == "total = sum((1, 2))"
     assert len(left) > 3
 
 
@@ -71,12 +71,12 @@ def test_accepted_by_line(window, script, name):
 
 
 def test_cycled(window, script, name):
-    begin(window, script, name, "total = add(1, 2)", "total = 3", "total += 1", typed="total")
-    window.sees(" = add(1, 2)")
+    begin(window, script, name, "total = sum((1, 2))", "total = 3", "total = 44", typed="total")
+    window.sees(" = sum((1, 2))")
     window.press("Alt+]")
     window.sees(" = 3")
     window.press("Alt+]")
-    window.sees(" += 1")
+    window.sees(" = 44")
     window.press("Alt+[")
     window.sees(" = 3")
     window.press("Tab")
@@ -84,27 +84,27 @@ def test_cycled(window, script, name):
 
 
 def test_dismissed_and_asked_for_again(window, script, name):
-    begin(window, script, name, "total = add(1, 2)", typed="total")
-    window.sees(" = add(1, 2)")
+    begin(window, script, name, "total = sum((1, 2))", typed="total")
+    window.sees(" = sum((1, 2))")
     window.press("Escape")
     window.sees("")
     window.page.wait_for_timeout(300)
     assert window.ghost() == ""
     window.press("Alt+\\")
-    window.sees(" = add(1, 2)")
+    window.sees(" = sum((1, 2))")
     assert window.save() == "total"
 
 
 def test_typed_through_without_flicker(window, script, name, ghost_source):
     before = len(script.log)
-    begin(window, script, name, "total = add(first, second)", typed="total")
-    window.sees(" = add(first, second)")
-    whole = "total = add(first, second)"
+    begin(window, script, name, "total = len('a text')", typed="total")
+    window.sees(" = len('a text')")
+    whole = "total = len('a text')"
     window.page.evaluate(FLICKER % ghost_source)
-    for character in " = add(fi":
+    for character in " = len('a":
         window.type(character)
         window.page.wait_for_timeout(90)
-    window.sees("rst, second)")
+    window.sees(" text')")
     seen = window.page.evaluate("() => { cancelAnimationFrame(window.frame); return window.seen; }")
     assert len(seen) > 20
     assert "" not in seen
@@ -115,21 +115,21 @@ def test_typed_through_without_flicker(window, script, name, ghost_source):
 
 def test_cancelled_by_typing_on(window, script, name):
     before = len(script.log)
-    begin(window, script, name, "total = add(1, 2)", "tone = 440", typed="to", delay=30.0)
+    begin(window, script, name, "total = sum((1, 2))", "tone = 440", typed="to", delay=30.0)
     window.until(lambda: script.events("generate", before), "a request")
-    script.set("total = add(1, 2)", "tone = 440")
+    script.set("total = sum((1, 2))", "tone = 440")
     window.type("ne")
     window.sees(" = 440")
     assert [entry["line"] for entry in script.events("cancelled", before)][-1] == "to"
 
 
 def test_what_does_not_fit_goes_away(window, script, name):
-    begin(window, script, name, "total = add(1, 2)", typed="total")
-    window.sees(" = add(1, 2)")
+    begin(window, script, name, "total = sum((1, 2))", typed="total")
+    window.sees(" = sum((1, 2))")
     window.type("x")
     window.sees("")
     window.press("Backspace")
-    window.sees(" = add(1, 2)")
+    window.sees(" = sum((1, 2))")
 
 
 def test_undone(window, script, name):
@@ -179,12 +179,12 @@ def test_wide_characters_and_emoji(window, script, name, text):
 
 def test_brackets_that_the_editor_closed_are_not_doubled(window, script, name):
     settings(window, **{"editor.autoClosingBrackets": "always"})
-    script.set("print(len(names))")
+    script.set("print(len('abc'))")
     window.edit(name)
     window.type("print(")
-    window.sees("len(names)")
+    window.sees("len('abc')")
     window.press("Tab")
-    assert window.save() == "print(len(names))"
+    assert window.save() == "print(len('abc'))"
     settings(window, **{"editor.autoClosingBrackets": None})
 
 
@@ -202,7 +202,7 @@ def test_beside_the_suggestion_list(window, script, name):
 
 def test_excluded_file(window, script, name):
     before = len(script.log)
-    begin(window, script, f"left_{name}", "total = add(1, 2)", typed="total")
+    begin(window, script, f"left_{name}", "total = sum((1, 2))", typed="total")
     window.page.wait_for_timeout(400)
     assert window.ghost() == ""
     assert script.events("generate", before) == []
@@ -213,14 +213,14 @@ def test_excluded_file(window, script, name):
 
 def test_language_that_is_off(window, script, name):
     before = len(script.log)
-    begin(window, script, name.replace(".py", ".txt"), "total = add(1, 2)", typed="total")
+    begin(window, script, name.replace(".py", ".txt"), "total = sum((1, 2))", typed="total")
     window.page.wait_for_timeout(400)
     assert script.events("generate", before) == []
     assert "off" in window.status()
 
 
 def test_untitled_file(window, script):
-    script.set("total = add(1, 2)")
+    script.set("total = sum((1, 2))")
     window.command("New Untitled Text File")
     window.page.locator('.tab.active[data-resource-name^="Untitled"]').wait_for()
     window.command("Change Language Mode")
@@ -228,11 +228,11 @@ def test_untitled_file(window, script):
     window.choose("Python")
     window.focus()
     window.type("total")
-    window.sees(" = add(1, 2)")
+    window.sees(" = sum((1, 2))")
 
 
 def test_cell_of_a_notebook_goes_on_from_the_cells_before(window, script, name):
-    script.set("total = add(1, 2)")
+    script.set("total = sum((1, 2))")
     cells = [
         {"cell_type": "code", "source": ["import sums"], "outputs": [], "metadata": {}, "execution_count": None},
         {"cell_type": "markdown", "source": ["# Sums"], "metadata": {}},
@@ -245,7 +245,7 @@ def test_cell_of_a_notebook_goes_on_from_the_cells_before(window, script, name):
     window.page.locator(".notebookOverlay .monaco-editor .view-lines").last.click()
     before = len(script.log)
     window.type("total")
-    window.sees(" = add(1, 2)")
+    window.sees(" = sum((1, 2))")
     asked = script.events("generate", before)
     assert asked[-1]["prefix"].startswith("import sums\n\n")
     assert "# Sums" not in asked[-1]["prefix"]
