@@ -223,3 +223,19 @@ def test_candidates_differ_beyond_the_forced_bytes(engine: Engine, tokenizer: To
     ]
     assert len(set(beyond)) == 3
     assert all(text and not text.startswith(b" ") for text in beyond)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rules_hold_with_the_document_cache(
+    engine: Engine, prompt: list[int], tokenizer: Tokenizer, temperature: float
+) -> None:
+    """Where an engine mixes: special tokens of the prompt and of other texts are no evidence, and what is forced is."""
+    marked = [*sorted(tokenizer.special_ids)[:2], *prompt[:60], *sorted(tokenizer.special_ids)[:1], *prompt[:60]]
+    options = {"document_cache": True, "related": [prompt, marked], "temperature": temperature, "seed": 2}
+    result = continue_(engine, marked, forced=b"zx", candidates=3, max_tokens=20, **options)
+    for continuation in result.continuations:
+        assert agrees(b"".join(map(tokenizer.token_bytes, continuation.tokens)), b"zx")
+        assert not tokenizer.special_ids.intersection(continuation.tokens)
+        assert all(np.isfinite(continuation.log_probabilities))
+    again = continue_(engine, marked, forced=b"zx", candidates=3, max_tokens=20, **options)
+    assert [one.tokens for one in again.continuations] == [one.tokens for one in result.continuations]
