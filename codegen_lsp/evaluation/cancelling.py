@@ -1,8 +1,8 @@
 """How long a cancelled request holds up the next one: from `cancel` to the engine being idle.
 
-Somebody who types cancels a request with each key. A prompt is computed in chunks, after each of which it can end; the
-worst case is a cold prompt that is cancelled just after a chunk began. So cold prompts are cancelled at random moments,
-and decoding is, too.
+Somebody who types cancels a request with each key. A prompt is computed in chunks and can end before each layer of
+one; the worst case is a cold prompt that is cancelled just after a layer of a long chunk began. So cold prompts are
+cancelled at random moments, and decoding is, too.
 
 Run it as a program of its own (`python -m codegen_lsp.evaluation.cancelling`), in the environment of a worker.
 """

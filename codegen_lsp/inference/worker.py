@@ -33,6 +33,7 @@ from codegen_lsp.inference.messages import (
     ScoreParams,
     WarmParams,
 )
+from codegen_lsp.inference.process import release_memory
 from codegen_lsp.inference.scheduler import Replaced, Scheduler
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -163,6 +164,7 @@ def load_model(params: LoadParams, progress: Callable[[str, float], None]) -> tu
     tokenizer = Tokenizer.from_build(directory, info)
     progress(f"Loading {info.name}", 0.3)
     engine = open_engine(params, directory, info, tokenizer)
+    release_memory()
     model = TextModel(info, tokenizer, engine, document_cache=mixes(info, params.document_cache))
     progress(f"Measuring {info.name}", 0.9)
     rate = model.prefill_rate()

@@ -423,7 +423,8 @@ class StopBefore:
             raise StoppedError
 
 
-def test_an_interrupted_chunk_goes_on_where_it_was(transformer: Transformer, tokenizer: Tokenizer) -> None:
+def test_an_interrupted_chunk_goes_on_where_it_was(embedded: Pair, tokenizer: Tokenizer) -> None:
+    transformer = embedded.transformer
     ids = tokenizer.encode(SOURCES[0])[:90]
     with torch.inference_mode():
         cache, expected = transformer.new_cache(90), transformer.new_cache(90)
@@ -438,9 +439,8 @@ def test_an_interrupted_chunk_goes_on_where_it_was(transformer: Transformer, tok
             assert torch.equal(cache, expected)
 
 
-def test_an_interrupted_chunk_is_forgotten_when_anything_differs(
-    transformer: Transformer, tokenizer: Tokenizer
-) -> None:
+def test_an_interrupted_chunk_is_forgotten_when_anything_differs(embedded: Pair, tokenizer: Tokenizer) -> None:
+    transformer = embedded.transformer
     ids = tokenizer.encode(SOURCES[0])[:60]
     with torch.inference_mode():
         for other in ("ids", "cache", "offset", "forward"):
