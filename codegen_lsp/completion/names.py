@@ -184,6 +184,8 @@ def _scope_bound(node: Node) -> Node | None:
         if parent.type == "typed_parameter" and inner != parent.children[0]:
             return None
         inner, parent = parent, parent.parent
+    while parent is not None and parent.type in ("tuple", "list") and _is_under_as(parent):
+        inner, parent = parent, parent.parent
     if parent is None:
         return None
     kind = parent.type
@@ -209,6 +211,13 @@ def _scope_bound(node: Node) -> Node | None:
     if kind in ("case_pattern", "splat_pattern") or (kind == "type" and _is_alias(parent)):
         return _scope_of(parent)
     return None
+
+
+def _is_under_as(node: Node) -> bool:
+    """Whether a tuple is what `as` binds: the grammar has no pattern there."""
+    while node.parent is not None and node.type in ("tuple", "list"):
+        node = node.parent
+    return node.type == "as_pattern_target"
 
 
 def _scope_bound_by_import(dotted: Node) -> Node | None:
@@ -374,9 +383,11 @@ def _imported_module(source: Source, node: Node) -> str | None:
 def _missing_import(source: Source, dotted: Node, name: str, modules: Modules) -> str | None:
     """The module of a `from` import that does not have what is imported from it."""
     parent = dotted.parent
-    if parent is not None and parent.type == "aliased_import":
+    if parent is None or len(dotted.children) > 1:
+        return None
+    if parent.type == "aliased_import":
         dotted, parent = parent, parent.parent
-    if parent is None or parent.type != "import_from_statement" or len(dotted.children) > 1:
+    if parent is None or parent.type != "import_from_statement":
         return None
     module = parent.child_by_field_name("module_name")
     if module is None or module == dotted:

@@ -163,11 +163,12 @@ def block_start(source: Source, first: int, last: int) -> int | None:
     low, high = source.byte(first), source.byte(last)
     node: Node | None = source.tree.root_node
     while node is not None:
-        starts = [child for child in node.children if low <= child.start_byte < high and _begins(source, child)]
+        starts = [child for child in node.children if low <= child.start_byte < high and _begins(source, child, low)]
         if starts:
             chosen = next((child for child in starts if child.type in _DEFINITIONS), starts[0])
-            return source.offset(_line_start(source.raw, _with_comments(chosen, low).start_byte))
-        node = next((child for child in node.children if child.start_byte < low < child.end_byte), None)
+            return source.offset(_line_start(source.raw, _with_comments(source.raw, chosen, low).start_byte))
+        inside = (child for child in node.children if child.start_byte < high and child.end_byte > low)
+        node = next((child for child in inside if child.child_count), None)
     return None
 
 
@@ -208,10 +209,16 @@ def language_has_grammar(language: Language) -> bool:
     return language.name in _GRAMMARS
 
 
-def _begins(source: Source, node: Node) -> bool:
-    """Whether a node is the first of its line and can stand at the beginning of a text."""
-    line = source.raw[_line_start(source.raw, node.start_byte) : node.start_byte]
-    if line.strip() or not node.is_named or node.type == "comment" or node.parent is None:
+def _begins(source: Source, node: Node, low: int) -> bool:
+    """Whether a node is the first of its line, which starts behind a byte, and can stand at the beginning of a text."""
+    start = _line_start(source.raw, node.start_byte)
+    if (
+        start < low
+        or source.raw[start : node.start_byte].strip()
+        or not node.is_named
+        or node.type == "comment"
+        or node.parent is None
+    ):
         return False
     return node.type.endswith(_STATEMENTS) or node.type in _DEFINITIONS
 
@@ -219,11 +226,11 @@ def _begins(source: Source, node: Node) -> bool:
 _STATEMENTS = ("_statement", "_declaration", "_definition", "preproc_include", "preproc_def", "declaration")
 
 
-def _with_comments(node: Node, low: int) -> Node:
+def _with_comments(raw: bytes, node: Node, low: int) -> Node:
     """The first of the comments that stand directly above a node, or the node."""
     above = node.prev_sibling
     while above is not None and above.type in ("comment", "line_comment", "block_comment"):
-        if above.start_byte < low or above.end_point.row < node.start_point.row - 1:
+        if _line_start(raw, above.start_byte) < low or above.end_point.row < node.start_point.row - 1:
             break
         if above.prev_sibling is not None and above.prev_sibling.end_point.row == above.start_point.row:
             break
