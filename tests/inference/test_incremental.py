@@ -59,6 +59,11 @@ def go_on(
     return engine.generate(prompt, decoding, control or Control(), lambda *_: False)
 
 
+@pytest.fixture(scope="module")
+def transformer(embedded_build: Path) -> Transformer:
+    return Transformer(read_weights(embedded_build), KERNELS[-1])
+
+
 def all_logits(transformer: Transformer, ids: list[int]) -> torch.Tensor:
     with torch.inference_mode():
         return transformer.logits(transformer.forward(ids, transformer.new_cache(len(ids)), 0))
