@@ -13,13 +13,15 @@ case $version in
   *) echo "No Debian suite is known for Neovim $version." >&2; exit 2 ;;
 esac
 cache=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.cache/neovim
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd -P)
 home=$cache/$version
 program=$home/usr/bin/nvim
 
-mkdir -p "$cache"
 exec 9>"$cache/$version.lock"
 flock 9
-if [ -x "$program" ]; then echo "$program"; exit 0; fi
+# The program knows the whole path of its libraries: in a folder that was moved since, it is unpacked anew.
+if "$program" --version >/dev/null 2>&1; then echo "$program"; exit 0; fi
 
 for tool in apt-get dpkg-deb; do
   command -v "$tool" >/dev/null || { echo "$tool is missing: this script unpacks Debian packages." >&2; exit 3; }

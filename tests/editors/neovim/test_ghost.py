@@ -323,6 +323,22 @@ def test_an_entry_put_in_by_the_popup_menu_is_continued(neovim, fake):
     assert neovim.text() == ["foolish", "foolish = 1"]
 
 
+@pytest.mark.parametrize(("plugin", "visible"), [("cmp", "visible"), ("blink.cmp", "is_visible")])
+def test_beside_the_menu_that_a_plugin_draws(neovim, fake, plugin, visible):
+    """The plugin is played: what is asked of nvim-cmp and blink.cmp is whether their menu is open."""
+    fake.script("foobar = 1\nsecond\nthird")
+    play = "local name, visible, open = ... package.loaded[name] = { [visible] = function() return open end }"
+    neovim.lua(play, plugin, visible, True)
+    neovim.keys("ifoo")
+    neovim.sees("foobar = 1 … +2")
+    neovim.lua(play, plugin, visible, False)
+    neovim.keys("b")
+    neovim.until(lambda: neovim.ghost() == "ar = 1\nsecond\nthird", "the whole suggestion")
+    neovim.lua("vim.keymap.set('i', '<Tab>', 'THEIRS', { buffer = 0 })")
+    neovim.keys("<Tab>")
+    assert neovim.text() == ["foobTHEIRS"]
+
+
 def test_several_windows(neovim, fake):
     fake.script(FUNCTION)
     neovim.command("vsplit")
