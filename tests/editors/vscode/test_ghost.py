@@ -120,7 +120,7 @@ def test_cancelled_by_typing_on(window, script, name):
     script.set("total = sum((1, 2))", "tone = 440")
     window.type("ne")
     window.sees(" = 440")
-    assert [entry["line"] for entry in script.events("cancelled", before)][-1] == "to"
+    assert [entry["line"] for entry in script.events("cancelled", before)][-1] in ("t", "to")
 
 
 def test_what_does_not_fit_goes_away(window, script, name):
