@@ -195,7 +195,7 @@ export class Server implements vscode.Disposable {
   private died(client: LanguageClient): void {
     if (this.client !== client) return;
     this.client = undefined;
-    void client.dispose().catch(() => undefined);
+    const gone = client.dispose().catch(() => undefined);
     const now = Date.now();
     this.deaths = [...this.deaths.filter((at) => now - at < WITHIN), now];
     if (this.deaths.length > MOST_DEATHS) {
@@ -205,9 +205,11 @@ export class Server implements vscode.Disposable {
     }
     this.show({ state: 'starting', message: 'The server ended and is started again.', advice: '' });
     const wait = FIRST_WAIT * 2 ** (this.deaths.length - 1);
-    this.again = setTimeout(() => {
-      if (this.program) void this.start(this.program);
-    }, wait);
+    // Not before the old client is gone: what it registered can't be registered twice.
+    const begin = () => {
+      if (this.client === undefined && this.program) void this.start(this.program);
+    };
+    this.again = setTimeout(() => void gone.then(begin), wait);
   }
 }
 
