@@ -100,6 +100,7 @@ def test_killed_server(window, name):
 def test_excluded_file(window, name):
     window.edit(f"left_{name}", SOURCE)
     window.type("        self.")
+    window.page.wait_for_timeout(600)
     window.command("Codegen: Explain the Last Suggestion")
     window.until(lambda: "`excluded`" in window.toasts(), "the reason")
     assert window.ghost() == ""
