@@ -501,6 +501,46 @@ def eval_humaneval(
     _show(measured, evaluation.print_shares, as_json)
 
 
+@eval_app.command("refactorings")
+def eval_refactorings(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATHS]...", help="Files or folders of Python; the installed packages by default."),
+    ] = None,
+    functions: Annotated[int, typer.Option(metavar="N", min=1, help="Functions, one of each file.")] = 300,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="What to do; again for more. All but type-hints by default."),
+    ] = None,
+    verify: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Results of each kind whose doctests and tests are run.")
+    ] = 0,
+    model: Model = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    engine: EngineName = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Refactor functions of installed packages, and check that every result holds."""
+    import sysconfig
+
+    from codegen_lsp.refactor.kinds import KINDS
+    from codegen_lsp.terminal import evaluation
+
+    wanted = [one for one in KINDS if one.name in kind] if kind else [one for one in KINDS if one.name != "type-hints"]
+    if kind and len(wanted) != len(set(kind)):
+        raise typer.BadParameter(f"the kinds are: {', '.join(one.name for one in KINDS)}")
+    runtime = evaluation.open_runtime(model, device, threads, engine)
+    site = Path(sysconfig.get_paths()["purelib"])
+    found = evaluation.documents(paths or [one for one in site.iterdir() if one.is_dir()], None)
+    with _progress() as report:
+        measured = evaluation.measure_refactorings(
+            runtime, found, functions, seed, kinds=wanted, verified=verify, report=report
+        )
+    _show(measured, evaluation.print_refactorings, as_json)
+
+
 @bench_app.command("engine")
 def bench_engine(
     shape: Annotated[

@@ -70,7 +70,7 @@ LIGHT = {
     ],
     "codegen_lsp.checkpoints.store": ["torch", "ctranslate2", "transformers", "huggingface_hub", "numpy"],
     "codegen_lsp.completion.planning": ["torch", "ctranslate2", "pygls", "lsprotocol", "numpy"],
-    "codegen_lsp.refactor.kinds": ["pygls", "lsprotocol", "rope", "libcst", "numpy"],
+    "codegen_lsp.refactor.kinds": ["pygls", "lsprotocol", "rope", "libcst", "tree_sitter", "numpy"],
     "codegen_lsp.refactor.perform": ["pygls", "lsprotocol", "rope", "libcst", "numpy"],
     "codegen_lsp.inference.worker": ["torch", "transformers"],
     "codegen_lsp.inference.ct2": ["torch", "transformers"],

@@ -104,6 +104,9 @@ def code_action(ls: CodegenServer, params: types.CodeActionParams) -> list[types
 
 async def code_action_resolve(ls: CodegenServer, action: types.CodeAction) -> types.CodeAction:
     """Do what was chosen; the action comes back with its edit. Fails with an error that says why."""
+    # Neovim 0.10 has actions resolved that come with a command, too.
+    if action.command is not None:
+        return action
     place = place_of(action.data)
     document = current(ls, place)
     outcome = await refactor(ls, place, document)
@@ -235,7 +238,7 @@ def _actions(ls: CodegenServer, entry: Entry, document: Document, start: int, en
     action = types.CodeAction(entry.title, entry.action, data=data)
     command = types.Command(entry.title, REFACTOR, arguments=[data])
     if not resolves:
-        return [evolve(action, command=command)] if _can(ls, "apply_edit") else []
+        return [types.CodeAction(entry.title, entry.action, command=command)] if _can(ls, "apply_edit") else []
     if not kind.many or not _can(ls, "apply_edit"):
         return [action]
     return [action, types.CodeAction(f"{entry.title}: choose…", entry.action, command=command)]

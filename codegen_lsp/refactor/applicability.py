@@ -21,6 +21,7 @@ from codegen_lsp.refactor.syntax import (
     View,
     docstring_node,
     is_stub,
+    suites_of,
     walk_scope,
 )
 
@@ -76,10 +77,9 @@ def extract_function(seen: View) -> str | None:
     inner = seen.definitions[-1] if seen.definitions else None
     if not statements or isinstance(inner, ast.ClassDef) or not leaves_at_end(statements):
         return None
-    if all(
-        isinstance(one, ast.Pass | ast.Import | ast.ImportFrom) or one is docstring_node(inner or seen.tree)
-        for one in statements
-    ):
+    if docstring_node(inner or seen.tree) in statements:
+        return None
+    if all(isinstance(one, ast.Pass | ast.Import | ast.ImportFrom) for one in statements):
         return None
     if any(isinstance(one, DEFINITIONS) for one in statements):
         return None
@@ -165,6 +165,15 @@ def rewrite(seen: View) -> str | None:
 
 
 # What they ask
+
+
+def statement_runs(node: ast.AST) -> Iterator[list[ast.stmt]]:
+    """Every run of statements that stand one after another below a node."""
+    for inner in [node, *walk_scope(node)]:
+        for suite in suites_of(inner):
+            for first in range(len(suite)):
+                for last in range(first, len(suite)):
+                    yield suite[first : last + 1]
 
 
 def path_to(above: ast.AST, node: ast.AST) -> list[ast.AST] | None:

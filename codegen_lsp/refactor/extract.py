@@ -9,6 +9,7 @@ import re
 from codegen_lsp.refactor import names, prose
 from codegen_lsp.refactor.checks import Permits
 from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.rope_project import extract_function, extract_variable
 from codegen_lsp.refactor.scopes import RESERVED, identifiers, variables
 from codegen_lsp.refactor.source import Lines
@@ -88,8 +89,11 @@ def comments_once(base: str, moved: str, placeholder: str) -> str:
     """The text without those comments at the call that moved into the function: above the call, and behind it."""
     lines = base.split("\n")
     call = next(
-        at for at, line in enumerate(lines) if placeholder in line and not re.match(rf"\s*def {placeholder}\b", line)
+        (at for at, line in enumerate(lines) if placeholder in line and not re.match(rf"\s*def {placeholder}\b", line)),
+        None,
     )
+    if call is None:
+        raise RefactorError("rope", "The statements did not become a call.")
     above = []
     for line in moved.split("\n"):
         if line.strip() and not line.strip().startswith("#"):

@@ -75,6 +75,8 @@ def kind_named(name: str) -> Kind | None:
 
 def menu(source: Source, trees: Trees | None = None) -> list[Entry]:
     """What may be done at the selection, by syntax alone. `trees` are those of the same text."""
+    if source.language != "python":
+        return _menu_of_braces(source)
     seen = (trees or Trees()).view(source)
     if seen is not None:
         return [Entry(kind, title, kind.action) for kind in KINDS if (title := kind.applies(seen))]
@@ -85,3 +87,13 @@ def menu(source: Source, trees: Trees | None = None) -> list[Entry]:
     if seen is None or body is None or not (title := body.applies(seen)):
         return []
     return [Entry(body, title, "quickfix")]
+
+
+def _menu_of_braces(source: Source) -> list[Entry]:
+    """The menu for the languages that have only their syntax to go by."""
+    from codegen_lsp.refactor import braces
+
+    if source.language not in braces.LANGUAGES:
+        return []
+    titles = {"docstring": braces.docstring_title(source), "complete-body": braces.body_title(source)}
+    return [Entry(kind, title, kind.action) for kind in KINDS if (title := titles.get(kind.name))]

@@ -9,9 +9,9 @@ from importlib import import_module
 
 from attrs import evolve, field, frozen
 
-from codegen_lsp.refactor.checks import Text, first_failure
+from codegen_lsp.refactor.checks import Failure, Text, first_failure
 from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.kinds import Kind
+from codegen_lsp.refactor.kinds import Kind, menu
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
 from codegen_lsp.refactor.source import Source
 from codegen_lsp.refactor.syntax import View, whole_view, with_body
@@ -19,6 +19,8 @@ from codegen_lsp.refactor.writing import Writer
 
 logger = logging.getLogger(__name__)
 
+Judge = Callable[[Draft], Failure | None]
+"""Gives what speaks against a result, or None."""
 Make = Callable[[View, Writer, Report], Awaitable[list[Draft]]]
 
 
@@ -49,6 +51,8 @@ async def perform(kind: Kind, source: Source, writer: Writer, report: Report) ->
     the model fails. Cancelling ends a generation within one token; work on syntax goes on unseen to its end.
     """
     report("Reading the file", 0.0)
+    if source.language != "python":
+        return await _perform_on_braces(kind, source, writer, report)
     seen = await asyncio.to_thread(_look, source)
     if kind.applies(seen) is None:
         raise RefactorError("not_here", f"{kind.name} does not apply to what is selected.")
@@ -57,8 +61,32 @@ async def perform(kind: Kind, source: Source, writer: Writer, report: Report) ->
     writer = evolve(writer, optional=not kind.needs_model)
     make = _maker(kind)
     drafts = await make(seen, writer, report)
+    before = Text(seen.source.text)
+    return await _chosen(
+        kind, before.text, drafts, lambda draft: first_failure(before, draft.text, draft.permits), writer, report
+    )
+
+
+async def _perform_on_braces(kind: Kind, source: Source, writer: Writer, report: Report) -> Outcome:
+    from codegen_lsp.refactor import braces
+
+    if not any(entry.kind is kind for entry in menu(source)):
+        raise RefactorError("not_here", f"{kind.name} does not apply to what is selected.")
+    if writer.model is None:
+        raise RefactorError("no_model", "This needs a model, and none is ready.", "Wait for it, or choose one.")
+    make = braces.docstring if kind.name == "docstring" else braces.body
+    drafts = await make(source, writer, report)
+    return await _chosen(
+        kind, source.text, drafts, lambda draft: braces.first_failure(source, draft.text, draft.permits), writer, report
+    )
+
+
+async def _chosen(
+    kind: Kind, old: str, drafts: Sequence[Draft], failure: Judge, writer: Writer, report: Report
+) -> Outcome:
+    """What passes the checks, the likeliest first. Raises RefactorError when nothing does."""
     report("Checking", 0.8)
-    passed, rejected = await asyncio.to_thread(_checked, seen.source.text, drafts)
+    passed, rejected = await asyncio.to_thread(_checked, old, drafts, failure)
     for one in rejected:
         logger.info("%s: %r is not offered, by the check %s: %s", kind.name, one.label, one.rule, one.reason)
     if not passed:
@@ -66,7 +94,7 @@ async def perform(kind: Kind, source: Source, writer: Writer, report: Report) ->
             first = rejected[0]
             raise RefactorError(first.rule, f"No result passed the checks. {first.reason}", rejected=rejected)
         raise RefactorError("no_answer", "The model had nothing to say that could be used.")
-    order = await writer.ranked(seen.source.text, [draft.text for draft in passed]) if len(passed) > 1 else [0]
+    order = await writer.ranked(old, [draft.text for draft in passed]) if len(passed) > 1 else [0]
     report("Done", 1.0)
     return Outcome(kind, [Offer(passed[at].text, passed[at].label) for at in order], rejected, list(writer.notes))
 
@@ -90,15 +118,14 @@ def _syntax_error(text: str) -> str:
     return "The file does not parse."
 
 
-def _checked(old: str, drafts: Sequence[Draft]) -> tuple[list[Draft], list[RejectedResult]]:
-    before = Text(old)
+def _checked(old: str, drafts: Sequence[Draft], failure: Judge) -> tuple[list[Draft], list[RejectedResult]]:
     passed: dict[str, Draft] = {}
     rejected = []
     for draft in drafts:
         if draft.text == old or draft.text in passed:
             continue
-        if failure := first_failure(before, draft.text, draft.permits):
-            rejected.append(RejectedResult(draft.label, failure.check, failure.reason))
+        if found := failure(draft):
+            rejected.append(RejectedResult(draft.label, found.check, found.reason))
         else:
             passed[draft.text] = draft
     return list(passed.values()), rejected

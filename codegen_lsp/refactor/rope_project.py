@@ -17,6 +17,7 @@ from rope.refactor.inline import create_inline
 from rope.refactor.rename import Rename
 
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.syntax import parse
 
 MODULE = "document"
 
@@ -100,4 +101,6 @@ def _result(project: _Project, changes: Any) -> str:
     contents = [change.new_contents for change in made.changes if change.resource == project.document]
     if not contents or contents[0] is None:
         raise RefactorError("nothing_to_do", "Nothing would change.")
+    if parse(str(contents[0])) is None:
+        raise RefactorError("does_not_parse", "What rope made of it does not parse.")
     return str(contents[0])

@@ -20,13 +20,15 @@ from rich.table import Table
 from codegen_lsp.checkpoints.store import InstalledBuild, find
 from codegen_lsp.confinement.sandbox import Confinement
 from codegen_lsp.editor.completer import options_for
-from codegen_lsp.evaluation import human_eval, lines
+from codegen_lsp.evaluation import human_eval, lines, refactorings
 from codegen_lsp.evaluation.documents import Document, EvaluationError, held_out, in_turn
 from codegen_lsp.evaluation.figures import Figure
 from codegen_lsp.evaluation.lines import Answer, CurvePoint, LineFigures
 from codegen_lsp.evaluation.places import draw
 from codegen_lsp.inference.client import InferenceClient
 from codegen_lsp.inference.messages import ModelDescription
+from codegen_lsp.refactor.kinds import Kind
+from codegen_lsp.refactor.writing import Writer
 from codegen_lsp.settings import Settings, load_params
 from codegen_lsp.terminal.place import LANGUAGE_OF_SUFFIX, PlaceError, read_source
 
@@ -217,6 +219,47 @@ def measure_functions(
     whole = attempts[: len(attempts) // samples * samples]
     figures = {f"pass@{k}": human_eval.passes(whole, k) for k in KS if k <= samples}
     return Measured(model, _weights(runtime), len(attempts) < total, figures)
+
+
+def measure_refactorings(
+    runtime: Runtime,
+    found: Sequence[Document],
+    functions: int,
+    seed: int,
+    *,
+    kinds: Sequence[Kind],
+    verified: int,
+    report: Report,
+) -> Measured:
+    """`kinds`: KindFigures of each kind. Raises ModelError, WorkerError and SandboxError."""
+    total = functions * len(kinds)
+
+    async def run() -> tuple[ModelDescription, list[refactorings.Attempt]]:
+        async with _opened(runtime) as (client, model):
+            writer = Writer(client, model.infill)
+            attempts = refactorings.attempts(found, functions, seed, writer, kinds, verified)
+            return model, await _gathered(attempts, report, 0, total)
+
+    model, attempts = asyncio.run(run())
+    figures = {
+        "kinds": refactorings.figures_of(attempts),
+        "broken": [attempt for attempt in attempts if attempt.broken or (attempt.refused or "").startswith("crash")],
+        "failed": [one for one in attempts if one.verified is not None and one.verified.kind == "failed"],
+    }
+    return Measured(model, _weights(runtime), False, figures)
+
+
+def print_refactorings(console: Console, measured: Measured) -> None:
+    """What became of each kind, and what was offered though it does not hold."""
+    _print_heading(console, measured)
+    table = _table(("kind",), ("tried", "done", "results", "broken", "tests passed", "tests failed"))
+    for one in measured.figures["kinds"]:
+        cells = (one.tried, one.done, one.results, one.broken, one.passed, one.failed)
+        table.add_row(one.kind, *(str(cell) for cell in cells))
+    console.print(table, highlight=False)
+    for attempt in [*measured.figures["broken"], *measured.figures["failed"]]:
+        why = attempt.broken or [attempt.refused or attempt.verified.detail]
+        console.print(f"{attempt.kind} at {attempt.place}: {why[0]}", style="red", highlight=False, markup=False)
 
 
 def as_json(measured: Measured) -> str:

@@ -248,6 +248,15 @@ async def test_an_editor_without_resolving_gets_commands(editor: Editor) -> None
     assert URI in sent["edit"]["changes"]
 
 
+async def test_resolving_an_action_with_a_command_does_nothing(editor: Editor) -> None:
+    await editor.initialize({"workspace": {"applyEdit": True}, "textDocument": CAPABILITIES["textDocument"]})
+    editor.open(LOOP)
+    found = await actions(editor, (1, 0), (5, 0))
+    action = titled(found, "Rewrite the selection as its comment says (preview)")
+    assert await editor.request("codeAction/resolve", action) == action
+    assert not editor.model.generated
+
+
 async def test_an_editor_that_can_do_neither_gets_nothing(ready: Editor) -> None:
     ready.open(SOURCE)
     assert await actions(ready, (1, 10), (1, 15)) == []

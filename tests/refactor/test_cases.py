@@ -28,6 +28,7 @@ class Case:
     model: list[list[str]] = field(factory=list)
     likes: list[str] = field(factory=list)
     infill: bool = True
+    language: str = "python"
     kind: str = ""
     after: str | None = None
     refused: str | None = None
@@ -67,6 +68,8 @@ def read_directive(case: Case, name: str, value: str) -> str | None:
         case.likes += value.split(" | ")
     elif name == "infill":
         case.infill = value == "yes"
+    elif name == "language":
+        case.language = value
     elif name == "do":
         case.kind = value
         return "after"
@@ -87,7 +90,7 @@ ALL = [case for file in sorted(CASES.glob("*.txt")) for case in read_cases(file.
 
 @pytest.mark.parametrize("case", ALL, ids=[case.title for case in ALL])
 async def test_case(case: Case) -> None:
-    place = source(case.before)
+    place = source(case.before, case.language)
     if case.menu is not None:
         assert [entry.kind.name for entry in menu(place)] == case.menu
     if not case.kind:

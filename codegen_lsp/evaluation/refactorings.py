@@ -1,0 +1,248 @@
+"""Refactorings of functions that people wrote: how often each is offered, and whether what is offered holds.
+
+Functions are drawn from files at random, one of each file, and every kind is tried at a random place of each where its
+menu has it. What is offered has passed the checks of `refactor.checks`; here it is looked at again by other means (the
+compiler, `inspect`'s idea of a signature), and, where the file has doctests or tests, those may be run on a sample.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import logging
+import random
+import warnings
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+from attrs import field, frozen
+
+from codegen_lsp.errors import CodegenError
+from codegen_lsp.evaluation.documents import Document, in_turn
+from codegen_lsp.refactor.applicability import statement_runs
+from codegen_lsp.refactor.kinds import KINDS, Kind, menu
+from codegen_lsp.refactor.perform import perform
+from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.source import Original, Source
+from codegen_lsp.refactor.syntax import Trees, View
+from codegen_lsp.refactor.verification import Verification, verify
+from codegen_lsp.refactor.writing import Writer
+
+logger = logging.getLogger(__name__)
+
+LONGEST = 100_000
+"""Characters of a file at most."""
+PLACES = 12
+"""Random places in a function at which a kind is looked for."""
+
+
+@frozen
+class Attempt:
+    """One refactoring of one function."""
+
+    kind: str
+    place: str
+    """File and line."""
+    offers: int
+    refused: str | None = None
+    """The rule that spoke against it."""
+    broken: list[str] = field(factory=list)
+    """What is wrong with results that were offered."""
+    verified: Verification | None = None
+
+
+@frozen
+class KindFigures:
+    """What became of one kind."""
+
+    kind: str
+    tried: int
+    done: int
+    """With at least one result."""
+    results: int
+    broken: int
+    """Results that do not parse, or change a signature; there must be none."""
+    refused: dict[str, int]
+    passed: int
+    """Whose tests were run and passed."""
+    failed: int
+    """Whose tests were run and failed."""
+
+
+async def attempts(
+    documents: Sequence[Document], functions: int, seed: int, writer: Writer, kinds: Sequence[Kind], verified: int = 0
+) -> AsyncIterator[Attempt]:
+    """Refactor functions of the documents; of each kind, the first `verified` results with tests have them run.
+
+    Raises WorkerError, ModelError and SandboxError.
+    """
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    left = Counter({kind.name: verified for kind in kinds})
+    drawn = 0
+    for document in in_turn([one for one in documents if len(one.text) <= LONGEST], dice):
+        text = Original(document.text).normal()
+        seen = Trees().view(Source(text, 0, len(text)))
+        functions_there = [] if seen is None else [node for node in ast.walk(seen.tree) if _substantial(node)]
+        if seen is None or not functions_there:
+            continue
+        node = dice.choice(functions_there)
+        for kind in kinds:
+            source = _place(seen, node, kind, dice)
+            if source is not None:
+                attempt = await _attempt(document, source, kind, writer, run_tests=left[kind.name] > 0)
+                left[kind.name] -= attempt.verified is not None and attempt.verified.kind in ("passed", "failed")
+                yield attempt
+        drawn += 1
+        if drawn == functions:
+            return
+
+
+def figures_of(found: Sequence[Attempt]) -> list[KindFigures]:
+    """The attempts by kind, in the order of the menu."""
+    figures = []
+    for kind in KINDS:
+        own = [one for one in found if one.kind == kind.name]
+        verified = Counter(one.verified.kind for one in own if one.verified)
+        if own:
+            figures.append(
+                KindFigures(
+                    kind.name,
+                    len(own),
+                    sum(one.offers > 0 for one in own),
+                    sum(one.offers for one in own),
+                    sum(len(one.broken) for one in own),
+                    dict(Counter(one.refused for one in own if one.refused)),
+                    verified["passed"],
+                    verified["failed"],
+                )
+            )
+    return figures
+
+
+async def _attempt(document: Document, source: Source, kind: Kind, writer: Writer, *, run_tests: bool) -> Attempt:
+    place = f"{document.path}:{source.line_of(source.start)}"
+    try:
+        outcome = await perform(kind, source, writer, lambda what, share: None)
+    except RefactorError as error:
+        return Attempt(kind.name, place, 0, error.rule)
+    except CodegenError:
+        raise
+    except Exception as error:
+        logger.exception("%s at %s", kind.name, place)
+        return Attempt(kind.name, place, 0, f"crash: {type(error).__name__}")
+    broken = [why for offer in outcome.offers if (why := what_is_wrong(source.text, offer.text, kind))]
+    verified = None
+    path = Path(document.path)
+    if run_tests and await asyncio.to_thread(path.is_file):
+        verified = verify(path, source.text, outcome.offers[0].text)
+    return Attempt(kind.name, place, len(outcome.offers), None, broken, verified)
+
+
+def what_is_wrong(before: str, after: str, kind: Kind) -> str | None:
+    """Why a result does not hold, or None: it must compile, and every function that was there must be there with the
+    same parameters (a rename's and an inlined function's own name aside)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compile(after, "<after>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            return f"does not parse: {error}"
+        old, new = _callables(before), _callables(after)
+    if kind.name == "rename":
+        return None if len(old) == len(new) else "a definition came or went"
+    if kind.name == "inline-function":
+        return None if not Counter(new.values()) - Counter(old.values()) else "a signature changed"
+    lost = [name for name, signature in old.items() if new.get(name) != signature]
+    return f"the signature of {lost[0]} changed" if lost else None
+
+
+def _callables(text: str) -> dict[str, str]:
+    """Names and bare parameters of all functions, as `inspect` writes them."""
+    found: dict[str, str] = {}
+
+    def walk(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            name = f"{prefix}{getattr(child, 'name', '')}"
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                number = sum(one.split("#")[0] == name for one in found)
+                found[f"{name}#{number}"] = str(inspect.Signature(_parameters(child.args)))
+            walk(child, f"{name}." if hasattr(child, "body") and hasattr(child, "name") else prefix)
+
+    walk(ast.parse(text), "")
+    return found
+
+
+def _parameters(arguments: ast.arguments) -> list[inspect.Parameter]:
+    def made(one: ast.arg, kind: inspect._ParameterKind, default: ast.expr | None) -> inspect.Parameter:
+        value = inspect.Parameter.empty if default is None else ast.unparse(default)
+        return inspect.Parameter(one.arg, kind, default=value)
+
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
+    found = []
+    for at, (one, default) in enumerate(zip(positional, defaults, strict=True)):
+        only = at < len(arguments.posonlyargs)
+        kind = inspect.Parameter.POSITIONAL_ONLY if only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        found.append(made(one, kind, default))
+    if arguments.vararg:
+        found.append(made(arguments.vararg, inspect.Parameter.VAR_POSITIONAL, None))
+    for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        found.append(made(one, inspect.Parameter.KEYWORD_ONLY, default))
+    if arguments.kwarg:
+        found.append(made(arguments.kwarg, inspect.Parameter.VAR_KEYWORD, None))
+    return found
+
+
+def _substantial(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and 3 <= (node.end_lineno or 0) - node.lineno <= 80
+
+
+def _place(seen: View, node: ast.AST, kind: Kind, dice: random.Random) -> Source | None:
+    """A random place in the function whose menu has the kind."""
+    trees = Trees()
+    found = list(_selections(seen, node, kind))
+    dice.shuffle(found)
+    for text, start, end in found[:PLACES]:
+        source = Source(text, start, end)
+        if any(entry.kind is kind for entry in menu(source, trees if text == seen.source.text else None)):
+            return source
+    return None
+
+
+def _selections(seen: View, node: ast.AST, kind: Kind) -> Iterator[tuple[str, int, int]]:
+    text = seen.source.text
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    head = text.index(node.name, seen.span(node)[0])
+    if kind.name in ("docstring", "type-hints"):
+        yield text, head, head
+    elif kind.name == "complete-body":
+        first, last = seen.span(node.body[0])[0], seen.span(node.body[-1])[1]
+        emptied = f"{text[:first]}pass{text[last:]}"
+        yield emptied, head, head
+    elif kind.name == "comment-to-code":
+        for statement in node.body[1:]:
+            start, end = seen.line_span(statement)
+            margin = text[start : seen.span(statement)[0]]
+            if not margin.strip():
+                comment = f"{margin}# {node.name.strip('_').replace('_', ' ')}"
+                yield f"{text[:start]}{comment}\n\n{text[start:]}", start + len(comment), start + len(comment)
+    elif kind.name == "rewrite":
+        for statements in statement_runs(node):
+            start, end = seen.line_span(statements[0])[0], seen.span(statements[-1])[1]
+            margin = text[start : seen.span(statements[0])[0]]
+            if not margin.strip():
+                comment = f"{margin}# make this simpler\n"
+                yield f"{text[:start]}{comment}{text[start:]}", start, end + len(comment)
+    elif kind.name in ("extract-function", "simplify"):
+        for statements in statement_runs(node):
+            yield text, seen.span(statements[0])[0], seen.span(statements[-1])[1]
+    elif kind.name == "extract-variable":
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.expr):
+                yield text, *seen.span(inner)
+    else:
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Name):
+                yield text, seen.span(inner)[0], seen.span(inner)[0]

@@ -1,0 +1,63 @@
+"""The real server on stdio with a scripted model, so that tests of refactorings in editors need no worker.
+
+    python refactoring_server.py ANSWER…
+
+Each request to the model gets all the answers as candidates; all texts are equally likely.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from codegen_lsp.editor.serve import serve_stdio
+from codegen_lsp.editor.server import create_server
+from codegen_lsp.inference.client import WorkerState
+from codegen_lsp.inference.messages import (
+    Candidate,
+    GenerateParams,
+    GenerateResult,
+    GenerationStats,
+    LoadParams,
+    LoadProgress,
+    ModelDescription,
+    Score,
+    ScoreParams,
+    ScoreResult,
+    WarmParams,
+)
+
+ANSWERS = [answer.replace("\\n", "\n") for answer in sys.argv[1:]]
+MODEL = ModelDescription("scripted", "codegen", "ct2", "cpu", "int8", 1, 2048, True, ["python"], 3.5, 0.1)
+
+
+class ScriptedClient:
+    """An inference client without a worker."""
+
+    def __init__(self, *, on_state: Callable[[WorkerState], None], on_progress: Callable[[LoadProgress], None]) -> None:
+        self.on_state = on_state
+
+    async def load(self, params: LoadParams) -> ModelDescription:
+        self.on_state(WorkerState("ready", "Ready.", model=MODEL, pid=1))
+        return MODEL
+
+    async def generate(self, params: GenerateParams) -> GenerateResult:
+        candidates = [Candidate(answer, 5, -0.1, "stop") for answer in ANSWERS]
+        return GenerateResult(candidates, GenerationStats(10, 0, 5, 0.0, 0.0, 0.0))
+
+    async def score(self, params: ScoreParams) -> ScoreResult:
+        return ScoreResult([Score(-1.0, 3) for _ in params.texts])
+
+    async def warm(self, params: WarmParams) -> None:
+        pass
+
+    async def restart(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.on_state(WorkerState("stopped"))
+
+
+if __name__ == "__main__":
+    sys.exit(serve_stdio(lambda: create_server(ScriptedClient, lambda name: Path("/models") / name)))

@@ -1,0 +1,67 @@
+"""A sample of the check over installed packages: the real embedded model, functions that people wrote."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.refactorings import attempts, figures_of, what_is_wrong
+from codegen_lsp.inference.client import InferenceClient
+from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.refactor.kinds import KINDS, Kind, kind_named
+from codegen_lsp.refactor.writing import Writer
+
+PACKAGES = ("attr", "rich", "typer", "platformdirs", "psutil", "rope")
+MODEL_FREE = ("extract-variable", "extract-function", "inline-variable", "inline-function", "rename", "simplify")
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    site = Path(sysconfig.get_paths()["purelib"])
+    files = [path for name in PACKAGES for path in sorted((site / name).glob("*.py"))]
+    return [Document(path.parent.name, str(path), "python", path.read_text(encoding="utf-8")) for path in files]
+
+
+def kind(name: str) -> Kind:
+    found = kind_named(name)
+    assert found is not None
+    return found
+
+
+async def test_without_a_model_every_result_holds(documents: list[Document]) -> None:
+    writer = Writer(None)
+    found = [one async for one in attempts(documents, 12, 1, writer, [kind(name) for name in MODEL_FREE])]
+    assert sum(one.offers for one in found) > 5
+    assert [one for one in found if one.broken or (one.refused or "").startswith("crash")] == []
+
+
+async def test_with_the_embedded_model_every_result_holds(documents: list[Document], embedded_build: Path) -> None:
+    client = InferenceClient()
+    try:
+        model = await client.load(LoadParams(str(embedded_build), threads=1))
+        kinds = [one for one in KINDS if one.name not in ("type-hints", "docstring")]
+        found = [one async for one in attempts(documents, 1, 2, Writer(client, model.infill), kinds)]
+    finally:
+        await client.close()
+    assert found
+    assert [one for one in found if one.broken or (one.refused or "").startswith("crash")] == []
+    assert {one.kind for one in figures_of(found)} <= {one.name for one in KINDS}
+
+
+@pytest.mark.parametrize(
+    ("after", "wrong"),
+    [
+        ("def f(a, b=1):\n    return a - b\n", False),
+        ("def f(a, b=2):\n    return a\n", True),
+        ("def f(a):\n    return a\n", True),
+        ("def g(a, b=1):\n    return a\n", True),
+        ("def f(a, b=1) -> int:\n    return a\n", False),
+        ("def f(a, b=1):\n    return a\n\n\ndef _g(c):\n    return c\n", False),
+        ("def f(a, b=1):\n    return a +\n", True),
+    ],
+)
+def test_a_wrong_result_is_seen(after: str, wrong: bool) -> None:
+    assert (what_is_wrong("def f(a, b=1):\n    return a\n", after, kind("simplify")) is not None) is wrong
