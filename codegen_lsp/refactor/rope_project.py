@@ -6,6 +6,8 @@ nowhere, so that a refactoring never depends on what happens to be installed bes
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 from rope.base.exceptions import RopeError
@@ -92,10 +94,12 @@ def rename(text: str, offset: int, name: str) -> str:
 
 def _result(project: _Project, changes: Any) -> str:
     try:
-        made = changes()
+        # rope prints where it fails, which nobody reads, and on a command line is taken for the result.
+        with contextlib.redirect_stdout(io.StringIO()):
+            made = changes()
     except RopeError as error:
         raise RefactorError("rope", f"This can't be done here: {str(error).rstrip('.')}.") from error
-    except (RecursionError, AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:
         # rope fails in many ways on code that it does not expect.
         raise RefactorError("rope", f"rope can't do this here ({type(error).__name__}: {error}).") from error
     contents = [change.new_contents for change in made.changes if change.resource == project.document]
