@@ -23,7 +23,7 @@ ONLY = {
     "ctranslate2": ["inference/ct2.py", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*"],
     "huggingface_hub": ["checkpoints/download.py", "checkpoints/card.py"],
-    "tree_sitter": ["completion/syntax.py", "completion/names.py"],
+    "tree_sitter": ["completion/syntax.py", "completion/names.py", "refactor/braces.py"],
     "datasketch": ["training/*"],
     "rope": ["refactor/*"],
     "libcst": ["refactor/*"],

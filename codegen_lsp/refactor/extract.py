@@ -53,7 +53,9 @@ async def function(seen: View, writer: Writer, report: Report) -> list[Draft]:
     report("Looking for names", 0.4)
     result = _result_names(base, placeholder)
     before, _, after = base.partition(placeholder)
-    found = await names.suggested(writer, before, after, names.of_statements(statements, result), taken, shape=_private)
+    found = await names.suggested(
+        writer, before, after, names.of_statements(statements, result), taken, shape=_private, fallback="helper"
+    )
     named = [_named(base, placeholder, name) for name in found]
     if not prose.wanted(seen.tree):
         return [_draft(seen, statements, new, name) for new, name in zip(named, found, strict=True)]

@@ -45,8 +45,7 @@ def fits(name: str, taken: Container[str]) -> bool:
 
 def of_expression(node: ast.expr) -> list[str]:
     """Names that an expression suggests by what it is, best first."""
-    found = [*_of(node), "value"]
-    return list(dict.fromkeys(name for name in map(snake, found) if name))
+    return list(dict.fromkeys(name for name in map(snake, _of(node)) if name))
 
 
 def of_statements(statements: list[ast.stmt], result: list[str]) -> list[str]:
@@ -60,15 +59,23 @@ def of_statements(statements: list[ast.stmt], result: list[str]) -> list[str]:
             found += [f"process_{name}" for name in _of(statement.iter)]
         if isinstance(statement, ast.If):
             found.append("check")
-    return list(dict.fromkeys(snake(name) for name in [*found, "helper"] if snake(name)))
+    return list(dict.fromkeys(snake(name) for name in found if snake(name)))
 
 
 async def suggested(
-    writer: Writer, before: str, after: str, rules: Iterable[str], taken: Container[str], *, shape: Callable[[str], str]
+    writer: Writer,
+    before: str,
+    after: str,
+    rules: Iterable[str],
+    taken: Container[str],
+    *,
+    shape: Callable[[str], str],
+    fallback: str = "value",
 ) -> list[str]:
     """Free names, at most `MOST`: the model's for between `before` and `after`, then those of the rules.
 
-    `shape` makes a name of what the model or a rule says. Raises WorkerError and ModelError.
+    `shape` makes a name of what the model or a rule says; `fallback` is the word that is taken where nothing else
+    fits. Raises WorkerError and ModelError.
     """
     stop = StopRules(max_tokens=NAME_TOKENS, max_lines=1, strings=_STOPS)
     candidates = await writer.continuations(before, after, stop=stop, candidates=6)
@@ -81,7 +88,7 @@ async def suggested(
     written = [word.strip() for word in words if len(word.strip()) > 1]
     named = [shape(word) for word in [*written[: MOST // 2], *rules]]
     free = [name for name in dict.fromkeys(named) if fits(name, taken)]
-    return free[:MOST] or [numbered(shape("value"), taken)]
+    return free[:MOST] or [numbered(shape(fallback), taken)]
 
 
 def numbered(name: str, taken: Container[str]) -> str:

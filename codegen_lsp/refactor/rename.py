@@ -99,7 +99,7 @@ def _rules(scope: ast.AST, name: str) -> list[str]:
             found += [names._singular(one) for one in names.of_expression(node.iter)]
         if isinstance(node, ast.FunctionDef) and node.name == name:
             found += names.of_statements(node.body, [])
-    return [one for one in found if one not in ("value", "helper")]
+    return found
 
 
 def _signatures(seen: View, scope: Function | ast.Module, name: str, new: str) -> frozenset[str]:
