@@ -151,20 +151,21 @@ async def _content(node: Definition, style: Style, summary: str, writer: Writer,
         return Content(summary)
     own = [one for at, one in enumerate(parameters(node)) if not (at == 0 and one.arg in ("self", "cls"))]
     described: list[Entry] = []
+    said = {summary}
     for one in own:
         content = Content(summary, tuple(described), None, ())
         opening = _opening(content, style, margin, "parameters", one.arg)
-        if text := await _described(writer, f"{before}{opening}"):
+        if text := await _described(writer, f"{before}{opening}", said):
             described.append(Entry(one.arg, ast.unparse(one.annotation) if one.annotation else "", text))
     returns = None
     if _gives_something(node):
         opening = _opening(Content(summary, tuple(described)), style, margin, "returns", "")
-        if text := await _described(writer, f"{before}{opening}"):
+        if text := await _described(writer, f"{before}{opening}", said):
             returns = Entry("", ast.unparse(node.returns) if node.returns else "", text)
     raised: list[Entry] = []
     for name in _raised(node):
         opening = _opening(Content(summary, tuple(described), returns, tuple(raised)), style, margin, "raises", name)
-        if text := await _described(writer, f"{before}{opening}"):
+        if text := await _described(writer, f"{before}{opening}", said):
             raised.append(Entry(name, "", text))
     return Content(summary, tuple(described), returns, tuple(raised))
 
@@ -183,9 +184,13 @@ def _opening(so_far: Content, style: Style, margin: str, section: str, name: str
     return text[len(margin) + 3 : text.index(mark)]
 
 
-async def _described(writer: Writer, before: str) -> str | None:
+async def _described(writer: Writer, before: str, said: set[str]) -> str | None:
+    """What the model says of an entry, unless it says that of another one, too; added to what was said."""
     candidates = await writer.continuations(before.rstrip(" "), "", stop=DESCRIPTION, candidates=2)
-    return next((found for one in candidates if (found := prose.sentence(one.text))), None)
+    sentences = [found for one in candidates if (found := prose.sentence(one.text))]
+    new = next((one for one in sentences if one not in said), None)
+    said |= {new} if new else set()
+    return new
 
 
 def _gives_something(node: Function) -> bool:

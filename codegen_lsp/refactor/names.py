@@ -107,6 +107,8 @@ def _of(node: ast.expr) -> list[str]:
         return [node.attr]
     if isinstance(node, ast.Call):
         name = _called(node)
+        if name == "open":
+            return ["file", "stream"]
         if name in ("len", "sum", "max", "min", "sorted", "set", "list", "tuple") and node.args:
             word = {"len": "count", "sum": "total", "max": "largest", "min": "smallest"}.get(name, name)
             return [*(f"{inner}_{word}" for inner in _of(node.args[0])), word]
