@@ -670,6 +670,31 @@ def bench_replay(
     replay.print_figures(Console(), measured)
 
 
+@bench_app.command("menu")
+def bench_menu(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A Python file; the standard library's typing by default.")
+    ] = None,
+    places: Annotated[int, typer.Option(metavar="N", min=20, help="Random places in the file.")] = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Time the menu of refactorings, each time as after a change, with nothing parsed yet."""
+    import statistics
+    import typing
+
+    from codegen_lsp.evaluation.refactorings import menu_seconds
+    from codegen_lsp.refactor.source import Original
+    from codegen_lsp.terminal.place import read_source
+
+    text = Original(read_source(file or Path(typing.__file__))).normal()
+    seconds, whole = menu_seconds(text, places, seed)
+    marks = statistics.quantiles(seconds, n=100)
+    typer.echo(
+        f"{text.count(chr(10))} lines, {places} places: median {marks[49] * 1e3:.1f} ms, p95 {marks[94] * 1e3:.1f} ms, "
+        f"slowest {max(seconds) * 1e3:.1f} ms; parsing the whole file {whole * 1e3:.1f} ms"
+    )
+
+
 def _show(measured: Measured, show: Callable[[Console, Measured], None], as_json: bool) -> None:
     from rich.console import Console
 

@@ -12,6 +12,7 @@ import asyncio
 import inspect
 import logging
 import random
+import time
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -119,6 +120,22 @@ def figures_of(found: Sequence[Attempt]) -> list[KindFigures]:
                 )
             )
     return figures
+
+
+def menu_seconds(text: str, places: int, seed: int) -> tuple[list[float], float]:
+    """How long the menu takes at random places, each as after a change of the text, with nothing parsed yet; and how
+    long the whole text takes to parse."""
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    seconds = []
+    for _ in range(places):
+        start = dice.randrange(len(text))
+        source = Source(text, start, min(len(text), start + dice.choice([0, 0, 10, 200])))
+        started = time.perf_counter()
+        menu(source, Trees())
+        seconds.append(time.perf_counter() - started)
+    started = time.perf_counter()
+    ast.parse(text)
+    return seconds, time.perf_counter() - started
 
 
 async def _attempt(document: Document, source: Source, kind: Kind, writer: Writer, *, run_tests: bool) -> Attempt:
