@@ -337,6 +337,11 @@ class _Asked:
     future: asyncio.Future[Any]
     sent: float
     request: Request
+    answered: float = 0.0
+
+    def note(self, done: asyncio.Future[Any]) -> None:
+        """Note when the answer came."""
+        self.answered = time.perf_counter()
 
 
 @define
@@ -408,9 +413,11 @@ class _Typing:
             self.clock += DEBOUNCE
             self._ask(request)
             self.clock -= DEBOUNCE
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, until - time.perf_counter())):
-                    await self._answer()
+            asked = self.asked
+            assert asked is not None
+            await asyncio.wait([asked.future], timeout=max(0.0, until - time.perf_counter()))
+            if asked.future.done():
+                await self._answer()
         await asyncio.sleep(max(0.0, until - time.perf_counter()))
         self.clock += gap
 
@@ -435,12 +442,13 @@ class _Typing:
         }
         id, future = self.editor.begin("textDocument/inlineCompletion", params)
         self.asked = _Asked(id, future, time.perf_counter(), evolve(request, at=self.clock))
+        future.add_done_callback(self.asked.note)
 
     async def _answer(self) -> None:
         asked = self.asked
         assert asked is not None
-        result = await asyncio.shield(asked.future)
-        milliseconds = (time.perf_counter() - asked.sent) * 1e3
+        result = await asked.future
+        milliseconds = (asked.answered - asked.sent) * 1e3
         self.asked = None
         why = await self._explain()
         items = result["items"]
