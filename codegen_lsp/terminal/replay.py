@@ -50,7 +50,7 @@ def run(
 def as_json(measured: Replay) -> str:
     """The figures, and those of each file, for a program."""
     body: dict[str, Any] = cattrs.unstructure(figures_of(measured))
-    body |= {"model": measured.model, "real_time": measured.real_time}
+    body |= {"build": measured.model, "real_time": measured.real_time}
     kept = ("package", "path", "characters", "keys", "keys_without", "seconds", "accepted", "gained")
     body["by_file"] = [{name: getattr(file, name) for name in kept} for file in measured.typed]
     return json.dumps(body, indent=2)
