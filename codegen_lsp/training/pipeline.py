@@ -47,9 +47,9 @@ class Preset:
     muon_rate: float = 0.02
     adam_rate: float = 0.003
     validation_rows: int = 48
-    cases: int = 300
+    cases: int = 100
     """Places of each kind in the line evaluation."""
-    files: int = 100
+    files: int = 50
     """Files whose bits per byte are measured."""
     library_packages: tuple[str, ...] = ()
     """Train on these packages of the standard library alone, each as a package of its own: nothing is fetched."""
