@@ -102,9 +102,7 @@ def markdown(folder: Path, wanted: list[Evaluation]) -> str:
             parts.append(f"    {evaluation.printed}\n\n{_TABLES[evaluation.name](found)}")
     if not parts:
         return ""
-    return "The int8 build, with 95 % intervals (`docs/evaluation.md` says what each figure means):\n\n" + "".join(
-        parts
-    )
+    return INTRODUCTION + "".join(parts)
 
 
 def _lines(figures: dict[str, Any]) -> str:
