@@ -87,9 +87,9 @@ logs the figures in its `run/log.jsonl`; these are from the last line.
 | infilling | {last["infill_nats_per_token"]:.3f} nats per token |
 
 {measured}Limits: it is very small and has seen little code.
-It is of use for the rest of a line and for patterns that the file already shows; it is bad at logic, at long blocks, and at libraries it has not seen. It knows Python and no
-other language. What it writes can be wrong, insecure, or out of date: read it before you keep it. It may repeat
-stretches of its training data, common boilerplate most likely.
+It is of use for the rest of a line and for patterns that the file already shows; it is bad at logic, at long blocks,
+and at libraries it has not seen. It knows Python and no other language. What it writes can be wrong, insecure, or out
+of date: read it before you keep it. It may repeat stretches of its training data, common boilerplate most likely.
 
 ## How it was trained
 
