@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from codegen_lsp.inference import worker
 from codegen_lsp.inference.engine import Control, Decoding, Generation, OnToken
 
@@ -24,7 +26,11 @@ def observe(engine: Any) -> Any:
     generate = engine.generate
 
     def observed(prompt: list[int], decoding: Decoding, control: Control, on_token: OnToken) -> Generation:
+        if decoding.max_tokens == 1:  # how fast the model reads, measured when it is loaded
+            return generate(prompt, decoding, control, on_token)  # type: ignore[no-any-return]
         tokens = {"before": 0, "after": 0}
+        if (FOLDER / "slow").exists():
+            decoding = evolve(decoding, end_tokens=frozenset())
 
         def noted(candidate: int, id: int, log_probability: float) -> bool:
             tokens["after" if control.cancelled else "before"] += 1
