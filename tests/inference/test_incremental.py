@@ -100,7 +100,7 @@ def test_it_says_what_ctranslate2_says(embedded_build: Path, tokenizer: Tokenize
         theirs_from_float += int((theirs.argmax(-1) != exact.argmax(-1)).sum())
         for which, logits in enumerate((ours, theirs)):
             losses[which] += float(F.cross_entropy(logits[:-1], torch.tensor(ids[1:])))
-    assert apart <= 0.02 * total
+    assert apart <= 0.03 * total
     assert ours_from_float <= 1.25 * theirs_from_float
     assert losses[0] == pytest.approx(losses[1], rel=0.005)
 
