@@ -47,6 +47,9 @@ LEAST_CHARACTERS = 1_500
 GRACE = 0.1
 """Seconds that a generation goes on after its request was cancelled. VS Code cancels at a key and asks again 50 ms
 later, and what was typed meanwhile is often what is just being written."""
+ADOPTION = 0.15
+"""Seconds that a generation under way is waited for. Then it is given up for one that knows what was typed since, so
+that a slow model never spends its time on an answer that has become wrong."""
 
 LIKELY = 0.5
 """Mean probability of a token from which on a suggestion is likely enough to be accepted for its continuation to be
@@ -238,8 +241,9 @@ class Completer:
         for flight in (self._flights.get(snapshot.uri), self._ahead):
             if flight is None or not flight.leads_to(snapshot, options):
                 continue
-            with contextlib.suppress(CodegenError):
-                result, _ = await flight.join()
+            with contextlib.suppress(CodegenError, TimeoutError):
+                async with asyncio.timeout(ADOPTION):
+                    result, _ = await flight.join()
                 if found := self._cache.find(snapshot, options):
                     return Outcome(found, "flight", stats=result.stats, seconds=time.perf_counter() - started)
         return None

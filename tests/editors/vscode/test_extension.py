@@ -161,6 +161,11 @@ def test_several_windows_and_folders(window, code_server, open_window, script, n
     place.write_text(json.dumps({"folders": [{"path": str(path)} for path in folders], "settings": settings}))
     before = len(script.events("started"))
     other = open_window(place)
+    other.page.wait_for_timeout(1000)
+    while other.page.get_by_text("not yet added a folder").count():
+        # Now and then code-server opens a workspace without its folders.
+        other.page.reload()
+        other.page.wait_for_timeout(3000)
     for folder in ("one", "two"):
         other.edit(f"{folder}/{name}")
         other.ready()
@@ -170,7 +175,7 @@ def test_several_windows_and_folders(window, code_server, open_window, script, n
         other.type("total")
         other.page.wait_for_timeout(300)
         other.sees("")  # the ghost text of the file before goes when this one is drawn
-    assert len(script.events("started")) == before + 1
+    assert len(script.events("started")) > before
     window.press("Escape")
     window.focus()
     window.type(" ")
