@@ -17,16 +17,16 @@ if [ ! -x "$place/luacheck" ]; then
   cd "$place"
   apt-get --quiet --quiet download lua-check lua-argparse lua-filesystem lua5.1 liblua5.1-0 >&2 \
     || { echo "apt-get could not download lua-check (\`apt-get update\` may help)." >&2; exit 3; }
-  rm -rf root
-  for package in *.deb; do dpkg-deb --extract "$package" root; done
+  rm -rf unpacked
+  for package in *.deb; do dpkg-deb --extract "$package" unpacked; done
   rm -f -- *.deb
-  library=$(dirname "$(find "$place/root" -name 'liblua5.1.so.0' | head -n 1)")
-  modules=$(dirname "$(find "$place/root" -path '*/lua/5.1/lfs.so' | head -n 1)")
+  library=$(dirname "$(find "$place/unpacked" -name 'liblua5.1.so.0' | head -n 1)")
+  modules=$(dirname "$(find "$place/unpacked" -path '*/lua/5.1/lfs.so' | head -n 1)")
   cat > luacheck.new <<END
 #!/bin/sh
-export LD_LIBRARY_PATH="$library" LUA_PATH="$place/root/usr/share/lua/5.1/?.lua;$place/root/usr/share/lua/5.1/?/init.lua"
+export LD_LIBRARY_PATH="$library" LUA_PATH="$place/unpacked/usr/share/lua/5.1/?.lua;$place/unpacked/usr/share/lua/5.1/?/init.lua"
 export LUA_CPATH="$modules/?.so"
-exec "$place/root/usr/bin/lua5.1" "$place/root/usr/bin/luacheck" "\$@"
+exec "$place/unpacked/usr/bin/lua5.1" "$place/unpacked/usr/bin/luacheck" "\$@"
 END
   chmod +x luacheck.new
   mv luacheck.new luacheck

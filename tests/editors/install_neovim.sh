@@ -33,7 +33,7 @@ mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Label: Debian
 
 work=$(mktemp -d "$cache/.$version.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/root"
+mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/unpacked"
 : > "$work/installed"    # nothing counts as installed, so that every library is fetched
 echo "deb [signed-by=$keyring] $mirror $suite main" > "$work/sources.list"
 apt=(apt-get --quiet --yes --no-install-recommends
@@ -45,14 +45,14 @@ apt=(apt-get --quiet --yes --no-install-recommends
 if [ "$(id -u)" = 0 ]; then apt+=(-o APT::Sandbox::User=root); fi
 "${apt[@]}" update >&2
 "${apt[@]}" --download-only install neovim patchelf >&2
-for package in "$work"/archives/*.deb; do dpkg-deb --extract "$package" "$work/root"; done
+for package in "$work"/archives/*.deb; do dpkg-deb --extract "$package" "$work/unpacked"; done
 
-loader=$(find "$work/root" -name 'ld-linux-*.so.*' -print -quit)
+loader=$(find "$work/unpacked" -name 'ld-linux-*.so.*' -print -quit)
 libraries=$(dirname "$loader")
-there() { echo "$home${1#"$work/root"}"; }    # where a file of $work/root will be in the end
-"$loader" --library-path "$libraries" "$work/root/usr/bin/patchelf" --force-rpath \
-  --set-interpreter "$(there "$loader")" --set-rpath "$(there "$libraries")" "$work/root/usr/bin/nvim"
+there() { echo "$home${1#"$work/unpacked"}"; }    # where a file of $work/unpacked will be in the end
+"$loader" --library-path "$libraries" "$work/unpacked/usr/bin/patchelf" --force-rpath \
+  --set-interpreter "$(there "$loader")" --set-rpath "$(there "$libraries")" "$work/unpacked/usr/bin/nvim"
 rm -rf "$home"
-mv "$work/root" "$home"
+mv "$work/unpacked" "$home"
 "$program" --version | head -n 1 >&2
 echo "$program"
