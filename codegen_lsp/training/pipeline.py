@@ -214,7 +214,7 @@ def _train(job: Job, report: Report, stop: Callable[[], bool]) -> bool:
 def _export(job: Job, report: Report) -> None:
     model = load_model(job.folder / "run")
     difference = export(model, job.folder / "tokenizer", job.folder / "hf")
-    (job.folder / "hf" / "README.md").write_text(_card(job), encoding="utf-8")
+    (job.folder / "hf" / "README.md").write_text(_card(job, measured=""), encoding="utf-8")
     report(f"logits of CodeGenForCausalLM differ by at most {difference:.1e} of their spread")
 
 
@@ -227,17 +227,15 @@ def _convert(job: Job, report: Report) -> None:
 
 
 def _evaluate(job: Job, report: Report) -> None:
-    judge.judge(job.folder, _evaluations(job), report)
+    wanted = judge.evaluations(job.folder, job.data, job.preset.cases, job.preset.files)
+    judge.judge(job.folder, wanted, report)
+    card = _card(job, measured=judge.markdown(job.folder, wanted))
     for form in ("hf", "build"):
-        (job.folder / form / "README.md").write_text(_card(job), encoding="utf-8")
+        (job.folder / form / "README.md").write_text(card, encoding="utf-8")
 
 
-def _evaluations(job: Job) -> list[judge.Evaluation]:
-    return judge.evaluations(job.folder, job.data, job.preset.cases, job.preset.files)
-
-
-def _card(job: Job) -> str:
-    """The model card with what has been measured so far, and with what a person wrote into `notes.md`."""
+def _card(job: Job, *, measured: str) -> str:
+    """The model card with what was measured of this very build, and with what a person wrote into `notes.md`."""
     manifest = json.loads((job.folder / "corpus" / "manifest.json").read_text(encoding="utf-8"))
     notes = job.folder / "notes.md"
     return model_card(
@@ -246,7 +244,7 @@ def _card(job: Job) -> str:
         manifest,
         training_log(job.folder),
         command_line(job),
-        measured=judge.markdown(job.folder, _evaluations(job)),
+        measured=measured,
         notes=notes.read_text(encoding="utf-8").strip() + "\n\n" if notes.exists() else "",
     )
 
