@@ -396,6 +396,11 @@ function M.setup()
   on({ 'CompleteChanged', 'CompleteDone' }, function(event)
     vim.schedule(function() on_change(event.buf) end)
   end)
+  -- A plugin's menu opens and closes without any event of Neovim's: more or fewer lines can be shown then.
+  menu.on_plugin_menu(group, function()
+    local bufnr = api.nvim_get_current_buf()
+    if state_of(bufnr).drawn then draw(bufnr) end
+  end)
   on('ModeChanged', function(event) on_change(event.buf) end, '*:i*')
   on('ModeChanged', function(event) drop(event.buf) end, 'i*:[^i]*')
   on({ 'InsertLeave', 'BufLeave', 'WinLeave' }, function(event) drop(event.buf) end)
