@@ -155,7 +155,8 @@ export class Server implements vscode.Disposable {
 
   private newClient(program: Program): LanguageClient {
     const [command = '', ...args] = program.command;
-    const env = { PYTHONUTF8: '1', ...ownSettings().environment };
+    // The library passes on what is given here and nothing else.
+    const env = { ...process.env, PYTHONUTF8: '1', ...ownSettings().environment };
     const anywhere = this.languages.includes('*');
     const documentSelector = SCHEMES.flatMap((scheme) =>
       anywhere ? [{ scheme }] : this.languages.map((language) => ({ scheme, language })),

@@ -317,7 +317,9 @@ class Window:
         path = self.folder / ".vscode" / "settings.json"
         before = json.loads(path.read_text(encoding="utf-8"))
         kept = {name: value for name, value in (before | values).items() if value is not None}
-        path.write_text(json.dumps(kept), encoding="utf-8")
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(kept), encoding="utf-8")
+        new.replace(path)
 
     # What a person sees.
 

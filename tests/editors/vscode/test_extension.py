@@ -33,6 +33,26 @@ def test_state_model_and_time_are_shown(window, script, name):
     window.until(lambda: window.status().startswith("scripted") and window.status().endswith(" ms"), "the time")
 
 
+def test_the_server_has_the_environment_of_the_editor(window, script, code_server):
+    environment = script.events("started")[-1]["environment"]
+    assert environment["HOME"] == str(code_server.root / "home")
+    assert "PATH" in environment
+    assert environment["PYTHONUTF8"] == "1"
+
+
+def test_the_package_is_small(vsix):
+    assert vsix.stat().st_size < 1_000_000
+
+
+def test_walkthrough(window, script, name):
+    window.edit(name)
+    window.command("Codegen: Get Started")
+    steps = window.page.locator(".gettingStartedContainer .step-title")
+    window.until(lambda: steps.count() == 5, "the steps")
+    assert steps.first.inner_text().strip() == "The server"
+    window.until(lambda: window.page.locator(".gettingStartedContainer .complete").count(), "the first step to be done")
+
+
 def test_menu_pauses_a_language_and_resumes_it(window, script, name):
     before = len(script.log)
     script.set("total = sum((1, 2))")

@@ -255,9 +255,12 @@ def test_cell_of_a_notebook_goes_on_from_the_cells_before(window, script, name):
 
 
 def settings(window, **values):
-    """Change settings of the workspace by their whole names, and wait until VS Code has read them."""
-    window.write_settings(values)
-    window.page.wait_for_timeout(400)
+    """Change settings of the workspace by their whole names, and wait until VS Code has read them: a language that is
+    switched off along with them shows in the status bar."""
+    window.write_settings(values | {"codegen-lsp.languages": {"python": False}})
+    window.until(lambda: "off" in window.status(), "the settings")
+    window.write_settings({"codegen-lsp.languages": None})
+    window.ready()
 
 
 def dismiss(window):

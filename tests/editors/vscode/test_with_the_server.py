@@ -156,6 +156,52 @@ def test_missing_then_installed_then_removed(open_window, code_server, clone, se
             moved.rename(clone)
 
 
+def test_an_installation_that_is_cancelled_leaves_nothing(open_window, code_server, clone, settings, tmp_path):
+    folder = code_server.root / "cancelled"
+    (folder / ".vscode").mkdir(parents=True)
+    own = {"codegen-lsp.server.package": str(endless(tmp_path)), "codegen-lsp.server.pipArguments": ["--no-index"]}
+    (folder / ".vscode" / "settings.json").write_text(json.dumps(settings | own), encoding="utf-8")
+    moved = clone.rename(clone.with_name("elsewhere")) if clone.exists() else None
+    try:
+        window = open_window(folder)
+        window.edit("a.py", SOURCE)
+        window.until(lambda: "not installed" in window.status(), "the state")
+        window.page.locator(".notification-toast .monaco-button", has_text="Not Now").first.click()
+        window.until(lambda: window.toasts() == "", "the question to go")
+        window.command("Codegen: Install the Server in a Private Environment")
+        window.page.locator(".monaco-dialog-box .monaco-button", has_text="Install").click()
+        marker = tmp_path / "begun"
+        window.until(marker.exists, "pip to be at work", patience=4)
+        assert "Installing codegen-lsp" in window.toasts()
+        window.page.locator(".notification-toast .monaco-button", has_text="Cancel").click()
+        window.until(lambda: "nothing of it stays" in window.toasts(), "the end")
+        assert not list((code_server.root / "user").glob("User/globalStorage/*codegen*/environment"))
+        window.until(lambda: not psutil.pid_exists(int(marker.read_text())), "the end of what pip started")
+    finally:
+        if moved:
+            moved.rename(clone)
+
+
+def endless(folder: Path) -> Path:
+    """A package that never gets done installing, and says when that begins."""
+    source = folder / "endless"
+    source.mkdir()
+    build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (source / "pyproject.toml").write_text(build + '[project]\nname = "codegen-lsp"\nversion = "0.0.1"\n')
+    marker = folder / "begun"
+    (source / "backend.py").write_text(
+        "import os, time\n"
+        "def build_wheel(*_, **__):\n"
+        f"    with open({str(marker)!r} + '.new', 'w') as file:\n"
+        "        file.write(str(os.getpid()))\n"
+        f"    os.replace({str(marker)!r} + '.new', {str(marker)!r})\n"
+        "    time.sleep(3600)\n"
+        "def prepare_metadata_for_build_wheel(*_, **__):\n"
+        "    build_wheel()\n"
+    )
+    return source
+
+
 def wheel(folder: Path) -> Path:
     """A package named codegen-lsp that leads to this checkout and to what is installed beside it."""
     path = folder / "codegen_lsp-0.0.1-py3-none-any.whl"
