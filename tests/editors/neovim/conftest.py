@@ -287,19 +287,25 @@ def _installed(what: str, *script: Any) -> Path:
 
 
 @pytest.fixture
-def start(program: Path, tmp_path: Path) -> Iterator[Callable[..., Neovim]]:
-    """Starts editors whose init.lua has the plugin and these lines."""
+def start_bare(program: Path, tmp_path: Path) -> Iterator[Callable[..., Neovim]]:
+    """Starts editors whose init.lua has just these lines, each in a home with nothing else in it."""
     running: list[Neovim] = []
 
     def begin(init: str, **size: int) -> Neovim:
         home = tmp_path / f"home{len(running)}"
-        before = f"vim.opt.runtimepath:append({json.dumps(str(PLUGIN))})\n"
-        running.append(Neovim(program, home, before + init, **size))
+        running.append(Neovim(program, home, init, **size))
         return running[-1]
 
     yield begin
     for neovim in running:
         neovim.close()
+
+
+@pytest.fixture
+def start(start_bare: Callable[..., Neovim]) -> Callable[..., Neovim]:
+    """Starts editors whose init.lua has the plugin and these lines."""
+    before = f"vim.opt.runtimepath:append({json.dumps(str(PLUGIN))})\n"
+    return lambda init, **size: start_bare(before + init, **size)
 
 
 class Fake:

@@ -219,9 +219,14 @@ def test_command(neovim, fake):
     neovim.until(lambda: "codegen: the model is other" in neovim.messages())
     neovim.command("Codegen model missing")
     neovim.until(lambda: "There is no model named missing." in neovim.messages())
-    status(neovim, message="All is well.")
+    model = {"name": "small", "engine": "ct2", "device": "cpu", "computeType": "int8"}
+    status(neovim, message="All is well.", model=model)
     neovim.until(lambda: statusline(neovim) == "codegen")
-    assert "codegen: ready\nAll is well." in neovim.lua("return vim.fn.execute('Codegen status')")
+    assert neovim.lua("return vim.fn.execute('Codegen status')").strip() == "codegen: ready, small, ct2 on cpu (int8)"
+    status(neovim, state="error", message="The model is missing.", advice="Pull one.")
+    neovim.until(lambda: statusline(neovim) == "codegen: error")
+    said = neovim.lua("return vim.fn.execute('Codegen status')").strip()
+    assert said == "codegen: error\nThe model is missing.\nPull one."
     assert "There is no :Codegen nonsense." in neovim.lua("return select(2, pcall(vim.cmd, 'Codegen nonsense'))")
 
 
@@ -240,7 +245,13 @@ def test_command_trigger_and_log(neovim, fake):
     neovim.command("Codegen trigger")
     neovim.sees("add(a, b)")
     neovim.keys("<Esc>")
+    log = neovim.lua("return vim.lsp.log.get_filename()")
+    Path(log).unlink(missing_ok=True)
     neovim.command("Codegen log")
+    neovim.until(lambda: "nothing was logged yet" in neovim.messages(), "the answer")
+    Path(log).write_text("[ERROR] something\n")
+    neovim.command("Codegen log")
+    assert neovim.text() == ["[ERROR] something"]
     assert neovim.lua("return vim.fn.expand('%:t')") == "lsp.log"
 
 
@@ -299,7 +310,7 @@ def test_health(neovim):
     neovim.until(lambda: statusline(neovim) == "codegen")
     neovim.command("Codegen health")
     report = "\n".join(neovim.text())
-    assert "The server runs; 1 buffers are attached." in report
+    assert "The server runs; attached buffers: 1." in report
     assert "State: ready. All is well." in report
     assert "<Tab>: accept" in report
     assert "ERROR" not in report

@@ -14,6 +14,17 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SOURCE = "import os\n\n\nclass Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
+PICTURED = """import sys
+
+
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [line.strip() for line in file]
+
+
+def count_words(path):
+"""
+"""What the picture of the README begins with."""
 PICTURES = os.environ.get("CODEGEN_LSP_PICTURES")
 """A folder that pictures for the README are written to."""
 
@@ -75,7 +86,7 @@ def test_found_in_the_clone_suggested_and_accepted(window, name):
     shown = suggested(window, name)
     window.until(lambda: window.status().endswith(" ms"), "the time")
     window.press("Tab")
-    assert window.save() == SOURCE + "        self." + shown
+    window.saves(SOURCE + "        self." + shown)
 
 
 def test_killed_worker(window, name):
@@ -110,7 +121,9 @@ def test_excluded_file(window, name):
 
 def test_picture(window, tmp_path):
     """The picture of the README: a suggestion that really came, nothing over it, the state readable."""
-    shown = suggested(window, "stack.py")
+    window.edit("words.py", PICTURED)
+    window.type("    with open(")
+    shown = window.until(window.ghost, "a suggestion")
     window.until(lambda: window.status().endswith(" ms"), "the time")
     window.page.mouse.move(5, 300)
     window.page.wait_for_timeout(600)
