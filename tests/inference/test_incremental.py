@@ -134,7 +134,7 @@ class Tally:
             matches = Matches(prompt, related, [])
             for id in first.tokens[:at]:
                 matches.append(id)
-            mix(logits, matches)
+            mix(logits, float(logits.logsumexp(-1)), matches)
         one, other = pairs[at]
         assert abs(float(logits[one] - logits[other])) < NEAR_TIE
         self.ties += 1

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.kernels import choose_kernel
 from codegen_lsp.inference.native.build import VARIANTS
-from codegen_lsp.inference.transformer import Interrupted, new_cache, rotary_angles
+from codegen_lsp.inference.transformer import Interrupted, Transformer, new_cache, rotary_angles
 from codegen_lsp.inference.weights import Matrix, ModelWeights, Norm
 
-SPINS = 2000
-"""How often a thread looks whether the others are done before it sleeps."""
+SPIN_MICROSECONDS = 100
+"""How long a thread looks whether the others are done before it sleeps (`docs/lab.md`)."""
 VECTOR = 16
 """Heads, and the MLP, must be multiples of this wide: of the widest vectors' floats."""
 READ_BEYOND = 64
@@ -99,6 +100,14 @@ def suits(weights: ModelWeights) -> bool:
     return weights.head_width % VECTOR == 0 and hidden % VECTOR == 0 and weights.rotary <= WIDEST_ROTARY
 
 
+def open_transformer(weights: ModelWeights, threads: int) -> Transformer | NativeTransformer:
+    """The fastest way to compute this model here. Raises ModelError when there is none, or not enough memory."""
+    found = library()
+    if found is not None and suits(weights):
+        return NativeTransformer(weights, found, threads)
+    return Transformer(weights, choose_kernel())
+
+
 class NativeTransformer:
     """A decoder on the CPU, with `transformer.Transformer`'s methods. Not thread-safe.
 
@@ -106,7 +115,7 @@ class NativeTransformer:
     """
 
     def __init__(
-        self, weights: ModelWeights, found: ctypes.CDLL, threads: int, *, spins: int = SPINS, tiles: bool = True
+        self, weights: ModelWeights, found: ctypes.CDLL, threads: int, *, spin: int = SPIN_MICROSECONDS, tiles: bool = True
     ) -> None:
         self.weights = weights
         self.layers = len(weights.layers)
@@ -120,7 +129,7 @@ class NativeTransformer:
         self._few: int = found.codegen_few()
         self._kept: list[Any] = []
         self._positions = 0
-        self._options = (threads, spins, tiles)
+        self._options = (threads, spin, tiles)
         self._decoder = c_void_p()
         self._interrupted: Interrupted | None = None
         self._open(2048)
@@ -261,8 +270,8 @@ class NativeTransformer:
             head_bias=self._vector(weights.head_bias),
         )
         self._kept.append(model)
-        threads, spins, tiles = self._options
-        self._decoder = c_void_p(self._library.codegen_new(byref(model), threads, spins, int(tiles)))
+        threads, spin, tiles = self._options
+        self._decoder = c_void_p(self._library.codegen_new(byref(model), threads, spin, int(tiles)))
         self._check(bool(self._decoder))
 
     def _vector(self, values: Tensor | None) -> int | None:

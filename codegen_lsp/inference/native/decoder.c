@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -1016,14 +1017,25 @@ void codegen_free(Decoder *d) {
     free(d);
 }
 
-/* NULL when memory or threads are lacking. `tiles`: whether the matrix unit may be used. */
-Decoder *codegen_new(const Model *model, int threads, int spins, int tiles) {
+/* How many pauses take so many microseconds here: their length differs fourfold between processors */
+static int pauses(int microseconds) {
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (int i = 0; i < 1000; i++) _mm_pause();
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    int64_t ns = (int64_t)(end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec;
+    return (int)(microseconds * 1000000LL / (ns > 1000 ? ns : 1000));
+}
+
+/* NULL when memory or threads are lacking. `microseconds`: how long a thread looks for what it waits for before it
+   sleeps. `tiles`: whether the matrix unit may be used. */
+Decoder *codegen_new(const Model *model, int threads, int microseconds, int tiles) {
     Decoder *d = room_for(sizeof(Decoder));
     if (!d) return NULL;
     d->model = *model;
     d->head_width = model->width / model->heads;
     d->amx = tiles && has_tiles();
-    d->spins = spins;
+    d->spins = pauses(microseconds);
     pthread_mutex_init(&d->mutex, NULL);
     pthread_cond_init(&d->changed, NULL);
     if (threads > model->heads) threads = model->heads;
