@@ -26,7 +26,7 @@ from codegen_lsp.inference.native.build import VARIANTS
 from codegen_lsp.inference.transformer import Interrupted, Transformer, new_cache, rotary_angles
 from codegen_lsp.inference.weights import Matrix, ModelWeights, Norm
 
-SPIN_MICROSECONDS = 100
+SPIN_MICROSECONDS = 50
 """How long a thread looks whether the others are done before it sleeps (`docs/lab.md`)."""
 VECTOR = 16
 """Heads, and the MLP, must be multiples of this wide: of the widest vectors' floats."""

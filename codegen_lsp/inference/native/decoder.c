@@ -12,8 +12,10 @@
    products with the weights are exact, in integers. The dot product instructions want one side unsigned: 128 is added
    to each weight (its sign bit turned), and 128 times the sum of q taken off again.
 
-   Threads divide each matrix by its rows. A thread has the same heads in query, key, value and attention, so that a
-   layer has two to four barriers. The file is compiled once for each instruction set (see `build.py` beside it). */
+   A layer is a few phases, and a phase is units of work that don't depend on each other: a head from its rows of query,
+   key and value to its attention, a block of another matrix's rows, a token to round. Threads take units as they come,
+   the caller among them, so a thread that the system lets wait holds up the others by no more than the unit it is at, and
+   one that has gone to sleep by nothing. The file is compiled once for each instruction set (see `build.py` beside it). */
 
 #include <cpuid.h>
 #include <immintrin.h>
@@ -31,6 +33,7 @@
 
 #define FEW 8
 #define MOST_THREADS 64
+#define WIDEST_ROTARY 512
 #define ALWAYS static inline __attribute__((always_inline))
 
 /* Vectors */
@@ -213,22 +216,28 @@ typedef struct {
 } Rounded;
 
 typedef struct Decoder Decoder;
-typedef void Job(Decoder *, int thread);
+
+/* What is computed: `phases` phases one after the other */
+typedef struct {
+    int (*units)(const Decoder *, int phase);
+    void (*unit)(Decoder *, int phase, int unit, int thread);
+    int phases, tiles;
+} Job;
 
 struct Decoder {
     Model model;
     int head_width, amx, threads;
-    /* buffers: some have one part for each thread */
-    size_t groups; /* room in those of `many` */
-    Rounded few_in[MOST_THREADS], few_mixed[MOST_THREADS], few_hidden[MOST_THREADS];
+    Rounded few_in, few_mixed, few_hidden;
     float *few_y, *few_mix, *few_h;
+    size_t groups; /* room in the following */
     Rounded many_in, many_mixed, many_hidden;
     float *many_y, *many_mix, *many_h;
     float *scratch[MOST_THREADS];
     size_t scratch_floats;
     /* the job */
-    Job *job;
-    int count, first_layer, end_layer, tail, capacity, offset;
+    Job job;
+    unsigned first_phase;
+    int count, first_layer, tail, capacity, offset;
     float *x, *cache, *logits;
     const float *hidden, *visible;
     const int32_t *positions;
@@ -236,27 +245,30 @@ struct Decoder {
     pthread_t thread[MOST_THREADS];
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    atomic_int sleeping, arrived, stop;
-    atomic_uint turn, phase, done;
+    atomic_int sleeping, done;
+    _Atomic uint64_t now; /* the phase, counted over all jobs, and the next unit of it; IDLE between jobs, else ENDED */
     int spins;
 };
 
+#define IDLE 0x80000000u
+#define ENDED 0xc0000000u
+
 /* The team: threads look for a while whether what they wait for has come, and sleep if it hasn't */
 
-static void await_change(Decoder *d, atomic_uint *what, unsigned old) {
+static void await_change(Decoder *d, uint64_t old) {
     for (int i = 0; i < d->spins; i++) {
-        if (atomic_load_explicit(what, memory_order_acquire) != old) return;
+        if (atomic_load_explicit(&d->now, memory_order_acquire) != old) return;
         _mm_pause();
     }
     pthread_mutex_lock(&d->mutex);
     atomic_fetch_add(&d->sleeping, 1);
-    while (atomic_load(what) == old) pthread_cond_wait(&d->changed, &d->mutex);
+    while (atomic_load(&d->now) == old) pthread_cond_wait(&d->changed, &d->mutex);
     atomic_fetch_sub(&d->sleeping, 1);
     pthread_mutex_unlock(&d->mutex);
 }
 
-static void change(Decoder *d, atomic_uint *what) {
-    atomic_fetch_add(what, 1);
+static void change(Decoder *d, uint64_t now) {
+    atomic_store(&d->now, now);
     if (atomic_load(&d->sleeping)) {
         pthread_mutex_lock(&d->mutex);
         pthread_cond_broadcast(&d->changed);
@@ -264,15 +276,30 @@ static void change(Decoder *d, atomic_uint *what) {
     }
 }
 
-static void barrier(Decoder *d) {
-    unsigned phase = atomic_load_explicit(&d->phase, memory_order_relaxed);
-    if (d->threads == 1) return;
-    if (atomic_fetch_add(&d->arrived, 1) == d->threads - 1) {
-        atomic_store(&d->arrived, 0);
-        change(d, &d->phase);
-    } else {
-        await_change(d, &d->phase, phase);
+static void begin_tiles(void);
+static void end_tiles(void);
+
+/* Take units until the job is done. A unit is taken by moving `now` on, which fails if anything of it has changed: so
+   what was read of a job that is over meanwhile does no harm. */
+static void take_part(Decoder *d, int thread) {
+    int tiles = 0;
+    for (;;) {
+        uint64_t now = atomic_load_explicit(&d->now, memory_order_acquire);
+        uint32_t phase = now >> 32, unit = (uint32_t)now;
+        if (unit & IDLE) break;
+        int within = (int)(phase - d->first_phase), units = d->job.units(d, within);
+        if ((int)unit >= units) {
+            await_change(d, now);
+            continue;
+        }
+        if (!atomic_compare_exchange_weak(&d->now, &now, now + 1)) continue;
+        if (d->job.tiles && !tiles) begin_tiles(), tiles = 1;
+        d->job.unit(d, within, (int)unit, thread);
+        if (atomic_fetch_add(&d->done, 1) != units - 1) continue;
+        atomic_store(&d->done, 0);
+        change(d, (uint64_t)(phase + 1) << 32 | (within + 1 == d->job.phases ? IDLE : 0));
     }
+    if (tiles) end_tiles();
 }
 
 typedef struct {
@@ -282,32 +309,32 @@ typedef struct {
 
 static void *work(void *argument) {
     Member me = *(Member *)argument;
-    Decoder *d = me.decoder;
     free(argument);
-    for (unsigned turn = 0;; turn++) {
-        await_change(d, &d->turn, turn);
-        if (atomic_load(&d->stop)) return NULL;
-        d->job(d, me.number);
-        barrier(d);
+    for (;;) {
+        uint64_t now = atomic_load(&me.decoder->now);
+        if ((now & ENDED) == ENDED) return NULL;
+        if (now & IDLE) await_change(me.decoder, now);
+        else take_part(me.decoder, me.number);
     }
 }
 
-static void run(Decoder *d, Job *job) {
-    d->job = job;
-    change(d, &d->turn);
-    job(d, 0);
-    barrier(d);
+static void run(Decoder *d, Job job) {
+    uint32_t phase = atomic_load(&d->now) >> 32;
+    d->job = job, d->first_phase = phase;
+    change(d, (uint64_t)phase << 32);
+    take_part(d, 0);
 }
 
-/* A thread's part of `count` things, in multiples of `unit` */
+/* Blocks of a matrix's rows: four for each thread, of whole tiles */
 typedef struct {
     int begin, end;
 } Span;
 
-ALWAYS Span part(int count, int unit, int thread, int threads) {
-    int units = (count + unit - 1) / unit;
-    int begin = (int)((int64_t)units * thread / threads) * unit, end = (int)((int64_t)units * (thread + 1) / threads) * unit;
-    return (Span){begin < count ? begin : count, end < count ? end : count};
+ALWAYS int block_rows(const Decoder *d, int rows) { return (rows - 1) / (4 * d->threads * 32) * 32 + 32; }
+ALWAYS int blocks(const Decoder *d, int rows) { return (rows + block_rows(d, rows) - 1) / block_rows(d, rows); }
+ALWAYS Span block(const Decoder *d, int rows, int index) {
+    int size = block_rows(d, rows), end = (index + 1) * size;
+    return (Span){index * size, end < rows ? end : rows};
 }
 
 ALWAYS int padded(int columns) { return (columns + 63) / 64 * 64; }
@@ -478,107 +505,107 @@ static void attend_few(Decoder *d, int head, const float *keys, const float *val
     }
 }
 
-/* Rounds a token's inputs by the thread that has it; a single one is rounded by every thread for itself, to wait less */
-ALWAYS int is_mine(const Decoder *d, int token, int thread) { return d->count == 1 || token % d->threads == thread; }
-ALWAYS int whose(const Decoder *d, int thread) { return d->count == 1 ? thread : 0; }
-
-static void norm_and_round_few(Decoder *d, Norm norm, int thread) {
-    int width = d->model.width;
-    for (int t = 0; t < d->count; t++)
-        if (is_mine(d, t, thread)) {
-            norm_few(&d->model, norm, d->x + (size_t)t * width, d->scratch[thread]);
-            round_few(d->scratch[thread], width, d->few_in[whose(d, thread)], t);
-        }
-    if (d->count > 1) barrier(d);
+static void norm_and_round_few(Decoder *d, Norm norm, const float *x, int token, int thread) {
+    norm_few(&d->model, norm, x + (size_t)token * d->model.width, d->scratch[thread]);
+    round_few(d->scratch[thread], d->model.width, d->few_in, token);
 }
 
-static void mlp_few(Decoder *d, const Layer *l, int thread) {
-    int hidden = d->model.hidden, count = d->count;
-    Span rows = part(hidden, LANES, thread, d->threads);
-    Rounded in = d->few_in[whose(d, thread)];
-    product_few(&l->up, rows, in, count, l->up_bias, d->few_h, hidden, SET);
-    if (l->gate.values) {
-        float *gates = d->few_h + (size_t)FEW * hidden;
-        product_few(&l->gate, rows, in, count, NULL, gates, hidden, SET);
-        for (int t = 0; t < count; t++)
-            for (int r = rows.begin; r < rows.end; r += LANES) {
-                float *h = d->few_h + (size_t)t * hidden + r;
-                store(h, load(h) * silu(load(gates + (size_t)t * hidden + r)));
-            }
-        return;
+/* A head from its rows of query, key and value to its attention */
+static void head_few(Decoder *d, const Layer *l, int index, int head, int thread) {
+    const Model *m = &d->model;
+    int width = m->width, hw = d->head_width, count = d->count, pairs = m->rotary / 2;
+    int room = (d->offset + count + LANES - 1) / LANES * LANES;
+    float *keys = d->cache + ((size_t)index * 2 * m->heads + head) * d->capacity * hw;
+    float *values = keys + (size_t)m->heads * d->capacity * hw;
+    for (int which = 0; which < 3; which++) {
+        Span rows = {which * width + head * hw, which * width + (head + 1) * hw};
+        product_few(&l->qkv, rows, d->few_in, count, NULL, d->few_y, 3 * width, SET);
     }
+    for (int t = 0; t < count; t++) {
+        float *y = d->few_y + (size_t)t * 3 * width + head * hw, cosines[WIDEST_ROTARY / 2], sines[WIDEST_ROTARY / 2];
+        for (int i = 0; i < pairs; i++) {
+            size_t at = (size_t)i * m->positions + (d->positions ? d->positions[t] : d->offset + t);
+            cosines[i] = m->cosines[at], sines[i] = m->sines[at];
+        }
+        turn_few(m, y, cosines, sines);
+        turn_few(m, y + width, cosines, sines);
+        memcpy(keys + (size_t)(d->offset + t) * hw, y + width, sizeof(float) * hw);
+        memcpy(values + (size_t)(d->offset + t) * hw, y + 2 * width, sizeof(float) * hw);
+    }
+    attend_few(d, head, keys, values, d->scratch[thread], room);
+}
+
+static void mlp_few(Decoder *d, const Layer *l, Span rows) {
+    int hidden = d->model.hidden, count = d->count;
+    product_few(&l->up, rows, d->few_in, count, l->up_bias, d->few_h, hidden, SET);
+    float *gates = d->few_h + (size_t)FEW * hidden;
+    if (l->gate.values) product_few(&l->gate, rows, d->few_in, count, NULL, gates, hidden, SET);
     for (int t = 0; t < count; t++)
         for (int r = rows.begin; r < rows.end; r += LANES) {
             float *h = d->few_h + (size_t)t * hidden + r;
-            store(h, gelu(load(h)));
+            store(h, l->gate.values ? load(h) * silu(load(gates + (size_t)t * hidden + r)) : gelu(load(h)));
         }
 }
 
-static void layers_few(Decoder *d, int thread) {
+/* A layer's phases. GPT-J's block has attention and MLP side by side, Llama's one after the other. */
+enum { NORM, PROJECT, ROUND, ADD_UP, CODEGEN_PHASES };
+enum { LLAMA_NORM, LLAMA_HEADS, LLAMA_ROUND, LLAMA_OUT, LLAMA_MLP_NORM, LLAMA_MLP, LLAMA_MLP_ROUND, LLAMA_DOWN, LLAMA_PHASES };
+
+ALWAYS int phases_of_layer(const Model *m) { return m->llama ? LLAMA_PHASES : CODEGEN_PHASES; }
+
+/* How many units a phase of a layer has, where norms and rounding are divided into so many */
+static int units_of_layer(const Decoder *d, int phase, int parts) {
     const Model *m = &d->model;
-    int width = m->width, hw = d->head_width, count = d->count, pairs = m->rotary / 2;
-    Span heads = part(m->heads, 1, thread, d->threads), own = part(width, LANES, thread, d->threads);
-    float turns[2][FEW][256];
-    for (int t = 0; t < count; t++)
-        for (int i = 0; i < pairs; i++) {
-            size_t at = (size_t)i * m->positions + (d->positions ? d->positions[t] : d->offset + t);
-            turns[0][t][i] = m->cosines[at];
-            turns[1][t][i] = m->sines[at];
-        }
-    int room = (d->offset + count + LANES - 1) / LANES * LANES, me = whose(d, thread);
-    for (int index = d->first_layer; index < d->end_layer; index++) {
-        const Layer *l = m->layer + index;
-        norm_and_round_few(d, l->attention_norm, thread);
-        for (int which = 0; which < 3; which++) {
-            Span rows = {which * width + heads.begin * hw, which * width + heads.end * hw};
-            product_few(&l->qkv, rows, d->few_in[me], count, NULL, d->few_y, 3 * width, SET);
-        }
-        if (!m->llama) mlp_few(d, l, thread);
-        for (int h = heads.begin; h < heads.end; h++) {
-            float *keys = d->cache + ((size_t)index * 2 * m->heads + h) * d->capacity * hw;
-            float *values = keys + (size_t)m->heads * d->capacity * hw;
-            for (int t = 0; t < count; t++) {
-                float *y = d->few_y + (size_t)t * 3 * width + h * hw;
-                turn_few(m, y, turns[0][t], turns[1][t]);
-                turn_few(m, y + width, turns[0][t], turns[1][t]);
-                memcpy(keys + (size_t)(d->offset + t) * hw, y + width, sizeof(float) * hw);
-                memcpy(values + (size_t)(d->offset + t) * hw, y + 2 * width, sizeof(float) * hw);
-            }
-            attend_few(d, h, keys, values, d->scratch[thread], room);
-        }
-        barrier(d);
-        for (int t = 0; t < count; t++)
-            if (is_mine(d, t, thread)) {
-                round_few(d->few_mix + (size_t)t * width, width, d->few_mixed[me], t);
-                if (!m->llama) round_few(d->few_h + (size_t)t * m->hidden, m->hidden, d->few_hidden[me], t);
-            }
-        if (count > 1) barrier(d);
-        product_few(&l->out, own, d->few_mixed[me], count, NULL, d->x, width, ADD);
-        if (m->llama) {
-            barrier(d);
-            norm_and_round_few(d, l->mlp_norm, thread);
-            mlp_few(d, l, thread);
-            barrier(d);
-            for (int t = 0; t < count; t++)
-                if (is_mine(d, t, thread)) round_few(d->few_h + (size_t)t * m->hidden, m->hidden, d->few_hidden[me], t);
-            if (count > 1) barrier(d);
-        }
-        product_few(&l->down, own, d->few_hidden[me], count, l->down_bias, d->x, width, ADD);
-        barrier(d);
+    phase %= phases_of_layer(m);
+    if (m->llama) {
+        if (phase == LLAMA_HEADS) return m->heads;
+        if (phase == LLAMA_OUT || phase == LLAMA_DOWN) return blocks(d, m->width);
+        return phase == LLAMA_MLP ? blocks(d, m->hidden) : parts;
+    }
+    if (phase == PROJECT) return m->heads + blocks(d, m->hidden);
+    if (phase == ADD_UP) return blocks(d, m->width);
+    return phase == ROUND ? 2 * parts : parts;
+}
+
+static int few_units(const Decoder *d, int phase) { return units_of_layer(d, phase, d->count); }
+
+static void few_unit(Decoder *d, int phase, int unit, int thread) {
+    const Model *m = &d->model;
+    int index = d->first_layer + phase / phases_of_layer(m), width = m->width, count = d->count;
+    const Layer *l = m->layer + index;
+    phase %= phases_of_layer(m);
+    if (m->llama) switch (phase) {
+        case LLAMA_NORM: norm_and_round_few(d, l->attention_norm, d->x, unit, thread); return;
+        case LLAMA_HEADS: head_few(d, l, index, unit, thread); return;
+        case LLAMA_ROUND: round_few(d->few_mix + (size_t)unit * width, width, d->few_mixed, unit); return;
+        case LLAMA_OUT: product_few(&l->out, block(d, width, unit), d->few_mixed, count, NULL, d->x, width, ADD); return;
+        case LLAMA_MLP_NORM: norm_and_round_few(d, l->mlp_norm, d->x, unit, thread); return;
+        case LLAMA_MLP: mlp_few(d, l, block(d, m->hidden, unit)); return;
+        case LLAMA_MLP_ROUND: round_few(d->few_h + (size_t)unit * m->hidden, m->hidden, d->few_hidden, unit); return;
+        default: product_few(&l->down, block(d, width, unit), d->few_hidden, count, l->down_bias, d->x, width, ADD); return;
+    }
+    switch (phase) {
+    case NORM: norm_and_round_few(d, l->attention_norm, d->x, unit, thread); return;
+    case PROJECT:
+        if (unit < m->heads) head_few(d, l, index, unit, thread);
+        else mlp_few(d, l, block(d, m->hidden, unit - m->heads));
+        return;
+    case ROUND:
+        if (unit < count) round_few(d->few_h + (size_t)unit * m->hidden, m->hidden, d->few_hidden, unit);
+        else round_few(d->few_mix + (size_t)(unit - count) * width, width, d->few_mixed, unit - count);
+        return;
+    default:
+        product_few(&l->out, block(d, width, unit), d->few_mixed, count, NULL, d->x, width, ADD);
+        product_few(&l->down, block(d, width, unit), d->few_hidden, count, l->down_bias, d->x, width, ADD);
     }
 }
 
-static void logits_few(Decoder *d, int thread) {
-    const Model *m = &d->model;
-    int me = whose(d, thread);
-    for (int t = 0; t < d->count; t++)
-        if (is_mine(d, t, thread)) {
-            norm_few(m, m->norm, d->hidden + (size_t)t * m->width, d->scratch[thread]);
-            round_few(d->scratch[thread], m->width, d->few_in[me], t);
-        }
-    if (d->count > 1) barrier(d);
-    Span rows = part(m->head.rows, LANES, thread, d->threads);
-    product_few(&m->head, rows, d->few_in[me], d->count, m->head_bias, d->logits, m->head.rows, SET);
+static int logits_units(const Decoder *d, int phase) { return phase ? blocks(d, d->model.head.rows) : d->count; }
+
+static void logits_unit(Decoder *d, int phase, int unit, int thread) {
+    const Matrix *head = &d->model.head;
+    if (!phase) norm_and_round_few(d, d->model.norm, d->hidden, unit, thread);
+    else product_few(head, block(d, head->rows, unit), d->few_in, d->count, d->model.head_bias, d->logits, head->rows, SET);
 }
 
 /* Many tokens */
@@ -609,31 +636,28 @@ ALWAYS vf largest_many(const float *x, int columns) {
     return most;
 }
 
-static void norm_and_round_many(Decoder *d, Norm norm, int from, int thread) {
-    int width = d->model.width, groups = (d->count + LANES - 1) / LANES;
+static void norm_and_round_many(Decoder *d, Norm norm, int group, int thread) {
+    int width = d->model.width;
     float *y = d->scratch[thread];
-    for (int g = from + thread; g < groups; g += d->threads) {
-        const float *x = d->x + (size_t)g * width * LANES;
-        vf sum = all(0), squares = all(0), most = all(0), mean = all(0);
-        if (norm.beta) {
-            for (int c = 0; c < width; c++) sum += load(x + (size_t)c * LANES);
-            mean = sum / (float)width;
-        }
-        for (int c = 0; c < width; c++) {
-            vf v = load(x + (size_t)c * LANES) - mean;
-            squares += v * v;
-        }
-        vf variance = squares / (float)width + d->model.epsilon, by;
-        for (int i = 0; i < LANES; i++) by[i] = 1.0f / sqrtf(variance[i]);
-        for (int c = 0; c < width; c++) {
-            vf v = (load(x + (size_t)c * LANES) - mean) * by * norm.gamma[c];
-            if (norm.beta) v += norm.beta[c];
-            most = vmax(most, vabs(v));
-            store(y + (size_t)c * LANES, v);
-        }
-        round_many(y, width, most, d->many_in, g);
+    const float *x = d->x + (size_t)group * width * LANES;
+    vf sum = all(0), squares = all(0), most = all(0), mean = all(0), by;
+    if (norm.beta) {
+        for (int c = 0; c < width; c++) sum += load(x + (size_t)c * LANES);
+        mean = sum / (float)width;
     }
-    barrier(d);
+    for (int c = 0; c < width; c++) {
+        vf v = load(x + (size_t)c * LANES) - mean;
+        squares += v * v;
+    }
+    vf variance = squares / (float)width + d->model.epsilon;
+    for (int i = 0; i < LANES; i++) by[i] = 1.0f / sqrtf(variance[i]);
+    for (int c = 0; c < width; c++) {
+        vf v = (load(x + (size_t)c * LANES) - mean) * by * norm.gamma[c];
+        if (norm.beta) v += norm.beta[c];
+        most = vmax(most, vabs(v));
+        store(y + (size_t)c * LANES, v);
+    }
+    round_many(y, width, most, d->many_in, group);
 }
 
 typedef struct {
@@ -692,6 +716,8 @@ static void begin_tiles(void) {
     _tile_loadconfig(&shapes);
 }
 
+static void end_tiles(void) { _tile_release(); }
+
 static void product_tiles(const Matrix *m, int row, int group, int both_rows, int both_groups, Rounded in, Target to) {
     int depth = padded(m->columns);
     const int8_t *w = m->values + (size_t)row * m->columns, *v = w + (both_rows ? (size_t)16 * m->columns : 0);
@@ -724,6 +750,9 @@ static void product_tiles(const Matrix *m, int row, int group, int both_rows, in
             for (int r = 0; r < 16; r++)
                 finish(m, row + 16 * i + r, group + j, load_i(sum[2 * i + j][r]), in, 1, to);
 }
+#else
+static void begin_tiles(void) {}
+static void end_tiles(void) {}
 #endif
 
 /* `rows` of the product for the groups from `from` on */
@@ -840,9 +869,32 @@ ALWAYS void attend_groups(Decoder *d, int head, int group, const float *keys, co
     weigh_keys(values, scores, end, hw, mix, (size_t)m->width * LANES, by, groups);
 }
 
-static void mlp_many(Decoder *d, const Layer *l, int from, int thread) {
-    int hidden = d->model.hidden, groups = (d->count + LANES - 1) / LANES;
-    Span rows = part(hidden, 16, thread, d->threads);
+ALWAYS int groups_of(const Decoder *d) { return (d->count + LANES - 1) / LANES; }
+
+static void head_many(Decoder *d, const Layer *l, int index, int head, int from, int thread) {
+    const Model *m = &d->model;
+    int width = m->width, hw = d->head_width, groups = groups_of(d);
+    float *keys = d->cache + ((size_t)index * 2 * m->heads + head) * d->capacity * hw;
+    float *values = keys + (size_t)m->heads * d->capacity * hw;
+    for (int which = 0; which < 3; which++) {
+        Span rows = {which * width + head * hw, which * width + (head + 1) * hw};
+        product_many(d, &l->qkv, rows, which ? 0 : from, d->many_in, (Target){d->many_y, 3 * width, NULL, SET});
+    }
+    for (int g = 0; g < groups; g++) {
+        int place = d->offset + g * LANES, left = d->count - g * LANES, tokens = left < LANES ? left : LANES;
+        float *y = d->many_y + ((size_t)g * 3 * width + head * hw) * LANES;
+        if (g >= from) turn_many(m, y, place);
+        turn_many(m, y + (size_t)width * LANES, place);
+        keep_many(keys + (size_t)place * hw, y + (size_t)width * LANES, hw, tokens);
+        keep_many(values + (size_t)place * hw, y + (size_t)2 * width * LANES, hw, tokens);
+    }
+    int g = from;
+    for (; g + 2 <= groups; g += 2) attend_groups(d, head, g, keys, values, d->scratch[thread], 2);
+    if (g < groups) attend_groups(d, head, g, keys, values, d->scratch[thread], 1);
+}
+
+static void mlp_many(Decoder *d, const Layer *l, Span rows, int from) {
+    int hidden = d->model.hidden, groups = groups_of(d);
     if (!l->gate.values) {
         product_many(d, &l->up, rows, from, d->many_in, (Target){d->many_h, hidden, l->up_bias, ACTIVATE});
         return;
@@ -852,71 +904,61 @@ static void mlp_many(Decoder *d, const Layer *l, int from, int thread) {
     product_many(d, &l->gate, rows, from, d->many_in, (Target){gates, hidden, NULL, SET});
     for (int g = from; g < groups; g++)
         for (int r = rows.begin; r < rows.end; r++) {
-            float *h = d->many_h + ((size_t)g * hidden + r) * LANES;
-            store(h, load(h) * silu(load(gates + ((size_t)g * hidden + r) * LANES)));
+            size_t at = ((size_t)g * hidden + r) * LANES;
+            store(d->many_h + at, load(d->many_h + at) * silu(load(gates + at)));
         }
 }
 
-static void round_groups(Decoder *d, const float *x, int columns, Rounded to, int from, int thread) {
-    int groups = (d->count + LANES - 1) / LANES;
-    for (int g = from + thread; g < groups; g += d->threads) {
-        const float *group = x + (size_t)g * columns * LANES;
-        round_many(group, columns, largest_many(group, columns), to, g);
-    }
+static void round_group(const float *x, int columns, Rounded to, int group) {
+    const float *own = x + (size_t)group * columns * LANES;
+    round_many(own, columns, largest_many(own, columns), to, group);
 }
 
-static void layers_many(Decoder *d, int thread) {
+/* The first group of whose tokens a layer's output is wanted */
+ALWAYS int tail_of(const Decoder *d, int index) { return index == d->model.layers - 1 ? d->tail : 0; }
+
+static int many_units(const Decoder *d, int phase) { return units_of_layer(d, phase, groups_of(d)); }
+
+static void many_unit(Decoder *d, int phase, int unit, int thread) {
     const Model *m = &d->model;
-    int width = m->width, hw = d->head_width, count = d->count, groups = (count + LANES - 1) / LANES;
-    Span heads = part(m->heads, 1, thread, d->threads), own = part(width, 16, thread, d->threads);
-#ifdef __AMX_INT8__
-    if (d->amx) begin_tiles();
-#endif
-    for (int index = d->first_layer; index < d->end_layer; index++) {
-        const Layer *l = m->layer + index;
-        int from = index == m->layers - 1 ? d->tail : 0;
-        norm_and_round_many(d, l->attention_norm, 0, thread);
-        for (int which = 0; which < 3; which++) {
-            Span rows = {which * width + heads.begin * hw, which * width + heads.end * hw};
-            product_many(d, &l->qkv, rows, which ? 0 : from, d->many_in, (Target){d->many_y, 3 * width, NULL, SET});
-        }
-        for (int h = heads.begin; h < heads.end; h++) {
-            float *keys = d->cache + ((size_t)index * 2 * m->heads + h) * d->capacity * hw;
-            float *values = keys + (size_t)m->heads * d->capacity * hw;
-            for (int g = 0; g < groups; g++) {
-                int place = d->offset + g * LANES, tokens = count - g * LANES < LANES ? count - g * LANES : LANES;
-                float *y = d->many_y + ((size_t)g * 3 * width + h * hw) * LANES;
-                if (g >= from) turn_many(m, y, place);
-                turn_many(m, y + (size_t)width * LANES, place);
-                keep_many(keys + (size_t)place * hw, y + (size_t)width * LANES, hw, tokens);
-                keep_many(values + (size_t)place * hw, y + (size_t)2 * width * LANES, hw, tokens);
-            }
-            int g = from;
-            for (; g + 2 <= groups; g += 2) attend_groups(d, h, g, keys, values, d->scratch[thread], 2);
-            if (g < groups) attend_groups(d, h, g, keys, values, d->scratch[thread], 1);
-        }
-        if (!m->llama) mlp_many(d, l, from, thread);
-        barrier(d);
-        round_groups(d, d->many_mix, width, d->many_mixed, from, thread);
-        if (!m->llama) round_groups(d, d->many_h, m->hidden, d->many_hidden, from, thread);
-        barrier(d);
-        Target x = {d->x, width, NULL, ADD};
-        product_many(d, &l->out, own, from, d->many_mixed, x);
-        if (m->llama) {
-            barrier(d);
-            norm_and_round_many(d, l->mlp_norm, from, thread);
-            mlp_many(d, l, from, thread);
-            barrier(d);
-            round_groups(d, d->many_h, m->hidden, d->many_hidden, from, thread);
-            barrier(d);
-        }
-        x.bias = l->down_bias;
-        product_many(d, &l->down, own, from, d->many_hidden, x);
-        barrier(d);
+    int index = d->first_layer + phase / phases_of_layer(m), width = m->width, groups = groups_of(d);
+    int from = tail_of(d, index);
+    const Layer *l = m->layer + index;
+    Target x = {d->x, width, NULL, ADD}, biased = {d->x, width, l->down_bias, ADD};
+    phase %= phases_of_layer(m);
+    if (m->llama) switch (phase) {
+        case LLAMA_NORM: norm_and_round_many(d, l->attention_norm, unit, thread); return;
+        case LLAMA_HEADS: head_many(d, l, index, unit, from, thread); return;
+        case LLAMA_ROUND:
+            if (unit >= from) round_group(d->many_mix, width, d->many_mixed, unit);
+            return;
+        case LLAMA_OUT: product_many(d, &l->out, block(d, width, unit), from, d->many_mixed, x); return;
+        case LLAMA_MLP_NORM:
+            if (unit >= from) norm_and_round_many(d, l->mlp_norm, unit, thread);
+            return;
+        case LLAMA_MLP: mlp_many(d, l, block(d, m->hidden, unit), from); return;
+        case LLAMA_MLP_ROUND:
+            if (unit >= from) round_group(d->many_h, m->hidden, d->many_hidden, unit);
+            return;
+        default: product_many(d, &l->down, block(d, width, unit), from, d->many_hidden, biased); return;
     }
-#ifdef __AMX_INT8__
-    if (d->amx) _tile_release();
-#endif
+    switch (phase) {
+    case NORM: norm_and_round_many(d, l->attention_norm, unit, thread); return;
+    case PROJECT:
+        if (unit < m->heads) head_many(d, l, index, unit, from, thread);
+        else mlp_many(d, l, block(d, m->hidden, unit - m->heads), from);
+        return;
+    case ROUND:
+        if (unit < groups) {
+            if (unit >= from) round_group(d->many_h, m->hidden, d->many_hidden, unit);
+        } else if (unit - groups >= from) {
+            round_group(d->many_mix, width, d->many_mixed, unit - groups);
+        }
+        return;
+    default:
+        product_many(d, &l->out, block(d, width, unit), from, d->many_mixed, x);
+        product_many(d, &l->down, block(d, width, unit), from, d->many_hidden, biased);
+    }
 }
 
 /* What is called from Python */
@@ -1003,13 +1045,10 @@ static int make_scratch(Decoder *d, size_t floats) {
 }
 
 void codegen_free(Decoder *d) {
-    atomic_store(&d->stop, 1);
-    change(d, &d->turn);
+    change(d, ENDED);
     for (int i = 1; i < d->threads; i++) pthread_join(d->thread[i], NULL);
-    for (int i = 0; i < MOST_THREADS; i++) {
-        free_rounded(&d->few_in[i]), free_rounded(&d->few_mixed[i]), free_rounded(&d->few_hidden[i]);
-        free(d->scratch[i]);
-    }
+    for (int i = 0; i < MOST_THREADS; i++) free(d->scratch[i]);
+    free_rounded(&d->few_in), free_rounded(&d->few_mixed), free_rounded(&d->few_hidden);
     free(d->few_y), free(d->few_mix), free(d->few_h);
     free_many(d);
     pthread_mutex_destroy(&d->mutex);
@@ -1038,12 +1077,10 @@ Decoder *codegen_new(const Model *model, int threads, int microseconds, int tile
     d->spins = pauses(microseconds);
     pthread_mutex_init(&d->mutex, NULL);
     pthread_cond_init(&d->changed, NULL);
-    if (threads > model->heads) threads = model->heads;
     if (threads > MOST_THREADS) threads = MOST_THREADS;
-    int made = 1;
-    for (int i = 0; i < threads; i++)
-        made &= make_rounded(&d->few_in[i], FEW, model->width) && make_rounded(&d->few_mixed[i], FEW, model->width) &&
-                make_rounded(&d->few_hidden[i], FEW, model->hidden);
+    atomic_store(&d->now, IDLE);
+    int made = make_rounded(&d->few_in, FEW, model->width) && make_rounded(&d->few_mixed, FEW, model->width) &&
+               make_rounded(&d->few_hidden, FEW, model->hidden);
     d->few_y = room_for((size_t)FEW * 3 * model->width * sizeof(float));
     d->few_mix = room_for((size_t)FEW * model->width * sizeof(float));
     d->few_h = room_for((size_t)2 * FEW * model->hidden * sizeof(float));
@@ -1085,18 +1122,19 @@ void codegen_embed(const Decoder *d, const int32_t *ids, int count, float *x) {
    only tokens from the group `tail` on are computed, where they are many. Gives 0 when memory is lacking. */
 int codegen_layers(Decoder *d, float *x, int count, int first, int end, float *cache, int capacity, int offset,
                    const int32_t *positions, const float *visible, int tail) {
-    d->x = x, d->count = count, d->first_layer = first, d->end_layer = end, d->tail = tail;
+    d->x = x, d->count = count, d->first_layer = first, d->tail = tail;
     d->cache = cache, d->capacity = capacity, d->offset = offset, d->positions = positions, d->visible = visible;
     size_t places = (size_t)offset + count + LANES;
+    int phases = (end - first) * phases_of_layer(&d->model);
     if (count <= FEW) {
         if (!make_scratch(d, places * FEW + d->model.width)) return 0;
-        run(d, layers_few);
+        run(d, (Job){few_units, few_unit, phases, 0});
         return 1;
     }
     size_t scores = places * 2 * LANES, normed = (size_t)d->model.width * LANES;
     if (!make_scratch(d, scores > normed ? scores : normed)) return 0;
     if (!make_many(d, (count + LANES - 1) / LANES)) return 0;
-    run(d, layers_many);
+    run(d, (Job){many_units, many_unit, phases, d->amx});
     return 1;
 }
 
@@ -1104,6 +1142,6 @@ int codegen_layers(Decoder *d, float *x, int count, int first, int end, float *c
 int codegen_logits(Decoder *d, const float *hidden, int count, float *logits) {
     d->hidden = hidden, d->count = count, d->logits = logits;
     if (!make_scratch(d, d->model.width)) return 0;
-    run(d, logits_few);
+    run(d, (Job){logits_units, logits_unit, 2, 0});
     return 1;
 }
