@@ -30,7 +30,8 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     def _steps(self) -> ModuleType:
         path = Path(self.root) / "codegen_lsp" / "inference" / "native" / "build.py"
         spec = importlib.util.spec_from_file_location("native_build", path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module

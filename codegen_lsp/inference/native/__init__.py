@@ -1,10 +1,10 @@
 """The forward pass in C (`decoder.c`): the same as `transformer`'s, as one call instead of two hundred.
 
-torch's kernels for int8 are fast, but a decoding step calls ten of them for each layer, waits for threads twenty times
-between them, and reads a packed copy of the weights. Here a layer is one pass over the mapped weights with two barriers.
+torch's kernels for int8 are fast, but a decoding step calls ten of them for each layer, its threads wait for each other
+after each, and they read a packed copy of the weights. Here a layer is one pass over the mapped weights.
 
-The library is compiled when the package is built (`build.py`), once for each instruction set. Where it is missing, or the
-processor has none of them, `transformer` does the work.
+The library is compiled when the package is built (`build.py`), once for each instruction set. Where it is missing, or
+the processor has none of them, `transformer` does the work.
 """
 
 from __future__ import annotations
@@ -115,7 +115,13 @@ class NativeTransformer:
     """
 
     def __init__(
-        self, weights: ModelWeights, found: ctypes.CDLL, threads: int, *, spin: int = SPIN_MICROSECONDS, tiles: bool = True
+        self,
+        weights: ModelWeights,
+        found: ctypes.CDLL,
+        threads: int,
+        *,
+        spin: int = SPIN_MICROSECONDS,
+        tiles: bool = True,
     ) -> None:
         self.weights = weights
         self.layers = len(weights.layers)
@@ -145,13 +151,17 @@ class NativeTransformer:
 
     def forward(
         self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None = None,
-        visible: Tensor | None = None,
+        visible: Tensor | None = None, check: Callable[[], None] | None = None,
     ) -> Tensor:  # fmt: skip
         """See `Transformer.forward`."""
         self._interrupted = None
         if positions is None and visible is None:
             x = self._embedded(ids)
-            self._run(x, len(ids), 0, self.layers, cache, offset)
+            layers_at_once = self.layers if check is None else 1
+            for layer in range(0, self.layers, layers_at_once):
+                if check is not None:
+                    check()
+                self._run(x, len(ids), layer, layer + layers_at_once, cache, offset)
             return self._by_token(x, len(ids))
         parts = []
         for at in range(0, len(ids), self._few):
@@ -218,7 +228,7 @@ class NativeTransformer:
         self, x: Tensor, count: int, first: int, end: int, cache: Tensor, offset: int,
         positions: Sequence[int] | None = None, visible: Tensor | None = None, tail: int = 0,
     ) -> None:  # fmt: skip
-        """Run layers over `x`, in place. `tail`: the group of tokens from which on the last layer's output is wanted."""
+        """Run layers over `x`, in place. `tail`: the group of tokens whose output of the last layer is wanted first."""
         furthest = max(positions) + 1 if positions else offset + count
         if furthest + self._lanes > self._positions:
             self._open(max(furthest + self._lanes, 2 * self._positions))

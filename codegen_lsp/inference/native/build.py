@@ -1,8 +1,8 @@
 """Compiles `decoder.c`, once for each instruction set: `python codegen_lsp/inference/native/build.py`.
 
-Run while the package is built (`hatch_build.py`), with nothing of it installed. Takes the compiler that `CC` names, else
-`cc`, else the one that the package `ziglang` carries. Without any, or on processors that are no x86-64, nothing is made:
-the engine then uses torch's kernels.
+Run while the package is built (`hatch_build.py`), with nothing of it installed. Takes the compiler that `CC` names,
+else `cc`, else the one that the package `ziglang` carries. Without any, or on processors that are no x86-64, nothing
+is made: the engine then uses torch's kernels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def build() -> list[Path]:
     for name, flags in VARIANTS.items():
         target = SOURCE.with_name(f"decoder_{name}.so")
         new = target.with_suffix(".new")
-        run = subprocess.run(  # noqa: S603 - the compiler that was asked for
+        run = subprocess.run(
             [*command, *FLAGS, *flags.split(), "-o", str(new), str(SOURCE), "-lpthread", "-lm"],
             capture_output=True,
             text=True,
