@@ -392,6 +392,7 @@ ALWAYS vi dots(const int8_t *w, int columns, int rows, const int8_t *q, int dept
         vi input[FEW];
         for (int t = 0; t < tokens; t++) input[t] = load_i(q + (size_t)t * depth + c);
         for (int i = 0; i < row_count; i++) {
+            _mm_prefetch(row[i] + c + (size_t)row_count * columns, _MM_HINT_T0);
             vi weights = load_i(row[i] + c) ^ SIGN_BITS;
             for (int t = 0; t < tokens; t++) sum[i * tokens + t] = dot4(sum[i * tokens + t], weights, input[t]);
         }
