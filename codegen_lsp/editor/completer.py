@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, Literal, Protocol, TypeVar
 
 from attrs import define, evolve, frozen
 
 from codegen_lsp.completion.ahead import next_places
+from codegen_lsp.completion.context import Surroundings
 from codegen_lsp.completion.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
@@ -54,6 +55,8 @@ that a slow model never spends its time on an answer that has become wrong."""
 LIKELY = 0.5
 """Mean probability of a token from which on a suggestion is likely enough to be accepted for its continuation to be
 made."""
+
+NOTHING_AROUND = Surroundings()
 
 Source = Literal["cache", "flight", "model", "none"]
 
@@ -159,11 +162,10 @@ class Completer:
         *,
         top_p: float = 0.95,
         wait: float = 0.0,
-        related: Sequence[str] = (),
+        around: Surroundings = NOTHING_AROUND,
     ) -> Outcome:
         """Ask the model, after waiting some seconds. Errors a user can act on become refusals; cancelling ends the
-        generation, unless another request comes at once that its answer may be right for. `related` are texts that the
-        answer may repeat something of."""
+        generation, unless another request comes at once that its answer may be right for."""
         started = time.perf_counter()
         planned = self._plan(snapshot, options)
         if isinstance(planned, Refusal):
@@ -174,7 +176,7 @@ class Completer:
             await asyncio.sleep(wait)
         if older := self._flights.pop(snapshot.uri, None):
             older.task.cancel()
-        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p, related)))
+        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p, around)))
         self._flights[snapshot.uri] = flight
         try:
             result, shaped = await flight.join()
@@ -198,10 +200,9 @@ class Completer:
         model: Model,
         *,
         top_p: float = 0.95,
-        related: Sequence[str] = (),
+        around: Surroundings = NOTHING_AROUND,
     ) -> None:
-        """Make the suggestion that follows this one, as though it were accepted, while nobody waits. `related` is as in
-        `suggest`."""
+        """Make the suggestion that follows this one, as though it were accepted, while nobody waits."""
         places = next_places(snapshot, suggestion)
         unlikely = math.exp(suggestion.log_probability) < LIKELY
         if unlikely or "continuation" in options.without or self._prepared == (places[0].uri, places[0].text, options):
@@ -215,7 +216,7 @@ class Completer:
                 continue
             if self._ahead:
                 self._ahead.task.cancel()
-            work = self._generate(place, planned, options, model, top_p, related, background=True)
+            work = self._generate(place, planned, options, model, top_p, around, background=True)
             self._ahead = _Flight(place, options, _quietly(work))
             try:
                 _, shaped = await self._ahead.join()
@@ -255,11 +256,12 @@ class Completer:
         options: Options,
         model: Model,
         top_p: float,
-        related: Sequence[str],
+        around: Surroundings,
         *,
         background: bool = False,
     ) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
         """Ask the model and shape its answer, which is remembered."""
+        others = () if "context" in options.without else around.snippets
         params = GenerateParams(
             document=snapshot.uri,
             prefix=planned.prefix,
@@ -269,13 +271,13 @@ class Completer:
             temperature=planned.temperature,
             top_p=top_p,
             background=background,
-            related=[*planned.elsewhere, *([] if "context" in options.without else related)],
+            related=[*planned.elsewhere, *(other.text for other in others)],
         )
         result = await model.generate(params)
         self.generated_tokens += result.stats.generated_tokens
         if not background:
             self._last_prefix[snapshot.uri] = planned.prefix
-        shaped = shape_all(result.candidates, planned)
+        shaped = shape_all(result.candidates, evolve(planned, modules=around.modules))
         if not isinstance(shaped, Refusal):
             self._cache.keep(snapshot, shaped, options)
         return result, shaped

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
 from codegen_lsp.completion.brackets import open_at_end
-from codegen_lsp.completion.context import related
+from codegen_lsp.completion.context import Surroundings, related
 from codegen_lsp.completion.correctness import can_go_on, first_undefined, is_beginning
 from codegen_lsp.completion.cursor import cursor_of
+from codegen_lsp.completion.modules import Files, modules_of
 from codegen_lsp.completion.planning import plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
@@ -159,8 +160,9 @@ async def ask_editor(
         place = case.place
         text = place.before + (place.below if case.below else "")
         snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
-        others = _related(snapshot, place.document, packages or {})
-        outcome = await Completer().suggest(snapshot, options_of(snapshot.language), model, related=others)
+        options = options_of(snapshot.language)
+        around = surroundings_of(snapshot, place.document, packages or {}, options.without)
+        outcome = await Completer().suggest(snapshot, options, model, around=around)
         yield _shown_of(case, place.offset, outcome.suggestions or Refusal("none", "Nothing is shown."))
 
 
@@ -172,11 +174,22 @@ def packages_of(documents: Iterable[Document]) -> Packages:
     return packages
 
 
-def _related(snapshot: Snapshot, document: Document, packages: Packages) -> list[str]:
+def surroundings_of(
+    snapshot: Snapshot, document: Document, packages: Packages, without: Container[str] = ()
+) -> Surroundings:
+    """What the other files of a document's package say, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
     others = [path for path in files if path != document.path]
     found = related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
-    return [snippet.text for snippet in found]
+    if snapshot.language != "python" or "modules" in without:
+        return Surroundings(tuple(found))
+    workspace = Files(frozenset(others), files.get, lambda folder: _entries(folder, files))
+    return Surroundings(tuple(found), modules_of(snapshot.text, document.path, workspace))
+
+
+def _entries(folder: str, paths: Iterable[str]) -> set[str]:
+    start = f"{folder}/" if folder else ""
+    return {path[len(start) :].partition("/")[0] for path in paths if path.startswith(start)}
 
 
 def figures_of(answers: Sequence[Answer]) -> list[LineFigures]:
