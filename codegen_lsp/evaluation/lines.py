@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
@@ -22,7 +22,7 @@ from codegen_lsp.completion.planning import plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion
-from codegen_lsp.editor.completer import Completer, Model
+from codegen_lsp.editor.completer import Completer, Model, Outcome
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
 from codegen_lsp.evaluation.places import KINDS, Kind, Place
@@ -157,13 +157,25 @@ async def ask_editor(
     a language; `packages` are the workspaces, whose other files may help.
     """
     for number, case in enumerate(cases):
-        place = case.place
-        text = place.before + (place.below if case.below else "")
-        snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
+        snapshot = snapshot_of(case, number)
         options = options_of(snapshot.language)
-        around = surroundings_of(snapshot, place.document, packages or {}, options.without)
+        around = surroundings_of(snapshot, case.place.document, packages or {})
+        if "modules" in options.without:
+            around = evolve(around, modules={})
         outcome = await Completer().suggest(snapshot, options, model, around=around)
-        yield _shown_of(case, place.offset, outcome.suggestions or Refusal("none", "Nothing is shown."))
+        yield shown_of(case, snapshot.offset, outcome)
+
+
+def snapshot_of(case: Case, number: int) -> Snapshot:
+    """The document of a case, as a file of its own for each number."""
+    place = case.place
+    text = place.before + (place.below if case.below else "")
+    return Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
+
+
+def shown_of(case: Case, offset: int, outcome: Outcome) -> Answer:
+    """What an editor shows of an outcome, the cursor being at an offset."""
+    return _shown_of(case, offset, outcome.suggestions or Refusal("none", "Nothing is shown."))
 
 
 def packages_of(documents: Iterable[Document]) -> Packages:
@@ -174,14 +186,12 @@ def packages_of(documents: Iterable[Document]) -> Packages:
     return packages
 
 
-def surroundings_of(
-    snapshot: Snapshot, document: Document, packages: Packages, without: Container[str] = ()
-) -> Surroundings:
+def surroundings_of(snapshot: Snapshot, document: Document, packages: Packages) -> Surroundings:
     """What the other files of a document's package say, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
     others = [path for path in files if path != document.path]
     found = related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
-    if snapshot.language != "python" or "modules" in without:
+    if snapshot.language != "python":
         return Surroundings(tuple(found))
     workspace = Files(frozenset(others), files.get, lambda folder: _entries(folder, files))
     return Surroundings(tuple(found), modules_of(snapshot.text, document.path, workspace))
@@ -239,9 +249,7 @@ async def ask_at_thresholds(
 ) -> AsyncIterator[dict[float, Answer]]:
     """What an editor would show at each case with each of `THRESHOLDS`; the model is asked once."""
     for number, case in enumerate(cases):
-        place = case.place
-        text = place.before + (place.below if case.below else "")
-        snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
+        snapshot = snapshot_of(case, number)
         planned = plan(snapshot, evolve(options_of(snapshot.language), threshold=0.0))
         if isinstance(planned, Refusal):
             yield dict.fromkeys(THRESHOLDS, Answer(case, None))
@@ -250,7 +258,7 @@ async def ask_at_thresholds(
         yield {
             threshold: _shown_of(
                 case,
-                place.offset,
+                snapshot.offset,
                 shape_all(result.candidates, evolve(planned, stop=evolve(planned.stop, least_probability=threshold))),
             )
             for threshold in THRESHOLDS
