@@ -349,7 +349,7 @@ def _is_missing_from(source: Source, class_node: Node, name: str, first: int, la
     if known is None:
         return False
     classes, inherited = known
-    if name in inherited:
+    if name in inherited or (name.startswith("__") and name.endswith("__")):
         return False
     for node in occurrences(source, name):
         parent = node.parent

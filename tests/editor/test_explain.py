@@ -49,6 +49,7 @@ SCENES = {
     "echo_of_next_line": Scene("y = 2\n│\nx = 1", answer="x = 1"),
     "comment_only": Scene(FUNCTION + "    x = 1\n    │", answer="# TODO"),
     "does_not_parse": Scene(FUNCTION + "    │\n    return 1", answer="else:"),
+    "ends_block_below": Scene(FUNCTION + "    x = 1\n│\n    return x", answer="y = 2"),
     "undefined_name": Scene("x = │", answer="nowhere_defined"),
 }
 
