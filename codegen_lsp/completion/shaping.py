@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import evolve, field, frozen
 
+from codegen_lsp.completion.alike import alike
 from codegen_lsp.completion.blocks import (
     continues_statement,
     empty_block,
@@ -311,7 +312,7 @@ def cut_overlap_below(draft: Draft) -> Draft:
         tail = [line.rstrip() for line in lines[number:] if line.strip()]
         if not tail:
             break
-        if tail == below[: len(tail)] or (tail[0] == below[0] and not only_closers(tail[0])):
+        if tail == below[: len(tail)] or (alike(tail[0], below[0]) and not only_closers(tail[0])):
             return draft.with_lines(lines[:number])
     return draft
 
@@ -342,11 +343,24 @@ def keep_repeated_line_once(draft: Draft) -> Draft | Refusal:
 
 def refuse_echo_of_next_line(draft: Draft) -> Draft | Refusal:
     """The line as it would be already stands below."""
-    cursor = draft.cursor
-    line = (cursor.before + draft.lines[0]).rstrip()
-    if draft.replaced or not draft.lines[0].strip() or line != cursor.line_below.rstrip():
-        return draft
-    return Refusal("echo_of_next_line", "The suggestion is the line that stands below already.")
+    if _echoes(draft, draft.cursor.line_below):
+        return Refusal("echo_of_next_line", "The suggestion is the line that stands below already.")
+    return draft
+
+
+def refuse_echo_of_line_above(draft: Draft) -> Draft | Refusal:
+    """The line as it would be already stands above. Of 1,500 lines that people wrote none was such a line."""
+    if draft.cursor.trigger is Trigger.AUTOMATIC and _echoes(draft, draft.cursor.line_above):
+        return Refusal("echo_of_line_above", "The suggestion is the line that stands above, over again.")
+    return draft
+
+
+def _echoes(draft: Draft, neighbour: str) -> bool:
+    """Whether the line would be another over again, as far as it is not the user who has written it otherwise."""
+    before, first = draft.cursor.before, draft.lines[0]
+    if draft.replaced or not first.strip() or only_closers(before + first) or len(draft.lines) > 1:
+        return False
+    return neighbour.startswith(before.rstrip()) and alike((before + first).rstrip(), neighbour.rstrip())
 
 
 def refuse_comment_only(draft: Draft) -> Draft | Refusal:
@@ -425,6 +439,7 @@ RULES: tuple[Rule, ...] = (
     refuse_empty,
     keep_repeated_line_once,
     refuse_echo_of_next_line,
+    refuse_echo_of_line_above,
     refuse_comment_only,
     keep_the_block_below,
     cut_what_does_not_parse,
