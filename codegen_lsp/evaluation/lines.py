@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
+from codegen_lsp.completion import context
 from codegen_lsp.completion.brackets import open_at_end
-from codegen_lsp.completion.context import Surroundings, related
 from codegen_lsp.completion.correctness import can_go_on, first_undefined, is_beginning
 from codegen_lsp.completion.cursor import cursor_of
 from codegen_lsp.completion.modules import Files, modules_of
@@ -186,15 +186,15 @@ def packages_of(documents: Iterable[Document]) -> Packages:
     return packages
 
 
-def surroundings_of(snapshot: Snapshot, document: Document, packages: Packages) -> Surroundings:
+def surroundings_of(snapshot: Snapshot, document: Document, packages: Packages) -> context.Surroundings:
     """What the other files of a document's package say, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
     others = [path for path in files if path != document.path]
-    found = related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
+    found = context.related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
     if snapshot.language != "python":
-        return Surroundings(tuple(found))
+        return context.Surroundings(tuple(found))
     workspace = Files(frozenset(others), files.get, lambda folder: _entries(folder, files))
-    return Surroundings(tuple(found), modules_of(snapshot.text, document.path, workspace))
+    return context.Surroundings(tuple(found), modules_of(snapshot.text, document.path, workspace))
 
 
 def _entries(folder: str, paths: Iterable[str]) -> set[str]:
@@ -245,7 +245,7 @@ class CurvePoint:
 
 
 async def ask_at_thresholds(
-    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options]
+    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options], packages: Packages | None = None
 ) -> AsyncIterator[dict[float, Answer]]:
     """What an editor would show at each case with each of `THRESHOLDS`; the model is asked once."""
     for number, case in enumerate(cases):
@@ -254,7 +254,11 @@ async def ask_at_thresholds(
         if isinstance(planned, Refusal):
             yield dict.fromkeys(THRESHOLDS, Answer(case, None))
             continue
-        result = await model.generate(GenerateParams(DOCUMENT, planned.prefix, planned.suffix, planned.stop))
+        around = surroundings_of(snapshot, case.place.document, packages or {})
+        related = [*planned.elsewhere, *(snippet.text for snippet in around.snippets)]
+        params = GenerateParams(DOCUMENT, planned.prefix, planned.suffix, planned.stop, related=related)
+        result = await model.generate(params)
+        planned = evolve(planned, modules=around.modules)
         yield {
             threshold: _shown_of(
                 case,

@@ -134,7 +134,10 @@ def measure_lines(
 
     async def run_curve() -> tuple[ModelDescription, list[dict[float, Answer]]]:
         async with _opened(runtime) as (client, model):
-            answers = lines.ask_at_thresholds(asked, client, lambda language: options_for(settings, language, model))
+            packages = lines.packages_of(found)
+            answers = lines.ask_at_thresholds(
+                asked, client, lambda language: options_for(settings, language, model), packages
+            )
             return model, await _gathered(answers, report, 0, len(asked))
 
     if curve:
