@@ -51,7 +51,7 @@ def test_walkthrough(window, script, name):
     window.until(lambda: steps.count() == 5, "the steps")
     assert steps.first.inner_text().strip() == "The server"
     steps.nth(4).click()
-    window.page.locator(".gettingStartedContainer .step-description", has_text="why there was none").wait_for()
+    window.page.locator(".getting-started-step.expanded", has_text="tells why there was none").wait_for()
 
 
 def test_menu_pauses_a_language_and_resumes_it(window, script, name):
