@@ -364,6 +364,18 @@ class Window:
         """Wait for exactly this ghost text."""
         self.until(lambda: self.ghost() == ghost, repr(ghost))
 
+    def suggestion(self) -> str:
+        """Wait for any ghost text, and until it stays as it is: it is not drawn at once."""
+        seen = [""]
+
+        def stays() -> bool:
+            self.page.wait_for_timeout(300)
+            seen.append(self.ghost())
+            return seen[-1] != "" and seen[-1] == seen[-2]
+
+        self.until(stays, "a suggestion")
+        return seen[-1]
+
     def ready(self) -> None:
         """Wait for the model: its name takes the place of the program's."""
         self.until(lambda: (text := self.status()) and not text.startswith("Codegen"), "the model")

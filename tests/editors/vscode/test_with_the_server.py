@@ -52,7 +52,7 @@ def served_clone(clone):
 
 @pytest.fixture(scope="module")
 def real_window(code_server, settings, served_clone):
-    folder = code_server.root / "real"
+    folder = code_server.root / "project"
     (folder / ".vscode").mkdir(parents=True)
     (folder / ".vscode" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     window = code_server.window(folder, width=1100, height=620)
@@ -74,7 +74,7 @@ def suggested(window, name):
     """Type in a real file until there is a suggestion; the suggestion."""
     window.edit(name, SOURCE)
     window.type("        self.")
-    return window.until(window.ghost, "a suggestion")
+    return window.suggestion()
 
 
 def worker(window) -> psutil.Process:
@@ -123,7 +123,7 @@ def test_picture(window, tmp_path):
     """The picture of the README: a suggestion that really came, nothing over it, the state readable."""
     window.edit("words.py", PICTURED)
     window.type("    with open(")
-    shown = window.until(window.ghost, "a suggestion")
+    shown = window.suggestion()
     window.until(lambda: window.status().endswith(" ms"), "the time")
     window.page.mouse.move(5, 300)
     window.page.wait_for_timeout(600)
