@@ -181,6 +181,27 @@ def test_killed_server_comes_back(start, fake):
     neovim.sees("add(a, b)")
 
 
+def test_what_was_typed_before_the_server_was_there_is_completed(start, fake):
+    slow = fake.setup().replace("cmd = { ", "cmd = { 'sh', '-c', 'sleep 1; exec \"$@\"', 'sh', ")
+    neovim = start(slow)
+    fake.script(FUNCTION)
+    neovim.edit("a.py", mode="unattached")
+    neovim.keys("idef")
+    neovim.sees("add(a, b)")
+
+
+def test_what_was_typed_before_the_model_was_loaded_is_completed(neovim, fake):
+    status(neovim, state="loading")
+    neovim.until(lambda: statusline(neovim) == "codegen: loading")
+    neovim.keys("idef")
+    neovim.until(lambda: fake.requests, "a request")
+    neovim.settle()
+    assert neovim.ghost() == ""
+    fake.script(FUNCTION)
+    status(neovim, state="ready")
+    neovim.sees("add(a, b)")
+
+
 def test_a_server_that_dies_again_and_again_is_given_up(start, fake):
     broken = fake.setup().replace("fake_server.py", "no_server.py")
     neovim = start(broken, columns=250)
