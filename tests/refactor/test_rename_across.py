@@ -84,3 +84,17 @@ def test_what_may_be_found_by_its_name_is_left_alone(text: str, tmp_path: Path) 
     at = text.index("«")
     source = Source(text.replace("«", ""), at, at, path=tmp_path / "a.py", workspace=written(tmp_path, {}))
     assert "rename" not in [entry.kind.name for entry in menu(source)]
+
+
+async def test_a_function_that_another_file_uses_is_not_inlined(tmp_path: Path) -> None:
+    workspace = written(tmp_path, {"test_shapes.py": "from shapes import _area\n"})
+    text = "def _area(w, h):\n    return w * h\n\n\nprint(_area(1, 2))\n"
+    source = Source(text, text.rindex("_area"), text.rindex("_area"), path=tmp_path / "shapes.py", workspace=workspace)
+    kind = kind_named("inline-function")
+    assert kind is not None
+    with pytest.raises(RefactorError) as caught:
+        await perform(kind, source, ScriptedModel([]).writer(), lambda what, share: None)
+    assert caught.value.rule == "used_elsewhere"
+    (tmp_path / "test_shapes.py").unlink()
+    outcome = await perform(kind, source, ScriptedModel([]).writer(), lambda what, share: None)
+    assert outcome.offers[0].text == "print(1 * 2)\n"
