@@ -22,6 +22,7 @@ from codegen_lsp.refactor.syntax import (
     View,
     docstring_node,
     is_stub,
+    parse,
     suites_of,
     walk_scope,
 )
@@ -107,7 +108,19 @@ def inline_function(seen: View) -> str | None:
     if not is_private(name) or len(re.findall(rf"^def {name}\b", text, re.MULTILINE)) != 1:
         return None
     called = text[offset + len(name) :].startswith("(")
-    return f"Inline function '{name}'" if called else None
+    return f"Inline function '{name}'" if called and _only_returns(text, name) else None
+
+
+def _only_returns(text: str, name: str) -> bool:
+    """Whether a function at the text's margin does nothing but return something."""
+    start = re.search(rf"^def {name}\b", text, re.MULTILINE)
+    assert start is not None
+    end = re.compile(r"^[^\s)#]", re.MULTILINE).search(text, start.end())
+    tree = parse(text[start.start() : end.start() if end else len(text)])
+    if tree is None or not tree.body or not isinstance(function := tree.body[0], ast.FunctionDef):
+        return False
+    rest = [one for one in function.body if one is not docstring_node(function)]
+    return len(rest) == 1 and isinstance(rest[0], ast.Return) and rest[0].value is not None
 
 
 def rename(seen: View) -> str | None:

@@ -3,7 +3,7 @@
 import os
 
 
-def total(items, discount):
+def calc(items, discount):
     """Return what the items of a cart cost.
 
     Args:

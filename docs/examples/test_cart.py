@@ -2,9 +2,9 @@
 
 from types import SimpleNamespace
 
-from cart import total
+from cart import calc
 
 
-def test_total():
+def test_calc():
     apple = SimpleNamespace(price=2, count=3)
-    assert total([apple], 0.5) == 3
+    assert calc([apple], 0.5) == 3
