@@ -17,7 +17,7 @@ from pygls.uris import from_fs_path, to_fs_path
 
 from codegen_lsp.completion.exclusions import holds_secrets
 from codegen_lsp.editor.exclusion import excluding_pattern
-from codegen_lsp.editor.neighbours import MOST_FILES, innermost, listed
+from codegen_lsp.editor.neighbours import MOST_FILES, files_of, innermost
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.workspace import Workspace
 
@@ -58,7 +58,7 @@ def workspace_of(server: CodegenServer, document: Document) -> Workspace | None:
 def python_files(request: Request) -> dict[Path, str]:
     """The texts of the Python files below a folder, by absolute path. Raises RefactorError."""
     found: dict[Path, str] = {}
-    for number, name in enumerate(listed(request.root, ".py", 10 * MOST_FILES)):
+    for number, name in enumerate(files_of(request.root, ".py", 10 * MOST_FILES)):
         path = (request.root / name).resolve()
         uri = from_fs_path(str(path)) or ""
         if holds_secrets(uri) or excluding_pattern(uri, request.folders, request.exclude):
