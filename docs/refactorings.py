@@ -1,4 +1,4 @@
-"""Puts the results of the commands in docs/refactoring.md below them: `make docs-refactorings`.
+"""Puts the results of the commands in docs/refactoring.md below them: `python docs/refactorings.py`.
 
 A line `codegen-lsp refactor …`, indented, is followed by a block of `diff` or by what the command said. It is run on
 the files in docs/examples with the embedded model. Nothing is changed there.
@@ -14,7 +14,9 @@ from pathlib import Path
 
 PAGE = Path(__file__).with_name("refactoring.md")
 EXAMPLES = Path(__file__).with_name("examples")
-COMMAND = re.compile(r"^    codegen-lsp (refactor [^\n]+)\n\n(```diff\n.*?^```|```\n.*?^```)\n", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(
+    r"^    codegen-lsp (refactor [^\n]+)\n\n(```diff\n.*?^```|```\n.*?^```)\n", re.MULTILINE | re.DOTALL
+)
 
 
 def result(command: str) -> str:
