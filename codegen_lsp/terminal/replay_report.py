@@ -28,7 +28,8 @@ h1 { font-size: 1.5rem; margin: 0 0 .2rem } h2 { font-size: 1.05rem; margin: 2re
 p { margin: .2rem 0 .6rem; color: var(--dim); max-width: 70ch }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .7rem; margin: 1.2rem 0 }
 .card { background: var(--card); border-radius: 8px; padding: .7rem .9rem }
-.card b { display: block; font-size: 1.3rem; line-height: 1.3; white-space: nowrap } .card span { color: var(--dim); font-size: .82rem }
+.card b { display: block; font-size: 1.3rem; line-height: 1.3; white-space: nowrap }
+.card span { color: var(--dim); font-size: .82rem }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 0 2rem }
 svg { width: 100%; height: auto; display: block } svg text { fill: var(--dim); font-size: 12px }
 svg .ink { fill: var(--ink) } .axis { stroke: var(--line); stroke-width: 1 } .aim { stroke: var(--dim) }
