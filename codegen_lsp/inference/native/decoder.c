@@ -443,12 +443,16 @@ ALWAYS void turn_few(const Model *m, float *x, const float *cosines, const float
     }
 }
 
+/* How many keys ahead of their use are fetched: the processor by itself stops at the end of each page */
+#define AHEAD 32
+
 /* mix[0 .. 16 chunks) += the values of keys begin .. end, weighted */
 ALWAYS void weigh(float *mix, const float *values, const float *weights, int begin, int end, int head_width, int chunks) {
     vf sum[4];
     for (int j = 0; j < chunks; j++) sum[j] = load(mix + j * LANES);
     for (int k = begin; k < end; k++) {
         const float *row = values + (size_t)k * head_width;
+        for (int j = 0; j < chunks; j++) _mm_prefetch(row + (size_t)AHEAD * head_width + j * LANES, _MM_HINT_T0);
         for (int j = 0; j < chunks; j++) sum[j] += weights[k] * load(row + j * LANES);
     }
     for (int j = 0; j < chunks; j++) store(mix + j * LANES, sum[j]);
@@ -463,6 +467,8 @@ static void attend_few(Decoder *d, int head, const float *keys, const float *val
             vf sum[LANES];
             for (int i = 0; i < LANES; i++) {
                 const float *key = keys + (size_t)(k + i < end ? k + i : end - 1) * hw;
+                if (!t)
+                    for (int c = 0; c < hw; c += 16) _mm_prefetch(key + (size_t)AHEAD * hw + c, _MM_HINT_T0);
                 vf s = load(query) * load(key);
                 for (int c = LANES; c < hw; c += LANES) s += load(query + c) * load(key + c);
                 sum[i] = s;
