@@ -234,8 +234,8 @@ def refactor(
         command.print_result(Console(), target, result, number)
     if write:
         offer = result.outcome.offers[choose - 1]
-        command.write(target, offer.text)
-        typer.echo(f"Wrote {target.path}: {offer.label}")
+        written = command.write_all(target, offer)
+        typer.echo(f"Wrote {', '.join(map(str, written))}: {offer.label}")
 
 
 @app.command()
