@@ -324,7 +324,7 @@ def _writer(server: CodegenServer, document: Document) -> Writer:
     options = options_for(server.settings, document.language, status.model)
     return Writer(
         server.models.client if ready else None,
-        options.infill,
+        status.model is not None and status.model.infill,
         f"refactor {document.uri}",
         options.prefix_characters,
         options.suffix_characters,
