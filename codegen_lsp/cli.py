@@ -425,7 +425,9 @@ def eval_parts(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PART", callback=_known_parts, help="Leave out only this one; again for more. All by default."
+            metavar="PART",
+            callback=_known_parts,
+            help="Only this one; again for more. All by default but `infilling`, which turns it on first.",
         ),
     ] = None,
     seed: Seed = 0,

@@ -39,8 +39,6 @@ KEPT = 200
 """Texts of files that are kept."""
 INTERVAL = 5.0
 """Seconds between two looks for one document."""
-MIXING = ("incremental",)
-"""Engines that make use of related texts."""
 SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "venv", "build", "dist", "target"})
 
 
@@ -131,7 +129,7 @@ async def look_around(server: CodegenServer, uri: str, offset: int) -> None:
     if document is None or model is None:
         return
     without = server.settings.without
-    texts = model.engine in MIXING and "context" not in without
+    texts = model.document_cache and "context" not in without
     modules = document.language == "python" and not {"correctness", "modules"} & set(without)
     now = time.monotonic()
     if not (texts or modules) or now - server.looked_around.get(uri, -INTERVAL) < INTERVAL:

@@ -112,7 +112,7 @@ async def refactor(target: Target, kind: Kind, settings: Settings, report: Calla
         options = options_for(settings, target.source.language, session.model)
         writer = Writer(
             session.client,
-            options.infill,
+            session.model.infill,
             REFACTOR_KEY,
             options.prefix_characters,
             options.suffix_characters,
