@@ -45,8 +45,9 @@ Phase = Literal["stopped", "starting", "loading", "ready", "busy", "failed"]
 
 HELLO_SECONDS = 30.0
 """Within which a shared worker has to introduce itself, its start included."""
-JOINS = 5
-"""Attempts to join a shared worker: it may be about to leave, its last client having gone."""
+JOINS, JOIN_SECONDS = 5, 0.05
+"""Attempts to join a shared worker, and the time between them: it may be about to leave, its last client having
+gone."""
 ENDING_SECONDS = 2.0
 """Within which a worker that nobody else uses ends, before it is killed."""
 CRASHES = 5
@@ -107,8 +108,12 @@ class _Connection(JsonRPCClient):
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 welcome = await self.call(wire.HELLO, Hello(place.digest), Welcome)
+        except WorkerError:
+            raise
         except TimeoutError:
             raise SharingError(f"The worker at {place.socket} does not answer.", "End that process.") from None
+        except Exception as error:
+            raise SharingError(f"The process at {place.socket} is no worker for this: {error}") from error
         self.place, self.link.pid, self.clients, self.socket = place, welcome.pid, welcome.clients, welcome.socket
 
     def serves(self, params: LoadParams) -> bool:
@@ -346,8 +351,9 @@ class InferenceClient:
             try:
                 await connection.greet(place)
             except WorkerError:
-                if not connection.link.is_child:
-                    continue  # it was about to leave
+                if not connection.link.is_child:  # it was about to leave
+                    await asyncio.sleep(JOIN_SECONDS)
+                    continue
                 await connection.end()
                 raise _DiedError(self._note_death(connection)) from None
             except BaseException:

@@ -130,12 +130,13 @@ def private_folder() -> Path:
 
 def digest_of(params: LoadParams) -> str:
     """A digest of what must be the same for servers to share a worker: program, interpreter, build, parameters."""
+    params = resolved(params)
     environment = worker_environment()
     facts = [
         __version__,
         _stamps(Path(__file__).parent),
         worker_command(),
-        attrs.asdict(resolved(params)),
+        attrs.asdict(params),
         _stamps(Path(params.build)),
         sorted(item for item in environment.items() if item[0] in VARIABLES or item[0].startswith(PREFIXES)),
         sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],

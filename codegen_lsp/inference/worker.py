@@ -249,7 +249,8 @@ class Answers:
 class Guests:
     """The clients of a worker on a socket; it leaves with the last of them. Made inside the event loop."""
 
-    def __init__(self, place: sharing.Place) -> None:
+    def __init__(self, listening: socket.socket, place: sharing.Place) -> None:
+        self._listening = listening
         self._place = place
         self._inode = place.socket.lstat().st_ino
         self._worker = Worker()
@@ -257,9 +258,9 @@ class Guests:
         self._names = map(str, itertools.count(1))
         self._greeted: set[Client] = set()
 
-    async def serve(self, listening: socket.socket) -> None:
+    async def serve(self) -> None:
         """Serve whoever connects, until the last has left."""
-        async with await asyncio.start_unix_server(self._serve_connection, sock=listening):
+        async with await asyncio.start_unix_server(self._serve_connection, sock=self._listening):
             await asyncio.sleep(GREETING_SECONDS)
             if not self._connections:
                 self._leave()
@@ -311,6 +312,7 @@ class Guests:
 
     def _leave(self) -> NoReturn:
         sharing.leave(self._place, self._inode)
+        self._listening.close()  # who is waiting need not wait until the memory is freed
         end_process()
 
 
@@ -407,7 +409,7 @@ async def serve_stdio(messages: BinaryIO) -> None:
 
 async def serve_socket(listening: socket.socket, place: sharing.Place) -> None:
     """Serve all who connect, until the last has left."""
-    await Guests(place).serve(listening)
+    await Guests(listening, place).serve()
 
 
 def main() -> None:

@@ -403,7 +403,7 @@ async def _gathered(answers: AsyncIterator[T], report: Report, before: int, tota
 
 @asynccontextmanager
 async def _opened(runtime: Runtime) -> AsyncIterator[tuple[InferenceClient, ModelDescription]]:
-    """A worker with the build. Prompts are not cached: no two are alike here."""
+    """A worker of its own with the build. Prompts are not cached: no two are alike here."""
     client = InferenceClient()
     try:
         yield client, await client.load(_load_params(runtime))
@@ -419,7 +419,7 @@ def _load_params(runtime: Runtime) -> Any:
         threads=runtime.threads,
         document_cache=runtime.document_cache,
     )
-    return attrs.evolve(load_params(settings, runtime.build.path), cache_memory_mb=0)
+    return attrs.evolve(load_params(settings, runtime.build.path), cache_memory_mb=0, shared=False)
 
 
 def _weights(runtime: Runtime) -> str:
