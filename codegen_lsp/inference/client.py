@@ -127,7 +127,7 @@ class _Connection(JsonRPCClient):
 
         Raises WorkerError when the worker ends before it answers, ModelError and SupersededError as it says.
         """
-        if self.exited.is_set():
+        if self.expected_to_end or self.exited.is_set():
             raise WorkerError("The inference worker is not running.")
         id = str(next(self._ids))
         future: asyncio.Future[Any] = self.protocol.send_request_async(method, cattrs.unstructure(params), msg_id=id)
@@ -147,7 +147,7 @@ class _Connection(JsonRPCClient):
 
     def cancel(self, id: str) -> None:
         """Tell the worker that an answer is no longer wanted."""
-        if not self.exited.is_set():
+        if not self.expected_to_end and not self.exited.is_set():
             self.protocol.notify(wire.CANCEL, {"id": id})
 
     async def end(self) -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from typing import Protocol
 
 from codegen_lsp.errors import WorkerError
-from codegen_lsp.inference.process import worker_command, worker_environment
+from codegen_lsp.inference import process
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +62,13 @@ class PrivateLink:
 
     is_child = True
 
-    def __init__(self, process: Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self.reader, self.writer = process.stdout, process.stdin
-        self.pid: int | None = process.pid
+    def __init__(self, worker: Process) -> None:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        self.reader, self.writer = worker.stdout, worker.stdin
+        self.pid: int | None = worker.pid
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self._process = process
+        self._process = worker
         self._stderr = asyncio.ensure_future(self._read_stderr())
 
     def read_lines(self) -> None:
@@ -101,12 +101,12 @@ class PrivateLink:
 async def start_private() -> PrivateLink:
     """Start a worker of one's own. Raises WorkerError."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *worker_command(), env=worker_environment(), stdin=PIPE, stdout=PIPE, stderr=PIPE
+        started = await asyncio.create_subprocess_exec(
+            *process.worker_command(), env=process.worker_environment(), stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
     except OSError as error:
         raise not_started(error) from error
-    return PrivateLink(process)
+    return PrivateLink(started)
 
 
 def not_started(error: OSError) -> WorkerError:

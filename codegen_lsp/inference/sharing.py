@@ -38,9 +38,9 @@ from attrs import frozen
 
 from codegen_lsp import __version__
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.inference import process
 from codegen_lsp.inference.links import KEPT_LINES, not_started, note_line
 from codegen_lsp.inference.messages import LoadParams
-from codegen_lsp.inference.process import worker_command, worker_environment
 
 logger = logging.getLogger(__name__)
 
@@ -131,11 +131,11 @@ def private_folder() -> Path:
 def digest_of(params: LoadParams) -> str:
     """A digest of what must be the same for servers to share a worker: program, interpreter, build, parameters."""
     params = resolved(params)
-    environment = worker_environment()
+    environment = process.worker_environment()
     facts = [
         __version__,
         _stamps(Path(__file__).parent),
-        worker_command(),
+        process.worker_command(),
         attrs.asdict(params),
         _stamps(Path(params.build)),
         sorted(item for item in environment.items() if item[0] in VARIABLES or item[0].startswith(PREFIXES)),
@@ -167,8 +167,8 @@ class Child:
     thread, so that no zombie stays.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
+    def __init__(self, started: subprocess.Popen[bytes]) -> None:
+        self.process = started
         self.exit_code: Future[int] = Future()
         threading.Thread(target=self._wait, name="worker's end", daemon=True).start()
 
@@ -320,14 +320,14 @@ def _start(place: Place) -> Child:
 
 
 def _popen(place: Place, listening: int, log: int) -> subprocess.Popen[bytes]:
-    command = [*worker_command(), "--listen", str(listening), "--folder", str(place.folder), "--digest", place.digest]
-    environment = worker_environment()
+    arguments = ["--listen", str(listening), "--folder", str(place.folder), "--digest", place.digest]
+    environment = process.worker_environment()
     if "PYTHONPATH" in environment:  # it has another working directory, so that it keeps none from being removed
         folders = environment["PYTHONPATH"].split(os.pathsep)
         environment["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders)
     try:
         return subprocess.Popen(
-            command,
+            [*process.worker_command(), *arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from codegen_lsp.errors import ModelError, WorkerError
-from codegen_lsp.inference import sharing, worker
+from codegen_lsp.inference import process, sharing, worker
 from codegen_lsp.inference.client import InferenceClient, SupersededError
 from codegen_lsp.inference.messages import GenerateParams, GenerateResult, LoadParams, StopRules
 from codegen_lsp.inference.sharing import NoSocketsError, Place, SharingError
@@ -215,7 +215,7 @@ async def test_a_worker_that_dies_at_once_is_reported_and_left_down(
     make: Make, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = "import sys; sys.exit('no torch here')"
-    monkeypatch.setattr(sharing, "worker_command", lambda: [sys.executable, "-c", program])
+    monkeypatch.setattr(process, "worker_command", lambda: [sys.executable, "-c", program])
     monkeypatch.setattr("codegen_lsp.inference.client.BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
     client = make()
     with pytest.raises(WorkerError, match=r"exit code 1\. no torch here"):
