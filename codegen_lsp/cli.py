@@ -416,6 +416,35 @@ def eval_lines(
     _show(measured, evaluation.print_lines, as_json)
 
 
+@eval_app.command("parts")
+def eval_parts(
+    paths: SourcePaths = None,
+    model: Model = "auto",
+    corpus: Corpus = None,
+    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Places of each kind.")] = 100,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART", callback=_known_parts, help="Leave out only this one; again for more. All by default."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    engine: EngineName = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Ask the same places with everything and without each part: what it gives, as paired differences."""
+    from codegen_lsp.evaluation.part_figures import IN_LINES
+    from codegen_lsp.terminal import evaluation
+
+    documents = evaluation.documents(paths or [], corpus)
+    runtime = evaluation.open_runtime(model, device, threads, engine)
+    with _progress() as report:
+        measured, _ = evaluation.measure_parts(runtime, documents, cases, seed, part or IN_LINES, report)
+    _show(measured, evaluation.print_parts, as_json)
+
+
 @eval_app.command("bits-per-byte")
 def eval_bits_per_byte(
     paths: SourcePaths = None,

@@ -12,7 +12,9 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from attrs import frozen
+from attrs import field, frozen
+
+from codegen_lsp.completion.names import Modules
 
 WINDOW_LINES = 60
 """Lines of a window of another file that is compared with the cursor's surroundings, as Copilot does."""
@@ -39,6 +41,16 @@ class Snippet:
     """From the workspace's root on, with slashes."""
     text: str
     score: float = 1.0
+
+
+@frozen
+class Surroundings:
+    """What other files of the workspace say for a document."""
+
+    snippets: tuple[Snippet, ...] = ()
+    """What the answer may repeat something of, in a stable order."""
+    modules: Modules = field(factory=dict)
+    """The names of the modules that the document imports."""
 
 
 def related(text: str, offset: int, path: str, listed: Iterable[str], read: Callable[[str], str]) -> list[Snippet]:

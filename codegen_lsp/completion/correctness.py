@@ -82,7 +82,8 @@ def first_undefined(
         return None
     put = cursor.kept + text
     closers = _closers(scan(text, cursor.language, opened).open, (), cursor.language)
-    after = _best(source, cursor, put, replaced, ["", closers, closers + ": pass", "x" + closers])
+    endings = ("", closers, f"{closers}: pass", f" x{closers}", f" else x{closers}")
+    after = _best(source, cursor, put, replaced, endings)
     if after is None:
         return None
     start, end = cursor.start + len(cursor.kept), cursor.start + len(put)

@@ -5,8 +5,9 @@ use, it is a builtin, it stands in a stretch that does not parse, or the documen
 anything. Only what is surely missing sinks a suggestion. A name that the suggestion itself binds is defined behind its
 binding, not before.
 
-An attribute of `self` must be bound in the class or be used elsewhere in the document, where all bases of the class are
-known; an attribute or an imported name of a module must be among the names of the module, where these are given.
+An attribute of `self` must be bound in the class or a base of it, or be used elsewhere in the document, where all bases
+are known; an attribute or an imported name of a module must be among the names of the module, where these are given, or
+be used elsewhere in the document.
 
 Nothing is collected: of each name that a suggestion uses, the other occurrences are looked at one by one until one of
 them binds it. That costs as much as there are names in the suggestion, not in the document.
@@ -281,16 +282,35 @@ def _undefined_attribute(
 ) -> str | None:
     """What the attribute `name` is missing from: `self`, or the name of a module. None when it may be there."""
     owner = attribute.child_by_field_name("object")
-    if owner is None or owner.type != "identifier" or _is_target(attribute):
+    if owner is None or owner.type not in ("identifier", "attribute") or _is_target(attribute):
         return None
     variable = text_of(source, owner)
-    class_node = _class_of_self(source, owner, variable)
+    class_node = _class_of_self(source, owner, variable) if owner.type == "identifier" else None
     if class_node is not None:
         return variable if _is_missing_from(source, class_node, name, first, last) else None
-    module = _module_named(source, owner, variable) if modules else None
-    if module is None or module not in modules or name.startswith("__"):
+    if not modules or name.startswith("__") or _is_attribute_elsewhere(source, variable, name, first, last):
         return None
-    return None if name in modules[module] or f"{module}.{name}" in modules else variable
+    module = _module_named(source, variable)
+    if module is None or module not in modules:
+        return None
+    return None if name in modules[module] or joined(module, name) in modules else variable
+
+
+def joined(module: str, name: str) -> str:
+    """The dotted name of what is in a module; that of a relative import may end with its dots."""
+    return module + name if module.endswith(".") else f"{module}.{name}"
+
+
+def _is_attribute_elsewhere(source: Source, variable: str, name: str, first: int, last: int) -> bool:
+    """Whether the document asks for the same attribute of the same variable outside of two bytes."""
+    for node in occurrences(source, name):
+        parent = node.parent
+        if first < node.end_byte <= last or parent is None or parent.type != "attribute":
+            continue
+        owner = parent.child_by_field_name("object")
+        if owner is not None and owner != node and text_of(source, owner) == variable:
+            return True
+    return False
 
 
 def _is_target(attribute: Node) -> bool:
@@ -325,39 +345,69 @@ def _class_of_self(source: Source, owner: Node, variable: str) -> Node | None:
 
 
 def _is_missing_from(source: Source, class_node: Node, name: str, first: int, last: int) -> bool:
-    if name in _OBJECT or not _is_closed(class_node, source):
+    known = _with_bases(source, class_node)
+    if known is None:
+        return False
+    classes, inherited = known
+    if name in inherited or (name.startswith("__") and name.endswith("__")):
         return False
     for node in occurrences(source, name):
-        if first < node.end_byte <= last:
-            continue
-        if node.type != "identifier" or node.parent is None or node.parent.type in ("attribute", "ERROR"):
-            return False
-        if _scope_bound(node) == class_node:
+        parent = node.parent
+        if first < node.end_byte <= last and (parent is None or parent.type != "attribute" or not _is_target(parent)):
+            counts = _binds(node)
+        else:
+            counts = node.type != "identifier" or parent is None or parent.type in ("attribute", "ERROR")
+        if counts or _scope_bound(node) in classes:
             return False
     return True
+
+
+def _with_bases(source: Source, class_node: Node) -> tuple[list[Node], frozenset[str]] | None:
+    """The class with all its bases in the document, and what it has of builtin ones; None when there are others."""
+    classes, inherited = [class_node], _OBJECT
+    for one in classes:
+        if not _is_closed(one, source):
+            return None
+        bases = one.child_by_field_name("superclasses")
+        for base in bases.named_children if bases is not None else []:
+            name = text_of(source, base).partition("[")[0].strip()
+            if name in _PLAIN_BASES:
+                continue
+            binders = [node.parent for node in occurrences(source, name) if _binds(node)]
+            builtin = getattr(builtins, name, None)
+            if isinstance(builtin, type) and not binders:
+                inherited |= frozenset(dir(builtin))
+            elif len(binders) == 1 and binders[0] is not None and binders[0].type == "class_definition":
+                classes += [binders[0]] if binders[0] not in classes else []
+            else:
+                return None
+    return classes, inherited
+
+
+def _binds(node: Node) -> bool:
+    return node.type == "identifier" and _scope_bound(node) is not None
 
 
 def _is_closed(class_node: Node, source: Source) -> bool:
-    """Whether all that a class has stands in its body: no base that could bring more, nothing that makes attributes."""
-    if _OPEN_CLASS.search(text_of(source, class_node)):
+    """Whether all that a class adds to its bases stands in its body: nothing there makes attributes."""
+    if _OPEN_CLASS.search(text_of(source, class_node)) or class_node.has_error:
         return False
-    if class_node.has_error or (class_node.parent is not None and class_node.parent.type == "decorated_definition"):
-        return False
-    bases = class_node.child_by_field_name("superclasses")
-    for base in bases.named_children if bases is not None else []:
-        if text_of(source, base).partition("[")[0].strip() not in _PLAIN_BASES:
-            return False
-    return True
+    return class_node.parent is None or class_node.parent.type != "decorated_definition"
 
 
-def _module_named(source: Source, owner: Node, variable: str) -> str | None:
-    """The module that a name stands for, if an import binds it and nothing else does."""
+def _module_named(source: Source, variable: str) -> str | None:
+    """The module that a name or a dotted name stands for, if an import binds it and nothing else does."""
+    first, *rest = variable.split(".")
     found: set[str] = set()
-    for node in occurrences(source, variable):
-        if node.type != "identifier" or _scope_bound(node) is None:
-            continue
-        found.add(_imported_module(source, node) or "")
-    return found.pop() if len(found) == 1 and found != {""} else None
+    for node in occurrences(source, first):
+        if _binds(node):
+            found.add(_imported_module(source, node) or "")
+    if len(found) != 1 or found == {""}:
+        return None
+    module = found.pop()
+    for part in rest:
+        module = joined(module, part)
+    return module
 
 
 def _imported_module(source: Source, node: Node) -> str | None:
@@ -367,8 +417,8 @@ def _imported_module(source: Source, node: Node) -> str | None:
         return None
     if parent.type == "aliased_import":
         dotted, statement = parent.child_by_field_name("name"), parent.parent
-    elif parent.type == "dotted_name" and len(parent.children) == 1:
-        dotted, statement = parent, parent.parent
+    elif parent.type == "dotted_name" and node == parent.children[0]:
+        dotted, statement = node, parent.parent
     else:
         return None
     if dotted is None or statement is None:
@@ -377,7 +427,7 @@ def _imported_module(source: Source, node: Node) -> str | None:
     if statement.type == "import_statement":
         return name
     module = statement.child_by_field_name("module_name") if statement.type == "import_from_statement" else None
-    return f"{text_of(source, module)}.{name}" if module is not None else None
+    return joined(text_of(source, module), name) if module is not None else None
 
 
 def _missing_import(source: Source, dotted: Node, name: str, modules: Modules) -> str | None:
@@ -394,6 +444,6 @@ def _missing_import(source: Source, dotted: Node, name: str, modules: Modules) -
         return None
     path = text_of(source, module)
     names = modules.get(path)
-    if names is None or name in names or f"{path}.{name}" in modules or name.startswith("__"):
+    if names is None or name in names or joined(path, name) in modules or name.startswith("__"):
         return None
     return path

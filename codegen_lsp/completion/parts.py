@@ -13,6 +13,7 @@ PARTS: dict[str, str] = {
     "elsewhere": "what a long document says beyond the prompt counts for the document cache",
     "threshold": "what the model itself finds unlikely is not shown",
     "correctness": "what would not parse, or uses names that nothing defines, is not shown",
+    "modules": "names that imported modules of the workspace do not have count as undefined, too",
     "context": "n-grams of similar files of the workspace are mixed in, too, where the engine can",
     "flight": "a generation that is under way goes on when what is typed meanwhile may be its beginning",
     "continuation": "after a suggestion was shown, what would follow it is prepared",

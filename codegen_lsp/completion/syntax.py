@@ -199,8 +199,8 @@ def member_start(source: Source, offset: int) -> int:
 
 
 def _last_start(source: Source, parent: Node, byte: int) -> int | None:
-    """Where the last child of a node begins that is the first of its line and begins before a byte."""
-    starts = [child.start_byte for child in parent.children if child.start_byte < byte]
+    """Where the last child of a node begins that is the first of its line and begins before a byte; no comment."""
+    starts = [child.start_byte for child in parent.children if child.start_byte < byte and child.type != "comment"]
     return next((at for at in reversed(starts) if not source.raw[_line_start(source.raw, at) : at].strip()), None)
 
 

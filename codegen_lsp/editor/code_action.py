@@ -124,9 +124,13 @@ async def refactor_command(server: CodegenServer, arguments: list[Any]) -> dict[
     if at is None:
         return {"applied": False}
     current(server, place)
-    edit = workspace_edit(server, document, place.kind, outcome.offers[at].text, outcome.offers[at].label, ask=False)
+    ask = place.kind.confirm and _can_confirm(server)
+    edit = workspace_edit(server, document, place.kind, outcome.offers[at].text, outcome.offers[at].label, ask=ask)
     answer = await server.workspace_apply_edit_async(types.ApplyWorkspaceEditParams(edit, label=place.kind.name))
     if not answer.applied:
+        # Who was asked has said no.
+        if ask:
+            return {"applied": False}
         raise RefactorError(
             "not_applied", f"The editor did not apply the edit: {answer.failure_reason or 'no reason'}."
         )
@@ -245,13 +249,14 @@ def _actions(ls: CodegenServer, entry: Entry, document: Document, start: int, en
 
 
 async def _chosen(server: CodegenServer, document: Document, outcome: Outcome) -> int | None:
-    """Which of the results the user wants; the only one is asked about if it has to be confirmed."""
+    """Which of the results the user wants; the only one is asked about if it has to be confirmed here."""
     offers = outcome.offers[:_OFFERED]
-    if len(offers) == 1 and not outcome.kind.confirm:
+    confirm = outcome.kind.confirm and not _can_confirm(server)
+    if len(offers) == 1 and not confirm:
         return 0
     titles = [f"{at}. {_short(offer.label)}" for at, offer in enumerate(offers, start=1)]
     message = f"{outcome.kind.title}: which one?"
-    if outcome.kind.confirm:
+    if confirm:
         shown = [f"{title}\n{difference(document, offer.text)}" for title, offer in zip(titles, offers, strict=True)]
         message = "\n\n".join([message, *shown])
     answer = await server.window_show_message_request_async(

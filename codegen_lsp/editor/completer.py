@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, Literal, Protocol, TypeVar
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from codegen_lsp.completion.ahead import next_places
+from codegen_lsp.completion.context import Surroundings
+from codegen_lsp.completion.debounce import Adoption
 from codegen_lsp.completion.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
@@ -47,13 +49,12 @@ LEAST_CHARACTERS = 1_500
 GRACE = 0.1
 """Seconds that a generation goes on after its request was cancelled. VS Code cancels at a key and asks again 50 ms
 later, and what was typed meanwhile is often what is just being written."""
-ADOPTION = 0.15
-"""Seconds that a generation under way is waited for. Then it is given up for one that knows what was typed since, so
-that a slow model never spends its time on an answer that has become wrong."""
 
 LIKELY = 0.5
 """Mean probability of a token from which on a suggestion is likely enough to be accepted for its continuation to be
 made."""
+
+NOTHING_AROUND = Surroundings()
 
 Source = Literal["cache", "flight", "model", "none"]
 
@@ -98,6 +99,7 @@ class _Flight:
     options: Options
     task: asyncio.Task[tuple[GenerateResult, list[Suggestion] | Refusal]]
     waiting: int = 0
+    since: float = field(factory=time.perf_counter)
 
     async def join(self) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
         """Wait for the answer. The generation is given up when nobody has waited for it for a while."""
@@ -129,6 +131,7 @@ class Completer:
         self._last_suffix: dict[str, str] = {}
         self._flights: dict[str, _Flight] = {}
         self._ahead: _Flight | None = None
+        self._adoption = Adoption()
         self._prepared: tuple[str, str, Options] | None = None
         """What the last continuation was for: while its suggestion is typed through, that stays the same."""
         self.generated_tokens = 0
@@ -144,6 +147,7 @@ class Completer:
                 flight.task.cancel()
         self._flights.clear()
         self._ahead = self._prepared = None
+        self._adoption = Adoption()
 
     def typed_through(self, snapshot: Snapshot, options: Options) -> Outcome | None:
         """What is left of a suggestion whose beginning was typed; costs no model."""
@@ -159,11 +163,10 @@ class Completer:
         *,
         top_p: float = 0.95,
         wait: float = 0.0,
-        related: Sequence[str] = (),
+        around: Surroundings = NOTHING_AROUND,
     ) -> Outcome:
         """Ask the model, after waiting some seconds. Errors a user can act on become refusals; cancelling ends the
-        generation, unless another request comes at once that its answer may be right for. `related` are texts that the
-        answer may repeat something of."""
+        generation, unless another request comes at once that its answer may be right for."""
         started = time.perf_counter()
         planned = self._plan(snapshot, options)
         if isinstance(planned, Refusal):
@@ -174,7 +177,7 @@ class Completer:
             await asyncio.sleep(wait)
         if older := self._flights.pop(snapshot.uri, None):
             older.task.cancel()
-        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p, related)))
+        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p, around)))
         self._flights[snapshot.uri] = flight
         try:
             result, shaped = await flight.join()
@@ -198,10 +201,9 @@ class Completer:
         model: Model,
         *,
         top_p: float = 0.95,
-        related: Sequence[str] = (),
+        around: Surroundings = NOTHING_AROUND,
     ) -> None:
-        """Make the suggestion that follows this one, as though it were accepted, while nobody waits. `related` is as in
-        `suggest`."""
+        """Make the suggestion that follows this one, as though it were accepted, while nobody waits."""
         places = next_places(snapshot, suggestion)
         unlikely = math.exp(suggestion.log_probability) < LIKELY
         if unlikely or "continuation" in options.without or self._prepared == (places[0].uri, places[0].text, options):
@@ -215,7 +217,7 @@ class Completer:
                 continue
             if self._ahead:
                 self._ahead.task.cancel()
-            work = self._generate(place, planned, options, model, top_p, related, background=True)
+            work = self._generate(place, planned, options, model, top_p, around, background=True)
             self._ahead = _Flight(place, options, _quietly(work))
             try:
                 _, shaped = await self._ahead.join()
@@ -241,10 +243,15 @@ class Completer:
         for flight in (self._flights.get(snapshot.uri), self._ahead):
             if flight is None or not flight.leads_to(snapshot, options):
                 continue
+            patience = self._adoption.patience(time.perf_counter() - flight.since)
+            if not patience:
+                continue
             with contextlib.suppress(CodegenError, TimeoutError):
-                async with asyncio.timeout(ADOPTION):
+                async with asyncio.timeout(patience):
                     result, _ = await flight.join()
-                if found := self._cache.find(snapshot, options):
+                found = self._cache.find(snapshot, options)
+                self._adoption = self._adoption.waited_for(bool(found))
+                if found:
                     return Outcome(found, "flight", stats=result.stats, seconds=time.perf_counter() - started)
         return None
 
@@ -255,11 +262,12 @@ class Completer:
         options: Options,
         model: Model,
         top_p: float,
-        related: Sequence[str],
+        around: Surroundings,
         *,
         background: bool = False,
     ) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
         """Ask the model and shape its answer, which is remembered."""
+        others = () if "context" in options.without else around.snippets
         params = GenerateParams(
             document=snapshot.uri,
             prefix=planned.prefix,
@@ -269,13 +277,15 @@ class Completer:
             temperature=planned.temperature,
             top_p=top_p,
             background=background,
-            related=[*planned.elsewhere, *([] if "context" in options.without else related)],
+            related=[*planned.elsewhere, *(other.text for other in others)],
         )
+        started = time.perf_counter()
         result = await model.generate(params)
         self.generated_tokens += result.stats.generated_tokens
         if not background:
+            self._adoption = self._adoption.answered(time.perf_counter() - started)
             self._last_prefix[snapshot.uri] = planned.prefix
-        shaped = shape_all(result.candidates, planned)
+        shaped = shape_all(result.candidates, evolve(planned, modules=around.modules))
         if not isinstance(shaped, Refusal):
             self._cache.keep(snapshot, shaped, options)
         return result, shaped

@@ -22,6 +22,7 @@ from attrs import evolve, frozen
 from lsprotocol import types
 
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Trigger
+from codegen_lsp.editor import neighbours
 
 if TYPE_CHECKING:
     from codegen_lsp.editor.server import CodegenServer
@@ -231,6 +232,7 @@ def did_change(ls: CodegenServer, params: types.DidChangeTextDocumentParams) -> 
         ls.metronome.key()
         ls.outcomes.changed(document, last, end)
         ls.pauses.later(document.uri, end)
+        neighbours.changed(ls, document.uri)
 
 
 def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> None:
@@ -243,8 +245,7 @@ def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> No
     ls.refactorings.cancel(uri)
     ls.completer.close(uri)
     ls.outcomes.closed(uri)
-    ls.related.pop(uri, None)
-    ls.related_since.pop(uri, None)
+    neighbours.forget(ls, uri)
     ls.answered.pop(uri, None)
     ls.refactored.pop(uri, None)
 

@@ -102,10 +102,9 @@ async def prepare_next(server: CodegenServer, shown: tuple[Snapshot, Suggestion]
     if not server.settings.warm or not server.requests.idle or server.status.current.state != "ready":
         return
     options = options_for(server.settings, snapshot.language, server.status.current.model)
-    top_p = server.settings.top_p
-    related = server.related.get(snapshot.uri, ())
+    top_p, around = server.settings.top_p, server.around(snapshot.uri)
     client = server.models.client
-    work = server.completer.prepare(snapshot, suggestion, options, client, top_p=top_p, related=related)
+    work = server.completer.prepare(snapshot, suggestion, options, client, top_p=top_p, around=around)
     # A newer request doesn't end it: the worker does, if that request needs the model.
     await asyncio.shield(server.background(work))
 
@@ -126,7 +125,7 @@ async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
         server.models.client,
         top_p=server.settings.top_p,
         wait=server.metronome.wait(snapshot) if waits else 0.0,
-        related=server.related.get(snapshot.uri, ()),
+        around=server.around(snapshot.uri),
     )
     if outcome.stats is not None and outcome.source == "model":
         server.metronome.answered(outcome.stats.queue_seconds + outcome.stats.total_seconds)

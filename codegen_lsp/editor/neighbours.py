@@ -1,4 +1,4 @@
-"""The files of the workspace that may help to complete a document, read for `completion.context`.
+"""The files of the workspace that may help to complete a document, read for `completion.context` and `.modules`.
 
 All of this reads the disk, so it runs in a thread, while nobody types; what it found is used until it is run again.
 What `.gitignore` leaves out, files that hold secrets and files that the user has excluded are never opened.
@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from pygls.uris import from_fs_path, to_fs_path
 
-from codegen_lsp.completion.context import Snippet, related
+from codegen_lsp.completion.context import Snippet, Surroundings, related
 from codegen_lsp.completion.exclusions import holds_secrets
+from codegen_lsp.completion.modules import Files, modules_of
+from codegen_lsp.completion.names import Modules
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.editor.exclusion import excluding_pattern
 
@@ -51,7 +53,11 @@ class Request:
     """URIs of the workspace's folders."""
     exclude: tuple[str, ...]
     open_texts: Mapping[str, str]
-    """Texts of the open documents by URI, which go before what is on the disk; latest used first."""
+    """Texts of the open documents by URI, which go before what is on the disk."""
+    texts: bool = True
+    """Whether similar texts are wanted."""
+    modules: bool = True
+    """Whether the names of imported modules are wanted."""
 
 
 @define
@@ -61,45 +67,56 @@ class Neighbours:
     _texts: dict[Path, tuple[int, str]] = field(factory=dict)
     """By path: the time of its last change in nanoseconds, and the text."""
 
-    def texts(self, request: Request) -> list[str]:
-        """Texts that the answer may repeat something of, in a stable order. Never raises."""
+    def look(self, request: Request) -> Surroundings:
+        """What the other files say. Never raises."""
         try:
-            return [snippet.text for snippet in self.snippets(request)]
+            root, path = _place(request.snapshot.uri, request.folders)
+            if root is None:
+                return Surroundings()
+            listed = list(_listed(root, PurePosixPath(path).suffix))
+            found = self._snippets(request, root, path, listed) if request.texts else []
+            modules = self._modules(request, root, path, listed) if request.modules else {}
+            return Surroundings(tuple(found), modules)
         except Exception:
             logger.exception("Looking for related files failed")
-            return []
+            return Surroundings()
 
-    def snippets(self, request: Request) -> list[Snippet]:
+    def _snippets(self, request: Request, root: Path, path: str, listed: Sequence[str]) -> list[Snippet]:
         """What looks like the cursor's surroundings."""
         snapshot = request.snapshot
-        root, path = _place(snapshot.uri, request.folders)
-        if root is None:
-            return []
         return related(
-            snapshot.text,
-            snapshot.offset,
-            path,
-            _listed(root, PurePosixPath(path).suffix),
-            lambda other: self._text(request, root, other),
+            snapshot.text, snapshot.offset, path, listed, lambda other: self._text(request, root, other) or ""
         )
 
-    def _text(self, request: Request, root: Path, path: str) -> str:
-        """The text of a file, or nothing when it must not or can't be read."""
+    def _modules(self, request: Request, root: Path, path: str, listed: Sequence[str]) -> Modules:
+        """The names of the modules of the workspace that a Python document imports."""
+        snapshot = request.snapshot
+        if snapshot.language != "python":
+            return {}
+        files = Files(
+            paths=frozenset(listed),
+            read=lambda other: self._text(request, root, other),
+            entries=lambda folder: [entry.name for entry in (root / folder).iterdir()],
+        )
+        return modules_of(snapshot.text, path, files)
+
+    def _text(self, request: Request, root: Path, path: str) -> str | None:
+        """The text of a file; None when it must not or can't be read."""
         place = root / path
         uri = from_fs_path(str(place)) or ""
         if holds_secrets(uri) or excluding_pattern(uri, request.folders, request.exclude):
-            return ""
+            return None
         if uri in request.open_texts:
             return request.open_texts[uri]
         try:
             status = place.stat()
             if status.st_size > LARGEST:
-                return ""
+                return None
             kept = self._texts.get(place)
             if kept is None or kept[0] != status.st_mtime_ns:
                 kept = status.st_mtime_ns, place.read_text(encoding="utf-8").replace("\r\n", "\n")
         except (OSError, UnicodeDecodeError):
-            return ""
+            return None
         self._texts.pop(place, None)
         self._texts[place] = kept
         while len(self._texts) > KEPT:
@@ -108,20 +125,39 @@ class Neighbours:
 
 
 async def look_around(server: CodegenServer, uri: str, offset: int) -> None:
-    """Find out which texts may help in a document, for the next suggestions in it."""
+    """Find out what other files say for a document, for the next suggestions in it."""
     document = server.documents.get(uri)
     model = server.status.current.model
-    if document is None or model is None or model.engine not in MIXING or "context" in server.settings.without:
+    if document is None or model is None:
         return
+    without = server.settings.without
+    texts = model.engine in MIXING and "context" not in without
+    modules = document.language == "python" and not {"correctness", "modules"} & set(without)
     now = time.monotonic()
-    if now - server.related_since.get(uri, -INTERVAL) < INTERVAL:
+    if not (texts or modules) or now - server.looked_around.get(uri, -INTERVAL) < INTERVAL:
         return
-    server.related_since[uri] = now
+    server.looked_around[uri] = now
     workspace = server.workspace
     folders = tuple(workspace.folders) or ((workspace.root_uri,) if workspace.root_uri else ())
     open_texts = {other.uri: other.text for other in server.documents if not server.documents.is_lost(other.uri)}
-    request = Request(document.snapshot(offset), folders, tuple(server.settings.exclude), open_texts)
-    server.related[uri] = await asyncio.to_thread(server.neighbours.texts, request)
+    exclude = tuple(server.settings.exclude)
+    request = Request(document.snapshot(offset), folders, exclude, open_texts, texts, modules)
+    found = await asyncio.to_thread(server.neighbours.look, request)
+    if server.looked_around.get(uri) == now:
+        server.surroundings[uri] = found
+
+
+def forget(server: CodegenServer, uri: str) -> None:
+    """Forget what was found for a document that is closed."""
+    server.surroundings.pop(uri, None)
+    server.looked_around.pop(uri, None)
+
+
+def changed(server: CodegenServer, uri: str) -> None:
+    """A document was changed: it may have names now that the others were told it has not."""
+    for other in set(server.looked_around) - {uri}:
+        del server.looked_around[other]
+        server.surroundings[other] = evolve(server.around(other), modules={})
 
 
 def _place(uri: str, folders: Sequence[str]) -> tuple[Path | None, str]:

@@ -17,6 +17,7 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 from codegen_lsp import __version__
+from codegen_lsp.completion.context import Surroundings
 from codegen_lsp.editor.code_action import (
     OPTIONS,
     ParsedDocument,
@@ -24,7 +25,7 @@ from codegen_lsp.editor.code_action import (
     code_action_resolve,
 )
 from codegen_lsp.editor.commands import COMMANDS, Counts, execute_command
-from codegen_lsp.editor.completer import Completer
+from codegen_lsp.editor.completer import NOTHING_AROUND, Completer
 from codegen_lsp.editor.configuration import Configuration, did_change_configuration
 from codegen_lsp.editor.documents import Documents, did_change, did_close, did_open
 from codegen_lsp.editor.explain import EXPLAIN, Answered, Refactoring, explain
@@ -92,9 +93,10 @@ class CodegenServer(LanguageServer):
         self.pauses = Pauses(lambda uri, offset: read_ahead(self, uri, offset))
         self.looking = Pauses(lambda uri, shown: prepare_next(self, shown), LOOKING)
         self.neighbours = Neighbours()
-        self.related: dict[str, list[str]] = {}
-        """Texts of other files that may help, by document."""
-        self.related_since: dict[str, float] = {}
+        self.surroundings: dict[str, Surroundings] = {}
+        """What other files say, by document."""
+        self.looked_around: dict[str, float] = {}
+        """When that was looked for."""
         self.metronome = Metronome()
         self.metrics = Metrics()
         self.outcomes = Outcomes(self.metrics)
@@ -116,6 +118,10 @@ class CodegenServer(LanguageServer):
     def settings(self) -> Settings:
         """The settings in force."""
         return self.configuration.settings
+
+    def around(self, uri: str) -> Surroundings:
+        """What other files say for a document, as far as it is known."""
+        return self.surroundings.get(uri, NOTHING_AROUND)
 
     def note(self, answered: Answered) -> None:
         """Remember how a request ended."""

@@ -13,15 +13,16 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
+from codegen_lsp.completion import context
 from codegen_lsp.completion.brackets import open_at_end
-from codegen_lsp.completion.context import related
 from codegen_lsp.completion.correctness import can_go_on, first_undefined, is_beginning
 from codegen_lsp.completion.cursor import cursor_of
+from codegen_lsp.completion.modules import Files, modules_of
 from codegen_lsp.completion.planning import plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion
-from codegen_lsp.editor.completer import Completer, Model
+from codegen_lsp.editor.completer import Completer, Model, Outcome
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
 from codegen_lsp.evaluation.places import KINDS, Kind, Place
@@ -156,12 +157,25 @@ async def ask_editor(
     a language; `packages` are the workspaces, whose other files may help.
     """
     for number, case in enumerate(cases):
-        place = case.place
-        text = place.before + (place.below if case.below else "")
-        snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
-        others = _related(snapshot, place.document, packages or {})
-        outcome = await Completer().suggest(snapshot, options_of(snapshot.language), model, related=others)
-        yield _shown_of(case, place.offset, outcome.suggestions or Refusal("none", "Nothing is shown."))
+        snapshot = snapshot_of(case, number)
+        options = options_of(snapshot.language)
+        around = surroundings_of(snapshot, case.place.document, packages or {})
+        if "modules" in options.without:
+            around = evolve(around, modules={})
+        outcome = await Completer().suggest(snapshot, options, model, around=around)
+        yield shown_of(case, snapshot.offset, outcome)
+
+
+def snapshot_of(case: Case, number: int) -> Snapshot:
+    """The document of a case, as a file of its own for each number."""
+    place = case.place
+    text = place.before + (place.below if case.below else "")
+    return Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
+
+
+def shown_of(case: Case, offset: int, outcome: Outcome) -> Answer:
+    """What an editor shows of an outcome, the cursor being at an offset."""
+    return _shown_of(case, offset, outcome.suggestions or Refusal("none", "Nothing is shown."))
 
 
 def packages_of(documents: Iterable[Document]) -> Packages:
@@ -172,11 +186,20 @@ def packages_of(documents: Iterable[Document]) -> Packages:
     return packages
 
 
-def _related(snapshot: Snapshot, document: Document, packages: Packages) -> list[str]:
+def surroundings_of(snapshot: Snapshot, document: Document, packages: Packages) -> context.Surroundings:
+    """What the other files of a document's package say, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
     others = [path for path in files if path != document.path]
-    found = related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
-    return [snippet.text for snippet in found]
+    found = context.related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
+    if snapshot.language != "python":
+        return context.Surroundings(tuple(found))
+    workspace = Files(frozenset(others), files.get, lambda folder: _entries(folder, files))
+    return context.Surroundings(tuple(found), modules_of(snapshot.text, document.path, workspace))
+
+
+def _entries(folder: str, paths: Iterable[str]) -> set[str]:
+    start = f"{folder}/" if folder else ""
+    return {path[len(start) :].partition("/")[0] for path in paths if path.startswith(start)}
 
 
 def figures_of(answers: Sequence[Answer]) -> list[LineFigures]:
@@ -222,22 +245,24 @@ class CurvePoint:
 
 
 async def ask_at_thresholds(
-    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options]
+    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options], packages: Packages | None = None
 ) -> AsyncIterator[dict[float, Answer]]:
     """What an editor would show at each case with each of `THRESHOLDS`; the model is asked once."""
     for number, case in enumerate(cases):
-        place = case.place
-        text = place.before + (place.below if case.below else "")
-        snapshot = Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
+        snapshot = snapshot_of(case, number)
         planned = plan(snapshot, evolve(options_of(snapshot.language), threshold=0.0))
         if isinstance(planned, Refusal):
             yield dict.fromkeys(THRESHOLDS, Answer(case, None))
             continue
-        result = await model.generate(GenerateParams(DOCUMENT, planned.prefix, planned.suffix, planned.stop))
+        around = surroundings_of(snapshot, case.place.document, packages or {})
+        related = [*planned.elsewhere, *(snippet.text for snippet in around.snippets)]
+        params = GenerateParams(DOCUMENT, planned.prefix, planned.suffix, planned.stop, related=related)
+        result = await model.generate(params)
+        planned = evolve(planned, modules=around.modules)
         yield {
             threshold: _shown_of(
                 case,
-                place.offset,
+                snapshot.offset,
                 shape_all(result.candidates, evolve(planned, stop=evolve(planned.stop, least_probability=threshold))),
             )
             for threshold in THRESHOLDS

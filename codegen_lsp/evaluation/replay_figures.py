@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from codegen_lsp.evaluation.figures import Figure, ratio, share
+from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
 from codegen_lsp.evaluation.replay import Replay, Request
 from codegen_lsp.evaluation.typist import CHARACTERS_A_MINUTE
 
@@ -58,6 +58,8 @@ class ReplayFigures:
     """Share of the characters that came from suggestions."""
     keystrokes_saved: Figure | None
     """Share of the keys that the text takes without suggestions that were not needed."""
+    read_tokens: Figure | None
+    """Tokens of the prompt that a request to the model had to read anew."""
     refusals: dict[str, int]
     """Requests without a suggestion, by rule."""
     wasted_tokens: float | None
@@ -80,6 +82,7 @@ def figures_of(replay: Replay) -> ReplayFigures:
     new = [request for request in answered if request.new]
     after = [request for request in answered if request.after_accepting]
     following = times_of(after)
+    asked = [request for request in answered if request.source in ("model", "flight")]
     characters = sum(file.characters for file in typed)
     minutes = sum(file.seconds for file in typed) / 60
     cpu = replay.cost.server_cpu_seconds + replay.cost.worker_cpu_seconds
@@ -88,7 +91,7 @@ def figures_of(replay: Replay) -> ReplayFigures:
         characters=characters,
         minutes=minutes,
         requests=len(requests),
-        model=times_of([request for request in answered if request.source in ("model", "flight")]),
+        model=times_of(asked),
         cache=times_of([request for request in answered if request.source == "cache"]),
         answered=times_of(answered),
         overtaken=share([request.milliseconds is None for request in requests]),
@@ -103,6 +106,7 @@ def figures_of(replay: Replay) -> ReplayFigures:
         keystrokes_saved=ratio(
             [file.keys_without - file.keys for file in typed], [file.keys_without for file in typed]
         ),
+        read_tokens=mean([request.prompt_tokens - request.cached_tokens for request in asked]),
         refusals=dict(Counter(request.rule for request in answered if request.rule).most_common()),
         wasted_tokens=1 - replay.shown_tokens / replay.generated_tokens if replay.generated_tokens else None,
         tokens_per_character=replay.generated_tokens / characters,

@@ -260,7 +260,8 @@ class InferenceClient:
     async def score(self, params: ScoreParams) -> ScoreResult:
         """How likely the model finds texts.
 
-        Raises what `generate` raises. Cancelling the awaiting task ends the work after the text that is being read.
+        Raises what `generate` raises. Cancelling the awaiting task ends the work within a layer of the model, or, with
+        an engine that can't be interrupted, after the text that is being read.
         """
         return await self._ready().call(wire.SCORE, params, ScoreResult)
 

@@ -158,8 +158,9 @@ class Ct2Engine:
         self._remember(prompt[:cut])
         return cut
 
-    def score(self, ids: list[int]) -> list[float]:
-        """See `Engine.score`."""
+    def score(self, ids: list[int], control: Control) -> list[float]:
+        """See `Engine.score`. Can't be interrupted once it computes."""
+        control.check()
         try:
             (result,) = self._generator.score_batch([[self._pieces[id] for id in ids]], max_input_length=0)
         except RuntimeError as error:

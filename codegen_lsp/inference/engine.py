@@ -106,9 +106,9 @@ class Engine(Protocol):
     def warm(self, prompt: list[int], control: Control) -> int:
         """Prepare for prompts that begin with most of this one; gives the number of tokens cached for it."""
 
-    def score(self, ids: list[int]) -> list[float]:
+    def score(self, ids: list[int], control: Control) -> list[float]:
         """Log-probability in nats of each id but the first, given those before it. At least two ids, at most the
-        context's length. Raises ModelError when the runtime fails."""
+        context's length. Raises Cancelled, and ModelError when the runtime fails."""
 
     def cache_bytes(self) -> int:
         """Memory that cached prefixes take, in bytes."""

@@ -160,15 +160,15 @@ class TextModel:
     def score(self, texts: Sequence[ScoredText], control: Control) -> ScoreResult:
         """How likely each text is after what stands before it, which is cut at its start where the context is full.
 
-        Of a text that alone overfills the context only the end counts. Raises Cancelled between texts, and ModelError.
+        Of a text that alone overfills the context only the end counts. Raises Cancelled, and ModelError.
         """
         scores = []
         for item in texts:
             control.check()
-            scores.append(self._score(item))
+            scores.append(self._score(item, control))
         return ScoreResult(scores)
 
-    def _score(self, item: ScoredText) -> Score:
+    def _score(self, item: ScoredText, control: Control) -> Score:
         limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
         ids = self.tokenizer.encode((item.before[-limit:] + item.text)[-2 * limit :])
         missing, tokens = len(item.text.encode("utf-8", "replace")), 0
@@ -177,7 +177,7 @@ class TextModel:
             missing -= len(self.tokenizer.token_bytes(ids[-tokens]))
         room = (ids if item.before else [self.info.end_of_text, *ids])[-self.info.context_length :]
         tokens = min(tokens, len(room) - 1)
-        return Score(sum(self.engine.score(room)[-tokens:]) if tokens else 0.0, tokens)
+        return Score(sum(self.engine.score(room, control)[-tokens:]) if tokens else 0.0, tokens)
 
     def prefill_rate(self, tokens: int = 256) -> float:
         """Tokens of a prompt that are read in a second: the better of two prompts of which nothing is cached."""

@@ -131,7 +131,7 @@ class IncrementalEngine:
         return len(prompt)
 
     @torch.inference_mode()
-    def score(self, ids: list[int]) -> list[float]:
+    def score(self, ids: list[int], control: Control) -> list[float]:
         """See `Engine.score`. Leaves the cache alone."""
         scores: list[float] = []
         try:
@@ -139,7 +139,8 @@ class IncrementalEngine:
             for at in range(0, len(ids) - 1, SCORED_AT_ONCE):
                 chunk = ids[at : at + SCORED_AT_ONCE]
                 following = torch.tensor(ids[at + 1 : at + 1 + len(chunk)])
-                logits = self._transformer.logits(self._transformer.forward(chunk, cache, at))[: len(following)]
+                hidden = self._transformer.forward(chunk, cache, at, check=control.check)
+                logits = self._transformer.logits(hidden)[: len(following)]
                 scores += logits.log_softmax(-1).gather(1, following[:, None])[:, 0].tolist()
         except RuntimeError as error:
             raise failure(error) from error

@@ -94,18 +94,21 @@ class Transformer:
 
     def forward(
         self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None = None,
-        visible: Tensor | None = None,
+        visible: Tensor | None = None, check: Callable[[], None] | None = None,
     ) -> Tensor:  # fmt: skip
         """Run tokens whose keys and values go to the places of the cache from `offset` on.
 
         Without `positions` and `visible`, the tokens follow the `offset` ones before them. `positions` has each token's
         place in its text, `visible` is added to the attention's scores: float32, (tokens, offset + tokens), zero where
-        a token sees another and minus infinity elsewhere. Gives the last hidden states, (tokens, width).
+        a token sees another and minus infinity elsewhere. `check` is called before each layer and may raise. Gives the
+        last hidden states, (tokens, width).
         """
         self._interrupted = None
         x = self._embedded(ids)
         turns = self._turns_at(range(offset, offset + len(ids)) if positions is None else positions)
         for block, kept in zip(self._blocks, cache.unbind(0), strict=True):
+            if check is not None:
+                check()
             y = self._project(block, kept, x, turns, offset)
             x = self._mix(block, kept, x, y, offset + len(ids), visible)
         return x

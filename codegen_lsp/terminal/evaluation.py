@@ -18,12 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_lsp.checkpoints.store import InstalledBuild, find
+from codegen_lsp.completion.policy import Options
 from codegen_lsp.confinement.sandbox import Confinement
 from codegen_lsp.editor.completer import options_for
-from codegen_lsp.evaluation import human_eval, lines, refactorings
+from codegen_lsp.evaluation import human_eval, lines, part_figures, refactorings
 from codegen_lsp.evaluation.documents import Document, EvaluationError, held_out, in_turn
 from codegen_lsp.evaluation.figures import Figure
 from codegen_lsp.evaluation.lines import Answer, CurvePoint, LineFigures
+from codegen_lsp.evaluation.part_figures import Asked, PartFigures
 from codegen_lsp.evaluation.places import draw
 from codegen_lsp.inference.client import InferenceClient
 from codegen_lsp.inference.messages import ModelDescription
@@ -132,7 +134,10 @@ def measure_lines(
 
     async def run_curve() -> tuple[ModelDescription, list[dict[float, Answer]]]:
         async with _opened(runtime) as (client, model):
-            answers = lines.ask_at_thresholds(asked, client, lambda language: options_for(settings, language, model))
+            packages = lines.packages_of(found)
+            answers = lines.ask_at_thresholds(
+                asked, client, lambda language: options_for(settings, language, model), packages
+            )
             return model, await _gathered(answers, report, 0, len(asked))
 
     if curve:
@@ -145,6 +150,35 @@ def measure_lines(
         figures["shown"] = lines.figures_of(in_editor)
     done = len(in_editor if shown else alone) == len(asked)
     return Measured(model, _weights(runtime), not done, figures), [*alone, *in_editor]
+
+
+def measure_parts(
+    runtime: Runtime, found: Sequence[Document], cases: int, seed: int, parts: Sequence[str], report: Report
+) -> tuple[Measured, list[Asked]]:
+    """`parts`: PartFigures of each part. Raises EvaluationError, ModelError and WorkerError."""
+    asked = lines.cases_of(draw(found, cases, seed))
+    settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1)
+    of_requests = [part for part in parts if part != part_figures.OF_THE_MODEL]
+    packages = lines.packages_of(found)
+    total = len(asked) * (1 + (len(of_requests) < len(parts)))
+
+    async def run(runtime: Runtime, without: Sequence[str], before: int) -> tuple[ModelDescription, list[Asked]]:
+        async with _opened(runtime, cache_memory_mb=None) as (client, model):
+
+            def options_of(language: str) -> Options:
+                return options_for(settings, language, model)
+
+            answers = part_figures.ask_without(asked, client, options_of, packages, without)
+            return model, await _gathered(answers, report, before, total)
+
+    model, with_it = asyncio.run(run(runtime, of_requests, 0))
+    done = len(with_it) == len(asked)
+    if done and len(of_requests) < len(parts):
+        _, without = asyncio.run(run(attrs.evolve(runtime, document_cache="off"), (), len(asked)))
+        done = len(without) == len(asked)
+        with_it = [part_figures.joined(one, other) for one, other in zip(with_it, without, strict=False)]
+    figures = part_figures.figures_of(with_it, parts)
+    return Measured(model, _weights(runtime), not done, {"parts": figures}), with_it
 
 
 def measure_bits(
@@ -323,6 +357,38 @@ def print_lines(console: Console, measured: Measured) -> None:
     console.print("Percent, with the 95 % interval. What each means: docs/evaluation.md.", style="dim", highlight=False)
 
 
+def print_parts(console: Console, measured: Measured) -> None:
+    """What each part gives, for a person."""
+    _print_heading(console, measured)
+    parts: list[PartFigures] = measured.figures["parts"]
+    table = _table(("part",), ("cases", "changed", "saves", "shows wrong ones"))
+    for part in parts:
+        table.add_row(part.part, str(part.cases), str(part.changed), _points(part.gain), _points(part.wrong))
+    console.print(table, highlight=False)
+    console.print()
+    table = _table(("with it, without",), ("shown", "fits", "parses", "undefined", "saved"))
+    for part in parts:
+        pairs = (part.shown, part.fits, part.parses, part.undefined, part.saved)
+        table.add_row(part.part, *(_pair(*pair) for pair in pairs))
+    console.print(table, highlight=False)
+    console.print(
+        "Above, points of a percent that having the part adds, with the 95 % interval over files; below, percent. "
+        "What each means: docs/evaluation.md.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _pair(one: Figure | None, other: Figure | None) -> str:
+    return "" if one is None or other is None else f"{one.value * 100:.1f}, {other.value * 100:.1f}"
+
+
+def _points(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    return f"{figure.value * 100:+.2f} ({figure.low * 100:+.2f} to {figure.high * 100:+.2f})"
+
+
 def print_bits(console: Console, measured: Measured) -> None:
     """Bits per byte for a person."""
     _print_heading(console, measured)
@@ -402,11 +468,13 @@ async def _gathered(answers: AsyncIterator[T], report: Report, before: int, tota
 
 
 @asynccontextmanager
-async def _opened(runtime: Runtime) -> AsyncIterator[tuple[InferenceClient, ModelDescription]]:
-    """A worker of its own with the build. Prompts are not cached: no two are alike here."""
+async def _opened(
+    runtime: Runtime, cache_memory_mb: int | None = 0
+) -> AsyncIterator[tuple[InferenceClient, ModelDescription]]:
+    """A worker of its own with the build. Prompts are not cached unless memory is given: mostly no two are alike."""
     client = InferenceClient()
     try:
-        yield client, await client.load(_load_params(runtime))
+        yield client, await client.load(attrs.evolve(_load_params(runtime), cache_memory_mb=cache_memory_mb))
     finally:
         await client.close()
 

@@ -110,6 +110,7 @@ def figure_rows(figures: ReplayFigures) -> list[tuple[str, str]]:
         ("suggestions accepted, whole or in part", percent(figures.accepted)),
         ("characters that came from suggestions", percent(figures.accepted_characters)),
         ("keystrokes saved", percent(figures.keystrokes_saved)),
+        ("tokens read anew by a request to the model", _number(figures.read_tokens)),
         ("generated tokens never shown", wasted),
         ("generated tokens for each character", f"{figures.tokens_per_character:.2f}"),
         ("CPU seconds for a minute of typing", f"{figures.cpu_seconds_per_minute:.1f}"),
@@ -117,6 +118,10 @@ def figure_rows(figures: ReplayFigures) -> list[tuple[str, str]]:
         ("memory of server and worker", f"{figures.server_mb:.0f} + {figures.worker_mb:.0f} MiB"),
         ("without a suggestion, by rule", refusals),
     ]
+
+
+def _number(figure: Figure | None) -> str:
+    return "" if figure is None else f"{figure.value:.1f} ({figure.low:.1f} to {figure.high:.1f})"
 
 
 def percent(figure: Figure | None) -> str:

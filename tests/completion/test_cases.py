@@ -182,7 +182,10 @@ def check_form(suggestion: Suggestion, snapshot: Snapshot) -> None:
         assert suggestion.insert.startswith(snapshot.text[suggestion.start : snapshot.offset])
 
 
-def test_there_are_cases_in_every_language() -> None:
-    languages = [parameters.values[0].language for parameters in EVERY_CASE]
-    assert len(EVERY_CASE) >= 80
-    assert {"python", "c", "cpp", "go", "java", "javascript"} <= set(languages)
+def test_there_are_cases_in_every_language_and_refusals_among_them() -> None:
+    cases = [parameters.values[0] for parameters in EVERY_CASE]
+    assert len(cases) >= 300
+    for language in ("python", "c", "cpp", "go", "java", "javascript"):
+        some = [case for case in cases if case.language == language]
+        assert len(some) >= 25
+        assert sum(bool(case.one("refused")) for case in some) >= 8

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from codegen_lsp.completion.debounce import LONGEST_WAIT, Rhythm, wait_before_asking
+from codegen_lsp.completion.debounce import (
+    FIRST_ANSWER,
+    FIRST_RIGHT,
+    LONGEST_WAIT,
+    Adoption,
+    Rhythm,
+    wait_before_asking,
+)
 
 
 def test_nothing_is_waited_for_before_anything_is_known() -> None:
@@ -47,3 +54,35 @@ def test_the_means_follow_and_pauses_are_no_gaps() -> None:
         rhythm = rhythm.typed(0.4).answered(0.1)
     assert rhythm.gap == pytest.approx(0.4, rel=0.01)
     assert rhythm.answer == pytest.approx(0.1)
+
+
+def test_nothing_measured_yet_is_waited_for_a_moment() -> None:
+    assert Adoption().patience(0.0) == FIRST_RIGHT * FIRST_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("right", "answer", "since", "patience"),
+    [
+        (1.0, 0.4, 0.0, 0.4),  # always right: never begun anew
+        (0.0, 0.4, 0.4, 0.0),  # never right: begun anew at once
+        (0.5, 0.4, 0.3, 0.2),  # a tenth of a second is left, half of a new one is the price
+        (0.5, 0.4, 0.1, 0.0),  # more is left than that
+        (0.5, 0.4, 9.0, 0.2),  # it takes longer than others: nothing is known, but the price stays
+        (0.5, 0.02, 0.015, 0.01),
+    ],
+)
+def test_what_is_under_way_is_waited_for_while_it_pays(
+    right: float, answer: float, since: float, patience: float
+) -> None:
+    assert Adoption(right, answer).patience(since) == pytest.approx(patience)
+
+
+def test_adoption_follows_what_happens() -> None:
+    adoption = Adoption()
+    for _ in range(60):
+        adoption = adoption.waited_for(True).answered(1.0)
+    assert adoption.right == pytest.approx(1.0, abs=0.01)
+    assert adoption.answer == pytest.approx(1.0)
+    for _ in range(60):
+        adoption = adoption.waited_for(False)
+    assert adoption.patience(0.5) == 0.0

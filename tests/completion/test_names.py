@@ -10,7 +10,16 @@ from codegen_lsp.completion.languages import LANGUAGES
 from codegen_lsp.completion.names import ALWAYS_DEFINED, undefined_names
 from codegen_lsp.completion.syntax import parsed
 
-MODULES = {"shapes": frozenset({"Circle", "area"}), "shapes.solid": frozenset({"Cube"}), "pkg.util": frozenset({"run"})}
+MODULES = {
+    "shapes": frozenset({"Circle", "area"}),
+    "shapes.solid": frozenset({"Cube"}),
+    "pkg": frozenset({"util", "main"}),
+    "pkg.util": frozenset({"run"}),
+    ".": frozenset({"near"}),
+    ".near": frozenset({"walk"}),
+    "..": frozenset({"far"}),
+    "..near": frozenset({"fly"}),
+}
 
 
 def undefined(source: str) -> list[str]:
@@ -37,6 +46,20 @@ def undefined(source: str) -> list[str]:
         ("import shapes\nshapes = 1\nx = ‹shapes.volume›\n", []),
         ("import shapes\n‹shapes.volume› = 1\n", []),
         ("import shapes\nx = ‹shapes.__file__›\n", []),
+        ("import shapes\nshapes.volume()\nx = ‹shapes.volume›\n", []),
+        ("import shapes\nother.volume()\nx = ‹shapes.volume›\n", ["shapes.volume"]),
+        ("import pkg.util\nx = ‹pkg.util.walk()›\n", ["pkg.util.walk"]),
+        ("import pkg.util\nx = ‹pkg.util.run(), pkg.main, pkg.other›\n", ["pkg.other"]),
+        ("import pkg.util\nimport pkg\nx = ‹pkg.other›\n", ["pkg.other"]),
+        ("import shapes.solid\nx = ‹shapes.solid.Cube.anything›\n", []),
+        ("from . import near\nx = ‹near.fly, near.walk›\n", ["near.fly"]),
+        ("from . import ‹near, far›\n", ["..far"]),
+        ("from .near import ‹walk, fly›\n", [".near.fly"]),
+        ("from ..near import ‹walk, fly›\n", ["..near.walk"]),
+        ("from .. import ‹far›, near\n", []),
+        ("def f():\n    import shapes\n    return ‹shapes.volume›\n", ["shapes.volume"]),
+        ("def f(shapes):\n    return ‹shapes.volume›\nimport shapes\n", []),
+        ("try:\n    import shapes\nexcept ImportError:\n    shapes = None\nx = ‹shapes.volume›\n", []),
     ],
 )
 def test_names_of_modules_that_are_known(source: str, names: list[str]) -> None:
@@ -75,6 +98,37 @@ def test_names_of_modules_that_are_known(source: str, names: list[str]) -> None:
     ],
 )
 def test_scopes(source: str, names: list[str]) -> None:
+    assert undefined(source) == names
+
+
+POINT = "class Point:\n    unit = 1\n\n    def __init__(self):\n        self.x = 1\n\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        (POINT + "    def f(self):\n        return ‹self.x, self.unit, self.f, self.y›\n", ["self.y"]),
+        (POINT + "class Solid(Point):\n    def f(self):\n        return ‹self.x, self.unit, self.z›\n", ["self.z"]),
+        (
+            POINT + "class A(Point): pass\nclass B(A):\n    def f(self):\n        return ‹self.unit, self.z›\n",
+            ["self.z"],
+        ),
+        ("class A(A):\n    def f(self):\n        return ‹self.z›\n", ["self.z"]),
+        ("class A(ValueError):\n    def f(self):\n        return ‹self.args, self.z›\n", ["self.z"]),
+        ("from b import ValueError\nclass A(ValueError):\n    def f(self):\n        return ‹self.z›\n", []),
+        ("from b import Base\nclass A(Base):\n    def f(self):\n        return ‹self.z›\n", []),
+        ("class Base: pass\nclass Base(X): pass\nclass A(Base):\n    def f(self):\n        return ‹self.z›\n", []),
+        ("class A:\n    def f(self):\n        ‹self.z = 1›\n", []),
+        ("class A:\n    def f(self):\n        ‹self.z = 1\n        return self.z, self.y›\n", ["self.y"]),
+        ("class A:\n    ‹def f(self):\n        return self.g(), self.h()\n    def g(self): pass›\n", ["self.h"]),
+        ("class A:\n    def f(self):\n        return ‹self.z›\n    def g(this):\n        this.z = 1\n", []),
+        ("class A:\n    def __getattr__(self, n):\n        pass\n    def f(self):\n        return ‹self.z›\n", []),
+        ("@dataclass\nclass A:\n    def f(self):\n        return ‹self.z›\n", []),
+        ("class A:\n    @classmethod\n    def f(self):\n        return ‹self.z›\n", []),
+        ("class A(metaclass=M):\n    def f(self):\n        return ‹self.z›\n", []),
+    ],
+)
+def test_attributes_of_self(source: str, names: list[str]) -> None:
     assert undefined(source) == names
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from codegen_lsp.completion.brackets import is_rest_of_closers
@@ -167,6 +167,9 @@ PIECES = [*STATEMENTS, "x", "y", "(", ")", "[", "]", "{", "}", ":", ",", '"', "'
           "\n        ", "else", "lambda x: x", "not", "in"]  # fmt: skip
 
 
+answers = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+
+
 @st.composite
 def programs(draw: st.DrawFn) -> str:
     """Lines that are Python so far, with indentation that may or may not fit."""
@@ -178,7 +181,7 @@ def programs(draw: st.DrawFn) -> str:
     return "\n".join(lines) + "\n"
 
 
-@given(programs(), st.integers(0, 3), st.lists(st.sampled_from(PIECES), max_size=8).map("".join), st.data())
+@given(programs(), st.integers(0, 3), answers, st.data())
 def test_python_that_was_in_order_stays_so(above: str, depth: int, answer: str, data: st.DataObject) -> None:
     """Whatever the model answers, a program can begin with what is above, the line, and what is shown."""
     typed = "    " * depth + data.draw(st.sampled_from(["", "x = ", "print(", "if x", "for x in ", "import "]))
@@ -189,6 +192,39 @@ def test_python_that_was_in_order_stays_so(above: str, depth: int, answer: str, 
         accepted = snapshot.text[: suggestion.start] + suggestion.insert
         rest = snapshot.text[suggestion.end : snapshot.line_end]
         assert is_beginning(accepted + rest)
+
+
+@given(programs(), programs(), st.integers(0, 3), answers, st.data())
+@example("def f():\n    x = 1\n", "    return x\n", 0, "y = 1", None)
+@example("class A:\n    def f(self):\n        pass\n", "    def g(self):\n        pass\n", 0, "x = 1", None)
+@example("if x:\n    y = 1\n", "    y = 2\n", 1, "y = 3\n\nx = 1", None)
+def test_indentation_that_parsed_stays_so(
+    above: str, below: str, depth: int, answer: str, data: st.DataObject | None
+) -> None:
+    """On a blank line of a document that is Python as a whole, nothing is shown after which an indentation is wrong."""
+    if data is not None:
+        program = above + "".join(f"{line}\n" for line in below.split("\n")[1:] if line)
+        lines = program.splitlines(keepends=True)
+        at = data.draw(st.integers(1, len(lines)))
+        above, below = "".join(lines[:at]), "".join(lines[at:])
+    assume(indentation_error(above + below) is None)
+    typed = "    " * depth
+    snapshot = Snapshot("file:///a.py", 1, "python", above + typed + "\n" + below, len(above + typed))
+    assume(indentation_error(snapshot.text) is None)
+    for suggestion in shown(snapshot, [answer]):
+        accepted = snapshot.text[: suggestion.start] + suggestion.insert + snapshot.text[suggestion.end :]
+        assert indentation_error(accepted) is None, accepted
+
+
+def indentation_error(text: str) -> str | None:
+    """What is wrong with the indentation of a program, but for a block that is still to be written."""
+    try:
+        compile(text, "", "exec", dont_inherit=True)
+    except IndentationError as error:
+        return None if error.msg.startswith("expected an indented block") else error.msg
+    except SyntaxError:
+        return None
+    return None
 
 
 @given(snapshots(), code)

@@ -216,6 +216,25 @@ async def test_without_annotations_the_difference_is_asked_about(editor: Editor)
     assert not editor.notifications("workspace/applyEdit")
 
 
+@pytest.mark.parametrize("applied", [True, False])
+async def test_an_editor_with_a_preview_shows_the_difference_itself(able: Editor, applied: bool) -> None:
+    able.open(LOOP)
+    able.model.answer = lambda params: ["out = [row.x for row in rows]", "out = list(rows)"]
+    found = await actions(able, (1, 0), (5, 0))
+    command = titled(found, "Rewrite the selection as its comment says (preview): choose…")["command"]
+    able.replies["window/showMessageRequest"] = {"title": "1. out = [row.x for row in rows]"}
+    able.replies["workspace/applyEdit"] = {"applied": applied}
+    answer = await able.request(
+        "workspace/executeCommand", {"command": command["command"], "arguments": command["arguments"]}
+    )
+    assert answer["applied"] is applied
+    (question,) = able.notifications("window/showMessageRequest")
+    assert "+    out" not in question["message"]
+    (sent,) = able.notifications("workspace/applyEdit")
+    (annotation,) = sent["edit"]["changeAnnotations"].values()
+    assert annotation["needsConfirmation"] is True
+
+
 async def test_choosing_among_several(able: Editor) -> None:
     able.open(SOURCE)
     able.model.answer = lambda params: ["surface", "size"]

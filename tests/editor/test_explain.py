@@ -46,9 +46,11 @@ SCENES = {
     "line_is_complete": Scene("x = 1│", answer="\ny = 2"),
     "block_is_complete": Scene(FUNCTION + "    return 1\n    │", answer="\nprint(1)"),
     "repetition": Scene("x = 1\nx = 1\n│", answer="x = 1"),
+    "echo_of_line_above": Scene("x = call(1)\n│", answer="x = call(1)"),
     "echo_of_next_line": Scene("y = 2\n│\nx = 1", answer="x = 1"),
     "comment_only": Scene(FUNCTION + "    x = 1\n    │", answer="# TODO"),
     "does_not_parse": Scene(FUNCTION + "    │\n    return 1", answer="else:"),
+    "ends_block_below": Scene(FUNCTION + "    x = 1\n│\n    return x", answer="y = 2"),
     "undefined_name": Scene("x = │", answer="nowhere_defined"),
 }
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lsprotocol import types
 
+from codegen_lsp.completion.context import Surroundings
+from codegen_lsp.completion.names import Modules
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.editor import neighbours
 from codegen_lsp.editor.neighbours import Neighbours, Request, look_around
@@ -54,7 +59,7 @@ def ask(root: Path) -> Callable[..., list[str]]:
     def paths(text: str = HERE, name: str = "main.py", **how: object) -> list[str]:
         snapshot = Snapshot((root / name).as_uri(), 1, "python", text, len(text))
         request = Request(snapshot, (root.as_uri(),), how.get("exclude", ()), how.get("open_texts", {}))  # type: ignore[arg-type]
-        return [snippet.path for snippet in reader.snippets(request)]
+        return [snippet.path for snippet in reader.look(request).snippets]
 
     return paths
 
@@ -95,7 +100,7 @@ def test_files_that_are_no_text_or_too_large(
 def test_documents_outside_the_workspace_or_without_a_file(root: Path) -> None:
     for uri in ((root / "../outside.py").resolve().as_uri(), "untitled:Untitled-1", "file:///nowhere/f.py"):
         snapshot = Snapshot(uri, 1, "python", HERE, len(HERE))
-        assert Neighbours().texts(Request(snapshot, (root.as_uri(),), (), {})) == []
+        assert Neighbours().look(Request(snapshot, (root.as_uri(),), (), {})) == Surroundings()
 
 
 def test_large_workspaces_are_not_read_to_the_end(
@@ -116,14 +121,92 @@ async def test_what_was_found_goes_with_the_next_request(editor: Editor, root: P
     assert any(ALIKE in text for text in first.related)
     editor.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
     await editor.settle()
-    assert editor.server.related == {}
+    assert editor.server.surroundings == editor.server.looked_around == {}
 
 
-@pytest.mark.parametrize("options", [{"model": "incremental", "without": ["context"]}, {"model": "ct2"}])
+@pytest.mark.parametrize(
+    "options", [{"model": "incremental", "without": ["context", "modules"]}, {"model": "ct2", "without": ["modules"]}]
+)
 async def test_nothing_is_read_where_it_is_of_no_use(editor: Editor, root: Path, options: dict[str, object]) -> None:
     await editor.initialize(options=options)
     editor.server.workspace.add_folder(types.WorkspaceFolder(root.as_uri(), "project"))
     uri = (root / "main.py").as_uri()
     editor.open(HERE, uri=uri)
     await look_around(editor.server, uri, len(HERE))
-    assert editor.server.related == {}
+    assert editor.server.surroundings == {}
+
+
+def modules(root: Path, **how: object) -> Modules:
+    """The modules that `main.py` is told of."""
+    text = "from app import alike, local, models, other\nfrom generated import alike as more\nimport secrets\n"
+    snapshot = Snapshot((root / "main.py").as_uri(), 1, "python", text, len(text))
+    request = Request(snapshot, (root.as_uri(),), how.get("exclude", ()), how.get("open_texts", {}))  # type: ignore[arg-type]
+    return Neighbours().look(request).modules
+
+
+def test_names_of_imported_modules(root: Path) -> None:
+    assert set(modules(root)) == {"app.alike", "app.models", "app.other"}  # what is ignored was not read
+    assert modules(root)["app.models"] == {"User"}
+
+
+def test_names_of_modules_that_the_user_excluded(root: Path) -> None:
+    assert set(modules(root, exclude=("app/m*.py",))) == {"app.alike", "app.other"}
+
+
+def test_names_of_modules_that_are_open(root: Path) -> None:
+    uri = (root / "app/models.py").as_uri()
+    assert modules(root, open_texts={uri: "class Group: pass\n"})["app.models"] == {"Group"}
+
+
+@pytest.fixture
+async def workspace(editor: Editor, root: Path) -> tuple[Editor, str, str]:
+    """An editor with two documents, of which the first imports the second."""
+    await editor.initialize(options={"model": "ct2"})
+    editor.server.workspace.add_folder(types.WorkspaceFolder(root.as_uri(), "project"))
+    main, models = (root / "main.py").as_uri(), (root / "app/models.py").as_uri()
+    editor.open("from app import models\nx = \n", uri=main)
+    editor.open(MODELS, uri=models)
+    editor.model.answer = lambda params: ["models.Group"]
+    await look_around(editor.server, main, 0)
+    return editor, main, models
+
+
+async def test_a_name_that_an_imported_module_lacks_is_not_suggested(workspace: tuple[Editor, str, str]) -> None:
+    editor, main, _ = workspace
+    assert await editor.complete(1, 4, uri=main) == []
+    told = await editor.explain(main)
+    assert told["rule"] == "undefined_name"
+    assert "`models.Group`" in told["reason"]
+    editor.model.answer = lambda params: ["models.User"]
+    assert len(await editor.complete(1, 4, uri=main)) == 1
+
+
+async def test_a_module_that_is_being_edited_may_have_the_name(workspace: tuple[Editor, str, str]) -> None:
+    editor, main, models = workspace
+    editor.type(2, 2, 0, "class Group: pass\n", uri=models)
+    assert len(await editor.complete(1, 4, uri=main)) == 1
+    await look_around(editor.server, main, 0)
+    assert editor.server.around(main).modules["app.models"] == {"User", "Group"}
+
+
+async def test_what_was_found_before_an_edit_of_another_document_does_not_count(
+    workspace: tuple[Editor, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor, main, models = workspace
+    editor.server.looked_around.clear()
+    editor.server.surroundings.clear()
+    begun, go_on = threading.Event(), threading.Event()
+    look = editor.server.neighbours.look
+
+    def slowly(request: Request) -> Surroundings:
+        begun.set()
+        go_on.wait(10)
+        return look(request)
+
+    monkeypatch.setattr(editor.server, "neighbours", SimpleNamespace(look=slowly))
+    looking = asyncio.create_task(look_around(editor.server, main, 0))
+    await asyncio.to_thread(begun.wait, 10)
+    editor.type(2, 2, 0, "class Group: pass\n", uri=models)
+    go_on.set()
+    await looking
+    assert editor.server.around(main).modules == {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from codegen_lsp.completion.debounce import FIRST_RIGHT, Adoption
 from codegen_lsp.editor import completer
 from codegen_lsp.editor.requests import Pauses
 from codegen_lsp.inference.messages import GenerateParams
@@ -176,3 +177,24 @@ async def test_typing_on_before_the_suggestion_was_looked_at_asks_for_nothing_ah
     ready.type(2, 1, 8, "r")
     await ready.complete(1, 9)
     assert not any(params.background for params in ready.model.generated)
+
+
+async def test_what_is_under_way_is_not_waited_for_where_that_never_paid(ready: Editor) -> None:
+    ready.server.completer._adoption = Adoption(right=0.0, answer=1.0)
+    ready.model.answer = lambda params: ["rn a + b"]
+    await start(ready)
+    second = overtake(ready, "r")
+    await ready.until(lambda: len(foreground(ready)) == 2)
+    ready.model.gate.set()
+    assert "result" in await ready.answer(second)
+
+
+async def test_it_is_noted_whether_what_was_under_way_was_right(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    await start(ready)
+    second = overtake(ready, "r")
+    await ready.settle()
+    ready.model.gate.set()
+    await ready.answer(second)
+    assert ready.server.completer._adoption.right > FIRST_RIGHT
+    assert ready.server.completer._adoption.answer is not None

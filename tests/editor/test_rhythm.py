@@ -74,10 +74,11 @@ async def test_it_can_be_turned_off(editor: Editor) -> None:
 
 async def test_a_cancelled_wait_asks_nobody(ready: Editor) -> None:
     ready.open(CODE)
-    ready.server.metronome.rhythm = Rhythm(gap=0.02, answer=5.0)
+    ready.server.metronome.rhythm = Rhythm(gap=0.4, answer=5.0)
     ready.type(2, 1, 8, "r")
     number = ready.begin_completion(1, 9)
     await ready.settle()
     ready.notify("$/cancelRequest", {"id": number})
-    await asyncio.sleep(0.03)
+    assert "error" in await ready.answer(number)
+    await asyncio.sleep(0.45)
     assert ready.model.generated == []

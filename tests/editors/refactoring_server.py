@@ -1,12 +1,15 @@
 """The real server on stdio with a scripted model, so that tests of refactorings in editors need no worker.
 
     python refactoring_server.py ANSWER…
+    python refactoring_server.py @FILE
 
-Each request to the model gets all the answers as candidates; all texts are equally likely.
+Each request to the model gets all the answers as candidates; all texts are equally likely. FILE holds them as a list in
+JSON, and is read anew for each request.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +31,14 @@ from codegen_lsp.inference.messages import (
     WarmParams,
 )
 
-ANSWERS = [answer.replace("\\n", "\n") for answer in sys.argv[1:]]
 MODEL = ModelDescription("scripted", "codegen", "ct2", "cpu", "int8", 1, 2048, True, ["python"], 3.5, 0.1)
+
+
+def answers() -> list[str]:
+    given = sys.argv[1:]
+    if given and given[0].startswith("@"):
+        return list(json.loads(Path(given[0][1:]).read_text(encoding="utf-8")))
+    return [answer.replace("\\n", "\n") for answer in given]
 
 
 class ScriptedClient:
@@ -43,7 +52,7 @@ class ScriptedClient:
         return MODEL
 
     async def generate(self, params: GenerateParams) -> GenerateResult:
-        candidates = [Candidate(answer, 5, -0.1, "stop") for answer in ANSWERS]
+        candidates = [Candidate(answer, 5, -0.1, "stop") for answer in answers()]
         return GenerateResult(candidates, GenerationStats(10, 0, 5, 0.0, 0.0, 0.0))
 
     async def score(self, params: ScoreParams) -> ScoreResult:

@@ -200,17 +200,25 @@ def test_a_missing_device_and_a_wrong_type_are_named(
 
 def test_a_score_is_what_decoding_reports(engine: Engine, prompt: list[int]) -> None:
     answer = continue_(engine, prompt[:80], max_tokens=8).continuations[0]
-    scored = engine.score(prompt[:80] + answer.tokens)
+    scored = engine.score(prompt[:80] + answer.tokens, Control())
     assert len(scored) == 80 + 7
     assert scored[-8:] == pytest.approx(answer.log_probabilities, abs=0.02)
 
 
 def test_a_text_of_the_contexts_length_is_scored_whole(engine: Engine, tokenizer: Tokenizer, info: BuildInfo) -> None:
     ids = (tokenizer.encode(SOURCE) * 10)[: info.context_length]
-    scored = np.array(engine.score(ids))
+    scored = np.array(engine.score(ids, Control()))
     assert len(scored) == len(ids) - 1
     assert np.isfinite(scored).all()
     assert (scored <= 0).all()
+
+
+def test_a_cancelled_score_computes_nothing(engine: Engine, prompt: list[int]) -> None:
+    control = Control()
+    control.cancel()
+    with pytest.raises(Cancelled):
+        engine.score(prompt, control)
+    assert len(engine.score(prompt, Control())) == len(prompt) - 1
 
 
 def test_candidates_differ_beyond_the_forced_bytes(engine: Engine, tokenizer: Tokenizer) -> None:

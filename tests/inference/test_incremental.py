@@ -412,6 +412,20 @@ def test_a_cancelled_prefill_keeps_its_chunks(
     assert go_on(engine, ids).computed_tokens == 0
 
 
+def test_scoring_ends_at_the_layer_where_it_is_cancelled(
+    embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = new_engine(embedded_build, info, tokenizer, 2**28)
+    ids = tokenizer.encode(SOURCES[0])[:600]
+    run = []
+    project = engine._transformer._project
+    monkeypatch.setattr(engine._transformer, "_project", lambda *given: run.append(1) or project(*given))
+    with pytest.raises(Cancelled):
+        engine.score(ids, CancelledAt(info.layers + 1))
+    assert len(run) == info.layers + 1
+    assert len(engine.score(ids, Control())) == 599
+
+
 class StoppedError(Exception):
     pass
 

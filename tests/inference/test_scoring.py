@@ -20,7 +20,7 @@ def test_a_score_is_the_sum_over_the_tokens_of_the_text(model: TextModel) -> Non
     assert ids[: len(before)] == before
     (score,) = model.score([ScoredText(BEFORE, AFTER)], Control()).scores
     assert score.tokens == len(ids) - len(before)
-    assert score.log_probability == pytest.approx(sum(model.engine.score(ids)[-score.tokens :]))
+    assert score.log_probability == pytest.approx(sum(model.engine.score(ids, Control())[-score.tokens :]))
 
 
 def test_a_token_that_begins_before_the_text_counts_whole(model: TextModel) -> None:

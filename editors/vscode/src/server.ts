@@ -13,9 +13,12 @@ import {
   ExecuteCommandRequest,
   LanguageClient,
   RevealOutputChannelOn,
+  ShowMessageRequest,
   State,
   type LanguageClientOptions,
+  type MessageActionItem,
   type Middleware,
+  type ShowMessageRequestParams,
 } from 'vscode-languageclient/node';
 
 import { languagesOn, ownSettings, SECTION, withoutOwn } from './configuration';
@@ -176,6 +179,17 @@ export class Server implements vscode.Disposable {
       },
       middleware: {
         ...this.middleware,
+        // VS Code says nothing when an action that was chosen can't be resolved.
+        resolveCodeAction: async (action, token, next) => {
+          try {
+            return await next(action, token);
+          } catch (error) {
+            const cancelled = token.isCancellationRequested || error instanceof vscode.CancellationError;
+            if (error instanceof Error && !cancelled)
+              void vscode.window.showInformationMessage(`${action.title}: ${error.message}`);
+            throw error;
+          }
+        },
         workspace: {
           configuration: async (params, token, next) => {
             const sections = await next(params, token);
@@ -189,6 +203,7 @@ export class Server implements vscode.Disposable {
     client.onNotification('codegen-lsp/status', (status: Status) => {
       if (this.client === client) this.show(status);
     });
+    client.onRequest(ShowMessageRequest.type, choose);
     return client;
   }
 
@@ -211,6 +226,14 @@ export class Server implements vscode.Disposable {
     };
     this.again = setTimeout(() => void gone.then(begin), wait);
   }
+}
+
+/** Asks what the server wants to know where VS Code has lists to choose from, not in a message's buttons. */
+async function choose(params: ShowMessageRequestParams): Promise<MessageActionItem | null> {
+  const items = (params.actions ?? []).map((action) => ({ label: action.title, action }));
+  // The list comes when the server is ready for it, while the focus may be on its way back from a menu.
+  const chosen = await vscode.window.showQuickPick(items, { placeHolder: params.message, ignoreFocusOut: true });
+  return chosen?.action ?? null;
 }
 
 /** A client that writes to the log what it would put before somebody who types. */

@@ -1,0 +1,179 @@
+"""Which names the modules of the workspace have that a document imports, for `names`.
+
+A module counts as known only if all that it can have at run time stands in its text: its own symbol table says so,
+asked of Python's compiler, with what it takes over by star imports of modules that are known themselves. One that makes
+names while it runs, that does not parse, or that may not be read is not known, and nothing is said of it. A package
+also has the modules in its folder, whether or not they may be read.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import symtable
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+
+from attrs import field, frozen
+
+from codegen_lsp.completion.languages import LANGUAGES
+from codegen_lsp.completion.names import Modules, joined
+from codegen_lsp.completion.syntax import Source, node_at, parsed, text_of
+
+SOURCE_FOLDERS = ("src", "lib")
+"""Folders of a workspace in which its packages may lie, beside its root."""
+DEEPEST = 8
+"""Star imports that are followed one from another."""
+
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]", re.MULTILINE)
+_STAR_IMPORT = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+import[ \t]*\(?[ \t]*\*", re.MULTILINE)
+_MAKES_NAMES = re.compile(
+    r"\b__getattr__\b|\b__dict__\b|\b__path__\b|\bglobals\(|\blocals\(|\bvars\(|\bexec\(|\bsetattr\(|\bsys\.modules\b"
+)
+
+
+@frozen
+class Files:
+    """The files of a workspace, by their paths from its root on, with slashes."""
+
+    paths: frozenset[str]
+    """Python files that may be read."""
+    read: Callable[[str], str | None]
+    """The text of one of them; None when it can't be read."""
+    entries: Callable[[str], Iterable[str]]
+    """The names of all that lies in a folder, to be read or not."""
+
+
+@frozen
+class _Text:
+    """What a module's text says of its names."""
+
+    names: frozenset[str] = field(factory=frozenset)
+    stars: tuple[str, ...] = ()
+    """Modules from which everything is imported, as written."""
+
+
+def modules_of(text: str, path: str, files: Files) -> Modules:
+    """The names that modules have which a Python document imports, by the modules' names as they are written there.
+
+    `path` is that of the document. Modules that are not known are left out.
+    """
+    source = parsed(text, LANGUAGES["python"])
+    if source is None:
+        return {}
+    found = {}
+    for module in dict.fromkeys(_imported(source)):
+        names = _names_of(module, path, files, DEEPEST)
+        if names is not None:
+            found[module] = names
+    return found
+
+
+def _imported(source: Source) -> Iterator[str]:
+    """All that could be a module in the document's imports."""
+    for match in _IMPORT.finditer(source.text):
+        node = node_at(source, match.end() - 1, match.end())
+        while node is not None and node.type not in ("import_statement", "import_from_statement"):
+            node = node.parent
+        if node is None:
+            continue
+        origin = node.child_by_field_name("module_name")
+        if origin is not None:
+            yield text_of(source, origin)
+        for imported in node.children_by_field_name("name"):
+            dotted = imported.child_by_field_name("name") or imported
+            name = text_of(source, dotted)
+            if origin is not None:
+                yield joined(text_of(source, origin), name)
+                continue
+            parts = name.split(".")
+            yield from (".".join(parts[: end + 1]) for end in range(len(parts)))
+
+
+def _names_of(module: str, importer: str, files: Files, depth: int) -> frozenset[str] | None:
+    """The names of a module that is imported by a file; None when it is not known."""
+    if depth == 0:
+        return None
+    names: set[str] = set()
+    places = list(_places(module, importer, files))
+    for path in places:
+        text = files.read(path)
+        told = _told(text) if text is not None else None
+        if told is None:
+            return None
+        names |= told.names
+        for star in told.stars:
+            brought = _names_of(star, path, files, depth - 1)
+            if brought is None:
+                return None
+            names |= brought
+        if _is_package(path):
+            names |= {entry.partition(".")[0] for entry in files.entries(posixpath.dirname(path))}
+    return frozenset(names) if places else None
+
+
+def _places(module: str, importer: str, files: Files) -> Iterator[str]:
+    """The files that a module may be. Which one it is depends on how the program is started, so all of them count."""
+    name = module.lstrip(".")
+    dots = len(module) - len(name)
+    inside = name.replace(".", "/")
+    if not dots and name.partition(".")[0] in sys.stdlib_module_names:
+        return
+    folders = [_above(importer, dots)] if dots else list(dict.fromkeys(_roots(importer, files)))
+    for folder in folders:
+        if folder is None:
+            continue
+        place = posixpath.join(folder, inside) if inside else folder
+        for path in (f"{place}.py", posixpath.join(place, "__init__.py")):
+            if path in files.paths:
+                yield path
+
+
+def _above(path: str, dots: int) -> str | None:
+    """The folder that a relative import starts from; None beyond the workspace's root."""
+    folder = posixpath.dirname(path)
+    for _ in range(dots - 1):
+        if not folder:
+            return None
+        folder = posixpath.dirname(folder)
+    return folder
+
+
+def _roots(importer: str, files: Files) -> Iterator[str]:
+    """Folders that absolute imports may start from: those that are no packages, as pytest and scripts have it."""
+    folder = posixpath.dirname(importer)
+    while folder:
+        if posixpath.join(folder, "__init__.py") not in files.paths:
+            yield folder
+        folder = posixpath.dirname(folder)
+    yield from ("", *SOURCE_FOLDERS)
+
+
+def _is_package(path: str) -> bool:
+    return posixpath.basename(path) == "__init__.py"
+
+
+@lru_cache(maxsize=256)
+def _told(text: str) -> _Text | None:
+    """What a module's text says; None when names may come from elsewhere, or it does not parse."""
+    if _MAKES_NAMES.search(text):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = symtable.symtable(text, "", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_local()}
+    return _Text(frozenset(names | set(_made_global(table))), tuple(_STAR_IMPORT.findall(text)))
+
+
+def _made_global(table: symtable.SymbolTable) -> Iterator[str]:
+    """Names that functions bind in the module."""
+    for child in table.get_children():
+        for symbol in child.get_symbols():
+            if symbol.is_declared_global() and symbol.is_assigned():
+                yield symbol.get_name()
+        yield from _made_global(child)

@@ -1,0 +1,149 @@
+"""What each part of a completion gives: the same places asked with everything, and without one part at a time.
+
+Two runs on different places differ by more than most parts give. So each place is asked both ways, and what is shown of
+a part is the difference on the places that it concerns: infilling can make no difference where nothing stands below the
+cursor, nor the text of other files where there is none. Places in one file resemble each other, so the intervals are
+over files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+from attrs import evolve, frozen
+
+from codegen_lsp.completion.context import Surroundings
+from codegen_lsp.completion.planning import Plan, plan
+from codegen_lsp.completion.policy import Options
+from codegen_lsp.completion.snapshot import Snapshot
+from codegen_lsp.editor.completer import Completer, Model
+from codegen_lsp.evaluation.figures import Figure, ratio, share
+from codegen_lsp.evaluation.lines import Answer, Case, Packages, shown_of, snapshot_of, surroundings_of
+
+EVERYTHING = ""
+"""Stands for no part left out."""
+OF_THE_MODEL = "document_cache"
+"""The part that is chosen when the model is loaded, not for each request."""
+IN_LINES = ("window", "infilling", OF_THE_MODEL, "elsewhere", "threshold", "correctness", "modules", "context")
+"""The parts that single places can show the worth of; the others take time to, which `bench replay` gives."""
+
+
+@frozen
+class Asked:
+    """One place with all its answers."""
+
+    case: Case
+    concerned: frozenset[str]
+    """The parts that can make a difference here."""
+    answers: Mapping[str, Answer]
+    """By the part that was left out; `EVERYTHING` has what an editor shows."""
+
+
+@frozen
+class PartFigures:
+    """What a part gives, on the places that it concerns. Differences are those of having it to not having it."""
+
+    part: str
+    cases: int
+    changed: int
+    """Cases in which something else is shown."""
+    shown: tuple[Figure | None, Figure | None]
+    """Share with a suggestion: with the part, and without."""
+    fits: tuple[Figure | None, Figure | None]
+    """Share of what is shown that fits."""
+    undefined: tuple[Figure | None, Figure | None]
+    """Python: share of what is shown that uses an undefined name."""
+    parses: tuple[Figure | None, Figure | None]
+    """Python: share of what is shown that parses."""
+    saved: tuple[Figure | None, Figure | None]
+    """Share of the characters that need not be typed."""
+    gain: Figure | None
+    """Difference of the share saved."""
+    wrong: Figure | None
+    """Difference of the share of cases in which something is shown that does not fit."""
+
+
+async def ask_without(
+    cases: Iterable[Case],
+    model: Model,
+    options_of: Callable[[str], Options],
+    packages: Packages,
+    parts: Sequence[str],
+) -> AsyncIterator[Asked]:
+    """What an editor shows at each case, with everything and without each of the parts."""
+    for number, case in enumerate(cases):
+        snapshot = snapshot_of(case, number)
+        options = options_of(snapshot.language)
+        around = surroundings_of(snapshot, case.place.document, packages)
+        answers = {}
+        for part in (EVERYTHING, *parts):
+            some = evolve(options, without=options.without | ({part} - {EVERYTHING}))
+            beside = evolve(around, modules={}) if "modules" in some.without else around
+            outcome = await Completer().suggest(snapshot, some, model, around=beside)
+            answers[part] = shown_of(case, snapshot.offset, outcome)
+        yield Asked(case, _concerned(snapshot, options, around), answers)
+
+
+def joined(one: Asked, without_cache: Asked) -> Asked:
+    """A place with the answer of a model that was loaded without the document cache."""
+    return evolve(one, answers={**one.answers, OF_THE_MODEL: without_cache.answers[EVERYTHING]})
+
+
+def _concerned(snapshot: Snapshot, options: Options, around: Surroundings) -> frozenset[str]:
+    planned = plan(snapshot, options)
+    if not isinstance(planned, Plan):
+        return frozenset()
+    parts = {OF_THE_MODEL, "threshold"}
+    parts |= {"infilling"} if planned.suffix else set()
+    parts |= {"elsewhere"} if planned.elsewhere else set()
+    parts |= {"context"} if around.snippets else set()
+    parts |= {"modules"} if around.modules else set()
+    parts |= {"correctness"} if snapshot.language == "python" else set()
+    parts |= {"window"} if len(snapshot.text[: snapshot.offset]) > options.prefix_characters else set()
+    return frozenset(parts)
+
+
+def figures_of(asked: Sequence[Asked], parts: Sequence[str]) -> list[PartFigures]:
+    """The figures of each part."""
+    return [_figures([one for one in asked if part in one.concerned and part in one.answers], part) for part in parts]
+
+
+def _figures(asked: Sequence[Asked], part: str) -> PartFigures:
+    with_it = [one.answers[EVERYTHING] for one in asked]
+    without = [one.answers[part] for one in asked]
+    rests = [len(one.case.place.rest) for one in asked]
+    return PartFigures(
+        part,
+        len(asked),
+        sum(a.whole != b.whole or a.text != b.text for a, b in zip(with_it, without, strict=True)),
+        shown=(_shown(with_it), _shown(without)),
+        fits=(_of_shown(with_it, lambda one: one.fits), _of_shown(without, lambda one: one.fits)),
+        undefined=(_of_shown(with_it, lambda one: one.undefined), _of_shown(without, lambda one: one.undefined)),
+        parses=(_of_shown(with_it, lambda one: one.parses), _of_shown(without, lambda one: one.parses)),
+        saved=(ratio([a.saved for a in with_it], rests), ratio([b.saved for b in without], rests)),
+        gain=_by_file(asked, [a.saved - b.saved for a, b in zip(with_it, without, strict=True)], rests),
+        wrong=_by_file(asked, [_wrong(a) - _wrong(b) for a, b in zip(with_it, without, strict=True)], [1] * len(asked)),
+    )
+
+
+def _shown(answers: Sequence[Answer]) -> Figure | None:
+    return share([one.text is not None for one in answers])
+
+
+def _of_shown(answers: Sequence[Answer], is_so: Callable[[Answer], bool | None]) -> Figure | None:
+    return share([so for one in answers if one.text is not None and (so := is_so(one)) is not None])
+
+
+def _wrong(answer: Answer) -> int:
+    return answer.text is not None and not answer.fits
+
+
+def _by_file(asked: Sequence[Asked], parts: Sequence[float], wholes: Sequence[float]) -> Figure | None:
+    """Sum of the parts over sum of the wholes; the interval is over files."""
+    sums: dict[tuple[str, str], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for one, part, whole in zip(asked, parts, wholes, strict=True):
+        key = one.case.place.document.package, one.case.place.document.path
+        sums[key] = sums[key][0] + part, sums[key][1] + whole
+    figure = ratio([part for part, _ in sums.values()], [whole for _, whole in sums.values()])
+    return evolve(figure, cases=len(asked)) if figure else None

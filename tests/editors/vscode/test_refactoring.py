@@ -1,0 +1,234 @@
+"""Refactorings in a real VS Code: the menu, the preview, the edit, and one step to undo it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SERVER = Path(__file__).parents[1] / "refactoring_server.py"
+SOURCE = "def area(w, h):\n    print(w * h + 1)\n"
+LOOP = """def f(rows):
+    # use a comprehension
+    out = []
+    for row in rows:
+        out.append(row.x)
+    return out
+"""
+CHOSEN = "input:checked"
+"""What will be applied, in a preview."""
+LINES = "(lines) => lines.map((line) => ({ top: line.getBoundingClientRect().top, text: line.textContent }))"
+
+
+class Answers:
+    """What the model says."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set()
+
+    def set(self, *texts: str) -> None:
+        new = self.path.with_suffix(".new")
+        new.write_text(json.dumps(texts), encoding="utf-8")
+        new.replace(self.path)
+
+
+@pytest.fixture(scope="module")
+def answers(code_server):
+    return Answers(code_server.root / "answers.json")
+
+
+@pytest.fixture(scope="module")
+def refactoring_window(code_server, answers):
+    folder = code_server.root / "refactoring"
+    (folder / ".vscode").mkdir(parents=True)
+    settings = {
+        "codegen-lsp.server.command": [sys.executable, str(SERVER), f"@{answers.path}"],
+        "codegen-lsp.server.environment": {"PYTHONPATH": str(ROOT)},
+    }
+    (folder / ".vscode" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    window = code_server.window(folder)
+    window.edit("first.py")
+    window.ready()
+    yield window
+    window.close()
+
+
+@pytest.fixture
+def window(refactoring_window):
+    """The window with no file open. No message may be left in its corner."""
+    yield refactoring_window
+    toasts = refactoring_window.toasts()
+    refactoring_window.close_all()
+    assert toasts == ""
+
+
+def go(window, line: int, column: int) -> None:
+    """Put the cursor somewhere; both count from 1."""
+    window.press("Control+g")
+    box = window.page.locator(".quick-input-widget input")
+    box.wait_for()
+    box.fill(f":{line}:{column}")
+    window.press("Enter")
+    window.page.locator(".quick-input-widget").wait_for(state="hidden")
+
+
+def menu(window) -> list[str]:
+    """Open the menu of refactorings; what is in it. Asked for again when the editor did not have the focus yet."""
+    rows = window.page.locator(".action-widget .monaco-list-row.action")
+    # An entry that appears under the mouse takes the focus.
+    window.page.mouse.move(5, 300)
+    for _ in range(10):
+        window.press("Control+Shift+r")
+        with contextlib.suppress(AssertionError):
+            window.until(rows.count, "the menu", patience=0.1)
+            break
+    return [text.strip() for text in rows.all_inner_texts()]
+
+
+def act(window, title: str, key: str = "Enter") -> None:
+    """Choose from the menu with the keyboard."""
+    titles = menu(window)
+    assert title in titles
+    for following in titles[1 : titles.index(title) + 1]:
+        window.press("ArrowDown")
+        window.page.locator(".action-widget .monaco-list-row.action.focused", has_text=following).wait_for()
+    window.press(key)
+
+
+def extract(window, name: str, title: str = "Extract variable", key: str = "Enter") -> None:
+    """Choose an action for `w * h`."""
+    window.edit(name, SOURCE)
+    go(window, 2, 11)
+    window.press(*["Shift+ArrowRight"] * 5)
+    act(window, title, key)
+
+
+def rewrite(window, name: str, more: str = "") -> None:
+    window.edit(name, LOOP)
+    go(window, 2, 1)
+    window.press(*["Shift+ArrowDown"] * 4)
+    act(window, f"Rewrite the selection as its comment says (preview){more}")
+
+
+def text(window) -> str:
+    """What is in the editor at hand."""
+    lines = window.page.locator(".editor-group-container.active .view-lines .view-line")
+    by_place = sorted((line["top"], line["text"]) for line in lines.evaluate_all(LINES))
+    return "\n".join(one for _, one in by_place).replace("\u00a0", " ").replace("\u200c", "")
+
+
+def undone(window, before: str) -> None:
+    """Undo one step; the text must be as before, and not edited."""
+    window.press("Control+z")
+    window.until(lambda: text(window) == before, "the text as it was")
+    window.page.locator(".tab.active.dirty").wait_for(state="detached")
+
+
+def preview(window):
+    """The panel with the difference."""
+    shown = window.page.locator(".panel .bulk-edit-panel")
+    shown.wait_for()
+    window.until(lambda: shown.locator(".monaco-list-row").count() > 1, "the difference")
+    return shown
+
+
+def button(window, title: str) -> None:
+    window.page.locator(".bulk-edit-panel .monaco-button", has_text=title).click()
+    window.page.locator(".panel .bulk-edit-panel").wait_for(state="hidden")
+
+
+def test_menu_apply_and_one_step_to_undo(window, answers, name):
+    answers.set("surface")
+    extract(window, name)
+    wanted = "def area(w, h):\n    surface = w * h\n    print(surface + 1)\n"
+    window.until(lambda: text(window) == wanted, "the edit")
+    assert (window.folder / name).read_text(encoding="utf-8") == SOURCE
+    undone(window, SOURCE)
+    window.press("Control+Shift+z")
+    window.until(lambda: text(window) == wanted, "the edit again")
+    assert window.save() == wanted
+
+
+def test_the_menu_has_what_applies(window, name):
+    window.edit(name, SOURCE)
+    go(window, 2, 11)
+    window.press(*["Shift+ArrowRight"] * 5)
+    assert menu(window) == ["Extract variable", "Extract variable: choose…"]
+    window.press("Escape")
+    go(window, 1, 5)
+    found = menu(window)
+    assert "Write a docstring for 'area'" in found
+    assert not any("Extract" in title for title in found)
+    window.press("Escape")
+
+
+def test_preview_of_any_action(window, answers, name):
+    """VS Code shows any action's difference first, on request."""
+    answers.set("surface")
+    extract(window, name, key="Control+Enter")
+    shown = preview(window)
+    assert "surface = w * h" in shown.inner_text().replace("\u00a0", " ")
+    assert shown.locator(CHOSEN).count() > 0
+    assert text(window) == SOURCE
+    button(window, "Apply")
+    window.until(lambda: "    surface = w * h\n" in text(window), "the edit")
+    undone(window, SOURCE)
+
+
+def test_choosing_a_name(window, answers, name):
+    answers.set("surface", "size")
+    extract(window, name, "Extract variable: choose…")
+    window.choose("2. size")
+    window.until(lambda: "    size = w * h\n" in text(window), "the edit")
+    undone(window, SOURCE)
+
+
+def test_choosing_nothing(window, answers, name):
+    answers.set("surface", "size")
+    extract(window, name, "Extract variable: choose…")
+    window.page.locator(".quick-input-list .monaco-list-row", has_text="1. surface").wait_for()
+    window.press("Escape")
+    window.page.locator(".quick-input-widget").wait_for(state="hidden")
+    window.page.wait_for_timeout(300)
+    assert text(window) == SOURCE
+
+
+@pytest.mark.parametrize("more", ["", ": choose…"])
+def test_a_rewrite_is_previewed_and_never_chosen_by_default(window, answers, name, more):
+    answers.set("out = [row.x for row in rows]")
+    rewrite(window, name, more)
+    shown = preview(window)
+    said = shown.inner_text().replace("\u00a0", " ")
+    assert "out = [row.x for row in rows]" in said
+    assert "out.append(row.x)" in said
+    assert shown.locator(CHOSEN).count() == 0
+    assert text(window) == LOOP
+    shown.locator(".edit-checkbox").first.check()
+    button(window, "Apply")
+    window.until(lambda: "    out = [row.x for row in rows]\n    return out\n" in text(window), "the edit")
+    undone(window, LOOP)
+
+
+def test_a_rewrite_is_discarded(window, answers, name):
+    answers.set("out = [row.x for row in rows]")
+    rewrite(window, name)
+    preview(window)
+    button(window, "Discard")
+    assert text(window) == LOOP
+    assert not window.page.locator(".tab.active.dirty").count()
+
+
+def test_what_can_not_be_done_is_said(window, answers, name):
+    answers.set("return a + nothing")
+    window.edit(name, "def add(a, b):\n    pass\n")
+    go(window, 1, 5)
+    act(window, "Write the body of 'add'")
+    window.until(lambda: "not defined: nothing" in window.toasts(), "the reason")
+    assert text(window) == "def add(a, b):\n    pass\n"
+    window.command("Notifications: Clear All Notifications")
+    window.until(lambda: window.toasts() == "")
