@@ -156,13 +156,15 @@ def _total(editors: Sequence[Editor]) -> float:
     return sum(memory_mb(process) for process in processes.values())
 
 
-async def levels(build: Path, texts: Sequence[str], completions: int, threads: int) -> list[Level]:
+async def levels(
+    build: Path, texts: Sequence[str], completions: int, threads: int, cache_memory_mb: int | None = None
+) -> list[Level]:
     """Memory of one worker at tenths of so many completions in these documents. Raises ModelError and WorkerError."""
     dice = random.Random(0)  # noqa: S311 - any documents and places will do
     client = InferenceClient()
     found: list[Level] = []
     try:
-        await client.load(LoadParams(str(build), threads=threads))
+        await client.load(LoadParams(str(build), threads=threads, cache_memory_mb=cache_memory_mb))
         worker = psutil.Process(client.state.pid)
         done = 0
         while done < completions:

@@ -28,8 +28,8 @@ socket.socket = Refusing
 @pytest.fixture
 def environment(embedded_build: Path, tmp_path: Path) -> dict[str, str]:
     """A home of its own, where no model is installed and no proxy is set."""
-    return {
-        "PATH": os.environ["PATH"],
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "XDG_RUNTIME_DIR") if name in os.environ}
+    return kept | {
         "HOME": str(tmp_path),
         "XDG_DATA_HOME": str(tmp_path / "data"),
         "COLUMNS": "100",
