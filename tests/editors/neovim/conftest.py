@@ -13,8 +13,8 @@ import queue
 import shutil
 import struct
 import subprocess
-import tempfile
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
