@@ -79,7 +79,8 @@ def test_complete_opens_no_network_socket(
     file: Path, environment: dict[str, str], embedded_build: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_SOCKETS)
-    environment = environment | {"PYTHONPATH": str(tmp_path)}
+    path = [str(tmp_path), *filter(None, [environment.get("PYTHONPATH")])]
+    environment = environment | {"PYTHONPATH": os.pathsep.join(path)}
     probe = subprocess.run(
         [sys.executable, "-c", "import socket; socket.socket()"], env=environment, capture_output=True, check=False
     )
