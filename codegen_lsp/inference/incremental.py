@@ -8,6 +8,7 @@ the prompt, and each sees the prompt and its own.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +23,8 @@ from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
 from codegen_lsp.inference.drafts import LENGTHS, DraftLength
 from codegen_lsp.inference.engine import Continuation, Control, Decoding, Generation, OnToken
-from codegen_lsp.inference.kernels import choose_kernel
 from codegen_lsp.inference.kv_cache import CachedSequence, Ids, SequencePool
+from codegen_lsp.inference.native import NativeTransformer, open_transformer
 from codegen_lsp.inference.ngrams import GAP, Matches
 from codegen_lsp.inference.sampling import ranked, sample
 from codegen_lsp.inference.tokenizer import Tokenizer
@@ -66,7 +67,9 @@ class IncrementalEngine:
         self.threads = threads
         torch.set_num_threads(threads)
         with torch.inference_mode():
-            self._transformer = Transformer(read_weights(directory), choose_kernel())
+            self._transformer = open_transformer(read_weights(directory), threads)
+        if isinstance(self._transformer, NativeTransformer):
+            torch.set_num_threads(1)  # what is left to torch is too little to wait for another thread
         self._pool = SequencePool(self._transformer.new_cache, self._transformer.token_bytes, cache_bytes)
         self._chunks = ChunkLength(self._transformer.weights.step_bytes / self._transformer.layers)
         self._tokens = TokenIndex(tokenizer.all_bytes)
@@ -230,7 +233,7 @@ class _Batch:
 
     def __init__(
         self,
-        transformer: Transformer,
+        transformer: Transformer | NativeTransformer,
         sequence: CachedSequence,
         constraint: Constraint,
         decoding: Decoding,
@@ -363,13 +366,13 @@ class _Batch:
 
     def _choose_all(self, active: Sequence[_Row], logits: Tensor) -> list[_Row]:
         """Choose the next token of each row; gives those that go on. Mixes the document's n-grams into the logits."""
+        normalisers = logits.logsumexp(-1).tolist()
         if self._decoding.document_cache:
             for line, row in enumerate(active):
-                mix(logits[line], row.matches)
+                normalisers[line] = mix(logits[line], normalisers[line], row.matches)
         masked = logits + self._penalty
         best = masked.argmax(-1).tolist()
         chosen = [self._choose(row, logits[line], best[line]) for line, row in enumerate(active)]
-        normalisers = logits.logsumexp(-1).tolist()
         values = logits[torch.arange(len(active)), torch.tensor(chosen)].tolist()
         return [
             row
@@ -423,17 +426,19 @@ class _Ahead:
     """Of what comes after each of those that were run."""
 
 
-def mix(logits: Tensor, matches: Matches) -> None:
+def mix(logits: Tensor, normaliser: float, matches: Matches) -> float:
     """Mix what the n-grams say of the next token into its logits, (rows,), in place.
 
-    A gain g beside the probability p makes exp(logit) grow by g times the sum of all of them.
+    `normaliser` is the logarithm of the sum of their exponentials; gives the new one. A gain g beside the probability p
+    makes exp(logit) grow by g times that sum.
     """
     mixture = matches.mixture()
     if mixture is None:
-        return
+        return normaliser
     ids = torch.from_numpy(mixture.ids)
-    gains = torch.from_numpy(np.log(mixture.gains).astype(np.float32)) + logits.logsumexp(-1)
+    gains = torch.from_numpy(np.log(mixture.gains).astype(np.float32)) + normaliser
     logits[ids] = torch.logaddexp(logits[ids], gains)
+    return normaliser + math.log1p(float(mixture.gains.sum()))
 
 
 def check_support(device: str, compute_type: str) -> None:

@@ -77,25 +77,6 @@ class Prepacked:
         return torch.addcmul(base, self._multiply(x / largest, 1 / 127, 128, self._packed), largest)
 
 
-class Pointwise:
-    """oneDNN's kernel for plain integer tensors, as `torch.compile` uses it; also a private copy."""
-
-    def __init__(self, matrices: Sequence[Matrix]) -> None:
-        values, scales = _joined(matrices)
-        self._packed = torch.ops.onednn.qlinear_prepack(values, None)
-        self._scales = scales.reciprocal()
-        self._zeros = torch.zeros(len(scales), dtype=torch.int32)
-        self._multiply = _direct(torch.ops.onednn.qlinear_pointwise.default)
-
-    def __call__(self, x: Tensor, base: Tensor) -> Tensor:
-        largest = x.abs().amax(-1, True).clamp_min_(SMALLEST)
-        rounded = (x / largest).mul_(127).round_().add_(128).to(torch.uint8)
-        product = self._multiply(
-            rounded, 1 / 127, 128, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        return torch.addcmul(base, product, largest)
-
-
 class Mapped:
     """`torch._int_mm` on the weights where they lie: no copy at all, slower for few tokens; works everywhere."""
 
@@ -109,7 +90,7 @@ class Mapped:
         return torch.addcmul(base, parts[0] if len(parts) == 1 else torch.cat(parts, -1), largest)
 
 
-KERNELS: tuple[Kernel, ...] = (Prepacked, Pointwise, Mapped)
+KERNELS: tuple[Kernel, ...] = (Prepacked, Mapped)
 """Best first."""
 
 

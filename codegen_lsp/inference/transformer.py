@@ -88,9 +88,8 @@ class Transformer:
         return self.layers * 2 * self.width * 4
 
     def new_cache(self, capacity: int) -> Tensor:
-        """Room for keys and values of `capacity` tokens: float32, (layers, 2 heads, capacity, head width); of the
-        second dimension, the first half are keys."""
-        return torch.empty(self.layers, 2 * self.heads, capacity, self.head_width)
+        """See the function of this name."""
+        return new_cache(self.weights, capacity)
 
     def forward(
         self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None = None,
@@ -194,6 +193,12 @@ class Transformer:
         return self._turns[torch.tensor(positions)]
 
 
+def new_cache(weights: ModelWeights, capacity: int) -> Tensor:
+    """Room for keys and values of `capacity` tokens: float32, (layers, 2 heads, capacity, head width); of the second
+    dimension, the first half are keys."""
+    return torch.empty(len(weights.layers), 2 * weights.heads, capacity, weights.head_width)
+
+
 def attention(query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:
     """Softmax of the scores, times the values: (heads, tokens, head width), as `query`, which has the scale in it.
 
@@ -247,7 +252,12 @@ def _pairwise_order(weights: ModelWeights) -> Tensor:
     return order.flatten()
 
 
-def _turns(weights: ModelWeights, length: int) -> Tensor:
+def rotary_angles(weights: ModelWeights, length: int) -> Tensor:
+    """By how much each pair is turned at the first `length` positions: float64, (length, rotary / 2), in radians."""
     frequencies = weights.rotary_base ** (-torch.arange(0, weights.rotary, 2, dtype=torch.float64) / weights.rotary)
-    angles = torch.arange(length, dtype=torch.float64)[:, None, None] * frequencies
+    return torch.arange(length, dtype=torch.float64)[:, None] * frequencies
+
+
+def _turns(weights: ModelWeights, length: int) -> Tensor:
+    angles = rotary_angles(weights, length)[:, None]
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)

@@ -102,6 +102,13 @@ class ModelWeights:
         if hasattr(mmap, "MADV_DONTNEED"):
             self.pages.madvise(mmap.MADV_DONTNEED)
 
+    def bytes_after(self, values: Tensor) -> int:
+        """How many bytes may be read after these int8 values: those to the end of the map's last page, if they lie
+        in the map, and otherwise none."""
+        start = torch.frombuffer(self.pages, dtype=torch.int8).data_ptr()
+        end = start + math.ceil(len(self.pages) / mmap.PAGESIZE) * mmap.PAGESIZE
+        return end - (values.data_ptr() + values.numel()) if start <= values.data_ptr() < end else 0
+
     @property
     def head_width(self) -> int:
         """Entries of a head."""

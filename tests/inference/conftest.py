@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from codegen_lsp.inference import native
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engine import Engine
 from codegen_lsp.inference.engines import ENGINES, open_engine
@@ -25,13 +26,18 @@ def tokenizer(embedded_build: Path, info: BuildInfo) -> Tokenizer:
     return Tokenizer.from_build(embedded_build, info)
 
 
-@pytest.fixture(scope="session", params=ENGINES)
+WITHOUT_LIBRARY = "incremental, torch's kernels"
+
+
+@pytest.fixture(scope="session", params=[*ENGINES, WITHOUT_LIBRARY])
 def engine(
     request: pytest.FixtureRequest, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
 ) -> Iterator[Engine]:
-    opened = open_engine(
-        LoadParams(str(embedded_build), engine=request.param, threads=2), embedded_build, info, tokenizer
-    )
+    name = request.param.split(",")[0]
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == WITHOUT_LIBRARY:
+            patch.setattr(native, "library", lambda: None)
+        opened = open_engine(LoadParams(str(embedded_build), engine=name, threads=2), embedded_build, info, tokenizer)
     yield opened
     opened.close()
 

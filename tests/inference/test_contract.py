@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference import native
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import agrees
 from codegen_lsp.inference.engine import Cancelled, Control, Decoding, Engine, Generation
 from codegen_lsp.inference.engines import ENGINES, open_engine
 from codegen_lsp.inference.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
+from codegen_lsp.inference.transformer import Transformer
 
 SOURCE = inspect.getsource(textwrap)
 
@@ -159,8 +162,12 @@ def test_cold_and_warm_give_the_same_tokens(
 
 
 def cold_engine(like: Engine, build: object, info: BuildInfo, tokenizer: Tokenizer) -> Engine:
+    """An engine of the same kind that keeps nothing."""
     params = LoadParams(str(build), engine=like.name, threads=2, cache_memory_mb=0)
-    return open_engine(params, build, info, tokenizer)  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        if isinstance(getattr(like, "_transformer", None), Transformer):
+            patch.setattr(native, "library", lambda: None)
+        return open_engine(params, Path(str(build)), info, tokenizer)
 
 
 def test_warming_is_used(engine: Engine, tokenizer: Tokenizer) -> None:

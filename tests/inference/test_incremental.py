@@ -7,8 +7,9 @@ import gc
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ from torch.nn import functional as F
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.random_build import write_random_build
+from codegen_lsp.inference import native
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.drafts import LENGTHS, DraftLength
 from codegen_lsp.inference.engine import Cancelled, Continuation, Control, Decoding, Generation
 from codegen_lsp.inference.incremental import IncrementalEngine, mix
-from codegen_lsp.inference.kernels import KERNELS, Kernel, is_exact
+from codegen_lsp.inference.kernels import KERNELS, is_exact
+from codegen_lsp.inference.native import NativeTransformer
 from codegen_lsp.inference.ngrams import Matches
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.transformer import Transformer
-from codegen_lsp.inference.weights import read_weights
+from codegen_lsp.inference.weights import ModelWeights, read_weights
 
 SOURCES = [inspect.getsource(module) for module in (argparse, textwrap, json, inspect)]
 
@@ -64,7 +67,7 @@ def transformer(embedded_build: Path) -> Transformer:
     return Transformer(read_weights(embedded_build), KERNELS[-1])
 
 
-def all_logits(transformer: Transformer, ids: list[int]) -> torch.Tensor:
+def all_logits(transformer: Transformer | NativeTransformer, ids: list[int]) -> torch.Tensor:
     with torch.inference_mode():
         return transformer.logits(transformer.forward(ids, transformer.new_cache(len(ids)), 0))
 
@@ -72,8 +75,22 @@ def all_logits(transformer: Transformer, ids: list[int]) -> torch.Tensor:
 # The same as CTranslate2
 
 
-@pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if is_exact(kernel)])
-def test_it_says_what_ctranslate2_says(embedded_build: Path, tokenizer: Tokenizer, kernel: Kernel) -> None:
+def ways() -> dict[str, Callable[[ModelWeights], Transformer | NativeTransformer]]:
+    """Every way that this machine has to run a model."""
+    found: dict[str, Callable[[ModelWeights], Transformer | NativeTransformer]] = {
+        kernel.__name__: partial(Transformer, kernel=kernel)  # type: ignore[attr-defined]
+        for kernel in KERNELS
+        if is_exact(kernel)
+    }
+    for variant in native.VARIANTS:
+        library = native.library((variant,))
+        if library is not None:
+            found[variant] = partial(NativeTransformer, found=library, threads=2)
+    return found
+
+
+@pytest.mark.parametrize("way", ways())
+def test_it_says_what_ctranslate2_says(embedded_build: Path, tokenizer: Tokenizer, way: str) -> None:
     """As near to the float model as CTranslate2 is, and apart from it only where two tokens are almost as likely.
 
     Both round activations to 255 steps, and a last bit decides between two of them: either is a model of the same
@@ -82,7 +99,7 @@ def test_it_says_what_ctranslate2_says(embedded_build: Path, tokenizer: Tokenize
     generators = [
         ctranslate2.Generator(str(embedded_build), compute_type=kind, intra_threads=1) for kind in ("int8", "float32")
     ]
-    transformer = Transformer(read_weights(embedded_build), kernel)
+    transformer = ways()[way](read_weights(embedded_build))
     total = apart = ours_from_float = theirs_from_float = 0
     losses = np.zeros(2)
     for source in SOURCES:
@@ -134,7 +151,7 @@ class Tally:
             matches = Matches(prompt, related, [])
             for id in first.tokens[:at]:
                 matches.append(id)
-            mix(logits, matches)
+            mix(logits, float(logits.logsumexp(-1)), matches)
         one, other = pairs[at]
         assert abs(float(logits[one] - logits[other])) < NEAR_TIE
         self.ties += 1

@@ -1,0 +1,37 @@
+"""Compiles the C part of the package while it is built, and brings a compiler where there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """The libraries go beside their source, from where an editable installation uses them and a wheel takes them."""
+
+    def dependencies(self) -> list[str]:
+        """What the build needs besides hatchling: a C compiler from PyPI, on a machine without one."""
+        steps = self._steps()
+        return ["ziglang>=0.13"] if steps.suits() and steps.compiler() is None else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile. A package for which nothing could be compiled is one of Python alone."""
+        if not self._steps().build():
+            return
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{platform}"
+
+    def _steps(self) -> ModuleType:
+        path = Path(self.root) / "codegen_lsp" / "inference" / "native" / "build.py"
+        spec = importlib.util.spec_from_file_location("native_build", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module

@@ -1,0 +1,233 @@
+"""The forward pass in C, against the one in torch: every instruction set that this machine has."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import psutil
+import pytest
+import torch
+from torch import Tensor
+
+from codegen_lsp.checkpoints.architecture import Architecture
+from codegen_lsp.errors import ModelError
+from codegen_lsp.evaluation.random_build import write_random_build
+from codegen_lsp.inference import native
+from codegen_lsp.inference.engine import Cancelled
+from codegen_lsp.inference.kernels import Mapped
+from codegen_lsp.inference.native import NativeTransformer
+from codegen_lsp.inference.native import build as native_build
+from codegen_lsp.inference.transformer import Transformer
+from codegen_lsp.inference.weights import ModelWeights, read_weights
+
+SHAPES = {
+    "gptj": Architecture("codegen", 3, 4, 64, 256, 8, 160, 512, 1e-5, 4),
+    "llama": Architecture("llama", 3, 4, 64, 176, 16, 160, 512, 1e-6),
+    "wide heads": Architecture("codegen", 2, 2, 160, 640, 64, 160, 512, 1e-5, 2),
+}
+LIBRARIES = {variant: native.library((variant,)) for variant in native.VARIANTS}
+WAYS = [variant for variant, found in LIBRARIES.items() if found is not None]
+IDS = [(17 * place) % 150 + 1 for place in range(300)]
+
+pytestmark = pytest.mark.skipif(not WAYS, reason="the C library was not compiled, or not for this processor")
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("build")
+    write_random_build(directory, request.param, SHAPES[request.param])
+    return directory
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["halves", "neighbours"])
+def weights(request: pytest.FixtureRequest, build: Path) -> ModelWeights:
+    """With both ways in which a head's entries may be paired to be turned."""
+    return attrs.evolve(read_weights(build), rotary_interleaved=request.param)
+
+
+def made(weights: ModelWeights, way: str, threads: int = 2, **options: bool) -> NativeTransformer:
+    found = LIBRARIES[way]
+    assert found is not None
+    return NativeTransformer(weights, found, threads, **options)
+
+
+def near(one: Tensor, other: Tensor) -> bool:
+    """Equal but for activations that a last bit tipped to the next of their 255 steps."""
+    apart = (one - other).abs() / other.std()
+    return float(apart.max()) < 0.5 and float(apart.mean()) < 0.02
+
+
+def logits_of(transformer: Transformer | NativeTransformer, pieces: list[int]) -> Tensor:
+    """All logits of IDS, run in pieces of such lengths, and the rest at once."""
+    cache = transformer.new_cache(len(IDS))
+    at, hidden = 0, []
+    for length in [*pieces, len(IDS)]:
+        ids = IDS[at : at + length]
+        if ids:
+            hidden.append(transformer.forward(ids, cache, at))
+        at += len(ids)
+    return transformer.logits(torch.cat(hidden))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("pieces", [[], [1] * 40, [2, 3, 4, 5, 6, 7, 8], [9, 15, 16, 17, 31, 32, 33, 100]], ids=str)
+def test_it_computes_what_torch_computes(weights: ModelWeights, way: str, pieces: list[int]) -> None:
+    expected = logits_of(Transformer(weights, Mapped), [])
+    for options in ({"threads": 1}, {"threads": 3}, {"tiles": False}):
+        assert near(logits_of(made(weights, way, **options), pieces), expected)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("way", WAYS)
+def test_a_prompt_left_before_any_layer_goes_on_there(weights: ModelWeights, way: str) -> None:
+    transformer = made(weights, way)
+    whole = transformer.prefill(IDS[:50], transformer.new_cache(300), 0, lambda: None)
+    cache = transformer.new_cache(300)
+    for layer in range(transformer.layers):
+        checks = iter([True] * layer)
+
+        def check() -> None:
+            if not next(checks, False):  # noqa: B023 - used up within the call
+                raise Cancelled
+
+        fresh = made(weights, way)
+        with pytest.raises(Cancelled):
+            fresh.prefill(IDS[:50], cache, 0, check)
+        assert torch.equal(fresh.prefill(IDS[:50], cache, 0, lambda: None), whole)
+    assert torch.equal(transformer.forward(IDS[:50], transformer.new_cache(300), 0)[-1:], whole)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("way", WAYS)
+def test_a_forward_pass_ends_before_any_layer_when_asked(weights: ModelWeights, way: str) -> None:
+    transformer = made(weights, way)
+    checks: list[None] = []
+    hidden = transformer.forward(IDS[:20], transformer.new_cache(20), 0, check=lambda: checks.append(None))
+    assert len(checks) == transformer.layers
+    assert torch.equal(hidden, transformer.forward(IDS[:20], transformer.new_cache(20), 0))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("candidates", [1, 3, 8, 11])
+def test_candidates_see_the_prompt_and_their_own(weights: ModelWeights, way: str, candidates: int) -> None:
+    visible = torch.full((candidates, 60 + candidates), -torch.inf)
+    visible[:, :60] = 0
+    visible[range(candidates), range(60, 60 + candidates)] = 0
+    got = []
+    for transformer in (Transformer(weights, Mapped), made(weights, way)):
+        cache = transformer.new_cache(80)
+        transformer.forward(IDS[:60], cache, 0)
+        hidden = transformer.forward(IDS[60 : 60 + candidates], cache, 60, [60] * candidates, visible)
+        got.append(transformer.logits(hidden))
+    assert near(got[1], got[0])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("way", WAYS)
+def test_a_text_may_be_longer_than_the_rotations_at_hand(build: Path, way: str) -> None:
+    weights = read_weights(build)
+    short, long = made(weights, way), made(weights, way)
+    long._open(5000)
+    ids = (IDS * 8)[:2100]
+    assert torch.equal(*(one.forward(ids, one.new_cache(2100), 0)[-20:] for one in (short, long)))
+
+
+def test_weights_stay_where_they_lie(build: Path) -> None:
+    """But one at the end of the file, after which nothing may be read, is copied."""
+    weights = read_weights(build)
+    transformer = made(weights, WAYS[0])
+    kept = {values.data_ptr() for values in transformer._kept if isinstance(values, Tensor)}
+    matrices = [matrix.values for layer in weights.layers for matrix in (layer.qkv, layer.out, layer.up, layer.down)]
+    assert {values.data_ptr() for values in matrices} <= kept
+    assert weights.bytes_after(matrices[0]) > native.READ_BEYOND
+    assert weights.bytes_after(torch.empty(64, dtype=torch.int8)) == 0
+
+
+@torch.inference_mode()
+def test_a_matrix_that_nothing_follows_is_copied(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = read_weights(build)
+    expected = logits_of(made(weights, WAYS[0]), [])
+    monkeypatch.setattr(ModelWeights, "bytes_after", lambda self, values: native.READ_BEYOND - 1)
+    assert torch.equal(logits_of(made(weights, WAYS[0]), []), expected)
+
+
+def test_models_of_odd_shapes_are_left_to_torch(build: Path) -> None:
+    weights = read_weights(build)
+    assert native.suits(weights)
+    assert isinstance(native.open_transformer(weights, 1), NativeTransformer)
+    odd = attrs.evolve(weights, heads=weights.width // 8, rotary=8)
+    assert not native.suits(odd)
+    assert isinstance(native.open_transformer(odd, 1), Transformer)
+
+
+def test_without_a_library_torch_does_it(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
+    assert isinstance(native.open_transformer(read_weights(build), 1), Transformer)
+
+
+def test_lack_of_memory_is_told(build: Path) -> None:
+    found = LIBRARIES[WAYS[0]]
+    assert found is not None
+    refusing = SimpleNamespace(
+        codegen_lanes=found.codegen_lanes,
+        codegen_few=found.codegen_few,
+        codegen_new=lambda *_: None,
+        codegen_free=lambda _: None,
+    )
+    with pytest.raises(ModelError, match="memory"):
+        NativeTransformer(read_weights(build), refusing, 1)  # type: ignore[arg-type]
+
+
+def test_a_library_that_is_none_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "decoder_avx2.so").write_bytes(b"no library")
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
+    assert native.library.__wrapped__(("avx512", "avx2")) is None
+
+
+def test_threads_end_with_the_transformer(build: Path) -> None:
+    weights = read_weights(build)
+    process = psutil.Process()
+    before = process.num_threads()
+    transformer = made(weights, WAYS[0], threads=4)
+    assert process.num_threads() == before + 3
+    transformer.close()
+    transformer.close()
+    assert process.num_threads() == before
+
+
+COMPILER = native_build.compiler() if native_build.suits() else None
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+def test_it_is_compiled_from_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "decoder.c"
+    source.write_bytes(native_build.SOURCE.read_bytes())
+    monkeypatch.setattr(native_build, "SOURCE", source)
+    monkeypatch.setattr(native_build, "VARIANTS", {"avx2": native_build.VARIANTS["avx2"], "other": "-mno-such-thing"})
+    assert native_build.build() == [tmp_path / "decoder_avx2.so"]
+    assert ctypes.CDLL(str(tmp_path / "decoder_avx2.so")).codegen_lanes() == 8
+
+
+def test_a_compiler_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "some-cc -flag")
+    assert native_build.compiler() == ["some-cc", "-flag"]
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(native_build.importlib.util, "find_spec", lambda name: None)
+    assert native_build.compiler() is None
+    monkeypatch.setattr(native_build.importlib.util, "find_spec", lambda name: name)
+    assert native_build.compiler() == [sys.executable, "-m", "ziglang", "cc"]
+
+
+def test_the_source_is_compiled_where_the_package_is_built() -> None:
+    """The Makefile's setup compiles; without that, everything above would be skipped where it should have run."""
+    if COMPILER is None and subprocess.run([sys.executable, "-c", "import ziglang"], check=False).returncode:
+        pytest.skip("there is no C compiler")
+    assert any((native_build.SOURCE.parent / f"decoder_{variant}.so").is_file() for variant in native.VARIANTS)
