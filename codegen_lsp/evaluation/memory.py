@@ -5,7 +5,8 @@ Memory is the proportional set size (PSS): pages that several processes map coun
 processes is what the machine has less. Systems that don't tell it give the unique set size instead.
 
 - *Windows*: servers with the same settings, one after the other, each with a few documents in which something is
-  completed. The first one's are enough to fill the worker's cache, so that what the second adds is not the room in it.
+  completed. The cache is limited so that the first one's fill it: what the second adds is then what a window takes, and
+  not what its documents would take in the first one, too.
 - *Completions*: many of them over many documents, as a client asks for them: visits to a document in random order, in
   each a few requests with a little more text.
 - *Start*: from nothing to the model being ready, and to the first answer.
@@ -37,6 +38,8 @@ from codegen_lsp.inference.messages import GenerateParams, LoadParams, StopRules
 
 OPENED = 3
 """Documents in each window."""
+CACHE_MB = 128
+"""Less than these documents take with the 350M shape."""
 PLACES = (0.5, 0.8)
 """Where in each something is completed."""
 SETTLE_SECONDS = 2.0
@@ -113,7 +116,7 @@ async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bo
     `texts` are source code, `OPENED` of them for each window.
     """
     settings = {"model": str(build), "threads": threads, "metrics": False, "threshold": 0, "candidates": 1}
-    settings |= {"languages": {"*": True}, "worker": {"shared": shared}}
+    settings |= {"languages": {"*": True}, "worker": {"shared": shared}, "cache": {"memory_mb": CACHE_MB}}
     with _apart() as environment, tempfile.TemporaryDirectory() as folder:
         editors = [Editor(), Editor()]
         try:
