@@ -38,7 +38,7 @@ from codegen_lsp.inference.messages import GenerateParams, LoadParams, StopRules
 
 OPENED = 3
 """Documents in each window."""
-CACHE_MB = 128
+CACHE_MB = 256
 """Less than these documents take with the 350M shape."""
 PLACES = (0.5, 0.8)
 """Where in each something is completed."""
