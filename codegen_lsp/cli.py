@@ -234,8 +234,8 @@ def refactor(
         command.print_result(Console(), target, result, number)
     if write:
         offer = result.outcome.offers[choose - 1]
-        command.write(target, offer.text)
-        typer.echo(f"Wrote {target.path}: {offer.label}")
+        written = command.write_all(target, offer)
+        typer.echo(f"Wrote {', '.join(map(str, written))}: {offer.label}")
 
 
 @app.command()
@@ -425,7 +425,9 @@ def eval_parts(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PART", callback=_known_parts, help="Leave out only this one; again for more. All by default."
+            metavar="PART",
+            callback=_known_parts,
+            help="Only this one; again for more. All by default but `infilling`, which turns it on first.",
         ),
     ] = None,
     seed: Seed = 0,

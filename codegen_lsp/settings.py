@@ -187,6 +187,9 @@ class Settings:
     document_cache: str = _word("auto", ("auto", "on", "off"))
     """Whether what the document says again and again is made likelier than the model finds it; the engine `incremental`
     can. `auto` does so for models of less than 100 million parameters, which gain most."""
+    infilling: str = _word("auto", ("auto", "on", "off"))
+    """Whether models that were trained for it read the text after the cursor. `auto` leaves it out for models of less
+    than 100 million parameters: the embedded one gains nothing by it, as was measured."""
     candidates: int = _whole_number(3, 1, 8)
     """How many different suggestions there are to choose from when you ask by a key or command."""
     languages: Mapping[str, bool] = _switches('a table of languages and true or false, like {"rust": true}')

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 PARTS: dict[str, str] = {
     "window": "the prompt begins with a definition and stays there while you type; else it is the last characters",
-    "infilling": "text after the cursor is part of the prompt",
+    "infilling": "text after the cursor is part of the prompt, where the setting `infilling` has it so",
     "document_cache": "n-grams of the document are mixed into the model's probabilities, where its engine can",
     "elsewhere": "what a long document says beyond the prompt counts for the document cache",
     "threshold": "what the model itself finds unlikely is not shown",

@@ -20,6 +20,7 @@ from codegen_lsp.completion.blocks import (
     opens_block,
 )
 from codegen_lsp.completion.brackets import (
+    CLOSERS,
     Open,
     closes,
     code_of,
@@ -289,6 +290,30 @@ def replace_closers_already_there(draft: Draft) -> Draft:
     return evolve(draft, replaced=replaced)
 
 
+def cut_closers_that_stand_below(draft: Draft) -> Draft | Refusal:
+    """The text ends before a bracket that closes what the next line closes already."""
+    below = draft.cursor.line_below
+    if not below or not only_closers(below):
+        return draft
+    rest = draft.cursor.after
+
+    def too_many(text: str, replaced: int) -> int:
+        return len(scan(f"{text}{rest[replaced:]}\n{below}", draft.cursor.language, draft.opened).unmatched)
+
+    allowed = too_many("", 0)
+    if too_many(draft.text, draft.replaced) <= allowed:
+        return draft
+    for at in reversed([at for at, character in enumerate(draft.text) if character in CLOSERS]):
+        cut = replace_closers_already_there(evolve(draft, text=draft.text[:at].rstrip(), replaced=0))
+        if too_many(cut.text, cut.replaced) <= allowed:
+            break
+    else:
+        return draft
+    if not cut.text.strip():
+        return Refusal("already_there", "What the model would add already stands below.")
+    return cut
+
+
 def cut_overlap_with_line(draft: Draft) -> Draft:
     """In the middle of a line the text ends before what already follows the cursor."""
     rest = draft.cursor.after.strip()
@@ -436,6 +461,7 @@ RULES: tuple[Rule, ...] = (
     close_the_block,
     cut_trailing_space,
     replace_closers_already_there,
+    cut_closers_that_stand_below,
     refuse_empty,
     keep_repeated_line_once,
     refuse_echo_of_next_line,

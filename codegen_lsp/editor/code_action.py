@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, frozen
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
-from pygls.uris import to_fs_path
+from pygls.uris import from_fs_path, to_fs_path
 
 from codegen_lsp.completion.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
 from codegen_lsp.editor.commands import REFACTOR
@@ -30,6 +30,7 @@ from codegen_lsp.editor.explain import Refactoring
 from codegen_lsp.editor.inline_completion import PATIENCE, refusal_of_document
 from codegen_lsp.editor.progress import WorkProgress
 from codegen_lsp.editor.requests import SupersededRequest
+from codegen_lsp.editor.workspace import workspace_of
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.client import SupersededError
 from codegen_lsp.inference.messages import LoadProgress
@@ -41,7 +42,8 @@ from codegen_lsp.refactor.writing import Writer
 
 if TYPE_CHECKING:
     from codegen_lsp.editor.server import CodegenServer
-    from codegen_lsp.refactor.perform import Outcome
+    from codegen_lsp.refactor.perform import Offer, Outcome
+    from codegen_lsp.refactor.workspace import OtherFile
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ def code_action(ls: CodegenServer, params: types.CodeActionParams) -> list[types
         return []
     start, end = document.offset(params.range.start), document.offset(params.range.end)
     original, text, trees = ls.parsed.of(document)
-    source = _source(document, original, text, min(start, end), max(start, end))
+    source = _source(ls, document, original, text, min(start, end), max(start, end))
     actions = []
     for entry in menu(source, trees):
         if _wanted(entry.action, params.context.only):
@@ -111,7 +113,7 @@ async def code_action_resolve(ls: CodegenServer, action: types.CodeAction) -> ty
     document = current(ls, place)
     outcome = await refactor(ls, place, document)
     label = outcome.offers[0].label
-    action.edit = workspace_edit(ls, document, place.kind, outcome.offers[0].text, f"{action.title}: {label}")
+    action.edit = workspace_edit(ls, document, place.kind, outcome.offers[0], f"{action.title}: {label}")
     return action
 
 
@@ -125,7 +127,7 @@ async def refactor_command(server: CodegenServer, arguments: list[Any]) -> dict[
         return {"applied": False}
     current(server, place)
     ask = place.kind.confirm and _can_confirm(server)
-    edit = workspace_edit(server, document, place.kind, outcome.offers[at].text, outcome.offers[at].label, ask=ask)
+    edit = workspace_edit(server, document, place.kind, outcome.offers[at], outcome.offers[at].label, ask=ask)
     answer = await server.workspace_apply_edit_async(types.ApplyWorkspaceEditParams(edit, label=place.kind.name))
     if not answer.applied:
         # Who was asked has said no.
@@ -145,7 +147,7 @@ async def refactor(server: CodegenServer, place: Place, document: Document) -> O
     from codegen_lsp.refactor.perform import perform
 
     original, text, _ = server.parsed.of(document)
-    source = _source(document, original, text, place.start, place.end)
+    source = _source(server, document, original, text, place.start, place.end)
     started = time.perf_counter()
     position = document.position(place.start)
     ended = Refactoring(place.kind.name, document.version, position, [], [])
@@ -191,21 +193,46 @@ async def refactor(server: CodegenServer, place: Place, document: Document) -> O
 
 
 def workspace_edit(
-    server: CodegenServer, document: Document, kind: Kind, new: str, label: str, *, ask: bool = True
+    server: CodegenServer, document: Document, kind: Kind, offer: Offer, label: str, *, ask: bool = True
 ) -> types.WorkspaceEdit:
-    """What makes `new` of the document, for exactly this version of it."""
-    edits = [(document.range(edit.start, edit.end), edit.new) for edit in Original(document.text).edits(new)]
+    """What makes a result of the document, and of the files that change along with it, for exactly these versions of
+    those that are open. Raises JsonRpcException (ContentModified) when one of them has another text by now."""
+    edits = _edits(document, offer.text)
     plain = [types.TextEdit(range, text) for range, text in edits]
+    others = [(other := _other(server, one), _edits(other, one.after)) for one in offer.others]
     if not _can(server, "document_changes"):
-        return types.WorkspaceEdit(changes={document.uri: plain})
+        changes = {other.uri: [types.TextEdit(*edit) for edit in found] for other, found in others}
+        return types.WorkspaceEdit(changes={document.uri: plain, **changes})
     identifier = types.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
     if not (ask and kind.confirm):
-        return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(identifier, plain)])
+        further = [
+            types.TextDocumentEdit(
+                types.OptionalVersionedTextDocumentIdentifier(
+                    other.uri, other.version if server.documents.get(other.uri) else None
+                ),
+                [types.TextEdit(*edit) for edit in found],
+            )
+            for other, found in others
+        ]
+        return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(identifier, plain), *further])
     annotated = [types.AnnotatedTextEdit("rewrite", range, text) for range, text in edits]
-    annotation = types.ChangeAnnotation(label, needs_confirmation=True, description=difference(document, new))
+    annotation = types.ChangeAnnotation(label, needs_confirmation=True, description=difference(document, offer.text))
     return types.WorkspaceEdit(
         document_changes=[types.TextDocumentEdit(identifier, annotated)], change_annotations={"rewrite": annotation}
     )
+
+
+def _edits(document: Document, new: str) -> list[tuple[types.Range, str]]:
+    return [(document.range(edit.start, edit.end), edit.new) for edit in Original(document.text).edits(new)]
+
+
+def _other(server: CodegenServer, file: OtherFile) -> Document:
+    """A file as a document; the open one, if it is open. Raises JsonRpcException (ContentModified)."""
+    uri = from_fs_path(str(file.path)) or ""
+    found = server.documents.at(file.path) or Document(uri, "python", 0, file.before, server.documents.encoding)
+    if found.text != file.before:
+        raise JsonRpcException(f"{file.path.name} was changed; ask again.", types.LSPErrorCodes.ContentModified.value)
+    return found
 
 
 def difference(document: Document, new: str) -> str:
@@ -271,7 +298,7 @@ def _short(label: str) -> str:
     return label if len(label) <= 60 else label[:57] + "..."
 
 
-def _source(document: Document, original: Original, text: str, start: int, end: int) -> Source:
+def _source(server: CodegenServer, document: Document, original: Original, text: str, start: int, end: int) -> Source:
     path = to_fs_path(document.uri) if document.uri.startswith("file:") else None
     return Source(
         text,
@@ -280,6 +307,7 @@ def _source(document: Document, original: Original, text: str, start: int, end: 
         document.language,
         Path(path) if path else None,
         f"refactor {document.uri}",
+        workspace_of(server, document),
     )
 
 
@@ -289,7 +317,7 @@ def _writer(server: CodegenServer, document: Document) -> Writer:
     options = options_for(server.settings, document.language, status.model)
     return Writer(
         server.models.client if ready else None,
-        options.infill,
+        status.model is not None and status.model.infill,
         f"refactor {document.uri}",
         options.prefix_characters,
         options.suffix_characters,

@@ -16,10 +16,12 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 from lsprotocol import types
+from pygls.uris import to_fs_path
 
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Trigger
 from codegen_lsp.editor import neighbours
@@ -173,6 +175,13 @@ class Documents:
     def get(self, uri: str) -> Document | None:
         """The open document, or None."""
         return self._open.get(uri)
+
+    def at(self, path: Path) -> Document | None:
+        """The open document of a file, however the editor spells its URI, or None."""
+        for uri, document in self._open.items():
+            if uri.startswith("file:") and (place := to_fs_path(uri)) and Path(place).resolve() == path:
+                return document
+        return None
 
     def is_lost(self, uri: str) -> bool:
         """Whether an edit of the document could not be read, so that the text here is no longer the editor's."""

@@ -39,8 +39,6 @@ KEPT = 200
 """Texts of files that are kept."""
 INTERVAL = 5.0
 """Seconds between two looks for one document."""
-MIXING = ("incremental",)
-"""Engines that make use of related texts."""
 SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "venv", "build", "dist", "target"})
 
 
@@ -73,7 +71,7 @@ class Neighbours:
             root, path = _place(request.snapshot.uri, request.folders)
             if root is None:
                 return Surroundings()
-            listed = list(_listed(root, PurePosixPath(path).suffix))
+            listed = list(files_of(root, PurePosixPath(path).suffix))
             found = self._snippets(request, root, path, listed) if request.texts else []
             modules = self._modules(request, root, path, listed) if request.modules else {}
             return Surroundings(tuple(found), modules)
@@ -131,7 +129,7 @@ async def look_around(server: CodegenServer, uri: str, offset: int) -> None:
     if document is None or model is None:
         return
     without = server.settings.without
-    texts = model.engine in MIXING and "context" not in without
+    texts = model.document_cache and "context" not in without
     modules = document.language == "python" and not {"correctness", "modules"} & set(without)
     now = time.monotonic()
     if not (texts or modules) or now - server.looked_around.get(uri, -INTERVAL) < INTERVAL:
@@ -162,19 +160,23 @@ def changed(server: CodegenServer, uri: str) -> None:
 
 def _place(uri: str, folders: Sequence[str]) -> tuple[Path | None, str]:
     """The innermost workspace folder that the document is in, and its path from there; None when it is in none."""
+    root = innermost(uri, folders)
+    return (None, "") if root is None else (root, Path(to_fs_path(uri) or "").relative_to(root).as_posix())
+
+
+def innermost(uri: str, folders: Sequence[str]) -> Path | None:
+    """The innermost of the folders (their URIs) that a document's file is in."""
     path = to_fs_path(uri)
     if not path or not uri.startswith("file:"):
-        return None, ""
+        return None
     roots = [Path(place) for folder in folders if (place := to_fs_path(folder))]
     inside = [root for root in roots if Path(path).is_relative_to(root)]
-    if not inside:
-        return None, ""
-    innermost = max(inside, key=lambda one: len(one.parts))
-    return innermost, Path(path).relative_to(innermost).as_posix()
+    return max(inside, key=lambda one: len(one.parts), default=None)
 
 
-def _listed(root: Path, extension: str) -> Iterator[str]:
-    """Paths of the files with this extension that are not ignored, from the root on."""
+def files_of(root: Path, extension: str, most: int | None = None) -> Iterator[str]:
+    """Paths of the files with this extension that are not ignored, from the root on; `most` files are looked at,
+    `MOST_FILES` by default."""
     from pathspec import GitIgnoreSpec
 
     specs: list[tuple[str, GitIgnoreSpec]] = []
@@ -195,7 +197,7 @@ def _listed(root: Path, extension: str) -> Iterator[str]:
         )
         for name in sorted(files):
             count += 1
-            if count > MOST_FILES:
+            if count > (most or MOST_FILES):
                 return
             if name.endswith(extension) and not _ignored(prefix + name, specs):
                 yield prefix + name

@@ -4,9 +4,9 @@ starts them.
 Memory is the proportional set size (PSS): pages that several processes map count in part for each, so that the sum over
 processes is what the machine has less. Systems that don't tell it give the unique set size instead.
 
-- *Windows*: servers with the same settings, one after the other, each with a few documents in which something is
-  completed. The cache is limited so that the first one's fill it: what the second adds is then what a window takes, and
-  not what its documents would take in the first one, too.
+- *Windows*: servers with the same settings, one after the other, each with documents in which something is completed.
+  The first one's are enough to fill the worker's cache: what the second adds is then what a window takes, and not what
+  its documents would take in the first one, too.
 - *Completions*: many of them over many documents, as a client asks for them: visits to a document in random order, in
   each a few requests with a little more text.
 - *Start*: from nothing to the model being ready, and to the first answer.
@@ -36,10 +36,8 @@ from codegen_lsp.inference.build import read_info, write_info
 from codegen_lsp.inference.client import InferenceClient
 from codegen_lsp.inference.messages import GenerateParams, LoadParams, StopRules
 
-OPENED = 3
-"""Documents in each window."""
-CACHE_MB = 256
-"""Less than these documents take with the 350M shape."""
+FIRST, SECOND = 6, 3
+"""Documents in each window. The cache holds two prompts of full length unless told otherwise."""
 PLACES = (0.5, 0.8)
 """Where in each something is completed."""
 SETTLE_SECONDS = 2.0
@@ -113,16 +111,16 @@ def write_shape(shape: str, embedded: Path, folder: Path) -> Path:
 async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bool) -> Windows:
     """Open two windows on a build, with a worker for both or for each. Raises ReplayError.
 
-    `texts` are source code, `OPENED` of them for each window.
+    `texts` are source code, `FIRST` of them for the first window, the others for the second.
     """
     settings = {"model": str(build), "threads": threads, "metrics": False, "threshold": 0, "candidates": 1}
-    settings |= {"languages": {"*": True}, "worker": {"shared": shared}, "cache": {"memory_mb": CACHE_MB}}
+    settings |= {"languages": {"*": True}, "worker": {"shared": shared}}
     with _apart() as environment, tempfile.TemporaryDirectory() as folder:
         editors = [Editor(), Editor()]
         try:
-            await _use(editors[0], settings, environment, Path(folder), texts[:OPENED])
+            await _use(editors[0], settings, environment, Path(folder), texts[:FIRST])
             one = _total(editors[:1])
-            await _use(editors[1], settings, environment, Path(folder), texts[OPENED:])
+            await _use(editors[1], settings, environment, Path(folder), texts[FIRST:])
             return Windows(
                 read_info(build).name,
                 (build / "model.bin").stat().st_size / 2**20,

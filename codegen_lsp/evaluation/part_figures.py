@@ -25,8 +25,9 @@ EVERYTHING = ""
 """Stands for no part left out."""
 OF_THE_MODEL = "document_cache"
 """The part that is chosen when the model is loaded, not for each request."""
-IN_LINES = ("window", "infilling", OF_THE_MODEL, "elsewhere", "threshold", "correctness", "modules", "context")
-"""The parts that single places can show the worth of; the others take time to, which `bench replay` gives."""
+IN_LINES = ("window", OF_THE_MODEL, "elsewhere", "threshold", "correctness", "modules", "context")
+"""The parts that single places can show the worth of, but for `infilling`, which is not always on; others take time
+to, which `bench replay` gives."""
 
 
 @frozen

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.evaluation.documents import Document, in_turn
@@ -29,6 +29,7 @@ from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.source import Original, Source
 from codegen_lsp.refactor.syntax import Trees, View
 from codegen_lsp.refactor.verification import Verification, verify
+from codegen_lsp.refactor.workspace import Workspace, module_of
 from codegen_lsp.refactor.writing import Writer
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ async def attempts(
         for kind in kinds:
             source = _place(seen, node, kind, dice)
             if source is not None:
+                source = evolve(source, path=Path(document.path), workspace=_package_of(Path(document.path)))
                 attempt = await _attempt(document, source, kind, writer, run_tests=left[kind.name] > 0)
                 left[kind.name] -= attempt.verified is not None and attempt.verified.kind in ("passed", "failed")
                 yield attempt
@@ -153,7 +155,8 @@ async def _attempt(document: Document, source: Source, kind: Kind, writer: Write
     verified = None
     path = Path(document.path)
     if run_tests and await asyncio.to_thread(path.is_file):
-        verified = verify(path, source.text, outcome.offers[0].text)
+        first = outcome.offers[0]
+        verified = verify(path, source.text, first.text, others={one.path: one.after for one in first.others})
     return Attempt(kind.name, place, len(outcome.offers), None, broken, verified)
 
 
@@ -216,6 +219,15 @@ def _substantial(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and 3 <= (node.end_lineno or 0) - node.lineno <= 80
 
 
+def _package_of(path: Path) -> Workspace | None:
+    """The package of an installed file as a workspace, the folder that it is imported from being its root."""
+    module, root = module_of(path)
+    top = root / module.split(".")[0]
+    if not top.is_dir():
+        return None
+    return Workspace(root, lambda: {one: one.read_bytes().decode("utf-8", "replace") for one in top.rglob("*.py")})
+
+
 def _place(seen: View, node: ast.AST, kind: Kind, dice: random.Random) -> Source | None:
     """A random place in the function whose menu has the kind."""
     trees = Trees()
@@ -232,6 +244,8 @@ def _selections(seen: View, node: ast.AST, kind: Kind) -> Iterator[tuple[str, in
     text = seen.source.text
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     head = text.index(node.name, seen.span(node)[0])
+    if kind.name == "rename":
+        yield text, head, head
     if kind.name in ("docstring", "type-hints"):
         yield text, head, head
     elif kind.name == "complete-body":

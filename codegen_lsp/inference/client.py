@@ -48,7 +48,7 @@ HELLO_SECONDS = 30.0
 JOINS, JOIN_SECONDS = 5, 0.05
 """Attempts to join a shared worker, and the time between them: it may be about to leave, its last client having
 gone."""
-ENDING_SECONDS = 2.0
+ENDING_SECONDS = 4.0
 """Within which a worker that nobody else uses ends, before it is killed."""
 CRASHES = 5
 CRASH_WINDOW_SECONDS = 60.0

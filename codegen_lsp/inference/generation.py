@@ -286,8 +286,12 @@ class _Marks:
 
 def mixes(info: BuildInfo, document_cache: str) -> bool:
     """Whether the document's n-grams are to be mixed in: `on`, `off` or `auto`."""
-    parameters = 12 * info.layers * info.width**2 + 2 * info.vocabulary_size * info.width
-    return document_cache == "on" or (document_cache == "auto" and parameters < DOCUMENT_CACHE_PARAMETERS)
+    return document_cache == "on" or (document_cache == "auto" and parameters_of(info) < DOCUMENT_CACHE_PARAMETERS)
+
+
+def parameters_of(info: BuildInfo) -> int:
+    """About how many parameters a model has: the matrices of its blocks, embedding and output."""
+    return 12 * info.layers * info.width**2 + 2 * info.vocabulary_size * info.width
 
 
 def keep_end(ids: list[int], room: int) -> list[int]:

@@ -85,6 +85,10 @@ class ModelDescription:
     load_seconds: float
     prefill_tokens_per_second: float | None = None
     """How fast it reads a prompt, measured when it was loaded; None when it was not."""
+    document_cache: bool = False
+    """Whether n-grams of the document and of related texts are mixed into its probabilities."""
+    parameters: int | None = None
+    """About how many it has."""
 
 
 @frozen

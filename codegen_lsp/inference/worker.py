@@ -29,7 +29,7 @@ from codegen_lsp.inference import sharing, wire
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engine import Control
 from codegen_lsp.inference.engines import open_engine
-from codegen_lsp.inference.generation import TextModel, mixes
+from codegen_lsp.inference.generation import TextModel, mixes, parameters_of
 from codegen_lsp.inference.messages import (
     Clients,
     GenerateParams,
@@ -316,6 +316,10 @@ class Guests:
         end_process()
 
 
+MIXING = ("incremental",)
+"""Engines that can mix n-grams in."""
+
+
 class NotLoadedError(CodegenError):
     """A request came before a model was loaded."""
 
@@ -357,6 +361,8 @@ def load_model(params: LoadParams, progress: Callable[[str, float], None]) -> tu
         characters_per_token=model.characters_per_token,
         load_seconds=time.perf_counter() - started,
         prefill_tokens_per_second=rate,
+        document_cache=model.document_cache and engine.name in MIXING,
+        parameters=parameters_of(info),
     )
 
 

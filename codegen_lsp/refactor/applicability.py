@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from codegen_lsp.refactor.scopes import bindings, is_private, parameters
+from codegen_lsp.refactor.source import Source
 from codegen_lsp.refactor.syntax import (
     DEFINITIONS,
     SCOPES,
@@ -21,6 +22,7 @@ from codegen_lsp.refactor.syntax import (
     View,
     docstring_node,
     is_stub,
+    parse,
     suites_of,
     walk_scope,
 )
@@ -106,11 +108,23 @@ def inline_function(seen: View) -> str | None:
     if not is_private(name) or len(re.findall(rf"^def {name}\b", text, re.MULTILINE)) != 1:
         return None
     called = text[offset + len(name) :].startswith("(")
-    return f"Inline function '{name}'" if called else None
+    return f"Inline function '{name}'" if called and _only_returns(text, name) else None
+
+
+def _only_returns(text: str, name: str) -> bool:
+    """Whether a function at the text's margin does nothing but return something."""
+    start = re.search(rf"^def {name}\b", text, re.MULTILINE)
+    assert start is not None
+    end = re.compile(r"^[^\s)#]", re.MULTILINE).search(text, start.end())
+    tree = parse(text[start.start() : end.start() if end else len(text)])
+    if tree is None or not tree.body or not isinstance(function := tree.body[0], ast.FunctionDef):
+        return False
+    rest = [one for one in function.body if one is not docstring_node(function)]
+    return len(rest) == 1 and isinstance(rest[0], ast.Return) and rest[0].value is not None
 
 
 def rename(seen: View) -> str | None:
-    """A name that no other file can use."""
+    """A name whose uses can all be found."""
     if seen.name is None:
         return None
     name, offset = seen.name
@@ -343,7 +357,7 @@ def _all_suites(node: ast.AST) -> Iterator[list[ast.stmt]]:
 
 
 def scope_of(seen: View, name: str) -> Function | ast.Module | None:
-    """Where a name lives that only this file can use: a function, or the module for a private name."""
+    """Where a name lives whose uses can be found: a function, or the module for what stands at its top level."""
     for function in reversed(seen.definitions):
         if isinstance(function, ast.ClassDef):
             continue
@@ -354,10 +368,21 @@ def scope_of(seen: View, name: str) -> Function | ast.Module | None:
         if any(one.arg == name for one in parameters(function)) and not _callers_are_here(seen, function):
             return None
         return function
-    if not is_private(name) or _in_class_body(seen, name):
+    if _in_class_body(seen, name):
         return None
     pattern = rf"^(?:(?:async )?def|class) {name}\b|^{name}\s*(?::[^=\n]+)?=[^=]"
-    return seen.tree if re.search(pattern, seen.source.text, re.MULTILINE) else None
+    found = re.search(pattern, seen.source.text, re.MULTILINE)
+    if found is None:
+        return None
+    if not is_private(name) and (seen.source.workspace is None or _found_by_name(seen.source, name, found.start())):
+        return None
+    return seen.tree
+
+
+def _found_by_name(source: Source, name: str, start: int) -> bool:
+    """Whether somebody may look for a public name by its spelling: a decorator, a test runner, whoever runs it."""
+    above = source.text[:start].rpartition("\n\n")[2]
+    return name.startswith(("test", "Test", "pytest_")) or name == "main" or bool(re.search("^@", above, re.MULTILINE))
 
 
 def _in_class_body(seen: View, name: str) -> bool:

@@ -70,13 +70,27 @@ async def from_comment(seen: View, writer: Writer, report: Report) -> list[Draft
     )
     report("Writing", 0.2)
     candidates = await writer.continuations(f"{text[:end]}\n{margin}", text[end:], stop=stop, candidates=CANDIDATES)
+    below = _block_below(text, end, margin)
     drafts = [
         Draft(f"{text[:end]}\n{margin}{code}{text[end:]}", first_line(code), Permits(any_new=True))
         for code in usable(candidates, margin)
+        if not (below and (_leaves(code, margin) or code.split("\n", 1)[0].rstrip() == below))
     ]
     if not drafts:
         raise RefactorError("no_answer", "The model wrote no code for the comment that could be used.")
     return drafts
+
+
+def _block_below(text: str, end: int, margin: str) -> str:
+    """The first line of what follows in the same block, or nothing where the block ends."""
+    line = next((line for line in text[end:].split("\n") if line.strip()), "")
+    return line.strip() if len(margin_of(line, 0).expandtabs(8)) >= len(margin.expandtabs(8)) else ""
+
+
+def _leaves(code: str, margin: str) -> bool:
+    """Whether nothing below the code would ever be reached."""
+    last = [line for line in code.split("\n") if not line.startswith((f"{margin} ", f"{margin}\t"))][-1]
+    return bool(re.match(r"(?:return|raise|break|continue)\b", last.strip()))
 
 
 def unit_of(text: str) -> str:

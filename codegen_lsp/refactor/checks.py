@@ -16,7 +16,7 @@ from functools import cached_property
 
 from attrs import frozen
 
-from codegen_lsp.refactor.scopes import exported, imported, unknown
+from codegen_lsp.refactor.scopes import exported, imported, unbound, unknown
 from codegen_lsp.refactor.source import split_lines
 from codegen_lsp.refactor.syntax import DEFINITIONS
 
@@ -158,6 +158,14 @@ def knows_its_names(before: Text, after: Text, permits: Permits) -> str | None:
     return None
 
 
+def reads_what_is_bound(before: Text, after: Text, permits: Permits) -> str | None:
+    """No local variable is read where nothing can have given it a value."""
+    if new := unbound(after.tree) - unbound(before.tree):
+        function, _, name = min(new).partition(": ")
+        return f"{function} would read {name} before it has a value."
+    return None
+
+
 CHECKS: tuple[Check, ...] = (
     parses,
     keeps_imports,
@@ -166,6 +174,7 @@ CHECKS: tuple[Check, ...] = (
     keeps_comments,
     keeps_other_lines,
     knows_its_names,
+    reads_what_is_bound,
 )
 
 

@@ -73,7 +73,7 @@ async def docstring(seen: View, writer: Writer, report: Report) -> list[Draft]:
     drafts = []
     for at, summary in enumerate(summaries[:3]):
         report("Describing the parameters", 0.2 + 0.2 * at)
-        content = await _content(node, style, summary, writer, f'{head}{margin}"""', margin)
+        content = await _content(seen.tree, node, style, summary, writer, f'{head}{margin}"""', margin)
         lines = rendered(content, style, margin)
         if isinstance(node, ast.ClassDef) and text[offset : offset + 1] != "\n":
             lines += "\n"
@@ -146,7 +146,9 @@ def _apart(sections: list[list[str]]) -> list[str]:
     return [line for at, section in enumerate(sections) for line in ([""] if at else []) + section]
 
 
-async def _content(node: Definition, style: Style, summary: str, writer: Writer, before: str, margin: str) -> Content:
+async def _content(
+    tree: ast.Module, node: Definition, style: Style, summary: str, writer: Writer, before: str, margin: str
+) -> Content:
     if isinstance(node, ast.ClassDef) or style == "plain":
         return Content(summary)
     own = [one for at, one in enumerate(parameters(node)) if not (at == 0 and one.arg in ("self", "cls"))]
@@ -155,17 +157,21 @@ async def _content(node: Definition, style: Style, summary: str, writer: Writer,
     for one in own:
         content = Content(summary, tuple(described), None, ())
         opening = _opening(content, style, margin, "parameters", one.arg)
-        if text := await _described(writer, f"{before}{opening}", said):
+        elsewhere = said_of_others(tree, one.arg)
+        if text := await _described(writer, f"{before}{opening}", said | elsewhere):
+            said.add(text)
             described.append(Entry(one.arg, ast.unparse(one.annotation) if one.annotation else "", text))
     returns = None
     if _gives_something(node):
         opening = _opening(Content(summary, tuple(described)), style, margin, "returns", "")
         if text := await _described(writer, f"{before}{opening}", said):
+            said.add(text)
             returns = Entry("", ast.unparse(node.returns) if node.returns else "", text)
     raised: list[Entry] = []
     for name in _raised(node):
         opening = _opening(Content(summary, tuple(described), returns, tuple(raised)), style, margin, "raises", name)
         if text := await _described(writer, f"{before}{opening}", said):
+            said.add(text)
             raised.append(Entry(name, "", text))
     return Content(summary, tuple(described), returns, tuple(raised))
 
@@ -185,12 +191,26 @@ def _opening(so_far: Content, style: Style, margin: str, section: str, name: str
 
 
 async def _described(writer: Writer, before: str, said: set[str]) -> str | None:
-    """What the model says of an entry, unless it says that of another one, too; added to what was said."""
+    """What the model says of an entry that was not said of another one."""
     candidates = await writer.continuations(before.rstrip(" "), "", stop=DESCRIPTION, candidates=2)
     sentences = [found for one in candidates if (found := prose.sentence(one.text))]
-    new = next((one for one in sentences if one not in said), None)
-    said |= {new} if new else set()
-    return new
+    return next((one for one in sentences if one not in said), None)
+
+
+def said_of_others(tree: ast.Module, name: str) -> set[str]:
+    """Sentences by which the file's docstrings describe something of another name: models like to repeat them."""
+    found = set()
+    for node in ast.walk(tree):
+        own = docstring_node(node) if isinstance(node, DEFINITIONS) else None
+        above = ""
+        for line in str(own.value.value).split("\n") if own is not None else []:  # type: ignore[attr-defined]
+            # `name: text`, `:param name: text`, or the text below `name : type`.
+            entry = re.fullmatch(r"\s*(?::\w+ )?\*{0,2}(\w+)(?: \([^)]*\))?:\s+(.+)", line)
+            owner, text = (entry.group(1), entry.group(2)) if entry else (above, line.strip())
+            if owner != name and text:
+                found.add(text if text.endswith((".", "!", "?")) else f"{text}.")
+            above = line.split(":")[0].strip()
+    return found
 
 
 def _gives_something(node: Function) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import field, frozen
 
 from codegen_lsp.refactor.checks import Permits
+from codegen_lsp.refactor.workspace import OtherFile
 
 Report = Callable[[str, float], None]
 """Told what is being done, and which share of the work is done."""
@@ -20,3 +21,5 @@ class Draft:
     label: str
     """What tells it from the others: the name, or the first line of what is new."""
     permits: Permits
+    others: list[OtherFile] = field(factory=list)
+    """Files that change along with it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import copy
+import re
 
 from codegen_lsp.refactor.applicability import PURE, variable_to_inline
 from codegen_lsp.refactor.checks import Permits
@@ -36,8 +37,20 @@ async def variable(seen: View, writer: Writer, report: Report) -> list[Draft]:
 async def function(seen: View, writer: Writer, report: Report) -> list[Draft]:
     """The function at the cursor replaced by what it returns, at every call. Raises RefactorError."""
     assert seen.name is not None
+    report("Looking for other uses", 0.1)
+    await asyncio.to_thread(_check_unused_elsewhere, seen, seen.name[0])
     report("Moving the code", 0.3)
     return [await asyncio.to_thread(_function, seen, seen.name[0])]
+
+
+def _check_unused_elsewhere(seen: View, name: str) -> None:
+    """Tests, for one, use functions that are private by their names. Raises RefactorError."""
+    workspace, own = seen.source.workspace, seen.source.path
+    if workspace is None or own is None:
+        return
+    for path, text in workspace.read().items():
+        if path.resolve() != own.resolve() and re.search(rf"\b{name}\b", text):
+            raise RefactorError("used_elsewhere", f"{path.name} may use {name}, too.")
 
 
 def _variable(seen: View, assignment: ast.Assign, uses: list[ast.Name]) -> Draft:

@@ -15,6 +15,7 @@ from codegen_lsp.refactor.kinds import Kind, menu
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
 from codegen_lsp.refactor.source import Source
 from codegen_lsp.refactor.syntax import View, whole_view, with_body
+from codegen_lsp.refactor.workspace import OtherFile
 from codegen_lsp.refactor.writing import Writer
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Offer:
     text: str
     """The whole document after it, with LF line ends."""
     label: str
+    others: list[OtherFile] = field(factory=list)
+    """Files that change along with it."""
 
 
 @frozen
@@ -96,7 +99,8 @@ async def _chosen(
         raise RefactorError("no_answer", "The model had nothing to say that could be used.")
     order = await writer.ranked(old, [draft.text for draft in passed]) if len(passed) > 1 else [0]
     report("Done", 1.0)
-    return Outcome(kind, [Offer(passed[at].text, passed[at].label) for at in order], rejected, list(writer.notes))
+    offers = [Offer(passed[at].text, passed[at].label, passed[at].others) for at in order]
+    return Outcome(kind, offers, rejected, list(writer.notes))
 
 
 def _look(source: Source) -> View:

@@ -1,19 +1,24 @@
 """Rename a symbol to what the model finds likeliest in all its uses.
 
-rope finds the uses. That the result is the same program but for the name is then shown by renaming the tree back: since
-the new name stood nowhere before, that must give the old tree again.
+rope finds the uses, in the other files of the workspace, too, for what a module defines. That the result is the same
+program but for the name is then shown by renaming the tree back: since the new name stood nowhere before, that must
+give the old tree again.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import re
+
+from attrs import evolve
 
 from codegen_lsp.refactor import names
 from codegen_lsp.refactor.applicability import scope_of
 from codegen_lsp.refactor.checks import Permits, definitions
 from codegen_lsp.refactor.draft import Draft, Report
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.rename_across import Renamed, rename_in
 from codegen_lsp.refactor.rope_project import rename as rope_rename
 from codegen_lsp.refactor.scopes import RESERVED, identifiers, is_private, variables
 from codegen_lsp.refactor.syntax import Function, View, parse
@@ -27,13 +32,14 @@ async def rename(seen: View, writer: Writer, report: Report) -> list[Draft]:
     scope = scope_of(seen, name)
     assert scope is not None
     text = seen.source.text
-    placeholder = names.numbered("renamed_symbol", identifiers(seen.tree))
     report("Finding the uses", 0.1)
-    base = await asyncio.to_thread(rope_rename, text, offset, placeholder)
+    renamed = await asyncio.to_thread(_renamed, seen, name, offset, scope)
+    base, placeholder = renamed.text, renamed.placeholder
     _check_same(seen, base, placeholder, name)
     report("Looking for names", 0.3)
-    taken = RESERVED | variables(seen.tree) | {name}
-    before, after = base.split(placeholder, 1)
+    taken = RESERVED | variables(seen.tree) | renamed.words | {name}
+    at = _definition(base, placeholder)
+    before, after = base[:at], base[at + len(placeholder) :]
     wanted = _shape_of(seen, name, scope)
     found = await names.suggested(writer, before, after, _rules(scope, name), taken, shape=wanted)
     lines = frozenset(
@@ -46,10 +52,28 @@ async def rename(seen: View, writer: Writer, report: Report) -> list[Draft]:
         if new in (name, wanted("value")):
             continue
         owners = _signatures(seen, scope, name, new)
-        drafts.append(Draft(base.replace(placeholder, new), new, Permits(lines=lines, signatures=owners)))
+        permits = Permits(lines=lines, signatures=owners, names=frozenset({name, new}))
+        others = [evolve(one, after=one.after.replace(placeholder, new)) for one in renamed.others]
+        drafts.append(Draft(base.replace(placeholder, new), new, permits, others))
     if not drafts:
         raise RefactorError("no_name", f"There is no better name for {name} to be had.")
     return drafts
+
+
+def _renamed(seen: View, name: str, offset: int, scope: Function | ast.Module) -> Renamed:
+    """The files with a placeholder for the name."""
+    source = seen.source
+    if isinstance(scope, ast.Module) and source.workspace is not None and source.path is not None:
+        return rename_in(source.workspace, source.path, source.text, offset, name)
+    placeholder = names.numbered("renamed_symbol", identifiers(seen.tree))
+    return Renamed(rope_rename(source.text, offset, placeholder), [], placeholder, frozenset())
+
+
+def _definition(text: str, name: str) -> int:
+    """Offset of the name where the module defines it, or else where it first stands."""
+    pattern = rf"^(?:(?:async )?def |class )?(?={name}\b)"
+    found = re.search(pattern, text, re.MULTILINE)
+    return found.end() if found else text.index(name)
 
 
 def _check_same(seen: View, base: str, placeholder: str, name: str) -> None:
@@ -68,7 +92,7 @@ class _Back(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         for field, value in ast.iter_fields(node):
-            if value == self._new and isinstance(value, str) and not isinstance(node, ast.Constant):
+            if value == self._new and isinstance(value, str):
                 setattr(node, field, self._old)
             if field == "names" and isinstance(value, list):
                 node.names = [self._old if one == self._new else one for one in value]  # type: ignore[attr-defined]
@@ -78,7 +102,7 @@ class _Back(ast.NodeTransformer):
 def _shape_of(seen: View, name: str, scope: Function | ast.Module):  # type: ignore[no-untyped-def]
     """How the names of this kind of symbol are written."""
     is_class = any(isinstance(node, ast.ClassDef) and node.name == name for node in ast.walk(scope))
-    lead = "_" if isinstance(scope, ast.Module) or is_private(name) else ""
+    lead = "_" if is_private(name) else ""
 
     def shape(word: str) -> str:
         plain = names.snake(word)
@@ -106,8 +130,6 @@ def _signatures(seen: View, scope: Function | ast.Module, name: str, new: str) -
     """Qualified names of definitions that may change: those within the scope. `_check_same` looks at all the rest."""
     found: set[str] = set()
     for qualified, node in definitions(seen.tree):
-        if isinstance(scope, ast.Module) and name not in qualified.split("."):
-            continue
         if isinstance(scope, ast.Module) or node is scope or any(node is inner for inner in ast.walk(scope)):
             found |= {qualified, ".".join(new if part == name else part for part in qualified.split("."))}
     return frozenset(found)

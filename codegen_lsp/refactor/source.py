@@ -11,8 +11,12 @@ from bisect import bisect_right
 from difflib import SequenceMatcher
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import frozen
+
+if TYPE_CHECKING:
+    from codegen_lsp.refactor.workspace import Workspace
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
@@ -31,6 +35,8 @@ class Source:
     """The file, when it is one; never read for its text."""
     key: str = "refactor"
     """What tells this document's requests to the model from those of others."""
+    workspace: Workspace | None = None
+    """Where other files may use what the document defines; None where there is no folder to look in."""
 
     @property
     def selected(self) -> str:

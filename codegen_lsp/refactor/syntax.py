@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cached_property
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from codegen_lsp.refactor.source import Lines, Source
 
@@ -190,8 +190,7 @@ def whole_view(source: Source) -> View | None:
 
 def evolved(seen: View, start: int, end: int) -> View:
     """The view with another selection."""
-    source = Source(seen.source.text, start, end, seen.source.language, seen.source.path, seen.source.key)
-    return View(source, seen.tree, seen.lines, seen.first)
+    return View(evolve(seen.source, start=start, end=end), seen.tree, seen.lines, seen.first)
 
 
 def parse(text: str) -> ast.Module | None:
@@ -336,7 +335,7 @@ def with_body(source: Source) -> Source | None:
     rest = max(end, _line_end(source.text, source.start))
     text = source.text[:end] + body + source.text[rest:]
     at = min(source.start, end)
-    return Source(text, at, at, source.language, source.path, source.key)
+    return evolve(source, text=text, start=at, end=at)
 
 
 def _line_end(text: str, offset: int) -> int:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import ast
 import json
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from attrs import frozen
 
 from codegen_lsp.confinement.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.refactor.workspace import module_of
 
 LIMITS = Limits(seconds=60.0, memory_mb=2048, scratch_mb=64)
 _ROOTS = ("pyproject.toml", "setup.py", "setup.cfg", ".git", ".hg")
@@ -53,15 +54,22 @@ class Tests:
         return [*(["doctests"] if self.doctests else []), *(str(file.relative_to(self.project)) for file in self.files)]
 
 
-def verify(path: Path, before: str, after: str, confinement: Confinement = "namespaces") -> Verification:
-    """Run the tests of a file with its text before and after a change. Raises SandboxError."""
+def verify(
+    path: Path,
+    before: str,
+    after: str,
+    confinement: Confinement = "namespaces",
+    others: Mapping[Path, str] | None = None,
+) -> Verification:
+    """Run the tests of a file with its text before and after a change. `others` are the texts of files that change
+    along with it. Raises SandboxError."""
     tests = collected(path, before)
     if not tests.names:
         return Verification("nothing", [], "There are neither doctests nor a test file named after it.")
-    verdict = _run(path, before, tests, confinement)
+    verdict = _run({path: before}, tests, confinement)
     if verdict.kind != "passed":
         return Verification("fails_before", tests.names, verdict.detail)
-    verdict = _run(path, after, tests, confinement)
+    verdict = _run({**(others or {}), path: after}, tests, confinement)
     return Verification("passed" if verdict.kind == "passed" else "failed", tests.names, verdict.detail)
 
 
@@ -69,16 +77,18 @@ def collected(path: Path, text: str) -> Tests:
     """The doctests in a text and the test files of its path: `test_NAME.py` or `NAME_test.py` beside it, or below a
     folder `tests` or `test` of its project."""
     path = path.resolve()
-    root, parts = path.parent, [path.stem]
-    while (root / "__init__.py").is_file() and root.parent != root:
-        parts.insert(0, root.name)
-        root = root.parent
-    if parts[-1] == "__init__" and len(parts) > 1:
-        parts.pop()
-    project = next((one for one in [root, *root.parents] if any((one / mark).exists() for mark in _ROOTS)), root)
-    wanted = {f"test_{parts[-1].lstrip('_')}.py", f"{parts[-1].lstrip('_')}_test.py"}
+    module, root = module_of(path)
+    name = module.split(".")[-1].lstrip("_")
+    project = project_of(path)
+    wanted = {f"test_{name}.py", f"{name}_test.py"}
     files = sorted({file for file in _candidates(path.parent, project) if file.name in wanted and file != path})
-    return Tests(".".join(parts), root, project, has_doctests(text), files)
+    return Tests(module, root, project, has_doctests(text), files)
+
+
+def project_of(path: Path) -> Path:
+    """The folder of the project that a file belongs to, by the marks of one, else the one that its imports begin at."""
+    _, root = module_of(path)
+    return next((one for one in [root, *root.parents] if any((one / mark).exists() for mark in _ROOTS)), root)
 
 
 def has_doctests(text: str) -> bool:
@@ -106,11 +116,10 @@ def _candidates(folder: Path, project: Path) -> Iterator[Path]:
             return
 
 
-def _run(path: Path, text: str, tests: Tests, confinement: Confinement) -> Verdict:
+def _run(texts: Mapping[Path, str], tests: Tests, confinement: Confinement) -> Verdict:
     packages = Path(sysconfig.get_paths()["purelib"])
     request = {
-        "path": str(path.resolve()),
-        "text": text,
+        "texts": {str(path.resolve()): text for path, text in texts.items()},
         "module": tests.module if tests.doctests else "",
         "files": [str(file) for file in tests.files],
         "imports": [str(tests.root), str(tests.project), str(packages)],
@@ -135,8 +144,9 @@ get_code = importlib.machinery.SourceFileLoader.get_code
 
 def changed_code(self, name):
     path = self.get_filename(name)
-    if os.path.realpath(path) == REQUEST["path"]:
-        return compile(REQUEST["text"], path, "exec", dont_inherit=True)
+    text = REQUEST["texts"].get(os.path.realpath(path))
+    if text is not None:
+        return compile(text, path, "exec", dont_inherit=True)
     return get_code(self, name)
 
 
@@ -152,6 +162,7 @@ if REQUEST["files"]:
     import pytest
 
     options = ["-q", "-x", "-s", "-p", "no:cacheprovider", "-o", "addopts=", "--rootdir", REQUEST["project"]]
-    code = pytest.main([*options, "--import-mode=importlib", *REQUEST["files"]])
+    # pytest reads test files itself to rewrite their assertions, and would not see those that are changed.
+    code = pytest.main([*options, "--assert=plain", "--import-mode=importlib", *REQUEST["files"]])
     assert code == 0, f"the tests failed (pytest says {int(code)})"
 """

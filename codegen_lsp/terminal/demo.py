@@ -153,15 +153,29 @@ def _tokens(outcome: Outcome, reading: float) -> str:
 def print_editor_setup(console: Console) -> None:
     """The lines that make an editor use this server, bare, so that they can be copied."""
     command = str(Path(sys.executable).with_name("codegen-lsp"))
+    plugin = Path(__file__).parents[2] / "editors" / "neovim"
+    in_clone = (plugin / "plugin").is_dir()
     console.rule("[bold green]The server is ready[/bold green]", align="left", style="green")
-    console.print("[bold]Neovim 0.12[/bold]: paste into [bold]init.lua[/bold]\n", highlight=False)
-    console.print(neovim_setup(command), soft_wrap=True, highlight=False, markup=False)
+    version = "0.10 and later" if in_clone else "0.12"
+    console.print(f"[bold]Neovim {version}[/bold]: paste into [bold]init.lua[/bold]\n", highlight=False)
+    lines = neovim_plugin_setup(plugin) if in_clone else neovim_setup(command)
+    console.print(lines, soft_wrap=True, highlight=False, markup=False)
+    if in_clone:
+        console.print("\n[bold]VS Code[/bold]: run in this folder\n", highlight=False)
+        lines = "make vsix\ncode --install-extension editors/vscode/codegen-lsp.vsix"
+        console.print(lines, soft_wrap=True, highlight=False, markup=False)
+    console.print("\nThen open a Python file and type. Tab accepts.", highlight=False)
     console.print("\n[bold]Any other editor[/bold] that speaks LSP 3.18 starts this:\n", highlight=False)
     console.print(f"{command} serve\n", soft_wrap=True, highlight=False, markup=False)
 
 
+def neovim_plugin_setup(plugin: Path) -> str:
+    """Lines for the plugin that lies in a clone."""
+    return f'vim.opt.runtimepath:append("{plugin}")\nrequire("codegen").setup {{}}'
+
+
 def neovim_setup(command: str) -> str:
-    """Lines for Neovim's own client, which has inline completion since 0.12."""
+    """Lines for Neovim's own client, which has inline completion since 0.12; for those who have no clone."""
     return (
         f'vim.lsp.config("codegen-lsp", {{\n'
         f'  cmd = {{ "{command}", "serve" }},\n'

@@ -157,7 +157,8 @@ def measure_parts(
 ) -> tuple[Measured, list[Asked]]:
     """`parts`: PartFigures of each part. Raises EvaluationError, ModelError and WorkerError."""
     asked = lines.cases_of(draw(found, cases, seed))
-    settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1)
+    infilling = "on" if "infilling" in parts else "auto"
+    settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1, infilling=infilling)
     of_requests = [part for part in parts if part != part_figures.OF_THE_MODEL]
     packages = lines.packages_of(found)
     total = len(asked) * (1 + (len(of_requests) < len(parts)))

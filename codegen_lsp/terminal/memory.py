@@ -36,7 +36,7 @@ def measure(
 
     Raises ModelError, WorkerError and ReplayError.
     """
-    texts = memory.sources(LONG, max(documents, 2 * memory.OPENED))
+    texts = memory.sources(LONG, max(documents, memory.FIRST + memory.SECOND))
     found = Measured([], [], [])
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
         report(f"Writing a build of the shape {shape}", 0.0)
@@ -44,7 +44,7 @@ def measure(
         for number, build in enumerate(builds):
             for place, (shared, kept) in enumerate(((True, found.shared), (False, found.private))):
                 report(f"Two windows, {'one worker' if shared else 'two workers'}", 0.1 + 0.2 * number + 0.1 * place)
-                opened = texts[: 2 * memory.OPENED]
+                opened = texts[: memory.FIRST + memory.SECOND]
                 kept.append(asyncio.run(memory.windows(build, opened, threads, shared=shared)))
     if completions:
         report(f"{completions} completions", 0.5)

@@ -19,11 +19,13 @@ from rich.table import Table
 from codegen_lsp.checkpoints.store import find
 from codegen_lsp.confinement.sandbox import Confinement
 from codegen_lsp.editor.completer import options_for
+from codegen_lsp.editor.workspace import Request, python_files
 from codegen_lsp.refactor.kinds import Kind, menu
-from codegen_lsp.refactor.perform import Outcome, perform
+from codegen_lsp.refactor.perform import Offer, Outcome, perform
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.source import Original, Source
-from codegen_lsp.refactor.verification import Verification, verify
+from codegen_lsp.refactor.source import Original, Source, split_lines
+from codegen_lsp.refactor.verification import Verification, project_of, verify
+from codegen_lsp.refactor.workspace import Workspace
 from codegen_lsp.refactor.writing import Writer
 from codegen_lsp.settings import Settings
 from codegen_lsp.terminal.place import LANGUAGE_OF_SUFFIX, PlaceError, line_starts, read_source
@@ -92,8 +94,15 @@ def target_at(place: str, language: str | None = None) -> Target:
         language or LANGUAGE_OF_SUFFIX.get(path.suffix.lower(), "plaintext"),
         path.absolute(),
         REFACTOR_KEY,
+        _workspace(path.absolute()),
     )
     return Target(path, original, source)
+
+
+def _workspace(path: Path) -> Workspace:
+    """The project that a file belongs to, by the marks of one, else the folder that its imports begin at."""
+    root = project_of(path)
+    return Workspace(root, lambda: python_files(Request(root, (), {}, ())))
 
 
 async def refactor(target: Target, kind: Kind, settings: Settings, report: Callable[[str, float], None]) -> Outcome:
@@ -106,7 +115,7 @@ async def refactor(target: Target, kind: Kind, settings: Settings, report: Calla
         options = options_for(settings, target.source.language, session.model)
         writer = Writer(
             session.client,
-            options.infill,
+            session.model.infill,
             REFACTOR_KEY,
             options.prefix_characters,
             options.suffix_characters,
@@ -117,7 +126,10 @@ async def refactor(target: Target, kind: Kind, settings: Settings, report: Calla
 
 def verified(target: Target, outcome: Outcome, confinement: Confinement) -> Result:
     """Run the tests for every offer, and leave out those that fail. Raises RefactorError and SandboxError."""
-    found = [verify(target.path, target.source.text, offer.text, confinement) for offer in outcome.offers]
+    found = [
+        verify(target.path, target.source.text, offer.text, confinement, {one.path: one.after for one in offer.others})
+        for offer in outcome.offers
+    ]
     kept = [(offer, one) for offer, one in zip(outcome.offers, found, strict=True) if one.kind != "failed"]
     if not kept:
         raise RefactorError("tests_fail", f"The tests fail with every result. {found[0].detail}".strip())
@@ -142,7 +154,9 @@ def print_result(console: Console, target: Target, result: Result, count: int) -
     for at, offer in enumerate(result.outcome.offers[:count]):
         if count > 1:
             console.rule(f"{at + 1}. {offer.label}", style="dim")
-        text = difference(target, offer.text)
+        text = difference(target.path, target.source.text, offer.text)
+        for other in offer.others:
+            text += difference(_relative(other.path), Original(other.before).normal(), other.after)
         shown = Syntax(text, "diff", theme="ansi_dark", background_color="default") if console.is_terminal else text
         console.print(shown, soft_wrap=True, highlight=False, markup=False, end="")
         if result.verified:
@@ -151,19 +165,18 @@ def print_result(console: Console, target: Target, result: Result, count: int) -
         console.print(note, style="yellow", highlight=False, markup=False)
 
 
-def difference(target: Target, new: str) -> str:
-    """A unified diff of the file, with LF line ends."""
-    old = target.source.text.splitlines(keepends=True)
-    lines = difflib.unified_diff(old, new.splitlines(keepends=True), f"a/{target.path}", f"b/{target.path}")
+def difference(path: Path, old: str, new: str) -> str:
+    """A unified diff of a file's texts with LF line ends."""
+    lines = difflib.unified_diff(split_lines(old), split_lines(new), f"a/{path}", f"b/{path}")
     return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
-def write(target: Target, new: str) -> None:
-    """Put the new text in the file's place, in its own encoding and with its line ends. Raises PlaceError."""
-    text = target.original.text
-    for edit in reversed(target.original.edits(new)):
+def write(path: Path, original: Original, new: str) -> None:
+    """Put a new text in a file's place, in its own encoding and with its line ends. Raises PlaceError."""
+    text = original.text
+    for edit in reversed(original.edits(new)):
         text = text[: edit.start] + edit.new + text[edit.end :]
-    path = target.path.resolve()
+    path = path.resolve()
     temporary = None
     try:
         data = text.encode(_encoding(path))
@@ -177,6 +190,22 @@ def write(target: Target, new: str) -> None:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
         raise PlaceError(f"{path} can't be written: {error}.", "Check its permissions; nothing was changed.") from error
+
+
+def write_all(target: Target, offer: Offer) -> list[Path]:
+    """Write a result, the other files that change along with it included; the files that were written.
+
+    Raises PlaceError.
+    """
+    write(target.path, target.original, offer.text)
+    for other in offer.others:
+        write(other.path, Original(other.before), other.after)
+    return [target.path, *(_relative(other.path) for other in offer.others)]
+
+
+def _relative(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _encoding(path: Path) -> str:

@@ -12,7 +12,7 @@ from codegen_lsp.evaluation.replay import Replay, Request, Span, Typed
 from codegen_lsp.evaluation.replay_figures import ReplayFigures, figures_of
 
 WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 40
 SHOWN_FILES = 6
 """Files whose text is shown."""
 
@@ -28,12 +28,14 @@ h1 { font-size: 1.5rem; margin: 0 0 .2rem } h2 { font-size: 1.05rem; margin: 2re
 p { margin: .2rem 0 .6rem; color: var(--dim); max-width: 70ch }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .7rem; margin: 1.2rem 0 }
 .card { background: var(--card); border-radius: 8px; padding: .7rem .9rem }
-.card b { display: block; font-size: 1.5rem; line-height: 1.2 } .card span { color: var(--dim); font-size: .82rem }
+.card b { display: block; font-size: 1.3rem; line-height: 1.3; white-space: nowrap }
+.card span { color: var(--dim); font-size: .82rem }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 0 2rem }
 svg { width: 100%; height: auto; display: block } svg text { fill: var(--dim); font-size: 12px }
-svg .ink { fill: var(--ink) } .axis { stroke: var(--line); stroke-width: 1 }
+svg .ink { fill: var(--ink) } .axis { stroke: var(--line); stroke-width: 1 } .aim { stroke: var(--dim) }
 table { border-collapse: collapse; width: 100%; font-size: .9rem }
 td, th { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); font-weight: normal }
+th { white-space: nowrap }
 td:last-child { text-align: right; font-variant-numeric: tabular-nums }
 pre { background: var(--card); border-radius: 8px; padding: .8rem 1rem; overflow-x: auto; margin: .3rem 0 1rem;
   font: 12.5px/1.45 ui-monospace, monospace }
@@ -110,7 +112,7 @@ def times_plot(requests: Sequence[Request]) -> str:
     ticks = [tick for tick in (0.2, 1, 10, 100, 1000, 10_000) if math.log10(tick) <= high + 1e-9]
     parts += [_label(x(tick), HEIGHT - BOTTOM + 18, f"{tick:g} ms", "middle") for tick in ticks]
     parts += [
-        f'<line class="axis" stroke-dasharray="4 4" x1="{x(aim):.1f}" x2="{x(aim):.1f}" y1="{TOP}" '
+        f'<line class="aim" stroke-dasharray="2 4" x1="{x(aim):.1f}" x2="{x(aim):.1f}" y1="{TOP}" '
         f'y2="{HEIGHT - BOTTOM}"/>'
         for aim in (5, 60, 250)
     ]
@@ -163,7 +165,7 @@ def saved_plot(typed: Sequence[Typed]) -> str:
         return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    for tick in [low, 0.0, high / 2, high]:
+    for tick in sorted({low, 0.0, high / 2, high}):
         parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         parts.append(_label(LEFT - 8, y(tick) + 4, f"{tick:.0%}", "end"))
     for number, (share, file) in enumerate(shares):

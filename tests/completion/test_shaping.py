@@ -11,8 +11,9 @@ from attrs import evolve
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion.brackets import is_rest_of_closers
+from codegen_lsp.completion.brackets import is_rest_of_closers, scan
 from codegen_lsp.completion.correctness import is_beginning
+from codegen_lsp.completion.languages import LANGUAGES
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import RULES, shape_all
@@ -97,9 +98,10 @@ def test_what_is_replaced_are_closers(snapshot: Snapshot, text: str) -> None:
         assert is_rest_of_closers(snapshot.text[end : suggestion.end])
 
 
-bracketed = st.lists(st.sampled_from(["x", "foo", " ", ",", "(", ")", "[", "]", "()", "[]", "."]), max_size=14).map(
-    "".join
-)
+BRACKETED = ["x", "foo", " ", ",", "(", ")", "[", "]", "()", "[]", ".", "{", "}", "{}"]
+bracketed = st.lists(st.sampled_from(BRACKETED), max_size=14).map("".join)
+several_lines = st.lists(st.sampled_from([*BRACKETED, ";", "\n", "\n    ", "\n}", "\n})"]), max_size=14).map("".join)
+six = st.sampled_from(["python", "c", "cpp", "go", "java", "javascript"])
 
 
 def closers_too_many(text: str) -> int:
@@ -107,26 +109,36 @@ def closers_too_many(text: str) -> int:
     stack: list[str] = []
     extra = 0
     for character in text:
-        if character in "([":
+        if character in "([{":
             stack.append(character)
-        elif character in ")]":
-            if stack and stack[-1] + character in ("()", "[]"):
-                stack.pop()
-            else:
+        elif character in ")]}":
+            opener = {")": "(", "]": "[", "}": "{"}[character]
+            if opener not in stack:
                 extra += 1
+                continue
+            while stack.pop() != opener:  # what is open within is left open
+                pass
     return extra
 
 
-@given(bracketed, st.sampled_from(["", ")", "]", "))", "])", ")]", "):", ");", "),"]), bracketed)
-@example("print(", ")", "x)")
-@example("foo(bar(", "))", "x)")
-@example("(a", ")", " + 1) * (b")
-def test_no_closer_is_doubled(before: str, rest: str, text: str) -> None:
-    """Accepting never leaves more brackets that close nothing than there were."""
-    snapshot = Snapshot("file:///a.py", 1, "python", f"x = {before}{rest}\n", 4 + len(before))
+rests = st.sampled_from(["", ")", "]", "}", "))", "])", ")]", "})", ")}", "):", ");", "),", "});", "})()"])
+belows = st.sampled_from(["", "}\n", "    }\n}\n", "});\n", "]\n", "    x\n}\n"])
+
+
+@given(bracketed, rests, belows, several_lines, six)
+@example("print(", ")", "", "x)", "python")
+@example("foo(bar(", "))", "", "x)", "python")
+@example("(a", ")", "", " + 1) * (b", "python")
+@example("foo(function() {", "})", "", "\n    x\n}", "javascript")
+@example("{", "", "}\n", "}", "python")
+@example("if (x) {", "", "}\n", "\n    x\n}", "c")
+def test_no_closer_is_doubled(before: str, rest: str, below: str, text: str, language: str) -> None:
+    """Accepting never leaves more brackets that close nothing than there were, on the line and below."""
+    assume(not scan(before, LANGUAGES[language]).unmatched)
+    snapshot = Snapshot("file:///a", 1, language, f"x = {before}{rest}\n{below}", 4 + len(before))
     for suggestion in shown(snapshot, [text], FRAGMENTS):
         accepted = suggestion.insert + snapshot.text[suggestion.end :]
-        assert closers_too_many(accepted) <= closers_too_many(snapshot.text)
+        assert closers_too_many(accepted) <= closers_too_many(snapshot.text), accepted
 
 
 balanced = st.recursive(

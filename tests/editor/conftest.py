@@ -121,7 +121,18 @@ def _engine_of(name: str) -> str:
 def describe(name: str) -> ModelDescription:
     """A model with a context of 2048 tokens, one that infills if its name says so."""
     return ModelDescription(
-        name, "codegen", _engine_of(name), "cpu", "int8", 2, 2048, "infill" in name, ["python"], 3.5, 0.1
+        name,
+        "codegen",
+        _engine_of(name),
+        "cpu",
+        "int8",
+        2,
+        2048,
+        "infill" in name,
+        ["python"],
+        3.5,
+        0.1,
+        document_cache=_engine_of(name) == "incremental",
     )
 
 

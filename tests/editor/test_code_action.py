@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -351,3 +352,44 @@ async def test_any_text_has_a_menu(able: Editor, text: str) -> None:
 
 async def test_an_unknown_document(able: Editor) -> None:
     assert await actions(able, (0, 0), (0, 0), uri="file:///nowhere.py") == []
+
+
+@pytest.mark.parametrize("opened", [True, False])
+async def test_a_rename_changes_the_other_files_of_the_workspace(able: Editor, tmp_path: Path, opened: bool) -> None:
+    shapes, maps = "def area(w, h):\n    return w * h\n", "from shapes import area\r\n\r\nprint('🎉', area(1, 2))\r\n"
+    (tmp_path / "shapes.py").write_bytes(shapes.encode())
+    (tmp_path / "maps.py").write_bytes((maps if not opened else "print()\n").encode())
+    able.server.workspace.add_folder(types.WorkspaceFolder(tmp_path.as_uri(), "project"))
+    uri, other = (tmp_path / "shapes.py").as_uri(), (tmp_path / "maps.py").as_uri()
+    able.open(shapes, uri, version=3)
+    if opened:
+        able.open(maps, other, version=8)
+    able.model.answer = lambda params: ["surface"]
+    found = await actions(able, (0, 4), (0, 4), uri=uri)
+    action = await able.request("codeAction/resolve", titled(found, "Rename 'area' to the likeliest name"))
+    first, second = action["edit"]["documentChanges"]
+    assert first["textDocument"] == {"uri": uri, "version": 3}
+    assert second["textDocument"] == {"uri": other, "version": 8 if opened else None}
+    assert [edit["newText"] for edit in second["edits"]] == [
+        "from shapes import surface\r\n",
+        "print('🎉', surface(1, 2))\r\n",
+    ]
+    assert (tmp_path / "maps.py").read_bytes().decode() == ("print()\n" if opened else maps)
+
+
+async def test_a_public_name_is_renamed_only_where_its_uses_can_be_found(able: Editor) -> None:
+    able.open(SOURCE)
+    assert not any("Rename" in action["title"] for action in await actions(able, (0, 4), (0, 4)))
+
+
+async def test_an_excluded_file_is_not_read_for_a_rename(editor: Editor, tmp_path: Path) -> None:
+    await editor.initialize(CAPABILITIES, options={"exclude": ["generated_*"]})
+    (tmp_path / "shapes.py").write_text("def area():\n    return 1\n", encoding="utf-8")
+    (tmp_path / "generated_maps.py").write_text("from shapes import area\n", encoding="utf-8")
+    editor.server.workspace.add_folder(types.WorkspaceFolder(tmp_path.as_uri(), "project"))
+    uri = (tmp_path / "shapes.py").as_uri()
+    editor.open((tmp_path / "shapes.py").read_text(encoding="utf-8"), uri)
+    editor.model.answer = lambda params: ["surface"]
+    found = await actions(editor, (0, 4), (0, 4), uri=uri)
+    action = await editor.request("codeAction/resolve", titled(found, "Rename 'area' to the likeliest name"))
+    assert [change["textDocument"]["uri"] for change in action["edit"]["documentChanges"]] == [uri]

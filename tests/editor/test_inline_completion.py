@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from codegen_lsp.completion.snapshot import Trigger
+from codegen_lsp.editor.completer import options_for
 from codegen_lsp.editor.serve import session
 from codegen_lsp.errors import WorkerError
 from codegen_lsp.inference.client import SupersededError
 from codegen_lsp.inference.messages import GenerateParams
-from tests.editor.conftest import URI, Editor, text_of
+from codegen_lsp.settings import Settings
+from tests.editor.conftest import URI, Editor, describe, text_of
 
 CODE = "def add(a, b):\n    retu"
 
@@ -109,7 +112,7 @@ async def test_typing_through_a_suggestion_asks_no_model(ready: Editor) -> None:
         assert item["insertText"] == "    return a + b"
         assert item["range"] == span(1, 0, 9 + at)
         assert (await ready.explain())["source"] == "cache"
-    assert len(ready.model.generated) == 1
+    assert len([params for params in ready.model.generated if not params.background]) == 1
 
 
 async def test_a_newer_request_of_a_document_ends_the_older(ready: Editor) -> None:
@@ -308,6 +311,16 @@ async def test_text_after_the_cursor_goes_to_models_that_infill(editor: Editor) 
     await editor.request("workspace/executeCommand", {"command": "codegen-lsp.switchModel", "arguments": ["infill"]})
     await editor.complete(1, 0, invoked=True)
     assert "b = 2" in editor.model.generated[-1].suffix
+
+
+@pytest.mark.parametrize(
+    ("infilling", "parameters", "reads"),
+    [("auto", 7_000_000, False), ("auto", 1_000_000_000, True), ("on", 7_000_000, True), ("off", 1_000_000_000, False)],
+)
+def test_small_models_are_not_given_what_they_gain_nothing_by(infilling: str, parameters: int, reads: bool) -> None:
+    model = evolve(describe("infill"), parameters=parameters)
+    assert options_for(Settings(infilling=infilling), "python", model).infill is reads
+    assert not options_for(Settings(infilling=infilling), "python", evolve(model, infill=False)).infill
 
 
 async def test_explain_tells_what_happened(ready: Editor) -> None:

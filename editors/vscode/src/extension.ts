@@ -11,7 +11,7 @@ import { showMenu } from './menu';
 import { pullModel, selectModel } from './models';
 import { findProgram, type Missing, type Program } from './program';
 import { Reports, REPORT } from './reports';
-import { Server } from './server';
+import { documentAtHand, Server } from './server';
 import { showStatusBar } from './statusBar';
 
 let server: Server | undefined;
@@ -143,7 +143,7 @@ class Window {
   }
 
   private async toggleLanguage(): Promise<void> {
-    const language = vscode.window.activeTextEditor?.document.languageId;
+    const language = documentAtHand()?.languageId;
     if (language === undefined) return void vscode.window.showInformationMessage('Open a file of the language first.');
     const on = !isOn(language);
     await setLanguage(language, on);
@@ -151,7 +151,7 @@ class Window {
   }
 
   private async explain(): Promise<void> {
-    const document = vscode.window.activeTextEditor?.document;
+    const document = documentAtHand();
     const { message } = await this.server.explain(document && isOn(document.languageId) ? document.uri : undefined);
     const log = 'Show Log';
     if ((await vscode.window.showInformationMessage(message, log)) === log) this.log.show();

@@ -3,14 +3,14 @@
 import * as vscode from 'vscode';
 
 import { enabled, isOn, languageName, SECTION } from './configuration';
-import type { Server } from './server';
+import { documentAtHand, type Server } from './server';
 
 type Entry = vscode.QuickPickItem & { readonly command?: string; readonly argument?: string };
 
 /** Shows the menu and runs what is chosen. */
 export async function showMenu(server: Server): Promise<void> {
   const { state, message, advice, model } = server.status;
-  const language = vscode.window.activeTextEditor?.document.languageId;
+  const language = documentAtHand()?.languageId;
   const own = (name: string) => `${SECTION}.${name}`;
   const entries: Entry[] = [];
   if (state === 'missing') {

@@ -53,6 +53,12 @@ const WITHIN = 60_000;
 const FIRST_WAIT = 250;
 const SCHEMES = ['file', 'untitled', 'vscode-notebook-cell', 'vscode-vfs'];
 
+/** The document at hand, if documents of its kind are sent to the server: a log or a report is not. */
+export function documentAtHand(): vscode.TextDocument | undefined {
+  const document = vscode.window.activeTextEditor?.document;
+  return document && SCHEMES.includes(document.uri.scheme) ? document : undefined;
+}
+
 export class Server implements vscode.Disposable {
   private readonly changed = new vscode.EventEmitter<Status>();
   readonly onDidChange = this.changed.event;
@@ -102,6 +108,7 @@ export class Server implements vscode.Disposable {
     }
     this.languages = languagesOn();
     this.show({ state: 'starting', message: `The server is starting (from ${program.origin}).`, advice: '' });
+    this.log.info(`Starting ${program.command.join(' ')} serve (from ${program.origin})`);
     const client = this.newClient(program);
     this.client = client;
     try {
@@ -155,7 +162,8 @@ export class Server implements vscode.Disposable {
 
   private newClient(program: Program): LanguageClient {
     const [command = '', ...args] = program.command;
-    const env = { PYTHONUTF8: '1', ...ownSettings().environment };
+    // The library passes on what is given here and nothing else.
+    const env = { ...process.env, PYTHONUTF8: '1', ...ownSettings().environment };
     const anywhere = this.languages.includes('*');
     const documentSelector = SCHEMES.flatMap((scheme) =>
       anywhere ? [{ scheme }] : this.languages.map((language) => ({ scheme, language })),

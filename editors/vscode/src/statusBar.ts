@@ -4,7 +4,7 @@ import * as vscode from 'vscode';
 
 import { enabled, isOn, languageName, SECTION } from './configuration';
 import type { Answers } from './completion';
-import type { Server, StateName } from './server';
+import { documentAtHand, type Server, type StateName } from './server';
 
 const ICONS: Record<StateName, string> = {
   starting: '$(loading~spin)',
@@ -36,7 +36,7 @@ export function showStatusBar(server: Server, answers: Answers): vscode.Disposab
   const draw = () => {
     clearTimeout(timer);
     const status = server.status;
-    const language = vscode.window.activeTextEditor?.document.languageId;
+    const language = documentAtHand()?.languageId;
     const off = !enabled() || (language !== undefined && !isOn(language));
     const state: StateName = off && status.state !== 'missing' ? 'disabled' : status.state;
     const took = milliseconds === undefined ? '' : ` ${Math.round(milliseconds)} ms`;

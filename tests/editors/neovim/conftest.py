@@ -1,4 +1,4 @@
-"""Real Neovims of two versions, with the plugin installed as a user would, driven over their RPC.
+"""Real Neovims of three versions, with the plugin installed as a user would, driven over their RPC.
 
 A screen is attached, so what a test sees is what Neovim draws. `install_neovim.sh` fetches the programs; where that is
 not possible the tests are skipped.
@@ -26,9 +26,10 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PLUGIN = ROOT / "editors" / "neovim"
 INSTALL = Path(__file__).parents[1] / "install_neovim.sh"
-PATIENCE = 30.0
+INSTALL_PLUGINS = INSTALL.with_name("install_neovim_plugins.sh")
+PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
 """Seconds until something that must happen is given up on."""
-VERSIONS = ("0.10", "0.12")
+VERSIONS = ("0.10", "0.11", "0.12")
 
 
 def pack(value: Any) -> bytes:
@@ -201,6 +202,18 @@ class Neovim:
             return lines"""
         )
 
+    def settle(self) -> None:
+        """Let the timers of the moment run out and the server work through what they sent: for what must not happen."""
+        self.lua(
+            """vim.wait(80)
+            for _, client in ipairs(vim.lsp.get_clients()) do
+              local arguments = { 'workspace/executeCommand', { command = 'fake.nothing' }, ... }
+              if vim.fn.has('nvim-0.11') == 1 then table.insert(arguments, 1, client) end
+              client.request_sync(unpack(arguments))
+            end""",
+            int(PATIENCE * 1000),
+        )
+
     def text(self) -> list[str]:
         """The lines of the current buffer."""
         return self.request("nvim_buf_get_lines", 0, 0, -1, False)
@@ -246,7 +259,7 @@ class Neovim:
                     b"\x94\x00" + pack(next(self._numbers)) + pack("nvim_command") + pack(["qall!"])
                 )
                 self.process.stdin.flush()
-                self.process.wait(10)
+                self.process.wait(PATIENCE)
             except (OSError, subprocess.TimeoutExpired):
                 self.process.kill()
                 self.process.wait()
@@ -255,29 +268,46 @@ class Neovim:
 @pytest.fixture(scope="session", params=VERSIONS)
 def program(request: pytest.FixtureRequest) -> Path:
     """A Neovim of each version."""
+    return _installed(f"Neovim {request.param}", INSTALL, request.param)
+
+
+@pytest.fixture(scope="session")
+def plugins() -> Path:
+    """A folder with plugins of others."""
+    return _installed("plugins of others", INSTALL_PLUGINS)
+
+
+def _installed(what: str, *script: Any) -> Path:
     if shutil.which("bash") is None:
         pytest.skip("bash is missing")
-    done = subprocess.run(["bash", INSTALL, request.param], capture_output=True, text=True)
+    environment = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(["bash", *script], capture_output=True, text=True, env=environment)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        pytest.skip(f"Neovim {request.param} can't be installed here: {last}")
-    return Path(done.stdout.strip())
+        pytest.skip(f"{what} can't be installed here: {last}")
+    return Path(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture
-def start(program: Path, tmp_path: Path) -> Iterator[Callable[..., Neovim]]:
-    """Starts editors whose init.lua has the plugin and these lines."""
+def start_bare(program: Path, tmp_path: Path) -> Iterator[Callable[..., Neovim]]:
+    """Starts editors whose init.lua has just these lines, each in a home with nothing else in it."""
     running: list[Neovim] = []
 
     def begin(init: str, **size: int) -> Neovim:
         home = tmp_path / f"home{len(running)}"
-        before = f"vim.opt.runtimepath:append({json.dumps(str(PLUGIN))})\n"
-        running.append(Neovim(program, home, before + init, **size))
+        running.append(Neovim(program, home, init, **size))
         return running[-1]
 
     yield begin
     for neovim in running:
         neovim.close()
+
+
+@pytest.fixture
+def start(start_bare: Callable[..., Neovim]) -> Callable[..., Neovim]:
+    """Starts editors whose init.lua has the plugin and these lines."""
+    before = f"vim.opt.runtimepath:append({json.dumps(str(PLUGIN))})\n"
+    return lambda init, **size: start_bare(before + init, **size)
 
 
 class Fake:

@@ -46,6 +46,7 @@ def test_typed_through_without_a_request_and_without_flicker(neovim, fake):
         neovim.keys(" add(a"[at].replace(" ", "<Space>"))
         assert neovim.screen()[:2] == ["def add(a, b):", "    return a + b"]
     assert neovim.text() == ["def add(a"]
+    neovim.settle()
     assert len(fake.requests) == before
     neovim.keys("<Tab>")
     assert neovim.text() == FUNCTION.split("\n")
@@ -167,6 +168,7 @@ def test_asked_for_by_key(start, fake):
     neovim.edit("a.py")
     fake.script("def one()", "def two()")
     neovim.keys("idef")
+    neovim.settle()
     assert fake.requests == []
     neovim.keys("<M-\\>")
     neovim.sees("def one()")
@@ -323,16 +325,28 @@ def test_an_entry_put_in_by_the_popup_menu_is_continued(neovim, fake):
     assert neovim.text() == ["foolish", "foolish = 1"]
 
 
-@pytest.mark.parametrize(("plugin", "visible"), [("cmp", "visible"), ("blink.cmp", "is_visible")])
-def test_beside_the_menu_that_a_plugin_draws(neovim, fake, plugin, visible):
-    """The plugin is played: what is asked of nvim-cmp and blink.cmp is whether their menu is open."""
+def test_beside_the_menu_of_nvim_cmp(neovim, fake):
+    """The plugin is played: it is asked whether its menu is open, and tells when that changes."""
     fake.script("foobar = 1\nsecond\nthird")
-    play = "local name, visible, open = ... package.loaded[name] = { [visible] = function() return open end }"
-    neovim.lua(play, plugin, visible, True)
+    neovim.lua(
+        """local heard = {}
+        _G.cmp_menu = function(open)
+          _G.cmp_open = open
+          for _, act in ipairs(heard[open and 'menu_opened' or 'menu_closed'] or {}) do act({}) end
+        end
+        local function on(_, event, act)
+          heard[event] = heard[event] or {}
+          table.insert(heard[event], act)
+        end
+        package.loaded.cmp = { visible = function() return _G.cmp_open == true end, event = { on = on } }"""
+    )
     neovim.keys("ifoo")
+    neovim.until(lambda: neovim.ghost() == "bar = 1\nsecond\nthird", "the whole suggestion")
+    neovim.lua("_G.cmp_menu(true)")
     neovim.sees("foobar = 1 … +2")
-    neovim.lua(play, plugin, visible, False)
     neovim.keys("b")
+    assert neovim.ghost() == "ar = 1 … +2"
+    neovim.lua("_G.cmp_menu(false)")
     neovim.until(lambda: neovim.ghost() == "ar = 1\nsecond\nthird", "the whole suggestion")
     neovim.lua("vim.keymap.set('i', '<Tab>', 'THEIRS', { buffer = 0 })")
     neovim.keys("<Tab>")
@@ -362,6 +376,7 @@ def test_macros_are_not_disturbed(neovim, fake):
     before = len(fake.requests)
     neovim.keys("5@q")
     assert neovim.text() == ["", *["x"] * 6]
+    neovim.settle()
     assert len(fake.requests) == before
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -13,11 +15,23 @@ import psutil
 import pytest
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.text import Text
 
+from codegen_lsp.terminal.demo import WITHOUT_WEB_FONT
+
+ROOT = Path(__file__).parents[3]
 SOURCE = "import os\n\n\nclass Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
 
+PICTURED = """import sys
 
+
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [line.strip() for line in file]
+
+
+def count_words(path):
+"""
+"""What the picture of the README begins with."""
 PICTURES = os.environ.get("CODEGEN_LSP_PICTURES")
 """A folder that pictures for the README are written to."""
 
@@ -47,6 +61,11 @@ def worker(neovim) -> int:
     return neovim.lua("return require('codegen.server').status.workerPid")
 
 
+def server_of(neovim) -> psutil.Process:
+    children = psutil.Process(neovim.process.pid).children(recursive=True)
+    return next(child for child in children if "serve_stdio" in " ".join(child.cmdline()))
+
+
 def suggested(neovim) -> str:
     neovim.keys("Goself.")
     return neovim.until(neovim.ghost, "a suggestion")
@@ -67,25 +86,50 @@ def test_suggested_and_accepted(neovim):
 
 def test_picture(start, embedded_build, tmp_path):
     """The picture of the README: a suggestion that really came, where it belongs, and the state below."""
-    neovim = start(setup(embedded_build) + "\nvim.cmd.colorscheme('habamax')", columns=78)
-    neovim.edit("stack.py", SOURCE)
+    neovim = start(setup(embedded_build) + "\nvim.cmd.colorscheme('habamax')", columns=78, rows=17)
+    neovim.edit("words.py", PICTURED)
     ready(neovim)
     line = "set laststatus=2 statusline=%f%=%{v:lua.require'codegen'.statusline()}\\ %l:%c"
     neovim.command(line)
-    shown = suggested(neovim).split("\n")[0]
+    neovim.keys("Gowith open(")
+    first, *below = neovim.until(neovim.ghost, "a suggestion").split("\n")
     screen = neovim.screen()
-    row = next(number for number, text in enumerate(screen) if text.endswith("self." + shown))
-    assert row == neovim.lua("return vim.fn.screenrow()") - 1
-    assert any("stack.py" in text and "codegen" in text for text in screen)
+    row = neovim.lua("return vim.fn.screenrow()") - 1
+    assert screen[row] == "    with open(" + first
+    assert screen[row + 1 : row + 1 + len(below)] == below
+    assert any("words.py" in text and "codegen" in text for text in screen)
     console = Console(record=True, width=78, file=io.StringIO(), highlight=False)
-    source = Syntax("\n".join(screen[:row]), "python", theme="ansi_dark", background_color="default")
-    console.print(
-        source, Text(screen[row].removesuffix(shown)) + Text(shown, "italic bright_black"), *screen[row + 1 :], sep="\n"
+    source = Syntax(
+        "\n".join([*screen[:row], "    with open("]), "python", theme="ansi_dark", background_color="default"
     )
-    picture = console.export_svg(title="Neovim", clear=False)
+    code = source.highlight(source.code)
+    code.rstrip()
+    code.append("\n".join([first, *below]), "italic bright_black")
+    console.print(code, *screen[row + 1 + len(below) :], sep="\n")
+    picture = console.export_svg(title="Neovim", clear=False, code_format=WITHOUT_WEB_FONT)
     folder = Path(PICTURES) if PICTURES else tmp_path
     (folder / "neovim.svg").write_text(picture, encoding="utf-8")
     assert "codegen" in picture
+
+
+def test_the_lines_of_the_readme_are_all_it_takes(start_bare, tmp_path):
+    """A newcomer: a clone after `make demo`, a home with nothing in it, and what the README says."""
+    clone = tmp_path / "codegen-lsp"
+    shutil.copytree(ROOT / "editors" / "neovim", clone / "editors" / "neovim")
+    server = clone / ".venv" / "bin" / "codegen-lsp"
+    server.parent.mkdir(parents=True)
+    server.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m codegen_lsp.cli "$@"\n')
+    server.chmod(0o755)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```lua\n(.*?)```", readme, re.DOTALL)
+    assert len(lines.splitlines()) < 10
+    neovim = start_bare(lines.replace("/path/to/codegen-lsp", str(clone)), columns=120)
+    neovim.edit("stack.py", SOURCE)
+    ready(neovim)
+    shown = suggested(neovim)
+    neovim.keys("<Tab>")
+    assert "\n".join(neovim.text()[8:]) == "        self." + shown
+    assert "rror" not in neovim.messages()
 
 
 def test_killed_worker(neovim):
@@ -97,9 +141,7 @@ def test_killed_worker(neovim):
 
 
 def test_killed_server(neovim):
-    server = psutil.Process(worker(neovim)).parent()
-    assert server is not None
-    server.kill()
+    server_of(neovim).kill()
     neovim.until(lambda: neovim.lua("return require('codegen').statusline()") != "codegen", "the end")
     ready(neovim)
     assert suggested(neovim)
@@ -115,7 +157,7 @@ def test_excluded_file(neovim):
 
 def test_the_server_and_its_worker_end_with_the_editor(neovim):
     process = psutil.Process(worker(neovim))
-    server = process.parent()
+    server = server_of(neovim)
     neovim.close()
     _, alive = psutil.wait_procs([process, server], timeout=30)
     assert alive == []

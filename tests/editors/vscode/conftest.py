@@ -274,12 +274,24 @@ class Window:
 
     def command(self, title: str) -> None:
         """Run a command by its title."""
-        self.press("F1")
         box = self.page.locator(".quick-input-widget input")
-        box.wait_for()
+        self.press_until("F1", box.is_visible)
         box.fill(f">{title}")
         self.page.locator(".quick-input-list .monaco-list-row", has_text=title).first.wait_for()
         self.press("Enter")
+
+    def press_until(self, key: str, holds: Callable[[], Any], what: str = "") -> None:
+        """Press a key until something holds: one that comes while VS Code is at something else is lost now and then."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            self.press(key)
+            again = time.monotonic() + 5
+            while time.monotonic() < again:
+                if holds():
+                    return
+                self.page.wait_for_timeout(20)
+            if time.monotonic() > end:
+                raise AssertionError(f"{key} was pressed in vain{' for ' + what if what else ''}; {self._picture()}")
 
     def choose(self, label: str) -> None:
         """Choose from a list that is open."""
@@ -287,15 +299,12 @@ class Window:
         row.wait_for()
         row.click()
 
-    def save(self) -> str:
-        """Save the file at hand; its text as it is on disk."""
-        tab = self.page.locator(".tab.active").first
-        name = tab.get_attribute("data-resource-name")
-        self.press("Control+s")
-        self.page.locator(".tab.active.dirty").wait_for(state="detached")
+    def saves(self, text: str) -> None:
+        """Save the file at hand, and wait until this is its text on disk."""
+        name = self.page.locator(".tab.active").first.get_attribute("data-resource-name")
         assert name is not None
         (path,) = self.folder.rglob(name)
-        return path.read_bytes().decode()
+        self.press_until("Control+s", lambda: path.read_bytes().decode() == text, f"{text!r} on disk")
 
     def close_all(self) -> None:
         """Leave no file open, no list and no message."""
@@ -317,7 +326,9 @@ class Window:
         path = self.folder / ".vscode" / "settings.json"
         before = json.loads(path.read_text(encoding="utf-8"))
         kept = {name: value for name, value in (before | values).items() if value is not None}
-        path.write_text(json.dumps(kept), encoding="utf-8")
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(kept), encoding="utf-8")
+        new.replace(path)
 
     # What a person sees.
 
@@ -338,15 +349,32 @@ class Window:
         end = time.monotonic() + patience * PATIENCE
         while not (value := holds()):
             if time.monotonic() > end:
-                picture = self.server.root / f"in-vain-{time.monotonic_ns()}.png"
-                self.page.screenshot(path=picture)
-                raise AssertionError(f"waited in vain{' for ' + what if what else ''}; {self.ghost()!r}; {picture}")
+                raise AssertionError(
+                    f"waited in vain{' for ' + what if what else ''}; {self.ghost()!r}; {self._picture()}"
+                )
             self.page.wait_for_timeout(20)
         return value
+
+    def _picture(self) -> Path:
+        path = self.server.root / f"in-vain-{time.monotonic_ns()}.png"
+        self.page.screenshot(path=path)
+        return path
 
     def sees(self, ghost: str) -> None:
         """Wait for exactly this ghost text."""
         self.until(lambda: self.ghost() == ghost, repr(ghost))
+
+    def suggestion(self) -> str:
+        """Wait for any ghost text, and until it stays as it is: it is not drawn at once."""
+        seen = [""]
+
+        def stays() -> bool:
+            self.page.wait_for_timeout(300)
+            seen.append(self.ghost())
+            return seen[-1] != "" and seen[-1] == seen[-2]
+
+        self.until(stays, "a suggestion")
+        return seen[-1]
 
     def ready(self) -> None:
         """Wait for the model: its name takes the place of the program's."""

@@ -93,7 +93,7 @@ def serve() -> int:
     def make() -> CodegenServer:
         return create_server(Played, lambda name: Path("/models") / ("scripted" if name == "auto" else name))
 
-    log(event="started", pid=os.getpid())
+    log(event="started", pid=os.getpid(), environment=dict(os.environ))
     return serve_stdio(make)
 
 

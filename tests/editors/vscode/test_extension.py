@@ -33,6 +33,27 @@ def test_state_model_and_time_are_shown(window, script, name):
     window.until(lambda: window.status().startswith("scripted") and window.status().endswith(" ms"), "the time")
 
 
+def test_the_server_has_the_environment_of_the_editor(window, script, code_server):
+    environment = script.events("started")[-1]["environment"]
+    assert environment["HOME"] == str(code_server.root / "home")
+    assert "PATH" in environment
+    assert environment["PYTHONUTF8"] == "1"
+
+
+def test_the_package_is_small(vsix):
+    assert vsix.stat().st_size < 1_000_000
+
+
+def test_walkthrough(window, script, name):
+    window.edit(name)
+    window.command("Codegen: Get Started")
+    steps = window.page.locator(".gettingStartedContainer .step-title")
+    window.until(lambda: steps.count() == 5, "the steps")
+    assert steps.first.inner_text().strip() == "The server"
+    steps.nth(4).click()
+    window.page.locator(".getting-started-step.expanded", has_text="tells why there was none").wait_for()
+
+
 def test_menu_pauses_a_language_and_resumes_it(window, script, name):
     before = len(script.log)
     script.set("total = sum((1, 2))")
@@ -161,11 +182,8 @@ def test_several_windows_and_folders(window, code_server, open_window, script, n
     place.write_text(json.dumps({"folders": [{"path": str(path)} for path in folders], "settings": settings}))
     before = len(script.events("started"))
     other = open_window(place)
-    other.page.wait_for_timeout(1000)
-    while other.page.get_by_text("not yet added a folder").count():
-        # Now and then code-server opens a workspace without its folders.
-        other.page.reload()
-        other.page.wait_for_timeout(3000)
+    while not has_folders(other):
+        other.page.reload()  # now and then code-server opens a workspace without its folders
     for folder in ("one", "two"):
         other.edit(f"{folder}/{name}")
         other.ready()
@@ -184,6 +202,14 @@ def test_several_windows_and_folders(window, code_server, open_window, script, n
     assert other.toasts() == ""
 
 
+def has_folders(window) -> bool:
+    """Whether a window shows folders, once it shows that or that there are none."""
+    none = window.page.get_by_text("not yet added a folder")
+    row = window.page.locator(".explorer-folders-view .monaco-list-row")
+    window.until(lambda: none.count() or row.count(), "the explorer")
+    return bool(row.count())
+
+
 def make_folder(code_server, name, settings):
     folder = code_server.root / name
     (folder / ".vscode").mkdir(parents=True)
@@ -196,5 +222,9 @@ def one_file_at_a_time(scripted_window):
     yield
     # What a test wrote into the user's settings is not for the next one.
     path = scripted_window.server.root / "user" / "User" / "settings.json"
-    kept = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("codegen-lsp.")}
-    path.write_text(json.dumps(kept))
+    found = json.loads(path.read_text())
+    kept = {name: value for name, value in found.items() if not name.startswith("codegen-lsp.")}
+    if kept != found:
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(kept))
+        new.replace(path)

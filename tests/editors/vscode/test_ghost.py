@@ -36,7 +36,7 @@ def test_shown_and_accepted(window, script, name):
     window.sees(" = sum((1, 2))")
     window.press("Tab")
     window.sees("")
-    assert window.save() == "total = sum((1, 2))"
+    window.saves("total = sum((1, 2))")
 
 
 def test_several_lines(window, script, name):
@@ -45,7 +45,7 @@ def test_several_lines(window, script, name):
     below = window.page.evaluate(left, ".suggest-preview-text .view-line > span")
     assert abs(below - window.page.evaluate(left, ".view-lines .view-line > span")) < 1.5
     window.press("Tab")
-    assert window.save() == "def add(a, b):\n" + BODY
+    window.saves("def add(a, b):\n" + BODY)
 
 
 def test_accepted_by_word(window, script, name):
@@ -54,9 +54,9 @@ def test_accepted_by_word(window, script, name):
     left = [window.ghost()]
     while "1" in left[-1]:
         window.press("Control+ArrowRight")
-        window.until(lambda: window.ghost() != left[-1], "a part to be taken")
+        window.until(lambda: window.ghost() not in ("", left[-1]), "a part to be taken")
         left.append(window.ghost())
-        assert window.save() + left[-1] == "total = sum((1, 2))"
+        window.saves("total = sum((1, 2))".removesuffix(left[-1]))
     assert len(left) > 3
 
 
@@ -64,23 +64,19 @@ def test_accepted_by_line(window, script, name):
     block(window, script, name)
     window.press("Control+Alt+ArrowRight")
     window.sees("    return total")
-    assert window.save() == "def add(a, b):\n    total = a + b\n"
+    window.saves("def add(a, b):\n    total = a + b\n")
     window.press("Control+Alt+ArrowRight")
     window.sees("")
-    assert window.save() == "def add(a, b):\n" + BODY
+    window.saves("def add(a, b):\n" + BODY)
 
 
 def test_cycled(window, script, name):
     begin(window, script, name, "total = sum((1, 2))", "total = 3", "total = 44", typed="total")
     window.sees(" = sum((1, 2))")
-    window.press("Alt+]")
-    window.sees(" = 3")
-    window.press("Alt+]")
-    window.sees(" = 44")
-    window.press("Alt+[")
-    window.sees(" = 3")
+    for key, wanted in (("Alt+]", " = 3"), ("Alt+]", " = 44"), ("Alt+[", " = 3")):
+        window.press_until(key, lambda wanted=wanted: window.ghost() == wanted, wanted)
     window.press("Tab")
-    assert window.save() == "total = 3"
+    window.saves("total = 3")
 
 
 def test_dismissed_and_asked_for_again(window, script, name):
@@ -92,13 +88,13 @@ def test_dismissed_and_asked_for_again(window, script, name):
     assert window.ghost() == ""
     window.press("Alt+\\")
     window.sees(" = sum((1, 2))")
-    assert window.save() == "total"
+    window.saves("total")
 
 
 def test_typed_through_without_flicker(window, script, name, ghost_source):
-    before = len(script.log)
     begin(window, script, name, "total = len('a text')", typed="total")
     window.sees(" = len('a text')")
+    before = len(script.log)
     whole = "total = len('a text')"
     window.page.evaluate(FLICKER % ghost_source)
     for character in " = len('a":
@@ -109,8 +105,8 @@ def test_typed_through_without_flicker(window, script, name, ghost_source):
     assert len(seen) > 20
     assert "" not in seen
     assert all(whole.endswith(text) for text in seen)
-    # What follows the suggestion is made ahead; for what was typed of it, the model is asked once.
-    assert len([entry for entry in script.events("generate", before) if entry["line"] != whole]) == 1
+    # What follows the suggestion is made ahead; for what was typed of it, the model is not asked.
+    assert [entry for entry in script.events("generate", before) if not entry["prefix"].startswith(whole)] == []
 
 
 def test_cancelled_by_typing_on(window, script, name):
@@ -138,15 +134,15 @@ def test_undone(window, script, name):
     window.press("Tab")
     window.sees("")
     window.press("Control+z")
-    assert window.save() == "def add(a, b):\n    "
+    window.saves("def add(a, b):\n    ")
     script.set("    return a - b", anywhere=True)
     window.type("ret")
     window.sees("urn a - b")
     window.press("Tab")
-    assert window.save() == "def add(a, b):\n    return a - b"
+    window.saves("def add(a, b):\n    return a - b")
     window.press("Control+z", "Control+z")
     window.press("Control+Shift+z", "Control+Shift+z")
-    assert window.save() == "def add(a, b):\n    return a - b"
+    window.saves("def add(a, b):\n    return a - b")
 
 
 def test_crlf(window, script, name):
@@ -155,7 +151,7 @@ def test_crlf(window, script, name):
     window.type("    ")
     window.sees("total = a + b\n    return total")
     window.press("Tab")
-    assert window.save() == "import os\r\n\r\ndef add(a, b):\r\n    total = a + b\r\n    return total"
+    window.saves("import os\r\n\r\ndef add(a, b):\r\n    total = a + b\r\n    return total")
 
 
 def test_tabs(window, script, name):
@@ -164,7 +160,7 @@ def test_tabs(window, script, name):
     window.press("Tab")
     window.sees("total = a + b\n    return total")
     window.press("Tab")
-    assert window.save() == "def one(a):\n\treturn a\n\ndef add(a, b):\n\ttotal = a + b\n\treturn total"
+    window.saves("def one(a):\n\treturn a\n\ndef add(a, b):\n\ttotal = a + b\n\treturn total")
 
 
 @pytest.mark.parametrize("text", ["'日本語'", "'😀'", "'👩‍👩‍👧'", "'e\u0301'"])
@@ -175,17 +171,18 @@ def test_wide_characters_and_emoji(window, script, name, text):
     window.insert(f"s = {text}; pr")
     window.sees(line.removeprefix(f"s = {text}; pr"))
     window.press("Tab")
-    assert window.save() == f"# {text}\n{line}"
+    window.saves(f"# {text}\n{line}")
 
 
 def test_brackets_that_the_editor_closed_are_not_doubled(window, script, name):
-    settings(window, **{"editor.autoClosingBrackets": "always"})
     script.set("print(len('abc'))")
     window.edit(name)
+    settings(window, **{"editor.autoClosingBrackets": "always"})
+    window.focus()
     window.type("print(")
     window.sees("len('abc')")
     window.press("Tab")
-    assert window.save() == "print(len('abc'))"
+    window.saves("print(len('abc'))")
     settings(window, **{"editor.autoClosingBrackets": None})
 
 
@@ -255,9 +252,12 @@ def test_cell_of_a_notebook_goes_on_from_the_cells_before(window, script, name):
 
 
 def settings(window, **values):
-    """Change settings of the workspace by their whole names, and wait until VS Code has read them."""
-    window.write_settings(values)
-    window.page.wait_for_timeout(400)
+    """Change settings of the workspace by their whole names, and wait until VS Code has read them: a language that is
+    switched off along with them shows in the status bar."""
+    window.write_settings(values | {"codegen-lsp.languages": {"python": False}})
+    window.until(lambda: "off" in window.status(), "the settings")
+    window.write_settings({"codegen-lsp.languages": None})
+    window.ready()
 
 
 def dismiss(window):

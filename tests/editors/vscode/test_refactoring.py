@@ -151,7 +151,7 @@ def test_menu_apply_and_one_step_to_undo(window, answers, name):
     undone(window, SOURCE)
     window.press("Control+Shift+z")
     window.until(lambda: text(window) == wanted, "the edit again")
-    assert window.save() == wanted
+    window.saves(wanted)
 
 
 def test_the_menu_has_what_applies(window, name):

@@ -14,6 +14,17 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SOURCE = "import os\n\n\nclass Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
+PICTURED = """import sys
+
+
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [line.strip() for line in file]
+
+
+def count_words(path):
+"""
+"""What the picture of the README begins with."""
 PICTURES = os.environ.get("CODEGEN_LSP_PICTURES")
 """A folder that pictures for the README are written to."""
 
@@ -41,7 +52,7 @@ def served_clone(clone):
 
 @pytest.fixture(scope="module")
 def real_window(code_server, settings, served_clone):
-    folder = code_server.root / "real"
+    folder = code_server.root / "project"
     (folder / ".vscode").mkdir(parents=True)
     (folder / ".vscode" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     window = code_server.window(folder, width=1100, height=620)
@@ -63,7 +74,7 @@ def suggested(window, name):
     """Type in a real file until there is a suggestion; the suggestion."""
     window.edit(name, SOURCE)
     window.type("        self.")
-    return window.until(window.ghost, "a suggestion")
+    return window.suggestion()
 
 
 def worker(window) -> psutil.Process:
@@ -75,7 +86,7 @@ def test_found_in_the_clone_suggested_and_accepted(window, name):
     shown = suggested(window, name)
     window.until(lambda: window.status().endswith(" ms"), "the time")
     window.press("Tab")
-    assert window.save() == SOURCE + "        self." + shown
+    window.saves(SOURCE + "        self." + shown)
 
 
 def test_killed_worker(window, name):
@@ -110,7 +121,9 @@ def test_excluded_file(window, name):
 
 def test_picture(window, tmp_path):
     """The picture of the README: a suggestion that really came, nothing over it, the state readable."""
-    shown = suggested(window, "stack.py")
+    window.edit("words.py", PICTURED)
+    window.type("    with open(")
+    shown = window.suggestion()
     window.until(lambda: window.status().endswith(" ms"), "the time")
     window.page.mouse.move(5, 300)
     window.page.wait_for_timeout(600)
@@ -154,6 +167,52 @@ def test_missing_then_installed_then_removed(open_window, code_server, clone, se
     finally:
         if moved:
             moved.rename(clone)
+
+
+def test_an_installation_that_is_cancelled_leaves_nothing(open_window, code_server, clone, settings, tmp_path):
+    folder = code_server.root / "cancelled"
+    (folder / ".vscode").mkdir(parents=True)
+    own = {"codegen-lsp.server.package": str(endless(tmp_path)), "codegen-lsp.server.pipArguments": ["--no-index"]}
+    (folder / ".vscode" / "settings.json").write_text(json.dumps(settings | own), encoding="utf-8")
+    moved = clone.rename(clone.with_name("elsewhere")) if clone.exists() else None
+    try:
+        window = open_window(folder)
+        window.edit("a.py", SOURCE)
+        window.until(lambda: "not installed" in window.status(), "the state")
+        window.page.locator(".notification-toast .monaco-button", has_text="Not Now").first.click()
+        window.until(lambda: window.toasts() == "", "the question to go")
+        window.command("Codegen: Install the Server in a Private Environment")
+        window.page.locator(".monaco-dialog-box .monaco-button", has_text="Install").click()
+        marker = tmp_path / "begun"
+        window.until(marker.exists, "pip to be at work", patience=4)
+        assert "Installing codegen-lsp" in window.toasts()
+        window.page.locator(".notification-toast .monaco-button", has_text="Cancel").click()
+        window.until(lambda: "nothing of it stays" in window.toasts(), "the end")
+        assert not list((code_server.root / "user").glob("User/globalStorage/*codegen*/environment"))
+        window.until(lambda: not psutil.pid_exists(int(marker.read_text())), "the end of what pip started")
+    finally:
+        if moved:
+            moved.rename(clone)
+
+
+def endless(folder: Path) -> Path:
+    """A package that never gets done installing, and says when that begins."""
+    source = folder / "endless"
+    source.mkdir()
+    build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (source / "pyproject.toml").write_text(build + '[project]\nname = "codegen-lsp"\nversion = "0.0.1"\n')
+    marker = folder / "begun"
+    (source / "backend.py").write_text(
+        "import os, time\n"
+        "def build_wheel(*_, **__):\n"
+        f"    with open({str(marker)!r} + '.new', 'w') as file:\n"
+        "        file.write(str(os.getpid()))\n"
+        f"    os.replace({str(marker)!r} + '.new', {str(marker)!r})\n"
+        "    time.sleep(3600)\n"
+        "def prepare_metadata_for_build_wheel(*_, **__):\n"
+        "    build_wheel()\n"
+    )
+    return source
 
 
 def wheel(folder: Path) -> Path:

@@ -18,13 +18,11 @@ end
 local function status()
   with_client(function()
     local now = server.status or { state = 'starting' }
-    local lines = { 'codegen: ' .. now.state }
-    if now.message and now.message ~= '' then lines[#lines + 1] = now.message end
-    if now.advice and now.advice ~= '' then lines[#lines + 1] = now.advice end
     local model = type(now.model) == 'table' and now.model or nil
-    if model then
-      lines[#lines + 1] = ('model %s, %s on %s (%s)'):format(model.name, model.engine, model.device, model.computeType)
-    end
+    local about = model and ('%s, %s on %s (%s)'):format(model.name, model.engine, model.device, model.computeType)
+    local lines = { ('codegen: %s%s'):format(now.state, about and ', ' .. about or '') }
+    if now.state ~= 'ready' and now.message and now.message ~= '' then lines[#lines + 1] = now.message end
+    if now.advice and now.advice ~= '' then lines[#lines + 1] = now.advice end
     if not config.current.native and not require('codegen.ghost').enabled then
       lines[#lines + 1] = 'Suggestions are off; :Codegen toggle turns them on.'
     end
@@ -63,6 +61,7 @@ end
 local function log()
   local file = vim.tbl_get(config.current.settings, 'log', 'file') or config.current.settings['log.file']
   local path = type(file) == 'string' and file ~= '' and vim.fs.normalize(file) or vim.lsp.log.get_filename()
+  if vim.fn.getfsize(path) <= 0 then return say('codegen: nothing was logged yet (' .. vim.fn.fnamemodify(path, ':~') .. ')') end
   vim.cmd.tabedit(vim.fn.fnameescape(path))
   vim.bo.readonly = true
   vim.cmd.normal({ 'G', bang = true })

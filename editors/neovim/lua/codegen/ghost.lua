@@ -266,6 +266,14 @@ local function on_change(bufnr)
   end, config.current.debounce)
 end
 
+--- Asks anew for what was typed before there was anybody to answer.
+local function on_answerable(bufnr)
+  local state = state_of(bufnr)
+  if state.drawn or state.request or state.timer then return end
+  state.key = nil
+  on_change(bufnr)
+end
+
 --- Whether a suggestion is shown at the cursor.
 function M.visible()
   local bufnr = api.nvim_get_current_buf()
@@ -396,9 +404,28 @@ function M.setup()
   on({ 'CompleteChanged', 'CompleteDone' }, function(event)
     vim.schedule(function() on_change(event.buf) end)
   end)
+  -- A plugin's menu opens and closes without any event of Neovim's: more or fewer lines can be shown then.
+  menu.on_plugin_menu(group, function()
+    local bufnr = api.nvim_get_current_buf()
+    if state_of(bufnr).drawn then draw(bufnr) end
+  end)
   on('ModeChanged', function(event) on_change(event.buf) end, '*:i*')
   on('ModeChanged', function(event) drop(event.buf) end, 'i*:[^i]*')
   on({ 'InsertLeave', 'BufLeave', 'WinLeave' }, function(event) drop(event.buf) end)
+  on('LspAttach', function(event)
+    local client = vim.lsp.get_client_by_id(event.data.client_id)
+    if not client or client.name ~= server.NAME then return end
+    vim.schedule(function()
+      if api.nvim_buf_is_valid(event.buf) then on_answerable(event.buf) end
+    end)
+  end)
+  local answers = false -- whether a model does
+  on('User', function()
+    local state = server.status and server.status.state
+    local before = answers
+    answers = state == 'ready' or state == 'busy'
+    if answers and not before then on_answerable(api.nvim_get_current_buf()) end
+  end, 'CodegenStatus')
   on('LspDetach', function(event)
     local client = vim.lsp.get_client_by_id(event.data.client_id)
     if client and client.name == server.NAME then drop(event.buf) end

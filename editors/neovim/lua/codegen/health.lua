@@ -26,7 +26,7 @@ local function check_server(health, server)
     return
   end
   local buffers = vim.tbl_count(client.attached_buffers)
-  health.ok(('The server runs; %d buffers are attached.'):format(buffers))
+  health.ok(('The server runs; attached buffers: %d.'):format(buffers))
   local status = server.status
   if not status then
     health.warn('The server has not said anything about its state yet.')

@@ -3,6 +3,9 @@
 
 local M = {}
 
+local changed -- to be called when a plugin's menu opens or closes
+local told -- the nvim-cmp that calls it
+
 local function loaded(name, visible)
   local plugin = package.loaded[name]
   if type(plugin) ~= 'table' or not plugin[visible] then return false end
@@ -10,9 +13,32 @@ local function loaded(name, visible)
   return ok and shown == true
 end
 
+--- Has nvim-cmp tell about its menu, once it is there.
+local function listen_to_cmp()
+  local cmp = package.loaded['cmp']
+  if not changed or type(cmp) ~= 'table' or not cmp.event or told == cmp then return end
+  told = cmp
+  for _, event in ipairs({ 'menu_opened', 'menu_closed' }) do
+    pcall(cmp.event.on, cmp.event, event, function() vim.schedule(function() changed() end) end)
+  end
+end
+
 --- Whether a menu is open.
 function M.visible()
+  listen_to_cmp()
   return vim.fn.pumvisible() == 1 or loaded('cmp', 'visible') or loaded('blink.cmp', 'is_visible')
+end
+
+--- Calls `act` whenever the menu of a plugin has opened or closed.
+---@param group integer of autocommands
+---@param act fun()
+function M.on_plugin_menu(group, act)
+  changed = act
+  vim.api.nvim_create_autocmd('User', {
+    group = group,
+    pattern = { 'BlinkCmpMenuOpen', 'BlinkCmpMenuClose' },
+    callback = function() vim.schedule(act) end,
+  })
 end
 
 --- The selected entry of Neovim's menu, or nil.

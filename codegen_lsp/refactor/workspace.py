@@ -1,0 +1,40 @@
+"""The files around a document: what may be read of them, and what of them changes along with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+
+@frozen
+class Workspace:
+    """The folder that a document is in, and what may be read there."""
+
+    root: Path
+    read: Callable[[], Mapping[Path, str]]
+    """The texts of all Python files that are not excluded, as they are, by absolute path; open ones as the editor has
+    them. Raises RefactorError."""
+
+
+@frozen
+class OtherFile:
+    """A file that changes along with the document."""
+
+    path: Path
+    before: str
+    """Its text as it is, line ends and all."""
+    after: str
+    """Its text after the change, with LF line ends."""
+
+
+def module_of(path: Path) -> tuple[str, Path]:
+    """The dotted name under which a file is imported, and the folder that must be on the import path for that."""
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").is_file() and root.parent != root:
+        parts.insert(0, root.name)
+        root = root.parent
+    if parts[-1] == "__init__" and len(parts) > 1:
+        parts.pop()
+    return ".".join(parts), root
