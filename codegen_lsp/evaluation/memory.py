@@ -20,10 +20,9 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import attrs
 import psutil
@@ -53,7 +52,7 @@ MARKS = 10
 
 @frozen
 class Windows:
-    """What windows take, in MiB."""
+    """What windows take, in MiB: the most that was seen after any of their documents."""
 
     build: str
     weights: float
@@ -118,14 +117,15 @@ async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bo
     with _apart() as environment, tempfile.TemporaryDirectory() as folder:
         editors = [Editor(), Editor()]
         try:
-            await _use(editors[0], settings, environment, Path(folder), texts[:FIRST])
-            one = _total(editors[:1])
-            await _use(editors[1], settings, environment, Path(folder), texts[FIRST:])
+            await editors[0].start(settings, environment, [])
+            one = [_total(editors[:1]) async for _ in _use(editors[0], Path(folder), texts[:FIRST])]
+            await editors[1].start(settings, environment, [])
+            two = [_total(editors) async for _ in _use(editors[1], Path(folder), texts[FIRST:])]
             return Windows(
                 read_info(build).name,
                 (build / "model.bin").stat().st_size / 2**20,
-                one,
-                _total(editors),
+                max(one),
+                max(two),
                 memory_mb(editors[1].processes[0]),
                 len({editor.status["workerPid"] for editor in editors}),
             )
@@ -134,10 +134,8 @@ async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bo
                 await editor.end()
 
 
-async def _use(
-    editor: Editor, settings: dict[str, Any], environment: dict[str, str], folder: Path, texts: Sequence[str]
-) -> None:
-    await editor.start(settings, environment, [])
+async def _use(editor: Editor, folder: Path, texts: Sequence[str]) -> AsyncIterator[None]:
+    """Complete in documents; stops after each, when the server has nothing more to do."""
     for number, text in enumerate(texts):
         uri = (folder / f"{id(editor)}-{number}.py").as_uri()
         item = {"uri": uri, "languageId": "python", "version": 1, "text": text}
@@ -148,7 +146,8 @@ async def _use(
             position = {"line": at, "character": len(lines[at])}
             params = {"textDocument": {"uri": uri}, "position": position, "context": {"triggerKind": 1}}
             await editor.ask("textDocument/inlineCompletion", params)
-    await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS)
+        yield
 
 
 def _total(editors: Sequence[Editor]) -> float:
