@@ -41,3 +41,16 @@ def test_commands_in_the_readme_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in re.findall(r"codegen-lsp ((?:models )?[a-z]+)\b", text):
         assert f"## codegen-lsp {command}\n" in reference, f"README names `codegen-lsp {command}`"
+
+
+def test_refactorings_of_the_documentation_apply() -> None:
+    """To the examples as they are; what comes of them is the model's."""
+    from codegen_lsp.refactor.kinds import KINDS, menu
+    from codegen_lsp.terminal.refactor import target_at
+
+    text = (ROOT / "docs" / "refactoring.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^    codegen-lsp refactor (\S+) --kind (\S+)", text, re.MULTILINE)
+    assert {kind for _, kind in shown} == {kind.name for kind in KINDS}
+    for place, kind in shown:
+        target = target_at(f"{ROOT / 'docs' / 'examples'}/{place}")
+        assert kind in [entry.kind.name for entry in menu(target.source)], place

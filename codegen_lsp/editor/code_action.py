@@ -281,7 +281,7 @@ async def _chosen(server: CodegenServer, document: Document, outcome: Outcome) -
     confirm = outcome.kind.confirm and not _can_confirm(server)
     if len(offers) == 1 and not confirm:
         return 0
-    titles = [f"{at}. {_short(offer.label)}" for at, offer in enumerate(offers, start=1)]
+    titles = _different([_short(offer.label) for offer in offers])
     message = f"{outcome.kind.title}: which one?"
     if confirm:
         shown = [f"{title}\n{difference(document, offer.text)}" for title, offer in zip(titles, offers, strict=True)]
@@ -292,6 +292,13 @@ async def _chosen(server: CodegenServer, document: Document, outcome: Outcome) -
         )
     )
     return titles.index(answer.title) if answer is not None and answer.title in titles else None
+
+
+def _different(titles: list[str]) -> list[str]:
+    """The titles, numbered where they could not be told apart; lists that editors show have numbers of their own."""
+    if len(set(titles)) == len(titles):
+        return titles
+    return [f"{at}. {title}" for at, title in enumerate(titles, start=1)]
 
 
 def _short(label: str) -> str:

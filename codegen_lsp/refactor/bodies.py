@@ -48,7 +48,9 @@ async def complete_body(seen: View, writer: Writer, report: Report) -> list[Draf
     candidates = await writer.continuations(before + inner, text[end:], stop=stop, candidates=CANDIDATES)
     permits = Permits(lines=lines_of(*fillers))
     drafts = [
-        Draft(f"{before}{inner}{code}{text[end:]}", first_line(code), permits) for code in usable(candidates, inner)
+        Draft(f"{before}{inner}{code}{text[end:]}", first_line(code), permits)
+        for code in usable(candidates, inner)
+        if not repeats(code, text)
     ]
     if not drafts:
         raise RefactorError("no_answer", f"The model wrote no body for {node.name} that could be used.")
@@ -70,15 +72,23 @@ async def from_comment(seen: View, writer: Writer, report: Report) -> list[Draft
     )
     report("Writing", 0.2)
     candidates = await writer.continuations(f"{text[:end]}\n{margin}", text[end:], stop=stop, candidates=CANDIDATES)
-    below = _block_below(text, end, margin)
+    codes = [code for code in usable(candidates, margin) if not repeats(code, text)]
+    if below := _block_below(text, end, margin):
+        codes = [code for code in codes if not _leaves(code, margin) and code.split("\n", 1)[0].rstrip() != below]
     drafts = [
-        Draft(f"{text[:end]}\n{margin}{code}{text[end:]}", first_line(code), Permits(any_new=True))
-        for code in usable(candidates, margin)
-        if not (below and (_leaves(code, margin) or code.split("\n", 1)[0].rstrip() == below))
+        Draft(f"{text[:end]}\n{margin}{code}{text[end:]}", first_line(code), Permits(any_new=True)) for code in codes
     ]
     if not drafts:
         raise RefactorError("no_answer", "The model wrote no code for the comment that could be used.")
     return drafts
+
+
+def repeats(code: str, text: str) -> bool:
+    """Whether several lines of code stand in the text already, as they are: models like to copy what is near."""
+    lines = [line.strip() for line in code.split("\n") if line.strip()]
+    there = "\n".join(line.strip() for line in text.split("\n") if line.strip())
+    wanted = "\n".join(lines)
+    return len(lines) > 1 and f"\n{wanted}\n" in f"\n{there}\n"
 
 
 def _block_below(text: str, end: int, margin: str) -> str:
@@ -145,8 +155,9 @@ def _goes_round(lines: list[str]) -> bool:
 
 
 def _says_something(lines: list[str]) -> bool:
-    """Whether there is any code in the lines besides comments and a docstring."""
-    return any(line.strip() and not line.strip().startswith(("#", '"""', "'''")) for line in lines)
+    """Whether there is any code in the lines besides comments, a docstring and what does nothing."""
+    words = [line.strip() for line in lines]
+    return any(word not in ("", "pass", "...") and not word.startswith(("#", '"""', "'''")) for word in words)
 
 
 def margin_of(text: str, offset: int) -> str:

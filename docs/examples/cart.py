@@ -35,8 +35,8 @@ def label(name, count=1):
     return name * count
 
 
-def is_empty(items):
-    """Tell whether there is nothing in the cart."""
+def file_name(path):
+    """Return the name of the file at a path."""
     pass
 
 
@@ -49,8 +49,7 @@ def cheapest(items):
     return best
 
 
-def names(items):
-    result = []
-    # add the name of each item to the result
+def heading(path):
+    # the name of the file
 
-    return result
+    return path.title()

@@ -223,7 +223,7 @@ async def test_an_editor_with_a_preview_shows_the_difference_itself(able: Editor
     able.model.answer = lambda params: ["out = [row.x for row in rows]", "out = list(rows)"]
     found = await actions(able, (1, 0), (5, 0))
     command = titled(found, "Rewrite the selection as its comment says (preview): choose…")["command"]
-    able.replies["window/showMessageRequest"] = {"title": "1. out = [row.x for row in rows]"}
+    able.replies["window/showMessageRequest"] = {"title": "out = [row.x for row in rows]"}
     able.replies["workspace/applyEdit"] = {"applied": applied}
     answer = await able.request(
         "workspace/executeCommand", {"command": command["command"], "arguments": command["arguments"]}
@@ -243,12 +243,12 @@ async def test_choosing_among_several(able: Editor) -> None:
     found = await actions(able, (1, 10), (1, 15))
     command = titled(found, "Extract variable: choose…")["command"]
     able.replies["workspace/applyEdit"] = {"applied": True}
-    able.replies["window/showMessageRequest"] = {"title": "2. surface"}
+    able.replies["window/showMessageRequest"] = {"title": "surface"}
     result = await able.request(
         "workspace/executeCommand", {"command": command["command"], "arguments": command["arguments"]}
     )
     (question,) = able.notifications("window/showMessageRequest")
-    assert [one["title"] for one in question["actions"]] == ["1. size", "2. surface", "3. product"]
+    assert [one["title"] for one in question["actions"]] == ["size", "surface", "product"]
     assert result == {"applied": True, "label": "surface"}
     (sent,) = able.notifications("workspace/applyEdit")
     assert "surface = w * h" in str(sent["edit"])
@@ -260,7 +260,7 @@ async def test_an_editor_without_resolving_gets_commands(editor: Editor) -> None
     editor.model.answer = lambda params: ["surface"]
     (action,) = await actions(editor, (1, 10), (1, 15))
     assert action["command"]["command"] == "codegen-lsp.refactor"
-    editor.replies["window/showMessageRequest"] = {"title": "1. surface"}
+    editor.replies["window/showMessageRequest"] = {"title": "surface"}
     editor.replies["workspace/applyEdit"] = {"applied": True}
     command = {"command": action["command"]["command"], "arguments": action["command"]["arguments"]}
     assert (await editor.request("workspace/executeCommand", command))["applied"]
