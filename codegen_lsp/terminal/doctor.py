@@ -22,7 +22,7 @@ from codegen_lsp.inference.engines import default_threads, usable_cores
 from codegen_lsp.inference.messages import ModelDescription, Rates
 from codegen_lsp.inference.native.build import compiled, suits
 from codegen_lsp.settings import Settings
-from codegen_lsp.terminal.session import open_session
+from codegen_lsp.terminal.session import alone, open_session
 
 PACKAGES = ("pygls", "lsprotocol", "ctranslate2", "tokenizers", "torch", "transformers", "huggingface_hub")
 FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm")
@@ -42,7 +42,7 @@ class Measured:
 
 async def measure(build: InstalledBuild, settings: Settings) -> Measured:
     """Load a build and time it. Raises ModelError and WorkerError."""
-    async with open_session(build, settings) as session:
+    async with open_session(build, alone(settings)) as session:
         await session.client.measure()
         return Measured(session.model, await session.client.measure(), session.start_seconds)
 
