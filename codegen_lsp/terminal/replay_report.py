@@ -191,7 +191,8 @@ def reading_plot(requests: Sequence[Request]) -> str:
     parts = [_y_axis([0, longest / 2, longest], longest, "{:.0f} ms")]
     for tick in (0, most // 2, most):
         x = LEFT + tick / most * (WIDTH - LEFT - RIGHT)
-        parts.append(_label(x, HEIGHT - BOTTOM + 18, f"{tick} tokens", "end" if tick == most else "middle"))
+        anchor = "start" if tick == 0 else "end" if tick == most else "middle"
+        parts.append(_label(x, HEIGHT - BOTTOM + 18, f"{tick} tokens", anchor))
     for read, milliseconds in dots:
         x = LEFT + read / most * (WIDTH - LEFT - RIGHT)
         parts.append(

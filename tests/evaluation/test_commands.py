@@ -66,6 +66,17 @@ def test_lines(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
         assert line.rstrip() == row["before"] + row["expected"]
 
 
+def test_parts(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
+    command = ("parts", sources, "-m", embedded_build, "--cases", 1, "--threads", 1)
+    found = figures(run(*command, "--part", "document_cache", "--part", "infilling", "--json", home=tmp_path))
+    by_part = {one["part"]: one for one in found["parts"]}
+    assert by_part["document_cache"]["cases"] == 2 * by_part["infilling"]["cases"] > 0
+    told = run(*command, "--part", "threshold", home=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "threshold" in told.stdout
+    assert "…" not in told.stdout
+
+
 def test_lines_for_a_person(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
     result = run("lines", sources, "-m", embedded_build, "--cases", 1, "--threads", 1, home=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,72 @@
+"""The same places with and without a part: what is compared, and with whom."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from codegen_lsp.completion.policy import Options
+from codegen_lsp.evaluation import part_figures
+from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.lines import Answer, Case
+from codegen_lsp.evaluation.part_figures import EVERYTHING, OF_THE_MODEL, Asked, figures_of, joined
+from codegen_lsp.evaluation.places import Place
+
+from .conftest import Scripted
+
+
+def asked(document: Document, with_it: str | None, without: str | None, *parts: str, path: str = "a.py") -> Asked:
+    """One place where `os.listdir(path)):` is to be written."""
+    before = "for name in sorted("
+    place = Place("mid-line", evolve(document, path=path), document.text.index(before) + len(before))
+    case = Case(place, below=False)
+    answers = {EVERYTHING: Answer(case, with_it, with_it or ""), "threshold": Answer(case, without, without or "")}
+    return Asked(case, frozenset(parts or ("threshold",)), answers)
+
+
+def test_differences_are_of_the_same_places(document: Document) -> None:
+    right, wrong = "os.listdir(path)):", "nothing("
+    (figures,) = figures_of([asked(document, right, wrong), asked(document, right, None, path="b.py")], ["threshold"])
+    assert (figures.cases, figures.changed) == (2, 2)
+    assert figures.gain is not None
+    assert (figures.gain.value, figures.gain.cases) == (17 / 18, 2)
+    assert figures.wrong is not None
+    assert figures.wrong.value == -0.5
+    assert [figure and figure.value for figure in figures.shown] == [1.0, 0.5]
+    assert [figure and figure.value for figure in figures.fits] == [1.0, 0.0]
+
+
+def test_places_that_a_part_does_not_concern_are_left_out(document: Document) -> None:
+    one, other = asked(document, "os", "os"), asked(document, "os", None, "context")
+    (figures,) = figures_of([one, other], ["threshold"])
+    assert (figures.cases, figures.changed) == (1, 0)
+    (figures,) = figures_of([one, other], ["infilling"])
+    assert (figures.cases, figures.gain) == (0, None)
+
+
+def test_the_interval_is_over_files(document: Document) -> None:
+    """Ten places of one file are one observation: nothing can be said about how much it varies."""
+    same = [asked(document, "os.listdir(path)):", None) for _ in range(10)]
+    (figures,) = figures_of(same, ["threshold"])
+    assert figures.gain is not None
+    assert figures.gain.low == figures.gain.value == figures.gain.high
+
+
+async def test_each_place_is_asked_with_everything_and_without_each_part(document: Document) -> None:
+    place = Place("mid-line", document, document.text.index("os.listdir"))
+    model = Scripted(lambda params: "os.listdir(path)):")
+    options = Options(languages=frozenset({"*"}), infill=True)
+    cases = [Case(place, below) for below in (False, True)]
+    packages = {document.package: {document.path: document.text}}
+    without = ("infilling", "correctness")
+    found = [one async for one in part_figures.ask_without(cases, model, lambda language: options, packages, without)]
+    suffixes = [params.suffix for params in model.asked]
+    assert [bool(suffix) for suffix in suffixes] == [False, False, False, True, False, True]
+    assert ["infilling" in one.concerned for one in found] == [False, True]
+    assert all(set(one.answers) == {EVERYTHING, *without} for one in found)
+    assert all(answer.right for one in found for answer in one.answers.values())
+
+
+def test_the_model_without_the_document_cache_is_asked_apart(document: Document) -> None:
+    one = joined(asked(document, "a", "b"), asked(document, "c", "d"))
+    assert one.answers[OF_THE_MODEL].text == "c"
+    assert one.answers[EVERYTHING].text == "a"
