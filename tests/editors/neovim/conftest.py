@@ -172,8 +172,9 @@ class Neovim:
         self.request("nvim_input", keys)
         self.lua("return 1")
 
-    def until(self, holds: Callable[[], Any], what: str = "") -> Any:
-        end = time.monotonic() + PATIENCE
+    def until(self, holds: Callable[[], Any], what: str = "", patience: float = 1.0) -> Any:
+        """Wait until something holds; its value. `patience`: how many times the usual time it may take."""
+        end = time.monotonic() + patience * PATIENCE
         while not (value := holds()):
             assert time.monotonic() < end, f"waited in vain{' for ' + what if what else ''}:\n" + "\n".join(
                 self.screen()

@@ -66,7 +66,7 @@ def open_with(start):
 
 
 def ready(neovim) -> None:
-    neovim.until(lambda: neovim.lua("return require('codegen').statusline()") == "codegen", "the model")
+    neovim.until(lambda: neovim.lua("return require('codegen').statusline()") == "codegen", "the model", 4)
 
 
 def act(neovim, first: tuple[int, int], last: tuple[int, int], title: str | None) -> None:

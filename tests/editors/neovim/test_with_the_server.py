@@ -54,7 +54,7 @@ def neovim(start, embedded_build):
 
 
 def ready(neovim):
-    neovim.until(lambda: neovim.lua("return require('codegen').statusline()") == "codegen", "the model")
+    neovim.until(lambda: neovim.lua("return require('codegen').statusline()") == "codegen", "the model", 4)
 
 
 def worker(neovim) -> int:

@@ -378,7 +378,7 @@ class Window:
 
     def ready(self) -> None:
         """Wait for the model: its name takes the place of the program's."""
-        self.until(lambda: (text := self.status()) and not text.startswith("Codegen"), "the model")
+        self.until(lambda: (text := self.status()) and not text.startswith("Codegen"), "the model", 4)
 
     def close(self) -> None:
         self.page.close()
