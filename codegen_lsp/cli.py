@@ -654,6 +654,52 @@ def bench_cancel(
         bench.print_cancelling(figures, Console())
 
 
+@bench_app.command("memory")
+def bench_memory(
+    shape: Annotated[
+        str,
+        typer.Option(metavar="SHAPE", help="As for `bench engine`. The embedded model is measured beside it."),
+    ] = "350M",
+    completions: Annotated[int, typer.Option(metavar="N", min=0, help="With the embedded model; 0 for none.")] = 5_000,
+    documents: Annotated[int, typer.Option(metavar="N", min=1, help="In which they are made.")] = 50,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what a second editor window takes, and whether a worker grows with what it completes."""
+    from rich.console import Console
+
+    from codegen_lsp.checkpoints.store import find
+    from codegen_lsp.terminal import memory
+
+    with _progress() as report:
+        measured = memory.measure(find("auto").path, shape, completions, documents, threads, report)
+    if as_json:
+        typer.echo(json.dumps(memory.as_dict(measured)))
+    else:
+        memory.print_measured(Console(), measured)
+
+
+@bench_app.command("start")
+def bench_start(
+    model: Model = "auto",
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="How many workers to start.")] = 5,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time how soon a worker that is started answers."""
+    import attrs
+    from rich.console import Console
+
+    from codegen_lsp.checkpoints.store import find
+    from codegen_lsp.terminal import memory
+
+    found = memory.measure_start(find(model).path, threads, rounds)
+    if as_json:
+        typer.echo(json.dumps(attrs.asdict(found)))
+    else:
+        memory.print_start(Console(), found)
+
+
 @bench_app.command("replay")
 def bench_replay(
     paths: SourcePaths = None,

@@ -144,6 +144,15 @@ class PromptSettings:
 
 
 @frozen
+class WorkerSettings:
+    """`codegen-lsp.worker`: the process that runs the model."""
+
+    shared: bool = _switch(True)
+    """Whether all windows in which the same model runs in the same way use one worker. Without, each has its own, which
+    takes the model's memory again. Where there are no Unix sockets (Windows), each has its own in any case."""
+
+
+@frozen
 class LogSettings:
     """`codegen-lsp.log`."""
 
@@ -215,6 +224,7 @@ class Settings:
     beginnings, the one that can be expected to save most keys. 0 shows everything."""
     without: tuple[str, ...] = _texts("a list of these: " + ", ".join(PARTS), PARTS)
     """Parts of a completion that are left out, to measure what each gives (docs/evaluation.md)."""
+    worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
 
 
@@ -271,10 +281,16 @@ def load_params(settings: Settings, build: Path) -> LoadParams:
         threads=settings.threads,
         cache_memory_mb=settings.cache.memory_mb or None,
         document_cache="off" if "document_cache" in settings.without else settings.document_cache,
+        shared=settings.worker.shared,
     )
 
 
-_TABLES: dict[str, type] = {"cache": CacheSettings, "prompt": PromptSettings, "log": LogSettings}
+_TABLES: dict[str, type] = {
+    "cache": CacheSettings,
+    "prompt": PromptSettings,
+    "worker": WorkerSettings,
+    "log": LogSettings,
+}
 
 
 def _structure(cls: type, table: Mapping[str, Any], path: str, problems: list[str]) -> Any:

@@ -14,6 +14,8 @@ settings.load_profile("untimed")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in a worker; with spinning threads a busy machine crawls
 
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="codegen-lsp-state-")  # where counts of suggestions are kept
+# Where workers are met: not those of this machine's editors.
+os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="codegen-lsp-run-")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -115,8 +115,10 @@ def test_a_wrong_value_in_a_later_layer_is_not_the_earlier_one() -> None:
 def test_what_the_worker_is_told() -> None:
     settings, _ = structure_settings({"threads": 3, "device": "cuda", "compute_type": "float16", "cache.memory_mb": 9})
     assert load_params(settings, Path("/models/x")) == LoadParams(
-        "/models/x", device="cuda", compute_type="float16", threads=3, cache_memory_mb=9
+        "/models/x", device="cuda", compute_type="float16", threads=3, cache_memory_mb=9, shared=True
     )
+    settings, _ = structure_settings({"worker.shared": False})
+    assert load_params(settings, Path("/models/x")) == LoadParams("/models/x")
 
 
 def test_names_are_complete() -> None:

@@ -1,7 +1,7 @@
 """Running the server on a transport. What the command line calls.
 
 On stdio there is one connection, and the process ends with it. On a socket each connection is a server of its own, with
-documents, settings and a worker of its own, and its end is not the end of the process: that is interrupted by a signal.
+documents and settings of its own, and its end is not the end of the process: that is interrupted by a signal.
 """
 
 from __future__ import annotations

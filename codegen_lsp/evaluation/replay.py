@@ -262,7 +262,8 @@ class Editor(JsonRPCClient):
 
 @asynccontextmanager
 async def opened(settings: dict[str, Any], log: Path, folders: Sequence[Path]) -> AsyncIterator[Editor]:
-    """A server with these settings and workspace folders, that writes to the log what its worker does.
+    """A server with these settings and workspace folders, that writes to the log what its worker does. That is its own:
+    what is measured is not to depend on which windows are open.
 
     Raises ReplayError.
     """
@@ -270,7 +271,9 @@ async def opened(settings: dict[str, Any], log: Path, folders: Sequence[Path]) -
     environment = {**os.environ, "CODEGEN_LSP_LOG": "info"}
     try:
         await editor.start(
-            settings | {"metrics": False, "log": {"level": "info", "file": str(log)}}, environment, folders
+            settings | {"metrics": False, "worker": {"shared": False}, "log": {"level": "info", "file": str(log)}},
+            environment,
+            folders,
         )
         yield editor
     finally:

@@ -24,7 +24,7 @@ from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
 from codegen_lsp.inference.drafts import LENGTHS, DraftLength
 from codegen_lsp.inference.engine import Continuation, Control, Decoding, Generation, OnToken
 from codegen_lsp.inference.kv_cache import CachedSequence, Ids, SequencePool
-from codegen_lsp.inference.native import NativeTransformer, open_transformer
+from codegen_lsp.inference.native.decoder import NativeTransformer, open_transformer
 from codegen_lsp.inference.ngrams import GAP, Matches
 from codegen_lsp.inference.sampling import ranked, sample
 from codegen_lsp.inference.tokenizer import Tokenizer

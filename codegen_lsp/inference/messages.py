@@ -33,6 +33,35 @@ class LoadParams:
     document_cache: str = "auto"
     """Whether the document's n-grams are mixed into the model's probabilities: `on`, `off`, or `auto` for where it
     pays."""
+    shared: bool = False
+    """Whether the worker may be one that other servers of this user use, too, with the same build and the rest of
+    this."""
+
+
+@frozen
+class Hello:
+    """How a server introduces itself to a worker that several may share."""
+
+    digest: str
+    """Of all that must be the same on both sides (`sharing.digest_of`)."""
+
+
+@frozen
+class Welcome:
+    """The worker's answer."""
+
+    pid: int
+    clients: int
+    """Servers that are connected, this one included."""
+    socket: int
+    """Inode of the socket that the worker listens on."""
+
+
+@frozen
+class Clients:
+    """Sent to all when a server comes or goes."""
+
+    clients: int
 
 
 @frozen

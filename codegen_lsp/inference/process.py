@@ -23,8 +23,8 @@ makes each product last several times as long (`docs/lab.md`)."""
 
 
 def worker_command() -> list[str]:
-    """The command line of a worker."""
-    return [sys.executable, "-X", "utf8", "-m", "codegen_lsp.inference.worker"]
+    """The command line of a worker. What lies in the folder that it is started in is not imported (`-P`)."""
+    return [sys.executable, "-P", "-X", "utf8", "-m", "codegen_lsp.inference.worker"]
 
 
 def worker_environment() -> dict[str, str]:

@@ -3,6 +3,9 @@
 Somebody who types makes requests faster than a model answers them, and only the newest is of use. So a newer request
 with the same key replaces an older one, whether that waits or runs, and among different keys the newest goes first.
 Background work is given up for any newer request, and never replaces what somebody waits for.
+
+Keys belong to an owner, a language server, of which there may be several. Owners take turns: among them the one goes
+first that was served longest ago, so that none can keep the others waiting.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
@@ -32,6 +35,7 @@ class _Job(Generic[T]):
     work: Work[T]
     future: asyncio.Future[T]
     background: bool
+    owner: str
     control: Control = field(factory=Control)
     since: float = field(factory=time.perf_counter)
 
@@ -41,25 +45,31 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Job] = []  # type: ignore[type-arg]
-        self._running: _Job | None = None  # type: ignore[type-arg]
+        self._waiting: list[_Job[Any]] = []
+        self._running: _Job[Any] | None = None
+        self._turns = 0
+        self._turn_of: dict[str, int] = {}
+        """When each owner was last served."""
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._compute, name="compute", daemon=True)
         self._thread.start()
 
-    async def run(self, key: str, work: Work[T], *, background: bool = False) -> T:
+    async def run(self, key: str, work: Work[T], *, background: bool = False, owner: str = "") -> T:
         """Run the work when its turn comes.
 
-        Raises Replaced when a newer request with the same key came. Cancelling the awaiting task cancels the work.
+        Raises Replaced when a newer request of the owner with the same key came. Cancelling the awaiting task cancels
+        the work.
         """
-        job: _Job[T] = _Job(key, work, self._loop.create_future(), background)
+        job: _Job[T] = _Job(key, work, self._loop.create_future(), background, owner)
         with self._changed:
-            for older in [one for one in self._waiting if one.key == key and (one.background or not background)]:
+            same = [one for one in self._waiting if (one.owner, one.key) == (owner, key)]
+            for older in [one for one in same if one.background or not background]:
                 self._waiting.remove(older)
                 _settle(older, Replaced())
             running = self._running
-            if running and (running.background or (running.key == key and not background)):
+            replaced = running and (running.owner, running.key) == (owner, key) and not background
+            if running and (running.background or replaced):
                 running.control.cancel()
             self._waiting.append(job)
             self._changed.notify()
@@ -78,6 +88,11 @@ class Scheduler:
             running = self._running
             return (running is not None and not running.background) or any(not job.background for job in self._waiting)
 
+    def forget(self, owner: str) -> None:
+        """Keep nothing of an owner that is gone. What it waited for must have been cancelled."""
+        with self._changed:
+            self._turn_of.pop(owner, None)
+
     def close(self) -> None:
         """End the thread after the token it is at. Waiting work is dropped."""
         with self._changed:
@@ -87,14 +102,18 @@ class Scheduler:
             self._changed.notify()
         self._thread.join(timeout=10)
 
-    def _next(self) -> _Job | None:  # type: ignore[type-arg]
+    def _next(self) -> _Job[Any] | None:
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return None
-            job = next((one for one in reversed(self._waiting) if not one.background), self._waiting[-1])
+            waited_for = [one for one in self._waiting if not one.background] or self._waiting
+            # Among equals `min` takes the first: the newest.
+            job: _Job[Any] = min(reversed(waited_for), key=lambda one: self._turn_of.get(one.owner, 0))
             self._waiting.remove(job)
+            self._turns += 1
+            self._turn_of[job.owner] = self._turns
             self._running = job
             return job
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from codegen_lsp.refactor.refusal import RefactorError
+
+logger = logging.getLogger(__name__)
 
 OPTIONS = (
     "--config-file=", "--no-error-summary", "--no-color-output", "--no-pretty", "--hide-error-context",
@@ -27,7 +30,8 @@ SECONDS = 60.0
 def command() -> list[str] | None:
     """What starts mypy, or None when there is none."""
     if importlib.util.find_spec("mypy") is not None:
-        return [sys.executable, "-m", "mypy"]
+        # -P: modules of the folder that it runs in are never imported.
+        return [sys.executable, "-P", "-m", "mypy"]
     found = shutil.which("mypy")
     return [found] if found else None
 
@@ -41,15 +45,29 @@ async def errors(text: str, path: Path | None) -> Counter[str]:
             "Type hints are checked with mypy, which is not installed.",
             "Install it: pip install mypy.",
         )
-    return Counter(await _errors(start, text, path))
+    there = path is not None and await asyncio.to_thread(path.is_file)
+    if there:
+        try:
+            return Counter(await _errors(start, text, path))
+        except _FailedError:
+            # Where a file lies can keep mypy from it, as beside a module named like one of the standard library.
+            logger.info("mypy can't check %s in its place", path, exc_info=True)
+    return Counter(await _errors(start, text, None))
+
+
+class _FailedError(RefactorError):
+    """mypy ended without an opinion."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("type_checker_failed", f"mypy failed: {reason}.")
 
 
 async def _errors(start: list[str], text: str, path: Path | None) -> list[str]:
+    """The errors of a text in the place of a file, or alone. Raises RefactorError."""
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
         shadow = Path(folder) / "document.py"
         shadow.write_text(text, encoding="utf-8", errors="replace")
-        there = path is not None and await asyncio.to_thread(path.is_file)
-        what = ["--shadow-file", str(path), str(shadow), str(path)] if there else [str(shadow)]
+        what = ["--shadow-file", str(path), str(shadow), str(path)] if path is not None else [str(shadow)]
         cache = user_cache_path("codegen-lsp") / "mypy"
         process = await asyncio.create_subprocess_exec(
             *start,
@@ -59,7 +77,7 @@ async def _errors(start: list[str], text: str, path: Path | None) -> list[str]:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            cwd=path.parent if path is not None and there else folder,
+            cwd=path.parent if path is not None else folder,
         )
         try:
             async with asyncio.timeout(SECONDS):
@@ -70,8 +88,9 @@ async def _errors(start: list[str], text: str, path: Path | None) -> list[str]:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-    if process.returncode not in (0, 1):
+    lines = [line for line in out.decode("utf-8", "replace").splitlines() if ": error:" in line]
+    # It ends with 1 both when it finds errors and when it breaks.
+    if process.returncode not in (0, 1) or (process.returncode == 1 and not lines):
         last = (err or out).decode("utf-8", "replace").strip().splitlines()[-1:] or ["it gave no reason"]
-        raise RefactorError("type_checker_failed", f"mypy failed: {last[0]}.")
-    lines = out.decode("utf-8", "replace").splitlines()
-    return [line.partition(":")[2].partition(":")[2].strip() for line in lines if ": error:" in line]
+        raise _FailedError(last[0])
+    return [line.partition(":")[2].partition(":")[2].strip() for line in lines]

@@ -17,7 +17,7 @@ from codegen_lsp.terminal.session import Session, open_session
 
 
 async def complete(snapshot: Snapshot, settings: Settings) -> tuple[Outcome, Session]:
-    """Complete at a cursor with a worker of its own. Raises ModelError and WorkerError."""
+    """Complete at a cursor, with the worker of an editor's windows if one runs. Raises ModelError and WorkerError."""
     async with open_session(find(settings.model), settings) as session:
         return await session.complete(snapshot), session
 

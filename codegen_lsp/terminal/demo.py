@@ -24,7 +24,7 @@ from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.editor.completer import Outcome
 from codegen_lsp.settings import Settings
 from codegen_lsp.terminal.rendering import code_with_suggestion
-from codegen_lsp.terminal.session import Session, open_session
+from codegen_lsp.terminal.session import Session, alone, open_session
 
 FRAME: str = inspect.signature(Console.save_svg).parameters["code_format"].default
 WITHOUT_WEB_FONT = re.sub(r"@font-face\s*\{\{.*?\}\}\s*", "", FRAME, flags=re.DOTALL)
@@ -96,7 +96,7 @@ async def demo(console: Console, settings: Settings, *, picture: Path | None = N
         highlight=False,
     )
     outcomes: list[Outcome] = []
-    async with open_session(build, settings) as session:
+    async with open_session(build, alone(settings)) as session:
         console.print(
             f"[dim]Worker started and model loaded in {session.start_seconds:.2f} s.[/dim]\n", highlight=False
         )

@@ -20,8 +20,9 @@ from codegen_lsp.checkpoints.store import InstalledBuild, find, installed, store
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.engines import default_threads, usable_cores
 from codegen_lsp.inference.messages import ModelDescription, Rates
+from codegen_lsp.inference.native.build import compiled, suits
 from codegen_lsp.settings import Settings
-from codegen_lsp.terminal.session import open_session
+from codegen_lsp.terminal.session import alone, open_session
 
 PACKAGES = ("pygls", "lsprotocol", "ctranslate2", "tokenizers", "torch", "transformers", "huggingface_hub")
 FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm")
@@ -41,7 +42,7 @@ class Measured:
 
 async def measure(build: InstalledBuild, settings: Settings) -> Measured:
     """Load a build and time it. Raises ModelError and WorkerError."""
-    async with open_session(build, settings) as session:
+    async with open_session(build, alone(settings)) as session:
         await session.client.measure()
         return Measured(session.model, await session.client.measure(), session.start_seconds)
 
@@ -62,6 +63,7 @@ async def doctor(console: Console, settings: Settings) -> bool:
     features = cpu_features()
     table.add_row("instructions", ", ".join(features) or "unknown on this system")
     table.add_row("int8 on CPU", "yes" if "int8" in device.cpu else "no")
+    table.add_row("C decoder", f"compiled for {', '.join(compiled())}" if compiled() else "not compiled")
     gpus = f"{device.gpus} CUDA device(s): {', '.join(device.cuda)}" if device.gpus else "none that CUDA can use"
     table.add_row("GPU", gpus)
     table.add_row("memory", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
@@ -109,6 +111,11 @@ def advice(
         )
     if features and not {"avx2", "asimd"} & set(features):
         found.append("The processor has no AVX2: int8 runs slowly. A machine from 2013 or later has it.")
+    if suits() and not compiled():
+        found.append(
+            "The forward pass in C is missing, so torch's kernels are used, which take two to three times as long. "
+            "Install codegen-lsp again: pip brings a compiler where there is none."
+        )
     if model.device == "cpu" and measured.rates.decode_tokens_per_second < 10:
         found.append("Fewer than 10 tokens/s: suggestions will come late. Choose a smaller model.")
     if measured.rates.resident_mb * 2**20 > memory:

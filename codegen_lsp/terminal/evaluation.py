@@ -472,7 +472,7 @@ async def _gathered(answers: AsyncIterator[T], report: Report, before: int, tota
 async def _opened(
     runtime: Runtime, cache_memory_mb: int | None = 0
 ) -> AsyncIterator[tuple[InferenceClient, ModelDescription]]:
-    """A worker with the build. Prompts are not cached unless memory is given: mostly no two are alike here."""
+    """A worker of its own with the build. Prompts are not cached unless memory is given: mostly no two are alike."""
     client = InferenceClient()
     try:
         yield client, await client.load(attrs.evolve(_load_params(runtime), cache_memory_mb=cache_memory_mb))
@@ -488,7 +488,7 @@ def _load_params(runtime: Runtime) -> Any:
         threads=runtime.threads,
         document_cache=runtime.document_cache,
     )
-    return attrs.evolve(load_params(settings, runtime.build.path), cache_memory_mb=0)
+    return attrs.evolve(load_params(settings, runtime.build.path), cache_memory_mb=0, shared=False)
 
 
 def _weights(runtime: Runtime) -> str:

@@ -106,7 +106,10 @@ def _workspace(path: Path) -> Workspace:
 
 
 async def refactor(target: Target, kind: Kind, settings: Settings, report: Callable[[str, float], None]) -> Outcome:
-    """Do a refactoring with a worker of its own. Raises RefactorError, ModelError and WorkerError."""
+    """Do a refactoring, with the worker of an editor's windows if one runs.
+
+    Raises RefactorError, ModelError and WorkerError.
+    """
     report("Starting the model", 0.0)
     async with open_session(find(settings.model), settings) as session:
         options = options_for(settings, target.source.language, session.model)

@@ -1,4 +1,8 @@
-"""A worker with a model, for one command of the command line."""
+"""A worker with a model, for one command of the command line.
+
+It may be the one that an editor's windows use, so that `complete` need not load what is loaded already. What measures
+must not: `alone`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.editor.completer import Completer, Outcome, options_for
 from codegen_lsp.inference.client import InferenceClient
 from codegen_lsp.inference.messages import LoadProgress, ModelDescription
-from codegen_lsp.settings import Settings, load_params
+from codegen_lsp.settings import Settings, WorkerSettings, load_params
 
 
 @frozen
@@ -42,7 +46,7 @@ class Session:
 async def open_session(
     build: InstalledBuild, settings: Settings, on_progress: Callable[[LoadProgress], None] | None = None
 ) -> AsyncIterator[Session]:
-    """Start a worker with this build; it ends with the block. Raises ModelError and WorkerError."""
+    """Start a worker with this build, or join one; left at the end of the block. Raises ModelError and WorkerError."""
     client = InferenceClient(on_progress=on_progress)
     started = time.perf_counter()
     try:
@@ -50,3 +54,8 @@ async def open_session(
         yield Session(client, model, settings, time.perf_counter() - started)
     finally:
         await client.close()
+
+
+def alone(settings: Settings) -> Settings:
+    """The same with a worker of one's own, as times and memory are measured."""
+    return evolve(settings, worker=WorkerSettings(shared=False))

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from pytest_lsp.protocol import LanguageClientProtocol
 
 SERVE = "import sys; from codegen_lsp.editor.serve import serve_stdio; sys.exit(serve_stdio())"
 OBSERVED = (
-    "import sys; from codegen_lsp.inference import client; "
-    f"client.worker_command = lambda: [sys.executable, {str(Path(__file__).parent / 'observed_worker.py')!r}]; "
+    "import sys; from codegen_lsp.inference import process; "
+    f"process.worker_command = lambda: [sys.executable, {str(Path(__file__).parent / 'observed_worker.py')!r}]; "
 ) + SERVE
 PATIENCE = 60.0
 """Seconds until something that must happen is given up on."""
@@ -43,6 +44,8 @@ class Client(LanguageClient):
     def __init__(self) -> None:
         super().__init__(protocol_cls=Recording, converter_factory=default_converter)
         self.received: list[dict[str, Any]] = []
+        self.runtime = tempfile.mkdtemp(prefix="cl-")
+        """Where its server meets a worker: no other client's, unless they are given the same."""
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """Answers to malformed messages have ids that pygls' client doesn't know; that is no error here."""
@@ -81,7 +84,7 @@ class Client(LanguageClient):
         await self.initialize(build, options)
 
     async def launch(self, *command: str, **env: str) -> None:
-        await self.start_io(*command, env={**os.environ, **env})
+        await self.start_io(*command, env={**os.environ, "XDG_RUNTIME_DIR": self.runtime, **env})
 
     async def initialize(self, build: Path, options: dict[str, Any] | None = None) -> None:
         capabilities = types.ClientCapabilities(
@@ -150,10 +153,29 @@ class Client(LanguageClient):
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     """A client without a server yet. What it starts is ended properly."""
+    client = new_client()
+    yield client
+    await end(client)
+
+
+@pytest.fixture
+async def window(client: Client) -> AsyncIterator[Client]:
+    """Another client, of the same user."""
+    other = new_client()
+    other.runtime = client.runtime
+    yield other
+    await end(other)
+
+
+def new_client() -> Client:
     client = Client()
     register_lsp_features(client)
     client.feature("codegen-lsp/status")(lambda params: None)
-    yield client
+    return client
+
+
+async def end(client: Client) -> None:
+    """End a client's server properly, if it has one."""
     server = client._server
     if server is None:
         return

@@ -130,6 +130,7 @@ async def test_a_worker_killed_in_the_middle_of_a_request(client: Client, embedd
     assert "signal 9" in status["message"]
     assert status["advice"]
     (tmp_path / "slow").unlink()
+    await client.status("ready", after=before)
     await client.complete(URI, 2, 8, invoked=True)
     explanation = await client.explain(URI)
     assert explanation["source"] == "model", explanation["message"]

@@ -50,9 +50,9 @@ async def client() -> AsyncIterator[Watched]:
     await made.close()
 
 
-@pytest.fixture
-def params(embedded_build: Path) -> LoadParams:
-    return LoadParams(str(embedded_build), threads=1)
+@pytest.fixture(params=[False, True], ids=["private", "shared"])
+def params(request: pytest.FixtureRequest, embedded_build: Path) -> LoadParams:
+    return LoadParams(str(embedded_build), threads=1, shared=request.param)
 
 
 def request(document: str = "a", stop: StopRules = SHORT, prefix: str = PREFIX) -> GenerateParams:
@@ -173,7 +173,7 @@ async def test_a_truncated_model_is_named(client: Watched, embedded_build: Path,
         await client.load(LoadParams(str(tmp_path)))
 
 
-async def test_switching_models_keeps_the_process(client: Watched, params: LoadParams) -> None:
+async def test_loading_again_keeps_the_process(client: Watched, params: LoadParams) -> None:
     await client.load(params)
     pid = client.state.pid
     await client.load(params)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference import native
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import agrees
 from codegen_lsp.inference.engine import Cancelled, Control, Decoding, Engine, Generation
 from codegen_lsp.inference.engines import ENGINES, open_engine
 from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.native import decoder as native
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.transformer import Transformer
 

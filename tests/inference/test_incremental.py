@@ -26,13 +26,13 @@ from torch.nn import functional as F
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.random_build import write_random_build
-from codegen_lsp.inference import native
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.drafts import LENGTHS, DraftLength
 from codegen_lsp.inference.engine import Cancelled, Continuation, Control, Decoding, Generation
 from codegen_lsp.inference.incremental import IncrementalEngine, mix
 from codegen_lsp.inference.kernels import KERNELS, is_exact
-from codegen_lsp.inference.native import NativeTransformer
+from codegen_lsp.inference.native import decoder as native
+from codegen_lsp.inference.native.decoder import NativeTransformer
 from codegen_lsp.inference.ngrams import Matches
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.transformer import Transformer

@@ -144,3 +144,40 @@ async def test_closing_ends_running_work() -> None:
     await asyncio.to_thread(scheduler.close)
     with pytest.raises(Replaced):
         await task
+
+
+async def test_owners_take_turns(scheduler: Scheduler) -> None:
+    """However many requests one has, the other's wait no longer than for one of them."""
+    log: list[str] = []
+    first = Gate("first", log)
+    tasks = [asyncio.create_task(scheduler.run("k", first, owner="a"))]
+    await first.begun()
+    for name in ("b1", "b2", "a1", "a2", "a3"):
+        tasks.append(asyncio.create_task(scheduler.run(name, released(name, log), owner=name[0])))
+        await asyncio.sleep(0)
+    first.release.set()
+    await asyncio.gather(*tasks)
+    assert log == ["first", "b2", "a3", "b1", "a2", "a1"]
+
+
+async def test_the_same_key_of_another_owner_is_another(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    running = Gate("running", log)
+    task = asyncio.create_task(scheduler.run("k", running, owner="a"))
+    await running.begun()
+    waiting = asyncio.create_task(scheduler.run("k", released("waiting", log), owner="b"))
+    await asyncio.sleep(0)
+    newer = asyncio.create_task(scheduler.run("k", released("newer", log), owner="c"))
+    await asyncio.sleep(0)
+    running.release.set()
+    assert await asyncio.gather(task, waiting, newer) == ["running", "waiting", "newer"]
+
+
+async def test_background_work_yields_to_another_owner(scheduler: Scheduler) -> None:
+    log: list[str] = []
+    background = Gate("background", log)
+    task = asyncio.create_task(scheduler.run("k", background, background=True, owner="a"))
+    await background.begun()
+    assert await scheduler.run("k", released("foreground", log), owner="b") == "foreground"
+    with pytest.raises(Replaced):
+        await task

@@ -31,8 +31,8 @@ socket.socket = Refusing
 @pytest.fixture
 def environment(embedded_build: Path, tmp_path: Path) -> dict[str, str]:
     """A home of its own, where no model is installed and no proxy is set."""
-    return {
-        "PATH": os.environ["PATH"],
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "XDG_RUNTIME_DIR") if name in os.environ}
+    return kept | {
         "HOME": str(tmp_path),
         "XDG_DATA_HOME": str(tmp_path / "data"),
         "COLUMNS": "100",
@@ -82,7 +82,8 @@ def test_complete_opens_no_network_socket(
     file: Path, environment: dict[str, str], embedded_build: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(NO_SOCKETS)
-    environment = environment | {"PYTHONPATH": str(tmp_path)}
+    path = [str(tmp_path), *filter(None, [environment.get("PYTHONPATH")])]
+    environment = environment | {"PYTHONPATH": os.pathsep.join(path)}
     probe = subprocess.run(
         [sys.executable, "-c", "import socket; socket.socket()"], env=environment, capture_output=True, check=False
     )

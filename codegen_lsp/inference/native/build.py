@@ -43,6 +43,16 @@ def compiler() -> list[str] | None:
     return None
 
 
+def library_of(variant: str) -> Path:
+    """Where the library for an instruction set is, if it was compiled."""
+    return SOURCE.with_name(f"decoder_{variant}.so")
+
+
+def compiled() -> list[str]:
+    """The instruction sets that there is a library for."""
+    return [variant for variant in VARIANTS if library_of(variant).is_file()]
+
+
 def build() -> list[Path]:
     """Compile every variant beside the source; gives those that could be made, and says why others could not."""
     command = compiler() if suits() else None
@@ -50,7 +60,7 @@ def build() -> list[Path]:
         return []
     made = []
     for name, flags in VARIANTS.items():
-        target = SOURCE.with_name(f"decoder_{name}.so")
+        target = library_of(name)
         new = target.with_suffix(".new")
         run = subprocess.run(
             [*command, *FLAGS, *flags.split(), "-o", str(new), str(SOURCE), "-lpthread", "-lm"],

@@ -180,7 +180,7 @@ ALWAYS vf gated_by(vf x, vf z) {
 ALWAYS vf gelu(vf x) { return gated_by(x, 1.5957691216057308f * (x + 0.044715f * x * x * x)); } /* by tanh */
 ALWAYS vf silu(vf x) { return gated_by(x, x); }
 
-/* What Python hands over: `native/__init__.py` has the same structures */
+/* What Python hands over: `decoder.py` has the same structures */
 
 typedef struct {
     const int8_t *values; /* (rows, columns) */

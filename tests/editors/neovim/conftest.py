@@ -14,6 +14,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,7 @@ class Neovim:
         environment = {name: os.environ[name] for name in ("PATH", "CODEGEN_LSP_TEST_BUILD") if name in os.environ}
         folders = {f"XDG_{name.upper()}_HOME": str(home / name) for name in ("config", "data", "state", "cache")}
         environment |= folders | {"HOME": str(home), "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+        environment["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="cl-")  # short, for sockets
         (home / "errors").parent.mkdir(exist_ok=True)
         with (home / "errors").open("wb") as errors:
             self.process = subprocess.Popen(

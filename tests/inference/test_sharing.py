@@ -1,0 +1,619 @@
+"""One worker for several servers: who meets whom, and what each may do to the others, which is nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import psutil
+import pytest
+
+from codegen_lsp.errors import ModelError, WorkerError
+from codegen_lsp.inference import process, sharing, worker
+from codegen_lsp.inference.client import InferenceClient, SupersededError
+from codegen_lsp.inference.messages import GenerateParams, GenerateResult, LoadParams, StopRules
+from codegen_lsp.inference.sharing import NoSocketsError, Place, SharingError
+from codegen_lsp.settings import Settings, load_params, structure_settings
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets")
+
+ENDLESS = GenerateParams("a", "x = [\n" + "    1,\n" * 50, stop=StopRules(max_tokens=900, max_lines=10_000))
+SHORT = GenerateParams("a", "def add(a, b):\n    return a +", stop=StopRules(max_tokens=8))
+
+SERVER = """
+import asyncio, signal, sys
+from codegen_lsp.inference.client import InferenceClient
+from codegen_lsp.inference.messages import LoadParams
+async def main():
+    client = InferenceClient()
+    await client.load(LoadParams(sys.argv[1], threads=1, shared=True))
+    print(client.state.pid, flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the workers of one test are met. Under a short path, since a socket's has to be."""
+    with tempfile.TemporaryDirectory(prefix="cl-") as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        yield Path(runtime) / "codegen-lsp"
+
+
+@pytest.fixture
+def params(embedded_build: Path) -> LoadParams:
+    return LoadParams(str(embedded_build), threads=1, shared=True)
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Callable[[], InferenceClient]]:
+    made: list[InferenceClient] = []
+
+    def client() -> InferenceClient:
+        made.append(InferenceClient())
+        return made[-1]
+
+    yield client
+    for one in made:
+        await one.close()
+
+
+def server(params: LoadParams) -> subprocess.Popen[str]:
+    """A process of its own with a client. It prints the worker's number when the model is there."""
+    command = [sys.executable, "-c", SERVER, params.build]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.01)
+
+
+def alive(pid: int | None) -> bool:
+    assert pid is not None
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def place_of(client: InferenceClient) -> Place | None:
+    assert client._connection is not None
+    return client._connection.place
+
+
+async def works(client: InferenceClient) -> bool:
+    return (await client.generate(SHORT)).stats.generated_tokens > 0
+
+
+Make = Callable[[], InferenceClient]
+
+
+async def test_two_servers_use_one_worker_that_leaves_with_the_last(
+    make: Make, params: LoadParams, folder: Path
+) -> None:
+    first, second = make(), make()
+    assert await first.load(params) == await second.load(params)
+    pid = first.state.pid
+    assert second.state.pid == pid
+    await first.close()
+    assert alive(pid)
+    assert await works(second)
+    await second.close()
+    await until(lambda: not alive(pid))
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+async def test_the_folder_and_what_is_in_it_are_for_the_user_alone(
+    make: Make, params: LoadParams, folder: Path
+) -> None:
+    await make().load(params)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (log,) = folder.glob("*.log")
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+async def test_servers_that_start_at_the_same_moment_start_one_worker(make: Make, params: LoadParams) -> None:
+    clients = [make() for _ in range(5)]
+    await asyncio.gather(*(client.load(params) for client in clients))
+    assert len({client.state.pid for client in clients}) == 1
+
+
+def test_processes_that_start_at_the_same_moment_start_one_worker(params: LoadParams) -> None:
+    servers = [server(params) for _ in range(3)]
+    try:
+        workers = {int(one.stdout.readline()) for one in servers if one.stdout}
+        assert len(workers) == 1
+    finally:
+        for one in servers:
+            one.kill()
+            one.communicate()
+    (pid,) = workers
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait(timeout=60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGINT])
+async def test_the_worker_outlives_the_server_that_started_it(
+    make: Make, params: LoadParams, number: signal.Signals
+) -> None:
+    """Whose whole process group gets the signal, as from a terminal that is closed."""
+    with server(params) as starter:
+        assert starter.stdout is not None
+        pid = int(starter.stdout.readline())
+        other = make()
+        await other.load(params)
+        assert other.state.pid == pid
+        os.killpg(starter.pid, number)
+        # The worker holds no end of the pipes of whoever started it: the editor sees them close.
+        rest, _ = await asyncio.to_thread(starter.communicate, timeout=60)
+    assert rest == ""
+    assert await works(other)
+    await other.close()
+    await until(lambda: not alive(pid))
+
+
+async def test_a_worker_whose_only_server_is_killed_leaves(params: LoadParams) -> None:
+    with server(params) as starter:
+        assert starter.stdout is not None
+        pid = int(starter.stdout.readline())
+        starter.kill()
+    await until(lambda: not alive(pid))
+
+
+async def test_a_killed_worker_is_replaced_by_one(make: Make, params: LoadParams) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    pid = first.state.pid
+    assert pid is not None
+    running = asyncio.create_task(second.generate(ENDLESS))
+    await until(lambda: second.state.phase == "busy")
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerError, match="ended"):
+        await running
+    await until(lambda: first.state.pid not in (None, pid) and first.state.phase == "ready")
+    await until(lambda: second.state.pid not in (None, pid) and second.state.phase == "ready")
+    assert first.state.pid == second.state.pid
+    assert await works(first)
+    assert await works(second)
+
+
+async def test_last_words_reach_every_server(
+    make: Make, params: LoadParams, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What crashes writes to its standard error stream, whoever started it."""
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    (log,) = folder.glob("*.log")
+    with log.open("a") as file:
+        file.write("terminate called\n")
+    states = []
+    second._on_state = states.append
+    assert first.state.pid is not None
+    os.kill(first.state.pid, signal.SIGKILL)
+    await until(lambda: states)
+    assert states[0].message == "The inference worker ended. terminate called"
+    assert "terminate called" in caplog.text
+
+
+async def test_a_worker_that_dies_at_once_is_reported_and_left_down(
+    make: Make, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import sys; sys.exit('no torch here')"
+    monkeypatch.setattr(process, "worker_command", lambda: [sys.executable, "-c", program])
+    monkeypatch.setattr("codegen_lsp.inference.client.BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    client = make()
+    with pytest.raises(WorkerError, match=r"exit code 1\. no torch here"):
+        await client.load(params)
+    await until(lambda: client.state.phase == "failed")
+    assert "restart" in client.state.advice
+
+
+async def test_a_stale_socket_is_replaced_and_others_are_swept(make: Make, params: LoadParams, folder: Path) -> None:
+    place = sharing.place_for(params)
+    old = Place(folder, "old")
+    for one in (place, old):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(one.socket))
+        one.log.write_text("of a worker that was killed\n")
+    client = make()
+    await client.load(params)
+    assert place_of(client) == place
+    assert "of a worker that was killed" not in client.stderr
+    assert not old.socket.exists()
+    assert not old.log.exists()
+
+
+async def test_a_worker_that_is_about_to_leave_is_not_a_death(make: Make, params: LoadParams) -> None:
+    """Windows are closed and opened again, over and over: every one that opens gets a model."""
+    for _ in range(3):
+        first = make()
+        await first.load(params)
+        leaving = asyncio.create_task(first.close())
+        second = make()
+        await second.load(params)
+        await leaving
+        assert await works(second)
+        assert second._deaths.times == first._deaths.times
+        assert len(second._deaths.times) == 0
+        await second.close()
+
+
+async def test_other_parameters_are_another_worker(make: Make, params: LoadParams) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    pid = first.state.pid
+    await second.load(attrs.evolve(params, cache_memory_mb=8))
+    assert second.state.pid != pid
+    assert await works(first)
+    assert await works(second)
+    await second.load(params)
+    assert second.state.pid == pid
+
+
+async def test_a_broken_build_takes_nothing_from_the_others(make: Make, params: LoadParams, tmp_path: Path) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    with pytest.raises(ModelError, match=r"build\.json"):
+        await second.load(attrs.evolve(params, build=str(tmp_path)))
+    assert await works(first)
+    await second.load(params)
+    assert second.state.pid == first.state.pid
+
+
+def test_what_must_be_equal(params: LoadParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    digest = sharing.digest_of(params)
+    monkeypatch.chdir(Path(params.build).parent)
+    assert sharing.digest_of(attrs.evolve(params, build=Path(params.build).name)) == digest
+    for other in ({"engine": "ct2"}, {"device": "cpu"}, {"compute_type": "int8"}, {"threads": 2}):
+        assert sharing.digest_of(attrs.evolve(params, **other)) != digest
+    assert sharing.digest_of(attrs.evolve(params, document_cache="off")) != digest
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    assert sharing.digest_of(params) == digest
+    with monkeypatch.context() as changed:
+        changed.setenv("OMP_NUM_THREADS", "3")
+        assert sharing.digest_of(params) != digest
+    with monkeypatch.context() as changed:
+        changed.setattr(sys, "executable", "/usr/bin/another-python")
+        assert sharing.digest_of(params) != digest
+    with monkeypatch.context() as changed:
+        changed.setattr(sharing, "__version__", "0.0.0")
+        assert sharing.digest_of(params) != digest
+
+
+def test_a_build_that_was_made_anew_is_another(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(b"old")
+    params = LoadParams(str(tmp_path), shared=True)
+    before = sharing.digest_of(params)
+    (tmp_path / "model.bin").write_bytes(b"newer")
+    assert sharing.digest_of(params) != before
+
+
+async def test_a_worker_of_another_version_is_not_used(
+    make: Make, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    monkeypatch.setattr(sharing, "__version__", "0.0.0")
+    await second.load(params)
+    assert second.state.pid != first.state.pid
+    assert place_of(second) != place_of(first)
+
+
+async def test_a_worker_that_says_it_is_another_is_not_used(
+    make: Make, params: LoadParams, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    other = attrs.evolve(params, threads=2)
+    met = place_of(first)
+    assert met is not None
+    for name in ("socket", "log"):
+        getattr(sharing.place_for(other), name).symlink_to(getattr(met, name))
+    await second.load(other)
+    assert place_of(second) is None
+    assert second.state.pid != first.state.pid
+    assert await works(second)
+    assert "another build" in caplog.text
+
+
+async def test_a_process_that_is_no_worker_is_not_used(
+    make: Make, params: LoadParams, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = sharing.place_for(params)
+    place.log.touch()
+
+    async def chatter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 at your service\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(chatter, place.socket):
+        client = make()
+        await client.load(params)
+        assert place_of(client) is None
+        assert await works(client)
+    assert "worker of its own" in caplog.text
+
+
+async def test_restarting_gives_one_server_a_new_worker_and_leaves_the_others_theirs(
+    make: Make, params: LoadParams
+) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    old = first.state.pid
+    await first.restart()
+    new = first.state.pid
+    assert new != old
+    assert second.state.pid == old
+    assert await works(second)
+    assert await works(first)
+    await second.restart()
+    assert second.state.pid == new
+    await until(lambda: not alive(old))
+
+
+async def test_a_stopped_worker_that_nobody_else_uses_is_killed(make: Make, params: LoadParams) -> None:
+    client = make()
+    await client.load(params)
+    pid = client.state.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    await client.restart()
+    assert client.state.pid != pid
+    await until(lambda: not alive(pid))
+
+
+async def test_a_stopped_worker_that_others_use_is_left(make: Make, params: LoadParams) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    pid = first.state.pid
+    assert pid is not None
+    await until(lambda: first._connection is not None and first._connection.clients == 2)
+    os.kill(pid, signal.SIGSTOP)
+    await first.close()
+    assert alive(pid)
+    os.kill(pid, signal.SIGCONT)
+    assert await works(second)
+
+
+async def test_requests_of_different_servers_do_not_replace_each_other(make: Make, params: LoadParams) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    replaced, other, newer = await asyncio.gather(
+        first.generate(ENDLESS), second.generate(ENDLESS), first.generate(SHORT), return_exceptions=True
+    )
+    assert isinstance(replaced, SupersededError)
+    assert isinstance(other, GenerateResult)
+    assert isinstance(newer, GenerateResult)
+
+
+async def test_background_work_yields_to_any_server(make: Make, params: LoadParams) -> None:
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    ahead = asyncio.create_task(first.generate(attrs.evolve(ENDLESS, background=True)))
+    await asyncio.sleep(0.05)
+    assert await works(second)
+    with pytest.raises(SupersededError):
+        await ahead
+
+
+async def test_a_server_that_vanishes_takes_its_requests_along(
+    make: Make, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CODEGEN_LSP_LOG", "info")
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    running = asyncio.create_task(first.generate(ENDLESS))
+    await until(lambda: first.state.phase == "busy")
+    await asyncio.sleep(0.05)
+    assert first._connection is not None
+    first._connection.expected_to_end = True
+    first._connection.link.writer.transport.abort()
+    with pytest.raises(WorkerError):
+        await running
+    assert await works(second)
+    assert [line for line in second.stderr if "cancelled after" in line]
+    await until(lambda: second._connection is not None and second._connection.clients == 1)
+
+
+def message(body: object) -> bytes:
+    text = json.dumps(body).encode()
+    return b"Content-Length: %d\r\n\r\n" % len(text) + text
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\0" * 1000,
+        b"x" * 200_000,
+        b"Content-Length: 99999999999\r\n\r\n",
+        b"Content-Length: -1\r\n\r\n",
+        b"Content-Length: 5\r\n\r\n{nope",
+        b"\r\n" * 100,
+        b"X-Header: 1\r\n" * 100,
+        message([1, 2]),
+        message({"jsonrpc": "2.0", "id": {}, "method": "generate"}),
+        b"".join(message({"jsonrpc": "2.0", "id": n, "method": "measure"}) for n in range(1000)),
+    ],
+    ids=lambda value: repr(value[:24]),
+)
+async def test_garbage_ends_its_connection_alone(make: Make, params: LoadParams, garbage: bytes) -> None:
+    client = make()
+    await client.load(params)
+    place = place_of(client)
+    assert place is not None
+    reader, writer = await asyncio.open_unix_connection(place.socket)
+    with contextlib.suppress(ConnectionError):
+        writer.write(garbage)
+        await writer.drain()
+        async with asyncio.timeout(60):
+            await reader.read()
+    writer.close()
+    pid = client.state.pid
+    assert await works(client)
+    assert client.state.pid == pid
+
+
+async def test_messages_that_are_wrong_are_answered(make: Make, params: LoadParams) -> None:
+    client = make()
+    await client.load(params)
+    place = place_of(client)
+    assert place is not None
+    reader, writer = await asyncio.open_unix_connection(place.socket)
+    writer.write(message({"jsonrpc": "2.0", "id": 1, "method": "generate", "params": 5}))
+    writer.write(message({"jsonrpc": "2.0", "id": 2, "method": "no/such"}))
+    writer.write(message({"jsonrpc": "2.0", "id": 3, "method": "load", "params": {"build": "/else"}}))
+    writer.write_eof()
+    async with asyncio.timeout(60):
+        answers = (await reader.read()).decode()
+    writer.close()
+    assert answers.count("Content-Length") <= 3
+    assert await works(client)
+
+
+async def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(worker, "MOST_UNREAD", 1000)
+    answered = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers = worker.Answers(writer)
+        for _ in range(100):
+            answers.write(b"x" * 100_000)
+        assert writer.transport.is_closing()
+        answered.set()
+
+    folder.mkdir()
+    async with await asyncio.start_unix_server(serve, folder / "s"):
+        _, writer = await asyncio.open_unix_connection(folder / "s")
+        await asyncio.wait_for(answered.wait(), 60)
+        writer.close()
+
+
+def test_a_folder_of_another_user_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, -1)
+    else:
+        mine = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    with pytest.raises(SharingError, match="another user"):
+        sharing.private_folder()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_folder_that_is_open_to_others_is_not_used(folder: Path, mode: int) -> None:
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(SharingError, match="open to other users"):
+        sharing.private_folder()
+    assert folder.stat().st_mode & 0o777 == mode
+
+
+def test_a_link_or_a_file_in_its_place_is_not_used(folder: Path, tmp_path: Path) -> None:
+    folder.symlink_to(tmp_path)
+    with pytest.raises(SharingError, match="no folder"):
+        sharing.private_folder()
+    folder.unlink()
+    folder.touch()
+    with pytest.raises(SharingError, match="no folder"):
+        sharing.private_folder()
+
+
+def test_without_a_runtime_folder_one_is_made_among_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for value in ("", "relative/path"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", value)
+        made = sharing.private_folder()
+        assert made == tmp_path / f"codegen-lsp-{os.getuid()}"
+        assert made.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_path_too_long_for_a_socket(params: LoadParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    with pytest.raises(SharingError, match="too long"):
+        sharing.place_for(params)
+
+
+def test_a_system_without_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "sys", SimpleNamespace(platform="win32"))
+    with pytest.raises(NoSocketsError):
+        sharing.private_folder()
+
+
+@pytest.mark.parametrize("reason", ["open", "nothing", "runtime"])
+async def test_where_none_can_be_shared_each_has_its_own(
+    make: Make,
+    params: LoadParams,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+) -> None:
+    if reason == "open":
+        folder.mkdir(mode=0o777)
+        folder.chmod(0o777)
+    if reason == "nothing":
+        monkeypatch.setattr(sharing, "sys", SimpleNamespace(platform="win32"))
+    if reason == "runtime":
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "missing"))
+    first, second = make(), make()
+    await first.load(params)
+    await second.load(params)
+    assert first.state.pid != second.state.pid
+    assert place_of(first) is None
+    assert await works(second)
+    await first.load(params)  # not started again
+    assert ("worker of its own" in caplog.text) == (reason != "nothing")
+
+
+async def test_the_setting_decides(make: Make, embedded_build: Path) -> None:
+    shared = Settings(threads=1)
+    private, problems = structure_settings({"threads": 1, "worker.shared": False})
+    assert not problems
+    client = make()
+    await client.load(load_params(shared, embedded_build))
+    assert place_of(client) is not None
+    pid = client.state.pid
+    await client.load(load_params(private, embedded_build))
+    assert place_of(client) is None
+    await until(lambda: not alive(pid))
+    await client.load(load_params(shared, embedded_build))
+    assert place_of(client) is not None
+
+
+async def test_another_user_is_told_apart(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    if not hasattr(socket, "SO_PEERCRED"):
+        pytest.skip("this system does not tell")
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert sharing.is_ours(ours)
+        mine = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+        assert not sharing.is_ours(ours)
