@@ -97,7 +97,8 @@ def act(window, title: str, key: str = "Enter") -> None:
     for following in titles[1 : titles.index(title) + 1]:
         window.press("ArrowDown")
         window.page.locator(".action-widget .monaco-list-row.action.focused", has_text=following).wait_for()
-    window.press(key)
+    rows = window.page.locator(".action-widget .monaco-list-row.action")
+    window.press_until(key, lambda: rows.count() == 0, "the menu to close")
 
 
 def extract(window, name: str, title: str = "Extract variable", key: str = "Enter") -> None:
