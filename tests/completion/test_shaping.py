@@ -210,6 +210,7 @@ def test_python_that_was_in_order_stays_so(above: str, depth: int, answer: str, 
 @example("def f():\n    x = 1\n", "    return x\n", 0, "y = 1", None)
 @example("class A:\n    def f(self):\n        pass\n", "    def g(self):\n        pass\n", 0, "x = 1", None)
 @example("if x:\n    y = 1\n", "    y = 2\n", 1, "y = 3\n\nx = 1", None)
+@example("x = 1\ndef f(a):\n", "", 1, "@property", None)
 def test_indentation_that_parsed_stays_so(
     above: str, below: str, depth: int, answer: str, data: st.DataObject | None
 ) -> None:
@@ -229,11 +230,12 @@ def test_indentation_that_parsed_stays_so(
 
 
 def indentation_error(text: str) -> str | None:
-    """What is wrong with the indentation of a program, but for a block that is still to be written."""
+    """What is wrong with the indentation of a program, but for a block that is still to be written, or what a decorator
+    decorates."""
     try:
         compile(text, "", "exec", dont_inherit=True)
     except IndentationError as error:
-        return None if error.msg.startswith("expected an indented block") else error.msg
+        return None if error.msg.startswith(("expected an indented block", "unexpected unindent")) else error.msg
     except SyntaxError:
         return None
     return None
