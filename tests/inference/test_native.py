@@ -139,6 +139,13 @@ def test_a_text_may_be_longer_than_the_rotations_at_hand(build: Path, way: str) 
     assert torch.equal(*(one.forward(ids, one.new_cache(2100), 0)[-20:] for one in (short, long)))
 
 
+@pytest.mark.parametrize("id", [-1, 160, 2**40])
+def test_an_id_without_an_embedding_is_refused(build: Path, id: int) -> None:
+    transformer = made(read_weights(build), WAYS[0])
+    with pytest.raises(IndexError):
+        transformer.forward([1, id], transformer.new_cache(64), 0)
+
+
 def test_weights_stay_where_they_lie(build: Path) -> None:
     """But one at the end of the file, after which nothing may be read, is copied."""
     weights = read_weights(build)

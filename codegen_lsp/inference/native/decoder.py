@@ -212,6 +212,8 @@ class NativeTransformer:
     def _embedded(self, ids: Sequence[int]) -> Tensor:
         """What goes into the first layer: (tokens, width), or (groups, width, lanes) when they are many."""
         count = len(ids)
+        if not 0 <= min(ids) <= max(ids) < self.weights.embedding.values.shape[0]:
+            raise IndexError("a token id without an embedding")
         if count <= self._few:
             x = torch.empty(count, self.width)
         else:
