@@ -58,7 +58,11 @@ class Interrupted:
     offset: int
     layer: int
     x: Tensor
-    """What goes into that layer, (tokens, width)."""
+    """What goes into that layer: all of the tokens', however they are laid out."""
+
+    def is_of(self, ids: list[int], cache: Tensor, offset: int) -> bool:
+        """Whether it is this chunk that was left."""
+        return self.ids == ids and self.offset == offset and self.cache() is cache
 
 
 class Transformer:
@@ -120,7 +124,7 @@ class Transformer:
         """
         start, x = 0, None
         left, self._interrupted = self._interrupted, None
-        if left is not None and left.ids == ids and left.offset == offset and left.cache() is cache:
+        if left is not None and left.is_of(ids, cache, offset):
             start, x = left.layer, left.x
         end = offset + len(ids)
         turns = self._turns_at(range(offset, end))

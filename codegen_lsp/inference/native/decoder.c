@@ -1115,8 +1115,6 @@ Decoder *codegen_new(const Model *model, int threads, int microseconds, int tile
     return NULL;
 }
 
-int codegen_threads(const Decoder *d) { return d->threads; }
-int codegen_tiles(const Decoder *d) { return d->amx; }
 int codegen_lanes(void) { return LANES; }
 int codegen_few(void) { return FEW; }
 

@@ -177,7 +177,7 @@ class NativeTransformer:
         """See `Transformer.prefill`."""
         start, x = 0, None
         left, self._interrupted = self._interrupted, None
-        if left is not None and left.ids == ids and left.offset == offset and left.cache() is cache:
+        if left is not None and left.is_of(ids, cache, offset):
             start, x = left.layer, left.x
         if x is None:
             x = self._embedded(ids)
@@ -320,5 +320,4 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         c_void_p, c_void_p, c_int, c_int, c_int, c_void_p, c_int, c_int, POINTER(c_int32), c_void_p, c_int,
     )  # fmt: skip
     found.codegen_logits.argtypes = (c_void_p, c_void_p, c_int, c_void_p)
-    found.codegen_threads.argtypes = found.codegen_tiles.argtypes = (c_void_p,)
     return found
