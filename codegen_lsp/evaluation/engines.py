@@ -7,7 +7,8 @@ threads still spinning or its memory in use. Rounds go through all of them in tu
 does meets them all alike; medians are given.
 
 The floor is what this machine could do at best: a decoding step reads every weight but the embedding's, and the keys
-and values of the context, at the rate at which memory was measured to give them.
+and values of the context, at the rate at which memory was measured to give them. That rate wavers on machines that are
+shared, so it is measured in each round.
 
 Run it as a program of its own (`python -m codegen_lsp.evaluation.engines`), in the environment of a worker.
 """
@@ -47,6 +48,7 @@ SETTLE_SECONDS = 0.3
 """Pause before each measurement: the threads of the one before may go on spinning for up to 0.2 s."""
 READ_BYTES = 2**29
 """What is read to measure memory's rate: more than any processor's cache holds."""
+READ_TIMES = 4
 
 
 @frozen
@@ -158,7 +160,10 @@ def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS
         for peer in peers:
             peer.ask("prepare", text)
             peer.ask("run", text + ids(TYPED), WANTED)
+        rates = []
         for round in range(ROUNDS):
+            time.sleep(SETTLE_SECONDS)
+            rates.append(bandwidth(threads))
             for peer in peers:
                 if round < rounds_of(peer.name, ROUNDS):
                     time.sleep(SETTLE_SECONDS)
@@ -167,7 +172,7 @@ def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS
                     peer.samples.whole.append(whole)
         timings = {peer.name: timings_of(peer.samples) for peer in peers}
         memory = {peer.name: peer.ask("memory") / 2**20 for peer in peers}
-        lowest = floor(build, info, context, threads)
+        lowest = floor(build, info, context, statistics.median(rates))
     return Benchmark(info.name, context, threads, lowest, timings, memory)
 
 
@@ -205,19 +210,18 @@ def timings_of(samples: Samples) -> Timings:
     return Timings(cold, first, whole, step)
 
 
-def floor(build: Path, info: BuildInfo, context: int, threads: int) -> Floor:
-    """The least time that a decoding step can take here."""
-    rate = bandwidth(threads)
+def floor(build: Path, info: BuildInfo, context: int, rate: float) -> Floor:
+    """The least time that a decoding step can take where memory gives `rate` bytes per second."""
     needed = read_weights(build).step_bytes + context * info.layers * info.width * 2 * 4
     return Floor(rate / 1e9, needed / rate * 1e3)
 
 
 def bandwidth(threads: int) -> float:
-    """Bytes per second that all threads together read from memory, one after the other in each: the best of several."""
+    """Bytes per second that all threads together read from memory, one after the other in each: the best of a few."""
     torch.set_num_threads(threads)
     values = torch.ones(READ_BYTES // 4)
     best = 0.0
-    for _ in range(12):
+    for _ in range(READ_TIMES):
         begun = time.perf_counter()
         values.sum()
         best = max(best, READ_BYTES / (time.perf_counter() - begun))

@@ -132,6 +132,7 @@ class Tally:
     tokens: int = 0
     ties: int = 0
 
+    @torch.inference_mode()
     def compare(
         self,
         transformer: Transformer,

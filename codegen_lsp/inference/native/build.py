@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("decoder.c")
-FLAGS = ("-O3", "-std=gnu17", "-shared", "-fPIC", "-fvisibility=default", "-Wall", "-Wextra")
+FLAGS = ("-O3", "-ffp-contract=off", "-std=gnu17", "-shared", "-fPIC", "-fvisibility=default", "-Wall", "-Wextra")
 VARIANTS = {
     "avx512": "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mamx-tile -mamx-int8 -mavx2 -mfma",
     "avxvnni": "-mavx2 -mfma -mavxvnni",

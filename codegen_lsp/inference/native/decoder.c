@@ -15,7 +15,11 @@
    A layer is a few phases, and a phase is units of work that don't depend on each other: a head from its rows of query,
    key and value to its attention, a block of another matrix's rows, a token to round. Threads take units as they come,
    the caller among them, so a thread that the system lets wait holds up the others by no more than the unit it is at, and
-   one that has gone to sleep by nothing. The file is compiled once for each instruction set (see `build.py` beside it). */
+   one that has gone to sleep by nothing.
+
+   Products and sums are fused where it says so and nowhere else (`-ffp-contract=off`): a compiler that fuses as it likes
+   does so in one copy of a function and not in the next, and then what a token comes to depends on how many others were
+   computed along with it. The file is compiled once for each instruction set (see `build.py` beside it). */
 
 #include <cpuid.h>
 #include <immintrin.h>
@@ -45,6 +49,7 @@
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
 ALWAYS vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+ALWAYS vf vfma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 ALWAYS vf vabs(vf a) { return (vf)_mm512_abs_ps((__m512)a); }
 ALWAYS vi vround(vf a) { return (vi)_mm512_cvtps_epi32((__m512)a); }
 ALWAYS vf vfloat(vi a) { return (vf)_mm512_cvtepi32_ps((__m512i)a); }
@@ -62,6 +67,7 @@ ALWAYS vf load_bytes(const int8_t *from) {
 typedef float vf __attribute__((vector_size(32)));
 typedef int32_t vi __attribute__((vector_size(32)));
 ALWAYS vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+ALWAYS vf vfma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 ALWAYS vf vabs(vf a) { return (vf)_mm256_andnot_ps(_mm256_set1_ps(-0.0f), (__m256)a); }
 ALWAYS vi vround(vf a) { return (vi)_mm256_cvtps_epi32((__m256)a); }
 ALWAYS vf vfloat(vi a) { return (vf)_mm256_cvtepi32_ps((__m256i)a); }
@@ -160,14 +166,14 @@ ALWAYS vf vexp(vf x) {
     x = vmax(x, all(-87.0f));
     vi n = vround(x * 1.44269504088896341f);
     vf whole = vfloat(n);
-    vf r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vf r = vfma(whole, all(2.12194440e-4f), vfma(whole, all(-0.693359375f), x));
     vf p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
+    p = vfma(p, r, all(1.3981999507e-3f));
+    p = vfma(p, r, all(8.3334519073e-3f));
+    p = vfma(p, r, all(4.1665795894e-2f));
+    p = vfma(p, r, all(1.6666665459e-1f));
+    p = vfma(p, r, all(5.0000001201e-1f));
+    p = vfma(p * r, r, r) + 1.0f;
     return (vf)((vi)p + (n << 23));
 }
 
@@ -388,15 +394,12 @@ ALWAYS vi dots(const int8_t *w, int columns, int rows, const int8_t *q, int dept
     for (int i = 0; i < LANES; i++) sum[i] = all_i(0);
     const int8_t *row[LANES];
     for (int i = 0; i < row_count; i++) row[i] = w + (size_t)(i < rows ? i : rows - 1) * columns;
-    for (int c = 0; c < depth; c += 4 * LANES) {
-        vi input[FEW];
-        for (int t = 0; t < tokens; t++) input[t] = load_i(q + (size_t)t * depth + c);
-        for (int i = 0; i < row_count; i++) {
-            _mm_prefetch(row[i] + c + (size_t)row_count * columns, _MM_HINT_T0);
+    for (int i = 0; i < row_count; i++)
+        for (int c = 0; c < depth; c += 4 * LANES) {
             vi weights = load_i(row[i] + c) ^ SIGN_BITS;
-            for (int t = 0; t < tokens; t++) sum[i * tokens + t] = dot4(sum[i * tokens + t], weights, input[t]);
+            for (int t = 0; t < tokens; t++)
+                sum[i * tokens + t] = dot4(sum[i * tokens + t], weights, load_i(q + (size_t)t * depth + c));
         }
-    }
     return sums_i(sum);
 }
 
@@ -453,7 +456,7 @@ ALWAYS void weigh(float *mix, const float *values, const float *weights, int beg
     for (int k = begin; k < end; k++) {
         const float *row = values + (size_t)k * head_width;
         for (int j = 0; j < chunks; j++) _mm_prefetch(row + (size_t)AHEAD * head_width + j * LANES, _MM_HINT_T0);
-        for (int j = 0; j < chunks; j++) sum[j] += weights[k] * load(row + j * LANES);
+        for (int j = 0; j < chunks; j++) sum[j] = vfma(all(weights[k]), load(row + j * LANES), sum[j]);
     }
     for (int j = 0; j < chunks; j++) store(mix + j * LANES, sum[j]);
 }
@@ -470,7 +473,7 @@ static void attend_few(Decoder *d, int head, const float *keys, const float *val
                 if (!t)
                     for (int c = 0; c < hw; c += 16) _mm_prefetch(key + (size_t)AHEAD * hw + c, _MM_HINT_T0);
                 vf s = load(query) * load(key);
-                for (int c = LANES; c < hw; c += LANES) s += load(query + c) * load(key + c);
+                for (int c = LANES; c < hw; c += LANES) s = vfma(load(query + c), load(key + c), s);
                 sum[i] = s;
             }
             store(scores + (size_t)t * room + k, sums(sum) * scale);
@@ -825,7 +828,7 @@ ALWAYS void score_keys(const float *query, size_t group_stride, const float *key
         vf q[2];
         for (int j = 0; j < groups; j++) q[j] = load(query + j * group_stride + (size_t)c * LANES);
         for (int i = 0; i < KEYS; i++)
-            for (int j = 0; j < groups; j++) sum[i][j] += key[i][c] * q[j];
+            for (int j = 0; j < groups; j++) sum[i][j] = vfma(all(key[i][c]), q[j], sum[i][j]);
     }
     for (int i = 0; i < KEYS && from + i < end; i++)
         for (int j = 0; j < groups; j++) store(scores + ((size_t)(from + i) * groups + j) * LANES, sum[i][j] * scale);
@@ -842,7 +845,7 @@ ALWAYS void weigh_keys(const float *values, const float *weights, int end, int h
             for (int j = 0; j < groups; j++) p[j] = load(weights + ((size_t)k * groups + j) * LANES);
             const float *value = values + (size_t)k * hw + c;
             for (int i = 0; i < KEYS; i++)
-                for (int j = 0; j < groups; j++) sum[i][j] += value[i] * p[j];
+                for (int j = 0; j < groups; j++) sum[i][j] = vfma(all(value[i]), p[j], sum[i][j]);
         }
         for (int i = 0; i < KEYS; i++)
             for (int j = 0; j < groups; j++) store(mix + j * group_stride + (size_t)(c + i) * LANES, sum[i][j] * by[j]);
