@@ -192,8 +192,12 @@ def refactor(
     number: Annotated[int, typer.Option("-n", metavar="N", min=1, max=8, help="How many results to show.")] = 1,
     choose: Annotated[int, typer.Option(metavar="N", min=1, max=8, help="Which result to write.")] = 1,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Run doctests and the file's tests, in a sandbox, before and after.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Run doctests and the file's tests in a sandbox; by default where the model writes code.",
+        ),
+    ] = None,
     limits_only: Annotated[
         bool,
         typer.Option("--limits-only", help="Run tests without namespaces: they can reach files and network."),
@@ -206,10 +210,12 @@ def refactor(
     ] = None,
 ) -> None:
     """Refactor at a place in a file: extract, inline, rename, docstring, type hints, and more."""
+    import attrs
     from rich.console import Console
 
     from codegen_lsp.refactor.kinds import KINDS, kind_named
     from codegen_lsp.refactor.refusal import RefactorError
+    from codegen_lsp.refactor.verification import trial_for
     from codegen_lsp.settings import Settings
     from codegen_lsp.terminal import refactor as command
 
@@ -221,19 +227,18 @@ def refactor(
     if wanted is None:
         raise typer.BadParameter(f"there is no kind {kind!r}; there are: {', '.join(one.name for one in KINDS)}")
     settings = Settings(model=model, device=device, threads=threads, languages={target.source.language: True})
+    trial = trial_for({None: "auto", True: "on", False: "off"}[verify], wanted)
+    if trial is not None and limits_only:
+        trial = attrs.evolve(trial, confinement="limits")
     with _progress() as report:
-        outcome = asyncio.run(command.refactor(target, wanted, settings, report))
-        result = command.Result(outcome, [])
-        if verify:
-            report("Running the tests", 0.9)
-            result = command.verified(target, outcome, "limits" if limits_only else "namespaces")
-    if write and choose > len(result.outcome.offers):
-        count = len(result.outcome.offers)
+        outcome = asyncio.run(command.refactor(target, wanted, settings, report, trial))
+    if write and choose > len(outcome.offers):
+        count = len(outcome.offers)
         raise RefactorError("no_such_result", f"There are only {count} results.", "See them with -n 8.")
     if diff or not write:
-        command.print_result(Console(), target, result, number)
+        command.print_result(Console(), target, outcome, number)
     if write:
-        offer = result.outcome.offers[choose - 1]
+        offer = outcome.offers[choose - 1]
         written = command.write_all(target, offer)
         typer.echo(f"Wrote {', '.join(map(str, written))}: {offer.label}")
 
@@ -544,7 +549,7 @@ def eval_refactorings(
         typer.Option(metavar="KIND", help="What to do; again for more. All but type-hints by default."),
     ] = None,
     verify: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Results of each kind whose doctests and tests are run.")
+        int, typer.Option(metavar="N", min=0, help="Places of each kind whose doctests and tests are run.")
     ] = 0,
     model: Model = "auto",
     seed: Seed = 0,

@@ -206,6 +206,9 @@ class Settings:
     """Tokens of a suggestion that has one line, at most."""
     refactor: bool = _switch(True)
     """Whether refactorings are offered as code actions, which do nothing until they are chosen."""
+    verify_refactorings: str = _word("auto", ("auto", "on", "off"))
+    """Whether a file's doctests and tests are run, in a sandbox, before the result of a refactoring is offered; one
+    with which they fail is not. `auto` does so where the model writes code."""
     prompt: PromptSettings = PromptSettings()
     temperature: float = _number(0.0, 0.0, 2.0)
     """0 takes what is most likely; above, suggestions vary."""

@@ -145,6 +145,7 @@ async def refactor(server: CodegenServer, place: Place, document: Document) -> O
     Raises RefactorError and what the model raises.
     """
     from codegen_lsp.refactor.perform import perform
+    from codegen_lsp.refactor.verification import trial_for
 
     original, text, _ = server.parsed.of(document)
     source = _source(server, document, original, text, place.start, place.end)
@@ -157,7 +158,9 @@ async def refactor(server: CodegenServer, place: Place, document: Document) -> O
         if place.kind.needs_model:
             await server.models.wait(PATIENCE)
         writer = _writer(server, document)
-        return await perform(place.kind, source, writer, lambda what, share: progress.report(LoadProgress(what, share)))
+        trial = trial_for(server.settings.verify_refactorings, place.kind)
+        report = lambda what, share: progress.report(LoadProgress(what, share))  # noqa: E731
+        return await perform(place.kind, source, writer, report, trial)
 
     try:
         outcome = await server.refactorings.newest(document.uri, work())

@@ -2,7 +2,8 @@
 
 Functions are drawn from files at random, one of each file, and every kind is tried at a random place of each where its
 menu has it. What is offered has passed the checks of `refactor.checks`; here it is looked at again by other means (the
-compiler, `inspect`'s idea of a signature), and, where the file has doctests or tests, those may be run on a sample.
+compiler, `inspect`'s idea of a signature), and, where the file has doctests or tests, those may be run on a sample: by
+the trial that the server makes of code that a model wrote, and once more as the judge of what is offered after it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from codegen_lsp.evaluation.documents import Document, in_turn
 from codegen_lsp.refactor.applicability import statement_runs
 from codegen_lsp.refactor.kinds import KINDS, Kind, menu
 from codegen_lsp.refactor.perform import perform
-from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
 from codegen_lsp.refactor.source import Original, Source
 from codegen_lsp.refactor.syntax import Trees, View
-from codegen_lsp.refactor.verification import Verification, verify
+from codegen_lsp.refactor.verification import Verification, trial_for, verify
 from codegen_lsp.refactor.workspace import Workspace, module_of
 from codegen_lsp.refactor.writing import Writer
 
@@ -52,7 +53,10 @@ class Attempt:
     """The rule that spoke against it."""
     broken: list[str] = field(factory=list)
     """What is wrong with results that were offered."""
+    withheld: int = 0
+    """Results with which the tests failed, so that they were not offered."""
     verified: Verification | None = None
+    """What the tests say of the first offer."""
 
 
 @frozen
@@ -67,16 +71,18 @@ class KindFigures:
     broken: int
     """Results that do not parse, or change a signature; there must be none."""
     refused: dict[str, int]
+    withheld: int
+    """Results that the server tried by tests and did not offer."""
     passed: int
-    """Whose tests were run and passed."""
+    """First offers whose tests were run and passed."""
     failed: int
-    """Whose tests were run and failed."""
+    """First offers whose tests were run and failed."""
 
 
 async def attempts(
     documents: Sequence[Document], functions: int, seed: int, writer: Writer, kinds: Sequence[Kind], verified: int = 0
 ) -> AsyncIterator[Attempt]:
-    """Refactor functions of the documents; of each kind, the first `verified` results with tests have them run.
+    """Refactor functions of the documents; of each kind, the first `verified` places with tests have them run.
 
     Raises WorkerError, ModelError and SandboxError.
     """
@@ -95,7 +101,8 @@ async def attempts(
             if source is not None:
                 source = evolve(source, path=Path(document.path), workspace=_package_of(Path(document.path)))
                 attempt = await _attempt(document, source, kind, writer, run_tests=left[kind.name] > 0)
-                left[kind.name] -= attempt.verified is not None and attempt.verified.kind in ("passed", "failed")
+                judged = attempt.verified is not None and attempt.verified.kind in ("passed", "failed")
+                left[kind.name] -= judged or attempt.withheld > 0
                 yield attempt
         drawn += 1
         if drawn == functions:
@@ -117,6 +124,7 @@ def figures_of(found: Sequence[Attempt]) -> list[KindFigures]:
                     sum(one.offers for one in own),
                     sum(len(one.broken) for one in own),
                     dict(Counter(one.refused for one in own if one.refused)),
+                    sum(one.withheld for one in own),
                     verified["passed"],
                     verified["failed"],
                 )
@@ -141,11 +149,14 @@ def menu_seconds(text: str, places: int, seed: int) -> tuple[list[float], float]
 
 
 async def _attempt(document: Document, source: Source, kind: Kind, writer: Writer, *, run_tests: bool) -> Attempt:
-    place = f"{document.path}:{source.line_of(source.start)}"
+    path = Path(document.path)
+    place = f"{path}:{source.line_of(source.start)}"
+    tested = run_tests and await asyncio.to_thread(path.is_file)
+    trial = trial_for("auto", kind) if tested else None
     try:
-        outcome = await perform(kind, source, writer, lambda what, share: None)
+        outcome = await perform(kind, source, writer, lambda what, share: None, trial)
     except RefactorError as error:
-        return Attempt(kind.name, place, 0, error.rule)
+        return Attempt(kind.name, place, 0, error.rule, withheld=_by_tests(error.rejected))
     except CodegenError:
         raise
     except Exception as error:
@@ -153,11 +164,15 @@ async def _attempt(document: Document, source: Source, kind: Kind, writer: Write
         return Attempt(kind.name, place, 0, f"crash: {type(error).__name__}")
     broken = [why for offer in outcome.offers if (why := what_is_wrong(source.text, offer.text, kind))]
     verified = None
-    path = Path(document.path)
-    if run_tests and await asyncio.to_thread(path.is_file):
+    if tested:
         first = outcome.offers[0]
-        verified = verify(path, source.text, first.text, others={one.path: one.after for one in first.others})
-    return Attempt(kind.name, place, len(outcome.offers), None, broken, verified)
+        result = {**{one.path: one.after for one in first.others}, path: first.text}
+        verified = (await asyncio.to_thread(verify, path, Original(document.text).normal(), [result]))[0]
+    return Attempt(kind.name, place, len(outcome.offers), None, broken, _by_tests(outcome.rejected), verified)
+
+
+def _by_tests(rejected: Sequence[RejectedResult]) -> int:
+    return sum(one.rule == "tests" for one in rejected)
 
 
 def what_is_wrong(before: str, after: str, kind: Kind) -> str | None:

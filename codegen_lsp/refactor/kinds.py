@@ -37,6 +37,11 @@ class Kind:
     """Whether the result is shown for confirmation before it is applied, whatever the editor."""
 
     @property
+    def writes_code(self) -> bool:
+        """Whether the model writes what is to be run."""
+        return self.name in ("complete-body", "comment-to-code", "rewrite")
+
+    @property
     def many(self) -> bool:
         """Whether there may be several results to choose from."""
         return self.name not in ("inline-variable", "inline-function", "type-hints")

@@ -6,15 +6,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from codegen_lsp.confinement.sandbox import SandboxError
 from codegen_lsp.refactor.checks import Failure, Text, first_failure
 from codegen_lsp.refactor.draft import Draft, Report
 from codegen_lsp.refactor.kinds import Kind, menu
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
 from codegen_lsp.refactor.source import Source
 from codegen_lsp.refactor.syntax import View, whole_view, with_body
+from codegen_lsp.refactor.verification import Trial, Verification, unwritten, verify
 from codegen_lsp.refactor.workspace import OtherFile
 from codegen_lsp.refactor.writing import Writer
 
@@ -45,13 +48,16 @@ class Outcome:
     """The likeliest first."""
     rejected: list[RejectedResult] = field(factory=list)
     notes: list[str] = field(factory=list)
+    verified: list[Verification] = field(factory=list)
+    """What the tests say of each offer, when they were run."""
 
 
-async def perform(kind: Kind, source: Source, writer: Writer, report: Report) -> Outcome:
-    """Do a refactoring at the selection.
+async def perform(kind: Kind, source: Source, writer: Writer, report: Report, trial: Trial | None = None) -> Outcome:
+    """Do a refactoring at the selection. With a `trial`, results with which the tests fail are not offered.
 
     Raises RefactorError when it can't be done here or no result passes the checks, WorkerError and ModelError when
-    the model fails. Cancelling ends a generation within one token; work on syntax goes on unseen to its end.
+    the model fails, SandboxError when a trial is required and can't be made. Cancelling ends a generation within one
+    token; work on syntax, and tests, go on unseen to their end.
     """
     report("Reading the file", 0.0)
     if source.language != "python":
@@ -65,9 +71,10 @@ async def perform(kind: Kind, source: Source, writer: Writer, report: Report) ->
     make = _maker(kind)
     drafts = await make(seen, writer, report)
     before = Text(seen.source.text)
-    return await _chosen(
+    outcome = await _chosen(
         kind, before.text, drafts, lambda draft: first_failure(before, draft.text, draft.permits), writer, report
     )
+    return outcome if trial is None or source.path is None else await _tried(outcome, seen, source.path, trial, report)
 
 
 async def _perform_on_braces(kind: Kind, source: Source, writer: Writer, report: Report) -> Outcome:
@@ -90,8 +97,7 @@ async def _chosen(
     """What passes the checks, the likeliest first. Raises RefactorError when nothing does."""
     report("Checking", 0.8)
     passed, rejected = await asyncio.to_thread(_checked, old, drafts, failure)
-    for one in rejected:
-        logger.info("%s: %r is not offered, by the check %s: %s", kind.name, one.label, one.rule, one.reason)
+    _log(kind, rejected)
     if not passed:
         if rejected:
             first = rejected[0]
@@ -101,6 +107,39 @@ async def _chosen(
     report("Done", 1.0)
     offers = [Offer(passed[at].text, passed[at].label, passed[at].others) for at in order]
     return Outcome(kind, offers, rejected, list(writer.notes))
+
+
+async def _tried(outcome: Outcome, seen: View, path: Path, trial: Trial, report: Report) -> Outcome:
+    """What the tests have nothing against. Raises RefactorError when that is nothing, and SandboxError."""
+    report("Running the tests", 0.9)
+    text, function = seen.source.text, seen.function
+    results = [{**{one.path: one.after for one in offer.others}, path: offer.text} for offer in outcome.offers]
+    marked = None
+    if outcome.kind.name == "complete-body" and function is not None:
+        marked = unwritten(text, function.lineno)
+    try:
+        said = await asyncio.to_thread(verify, path, text, results, trial, marked)
+    except SandboxError as error:
+        if trial.required:
+            raise
+        return evolve(outcome, notes=[*outcome.notes, f"Tests were not run. {error.message}"])
+    kept = [(offer, one) for offer, one in zip(outcome.offers, said, strict=True) if one.kind != "failed"]
+    failed = [
+        RejectedResult(offer.label, "tests", f"{', '.join(one.tests)}: {one.detail}")
+        for offer, one in zip(outcome.offers, said, strict=True)
+        if one.kind == "failed"
+    ]
+    _log(outcome.kind, failed)
+    rejected = [*outcome.rejected, *failed]
+    if not kept:
+        advice = "Set `verify_refactorings` to `off`, or say --no-verify, to see the results in spite of that."
+        raise RefactorError("tests", f"The tests fail with every result. {failed[0].reason}", advice, rejected)
+    return evolve(outcome, offers=[offer for offer, _ in kept], rejected=rejected, verified=[one for _, one in kept])
+
+
+def _log(kind: Kind, rejected: Sequence[RejectedResult]) -> None:
+    for one in rejected:
+        logger.info("%s: %r is not offered, by the check %s: %s", kind.name, one.label, one.rule, one.reason)
 
 
 def _look(source: Source) -> View:

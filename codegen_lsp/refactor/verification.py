@@ -2,7 +2,8 @@
 
 Tests are somebody's programs, and the code under test may be a model's, so they run in the sandbox: no network, no
 files but the project's and the interpreter's packages, read-only, and limits of time and memory. The changed text is
-never written: the import of its file is what gets it. Tests that fail without the change say nothing about it.
+never written: the import of its file is what gets it. Tests that fail without the change say nothing about it, unless
+the change gives a function its body: tests that call a function without one are bound to fail.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from __future__ import annotations
 import ast
 import json
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from attrs import frozen
 
 from codegen_lsp.confinement.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.refactor.kinds import Kind
 from codegen_lsp.refactor.workspace import module_of
 
-LIMITS = Limits(seconds=60.0, memory_mb=2048, scratch_mb=64)
+SECONDS = 60.0
+UNASKED_SECONDS = 10.0
+"""Of tests that nobody asked for by name."""
+MEMORY_MB, SCRATCH_MB = 2048, 64
+Texts = Mapping[Path, str]
 _ROOTS = ("pyproject.toml", "setup.py", "setup.cfg", ".git", ".hg")
 _SEARCHED = 2_000
 """Files looked at for a test file's name, at most."""
@@ -34,6 +40,17 @@ class Verification:
     tests: list[str]
     """What was run: `doctests`, and the paths of test files."""
     detail: str = ""
+
+
+@frozen
+class Trial:
+    """How results are tried by tests before they are offered."""
+
+    confinement: Confinement = "namespaces"
+    seconds: float = SECONDS
+    """For the tests without the change; with it they get twice that."""
+    required: bool = True
+    """Whether results are refused where programs can't be confined, instead of being offered untried."""
 
 
 @frozen
@@ -54,23 +71,43 @@ class Tests:
         return [*(["doctests"] if self.doctests else []), *(str(file.relative_to(self.project)) for file in self.files)]
 
 
+def trial_for(verify: str, kind: Kind) -> Trial | None:
+    """What the setting `verify_refactorings` means for a kind: None for no trial."""
+    if verify == "on":
+        return Trial()
+    return Trial(seconds=UNASKED_SECONDS, required=False) if verify == "auto" and kind.writes_code else None
+
+
 def verify(
-    path: Path,
-    before: str,
-    after: str,
-    confinement: Confinement = "namespaces",
-    others: Mapping[Path, str] | None = None,
-) -> Verification:
-    """Run the tests of a file with its text before and after a change. `others` are the texts of files that change
-    along with it. Raises SandboxError."""
+    path: Path, before: str, results: Sequence[Texts], trial: Trial | None = None, unwritten: str | None = None
+) -> list[Verification]:
+    """Run the tests of a file with its text before a change, and with each result of it.
+
+    A result has the new texts of the file and of those that change along with it. `unwritten` is the text before with
+    `MARK` in the body that is to be written. Raises SandboxError.
+    """
+    how = trial or Trial()
     tests = collected(path, before)
     if not tests.names:
-        return Verification("nothing", [], "There are neither doctests nor a test file named after it.")
-    verdict = _run({path: before}, tests, confinement)
-    if verdict.kind != "passed":
-        return Verification("fails_before", tests.names, verdict.detail)
-    verdict = _run({**(others or {}), path: after}, tests, confinement)
-    return Verification("passed" if verdict.kind == "passed" else "failed", tests.names, verdict.detail)
+        nothing = "There are neither doctests nor a test file named after it."
+        return [Verification("nothing", [], nothing) for _ in results]
+    if unwritten is None:
+        verdict = _run({path: before}, tests, how.confinement, how.seconds)
+        if verdict.kind != "passed":
+            return [Verification("fails_before", tests.names, verdict.detail) for _ in results]
+    elif _run({path: unwritten}, tests, how.confinement, how.seconds, marked=True).kind == "passed":
+        return [Verification("nothing", [], "No test calls the function.") for _ in results]
+    verdicts = [_run(result, tests, how.confinement, 2 * how.seconds) for result in results]
+    return [Verification("passed" if one.kind == "passed" else "failed", tests.names, one.detail) for one in verdicts]
+
+
+def unwritten(text: str, line: int) -> str:
+    """A program in which the body of the function at a line (from 1) notes that it was called, and fails."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno == line:
+            node.body = [*([node.body[0]] if ast.get_docstring(node) else []), *ast.parse(MARK).body]
+    return ast.unparse(tree)
 
 
 def collected(path: Path, text: str) -> Tests:
@@ -116,7 +153,8 @@ def _candidates(folder: Path, project: Path) -> Iterator[Path]:
             return
 
 
-def _run(texts: Mapping[Path, str], tests: Tests, confinement: Confinement) -> Verdict:
+def _run(texts: Texts, tests: Tests, confinement: Confinement, seconds: float, *, marked: bool = False) -> Verdict:
+    """Whether all tests pass; when `marked`, whether none of them comes upon `MARK`."""
     packages = Path(sysconfig.get_paths()["purelib"])
     request = {
         "texts": {str(path.resolve()): text for path, text in texts.items()},
@@ -125,8 +163,9 @@ def _run(texts: Mapping[Path, str], tests: Tests, confinement: Confinement) -> V
         "imports": [str(tests.root), str(tests.project), str(packages)],
         "project": str(tests.project),
     }
-    program = f"REQUEST = {json.dumps(request)}\n{_PROGRAM}"
-    return run_program(program, LIMITS, confinement, [tests.project, tests.root, packages])
+    program = f"REQUEST = {json.dumps(request)}\n{_PROGRAM}{_LOOK_FOR_MARK if marked else _RUN}"
+    limits = Limits(seconds, MEMORY_MB, SCRATCH_MB)
+    return run_program(program, limits, confinement, [tests.project, tests.root, packages])
 
 
 _PROGRAM = """
@@ -152,17 +191,39 @@ def changed_code(self, name):
 
 importlib.machinery.SourceFileLoader.get_code = changed_code
 
-if REQUEST["module"]:
+
+def run_doctests():
     import doctest
 
-    module = importlib.import_module(REQUEST["module"])
-    found = doctest.testmod(module)
+    found = doctest.testmod(importlib.import_module(REQUEST["module"]))
     assert not found.failed, f"{found.failed} of {found.attempted} doctests failed"
-if REQUEST["files"]:
+
+
+def run_files(*further):
     import pytest
 
-    options = ["-q", "-x", "-s", "-p", "no:cacheprovider", "-o", "addopts=", "--rootdir", REQUEST["project"]]
+    options = ["-q", "-s", "-p", "no:cacheprovider", "-o", "addopts=", "--rootdir", REQUEST["project"], *further]
     # pytest reads test files itself to rewrite their assertions, and would not see those that are changed.
     code = pytest.main([*options, "--assert=plain", "--import-mode=importlib", *REQUEST["files"]])
     assert code == 0, f"the tests failed (pytest says {int(code)})"
+
 """
+_RUN = """
+if REQUEST["module"]:
+    run_doctests()
+if REQUEST["files"]:
+    run_files("-x")
+"""
+_LOOK_FOR_MARK = """
+import builtins
+
+for there, run in ((REQUEST["module"], run_doctests), (REQUEST["files"], run_files)):
+    try:
+        if there:
+            run()
+    except BaseException:
+        pass
+assert not hasattr(builtins, "codegen_lsp_mark"), "the function was called"
+"""
+MARK = "import builtins; builtins.codegen_lsp_mark = True; raise NotImplementedError"
+"""What notes that it was come upon."""

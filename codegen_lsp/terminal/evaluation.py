@@ -287,9 +287,11 @@ def measure_refactorings(
 def print_refactorings(console: Console, measured: Measured) -> None:
     """What became of each kind, and what was offered though it does not hold."""
     _print_heading(console, measured)
-    table = _table(("kind",), ("tried", "done", "results", "broken", "tests passed", "tests failed"))
+    table = _table(
+        ("kind",), ("tried", "done", "results", "broken", "withheld by tests", "tests passed", "tests failed")
+    )
     for one in measured.figures["kinds"]:
-        cells = (one.tried, one.done, one.results, one.broken, one.passed, one.failed)
+        cells = (one.tried, one.done, one.results, one.broken, one.withheld, one.passed, one.failed)
         table.add_row(one.kind, *(str(cell) for cell in cells))
     console.print(table, highlight=False)
     for attempt in [*measured.figures["broken"], *measured.figures["failed"]]:

@@ -17,14 +17,12 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from codegen_lsp.checkpoints.store import find
-from codegen_lsp.confinement.sandbox import Confinement
 from codegen_lsp.editor.completer import options_for
 from codegen_lsp.editor.workspace import Request, python_files
 from codegen_lsp.refactor.kinds import Kind, menu
 from codegen_lsp.refactor.perform import Offer, Outcome, perform
-from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.source import Original, Source, split_lines
-from codegen_lsp.refactor.verification import Verification, project_of, verify
+from codegen_lsp.refactor.verification import Trial, Verification, project_of
 from codegen_lsp.refactor.workspace import Workspace
 from codegen_lsp.refactor.writing import Writer
 from codegen_lsp.settings import Settings
@@ -42,14 +40,6 @@ class Target:
     path: Path
     original: Original
     source: Source
-
-
-@frozen
-class Result:
-    """A refactoring done: the outcome, and what the tests say of each offer when they were run."""
-
-    outcome: Outcome
-    verified: list[Verification]
 
 
 def target_at(place: str, language: str | None = None) -> Target:
@@ -105,10 +95,12 @@ def _workspace(path: Path) -> Workspace:
     return Workspace(root, lambda: python_files(Request(root, (), {}, ())))
 
 
-async def refactor(target: Target, kind: Kind, settings: Settings, report: Callable[[str, float], None]) -> Outcome:
+async def refactor(
+    target: Target, kind: Kind, settings: Settings, report: Callable[[str, float], None], trial: Trial | None
+) -> Outcome:
     """Do a refactoring, with the worker of an editor's windows if one runs.
 
-    Raises RefactorError, ModelError and WorkerError.
+    Raises RefactorError, ModelError, WorkerError and SandboxError.
     """
     report("Starting the model", 0.0)
     async with open_session(find(settings.model), settings) as session:
@@ -121,20 +113,7 @@ async def refactor(target: Target, kind: Kind, settings: Settings, report: Calla
             options.suffix_characters,
             settings.temperature,
         )
-        return await perform(kind, target.source, writer, report)
-
-
-def verified(target: Target, outcome: Outcome, confinement: Confinement) -> Result:
-    """Run the tests for every offer, and leave out those that fail. Raises RefactorError and SandboxError."""
-    found = [
-        verify(target.path, target.source.text, offer.text, confinement, {one.path: one.after for one in offer.others})
-        for offer in outcome.offers
-    ]
-    kept = [(offer, one) for offer, one in zip(outcome.offers, found, strict=True) if one.kind != "failed"]
-    if not kept:
-        raise RefactorError("tests_fail", f"The tests fail with every result. {found[0].detail}".strip())
-    offers, said = [offer for offer, _ in kept], [one for _, one in kept]
-    return Result(Outcome(outcome.kind, offers, outcome.rejected, outcome.notes), said)
+        return await perform(kind, target.source, writer, report, trial)
 
 
 def print_menu(console: Console, target: Target) -> None:
@@ -149,9 +128,9 @@ def print_menu(console: Console, target: Target) -> None:
     console.print(table)
 
 
-def print_result(console: Console, target: Target, result: Result, count: int) -> None:
+def print_result(console: Console, target: Target, outcome: Outcome, count: int) -> None:
     """The differences of the best results, as unified diffs."""
-    for at, offer in enumerate(result.outcome.offers[:count]):
+    for at, offer in enumerate(outcome.offers[:count]):
         if count > 1:
             console.rule(f"{at + 1}. {offer.label}", style="dim")
         text = difference(target.path, target.source.text, offer.text)
@@ -159,9 +138,9 @@ def print_result(console: Console, target: Target, result: Result, count: int) -
             text += difference(_relative(other.path), Original(other.before).normal(), other.after)
         shown = Syntax(text, "diff", theme="ansi_dark", background_color="default") if console.is_terminal else text
         console.print(shown, soft_wrap=True, highlight=False, markup=False, end="")
-        if result.verified:
-            console.print(_said(result.verified[at]), style="dim", highlight=False)
-    for note in result.outcome.notes:
+        if outcome.verified:
+            console.print(_said(outcome.verified[at]), style="dim", highlight=False)
+    for note in outcome.notes:
         console.print(note, style="yellow", highlight=False, markup=False)
 
 
@@ -222,5 +201,5 @@ def _said(one: Verification) -> str:
         "passed": f"Verified: {ran} pass before and after.",
         "nothing": f"Not verified. {one.detail}",
         "fails_before": f"Not verified: {ran} fail without the change. {one.detail}",
-        "failed": f"{ran} fail. {one.detail}",
+        "failed": f"{ran} fail. {one.detail}",  # which nobody sees: it is not offered
     }[one.kind]

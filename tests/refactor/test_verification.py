@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.confinement.sandbox import SandboxError, run_program
-from codegen_lsp.refactor.verification import collected, has_doctests, verify
+from codegen_lsp.refactor.kinds import kind_named
+from codegen_lsp.refactor.perform import Outcome, perform
+from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.source import Source
+from codegen_lsp.refactor.verification import Trial, Verification, collected, has_doctests, trial_for, verify
+from tests.refactor.conftest import ScriptedModel
 
 GOOD = 'def add(a, b):\n    """Add.\n\n    >>> add(1, 2)\n    3\n    """\n    return a + b\n'
 BAD = GOOD.replace("a + b", "a - b")
@@ -38,41 +43,106 @@ def file_of(project: Path, text: str) -> Path:
     return path
 
 
+def tried(path: Path, before: str, after: str, trial: Trial | None = None) -> Verification:
+    return verify(path, before, [{path: after}], trial)[0]
+
+
 def test_doctests_pass(project: Path) -> None:
-    found = verify(file_of(project, GOOD), GOOD, GOOD.replace("a + b", "b + a"))
+    found = tried(file_of(project, GOOD), GOOD, GOOD.replace("a + b", "b + a"))
     assert (found.kind, found.tests) == ("passed", ["doctests"])
 
 
 def test_doctests_fail(project: Path) -> None:
-    found = verify(file_of(project, GOOD), GOOD, BAD)
+    found = tried(file_of(project, GOOD), GOOD, BAD)
     assert found.kind == "failed"
     assert "1 of 1 doctests failed" in found.detail
 
 
 def test_doctests_that_failed_before_say_nothing(project: Path) -> None:
-    assert verify(file_of(project, BAD), BAD, GOOD).kind == "fails_before"
+    assert tried(file_of(project, BAD), BAD, GOOD).kind == "fails_before"
 
 
 def test_a_test_file_is_found_and_imports_the_changed_text(project: Path) -> None:
     path = file_of(project, PLAIN)
     test = project / "tests" / "inner" / "test_sums.py"
     test.write_text("from package.sums import add\n\n\ndef test_add(tmp_path):\n    assert add(1, 2) == 3\n")
-    found = verify(path, PLAIN, PLAIN.replace("+", "*"))
+    found = tried(path, PLAIN, PLAIN.replace("+", "*"))
     assert (found.kind, found.tests) == ("failed", ["tests/inner/test_sums.py"])
-    assert verify(path, PLAIN, PLAIN.replace("a + b", "b + a")).kind == "passed"
+    assert tried(path, PLAIN, PLAIN.replace("a + b", "b + a")).kind == "passed"
     assert path.read_text() == PLAIN
 
 
 def test_nothing_to_run(project: Path) -> None:
-    assert verify(file_of(project, PLAIN), PLAIN, PLAIN + "\n").kind == "nothing"
+    assert tried(file_of(project, PLAIN), PLAIN, PLAIN + "\n").kind == "nothing"
 
 
-def test_a_loop_without_end_is_a_failure(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codegen_lsp.refactor import verification
-
-    monkeypatch.setattr(verification, "LIMITS", verification.Limits(seconds=2.0))
+def test_a_loop_without_end_is_a_failure(project: Path) -> None:
     looping = GOOD.replace("return a + b", "while True: pass")
-    assert verify(file_of(project, GOOD), GOOD, looping).kind == "failed"
+    assert tried(file_of(project, GOOD), GOOD, looping, Trial(seconds=2.0)).kind == "failed"
+
+
+STUBS = "def add(a, b):\n    pass\n\n\ndef other(a):\n    pass\n"
+TESTS = "from package.sums import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
+
+
+async def done(project: Path, text: str, at: str, answers: list[str], trial: Trial | None) -> Outcome:
+    path, kind = file_of(project, text), kind_named("complete-body")
+    assert kind is not None
+    source = Source(text, text.index(at), text.index(at), "python", path)
+    return await perform(kind, source, ScriptedModel([answers]).writer(), lambda what, share: None, trial)
+
+
+async def test_a_body_is_tried_by_the_tests_that_fail_without_it(project: Path) -> None:
+    (project / "tests" / "test_sums.py").write_text(TESTS)
+    outcome = await done(project, STUBS, "add", ["return a * b", "return a + b"], Trial())
+    assert [offer.label for offer in outcome.offers] == ["return a + b"]
+    assert [one.kind for one in outcome.verified] == ["passed"]
+    assert [(one.label, one.rule) for one in outcome.rejected] == [("return a * b", "tests")]
+
+
+async def test_so_is_the_body_of_a_head_that_has_none(project: Path) -> None:
+    (project / "tests" / "test_sums.py").write_text(TESTS)
+    outcome = await done(project, "def add(a, b):\n", "add", ["return a * b", "return a + b"], Trial())
+    assert [offer.label for offer in outcome.offers] == ["return a + b"]
+
+
+async def test_a_function_that_no_test_calls_is_not_judged_by_them(project: Path) -> None:
+    (project / "tests" / "test_sums.py").write_text(TESTS)
+    outcome = await done(project, STUBS, "other", ["return a * 2"], Trial())
+    assert [one.kind for one in outcome.verified] == ["nothing"]
+
+
+async def test_without_a_result_that_passes_there_is_an_error(project: Path) -> None:
+    (project / "tests" / "test_sums.py").write_text(TESTS)
+    with pytest.raises(RefactorError, match=r"tests/test_sums\.py") as refused:
+        await done(project, STUBS, "add", ["return a * b"], Trial())
+    assert refused.value.rule == "tests"
+    assert len((await done(project, STUBS, "add", ["return a * b"], None)).offers) == 1
+
+
+async def test_where_nothing_can_be_confined_results_are_offered_untried(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object) -> None:
+        raise SandboxError("No namespaces.", "")
+
+    monkeypatch.setattr("codegen_lsp.refactor.verification.run_program", refuse)
+    (project / "tests" / "test_sums.py").write_text(TESTS)
+    outcome = await done(project, STUBS, "add", ["return a * b"], Trial(required=False))
+    assert outcome.notes == ["Tests were not run. No namespaces."]
+    with pytest.raises(SandboxError):
+        await done(project, STUBS, "add", ["return a * b"], Trial())
+
+
+def test_by_default_what_a_model_writes_is_tried() -> None:
+    body, rename = kind_named("complete-body"), kind_named("rename")
+    assert body is not None
+    assert rename is not None
+    assert (trial_for("auto", rename), trial_for("off", body)) == (None, None)
+    asked, unasked = trial_for("on", rename), trial_for("auto", body)
+    assert asked is not None
+    assert unasked is not None
+    assert (asked.required, unasked.required) == (True, False)
 
 
 def test_names_and_places(project: Path) -> None:
