@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lsprotocol import types
 
+from codegen_lsp.confinement.sandbox import SandboxError, run_program
 from codegen_lsp.editor.documents import Document
 from tests.editor.conftest import URI, Editor
 
@@ -294,6 +295,29 @@ async def test_a_result_that_fails_a_check_is_not_offered(able: Editor, caplog: 
     assert told["refactoring"]["rejected"][0]["label"] == "return a + nothing"
     assert "`knows_its_names`" in told["message"]
     assert any("knows_its_names" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(("setting", "label"), [("auto", "return a + b"), ("off", "return a * b")])
+async def test_a_body_with_which_the_tests_fail_is_not_offered(
+    editor: Editor, tmp_path: Path, setting: str, label: str
+) -> None:
+    try:
+        run_program("")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    tmp_path.chmod(0o755)
+    (tmp_path / "test_sums.py").write_text("from sums import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n")
+    await editor.initialize(CAPABILITIES, {"verify_refactorings": setting})
+    (tmp_path / "sums.py").touch()
+    uri = (tmp_path / "sums.py").as_uri()
+    editor.open("def add(a, b):\n    pass\n", uri)
+    editor.model.answer = lambda params: ["return a * b", "return a + b"]
+    action = titled(await actions(editor, (1, 6), (1, 6), uri=uri), "Write the body of 'add'")
+    assert label in str((await editor.request("codeAction/resolve", action))["edit"])
+    rejected = (await editor.explain(uri))["refactoring"]["rejected"]
+    assert [(one["label"], one["rule"]) for one in rejected] == (
+        [("return a * b", "tests")] if setting == "auto" else []
+    )
 
 
 async def test_explain_tells_what_came_of_it(able: Editor) -> None:
