@@ -8,7 +8,7 @@
           tokens, so norms, rounding, rotation and softmax need no sums across a vector, and four rounded features of a
           token are the four bytes that the processor's dot products take.
 
-   The arithmetic is CTranslate2's: a token's activations are rounded to q = rint(127 x / a) with their own a = max |x|,
+   The arithmetic is CTranslate2's: a token's activations are rounded to q = rint(127 x / a + 128) - 128, a = max |x|,
    products with the weights are exact, in integers. The dot product instructions want one side unsigned: 128 is added
    to each weight (its sign bit turned), and 128 times the sum of q taken off again.
 
@@ -345,6 +345,9 @@ ALWAYS Span block(const Decoder *d, int rows, int index) {
 
 ALWAYS int padded(int columns) { return (columns + 63) / 64 * 64; }
 
+/* To the nearest of 255 steps, by way of CTranslate2's unsigned bytes: 128 more has fewer bits behind the point */
+ALWAYS vi rounded(vf x, vf by) { return vround(vfma(x, by, all(128.0f))) - 128; }
+
 /* Few tokens */
 
 static void round_few(const float *x, int columns, Rounded to, int token) {
@@ -358,12 +361,12 @@ static void round_few(const float *x, int columns, Rounded to, int token) {
     float by = 127.0f / largest;
     vi sum = all_i(0);
     for (c = 0; c + LANES <= columns; c += LANES) {
-        vi r = vround(load(x + c) * by);
+        vi r = rounded(load(x + c), all(by));
         sum += r;
         store_bytes(q + c, r);
     }
     int32_t total = sum_lanes_i(sum);
-    for (; c < columns; c++) total += q[c] = (int8_t)lrintf(x[c] * by);
+    for (; c < columns; c++) total += q[c] = (int8_t)(lrintf(fmaf(x[c], by, 128.0f)) - 128);
     to.step[token] = largest / 127.0f;
     to.excess[token] = 128 * total;
 }
@@ -630,7 +633,7 @@ static void round_many(const float *x, int columns, vf most, Rounded to, int gro
     for (int c = 0; c < columns; c += 4) {
         vi word = all_i(0);
         for (int i = 0; i < 4 && c + i < columns; i++) {
-            vi r = vround(load(x + (size_t)(c + i) * LANES) * by);
+            vi r = rounded(load(x + (size_t)(c + i) * LANES), by);
             sum += r;
             word |= (r & 255) << (8 * i);
         }
