@@ -123,10 +123,12 @@ async def _tried(outcome: Outcome, seen: View, path: Path, trial: Trial, report:
         if trial.required:
             raise
         return evolve(outcome, notes=[*outcome.notes, f"Tests were not run. {error.message}"])
-    kept = [(offer, one) for offer, one in zip(outcome.offers, said, strict=True) if one.kind != "failed"]
+    judged = list(zip(outcome.offers, said, strict=True))
+    # What passed comes before what there was no time to try.
+    kept = sorted((one for one in judged if one[1].kind != "failed"), key=lambda one: one[1].kind != "passed")
     failed = [
         RejectedResult(offer.label, "tests", f"{', '.join(one.tests)}: {one.detail}")
-        for offer, one in zip(outcome.offers, said, strict=True)
+        for offer, one in judged
         if one.kind == "failed"
     ]
     _log(outcome.kind, failed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import sysconfig
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,7 @@ class Verification:
     """What the tests say of a refactoring."""
 
     kind: Literal["passed", "failed", "fails_before", "nothing"]
-    """`fails_before`: the tests fail without the change; `nothing`: there are no tests to run."""
+    """`fails_before`: the tests fail without the change; `nothing`: there are no tests to run, or no time."""
     tests: list[str]
     """What was run: `doctests`, and the paths of test files."""
     detail: str = ""
@@ -48,7 +49,7 @@ class Trial:
 
     confinement: Confinement = "namespaces"
     seconds: float = SECONDS
-    """For the tests without the change; with it they get twice that."""
+    """For the tests without the change. With it they get twice that, and all results together three times."""
     required: bool = True
     """Whether results are refused where programs can't be confined, instead of being offered untried."""
 
@@ -97,8 +98,15 @@ def verify(
             return [Verification("fails_before", tests.names, verdict.detail) for _ in results]
     elif _run({path: unwritten}, tests, how.confinement, how.seconds, marked=True).kind == "passed":
         return [Verification("nothing", [], "No test calls the function.") for _ in results]
-    verdicts = [_run(result, tests, how.confinement, 2 * how.seconds) for result in results]
-    return [Verification("passed" if one.kind == "passed" else "failed", tests.names, one.detail) for one in verdicts]
+    said = []
+    enough = time.monotonic() + 3 * how.seconds
+    for result in results:
+        if time.monotonic() > enough:
+            said.append(Verification("nothing", tests.names, "The tests had taken too long to be run once more."))
+            continue
+        verdict = _run(result, tests, how.confinement, 2 * how.seconds)
+        said.append(Verification("passed" if verdict.kind == "passed" else "failed", tests.names, verdict.detail))
+    return said
 
 
 def unwritten(text: str, line: int) -> str:

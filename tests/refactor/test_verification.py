@@ -134,6 +134,14 @@ async def test_where_nothing_can_be_confined_results_are_offered_untried(
         await done(project, STUBS, "add", ["return a * b"], Trial())
 
 
+def test_the_time_for_all_results_is_limited(project: Path) -> None:
+    (project / "tests" / "test_sums.py").write_text("import time\n\n\ndef test_it():\n    time.sleep(0.5)\n")
+    path = file_of(project, PLAIN)
+    said = verify(path, PLAIN, [{path: PLAIN}] * 40, Trial(seconds=5.0))
+    assert said[0].kind == "passed"
+    assert (said[-1].kind, said[-1].tests) == ("nothing", ["tests/test_sums.py"])
+
+
 def test_by_default_what_a_model_writes_is_tried() -> None:
     body, rename = kind_named("complete-body"), kind_named("rename")
     assert body is not None
