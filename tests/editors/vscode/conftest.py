@@ -30,6 +30,8 @@ EDITORS = Path(__file__).parents[1]
 EXTENSION = ROOT / "editors" / "vscode"
 PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
 """Seconds until something that must happen is given up on."""
+AGAIN = 5.0
+"""Seconds until a key that has had no effect is pressed again."""
 SETTINGS = {
     "chat.commandCenter.enabled": False,
     "chat.disableAIFeatures": True,
@@ -67,6 +69,7 @@ GHOST = """() => {
   return [first, ...below].join('\\n');
 }"""
 """Ghost text of the editor at hand: on the cursor's line it is in spans, below it a zone between the lines."""
+LINES = "(lines) => lines.map((line) => ({ top: line.getBoundingClientRect().top, text: line.textContent }))"
 
 
 def _script(name: str, environment: dict[str, str]) -> str:
@@ -255,13 +258,8 @@ class Window:
 
     def open(self, path: Path, *, cursor: bool = True) -> Path:
         """Open a file, with the cursor at its end unless that is not wanted."""
-        self.press("Control+p")
-        box = self.page.locator(".quick-input-widget input")
-        box.wait_for()
-        box.fill(str(path))
         first = self.page.locator('.quick-input-list .monaco-list-row[data-index="0"]')
-        self.until(lambda: first.count() and first.inner_text().startswith(path.name), "the file in the list")
-        self.press("Enter")
+        self.enter("Control+p", str(path), lambda: first.count() and first.inner_text().startswith(path.name))
         self.page.locator(f'.tab.active[data-resource-name="{path.name}"]').wait_for()
         if cursor:
             self.focus()
@@ -269,35 +267,88 @@ class Window:
 
     def focus(self) -> None:
         """Put the cursor at the end of the text."""
-        self.page.locator(".editor-group-container.active .monaco-editor .view-lines").first.click()
+        group = self.page.locator(".editor-group-container.active")
+        lines = group.locator(".monaco-editor .view-lines").first
+        self.repeat(lines.click, group.locator(".monaco-editor.focused").count, "the focus")
         self.press("Control+End")
 
     def command(self, title: str) -> None:
         """Run a command by its title."""
+        row = self.page.locator(".quick-input-list .monaco-list-row.focused", has_text=title)
+        self.enter("F1", f">{title}", row.count)
+
+    def enter(self, key: str, text: str, offered: Callable[[], Any]) -> None:
+        """Open the quick input with a key, type, and press Enter once what is wanted is offered.
+
+        From the beginning where the input is gone again: it closes when the focus goes elsewhere, as it does when a
+        file that was opened before is only drawn now.
+        """
+        from playwright.sync_api import TimeoutError
+
         box = self.page.locator(".quick-input-widget input")
-        self.press_until("F1", box.is_visible)
-        box.fill(f">{title}")
-        self.page.locator(".quick-input-list .monaco-list-row", has_text=title).first.wait_for()
-        self.press("Enter")
+
+        def begin() -> None:
+            if not box.is_visible():
+                self.press(key)
+            with contextlib.suppress(TimeoutError):
+                box.fill(text, timeout=AGAIN * 1000)
+
+        def typed() -> bool:
+            return bool(box.is_visible() and box.input_value() == text)
+
+        self.repeat(begin, lambda: typed() and offered(), f"{text!r} in the list")
+        self.press_until("Enter", lambda: not typed(), f"{text!r} to be taken")
+
+    def within(self, seconds: float, holds: Callable[[], Any]) -> Any:
+        """Wait until something holds, but no longer than so many seconds; its value."""
+        end = time.monotonic() + seconds
+        while not (value := holds()) and time.monotonic() < end:
+            self.page.wait_for_timeout(20)
+        return value
+
+    def repeat(self, act: Callable[[], Any], holds: Callable[[], Any], what: str = "", again: float = AGAIN) -> None:
+        """Do something until something holds; anew when it has not come to hold for a while."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            act()
+            if self.within(again, holds):
+                return
+            if time.monotonic() > end:
+                raise AssertionError(f"done in vain{' for ' + what if what else ''}; {self._picture()}")
 
     def press_until(self, key: str, holds: Callable[[], Any], what: str = "") -> None:
         """Press a key until something holds: one that comes while VS Code is at something else is lost now and then."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            self.press(key)
-            again = time.monotonic() + 5
-            while time.monotonic() < again:
-                if holds():
-                    return
-                self.page.wait_for_timeout(20)
-            if time.monotonic() > end:
-                raise AssertionError(f"{key} was pressed in vain{' for ' + what if what else ''}; {self._picture()}")
+        self.repeat(lambda: self.press(key), holds, f"{key}, {what}" if what else key)
 
-    def choose(self, label: str) -> None:
-        """Choose from a list that is open."""
+    def change(self, key: str) -> None:
+        """Press a key that changes the text. Pressed again only where nothing has changed at all."""
+        before = self.text()
+        self.press_until(key, lambda: self.text() != before, "another text")
+
+    def take(self, key: str) -> None:
+        """Press a key that takes a suggestion, whole or in part, or drops it. Again only where nothing came of it."""
+        before = self.ghost()
+        self.press_until(key, lambda: self.ghost() != before, "a part to be taken")
+
+    def choose(self, label: str, title: str = "") -> None:
+        """Choose from a list that is open, or that the command of this title opens."""
         row = self.page.locator(".quick-input-list .monaco-list-row", has_text=label).first
-        row.wait_for()
+        self.repeat(lambda: title and self.command(title), row.is_visible, f"{label!r} in the list", 4 * AGAIN)
         row.click()
+
+    def dismiss(self) -> None:
+        """Take the messages away."""
+        self.command("Notifications: Clear All Notifications")
+        self.until(lambda: self.toasts() == "", "the messages to go away")
+
+    def nudge(self, ghost: str) -> None:
+        """Type a blank and delete it, for a suggestion to come anew."""
+
+        def type_and_delete() -> None:
+            self.type(" ")
+            self.press("Backspace")
+
+        self.repeat(type_and_delete, lambda: self.ghost() == ghost, repr(ghost))
 
     def saves(self, text: str) -> None:
         """Save the file at hand, and wait until this is its text on disk."""
@@ -335,6 +386,17 @@ class Window:
     def ghost(self) -> str:
         return str(self.page.evaluate(GHOST))
 
+    def text(self) -> str:
+        """What is in the editor at hand, as far as it is drawn."""
+        lines = self.page.locator(".editor-group-container.active .view-lines .view-line")
+        by_place = sorted((line["top"], line["text"]) for line in lines.evaluate_all(LINES))
+        return "\n".join(one for _, one in by_place).replace("\u00a0", " ").replace("\u200c", "")
+
+    def selection(self) -> str:
+        """Where the cursor is and how much is selected, as the status bar says it."""
+        item = self.page.locator('.statusbar-item[id="status.editor.selection"]')
+        return str(item.inner_text()).strip() if item.count() else ""
+
     def status(self) -> str:
         """The text of the item in the status bar."""
         item = self.page.locator('.statusbar-item[id*="codegen-lsp"]')
@@ -346,13 +408,8 @@ class Window:
 
     def until(self, holds: Callable[[], Any], what: str = "", patience: float = 1.0) -> Any:
         """Wait until something holds; its value. `patience`: how many times the usual time it may take."""
-        end = time.monotonic() + patience * PATIENCE
-        while not (value := holds()):
-            if time.monotonic() > end:
-                raise AssertionError(
-                    f"waited in vain{' for ' + what if what else ''}; {self.ghost()!r}; {self._picture()}"
-                )
-            self.page.wait_for_timeout(20)
+        if not (value := self.within(patience * PATIENCE, holds)):
+            raise AssertionError(f"waited in vain{' for ' + what if what else ''}; {self.ghost()!r}; {self._picture()}")
         return value
 
     def _picture(self) -> Path:

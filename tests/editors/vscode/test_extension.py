@@ -8,16 +8,10 @@ import psutil
 import pytest
 
 
-def dismiss(window):
-    """Take the messages away."""
-    window.command("Notifications: Clear All Notifications")
-    window.until(lambda: window.toasts() == "")
-
-
 def told(window, text):
     """Wait for a message with this text, and take it away."""
     window.until(lambda: text in window.toasts(), f"a message with {text!r}")
-    dismiss(window)
+    window.dismiss()
 
 
 def suggests(window, script, name):
@@ -75,11 +69,9 @@ def test_menu_pauses_a_language_and_resumes_it(window, script, name):
 
 def test_menu_pauses_everywhere_and_resumes(window, script, name):
     window.edit(name)
-    window.command("Codegen: Show Menu")
-    window.choose("Pause everywhere")
+    window.choose("Pause everywhere", "Codegen: Show Menu")
     window.until(lambda: "off" in window.status(), "the state")
-    window.command("Codegen: Show Menu")
-    window.choose("Resume everywhere")
+    window.choose("Resume everywhere", "Codegen: Show Menu")
     window.ready()
     suggests(window, script, "again_" + name)
 
@@ -92,18 +84,15 @@ def test_explained(window, script, name):
 
 def test_model_is_switched(window, script, name):
     window.edit(name)
-    window.command("Codegen: Switch Model")
-    window.choose("other")
+    window.choose("other", "Codegen: Switch Model")
     window.until(lambda: window.status().startswith("other"), "the other model")
-    window.command("Codegen: Switch Model")
-    window.choose("scripted")
+    window.choose("scripted", "Codegen: Switch Model")
     window.until(lambda: window.status().startswith("scripted"), "the first model")
 
 
 def test_model_is_pulled_and_the_pull_is_stopped(window, script, name):
     window.edit(name)
-    window.command("Codegen: Pull a Model")
-    window.choose("big")
+    window.choose("big", "Codegen: Pull a Model")
     dialog = window.page.locator(".monaco-dialog-box")
     dialog.wait_for()
     assert "7.0 GB" in dialog.inner_text()
@@ -119,15 +108,10 @@ def test_reports(window, script, name):
     window.edit(name)
     window.command("Codegen: Run Doctor")
     window.page.locator('.tab.active[data-resource-name="Doctor.txt"]').wait_for()
-    window.until(lambda: "codegen-lsp is well" in editor_text(window), "the report")
+    window.until(lambda: "codegen-lsp is well" in window.text(), "the report")
     window.command("Codegen: Show Statistics")
-    window.until(lambda: "12 suggestions" in editor_text(window), "the figures")
+    window.until(lambda: "12 suggestions" in window.text(), "the figures")
     window.until(lambda: window.toasts() == "", "the progress to go away")
-
-
-def editor_text(window) -> str:
-    lines = window.page.locator(".editor-group-container.active .view-lines").first
-    return str(lines.inner_text()).replace("\u00a0", " ")
 
 
 def test_log_and_restart(window, script, name):
@@ -139,8 +123,7 @@ def test_log_and_restart(window, script, name):
     assert not psutil.pid_exists(before["pid"])
     window.command("Codegen: Show Log")
     window.page.locator(".part.panel .output-view, .part.panel .monaco-editor").first.wait_for()
-    window.press("Control+j")
-    window.page.locator(".part.panel").wait_for(state="hidden")
+    window.press_until("Control+j", window.page.locator(".part.panel").is_hidden, "the panel to close")
     suggests(window, script, name)
 
 
@@ -152,9 +135,7 @@ def test_a_killed_server_comes_back_unseen(window, script, name):
     window.ready()
     assert window.toasts() == ""
     window.press("Escape")
-    window.type(" ")
-    window.press("Backspace")
-    window.sees(" = sum((1, 2))")
+    window.nudge(" = sum((1, 2))")
 
 
 def test_wrong_settings_are_named(window, script, name):
@@ -196,9 +177,7 @@ def test_several_windows_and_folders(window, code_server, open_window, script, n
     assert len(script.events("started")) > before
     window.press("Escape")
     window.focus()
-    window.type(" ")
-    window.press("Backspace")
-    window.sees(" = sum((1, 2))")
+    window.nudge(" = sum((1, 2))")
     assert other.toasts() == ""
 
 

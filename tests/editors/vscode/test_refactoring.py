@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -21,7 +20,6 @@ LOOP = """def f(rows):
 """
 CHOSEN = "input:checked"
 """What will be applied, in a preview."""
-LINES = "(lines) => lines.map((line) => ({ top: line.getBoundingClientRect().top, text: line.textContent }))"
 
 
 class Answers:
@@ -69,25 +67,32 @@ def window(refactoring_window):
 
 def go(window, line: int, column: int) -> None:
     """Put the cursor somewhere; both count from 1."""
-    window.press("Control+g")
-    box = window.page.locator(".quick-input-widget input")
-    box.wait_for()
-    box.fill(f":{line}:{column}")
-    window.press("Enter")
-    window.page.locator(".quick-input-widget").wait_for(state="hidden")
+    window.enter("Control+g", f":{line}:{column}", lambda: True)
+    window.until(lambda: window.selection() == f"Ln {line}, Col {column}", "the cursor")
+
+
+def select(window, line: int, column: int, key: str, times: int, chosen: str) -> None:
+    """Select what keys select that are pressed at a place."""
+
+    def press() -> None:
+        go(window, line, column)
+        window.press(*[key] * times)
+
+    window.repeat(press, lambda: window.selection().endswith(f"({len(chosen)} selected)"), repr(chosen))
 
 
 def menu(window) -> list[str]:
-    """Open the menu of refactorings; what is in it. Asked for again when the editor did not have the focus yet."""
+    """Open the menu of refactorings; what is in it."""
     rows = window.page.locator(".action-widget .monaco-list-row.action")
     # An entry that appears under the mouse takes the focus.
     window.page.mouse.move(5, 300)
-    for _ in range(10):
-        window.press("Control+Shift+r")
-        with contextlib.suppress(AssertionError):
-            window.until(rows.count, "the menu", patience=0.1)
-            break
+    window.press_until("Control+Shift+r", rows.count, "the menu")
     return [text.strip() for text in rows.all_inner_texts()]
+
+
+def leave_menu(window) -> None:
+    rows = window.page.locator(".action-widget .monaco-list-row.action")
+    window.press_until("Escape", lambda: rows.count() == 0, "the menu to close")
 
 
 def act(window, title: str, key: str = "Enter") -> None:
@@ -95,8 +100,8 @@ def act(window, title: str, key: str = "Enter") -> None:
     titles = menu(window)
     assert title in titles
     for following in titles[1 : titles.index(title) + 1]:
-        window.press("ArrowDown")
-        window.page.locator(".action-widget .monaco-list-row.action.focused", has_text=following).wait_for()
+        focused = window.page.locator(".action-widget .monaco-list-row.action.focused", has_text=following)
+        window.press_until("ArrowDown", focused.count, following)
     rows = window.page.locator(".action-widget .monaco-list-row.action")
     window.press_until(key, lambda: rows.count() == 0, "the menu to close")
 
@@ -104,29 +109,20 @@ def act(window, title: str, key: str = "Enter") -> None:
 def extract(window, name: str, title: str = "Extract variable", key: str = "Enter") -> None:
     """Choose an action for `w * h`."""
     window.edit(name, SOURCE)
-    go(window, 2, 11)
-    window.press(*["Shift+ArrowRight"] * 5)
+    select(window, 2, 11, "Shift+ArrowRight", 5, "w * h")
     act(window, title, key)
 
 
 def rewrite(window, name: str, more: str = "") -> None:
     window.edit(name, LOOP)
-    go(window, 2, 1)
-    window.press(*["Shift+ArrowDown"] * 4)
+    select(window, 2, 1, "Shift+ArrowDown", 4, "".join(LOOP.splitlines(keepends=True)[1:5]))
     act(window, f"Rewrite the selection as its comment says (preview){more}")
-
-
-def text(window) -> str:
-    """What is in the editor at hand."""
-    lines = window.page.locator(".editor-group-container.active .view-lines .view-line")
-    by_place = sorted((line["top"], line["text"]) for line in lines.evaluate_all(LINES))
-    return "\n".join(one for _, one in by_place).replace("\u00a0", " ").replace("\u200c", "")
 
 
 def undone(window, before: str) -> None:
     """Undo one step; the text must be as before, and not edited."""
-    window.press("Control+z")
-    window.until(lambda: text(window) == before, "the text as it was")
+    window.change("Control+z")
+    window.until(lambda: window.text() == before, "the text as it was")
     window.page.locator(".tab.active.dirty").wait_for(state="detached")
 
 
@@ -147,25 +143,24 @@ def test_menu_apply_and_one_step_to_undo(window, answers, name):
     answers.set("surface")
     extract(window, name)
     wanted = "def area(w, h):\n    surface = w * h\n    print(surface + 1)\n"
-    window.until(lambda: text(window) == wanted, "the edit")
+    window.until(lambda: window.text() == wanted, "the edit")
     assert (window.folder / name).read_text(encoding="utf-8") == SOURCE
     undone(window, SOURCE)
-    window.press("Control+Shift+z")
-    window.until(lambda: text(window) == wanted, "the edit again")
+    window.change("Control+Shift+z")
+    window.until(lambda: window.text() == wanted, "the edit again")
     window.saves(wanted)
 
 
 def test_the_menu_has_what_applies(window, name):
     window.edit(name, SOURCE)
-    go(window, 2, 11)
-    window.press(*["Shift+ArrowRight"] * 5)
+    select(window, 2, 11, "Shift+ArrowRight", 5, "w * h")
     assert menu(window) == ["Extract variable", "Extract variable: choose…"]
-    window.press("Escape")
+    leave_menu(window)
     go(window, 1, 5)
     found = menu(window)
     assert "Write a docstring for 'area'" in found
     assert not any("Extract" in title for title in found)
-    window.press("Escape")
+    leave_menu(window)
 
 
 def test_preview_of_any_action(window, answers, name):
@@ -175,9 +170,9 @@ def test_preview_of_any_action(window, answers, name):
     shown = preview(window)
     assert "surface = w * h" in shown.inner_text().replace("\u00a0", " ")
     assert shown.locator(CHOSEN).count() > 0
-    assert text(window) == SOURCE
+    assert window.text() == SOURCE
     button(window, "Apply")
-    window.until(lambda: "    surface = w * h\n" in text(window), "the edit")
+    window.until(lambda: "    surface = w * h\n" in window.text(), "the edit")
     undone(window, SOURCE)
 
 
@@ -185,7 +180,7 @@ def test_choosing_a_name(window, answers, name):
     answers.set("surface", "size")
     extract(window, name, "Extract variable: choose…")
     window.choose("size")
-    window.until(lambda: "    size = w * h\n" in text(window), "the edit")
+    window.until(lambda: "    size = w * h\n" in window.text(), "the edit")
     undone(window, SOURCE)
 
 
@@ -193,10 +188,9 @@ def test_choosing_nothing(window, answers, name):
     answers.set("surface", "size")
     extract(window, name, "Extract variable: choose…")
     window.page.locator(".quick-input-list .monaco-list-row", has_text="surface").wait_for()
-    window.press("Escape")
-    window.page.locator(".quick-input-widget").wait_for(state="hidden")
+    window.press_until("Escape", window.page.locator(".quick-input-widget").is_hidden, "the list to close")
     window.page.wait_for_timeout(300)
-    assert text(window) == SOURCE
+    assert window.text() == SOURCE
 
 
 @pytest.mark.parametrize("more", ["", ": choose…"])
@@ -208,10 +202,10 @@ def test_a_rewrite_is_previewed_and_never_chosen_by_default(window, answers, nam
     assert "out = [row.x for row in rows]" in said
     assert "out.append(row.x)" in said
     assert shown.locator(CHOSEN).count() == 0
-    assert text(window) == LOOP
+    assert window.text() == LOOP
     shown.locator(".edit-checkbox").first.check()
     button(window, "Apply")
-    window.until(lambda: "    out = [row.x for row in rows]\n    return out\n" in text(window), "the edit")
+    window.until(lambda: "    out = [row.x for row in rows]\n    return out\n" in window.text(), "the edit")
     undone(window, LOOP)
 
 
@@ -220,7 +214,7 @@ def test_a_rewrite_is_discarded(window, answers, name):
     rewrite(window, name)
     preview(window)
     button(window, "Discard")
-    assert text(window) == LOOP
+    assert window.text() == LOOP
     assert not window.page.locator(".tab.active.dirty").count()
 
 
@@ -230,6 +224,5 @@ def test_what_can_not_be_done_is_said(window, answers, name):
     go(window, 1, 5)
     act(window, "Write the body of 'add'")
     window.until(lambda: "not defined: nothing" in window.toasts(), "the reason")
-    assert text(window) == "def add(a, b):\n    pass\n"
-    window.command("Notifications: Clear All Notifications")
-    window.until(lambda: window.toasts() == "")
+    assert window.text() == "def add(a, b):\n    pass\n"
+    window.dismiss()

@@ -115,8 +115,7 @@ def test_excluded_file(window, name):
     window.command("Codegen: Explain the Last Suggestion")
     window.until(lambda: "`excluded`" in window.toasts(), "the reason")
     assert window.ghost() == ""
-    window.command("Notifications: Clear All Notifications")
-    window.until(lambda: window.toasts() == "")
+    window.dismiss()
 
 
 def test_picture(window, tmp_path):
