@@ -30,6 +30,8 @@ INSTALL_PLUGINS = INSTALL.with_name("install_neovim_plugins.sh")
 PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
 """Seconds until something that must happen is given up on."""
 VERSIONS = ("0.10", "0.11", "0.12")
+WITHOUT_PYTHON = "let g:loaded_python3_provider = 0"
+"""For Neovim's own file type plugin, which else looks for a Python to run plugins with: a second for each editor."""
 
 
 def pack(value: Any) -> bytes:
@@ -128,7 +130,7 @@ class Neovim:
         (home / "errors").parent.mkdir(exist_ok=True)
         with (home / "errors").open("wb") as errors:
             self.process = subprocess.Popen(
-                [program, "--embed", "-n"],
+                [program, "--embed", "-n", "--cmd", WITHOUT_PYTHON],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
