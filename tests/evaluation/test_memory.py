@@ -17,7 +17,10 @@ GROWTH_MB = 3 * CACHE_MB
 """What the heap may vary by. Keeping what each of the completions in between computed takes more than 1 GB."""
 
 
-async def test_a_second_window_adds_a_server_and_no_worker(embedded_build: Path) -> None:
+async def test_a_second_window_adds_a_server_and_no_worker(
+    embedded_build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "SETTLE_SECONDS", 0.4)  # a worker's weights weigh more than what is still prepared
     texts = memory.sources(20_000, memory.FIRST + memory.SECOND)
     shared = await memory.windows(embedded_build, texts, 1, shared=True)
     private = await memory.windows(embedded_build, texts, 1, shared=False)

@@ -136,6 +136,7 @@ async def test_a_worker_that_keeps_dying_is_left_down_until_told(
     client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(client_module, "CRASHES", 3)
     await client.load(params)
     for _ in range(client_module.CRASHES):
         await client.until("ready")

@@ -48,10 +48,10 @@ class Terminal:
 def terminal(program, fake, tmp_path):
     if shutil.which("tmux") is None:
         pytest.skip("tmux is missing")
-    before = f"vim.opt.runtimepath:append({json.dumps(str(PLUGIN))})\n"
+    before = f"vim.g.loaded_python3_provider = 0\nvim.opt.runtimepath:append({json.dumps(str(PLUGIN))})\n"
     (tmp_path / "init.lua").write_text(before + fake.setup() + "vim.o.shortmess = 'atI'", encoding="utf-8")
     names = [f"XDG_{name}_HOME={tmp_path / name.lower()}" for name in ("CONFIG", "DATA", "STATE", "CACHE")]
-    line = ["env", *names, str(program), "-n", "--cmd", "let g:loaded_python3_provider = 0", "-u", str(tmp_path / "init.lua"), "a.py"]
+    line = ["env", *names, str(program), "-n", "-u", str(tmp_path / "init.lua"), "a.py"]
     terminal = Terminal(tmp_path, ["-c", str(tmp_path), *line])
     yield terminal
     terminal.tmux("kill-server")

@@ -184,7 +184,7 @@ def test_an_installation_that_is_cancelled_leaves_nothing(open_window, code_serv
         window.page.locator(".monaco-dialog-box .monaco-button", has_text="Install").click()
         marker = tmp_path / "begun"
         window.until(marker.exists, "pip to be at work", patience=4)
-        assert "Installing codegen-lsp" in window.toasts()
+        window.until(lambda: "Installing codegen-lsp" in window.toasts(), "the progress")
         window.page.locator(".notification-toast .monaco-button", has_text="Cancel").click()
         window.until(lambda: "nothing of it stays" in window.toasts(), "the end")
         assert not list((code_server.root / "user").glob("User/globalStorage/*codegen*/environment"))
