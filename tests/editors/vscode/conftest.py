@@ -31,7 +31,7 @@ EXTENSION = ROOT / "editors" / "vscode"
 PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
 """Seconds until something that must happen is given up on."""
 AGAIN = 5.0
-"""Seconds until a key that has had no effect is pressed again."""
+"""Seconds until a key that has had no effect is pressed again, the first time."""
 SETTINGS = {
     "chat.commandCenter.enabled": False,
     "chat.disableAIFeatures": True,
@@ -307,7 +307,7 @@ class Window:
         return value
 
     def repeat(self, act: Callable[[], Any], holds: Callable[[], Any], what: str = "", again: float = AGAIN) -> None:
-        """Do something until something holds; anew when it has not come to hold for a while."""
+        """Do something until something holds; anew when it does not come to hold, each time after a longer while."""
         end = time.monotonic() + PATIENCE
         while True:
             act()
@@ -315,6 +315,7 @@ class Window:
                 return
             if time.monotonic() > end:
                 raise AssertionError(f"done in vain{' for ' + what if what else ''}; {self._picture()}")
+            again *= 2
 
     def press_until(self, key: str, holds: Callable[[], Any], what: str = "") -> None:
         """Press a key until something holds: one that comes while VS Code is at something else is lost now and then."""

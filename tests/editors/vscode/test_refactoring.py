@@ -67,8 +67,11 @@ def window(refactoring_window):
 
 def go(window, line: int, column: int) -> None:
     """Put the cursor somewhere; both count from 1."""
-    window.enter("Control+g", f":{line}:{column}", lambda: True)
-    window.until(lambda: window.selection() == f"Ln {line}, Col {column}", "the cursor")
+
+    def move() -> None:
+        window.enter("Control+g", f":{line}:{column}", lambda: True)
+
+    window.repeat(move, lambda: window.selection() == f"Ln {line}, Col {column}", "the cursor")
 
 
 def select(window, line: int, column: int, key: str, times: int, chosen: str) -> None:
