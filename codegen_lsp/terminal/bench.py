@@ -103,9 +103,9 @@ def plot_engines(figures: Figures, file: Path) -> None:
         bars = panel.barh(names, values, color=["tab:blue" if name == "incremental" else "0.7" for name in names])
         panel.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
         panel.set_title(f"{heading} (ms)", fontsize=10)
-        panel.set_xscale("log")
-        panel.set_xlim(right=max(values) * 4)
-        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xlim(0, max(values) * 1.25)
+        panel.set_xticks([])
+        panel.spines[["top", "right", "bottom"]].set_visible(False)
     panels[-1].axvline(figures["floor"]["decode_step_ms"], color="black", linestyle="--", linewidth=1)
     panels[0].invert_yaxis()
     figure.suptitle(
