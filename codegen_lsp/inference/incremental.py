@@ -26,7 +26,7 @@ from codegen_lsp.inference.engine import Continuation, Control, Decoding, Genera
 from codegen_lsp.inference.kv_cache import CachedSequence, Ids, SequencePool
 from codegen_lsp.inference.native.decoder import NativeTransformer, open_transformer
 from codegen_lsp.inference.ngrams import GAP, Matches
-from codegen_lsp.inference.sampling import ranked, sample
+from codegen_lsp.inference.sampling import Logits, log_sum, ranked, sample
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.transformer import Transformer
 from codegen_lsp.inference.weights import read_weights
@@ -246,7 +246,7 @@ class _Batch:
         self._sequence = sequence
         self._prompt = len(sequence.ids)
         self._constraint = constraint
-        self._penalty = torch.where(torch.from_numpy(constraint.allowed), 0.0, -torch.inf)
+        self._penalty = np.where(constraint.allowed, np.float32(0), np.float32(-np.inf))
         self._decoding = decoding
         self._control = control
         self._on_token = on_token
@@ -300,7 +300,7 @@ class _Batch:
         mask = self._constraint.mask(self._constraint.bytes_of(best.tokens[:head])).copy()
         mask[[*self._decoding.end_tokens, *best.tokens[head : head + 1]]] = False
         others = ranked(logits.numpy(), mask)[: self._decoding.candidates - 1]
-        normaliser = float(logits.logsumexp(-1))
+        normaliser = log_sum(logits.numpy())
         result = []
         for number, id in enumerate(others, start=1):
             self._control.check()
@@ -366,30 +366,25 @@ class _Batch:
 
     def _choose_all(self, active: Sequence[_Row], logits: Tensor) -> list[_Row]:
         """Choose the next token of each row; gives those that go on. Mixes the document's n-grams into the logits."""
-        normalisers = logits.logsumexp(-1).tolist()
-        if self._decoding.document_cache:
-            for line, row in enumerate(active):
-                normalisers[line] = mix(logits[line], normalisers[line], row.matches)
-        masked = logits + self._penalty
-        best = masked.argmax(-1).tolist()
-        chosen = [self._choose(row, logits[line], best[line]) for line, row in enumerate(active)]
-        values = logits[torch.arange(len(active)), torch.tensor(chosen)].tolist()
-        return [
-            row
-            for row, id, value, normaliser in zip(active, chosen, values, normalisers, strict=True)
-            if self._take(row, id, value - normaliser)
-        ]
+        going_on = []
+        for row, values in zip(active, logits.numpy(), strict=True):
+            normaliser = log_sum(values)
+            if self._decoding.document_cache:
+                normaliser = mix(values, normaliser, row.matches)
+            id = self._choose(row, values)
+            if self._take(row, id, float(values[id]) - normaliser):
+                going_on.append(row)
+        return going_on
 
-    def _choose(self, row: _Row, logits: Tensor, best: int) -> int:
-        """The id for one row, of which `best` is the most likely allowed one where nothing is forced."""
-        forced = len(row.written) < len(self._decoding.forced)
-        if row.random is None:
-            if not forced:
-                return best
-            allowed = torch.from_numpy(np.flatnonzero(self._constraint.mask(row.written)))
-            return int(allowed[logits[allowed].argmax()])
-        mask = self._constraint.mask(row.written)
-        return sample(logits.numpy(), mask, self._decoding.temperature, self._decoding.top_p, row.random)
+    def _choose(self, row: _Row, logits: Logits) -> int:
+        """The id for one row."""
+        if row.random is not None:
+            mask = self._constraint.mask(row.written)
+            return sample(logits, mask, self._decoding.temperature, self._decoding.top_p, row.random)
+        if len(row.written) >= len(self._decoding.forced):
+            return int((logits + self._penalty).argmax())
+        allowed = np.flatnonzero(self._constraint.mask(row.written))
+        return int(allowed[logits[allowed].argmax()])
 
     def _take(self, row: _Row, id: int, log_probability: float) -> bool:
         """Report a token and add it to its row, unless it is an end token; True when the row goes on."""
@@ -426,7 +421,7 @@ class _Ahead:
     """Of what comes after each of those that were run."""
 
 
-def mix(logits: Tensor, normaliser: float, matches: Matches) -> float:
+def mix(logits: Logits, normaliser: float, matches: Matches) -> float:
     """Mix what the n-grams say of the next token into its logits, (rows,), in place.
 
     `normaliser` is the logarithm of the sum of their exponentials; gives the new one. A gain g beside the probability p
@@ -435,9 +430,8 @@ def mix(logits: Tensor, normaliser: float, matches: Matches) -> float:
     mixture = matches.mixture()
     if mixture is None:
         return normaliser
-    ids = torch.from_numpy(mixture.ids)
-    gains = torch.from_numpy(np.log(mixture.gains).astype(np.float32)) + normaliser
-    logits[ids] = torch.logaddexp(logits[ids], gains)
+    gains = np.log(mixture.gains).astype(np.float32) + np.float32(normaliser)
+    logits[mixture.ids] = np.logaddexp(logits[mixture.ids], gains)
     return normaliser + math.log1p(float(mixture.gains.sum()))
 
 

@@ -25,6 +25,8 @@ CAUTION = (10.0, 6.0, 5.0, 4.5, 0.75)
 Fitted on held-out packages; `docs/lab.md` has what they give."""
 LONGEST = 16
 """Longer agreement counts as this long."""
+_LONGEST_ORDER = np.searchsorted(ORDERS, np.arange(LONGEST + 1), side="right") - 1
+"""The place in `ORDERS` of the longest n-gram that so long an agreement is one of."""
 GAP = -1
 """Stands between texts: no token, so nothing agrees across it."""
 
@@ -53,6 +55,7 @@ class Matches:
         self._ids = np.concatenate((unwanted, wanted, np.asarray(text, dtype=np.int32)))
         self._end = self._fixed = len(self._ids)
         self._first = len(unwanted)
+        self._columns = np.empty(int(self._ids.max(initial=0)) + 1, dtype=np.int64)
         self._agreement = self._agreements()
 
     def copy(self) -> Matches:
@@ -82,25 +85,27 @@ class Matches:
         lengths = self._agreement[first:last] if last > first else self._agreement[:0]
         places = np.flatnonzero(lengths)
         successors = self._ids[places + (first + 1)]
-        if GAP in successors:
-            kept = successors != GAP
+        kept = successors != GAP
+        if not kept.all():
             places, successors = places[kept], successors[kept]
-        if not len(places):
+        count = len(places)
+        if not count:
             return None
-        ids, columns = np.unique(successors, return_inverse=True)
-        lengths = lengths[places]
-        gains, share = np.zeros(len(ids)), 1.0
-        for order, caution in zip(ORDERS, CAUTION, strict=True):
-            if order > 1:
-                columns, lengths = columns[lengths >= order], lengths[lengths >= order]
-            total = len(columns)
-            if not total:
-                break
-            counts = np.bincount(columns, minlength=len(ids))
-            weight = total / (total + caution * np.count_nonzero(counts))
-            gains = gains * (1 - weight) + counts * (weight / total)
-            share *= 1 - weight
-        return Mixture(ids.astype(np.int64), gains / share)
+        # Each id's column is the last of the places that it follows, so that nothing has to be sorted.
+        self._columns[successors] = numbers = np.arange(count)
+        columns = self._columns[successors]
+        longest = np.bincount(_LONGEST_ORDER[lengths[places]] * count + columns, minlength=len(ORDERS) * count)
+        counts = longest.reshape(len(ORDERS), count)[::-1].cumsum(0)[::-1]
+        totals, different = counts.sum(1).tolist(), np.count_nonzero(counts, axis=1).tolist()
+        factors, share = [0.0] * len(ORDERS), 1.0
+        for order in reversed(range(len(ORDERS))):
+            if total := totals[order]:
+                weight = total / (total + CAUTION[order] * different[order])
+                factors[order] = share * weight / total
+                share *= 1 - weight
+        one_of_each = columns == numbers
+        gains = np.dot(factors, counts[:, one_of_each])
+        return Mixture(successors[one_of_each].astype(np.int64), gains / share)
 
     def draft(self, length: int) -> tuple[list[int], int]:
         """At most `length` tokens that may come next, and how many tokens before them agree.

@@ -9,10 +9,15 @@ Logits = NDArray[np.float32]
 """Shape (rows of the embedding,)."""
 
 
+def log_sum(logits: Logits) -> float:
+    """The logarithm of the sum of the exponentials."""
+    largest = logits.max()
+    return float(largest + np.log(np.exp(logits - largest).sum()))
+
+
 def log_softmax(logits: Logits) -> Logits:
     """Log-probabilities in nats."""
-    shifted = logits - logits.max()
-    normalised: Logits = (shifted - np.log(np.exp(shifted).sum())).astype(np.float32)
+    normalised: Logits = (logits - log_sum(logits)).astype(np.float32)
     return normalised
 
 

@@ -152,7 +152,7 @@ class Tally:
             matches = Matches(prompt, related, [])
             for id in first.tokens[:at]:
                 matches.append(id)
-            mix(logits, float(logits.logsumexp(-1)), matches)
+            mix(logits.numpy(), float(logits.logsumexp(-1)), matches)
         one, other = pairs[at]
         assert abs(float(logits[one] - logits[other])) < NEAR_TIE
         self.ties += 1
