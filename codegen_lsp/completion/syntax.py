@@ -32,7 +32,6 @@ BYTES_PER_STEP = 40
 MANY_ERRORS = 64
 """Places that do not parse are not counted beyond this."""
 
-_CHUNK = 1 << 16
 _GRAMMARS = {
     "Python": "tree_sitter_python",
     "JavaScript": "tree_sitter_javascript",
@@ -259,8 +258,13 @@ def _parsed(text: str, language: Language) -> Source | None:
 def _run(raw: bytes, language: Language, old: Tree | None) -> Tree | None:
     steps = LEAST_STEPS + len(raw) // BYTES_PER_STEP
 
-    def read(byte: int, point: object) -> bytes:
-        return raw[byte : byte + _CHUNK]
+    # The binding keeps what it is given to read for good (0.26): a text for each parse. Of a view that was released
+    # only the shell is left, and one that reaches to the end is seldom asked for twice.
+    views: list[memoryview] = []
+
+    def read(byte: int, point: object) -> memoryview:
+        views.append(memoryview(raw)[byte:])
+        return views[-1]
 
     def is_too_long(byte: int, has_error: bool) -> bool:
         nonlocal steps
@@ -275,6 +279,9 @@ def _run(raw: bytes, language: Language, old: Tree | None) -> Tree | None:
     except ValueError:
         parser.reset()
         return None
+    finally:
+        for view in views:
+            view.release()
 
 
 @cache

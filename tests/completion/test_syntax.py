@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +101,19 @@ def test_where_things_begin() -> None:
     assert text[first:].startswith("    # about f")
     within = text.index("return")
     assert block_start(source, within + 1, within + 3) is None
+
+
+def test_a_text_that_was_parsed_is_forgotten() -> None:
+    """The binding to tree-sitter keeps what it is given to read."""
+    body = "x = 1\n" * 20_000
+    texts = [f"y = {number}\n{body}" for number in range(12)]
+    for text in texts[:8]:
+        parsed(text, PYTHON)
+    tracemalloc.start()
+    try:
+        for text in texts:
+            parsed(text, PYTHON)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 8 * len(body)  # six parsed texts are remembered

@@ -22,8 +22,8 @@ EDITS = 1_000
 LEVEL_AFTER = 200
 """Edits after which memory is looked at first: by then everything was loaded and used."""
 DOCUMENTS = 4
-LEVEL_MB = 30
-"""What the server may grow by in the other 800 edits; 13 to 15 were seen. Keeping one text for each edit takes more
+LEVEL_MB = 20
+"""What the server may grow by in the other 800 edits, while its caches fill. Keeping one text for each edit takes more
 than 300 MB."""
 CACHE_MB = 64
 WORKER_LEVEL_MB = 2 * CACHE_MB
