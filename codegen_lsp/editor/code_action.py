@@ -154,12 +154,14 @@ async def refactor(server: CodegenServer, place: Place, document: Document) -> O
     ended = Refactoring(place.kind.name, document.version, position, [], [])
     progress = WorkProgress(server, place.kind.title, lambda: server.refactorings.cancel(document.uri))
 
+    def report(what: str, share: float) -> None:
+        progress.report(LoadProgress(what, share))
+
     async def work() -> Outcome:
         if place.kind.needs_model:
             await server.models.wait(PATIENCE)
         writer = _writer(server, document)
         trial = trial_for(server.settings.verify_refactorings, place.kind)
-        report = lambda what, share: progress.report(LoadProgress(what, share))  # noqa: E731
         return await perform(place.kind, source, writer, report, trial)
 
     try:

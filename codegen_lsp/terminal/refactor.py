@@ -201,5 +201,4 @@ def _said(one: Verification) -> str:
         "passed": f"Verified: {ran} pass before and after.",
         "nothing": f"Not verified. {one.detail}",
         "fails_before": f"Not verified: {ran} fail without the change. {one.detail}",
-        "failed": f"{ran} fail. {one.detail}",  # which nobody sees: it is not offered
     }[one.kind]
