@@ -28,7 +28,7 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         build_data["tag"] = f"py3-none-{platform}"
 
     def _steps(self) -> ModuleType:
-        path = Path(self.root) / "codegen_lsp" / "inference" / "native" / "build.py"
+        path = Path(self.root) / "codegen_lsp" / "inference" / "engines" / "native" / "compile_decoder.py"
         spec = importlib.util.spec_from_file_location("native_build", path)
         assert spec is not None
         assert spec.loader is not None

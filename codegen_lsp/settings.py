@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import attrs
 from attrs import frozen
 
-from codegen_lsp.completion.parts import PARTS
-from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.completion.ablations import PARTS
+from codegen_lsp.inference.rpc.messages import LoadParams
 
 SECTION = "codegen-lsp"
 

@@ -12,14 +12,15 @@ import attrs
 import typer
 from typer.main import get_command
 
-from codegen_lsp import cli, settings
+from codegen_lsp import settings
+from codegen_lsp.cli.app import app as cli
 
 DOCS = Path(__file__).parent
 
 
 def command_line_page() -> str:
     """`docs/command-line.md`: every command with its arguments and options."""
-    command = get_command(cli.app)
+    command = get_command(cli)
     context = typer.Context(command, info_name="codegen-lsp")
     lines = ["# Command line", "", "Written by `make docs` from the program's own help.", ""]
     lines += _command(command, context)

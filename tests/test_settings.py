@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.settings import CacheSettings, Settings, load_params, setting_names, structure_settings
 
 

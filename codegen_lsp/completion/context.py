@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from attrs import field, frozen
 
-from codegen_lsp.completion.names import Modules
+from codegen_lsp.completion.undefined_names import Modules
 
 WINDOW_LINES = 60
 """Lines of a window of another file that is compared with the cursor's surroundings, as Copilot does."""

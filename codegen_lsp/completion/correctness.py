@@ -18,12 +18,13 @@ import string
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 
-from codegen_lsp.completion.brackets import PAIRS, Open, is_rest_of_closers, scan
 from codegen_lsp.completion.cursor import Cursor, with_lf
-from codegen_lsp.completion.indentation import columns
-from codegen_lsp.completion.languages import LANGUAGES, Language
-from codegen_lsp.completion.names import Modules, Undefined, undefined_names
-from codegen_lsp.completion.syntax import (
+from codegen_lsp.completion.undefined_names import Modules, Undefined, undefined_names
+from codegen_lsp.inference.rpc.messages import Finish
+from codegen_lsp.source.brackets import PAIRS, Open, is_rest_of_closers, scan
+from codegen_lsp.source.indentation import columns
+from codegen_lsp.source.languages import LANGUAGES, Language
+from codegen_lsp.source.parse_tree import (
     MANY_ERRORS,
     Source,
     edited,
@@ -33,7 +34,6 @@ from codegen_lsp.completion.syntax import (
     parsed,
     statement_start,
 )
-from codegen_lsp.inference.messages import Finish
 
 PYTHON = LANGUAGES["python"]
 HEADER = "if 1:\n"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from codegen_lsp.completion.languages import Language, language_of
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Trigger
+from codegen_lsp.source.languages import Language, language_of
 
 REACH = 4_000
 """Characters before and after the cursor's line that rules may look at."""

@@ -18,9 +18,9 @@ from functools import lru_cache
 
 from attrs import field, frozen
 
-from codegen_lsp.completion.languages import LANGUAGES
-from codegen_lsp.completion.names import Modules, joined
-from codegen_lsp.completion.syntax import Source, node_at, parsed, text_of
+from codegen_lsp.completion.undefined_names import Modules, joined
+from codegen_lsp.source.languages import LANGUAGES
+from codegen_lsp.source.parse_tree import Source, node_at, parsed, text_of
 
 SOURCE_FOLDERS = ("src", "lib")
 """Folders of a workspace in which its packages may lie, beside its root."""

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from codegen_lsp.completion.blocks import head_of, only_closers, opens_block
-from codegen_lsp.completion.brackets import Open, in_string_or_comment, scan
 from codegen_lsp.completion.cursor import Cursor
-from codegen_lsp.completion.indentation import columns
+from codegen_lsp.source.blocks import head_of, only_closers, opens_block
+from codegen_lsp.source.brackets import Open, in_string_or_comment, scan
+from codegen_lsp.source.indentation import columns
 
 _BRANCH = re.compile(r"\s*(?:elif|else|except|finally)\b")
 

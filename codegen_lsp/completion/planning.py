@@ -10,11 +10,11 @@ from __future__ import annotations
 from attrs import evolve, field, frozen
 
 from codegen_lsp.completion.cursor import Cursor, cursor_of
-from codegen_lsp.completion.names import Modules
 from codegen_lsp.completion.policy import Options, first_refusal, stop_rules
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
+from codegen_lsp.completion.undefined_names import Modules
 from codegen_lsp.completion.window import beyond, last_characters, window_after, window_before
-from codegen_lsp.inference.messages import StopRules
+from codegen_lsp.inference.rpc.messages import StopRules
 
 
 @frozen

@@ -16,7 +16,10 @@ from collections.abc import Callable
 
 from attrs import evolve, frozen
 
-from codegen_lsp.completion.blocks import (
+from codegen_lsp.completion.cursor import Cursor
+from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
+from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.source.blocks import (
     Block,
     empty_block,
     follows_annotation,
@@ -25,13 +28,10 @@ from codegen_lsp.completion.blocks import (
     is_comment,
     opens_block,
 )
-from codegen_lsp.completion.brackets import code_of, is_rest_of_closers, open_at_end
-from codegen_lsp.completion.cursor import Cursor
-from codegen_lsp.completion.exclusions import holds_secrets, is_commit_message
-from codegen_lsp.completion.indentation import columns
-from codegen_lsp.completion.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
-from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
-from codegen_lsp.inference.messages import StopRules
+from codegen_lsp.source.brackets import code_of, is_rest_of_closers, open_at_end
+from codegen_lsp.source.indentation import columns
+from codegen_lsp.source.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
+from codegen_lsp.workspace.secrets import holds_secrets, is_commit_message
 
 LONG_LINE = 1_000
 """Characters before the cursor on its line, beyond which the file was not written by hand."""

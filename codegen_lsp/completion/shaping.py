@@ -11,15 +11,22 @@ from collections.abc import Callable, Sequence
 
 from attrs import evolve, field, frozen
 
-from codegen_lsp.completion.alike import alike
-from codegen_lsp.completion.blocks import (
+from codegen_lsp.completion.correctness import first_undefined, longest_sound
+from codegen_lsp.completion.cursor import Cursor, with_lf
+from codegen_lsp.completion.nesting import lines_that_fit
+from codegen_lsp.completion.planning import Plan
+from codegen_lsp.completion.similar_lines import alike
+from codegen_lsp.completion.snapshot import Refusal, Suggestion, Trigger
+from codegen_lsp.completion.undefined_names import Modules
+from codegen_lsp.inference.rpc.messages import Candidate, Finish, StopRules
+from codegen_lsp.source.blocks import (
     continues_statement,
     empty_block,
     follows_docstring,
     only_closers,
     opens_block,
 )
-from codegen_lsp.completion.brackets import (
+from codegen_lsp.source.brackets import (
     CLOSERS,
     Open,
     closes,
@@ -31,16 +38,9 @@ from codegen_lsp.completion.brackets import (
     split_closers,
     without_comments,
 )
-from codegen_lsp.completion.correctness import first_undefined, longest_sound
-from codegen_lsp.completion.cursor import Cursor, with_lf
-from codegen_lsp.completion.indentation import columns, indent_unit, margin, reindented
-from codegen_lsp.completion.languages import Language
-from codegen_lsp.completion.names import Modules
-from codegen_lsp.completion.nesting import lines_that_fit
-from codegen_lsp.completion.planning import Plan
-from codegen_lsp.completion.snapshot import Refusal, Suggestion, Trigger
-from codegen_lsp.completion.syntax import parsed, statement_start
-from codegen_lsp.inference.messages import Candidate, Finish, StopRules
+from codegen_lsp.source.indentation import columns, indent_unit, margin, reindented
+from codegen_lsp.source.languages import Language
+from codegen_lsp.source.parse_tree import parsed, statement_start
 
 REPEATS = 3
 """Equal lines in a row that count as a model going round in circles."""

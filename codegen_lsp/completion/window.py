@@ -20,13 +20,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from codegen_lsp.completion.blocks import continues_statement
-from codegen_lsp.completion.brackets import is_rest_of_closers
 from codegen_lsp.completion.cursor import Cursor, cut_at, with_lf
-from codegen_lsp.completion.indentation import columns
-from codegen_lsp.completion.languages import Language
 from codegen_lsp.completion.snapshot import Snapshot
-from codegen_lsp.completion.syntax import block_start, parsed
+from codegen_lsp.source.blocks import continues_statement
+from codegen_lsp.source.brackets import is_rest_of_closers
+from codegen_lsp.source.indentation import columns
+from codegen_lsp.source.languages import Language
+from codegen_lsp.source.parse_tree import block_start, parsed
 
 CHANGE = 0.1
 """Share of the text after the cursor that may change, lines gone and lines come together, before it is read anew."""

@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 import attrs
 from attrs import frozen
 
-from codegen_lsp.confinement.sandbox import Confinement, Limits, Verdict, run_program
-from codegen_lsp.editor.completer import Model
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.figures import Figure, mean, share
-from codegen_lsp.inference.messages import GenerateParams, StopRules
+from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
+from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.suggest.service import Model
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.figures import Figure, ratio
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engine import Control, Engine
+from codegen_lsp.inference.engines.base import Control, Engine
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from attrs import evolve, frozen
 
 from codegen_lsp.completion import context
-from codegen_lsp.completion.brackets import open_at_end
 from codegen_lsp.completion.correctness import can_go_on, first_undefined, is_beginning
 from codegen_lsp.completion.cursor import cursor_of
 from codegen_lsp.completion.modules import Files, modules_of
@@ -22,12 +21,13 @@ from codegen_lsp.completion.planning import plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion
-from codegen_lsp.editor.completer import Completer, Model, Outcome
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
 from codegen_lsp.evaluation.places import KINDS, Kind, Place
 from codegen_lsp.evaluation.similarity import edit_similarity
-from codegen_lsp.inference.messages import GenerateParams, StopRules
+from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
+from codegen_lsp.source.brackets import open_at_end
+from codegen_lsp.suggest.service import Completer, Model, Outcome
 
 PREFIX_CHARACTERS = 6_000
 SUFFIX_CHARACTERS = 1_500

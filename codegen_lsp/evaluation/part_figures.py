@@ -17,9 +17,9 @@ from codegen_lsp.completion.context import Surroundings
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.snapshot import Snapshot
-from codegen_lsp.editor.completer import Completer, Model
 from codegen_lsp.evaluation.figures import Figure, ratio, share
 from codegen_lsp.evaluation.lines import Answer, Case, Packages, shown_of, snapshot_of, surroundings_of
+from codegen_lsp.suggest.service import Completer, Model
 
 EVERYTHING = ""
 """Stands for no part left out."""

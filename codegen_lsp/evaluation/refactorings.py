@@ -23,15 +23,15 @@ from attrs import evolve, field, frozen
 
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.evaluation.documents import Document, in_turn
-from codegen_lsp.refactor.applicability import statement_runs
-from codegen_lsp.refactor.kinds import KINDS, Kind, menu
+from codegen_lsp.refactor.edits import Original, Source
+from codegen_lsp.refactor.model_assistant import Writer
 from codegen_lsp.refactor.perform import perform
+from codegen_lsp.refactor.python.applicability import statement_runs
+from codegen_lsp.refactor.python.selection import Trees, View
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
-from codegen_lsp.refactor.source import Original, Source
-from codegen_lsp.refactor.syntax import Trees, View
+from codegen_lsp.refactor.registry import KINDS, Kind, menu
 from codegen_lsp.refactor.verification import Verification, trial_for, verify
-from codegen_lsp.refactor.workspace import Workspace, module_of
-from codegen_lsp.refactor.writing import Writer
+from codegen_lsp.workspace.sources import Workspace, module_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
-from codegen_lsp.inference.messages import StopRules
+from codegen_lsp.inference.rpc.messages import StopRules
 
 TAB_WIDTH = 8
 

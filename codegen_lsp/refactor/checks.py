@@ -16,9 +16,9 @@ from functools import cached_property
 
 from attrs import frozen
 
-from codegen_lsp.refactor.scopes import exported, imported, unbound, unknown
-from codegen_lsp.refactor.source import split_lines
-from codegen_lsp.refactor.syntax import DEFINITIONS
+from codegen_lsp.refactor.edits import split_lines
+from codegen_lsp.refactor.python.scopes import exported, imported, unbound, unknown
+from codegen_lsp.refactor.python.selection import DEFINITIONS
 
 
 @frozen

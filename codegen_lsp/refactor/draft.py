@@ -7,7 +7,7 @@ from collections.abc import Callable
 from attrs import field, frozen
 
 from codegen_lsp.refactor.checks import Permits
-from codegen_lsp.refactor.workspace import OtherFile
+from codegen_lsp.workspace.sources import OtherFile
 
 Report = Callable[[str, float], None]
 """Told what is being done, and which share of the work is done."""

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
-from codegen_lsp.confinement.sandbox import SandboxError
 from codegen_lsp.refactor.checks import Failure, Text, first_failure
 from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.kinds import Kind, menu
+from codegen_lsp.refactor.edits import Source
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.python.selection import View, whole_view, with_body
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
-from codegen_lsp.refactor.source import Source
-from codegen_lsp.refactor.syntax import View, whole_view, with_body
+from codegen_lsp.refactor.registry import Kind, menu
 from codegen_lsp.refactor.verification import Trial, Verification, unwritten, verify
-from codegen_lsp.refactor.workspace import OtherFile
-from codegen_lsp.refactor.writing import Writer
+from codegen_lsp.sandbox.sandbox import SandboxError
+from codegen_lsp.workspace.sources import OtherFile
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ async def perform(kind: Kind, source: Source, writer: Writer, report: Report, tr
 
 
 async def _perform_on_braces(kind: Kind, source: Source, writer: Writer, report: Report) -> Outcome:
-    from codegen_lsp.refactor import braces
+    from codegen_lsp.refactor import treesitter as braces
 
     if not any(entry.kind is kind for entry in menu(source)):
         raise RefactorError("not_here", f"{kind.name} does not apply to what is selected.")
@@ -178,5 +178,5 @@ def _checked(old: str, drafts: Sequence[Draft], failure: Judge) -> tuple[list[Dr
 
 def _maker(kind: Kind) -> Make:
     module, _, function = kind.make.partition(":")
-    make: Make = getattr(import_module(f"codegen_lsp.refactor.{module}"), function)
+    make: Make = getattr(import_module(f"codegen_lsp.refactor.python.{module}"), function)
     return make

@@ -18,9 +18,9 @@ from typing import Literal
 
 from attrs import frozen
 
-from codegen_lsp.confinement.sandbox import Confinement, Limits, Verdict, run_program
-from codegen_lsp.refactor.kinds import Kind
-from codegen_lsp.refactor.workspace import module_of
+from codegen_lsp.refactor.registry import Kind
+from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.workspace.sources import module_of
 
 SECONDS = 60.0
 UNASKED_SECONDS = 10.0

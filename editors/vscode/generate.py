@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from codegen_lsp import settings
-from codegen_lsp.completion.languages import DEFAULT_LANGUAGES, LANGUAGES
+from codegen_lsp.source.languages import DEFAULT_LANGUAGES, LANGUAGES
 
 HERE = Path(__file__).parent
 OWN = f"{settings.SECTION}.server."

@@ -19,10 +19,11 @@ import psutil
 import pytest
 from huggingface_hub import constants, file_download
 
-from codegen_lsp.checkpoints import catalogue, download
+from codegen_lsp.checkpoints import catalogue
+from codegen_lsp.checkpoints import hub as download
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.catalogue import Checkpoint
-from codegen_lsp.checkpoints.download import pull
+from codegen_lsp.checkpoints.hub import pull
 from codegen_lsp.checkpoints.store import find, installed
 from codegen_lsp.errors import ConversionError, DownloadError, ModelError
 

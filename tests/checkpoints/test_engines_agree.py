@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint
-from codegen_lsp.inference.kernels import KERNELS, is_exact
-from codegen_lsp.inference.transformer import Transformer
-from codegen_lsp.inference.weights import read_weights
+from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.engines.native.torch_kernels import KERNELS, is_exact
+from codegen_lsp.inference.engines.native.weights import read_weights
 
 
 @pytest.mark.parametrize("family", ["codegen", "codegen2", "codegen25"])

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from codegen_lsp.checkpoints import download, store
+from codegen_lsp.checkpoints import hub as download
+from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.store import InstalledBuild
-from codegen_lsp.cli import app
+from codegen_lsp.cli.app import app
 from codegen_lsp.errors import DownloadError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from codegen_lsp.completion.ahead import after_enter, next_places
 from codegen_lsp.completion.snapshot import Snapshot, Suggestion, Trigger
+from codegen_lsp.suggest.prefetch import after_enter, next_places
 
 
 def at(source: str, language: str = "python") -> Snapshot:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion.alike import ALLOWED, alike
+from codegen_lsp.completion.similar_lines import ALLOWED, alike
 
 
 @pytest.mark.parametrize(

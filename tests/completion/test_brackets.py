@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion.brackets import code_of, is_rest_of_closers, open_at_end, scan, split_closers
-from codegen_lsp.completion.languages import LANGUAGES
+from codegen_lsp.source.brackets import code_of, is_rest_of_closers, open_at_end, scan, split_closers
+from codegen_lsp.source.languages import LANGUAGES
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Selected, Snapshot, Suggestion, Trigger
-from codegen_lsp.inference.messages import Candidate
+from codegen_lsp.inference.rpc.messages import Candidate
 
 CASES = Path(__file__).parent / "cases"
 

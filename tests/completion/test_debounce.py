@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codegen_lsp.completion.debounce import (
+from codegen_lsp.suggest.debounce import (
     FIRST_ANSWER,
     FIRST_RIGHT,
     LONGEST_WAIT,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from codegen_lsp.completion.fate import Fate, Shown, after_change, is_rest_of, shown
 from codegen_lsp.completion.snapshot import Suggestion
+from codegen_lsp.suggest.acceptance import Fate, Shown, after_change, is_rest_of, shown
 
 
 def follow(before: str, insert: str, *changes: str) -> Shown | Fate:

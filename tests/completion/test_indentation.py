@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codegen_lsp.completion.indentation import columns, indent_unit, reindented
+from codegen_lsp.source.indentation import columns, indent_unit, reindented
 
 
 def test_columns_as_python_counts_them() -> None:

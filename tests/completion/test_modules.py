@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import codegen_lsp
-from codegen_lsp.completion.languages import LANGUAGES
 from codegen_lsp.completion.modules import Files, modules_of
-from codegen_lsp.completion.names import undefined_names
-from codegen_lsp.completion.syntax import parsed
+from codegen_lsp.completion.undefined_names import undefined_names
+from codegen_lsp.source.languages import LANGUAGES
+from codegen_lsp.source.parse_tree import parsed
 
 WORKSPACE = {
     "app/__init__.py": "from app.models import User\nVERSION = '1'\n",
@@ -119,7 +119,7 @@ def test_nothing_that_this_project_uses_of_itself_is_missing() -> None:
     files = Files(frozenset(texts), texts.get, lambda folder: [path.name for path in (root / folder).iterdir()])
     checked = 0
     for path, text in texts.items():
-        if not path.startswith("codegen_lsp/editor/"):
+        if not path.startswith("codegen_lsp/lsp/"):
             continue
         source = parsed(text, LANGUAGES["python"])
         assert source is not None

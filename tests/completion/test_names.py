@@ -6,9 +6,9 @@ import ast
 
 import pytest
 
-from codegen_lsp.completion.languages import LANGUAGES
-from codegen_lsp.completion.names import ALWAYS_DEFINED, undefined_names
-from codegen_lsp.completion.syntax import parsed
+from codegen_lsp.completion.undefined_names import ALWAYS_DEFINED, undefined_names
+from codegen_lsp.source.languages import LANGUAGES
+from codegen_lsp.source.parse_tree import parsed
 
 MODULES = {
     "shapes": frozenset({"Circle", "area"}),
@@ -134,7 +134,9 @@ def test_attributes_of_self(source: str, names: list[str]) -> None:
 
 def test_this_projects_own_names_are_defined() -> None:
     """Each statement of these modules as though it were suggested."""
-    from codegen_lsp.completion import blocks, names, shaping, window
+    from codegen_lsp.completion import shaping, window
+    from codegen_lsp.completion import undefined_names as names
+    from codegen_lsp.source import blocks
 
     for module in (blocks, names, shaping, window):
         assert module.__file__ is not None

@@ -10,13 +10,13 @@ import pytest
 from attrs import evolve
 
 from codegen_lsp import completion
-from codegen_lsp.completion.exclusions import holds_secrets, is_commit_message
-from codegen_lsp.completion.languages import LANGUAGES
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import LARGE_DOCUMENT, NEVER, UNASKED, Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
-from codegen_lsp.inference.messages import Candidate
+from codegen_lsp.inference.rpc.messages import Candidate
+from codegen_lsp.source.languages import LANGUAGES
+from codegen_lsp.workspace.secrets import holds_secrets, is_commit_message
 
 
 def asked(

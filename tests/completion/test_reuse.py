@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
-from codegen_lsp.completion.reuse import LOOK_BACK, SuggestionCache
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Suggestion, Trigger
-from codegen_lsp.inference.messages import Candidate
+from codegen_lsp.inference.rpc.messages import Candidate
+from codegen_lsp.suggest.cache import LOOK_BACK, SuggestionCache
 
 OPTIONS = Options(without=frozenset({"correctness"}))
 

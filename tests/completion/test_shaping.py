@@ -11,14 +11,14 @@ from attrs import evolve
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion.brackets import is_rest_of_closers, scan
 from codegen_lsp.completion.correctness import is_beginning
-from codegen_lsp.completion.languages import LANGUAGES
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import RULES, shape_all
 from codegen_lsp.completion.snapshot import Refusal, Selected, Snapshot, Suggestion, Trigger
-from codegen_lsp.inference.messages import Candidate
+from codegen_lsp.inference.rpc.messages import Candidate
+from codegen_lsp.source.brackets import is_rest_of_closers, scan
+from codegen_lsp.source.languages import LANGUAGES
 
 INFILLING = Path(__file__).parents[3] / "shared" / "data" / "HumanEval-SingleLineInfilling.jsonl.gz"
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion import syntax
-from codegen_lsp.completion.languages import LANGUAGES
-from codegen_lsp.completion.syntax import (
+from codegen_lsp.source import parse_tree as syntax
+from codegen_lsp.source.languages import LANGUAGES
+from codegen_lsp.source.parse_tree import (
     LONGEST,
     block_start,
     edited,

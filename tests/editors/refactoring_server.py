@@ -14,10 +14,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from codegen_lsp.editor.serve import serve_stdio
-from codegen_lsp.editor.server import create_server
-from codegen_lsp.inference.client import WorkerState
-from codegen_lsp.inference.messages import (
+from codegen_lsp.inference.client.client import WorkerState
+from codegen_lsp.inference.rpc.messages import (
     Candidate,
     GenerateParams,
     GenerateResult,
@@ -30,6 +28,8 @@ from codegen_lsp.inference.messages import (
     ScoreResult,
     WarmParams,
 )
+from codegen_lsp.lsp.serve import serve_stdio
+from codegen_lsp.lsp.server import create_server
 
 MODEL = ModelDescription("scripted", "codegen", "ct2", "cpu", "int8", 1, 2048, True, ["python"], 3.5, 0.1)
 

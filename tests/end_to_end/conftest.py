@@ -20,7 +20,7 @@ from pytest_lsp import LanguageClient
 from pytest_lsp.client import register_lsp_features
 from pytest_lsp.protocol import LanguageClientProtocol
 
-SERVE = "import sys; from codegen_lsp.editor.serve import serve_stdio; sys.exit(serve_stdio())"
+SERVE = "import sys; from codegen_lsp.lsp.serve import serve_stdio; sys.exit(serve_stdio())"
 OBSERVED = (
     "import sys; from codegen_lsp.inference import process; "
     f"process.worker_command = lambda: [sys.executable, {str(Path(__file__).parent / 'observed_worker.py')!r}]; "

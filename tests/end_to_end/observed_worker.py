@@ -15,8 +15,8 @@ from typing import Any
 
 from attrs import evolve
 
-from codegen_lsp.inference import worker
-from codegen_lsp.inference.engine import Control, Decoding, Generation, OnToken
+from codegen_lsp.inference.engines.base import Control, Decoding, Generation, OnToken
+from codegen_lsp.inference.worker import service as worker
 
 FOLDER = Path(os.environ["OBSERVED"])
 SECONDS = 0.03

@@ -171,7 +171,7 @@ async def test_the_log_of_a_day_like_any_other_is_empty(client: Client, embedded
 
 
 async def test_as_an_editor_starts_it(client: Client, embedded_build: Path) -> None:
-    await client.launch(sys.executable, "-c", "from codegen_lsp.cli import main; main()", "serve")
+    await client.launch(sys.executable, "-c", "from codegen_lsp.cli.app import main; main()", "serve")
     await client.initialize(embedded_build)
     client.open(URI, BEGINNING)
     await client.complete(URI, 2, 8, invoked=True)

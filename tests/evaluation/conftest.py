@@ -8,7 +8,7 @@ import pytest
 from attrs import define, field
 
 from codegen_lsp.evaluation.documents import Document
-from codegen_lsp.inference.messages import Candidate, GenerateParams, GenerateResult, GenerationStats, WarmParams
+from codegen_lsp.inference.rpc.messages import Candidate, GenerateParams, GenerateResult, GenerationStats, WarmParams
 
 SOURCE = '''"""A module."""
 

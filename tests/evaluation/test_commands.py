@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from codegen_lsp.confinement.sandbox import SandboxError, run_program
+from codegen_lsp.cli import eval as evaluation
 from codegen_lsp.evaluation import human_eval
 from codegen_lsp.evaluation.documents import EvaluationError
-from codegen_lsp.terminal import evaluation
+from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 
 from .conftest import SOURCE
 
@@ -170,7 +170,7 @@ def test_an_interrupted_run_keeps_what_it_has() -> None:
 
 
 def test_an_interrupted_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    from codegen_lsp.inference.messages import ModelDescription
+    from codegen_lsp.inference.rpc.messages import ModelDescription
 
     model = ModelDescription("m", "codegen", "ct2", "cpu", "int8", 1, 2048, True, [], 3.5, 0.1)
     measured = evaluation.Measured(model, "0" * 64, True, {"exact_match": None})

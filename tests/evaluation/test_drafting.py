@@ -9,10 +9,11 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from codegen_lsp.benchmarks import cancel as cancelling
+from codegen_lsp.benchmarks import drafts as drafting
+from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
-from codegen_lsp.cli import app
-from codegen_lsp.evaluation import cancelling, drafting
-from codegen_lsp.evaluation.random_build import write_random_build
+from codegen_lsp.cli.app import app
 
 SOURCE = inspect.getsource(textwrap)
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 from rich.console import Console
 
+from codegen_lsp.benchmarks.engines import OURS, benchmark_shape, measure
+from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.convert import build_logits
+from codegen_lsp.cli.bench import plot_engines, print_engines
 from codegen_lsp.errors import ModelError
-from codegen_lsp.evaluation.engines import OURS, benchmark_shape, measure
-from codegen_lsp.evaluation.random_build import write_random_build
-from codegen_lsp.inference.kernels import choose_kernel
-from codegen_lsp.inference.transformer import Transformer
-from codegen_lsp.inference.weights import read_weights
-from codegen_lsp.terminal.bench import plot_engines, print_engines
+from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.engines.native.torch_kernels import choose_kernel
+from codegen_lsp.inference.engines.native.weights import read_weights
 
 SHAPES = {
     "codegen": Architecture("codegen", 2, 4, 64, 256, 8, 640, 512, 1e-5, 4),
@@ -85,7 +85,7 @@ def test_a_picture_that_can_not_be_written_is_told(tmp_path: Path) -> None:
 def answers(name: str, build: Path, *commands: object) -> list[Any]:
     """What a peer in its process says to commands."""
     result = subprocess.run(
-        [sys.executable, "-m", "codegen_lsp.evaluation.peers", name, str(build), "1"],
+        [sys.executable, "-m", "codegen_lsp.benchmarks.peers", name, str(build), "1"],
         input="".join(json.dumps(command) + "\n" for command in commands),
         capture_output=True,
         text=True,

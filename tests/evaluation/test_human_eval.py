@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.confinement.sandbox import SandboxError, Verdict, run_program
 from codegen_lsp.evaluation import human_eval
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.human_eval import Attempt, FilledLine, Function, Line, pass_at_k, passes
+from codegen_lsp.sandbox.sandbox import SandboxError, Verdict, run_program
 
 from .conftest import Scripted
 

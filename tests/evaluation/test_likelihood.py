@@ -23,9 +23,9 @@ from codegen_lsp.evaluation.likelihood import (
     windows,
 )
 from codegen_lsp.inference.build import BuildInfo, read_info
-from codegen_lsp.inference.engine import Control, Engine
-from codegen_lsp.inference.engines import open_engine
-from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.engines.base import Control, Engine
+from codegen_lsp.inference.engines.factory import open_engine
+from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 TEXT = inspect.getsource(textwrap)[:6000]

@@ -7,7 +7,7 @@ from codegen_lsp.evaluation import lines
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.lines import Answer, Case, cases_of
 from codegen_lsp.evaluation.places import Place, draw
-from codegen_lsp.inference.messages import GenerateParams
+from codegen_lsp.inference.rpc.messages import GenerateParams
 
 from .conftest import SOURCE, Scripted
 

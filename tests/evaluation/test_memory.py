@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from codegen_lsp.benchmarks import memory
+from codegen_lsp.cli.bench_memory import Measured, as_dict
 from codegen_lsp.errors import ModelError
-from codegen_lsp.evaluation import memory
 from codegen_lsp.inference.build import read_info
-from codegen_lsp.terminal.memory import Measured, as_dict
 
 CACHE_MB = 32
 GROWTH_MB = 3 * CACHE_MB

@@ -9,10 +9,10 @@ import pytest
 
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.refactorings import attempts, figures_of, what_is_wrong
-from codegen_lsp.inference.client import InferenceClient
-from codegen_lsp.inference.messages import LoadParams
-from codegen_lsp.refactor.kinds import KINDS, Kind, kind_named
-from codegen_lsp.refactor.writing import Writer
+from codegen_lsp.inference.client.client import InferenceClient
+from codegen_lsp.inference.rpc.messages import LoadParams
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.registry import KINDS, Kind, kind_named
 
 PACKAGES = ("attr", "rich", "typer", "platformdirs", "psutil", "rope")
 MODEL_FREE = ("extract-variable", "extract-function", "inline-variable", "inline-function", "rename", "simplify")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from codegen_lsp.evaluation import typist
+from codegen_lsp.benchmarks import typist
+from codegen_lsp.benchmarks.replay import Cost, Replay, ReplayError, Request, Screen, Span, Typed, replay
+from codegen_lsp.benchmarks.replay_figures import figures_of, times_of
+from codegen_lsp.benchmarks.typist import Key
+from codegen_lsp.cli.replay_report import page
 from codegen_lsp.evaluation.documents import Document
-from codegen_lsp.evaluation.replay import Cost, Replay, ReplayError, Request, Screen, Span, Typed, replay
-from codegen_lsp.evaluation.replay_figures import figures_of, times_of
-from codegen_lsp.evaluation.typist import Key
-from codegen_lsp.terminal.replay_report import page
 
 SETTINGS: dict[str, Any] = {"threads": 2, "warm": False}
 """Without what goes by the clock."""

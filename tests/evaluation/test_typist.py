@@ -7,9 +7,9 @@ import statistics
 
 import pytest
 
-from codegen_lsp.evaluation import typist
+from codegen_lsp.benchmarks import typist
+from codegen_lsp.benchmarks.typist import Key, Offer, Session, begin, indentation_step, keys_without
 from codegen_lsp.evaluation.documents import Document
-from codegen_lsp.evaluation.typist import Key, Offer, Session, begin, indentation_step, keys_without
 
 GO = """package main
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.inference.build import BuildInfo, read_info
-from codegen_lsp.inference.engine import Engine
-from codegen_lsp.inference.engines import ENGINES, open_engine
-from codegen_lsp.inference.generation import TextModel
-from codegen_lsp.inference.messages import LoadParams
-from codegen_lsp.inference.native import decoder as native
+from codegen_lsp.inference.engines.base import Engine
+from codegen_lsp.inference.engines.factory import ENGINES, open_engine
+from codegen_lsp.inference.engines.native import c_forward as native
+from codegen_lsp.inference.rpc.messages import LoadParams
+from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 

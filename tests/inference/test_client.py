@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from codegen_lsp.errors import ModelError, WorkerError
-from codegen_lsp.inference import client as client_module
-from codegen_lsp.inference.client import InferenceClient, SupersededError, WorkerState
-from codegen_lsp.inference.messages import GenerateParams, LoadParams, LoadProgress, StopRules, WarmParams
+from codegen_lsp.inference.client import client as client_module
+from codegen_lsp.inference.client.client import InferenceClient, SupersededError, WorkerState
+from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress, StopRules, WarmParams
 
 PREFIX = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi"
 LONG = StopRules(max_tokens=900, max_lines=10_000)
@@ -251,8 +251,8 @@ async def test_without_a_model_there_is_a_clear_error(client: Watched) -> None:
 def test_no_worker_outlives_a_killed_server(embedded_build: Path) -> None:
     program = (
         "import asyncio, sys\n"
-        "from codegen_lsp.inference.client import InferenceClient\n"
-        "from codegen_lsp.inference.messages import GenerateParams, LoadParams, StopRules\n"
+        "from codegen_lsp.inference.client.client import InferenceClient\n"
+        "from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, StopRules\n"
         "async def main():\n"
         "    client = InferenceClient()\n"
         f"    await client.load(LoadParams({str(embedded_build)!r}, threads=1))\n"

@@ -12,12 +12,12 @@ import pytest
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import agrees
-from codegen_lsp.inference.engine import Cancelled, Control, Decoding, Engine, Generation
-from codegen_lsp.inference.engines import ENGINES, open_engine
-from codegen_lsp.inference.messages import LoadParams
-from codegen_lsp.inference.native import decoder as native
+from codegen_lsp.inference.engines.base import Cancelled, Control, Decoding, Engine, Generation
+from codegen_lsp.inference.engines.factory import ENGINES, open_engine
+from codegen_lsp.inference.engines.native import c_forward as native
+from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
-from codegen_lsp.inference.transformer import Transformer
 
 SOURCE = inspect.getsource(textwrap)
 

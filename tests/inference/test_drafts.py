@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codegen_lsp.inference.drafts import LENGTHS, DraftLength
+from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
 
 
 def taught(cost: float, right: bool, rounds: int = 400) -> DraftLength:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference import engines
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines import open_engine, suits_incremental
-from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.engines import factory as engines
+from codegen_lsp.inference.engines.factory import open_engine, suits_incremental
+from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 

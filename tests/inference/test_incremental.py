@@ -23,20 +23,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
-from codegen_lsp.evaluation.random_build import write_random_build
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.drafts import LENGTHS, DraftLength
-from codegen_lsp.inference.engine import Cancelled, Continuation, Control, Decoding, Generation
-from codegen_lsp.inference.incremental import IncrementalEngine, mix
-from codegen_lsp.inference.kernels import KERNELS, is_exact
-from codegen_lsp.inference.native import decoder as native
-from codegen_lsp.inference.native.decoder import NativeTransformer
-from codegen_lsp.inference.ngrams import Matches
+from codegen_lsp.inference.engines.base import Cancelled, Continuation, Control, Decoding, Generation
+from codegen_lsp.inference.engines.native import c_forward as native
+from codegen_lsp.inference.engines.native.c_forward import NativeTransformer
+from codegen_lsp.inference.engines.native.engine import IncrementalEngine, mix
+from codegen_lsp.inference.engines.native.ngrams import Matches
+from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
+from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.engines.native.torch_kernels import KERNELS, is_exact
+from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
 from codegen_lsp.inference.tokenizer import Tokenizer
-from codegen_lsp.inference.transformer import Transformer
-from codegen_lsp.inference.weights import ModelWeights, read_weights
 
 SOURCES = [inspect.getsource(module) for module in (argparse, textwrap, json, inspect)]
 
@@ -419,7 +419,7 @@ class CancelledAt(Control):
 def test_a_cancelled_prefill_keeps_its_chunks(
     embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, warming: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codegen_lsp.inference.incremental.LONGEST_CHUNK", 64)
+    monkeypatch.setattr("codegen_lsp.inference.engines.native.engine.LONGEST_CHUNK", 64)
     engine = new_engine(embedded_build, info, tokenizer, 2**28)
     ids = tokenizer.encode(SOURCES[0])[:600]
     run = engine.warm if warming else lambda ids, control: go_on(engine, ids, control=control)

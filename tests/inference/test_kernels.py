@@ -9,8 +9,15 @@ import torch
 from torch import Tensor
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.kernels import KERNELS, Kernel, Mapped, choose_kernel, is_exact, reference
-from codegen_lsp.inference.weights import Matrix
+from codegen_lsp.inference.engines.native.torch_kernels import (
+    KERNELS,
+    Kernel,
+    Mapped,
+    choose_kernel,
+    is_exact,
+    reference,
+)
+from codegen_lsp.inference.engines.native.weights import Matrix
 
 AVAILABLE = [kernel for kernel in KERNELS if is_exact(kernel)]
 

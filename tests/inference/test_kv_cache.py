@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.inference.kv_cache import CachedSequence, Ids, SequencePool, common_prefix, round_up
+from codegen_lsp.inference.engines.native.kv_cache import CachedSequence, Ids, SequencePool, common_prefix, round_up
 
 TOKEN_BYTES = 2 * 2 * 3 * 4
 

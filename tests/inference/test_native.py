@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
-from codegen_lsp.evaluation.random_build import write_random_build
-from codegen_lsp.inference.engine import Cancelled
-from codegen_lsp.inference.kernels import Mapped
-from codegen_lsp.inference.native import build as native_build
-from codegen_lsp.inference.native import decoder as native
-from codegen_lsp.inference.native.decoder import NativeTransformer
-from codegen_lsp.inference.transformer import Transformer
-from codegen_lsp.inference.weights import ModelWeights, read_weights
+from codegen_lsp.inference.engines.base import Cancelled
+from codegen_lsp.inference.engines.native import c_forward as native
+from codegen_lsp.inference.engines.native import compile_decoder as native_build
+from codegen_lsp.inference.engines.native.c_forward import NativeTransformer
+from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.engines.native.torch_kernels import Mapped
+from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
 
 SHAPES = {
     "gptj": Architecture("codegen", 3, 4, 64, 256, 8, 160, 512, 1e-5, 4),

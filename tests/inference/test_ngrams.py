@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.inference.ngrams import CAUTION, GAP, LONGEST, ORDERS, Matches
+from codegen_lsp.inference.engines.native.ngrams import CAUTION, GAP, LONGEST, ORDERS, Matches
 
 SOME = st.lists(st.integers(0, 3), max_size=24)
 TEXT = st.lists(st.integers(0, 3), min_size=1, max_size=40)

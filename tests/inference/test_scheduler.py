@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from codegen_lsp.inference.engine import Control
-from codegen_lsp.inference.scheduler import Replaced, Scheduler
+from codegen_lsp.inference.engines.base import Control
+from codegen_lsp.inference.worker.scheduler import Replaced, Scheduler
 
 
 class Gate:

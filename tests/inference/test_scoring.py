@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.client import InferenceClient
-from codegen_lsp.inference.engine import Cancelled, Control
-from codegen_lsp.inference.generation import TextModel
-from codegen_lsp.inference.messages import LoadParams, ScoredText, ScoreParams
+from codegen_lsp.inference.client.client import InferenceClient
+from codegen_lsp.inference.engines.base import Cancelled, Control
+from codegen_lsp.inference.rpc.messages import LoadParams, ScoredText, ScoreParams
+from codegen_lsp.inference.text_model import TextModel
 
 BEFORE = "import os\nimport sys\n\n\nclass Stack:\n    pass\n\n\n"
 """Ends where every tokenizer here begins a new token."""

@@ -20,10 +20,12 @@ import psutil
 import pytest
 
 from codegen_lsp.errors import ModelError, WorkerError
-from codegen_lsp.inference import process, sharing, worker
-from codegen_lsp.inference.client import InferenceClient, SupersededError
-from codegen_lsp.inference.messages import GenerateParams, GenerateResult, LoadParams, StopRules
-from codegen_lsp.inference.sharing import NoSocketsError, Place, SharingError
+from codegen_lsp.inference.client import environment as process
+from codegen_lsp.inference.client import shared_worker as sharing
+from codegen_lsp.inference.client.client import InferenceClient, SupersededError
+from codegen_lsp.inference.client.shared_worker import NoSocketsError, Place, SharingError
+from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult, LoadParams, StopRules
+from codegen_lsp.inference.worker import service as worker
 from codegen_lsp.settings import Settings, load_params, structure_settings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets")
@@ -33,8 +35,8 @@ SHORT = GenerateParams("a", "def add(a, b):\n    return a +", stop=StopRules(max
 
 SERVER = """
 import asyncio, signal, sys
-from codegen_lsp.inference.client import InferenceClient
-from codegen_lsp.inference.messages import LoadParams
+from codegen_lsp.inference.client.client import InferenceClient
+from codegen_lsp.inference.rpc.messages import LoadParams
 async def main():
     client = InferenceClient()
     await client.load(LoadParams(sys.argv[1], threads=1, shared=True))
@@ -216,7 +218,7 @@ async def test_a_worker_that_dies_at_once_is_reported_and_left_down(
 ) -> None:
     program = "import sys; sys.exit('no torch here')"
     monkeypatch.setattr(process, "worker_command", lambda: [sys.executable, "-c", program])
-    monkeypatch.setattr("codegen_lsp.inference.client.BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr("codegen_lsp.inference.client.client.BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
     client = make()
     with pytest.raises(WorkerError, match=r"exit code 1\. no torch here"):
         await client.load(params)

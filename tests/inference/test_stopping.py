@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.inference.messages import StopRules
+from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.inference.stopping import indent_width, stop_position
 
 BODY = {"strings": ["\n"], "openers": [":"], "opened_lines": 3, "opened_indent": 5}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.weights import read_variables, read_weights
+from codegen_lsp.inference.engines.native.weights import read_variables, read_weights
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
 

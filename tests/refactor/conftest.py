@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from codegen_lsp.inference.messages import (
+from codegen_lsp.inference.rpc.messages import (
     Candidate,
     GenerateParams,
     GenerateResult,
@@ -13,8 +13,8 @@ from codegen_lsp.inference.messages import (
     ScoreParams,
     ScoreResult,
 )
-from codegen_lsp.refactor.source import Source
-from codegen_lsp.refactor.writing import Writer
+from codegen_lsp.refactor.edits import Source
+from codegen_lsp.refactor.model_assistant import Writer
 
 OPEN, CLOSE = "«", "»"
 

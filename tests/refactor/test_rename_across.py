@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.refactor.kinds import kind_named, menu
+from codegen_lsp.refactor.edits import Source
 from codegen_lsp.refactor.perform import Outcome, perform
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.source import Source
-from codegen_lsp.refactor.workspace import Workspace
+from codegen_lsp.refactor.registry import kind_named, menu
+from codegen_lsp.workspace.sources import Workspace
 from tests.refactor.conftest import ScriptedModel
 
 CASES = Path(__file__).with_name("cases-across.txt").read_text(encoding="utf-8").split("=== ")[1:]

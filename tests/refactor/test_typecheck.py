@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.refactor import typecheck
-from codegen_lsp.refactor.typecheck import errors
+from codegen_lsp.refactor.python import typecheck
+from codegen_lsp.refactor.python.typecheck import errors
 
 WRONG = "def area(w: int) -> str:\n    return w\n"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.confinement.sandbox import SandboxError, run_program
-from codegen_lsp.refactor.kinds import kind_named
+from codegen_lsp.refactor.edits import Source
 from codegen_lsp.refactor.perform import Outcome, perform
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.source import Source
+from codegen_lsp.refactor.registry import kind_named
 from codegen_lsp.refactor.verification import Trial, Verification, collected, has_doctests, trial_for, verify
+from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from tests.refactor.conftest import ScriptedModel
 
 GOOD = 'def add(a, b):\n    """Add.\n\n    >>> add(1, 2)\n    3\n    """\n    return a + b\n'

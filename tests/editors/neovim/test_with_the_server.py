@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 from rich.syntax import Syntax
 
-from codegen_lsp.terminal.demo import WITHOUT_WEB_FONT
+from codegen_lsp.cli.demo import WITHOUT_WEB_FONT
 
 ROOT = Path(__file__).parents[3]
 SOURCE = "import os\n\n\nclass Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
@@ -38,7 +38,7 @@ PICTURES = os.environ.get("CODEGEN_LSP_PICTURES")
 
 def setup(build) -> str:
     """The call of setup() in an init.lua."""
-    serve = "import sys; from codegen_lsp.editor.serve import serve_stdio; sys.exit(serve_stdio())"
+    serve = "import sys; from codegen_lsp.lsp.serve import serve_stdio; sys.exit(serve_stdio())"
     command = ", ".join(map(json.dumps, [sys.executable, "-c", serve]))
     model = json.dumps(str(build))
     settings = f"model = {model}, threads = 2, cache = {{ memory_mb = 64 }}, exclude = {{ 'left_*' }}"

@@ -37,10 +37,8 @@ def log(**entry: Any) -> None:
 
 
 def serve() -> int:
-    from codegen_lsp.editor.serve import serve_stdio
-    from codegen_lsp.editor.server import CodegenServer, create_server
-    from codegen_lsp.inference.client import WorkerState
-    from codegen_lsp.inference.messages import (
+    from codegen_lsp.inference.client.client import WorkerState
+    from codegen_lsp.inference.rpc.messages import (
         Candidate,
         GenerateParams,
         GenerateResult,
@@ -50,6 +48,8 @@ def serve() -> int:
         ModelDescription,
         WarmParams,
     )
+    from codegen_lsp.lsp.serve import serve_stdio
+    from codegen_lsp.lsp.server import CodegenServer, create_server
 
     class Played:
         """An inference client."""

@@ -1,0 +1,1 @@
+"""Benchmarks: engine speed, peers, memory, cancellation, and the typing replay."""

@@ -1,0 +1,145 @@
+"""How long a cancelled request holds up the next one: from `cancel` to the engine being idle.
+
+Somebody who types cancels a request with each key. A prompt is computed in chunks and can end before each layer of
+one; the worst case is a cold prompt that is cancelled just after a layer of a long chunk began. So cold prompts are
+cancelled at random moments, and decoding is, too.
+
+Run it as a program of its own (`python -m codegen_lsp.benchmarks.cancel`), in the environment of a worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import attrs
+import numpy as np
+from attrs import frozen
+
+from codegen_lsp.benchmarks.engines import build_of_shape
+from codegen_lsp.errors import CodegenError
+from codegen_lsp.inference.build import read_info
+from codegen_lsp.inference.engines.base import Cancelled, Control, Decoding
+from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+TOKENS = 48
+"""Decoded in the rounds that cancel decoding."""
+
+
+@frozen
+class Times:
+    """Of many cancellations, in milliseconds."""
+
+    median_ms: float
+    p95_ms: float
+    longest_ms: float
+    rounds: int
+    """Those that were cancelled before they ended by themselves."""
+
+
+@frozen
+class Cancelling:
+    """One run."""
+
+    build: str
+    context: int
+    threads: int
+    chunk_tokens: int
+    """Of a prompt, run at once, at the end of the run."""
+    reading: Times
+    """Cancelled while a cold prompt was computed."""
+    writing: Times
+    """Cancelled while tokens were decoded."""
+
+
+def measure(build: Path, context: int, threads: int, rounds: int) -> Cancelling:
+    """Cancel so many cold prompts of `context` tokens, and as many continuations. Raises ModelError."""
+    info = read_info(build)
+    engine = IncrementalEngine(
+        build,
+        info,
+        Tokenizer.from_build(build, info),
+        device="cpu",
+        compute_type="auto",
+        threads=threads,
+        cache_bytes=context * info.layers * info.width * 2 * 4 * 2,
+    )
+    draw = random.Random(0)  # noqa: S311 - any ids and moments will do
+    limit = info.vocabulary_size
+
+    def prompt() -> list[int]:
+        return [draw.randrange(1, limit) for _ in range(context)]
+
+    started = time.perf_counter()
+    engine.warm(prompt(), Control())
+    cold = time.perf_counter() - started
+    known = prompt()
+    engine.warm(known, Control())
+    started = time.perf_counter()
+    _run(engine, known, Control())
+    decoding = time.perf_counter() - started
+    reading = [_held_up(engine, prompt(), draw.uniform(0, 0.9) * cold) for _ in range(rounds)]
+    engine.warm(known, Control())
+    writing = [_held_up(engine, known, draw.uniform(0.05, 0.9) * decoding) for _ in range(rounds)]
+    return Cancelling(info.name, context, threads, engine.chunk_tokens, _times(reading), _times(writing))
+
+
+def _run(engine: IncrementalEngine, prompt: list[int], control: Control) -> None:
+    engine.generate(prompt, Decoding(TOKENS, frozenset(), drafts=False), control, lambda *_: False)
+
+
+def _held_up(engine: IncrementalEngine, prompt: list[int], after: float) -> float | None:
+    """Seconds from a cancellation, so long after the beginning, to the end; None when it had ended before."""
+    control = Control()
+    cancelled = 0.0
+
+    def cancel() -> None:
+        nonlocal cancelled
+        cancelled = time.perf_counter()
+        control.cancel()
+
+    timer = threading.Timer(after, cancel)
+    timer.start()
+    try:
+        _run(engine, prompt, control)
+    except Cancelled:
+        return time.perf_counter() - cancelled
+    timer.cancel()
+    timer.join()
+    return None
+
+
+def _times(seconds: list[float | None]) -> Times:
+    counted = np.array([one for one in seconds if one is not None]) * 1e3
+    if not len(counted):
+        return Times(0.0, 0.0, 0.0, 0)
+    median, p95, longest = np.percentile(counted, (50, 95, 100)).tolist()
+    return Times(median, p95, longest, len(counted))
+
+
+def main() -> None:
+    """Print one run as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("shape")
+    parser.add_argument("context", type=int)
+    parser.add_argument("threads", type=int)
+    parser.add_argument("rounds", type=int)
+    given = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+            build = build_of_shape(given.shape, Path(folder))
+            found = measure(build, given.context, given.threads, given.rounds)
+    except CodegenError as error:
+        sys.exit(json.dumps([error.message, error.advice]))
+    sys.stdout.write(json.dumps(attrs.asdict(found)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What drafts give: tokens per second on real code with them and without, by the same engine in the same run.
+
+Each place is continued twice from the same cached prompt, in turns; only decoding is timed, from the first token on.
+The tokens must be the same, but where two were as good as equally likely.
+
+Run it as a program of its own (`python -m codegen_lsp.benchmarks.drafts`), in the environment of a worker. It reads
+the texts before and after each cursor from its standard input, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+from attrs import frozen
+
+from codegen_lsp.errors import CodegenError
+from codegen_lsp.evaluation.figures import Figure, ratio
+from codegen_lsp.inference.build import read_info
+from codegen_lsp.inference.engines.base import Control, Decoding
+from codegen_lsp.inference.engines.factory import default_cache_bytes
+from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+from codegen_lsp.inference.text_model import TextModel, mixes
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+WARM_UP = 3
+"""Places before those that count: the engine learns there what drafts cost and how often they are right."""
+
+
+@frozen
+class Drafting:
+    """One run over the places of some files."""
+
+    build: str
+    document_cache: bool
+    places: int
+    tokens_per_second: float
+    """Without drafts."""
+    drafted_tokens_per_second: float
+    gain: Figure | None
+    """The latter over the former."""
+    accepted: Figure | None
+    """Share of guessed tokens that were right."""
+    guessed_per_token: Figure | None
+    same: Figure | None
+    """Share of tokens that came before the two ways parted: all, but for near-ties."""
+
+
+@frozen
+class _Run:
+    tokens: list[int]
+    seconds: float
+    """From the first token to the last."""
+    drafted: int
+    accepted: int
+
+
+def measure(
+    build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, document_cache: str
+) -> Drafting:
+    """Time continuations of so many tokens. `texts` are those before and after each cursor. Raises ModelError."""
+    info = read_info(build)
+    tokenizer = Tokenizer.from_build(build, info)
+    engine = IncrementalEngine(
+        build,
+        info,
+        tokenizer,
+        device="cpu",
+        compute_type="auto",
+        threads=threads,
+        cache_bytes=default_cache_bytes(info),
+    )
+    model = TextModel(info, tokenizer, engine)
+    mixed = mixes(info, document_cache)
+    plain: list[_Run] = []
+    drafted: list[_Run] = []
+    for number, (prefix, suffix) in enumerate(texts):
+        prompt = model.prompt(prefix, suffix, info.context_length - tokens, heal=True)
+        for drafts in (False, True) if number % 2 else (True, False):
+            decoding = Decoding(tokens, frozenset(), prompt.forced, document_cache=mixed, drafts=drafts)
+            engine.warm(prompt.ids, Control())
+            engine.forget_dropped()
+            (drafted if drafts else plain).append(_timed(engine, prompt.ids, decoding))
+    plain, drafted = plain[WARM_UP:], drafted[WARM_UP:]
+    speeds = [sum(len(run.tokens) - 1 for run in runs) / sum(run.seconds for run in runs) for runs in (plain, drafted)]
+    return Drafting(
+        build=info.name,
+        document_cache=mixed,
+        places=len(plain),
+        tokens_per_second=speeds[0],
+        drafted_tokens_per_second=speeds[1],
+        gain=ratio([run.seconds for run in plain], [run.seconds for run in drafted]),
+        accepted=ratio([run.accepted for run in drafted], [run.drafted for run in drafted]),
+        guessed_per_token=ratio([run.drafted for run in drafted], [len(run.tokens) for run in drafted]),
+        same=ratio(
+            [_alike(one.tokens, other.tokens) for one, other in zip(plain, drafted, strict=True)],
+            [len(run.tokens) for run in plain],
+        ),
+    )
+
+
+def _timed(engine: IncrementalEngine, prompt: list[int], decoding: Decoding) -> _Run:
+    seen: list[float] = []
+
+    def on_token(candidate: int, id: int, log_probability: float) -> bool:
+        seen.append(time.perf_counter())
+        return False
+
+    result = engine.generate(prompt, decoding, Control(), on_token)
+    tokens = result.continuations[0].tokens
+    return _Run(tokens, seen[-1] - seen[0], result.drafted_tokens, result.accepted_tokens)
+
+
+def _alike(one: list[int], other: list[int]) -> int:
+    pairs = enumerate(zip(one, other, strict=True))
+    return next((at for at, (first, second) in pairs if first != second), len(one))
+
+
+def main() -> None:
+    """Print one run as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build", type=Path)
+    parser.add_argument("tokens", type=int)
+    parser.add_argument("threads", type=int)
+    parser.add_argument("document_cache")
+    given = parser.parse_args()
+    texts = [(before, after) for before, after in json.load(sys.stdin)]
+    try:
+        found = measure(given.build, texts, given.tokens, given.threads, document_cache=given.document_cache)
+    except CodegenError as error:
+        sys.exit(json.dumps([error.message, error.advice]))
+    sys.stdout.write(json.dumps(attrs.asdict(found)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

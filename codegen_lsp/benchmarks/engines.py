@@ -1,0 +1,272 @@
+"""How fast the engines are, on one build and in one run: what somebody who types has to wait for.
+
+The scenario: a context is cached, four tokens are typed, sixteen are wanted. `ct2_static` is CTranslate2 used as well
+as it can be, its cached prefix ending where the typing began; `ct2` computes the whole prompt each time. Other programs
+that run such models can be measured along. Each has a process of its own (`peers.py`), so that none finds another's
+threads still spinning or its memory in use. Rounds go through all of them in turn, so that whatever else the machine
+does meets them all alike; medians are given.
+
+The floor is what this machine could do at best: a decoding step reads every weight but the embedding's, and the keys
+and values of the context, at the rate at which memory was measured to give them. That rate wavers on machines that are
+shared, so it is measured in each round.
+
+Run it as a program of its own (`python -m codegen_lsp.benchmarks.engines`), in the environment of a worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from attrs import field, frozen
+
+from codegen_lsp.benchmarks.random_build import write_random_build
+from codegen_lsp.checkpoints.catalogue import checkpoints
+from codegen_lsp.errors import CodegenError, ModelError
+from codegen_lsp.inference.build import BuildInfo, read_info
+from codegen_lsp.inference.engines.native.weights import read_weights
+
+OURS = ("incremental", "ct2", "ct2_static")
+OTHERS = ("llama.cpp", "transformers", "transformers_bfloat16")
+TYPED, WANTED = 4, 16
+ROUNDS, COLD_ROUNDS = 7, 3
+SLOW_ROUNDS = 1
+"""Rounds of those that compute a whole prompt each time in float, which takes long."""
+SETTLE_SECONDS = 0.3
+"""Pause before each measurement: the threads of the one before may go on spinning for up to 0.2 s."""
+READ_BYTES = 2**29
+"""What is read to measure memory's rate: more than any processor's cache holds."""
+READ_TIMES = 4
+
+
+@frozen
+class Timings:
+    """Medians in milliseconds."""
+
+    cold_prefill_ms: float
+    """A context that nothing is cached of, up to its first token."""
+    first_token_ms: float
+    """After `TYPED` tokens."""
+    suggestion_ms: float
+    """`WANTED` tokens after `TYPED`."""
+    decode_step_ms: float
+    """Each token of a suggestion but the first."""
+
+
+@frozen
+class Floor:
+    """What memory bandwidth allows."""
+
+    bandwidth_gb_s: float
+    decode_step_ms: float
+
+
+@frozen
+class Benchmark:
+    """One run."""
+
+    build: str
+    context: int
+    threads: int
+    floor: Floor
+    engines: dict[str, Timings]
+    memory_mb: dict[str, float]
+    """Of each one's process after the run, libraries included; shared pages count in part."""
+
+
+@frozen
+class Samples:
+    """What was measured of one peer, in seconds."""
+
+    cold: list[float] = field(factory=list)
+    first: list[float] = field(factory=list)
+    whole: list[float] = field(factory=list)
+
+
+@frozen
+class Running:
+    """A peer in its process."""
+
+    name: str
+    process: subprocess.Popen[str]
+    samples: Samples = field(factory=Samples)
+
+    def ask(self, *command: object) -> Any:
+        """Send a command and give its answer. Raises ModelError when the process has ended."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            raise self.ended() from None
+        return self.answer()
+
+    def answer(self) -> Any:
+        """The next answer. Raises ModelError when the process has ended."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise self.ended()
+        return json.loads(line)
+
+    def ended(self) -> ModelError:
+        """Why the process is no more."""
+        assert self.process.stderr is not None
+        last = self.process.stderr.read().strip().splitlines()[-1:] or ["no reason given"]
+        try:
+            message, advice = json.loads(last[0])
+        except ValueError:
+            return ModelError(
+                f"{self.name} ended: {last[0]}.", "Free some memory, choose a smaller shape, or leave it out."
+            )
+        return ModelError(message, advice)
+
+
+def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS) -> Benchmark:
+    """Time peers on a build. Raises ModelError when one can't run it, or it has not that much context."""
+    info = read_info(build)
+    if context + TYPED + WANTED > info.context_length:
+        raise ModelError(
+            f"{info.name} has a context of {info.context_length} tokens.",
+            f"Ask for at most {info.context_length - TYPED - WANTED}.",
+        )
+    draw = random.Random(0)  # noqa: S311 - any ids will do
+
+    def ids(count: int) -> list[int]:
+        return [draw.randrange(1, info.vocabulary_size) for _ in range(count)]
+
+    text = ids(context)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(started(name, build, threads)) for name in names]
+        for peer in peers:
+            peer.ask("run", ids(context), 1)
+        for round in range(COLD_ROUNDS):
+            for peer in peers:
+                if round < rounds_of(peer.name, COLD_ROUNDS):
+                    time.sleep(SETTLE_SECONDS)
+                    peer.samples.cold.append(peer.ask("run", ids(context), 1)[0])
+        for peer in peers:
+            peer.ask("prepare", text)
+            peer.ask("run", text + ids(TYPED), WANTED)
+        rates = []
+        for round in range(ROUNDS):
+            time.sleep(SETTLE_SECONDS)
+            rates.append(bandwidth(threads))
+            for peer in peers:
+                if round < rounds_of(peer.name, ROUNDS):
+                    time.sleep(SETTLE_SECONDS)
+                    first, whole = peer.ask("run", text + ids(TYPED), WANTED)
+                    peer.samples.first.append(first)
+                    peer.samples.whole.append(whole)
+        timings = {peer.name: timings_of(peer.samples) for peer in peers}
+        memory = {peer.name: peer.ask("memory") / 2**20 for peer in peers}
+        lowest = floor(build, info, context, statistics.median(rates))
+    return Benchmark(info.name, context, threads, lowest, timings, memory)
+
+
+def rounds_of(name: str, rounds: int) -> int:
+    """How many of the rounds a peer takes part in."""
+    return min(rounds, SLOW_ROUNDS) if name.startswith("transformers") else rounds
+
+
+@contextlib.contextmanager
+def started(name: str, build: Path, threads: int) -> Iterator[Running]:
+    """A peer's process, which ends with the context. Raises ModelError when it can't run."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "utf8", "-m", "codegen_lsp.benchmarks.peers", name, str(build), str(threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    with process:
+        running = Running(name, process)
+        try:
+            running.answer()
+            yield running
+        finally:
+            process.kill()
+
+
+def timings_of(samples: Samples) -> Timings:
+    """Medians of samples."""
+    steps = [(last - begin) / (WANTED - 1) for begin, last in zip(samples.first, samples.whole, strict=True)]
+    cold, first, whole, step = (
+        statistics.median(times) * 1e3 for times in (samples.cold, samples.first, samples.whole, steps)
+    )
+    return Timings(cold, first, whole, step)
+
+
+def floor(build: Path, info: BuildInfo, context: int, rate: float) -> Floor:
+    """The least time that a decoding step can take where memory gives `rate` bytes per second."""
+    needed = read_weights(build).step_bytes + context * info.layers * info.width * 2 * 4
+    return Floor(rate / 1e9, needed / rate * 1e3)
+
+
+def bandwidth(threads: int) -> float:
+    """Bytes per second that all threads together read from memory, one after the other in each: the best of a few."""
+    torch.set_num_threads(threads)
+    values = torch.ones(READ_BYTES // 4)
+    best = 0.0
+    for _ in range(READ_TIMES):
+        begun = time.perf_counter()
+        values.sum()
+        best = max(best, READ_BYTES / (time.perf_counter() - begun))
+    return best
+
+
+def benchmark_shape(shape: str, context: int, threads: int, names: Sequence[str] = OURS) -> Benchmark:
+    """Measure a shape of the catalogue with random weights, or an existing build given by its folder.
+
+    Raises ModelError when it is neither.
+    """
+    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+        return measure(build_of_shape(shape, Path(folder)), context, threads, names)
+
+
+def build_of_shape(shape: str, folder: Path) -> Path:
+    """The build in the folder `shape`, or one of the catalogue's shapes with random weights, written to `folder`.
+
+    Raises ModelError when it is neither.
+    """
+    if (Path(shape) / "build.json").is_file():
+        return Path(shape)
+    wanted = shape.lower()
+    for checkpoint in checkpoints():
+        if checkpoint.name.lower() == wanted or checkpoint.name.lower().split("-", 1)[1].split("-")[0] == wanted:
+            write_random_build(folder, f"{checkpoint.name} (random weights)", checkpoint.architecture)
+            return folder
+    names = ", ".join(checkpoint.name for checkpoint in checkpoints())
+    raise ModelError(f"{shape} is neither a build's folder nor a known shape.", f"Shapes: 350M, 2B, …, or {names}.")
+
+
+def main() -> None:
+    """Print one benchmark as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("shape")
+    parser.add_argument("context", type=int)
+    parser.add_argument("threads", type=int)
+    parser.add_argument("--peers", action="store_true")
+    given = parser.parse_args()
+    try:
+        found = benchmark_shape(given.shape, given.context, given.threads, OURS + OTHERS if given.peers else OURS)
+    except CodegenError as error:
+        sys.exit(json.dumps([error.message, error.advice]))
+    sys.stdout.write(json.dumps(attrs.asdict(found)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""What memory editor windows and their worker take, and how soon a worker answers: the real processes, as an editor
+starts them.
+
+Memory is the proportional set size (PSS): pages that several processes map count in part for each, so that the sum over
+processes is what the machine has less. Systems that don't tell it give the unique set size instead.
+
+- *Windows*: servers with the same settings, one after the other, each with documents in which something is completed.
+  The first one's are enough to fill the worker's cache: what the second adds is then what a window takes, and not what
+  its documents would take in the first one, too.
+- *Completions*: many of them over many documents, as a client asks for them: visits to a document in random order, in
+  each a few requests with a little more text.
+- *Start*: from nothing to the model being ready, and to the first answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import psutil
+from attrs import frozen
+
+from codegen_lsp.benchmarks.engines import build_of_shape
+from codegen_lsp.benchmarks.replay import Editor
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import read_info, write_info
+from codegen_lsp.inference.client.client import InferenceClient
+from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, StopRules
+
+FIRST, SECOND = 6, 3
+"""Documents in each window. The cache holds two prompts of full length unless told otherwise."""
+PLACES = (0.5, 0.8)
+"""Where in each something is completed."""
+SETTLE_SECONDS = 2.0
+"""After which the last prompt has been prepared for the next, and nothing runs."""
+SIXTEEN = StopRules(max_tokens=16, max_lines=1)
+VISIT = 10
+"""Requests in a document before another is visited."""
+PREFIX = 3_000
+"""Characters before the cursor."""
+MARKS = 10
+"""How often memory is looked at."""
+
+
+@frozen
+class Windows:
+    """What windows take, in MiB: the most that was seen after any of their documents."""
+
+    build: str
+    weights: float
+    """`model.bin`."""
+    one: float
+    """The first window: its server and the worker."""
+    two: float
+    """Both windows: their servers and all workers."""
+    second_server: float
+    workers: int
+
+    @property
+    def added(self) -> float:
+        """What the second window adds."""
+        return self.two - self.one
+
+
+@frozen
+class Level:
+    """A worker's memory after so many completions."""
+
+    completions: int
+    mb: float
+
+
+@frozen
+class Start:
+    """Seconds from starting a worker, medians."""
+
+    ready: float
+    answered: float
+    slowest: float
+    rounds: int
+
+
+def memory_mb(process: psutil.Process) -> float:
+    """Proportional set size in MiB, or what the system has that comes nearest."""
+    found = process.memory_full_info()
+    return float(getattr(found, "pss", 0) or found.uss) / 2**20
+
+
+def write_shape(shape: str, embedded: Path, folder: Path) -> Path:
+    """A build of this shape with random weights and a real tokenizer, so that documents have tokens.
+
+    A build's folder is given back as it is. Raises ModelError.
+    """
+    build = build_of_shape(shape, folder)
+    if build == folder:
+        words, info = read_info(embedded), read_info(folder)
+        (folder / "tokenizer.json").write_bytes((embedded / "tokenizer.json").read_bytes())
+        write_info(folder, attrs.evolve(info, vocabulary_size=words.vocabulary_size, end_of_text=words.end_of_text))
+    return build
+
+
+async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bool) -> Windows:
+    """Open two windows on a build, with a worker for both or for each. Raises ReplayError.
+
+    `texts` are source code, `FIRST` of them for the first window, the others for the second.
+    """
+    settings = {"model": str(build), "threads": threads, "metrics": False, "threshold": 0, "candidates": 1}
+    settings |= {"languages": {"*": True}, "worker": {"shared": shared}}
+    with _apart() as environment, tempfile.TemporaryDirectory() as folder:
+        editors = [Editor(), Editor()]
+        try:
+            await editors[0].start(settings, environment, [])
+            one = [_total(editors[:1]) async for _ in _use(editors[0], Path(folder), texts[:FIRST])]
+            await editors[1].start(settings, environment, [])
+            two = [_total(editors) async for _ in _use(editors[1], Path(folder), texts[FIRST:])]
+            return Windows(
+                read_info(build).name,
+                (build / "model.bin").stat().st_size / 2**20,
+                max(one),
+                max(two),
+                memory_mb(editors[1].processes[0]),
+                len({editor.status["workerPid"] for editor in editors}),
+            )
+        finally:
+            for editor in editors:
+                await editor.end()
+
+
+async def _use(editor: Editor, folder: Path, texts: Sequence[str]) -> AsyncIterator[None]:
+    """Complete in documents; stops after each, when the server has nothing more to do."""
+    for number, text in enumerate(texts):
+        uri = (folder / f"{id(editor)}-{number}.py").as_uri()
+        item = {"uri": uri, "languageId": "python", "version": 1, "text": text}
+        editor.tell("textDocument/didOpen", {"textDocument": item})
+        lines = text.split("\n")
+        for place in PLACES:
+            at = next(n for n in range(int(place * len(lines)), 0, -1) if lines[n].strip())
+            position = {"line": at, "character": len(lines[at])}
+            params = {"textDocument": {"uri": uri}, "position": position, "context": {"triggerKind": 1}}
+            await editor.ask("textDocument/inlineCompletion", params)
+        await asyncio.sleep(SETTLE_SECONDS)
+        yield
+
+
+def _total(editors: Sequence[Editor]) -> float:
+    """All servers and workers, each worker once."""
+    processes = {process.pid: process for editor in editors for process in editor.processes}
+    return sum(memory_mb(process) for process in processes.values())
+
+
+async def levels(
+    build: Path, texts: Sequence[str], completions: int, threads: int, cache_memory_mb: int | None = None
+) -> list[Level]:
+    """Memory of one worker at tenths of so many completions in these documents. Raises ModelError and WorkerError."""
+    dice = random.Random(0)  # noqa: S311 - any documents and places will do
+    client = InferenceClient()
+    found: list[Level] = []
+    try:
+        await client.load(LoadParams(str(build), threads=threads, cache_memory_mb=cache_memory_mb))
+        worker = psutil.Process(client.state.pid)
+        done = 0
+        while done < completions:
+            document = dice.randrange(len(texts))
+            text = texts[document]
+            at = dice.randrange(len(text) // 4, len(text) - 100)
+            for step in range(VISIT):
+                end = at + 4 * step
+                prefix, suffix = text[max(0, end - PREFIX) : end], text[end : end + 500]
+                await client.generate(GenerateParams(str(document), prefix, suffix, SIXTEEN, related=[text[:20_000]]))
+                done += 1
+                if done % max(1, completions // MARKS) == 0:
+                    found.append(Level(done, memory_mb(worker)))
+                if done == completions:
+                    break
+    finally:
+        await client.close()
+    return found
+
+
+async def start(build: Path, text: str, threads: int, rounds: int) -> Start:
+    """Start a worker so many times, and ask it once. Raises ModelError and WorkerError."""
+    ready, answered = [], []
+    for _ in range(rounds):
+        client = InferenceClient()
+        started = time.perf_counter()
+        try:
+            await client.load(LoadParams(str(build), threads=threads))
+            ready.append(time.perf_counter() - started)
+            await client.generate(GenerateParams("a", text[:PREFIX], stop=SIXTEEN))
+            answered.append(time.perf_counter() - started)
+        finally:
+            await client.close()
+    return Start(statistics.median(ready), statistics.median(answered), max(answered), rounds)
+
+
+def sources(least: int, count: int) -> list[str]:
+    """So many modules of the standard library with this many characters at least. Raises ModelError."""
+    folder = Path(os.__file__).parent
+    found = []
+    for path in sorted(folder.glob("*.py")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if len(text) >= least:
+            found.append(text[:60_000])
+        if len(found) == count:
+            return found
+    raise ModelError(f"{folder} has only {len(found)} modules of {least} characters.", "Ask for fewer documents.")
+
+
+@contextmanager
+def _apart() -> Iterator[dict[str, str]]:
+    """An environment in which servers meet no other windows' worker."""
+    with tempfile.TemporaryDirectory(prefix="cl-") as folder:
+        yield {**os.environ, "XDG_RUNTIME_DIR": folder}

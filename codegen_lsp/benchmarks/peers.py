@@ -1,0 +1,255 @@
+"""One way to run a model, in a process of its own, for `evaluation/engines.py` to time among others.
+
+Each peer is used as well as it can be for somebody who types: with its own cache of what was computed before, greedy,
+and without drafts. It reads commands from its standard input, a JSON array each line, and answers each with one.
+
+Run it in the environment of a worker: how threads wait and memory is allocated is tuned there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from attrs import frozen
+
+from codegen_lsp.errors import CodegenError, ModelError
+from codegen_lsp.inference.build import BuildInfo, read_info
+from codegen_lsp.inference.engines.base import Control, Decoding
+from codegen_lsp.inference.engines.factory import default_cache_bytes
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+Times = tuple[float, float]
+"""Seconds to the first token and to the last."""
+
+
+@frozen
+class Peer:
+    """A way to continue token ids, timed."""
+
+    run: Callable[[list[int], int], Times]
+    """Called with a prompt and the number of tokens wanted."""
+    prepare: Callable[[list[int]], None] = lambda context: None
+    """Called before a context is typed after."""
+
+
+def open_incremental(build: Path, info: BuildInfo, threads: int) -> Peer:
+    """The incremental engine as the worker uses it."""
+    from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+
+    engine = IncrementalEngine(build, info, Tokenizer.from_build(build, info), **_options(info, threads))
+
+    def run(prompt: list[int], wanted: int) -> Times:
+        seen: list[float] = []
+
+        def on_token(candidate: int, id: int, log_probability: float) -> bool:
+            seen.append(time.perf_counter())
+            return False
+
+        started = time.perf_counter()
+        decoding = Decoding(max_tokens=wanted, end_tokens=frozenset(), drafts=False)
+        engine.generate(prompt, decoding, Control(), on_token)
+        return seen[0] - started, seen[-1] - started
+
+    return Peer(run)
+
+
+def open_ct2(build: Path, info: BuildInfo, threads: int) -> Peer:
+    """CTranslate2 without any cache."""
+    call = _ct2_call(build, info, threads)
+    return Peer(lambda prompt, wanted: call(prompt, [], wanted))
+
+
+def open_ct2_static(build: Path, info: BuildInfo, threads: int) -> Peer:
+    """CTranslate2 with its `static_prompt` cached up to where the typing begins. Cold, it is CTranslate2."""
+    call = _ct2_call(build, info, threads)
+    cached: list[int] = []
+
+    def prepare(context: list[int]) -> None:
+        cached[:] = context
+        call(context[:1], cached, 1)
+
+    return Peer(lambda prompt, wanted: call(prompt[len(cached) :], cached, wanted), prepare)
+
+
+def _ct2_call(build: Path, info: BuildInfo, threads: int) -> Callable[[list[int], list[int], int], Times]:
+    from codegen_lsp.inference.engines.ct2 import Ct2Engine
+
+    engine = Ct2Engine(build, info, Tokenizer.from_build(build, info), **_options(info, threads))
+
+    def call(tail: list[int], static: list[int], wanted: int) -> Times:
+        seen: list[float] = []
+
+        def step(result: Any) -> bool:
+            seen.append(time.perf_counter())
+            return False
+
+        started = time.perf_counter()
+        engine.call(tail, static, callback=step, max_length=wanted, end_token=[])
+        return seen[0] - started, seen[-1] - started
+
+    return call
+
+
+def open_llama_cpp(build: Path, info: BuildInfo, threads: int) -> Peer:
+    """llama.cpp with its prompt cache, on Q8_0 weights of the same shape."""
+    import llama_cpp
+
+    from codegen_lsp.benchmarks.random_gguf import write_random_gguf
+    from codegen_lsp.inference.engines.native.weights import read_weights
+
+    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+        file = Path(folder) / "model.gguf"
+        write_random_gguf(file, read_weights(build), info.context_length)
+        model = llama_cpp.Llama(
+            str(file),
+            n_ctx=info.context_length,
+            n_threads=threads,
+            n_threads_batch=threads,
+            use_mmap=False,
+            verbose=False,
+        )
+
+    def run(prompt: list[int], wanted: int) -> Times:
+        seen: list[float] = []
+        started = time.perf_counter()
+        for _ in model.generate(prompt, top_k=1, temp=0.0):
+            seen.append(time.perf_counter())
+            if len(seen) == wanted:
+                break
+        return seen[0] - started, seen[-1] - started
+
+    return Peer(run)
+
+
+def open_transformers(build: Path, info: BuildInfo, threads: int) -> Peer:
+    """`generate` of transformers in float32, which computes the whole prompt."""
+    return _transformers(build, info, threads, "float32")
+
+
+def open_transformers_bfloat16(build: Path, info: BuildInfo, threads: int) -> Peer:
+    """`generate` of transformers in bfloat16."""
+    return _transformers(build, info, threads, "bfloat16")
+
+
+def _transformers(build: Path, info: BuildInfo, threads: int, dtype: str) -> Peer:
+    import torch
+    from transformers import CodeGenConfig, CodeGenForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    from codegen_lsp.inference.engines.native.weights import read_weights
+
+    torch.set_num_threads(threads)
+    weights = read_weights(build)
+    rows, width, layers, heads = weights.head.values.shape[0], weights.width, len(weights.layers), weights.heads
+    if weights.block == "llama":
+        hidden = weights.layers[0].up.values.shape[0]
+        model: Any = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=rows,
+                hidden_size=width,
+                intermediate_size=hidden,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                max_position_embeddings=info.context_length,
+            )
+        )
+    else:
+        model = CodeGenForCausalLM(
+            CodeGenConfig(
+                vocab_size=rows,
+                n_positions=info.context_length,
+                n_embd=width,
+                n_layer=layers,
+                n_head=heads,
+                rotary_dim=weights.rotary,
+            )
+        )
+    model = model.to(getattr(torch, dtype)).eval()
+
+    class Clock:
+        """A streamer that notes when tokens come; the first call is the prompt."""
+
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def put(self, ids: object) -> None:
+            self.seen.append(time.perf_counter())
+
+        def end(self) -> None:
+            return
+
+    def run(prompt: list[int], wanted: int) -> Times:
+        clock, started = Clock(), time.perf_counter()
+        with torch.inference_mode():
+            model.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=wanted,
+                min_new_tokens=wanted,
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=0,
+                streamer=clock,
+            )
+        return clock.seen[1] - started, clock.seen[-1] - started
+
+    return Peer(run)
+
+
+PEERS: dict[str, Callable[[Path, BuildInfo, int], Peer]] = {
+    "incremental": open_incremental,
+    "ct2": open_ct2,
+    "ct2_static": open_ct2_static,
+    "llama.cpp": open_llama_cpp,
+    "transformers": open_transformers,
+    "transformers_bfloat16": open_transformers_bfloat16,
+}
+
+
+def memory() -> int:
+    """Bytes of this process; pages that several share count in part, where the system tells."""
+    found = psutil.Process().memory_full_info()
+    return int(getattr(found, "pss", 0) or found.rss)
+
+
+def _options(info: BuildInfo, threads: int) -> dict[str, Any]:
+    return {"device": "cpu", "compute_type": "auto", "threads": threads, "cache_bytes": default_cache_bytes(info)}
+
+
+def main() -> None:
+    """Answer commands until the input ends: `run` with ids and a number, `prepare` with ids, `memory`."""
+    name, build, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    try:
+        peer = PEERS[name](build, read_info(build), threads)
+    except ImportError as error:
+        missing = ModelError(
+            f"{name} can't be measured: {error}.", 'Install it with `pip install "codegen-lsp[peers]"`.'
+        )
+        sys.exit(json.dumps([missing.message, missing.advice]))
+    except CodegenError as error:
+        sys.exit(json.dumps([error.message, error.advice]))
+    _answer(True)
+    for line in sys.stdin:
+        command, *arguments = json.loads(line)
+        if command == "run":
+            _answer(peer.run(*arguments))
+        elif command == "prepare":
+            peer.prepare(*arguments)
+            _answer(True)
+        else:
+            _answer(memory())
+
+
+def _answer(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

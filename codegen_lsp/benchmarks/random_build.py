@@ -1,0 +1,131 @@
+"""Builds of a checkpoint's shape with random weights: as fast or slow as the real one, with nothing to download.
+
+They are written in CTranslate2's format (see `inference/weights.py`), so that both engines run them.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.models import WordLevel
+
+from codegen_lsp.checkpoints.architecture import Architecture
+from codegen_lsp.inference.build import BuildInfo, read_info, write_info
+from codegen_lsp.inference.engines.native.weights import BINARY_VERSION, GELU_TANH, SPECIFICATION, SWISH
+
+TYPES = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.int16): 2, np.dtype(np.int32): 3}
+REVISION = 8
+"""Of CTranslate2's specification of decoders."""
+
+Values = NDArray[np.generic]
+
+
+def write_random_build(directory: Path, name: str, architecture: Architecture) -> BuildInfo:
+    """Write a build of that shape into an existing empty directory. Raises OSError when there is no room."""
+    variables = _variables(architecture)
+    with (directory / "model.bin").open("wb") as file:
+        file.write(struct.pack("<I", BINARY_VERSION))
+        _write_text(file, SPECIFICATION)
+        file.write(struct.pack("<II", REVISION, len(variables)))
+        for variable in sorted(variables):
+            _write_variable(file, f"decoder/{variable}", variables[variable]())
+        file.write(struct.pack("<I", 0))
+    pieces = [f"t{row}" for row in range(architecture.rows)]
+    (directory / "vocabulary.json").write_text(json.dumps(pieces), encoding="utf-8")
+    marks = {"bos_token": pieces[0], "eos_token": pieces[0], "unk_token": pieces[0]}
+    config = marks | {"layer_norm_epsilon": architecture.epsilon}
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    words = WordLevel({piece: row for row, piece in enumerate(pieces)}, unk_token=pieces[0])
+    FastTokenizer(words).save(str(directory / "tokenizer.json"))
+    write_info(
+        directory,
+        BuildInfo(
+            name=name,
+            family="codegen25" if architecture.block == "llama" else "codegen",
+            source="random weights",
+            license="none",
+            context_length=architecture.context,
+            vocabulary_size=architecture.rows,
+            layers=architecture.layers,
+            heads=architecture.heads,
+            width=architecture.width,
+            end_of_text=0,
+        ),
+    )
+    return read_info(directory)
+
+
+def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
+    """How to make each variable: one at a time, since all of a large model would not fit in memory."""
+    random = np.random.default_rng(0)
+    width, hidden = architecture.width, architecture.hidden
+    llama = architecture.block == "llama"
+    made: dict[str, Callable[[], Values]] = {}
+
+    def matrix(name: str, rows: int, columns: int) -> None:
+        made[f"{name}/weight"] = lambda: random.integers(-127, 128, (rows, columns), dtype=np.int8)
+        made[f"{name}/weight_scale"] = lambda: np.full(rows, 127 * columns**0.5 / 2, dtype=np.float32)
+
+    def norm(name: str) -> None:
+        made[f"{name}/gamma"] = lambda: np.ones(width, dtype=np.float32)
+        if not llama:
+            made[f"{name}/beta"] = lambda: np.zeros(width, dtype=np.float32)
+
+    def bias(name: str, size: int) -> None:
+        if not llama:
+            made[f"{name}/bias"] = lambda: np.zeros(size, dtype=np.float32)
+
+    for index in range(architecture.layers):
+        layer = f"layer_{index}"
+        attention, mlp = f"{layer}/self_attention", f"{layer}/ffn"
+        matrix(f"{attention}/linear_0", 3 * width, width)
+        matrix(f"{attention}/linear_1", width, width)
+        made[f"{attention}/rotary_base"] = lambda: np.array(10000, np.float32)
+        made[f"{attention}/rotary_dim"] = lambda: np.array(architecture.rotary, np.int32)
+        made[f"{attention}/rotary_interleave"] = lambda: np.array(0, np.int8)
+        matrix(f"{mlp}/linear_0", hidden, width)
+        bias(f"{mlp}/linear_0", hidden)
+        matrix(f"{mlp}/linear_1", width, hidden)
+        bias(f"{mlp}/linear_1", width)
+        if llama:
+            matrix(f"{mlp}/linear_0_noact", hidden, width)
+            norm(f"{attention}/layer_norm")
+            norm(f"{mlp}/layer_norm")
+        else:
+            norm(f"{layer}/shared_layer_norm")
+    matrix("embeddings", architecture.rows, width)
+    norm("layer_norm")
+    matrix("projection", architecture.rows, width)
+    bias("projection", architecture.rows)
+    numbers: dict[str, Values] = {
+        "activation": np.array(SWISH if llama else GELU_TANH, np.int8),
+        "alibi": np.array(0, np.int8),
+        "alibi_use_positive_positions": np.array(0, np.int8),
+        "alignment_heads": np.array(1, np.int16),
+        "alignment_layer": np.array(-1, np.int16),
+        "num_heads": np.array(architecture.heads, np.int16),
+        "pre_norm": np.array(1, np.int8),
+        "scale_alibi": np.array(0, np.int8),
+        "scale_embeddings": np.array(0, np.int8),
+        "start_from_zero_embedding": np.array(0, np.int8),
+    }
+    return made | {name: partial(np.copy, value) for name, value in numbers.items()}
+
+
+def _write_variable(file: BinaryIO, name: str, value: Values) -> None:
+    _write_text(file, name)
+    file.write(struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape))
+    file.write(struct.pack("<BI", TYPES[value.dtype], value.nbytes))
+    file.write(value.tobytes())
+
+
+def _write_text(file: BinaryIO, text: str) -> None:
+    file.write(struct.pack("<H", len(text) + 1) + text.encode("ascii") + b"\0")

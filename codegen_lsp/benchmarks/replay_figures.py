@@ -1,0 +1,129 @@
+"""What a replay comes to: the figures of a table and of a report."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from codegen_lsp.benchmarks.replay import Replay, Request
+from codegen_lsp.benchmarks.typist import CHARACTERS_A_MINUTE
+from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
+
+
+@frozen
+class Times:
+    """Milliseconds from request to answer."""
+
+    p50: float
+    p95: float
+    p99: float
+    requests: int
+
+
+@frozen
+class ReplayFigures:
+    """The figures of one replay."""
+
+    files: int
+    characters: int
+    minutes: float
+    """Of typing, as a person would have needed with the gaps that were drawn."""
+    requests: int
+    model: Times | None
+    """Of requests for which the model was asked."""
+    cache: Times | None
+    """Of requests that were answered from the cache."""
+    answered: Times | None
+    """Of all requests that were answered."""
+    overtaken: Figure | None
+    """Share of requests that a newer key cancelled; they are in none of the times."""
+    from_cache: Figure | None
+    """Share of the answered requests that came from the cache."""
+    through_from_cache: Figure | None
+    """The same, of those made while the person typed on through a right suggestion."""
+    next_from_cache: Figure | None
+    """The same, of those right after accepting, or after the Enter that followed."""
+    next_p50: float | None
+    """Median of their times, in milliseconds."""
+    shown: Figure | None
+    """Share of requests with a suggestion."""
+    right: Figure | None
+    """Share of suggestions, each counted once, that were right as a whole or in their first line when they came."""
+    accepted: Figure | None
+    """Share of suggestions, each counted once, that were accepted, whole or in part."""
+    accepted_characters: Figure | None
+    """Share of the characters that came from suggestions."""
+    keystrokes_saved: Figure | None
+    """Share of the keys that the text takes without suggestions that were not needed."""
+    read_tokens: Figure | None
+    """Tokens of the prompt that a request to the model had to read anew."""
+    refusals: dict[str, int]
+    """Requests without a suggestion, by rule."""
+    wasted_tokens: float | None
+    """Share of the generated tokens that were never on the screen."""
+    tokens_per_character: float
+    """Tokens generated for each character of the files."""
+    cpu_seconds_per_minute: float
+    """Of server and worker, for a minute of typing."""
+    cpu_share: float
+    """Of one core, at 200 characters a minute."""
+    server_mb: float
+    worker_mb: float
+
+
+def figures_of(replay: Replay) -> ReplayFigures:
+    """The figures; None where there were no cases."""
+    typed = replay.typed
+    requests = [request for file in typed for request in file.requests]
+    answered = [request for request in requests if request.milliseconds is not None]
+    new = [request for request in answered if request.new]
+    after = [request for request in answered if request.after_accepting]
+    following = times_of(after)
+    asked = [request for request in answered if request.source in ("model", "flight")]
+    characters = sum(file.characters for file in typed)
+    minutes = sum(file.seconds for file in typed) / 60
+    cpu = replay.cost.server_cpu_seconds + replay.cost.worker_cpu_seconds
+    return ReplayFigures(
+        files=len(typed),
+        characters=characters,
+        minutes=minutes,
+        requests=len(requests),
+        model=times_of(asked),
+        cache=times_of([request for request in answered if request.source == "cache"]),
+        answered=times_of(answered),
+        overtaken=share([request.milliseconds is None for request in requests]),
+        from_cache=share([request.source == "cache" for request in answered]),
+        through_from_cache=share([request.source == "cache" for request in answered if request.through]),
+        next_from_cache=share([request.source == "cache" for request in after]),
+        next_p50=following.p50 if following else None,
+        shown=share([request.shown for request in requests]),
+        right=share([request.right for request in new]),
+        accepted=share([request.accepted for request in new]),
+        accepted_characters=ratio([file.gained for file in typed], [file.characters for file in typed]),
+        keystrokes_saved=ratio(
+            [file.keys_without - file.keys for file in typed], [file.keys_without for file in typed]
+        ),
+        read_tokens=mean([request.prompt_tokens - request.cached_tokens for request in asked]),
+        refusals=dict(Counter(request.rule for request in answered if request.rule).most_common()),
+        wasted_tokens=1 - replay.shown_tokens / replay.generated_tokens if replay.generated_tokens else None,
+        tokens_per_character=replay.generated_tokens / characters,
+        cpu_seconds_per_minute=cpu / minutes,
+        cpu_share=cpu / (characters / CHARACTERS_A_MINUTE * 60),
+        server_mb=replay.cost.server_mb,
+        worker_mb=replay.cost.worker_mb,
+    )
+
+
+def times_of(requests: Sequence[Request]) -> Times | None:
+    """Percentiles by the nearest rank; None without requests."""
+    times = sorted(request.milliseconds for request in requests if request.milliseconds is not None)
+    if not times:
+        return None
+
+    def percentile(share: float) -> float:
+        return times[max(0, math.ceil(share * len(times)) - 1)]
+
+    return Times(percentile(0.50), percentile(0.95), percentile(0.99), len(times))

@@ -1,0 +1,449 @@
+"""A person at an editor, as a pure model: which key comes next, after how long, and what it does to the text.
+
+The person types stretches of real files that were cut out, and knows every character of them. The editor does what VS
+Code does by default: closes brackets and quotes, lets the person type over what it closed, indents after Enter, takes
+white space of empty lines back. Every draw depends on the seed and the place alone, never on what happened before, so
+two runs that differ in their suggestions still type alike wherever both type by hand.
+
+Gaps between keys are log-normal (González et al., 2021, find that it fits free text well) around the mean of 168,000
+people, 0.239 s (Dhakal et al., 2018), with a longer pause at the start of each line, which brings code to about 200
+characters a minute. Their spread, the length of the pause, and how often somebody errs or overlooks a suggestion
+are assumptions, and stated below.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from attrs import define, field, frozen
+
+from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.source.brackets import PAIRS, in_string_or_comment, open_at_end, scan
+from codegen_lsp.source.languages import Language, language_of
+
+MEAN_GAP = 0.239
+"""Seconds between two keys within a line (Dhakal et al., 2018)."""
+GAP_SPREAD = 0.6
+"""Standard deviation of the logarithm of a gap: half of them lie between 0.13 and 0.3 s."""
+LINE_PAUSE = 2.0
+"""Mean of the seconds that a person thinks before a line."""
+PAUSE_SPREAD = 0.8
+CHARACTERS_A_MINUTE = 200
+"""What the gaps above come to, over lines of code."""
+SLIP = 0.03
+"""Share of letters and digits that are mistyped first, and mended after up to two more characters."""
+NOTICE = 0.5
+"""Share of the keys at which a person looks at what is suggested. At the others he types on."""
+LOOK = 0.2
+"""Seconds that a suggestion must have been on the screen to be seen (a simple reaction takes that long)."""
+JUMP = 0.08
+"""Share of line ends at which the person goes on in the other stretch of the file."""
+LEAST_GAIN = 2
+"""Characters beyond those of its key that an accepted suggestion must bring."""
+STRETCHES = 2
+"""In each file."""
+
+KeyKind = Literal["type", "backspace", "accept", "accept line", "accept word", "move"]
+
+_QUOTES = ("'", '"', "`")
+_CLOSING = frozenset(PAIRS.values()) | frozenset(_QUOTES)
+_CLOSES_BEFORE = frozenset(";:.,=}])> \n\t")
+"""Characters before which VS Code closes brackets and quotes."""
+_WORD = re.compile(r"\s*(?:\w+|[^\w\s]+)")
+"""What accepting by word takes at once."""
+_LEAST_WORDS_GAIN = 4
+"""Characters that accepting by word must bring before a person thinks of it."""
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@frozen
+class Offer:
+    """A suggestion on the screen: `text[start:end]` becomes `insert`. Offsets count code points."""
+
+    start: int
+    end: int
+    insert: str
+    seconds: float
+    """For which it has been there."""
+
+
+@frozen
+class Key:
+    """One key, and what the editor makes of it: `text[start:end]` becomes `insert`, the cursor stands at `cursor`."""
+
+    kind: KeyKind
+    start: int
+    end: int
+    insert: str
+    cursor: int
+    gained: int = 0
+    """Characters of the file that are there now, for the kinds that accept."""
+
+    @property
+    def edits(self) -> bool:
+        """Whether the text changes."""
+        return self.kind != "move"
+
+
+@define
+class _Stretch:
+    """A stretch of the file that is being typed. Its text is `typed + pending`, the cursor between the two."""
+
+    target: str
+    done: int = 0
+    """Characters of the target that are there."""
+    blank: str = ""
+    """White space that the editor put there and that the target does not have."""
+    slip: str = ""
+    """What was mistyped."""
+    slip_length: int = 0
+    """Characters after which the mistake is noticed."""
+    pending: str = ""
+    """What the editor put behind the cursor."""
+    mended: int = -1
+    """Where the last mistake was mended; nobody makes it twice."""
+    left: int = -1
+    """Where the stretch was left last."""
+
+    @property
+    def typed(self) -> str:
+        return self.target[: self.done] + self.blank + self.slip
+
+    @property
+    def line(self) -> str:
+        return self.typed.rpartition("\n")[2]
+
+    @property
+    def finished(self) -> bool:
+        return self.done == len(self.target) and not (self.pending or self.blank or self.slip)
+
+
+@define
+class Session:
+    """The typing of one file. `text` and `cursor` are the editor's."""
+
+    document: Document
+    spans: Sequence[tuple[int, int]]
+    """The stretches, as offsets in the document, in order and apart."""
+    seed: int
+    stretches: list[_Stretch] = field(init=False)
+    current: int = 0
+    _language: Language = field(init=False)
+    _step: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.stretches = [_Stretch(self.document.text[start:end]) for start, end in self.spans]
+        self._language = language_of(self.document.language)
+        self._step = indentation_step(self.document.text)
+
+    @property
+    def text(self) -> str:
+        """The document as it is now."""
+        pieces: list[str] = []
+        at = 0
+        for (start, end), stretch in zip(self.spans, self.stretches, strict=True):
+            pieces += [self.document.text[at:start], stretch.typed, stretch.pending]
+            at = end
+        return "".join([*pieces, self.document.text[at:]])
+
+    @property
+    def cursor(self) -> int:
+        """Offset in the text."""
+        return self._origin + len(self._now.typed)
+
+    @property
+    def wanted(self) -> str:
+        """What the person is about to write at the cursor."""
+        return self._now.target[self._now.done :]
+
+    @property
+    def progress(self) -> tuple[int, str]:
+        """Which stretch is being typed, and as much of it as is there."""
+        return self.current, self._now.target[: self._now.done]
+
+    @property
+    def _now(self) -> _Stretch:
+        return self.stretches[self.current]
+
+    @property
+    def _origin(self) -> int:
+        """Offset of the stretch's beginning in the text."""
+        origin = self.spans[self.current][0]
+        for (start, end), stretch in zip(self.spans[: self.current], self.stretches, strict=False):
+            origin += len(stretch.typed) + len(stretch.pending) - (end - start)
+        return origin
+
+    def gap(self) -> float:
+        """Seconds until the next key."""
+        dice = self._dice("gap")
+        at_line_start = not self._now.line.strip() and not self._now.slip
+        seconds = _log_normal(dice, MEAN_GAP, GAP_SPREAD)
+        return seconds + (_log_normal(dice, LINE_PAUSE, PAUSE_SPREAD) if at_line_start and self._fresh_line() else 0.0)
+
+    def is_right(self, offer: Offer) -> bool:
+        """Whether the offer, accepted whole, brings nothing but what the person wants."""
+        return self._gain(offer) >= LEAST_GAIN
+
+    def press(self, offer: Offer | None) -> Key | None:
+        """The next key, with what is on the screen; None when all is written. The text changes as the key says."""
+        if self._now.finished:
+            if all(stretch.finished for stretch in self.stretches):
+                return None
+            return self._jump()
+        if offer and not self._now.slip and (key := self._accept(offer)):
+            return key
+        if self._leaves():
+            return self._jump()
+        return self._type()
+
+    def _type(self) -> Key:
+        now = self._now
+        wanted = self.wanted
+        if now.slip:
+            return self._mend()
+        if not wanted or (now.blank and not wanted.startswith("\n")):
+            return self._tidy()
+        after = now.pending
+        if now.blank:
+            return self._enter()
+        if after:
+            blanks = after[: len(after) - len(after.lstrip())]
+            if blanks and wanted.startswith(blanks) and "\n" in blanks:
+                return self._move_over(blanks)
+            if blanks and after.lstrip().startswith(wanted[0]) and wanted[0] in _CLOSING:
+                return self._cut_pending(len(blanks))
+            if after[0] == wanted[0] and wanted[0] in _CLOSING and not now.typed.endswith("\\"):
+                return self._write(wanted[0], over=1)
+            if wanted[0] == "\n" and self._is_surplus(after):
+                return self._cut_pending(1)
+        if wanted[0] == "\n":
+            return self._enter()
+        if wanted[0] in " \t" and not now.line.strip():
+            run = len(wanted) - len(wanted.lstrip(" \t"))
+            return self._write(wanted[: min(run, len(self._step))])
+        dice = self._dice("slip")
+        slips = wanted[0].isalnum() and wanted[0].isascii() and dice.random() < SLIP
+        if slips and now.mended != now.done:
+            now.slip_length = dice.choice((1, 1, 2, 3))
+            return self._slip_in(dice.choice(_LETTERS.replace(wanted[0].lower(), "")))
+        return self._write(wanted[0], closer=self._closer(wanted[0]))
+
+    # What keys do.
+
+    def _write(self, text: str, *, over: int = 0, closer: str = "") -> Key:
+        at = self.cursor
+        now = self._now
+        now.done += len(text)
+        now.pending = closer + now.pending[over:]
+        return Key("type", at, at + over, text + closer, at + len(text))
+
+    def _slip_in(self, letter: str) -> Key:
+        at = self.cursor
+        self._now.slip += letter
+        return Key("type", at, at, letter, at + 1)
+
+    def _mend(self) -> Key:
+        """Type on after a mistake, or take it back."""
+        now = self._now
+        ahead = self.wanted[len(now.slip) : len(now.slip) + 1]
+        if len(now.slip) < now.slip_length and ahead.isalnum():
+            return self._slip_in(ahead)
+        at = self.cursor
+        now.slip, now.slip_length, now.mended = now.slip[:-1], 0, now.done
+        return Key("backspace", at - 1, at, "", at - 1)
+
+    def _tidy(self) -> Key:
+        """Take back a step of indentation, or what the editor put behind the cursor."""
+        now = self._now
+        at = self.cursor
+        if now.blank:
+            width = min(len(now.blank), len(self._step))
+            now.blank = now.blank[:-width]
+            return Key("backspace", at - width, at, "", at - width)
+        return self._cut_pending(len(now.pending))
+
+    def _cut_pending(self, length: int) -> Key:
+        at = self.cursor
+        self._now.pending = self._now.pending[length:]
+        return Key("backspace", at, at + length, "", at)
+
+    def _move_over(self, blanks: str) -> Key:
+        now = self._now
+        now.done += len(blanks)
+        now.pending = now.pending[len(blanks) :]
+        return Key("move", self.cursor, self.cursor, "", self.cursor)
+
+    def _enter(self) -> Key:
+        now = self._now
+        at = self.cursor
+        line = now.line
+        margin = line[: len(line) - len(line.lstrip(" \t"))]
+        opened = line.rstrip()[-1:]
+        indent = margin + (self._step if opened in PAIRS or (opened == ":" and self._language.name == "Python") else "")
+        apart = "\n" + margin if opened in PAIRS and now.pending.startswith(PAIRS[opened]) else ""
+        key = Key("type", at - len(now.blank), at, "\n" + indent + apart, at - len(now.blank) + 1 + len(indent))
+        now.blank = ""
+        now.done += 1
+        now.pending = apart + now.pending
+        following = self.wanted.partition("\n")[0]
+        if following.strip():
+            common = _common_length(indent, following)
+            now.done += common
+            now.blank = indent[common:]
+        else:
+            now.blank = indent
+        return key
+
+    def _jump(self) -> Key:
+        self._now.left = self._now.done
+        self.current = self._others[0]
+        return Key("move", self.cursor, self.cursor, "", self.cursor)
+
+    def _accept(self, offer: Offer) -> Key | None:
+        if offer.seconds < LOOK or self._dice("notice").random() >= NOTICE:
+            return None
+        new = self._suggested(offer)
+        if new is None:
+            return None
+        if self._gain(offer) >= LEAST_GAIN:
+            return self._take(offer.start, offer.end, offer.insert, "accept")
+        first, line_break, _ = new.partition("\n")
+        if line_break and len(first) >= LEAST_GAIN and (self.wanted + "\n").startswith(first + "\n"):
+            return self._take(self.cursor, self.cursor, first, "accept line")
+        words = list(_right_words(first, self.wanted))
+        if words and sum(map(len, words)) >= max(_LEAST_WORDS_GAIN, 2 * len(words)):
+            return self._take(self.cursor, self.cursor, words[0], "accept word")
+        return None
+
+    def _take(self, start: int, end: int, insert: str, kind: KeyKind) -> Key:
+        now = self._now
+        before = now.done
+        full = now.typed + now.pending
+        typed = full[: start - self._origin] + insert
+        pending = full[end - self._origin :]
+        now.blank = now.slip = ""
+        now.done = len(typed)
+        now.pending = pending
+        return Key(kind, start, end, insert, start + len(insert), now.done - before)
+
+    # What the person and the editor know.
+
+    def _suggested(self, offer: Offer) -> str | None:
+        """What the offer would write at the cursor; None when it would change what stands before it."""
+        kept = self.text[offer.start : self.cursor]
+        return offer.insert[len(kept) :] if offer.insert.startswith(kept) else None
+
+    def _gain(self, offer: Offer) -> int:
+        """Characters of the target that the offer brings; 0 when any is wrong."""
+        new = self._suggested(offer)
+        right = new is not None and not self._now.blank and not self._now.slip and self.wanted.startswith(new)
+        return len(new) if right and new else 0
+
+    def _closer(self, typed: str) -> str:
+        """What the editor puts behind a character."""
+        now = self._now
+        following = (now.pending or "\n")[0]
+        if following not in _CLOSES_BEFORE and following not in _CLOSING:
+            return ""
+        if typed in PAIRS:
+            return PAIRS[typed]
+        line = now.line
+        if typed not in _QUOTES or re.search(r"(?:\w\w|[^\W_bBfFrRuU]|['\"`\\])$", line):
+            return ""
+        return "" if in_string_or_comment(open_at_end(line, self._language), self._language) else typed
+
+    def _is_surplus(self, pending: str) -> bool:
+        """Whether the target has no use for the first closer behind the cursor."""
+        if pending[0] in _QUOTES or pending[0].isspace():
+            return pending[0] in _QUOTES
+        unmatched = scan(self.wanted, self._language).unmatched
+        return not unmatched or self.wanted[unmatched[0]] != pending[0]
+
+    def _leaves(self) -> bool:
+        """Whether the person goes on elsewhere, at the end of a line."""
+        now = self._now
+        at_end = self.wanted.startswith("\n") and now.line.strip() and not (now.slip or now.pending)
+        return bool(at_end and now.left != now.done and self._others and self._dice("jump").random() < JUMP)
+
+    def _fresh_line(self) -> bool:
+        """Whether the line's first character is yet to come."""
+        return bool(self.wanted) and not self.wanted[0].isspace()
+
+    @property
+    def _others(self) -> list[int]:
+        return [n for n, stretch in enumerate(self.stretches) if n != self.current and not stretch.finished]
+
+    def _dice(self, what: str) -> random.Random:
+        now = self._now
+        place = f"{self.document.package}/{self.document.path}/{self.current}/{now.done}/{now.blank}/{now.slip}"
+        return random.Random(f"{self.seed}/{what}/{place}")  # noqa: S311 - a person, not a secret
+
+
+def begin(document: Document, characters: int, seed: int) -> Session | None:
+    """The typing of about so many characters of a document, in `STRETCHES` stretches of whole lines.
+
+    None when the document is too short for it: at least as much again must be there already.
+    """
+    text = document.text
+    length = characters // STRETCHES
+    starts = [0, *(match.end() for match in re.finditer("\n", text))]
+    starts = [start for start in starts if text[start:].strip()]
+    if len(text) < 2 * characters + 200 or len(starts) < 4 * STRETCHES:
+        return None
+    dice = random.Random(f"{seed}/stretches/{document.package}/{document.path}")  # noqa: S311 - a sample
+    spans: list[tuple[int, int]] = []
+    part = len(text) // STRETCHES
+    for number in range(STRETCHES):
+        low = number * part + (200 if number == 0 else 0)
+        usable = [start for start in starts if low <= start <= (number + 1) * part - length - 100]
+        if not usable:
+            return None
+        start = dice.choice(usable)
+        end = text.find("\n", start + length)
+        if end < 0 or not text[start:end].strip() or text[start] == "\n":
+            start = next((at for at in usable if at >= start and text[at] != "\n"), start)
+            end = text.find("\n", start + length)
+        end = len(text.rstrip()) if end < 0 else end
+        if spans and start <= spans[-1][1]:
+            return None
+        spans.append((start, end))
+    return Session(document, spans, seed)
+
+
+def indentation_step(text: str) -> str:
+    """What a file indents by: a tab, or the fewest spaces of an indented line, at least 2."""
+    margins = re.findall(r"^([ \t]+)\S", text, re.MULTILINE)
+    if any(margin.startswith("\t") for margin in margins):
+        return "\t"
+    return " " * max(2, min((len(margin) for margin in margins), default=4))
+
+
+def keys_without(session: Session) -> int:
+    """How many keys the same text takes without any suggestion."""
+    alone = Session(session.document, session.spans, session.seed)
+    return sum(1 for _ in iter(lambda: alone.press(None), None))
+
+
+def _right_words(suggested: str, wanted: str) -> Iterator[str]:
+    """The first words of what is suggested, as far as they are whole words of what is wanted."""
+    at = 0
+    for match in _WORD.finditer(suggested):
+        word = match.group()
+        cut = wanted[at + len(word) : at + len(word) + 1]
+        if match.start() != at or not wanted.startswith(word, at) or (word[-1:].isalnum() and cut.isalnum()):
+            return
+        yield word
+        at = match.end()
+
+
+def _common_length(one: str, other: str) -> int:
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _log_normal(dice: random.Random, mean: float, spread: float) -> float:
+    """A draw with this mean, whose logarithm has this standard deviation."""
+    return dice.lognormvariate(math.log(mean) - spread**2 / 2, spread)

@@ -1,0 +1,1 @@
+"""The `codegen-lsp` command line."""

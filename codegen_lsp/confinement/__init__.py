@@ -1,1 +1,0 @@
-"""Programs that nobody has read, run with their hands tied."""

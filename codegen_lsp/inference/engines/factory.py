@@ -1,0 +1,106 @@
+"""Which engine runs a build, by name, platform and device. Engines are imported only when they are chosen."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.engines.base import Engine
+from codegen_lsp.inference.rpc.messages import LoadParams
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from codegen_lsp.inference.engines.ct2 import Ct2Engine
+    from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+
+logger = logging.getLogger(__name__)
+
+ENGINES = ("ct2", "incremental")
+X86 = ("x86_64", "AMD64")
+MOST_THREADS = 8
+"""Decoding reads all weights once per token, so memory bandwidth ends the gain of threads long before this many."""
+
+
+def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer: Tokenizer) -> Engine:
+    """Open the engine that the parameters ask for. Raises ModelError."""
+    if params.engine not in ("auto", *ENGINES):
+        raise ModelError(
+            f"There is no engine {params.engine!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}."
+        )
+    options: dict[str, Any] = {
+        "device": params.device,
+        "compute_type": params.compute_type,
+        "threads": params.threads or default_threads(),
+        "cache_bytes": default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
+    }
+    if params.engine != "auto":
+        return engine_class(params.engine)(directory, info, tokenizer, **options)
+    if suits_incremental(params.device):
+        try:
+            return engine_class("incremental")(directory, info, tokenizer, **options)
+        except ModelError as error:
+            logger.info("The incremental engine can't run this: %s", error.message)
+    return engine_class("ct2")(directory, info, tokenizer, **options)
+
+
+def suits_incremental(device: str) -> bool:
+    """Whether the incremental engine is the faster one here: on a CPU of the x86-64 family that has AVX2 or better.
+
+    `docs/lab.md` has the measurements. Elsewhere its kernels are slow or untried, and CUDA it has not.
+    """
+    if platform.machine() not in X86 or device not in ("auto", "cpu"):
+        return False
+    if device == "auto" and cuda_devices():
+        return False
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX")
+
+
+def cuda_devices() -> int:
+    """How many CUDA devices CTranslate2 finds."""
+    from codegen_lsp.inference.engines.ct2 import capabilities
+
+    return capabilities().gpus
+
+
+def engine_class(name: str) -> type[Ct2Engine] | type[IncrementalEngine]:
+    """The engine of that name."""
+    if name == "incremental":
+        from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+
+        return IncrementalEngine
+    from codegen_lsp.inference.engines.ct2 import Ct2Engine
+
+    return Ct2Engine
+
+
+def default_cache_bytes(info: BuildInfo) -> int:
+    """Room for two prompts of the model's full context, but not less than 256 MiB, nor more than a quarter of memory.
+
+    With less than one prompt's room every request would read its whole prompt again.
+    """
+    context = info.context_length * info.layers * info.width * 2 * 4
+    memory: int = psutil.virtual_memory().total
+    return min(max(2 * context, 256 * 2**20), memory // 4)
+
+
+def default_threads() -> int:
+    """Physical cores that this process may use, at most 8."""
+    return max(1, min(usable_cores(), MOST_THREADS))
+
+
+def usable_cores() -> int:
+    """Physical cores, fewer when the process is bound to some of them."""
+    cores: int = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    try:
+        bound = len(psutil.Process().cpu_affinity())
+    except (AttributeError, psutil.Error):  # macOS has no affinity
+        return cores
+    return min(cores, bound)

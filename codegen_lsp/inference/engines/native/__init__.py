@@ -1,0 +1,1 @@
+"""The native engine: a prefix-caching decoder over a memory-mapped int8 build."""

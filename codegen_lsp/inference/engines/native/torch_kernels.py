@@ -1,0 +1,134 @@
+"""Products of activations with int8 weights: every kernel that torch has for it, and the choice among them.
+
+The arithmetic is CTranslate2's. Each token's activations x are rounded to q = rint(127 x / a) with its own a = max |x|;
+q and the int8 weights are multiplied exactly, in integers; the sum is scaled back by a / 127 and the row's own scale.
+So what a token gets does not depend on which others are computed along with it, and a cached prefix is the same as one
+computed anew.
+
+Some of torch's interfaces for this are private, deprecated (quantized tensors, which prepacking needs:
+pytorch/pytorch#184982) or overflow on processors without the right instructions (fbgemm's sums of byte products
+saturate at 16 bits on AVX2). So a kernel is taken only after it has multiplied as integers do, on this machine, with
+the largest values there are. `docs/lab.md` has the measurements behind the order of preference.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.engines.native.weights import Matrix
+
+SMALLEST = 1e-10
+"""Largest magnitude that an all-zero activation is taken to have."""
+ROUNDING = 1e-6
+"""Relative error of the float32 operations around the integer product."""
+
+
+class Product(Protocol):
+    """A matrix that multiplies activations."""
+
+    def __call__(self, x: Tensor, base: Tensor) -> Tensor:
+        """`base` + `x` times the matrix: float32, (tokens, inputs) to (tokens, outputs).
+
+        `base` is a bias or a residual, of a shape that broadcasts to the result's.
+        """
+
+
+Kernel = Callable[[Sequence[Matrix]], Product]
+"""Makes a Product of matrices with the same inputs, whose outputs are to stand side by side."""
+
+
+def reference(x: Tensor, matrices: Sequence[Matrix]) -> Tensor:
+    """The product in integers, float32 (tokens, outputs): slow and right."""
+    largest = x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST)
+    rounded = (x / largest * 127).round().long()
+    parts = [
+        (rounded @ matrix.values.long().t()).double() * largest.double() / 127 / matrix.scales.double()
+        for matrix in matrices
+    ]
+    return torch.cat(parts, -1).float()
+
+
+class Prepacked:
+    """fbgemm's or oneDNN's kernel behind torch's quantized tensors: the fastest, for a private copy of the weights.
+
+    The activation's scale is one number for the whole call. So each token is divided by its own largest value first,
+    which makes that number 1/127 for all of them, and the result is multiplied back.
+    """
+
+    def __init__(self, matrices: Sequence[Matrix]) -> None:
+        values, scales = _joined(matrices)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            quantized = torch._make_per_channel_quantized_tensor(
+                values, scales.double().reciprocal(), torch.zeros(len(scales), dtype=torch.long), 0
+            )
+            self._packed = torch.ops.quantized.linear_prepack(quantized, None)
+        self._multiply = _direct(torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default)
+
+    def __call__(self, x: Tensor, base: Tensor) -> Tensor:
+        largest = x.abs().amax(-1, True).clamp_min_(SMALLEST)
+        return torch.addcmul(base, self._multiply(x / largest, 1 / 127, 128, self._packed), largest)
+
+
+class Mapped:
+    """`torch._int_mm` on the weights where they lie: no copy at all, slower for few tokens; works everywhere."""
+
+    def __init__(self, matrices: Sequence[Matrix]) -> None:
+        self._parts = [(matrix.values.t(), matrix.scales.reciprocal() / 127) for matrix in matrices]
+
+    def __call__(self, x: Tensor, base: Tensor) -> Tensor:
+        largest = x.abs().amax(-1, True).clamp_min_(SMALLEST)
+        rounded = (x / largest).mul_(127).round_().to(torch.int8)
+        parts = [torch._int_mm(rounded, values).float().mul_(scales) for values, scales in self._parts]
+        return torch.addcmul(base, parts[0] if len(parts) == 1 else torch.cat(parts, -1), largest)
+
+
+KERNELS: tuple[Kernel, ...] = (Prepacked, Mapped)
+"""Best first."""
+
+
+@cache
+def choose_kernel(kernels: tuple[Kernel, ...] = KERNELS) -> Kernel:
+    """The first kernel that multiplies rightly here. Raises ModelError when there is none."""
+    for kernel in kernels:
+        if is_exact(kernel):
+            return kernel
+    raise ModelError("This build of torch can't multiply int8 matrices.", "Set `engine` to `ct2`.")
+
+
+def is_exact(kernel: Kernel) -> bool:
+    """Whether the kernel exists here and agrees with the integer product, for one token and for many."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(-127, 128, (64, 256), generator=generator, dtype=torch.int8)
+    values[:8] = 127
+    values[8:16] = -127
+    matrices = [Matrix(part, torch.linspace(100, 900, len(part))) for part in (values[:48], values[48:])]
+    x = torch.randn(33, 256, generator=generator)
+    x[0], x[1], x[2] = 1.0, -1.0, 0.0
+    expected = reference(x, matrices)
+    bound = ROUNDING * float(expected.abs().max())
+    try:
+        product = kernel(matrices)
+        return all(
+            float((product(x[:rows], torch.zeros(64)) - expected[:rows]).abs().max()) <= bound for rows in (1, 3, 33)
+        )
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return False
+
+
+def _direct(operator: Any) -> Callable[..., Tensor]:
+    """The operator without the look at each argument that Python's wrapper takes for tracing's sake: 5 of 30 us."""
+    found: Callable[..., Tensor] = getattr(operator, "_op", operator)
+    return found
+
+
+def _joined(matrices: Sequence[Matrix]) -> tuple[Tensor, Tensor]:
+    """Values and scales of the matrices, one under the other."""
+    return torch.cat([matrix.values for matrix in matrices]), torch.cat([matrix.scales for matrix in matrices])

@@ -1,0 +1,321 @@
+"""From text to text: the prompt's tokens in the model's own format, the engine's tokens cut by the stop rules.
+
+One `TextModel` holds a tokenizer and an engine. It knows how each family takes the text after the cursor, backs the
+prompt up to a token boundary (see `tokenizer`), and turns bytes into text as tokens arrive.
+"""
+
+from __future__ import annotations
+
+import codecs
+import inspect
+import logging
+import math
+import textwrap
+import time
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+
+import psutil
+from attrs import define, field, frozen
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.engines.base import Cancelled, Continuation, Control, Decoding, Engine
+from codegen_lsp.inference.rpc.messages import (
+    Candidate,
+    Finish,
+    GenerateParams,
+    GenerateResult,
+    GenerationStats,
+    Rates,
+    Score,
+    ScoredText,
+    ScoreResult,
+    StopRules,
+)
+from codegen_lsp.inference.stopping import is_unlikely, stop_position
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+MINIMUM_PREFIX = 32
+"""Tokens of prefix kept at least when a suffix competes for the context."""
+CHARACTERS_PER_TOKEN_BOUND = 32
+"""No tokenizer here has longer tokens of source code on average; text beyond this times the room is never encoded."""
+RELATED_CHARACTERS = 100_000
+"""Of a related text beyond the prompt, so much is looked at."""
+RELATED_KEPT = 16
+"""Related texts whose tokens are kept."""
+DOCUMENT_CACHE_PARAMETERS = 100_000_000
+"""From this size on, the document's n-grams are not mixed in unless asked for: what they give shrinks as models grow
+(Hellendoorn and Devanbu, 2017), and it was measured for small ones alone (`docs/lab.md`)."""
+PROBE = "\n".join(inspect.getsource(textwrap).splitlines()[:250])
+"""Source code that every Python has, to measure tokenizers and speed with."""
+
+
+@frozen
+class Prompt:
+    """Token ids, and the bytes at the end of the text that they leave to the answer."""
+
+    ids: list[int]
+    forced: bytes
+
+
+@define
+class _Answer:
+    """The text of one candidate while it grows."""
+
+    forced: bytes
+    rules: StopRules
+    written: bytearray
+    tokens: int = 0
+    cut: int | None = None
+    unlikely: bool = False
+    steps: list[tuple[int, float]] = field(factory=list)
+    """After each token, how long the text was, and the log-probability of the token if it holds nothing typed."""
+
+    @property
+    def text(self) -> str:
+        """What comes after the forced bytes, without an incomplete last character."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        return decoder.decode(bytes(self.written[len(self.forced) :])).replace("\r\n", "\n").replace("\r", "\n")
+
+    def add(self, piece: bytes, log_probability: float) -> bool:
+        """Take a token's bytes; True when a stop rule applies."""
+        self.tokens += 1
+        certain = len(self.written) < len(self.forced)
+        self.written += piece
+        text = self.text if len(self.written) > len(self.forced) else ""
+        self.steps.append((len(text), 0.0 if certain else round(log_probability, 4)))
+        if not text:
+            return False
+        self.cut = stop_position(text, self.rules)
+        self.unlikely = self.cut is None and is_unlikely([log for _, log in self.steps], self.rules)
+        return self.cut is not None or self.unlikely
+
+
+class TextModel:
+    """One loaded model that continues text."""
+
+    def __init__(self, info: BuildInfo, tokenizer: Tokenizer, engine: Engine, *, document_cache: bool = False) -> None:
+        self.info = info
+        self.tokenizer = tokenizer
+        self.engine = engine
+        self.document_cache = document_cache
+        self._encode_related = lru_cache(RELATED_KEPT)(tokenizer.encode)
+        self._measurements = 0
+
+    def generate(self, params: GenerateParams, control: Control, queue_seconds: float = 0.0) -> GenerateResult:
+        """Continue the text. Raises Cancelled, and ModelError when the runtime fails."""
+        started = time.perf_counter()
+        room = self.info.context_length - params.stop.max_tokens
+        if room < MINIMUM_PREFIX:
+            raise ModelError(
+                f"{params.stop.max_tokens} tokens of answer leave no room in a context of {self.info.context_length}.",
+                "Lower `max_tokens`.",
+            )
+        prompt = self.prompt(params.prefix, params.suffix, room, heal=params.heal)
+        answers = [_Answer(prompt.forced, params.stop, bytearray()) for _ in range(params.candidates)]
+
+        def on_token(candidate: int, id: int, log_probability: float) -> bool:
+            return id not in self.end_tokens and answers[candidate].add(self.tokenizer.token_bytes(id), log_probability)
+
+        decoding = Decoding(
+            max_tokens=params.stop.max_tokens + (len(prompt.forced) > 0),
+            end_tokens=self.end_tokens,
+            forced=prompt.forced,
+            candidates=params.candidates,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            seed=params.seed,
+            document_cache=self.document_cache,
+            related=self._related(params),
+        )
+        try:
+            generation = self.engine.generate(prompt.ids, decoding, control, on_token)
+        except Cancelled:
+            logger.info("cancelled after %d tokens", sum(answer.tokens for answer in answers))
+            raise
+        pairs = zip(answers, generation.continuations, strict=False)
+        candidates = [self._candidate(answer, continuation) for answer, continuation in pairs if _complete(answer)]
+        return GenerateResult(
+            candidates=_different(candidates, params.temperature > 0),
+            stats=GenerationStats(
+                prompt_tokens=len(prompt.ids),
+                cached_tokens=generation.cached_tokens,
+                generated_tokens=generation.generated_tokens,
+                drafted_tokens=generation.drafted_tokens,
+                accepted_tokens=generation.accepted_tokens,
+                queue_seconds=queue_seconds,
+                first_token_seconds=generation.first_token_seconds,
+                total_seconds=time.perf_counter() - started,
+            ),
+        )
+
+    def warm(self, prefix: str, suffix: str, control: Control) -> int:
+        """Prepare for continuations of this text; gives the number of tokens that are cached for it."""
+        prompt = self.prompt(prefix, suffix, self.info.context_length - 1, heal=True)
+        return self.engine.warm(prompt.ids, control)
+
+    def score(self, texts: Sequence[ScoredText], control: Control) -> ScoreResult:
+        """How likely each text is after what stands before it, which is cut at its start where the context is full.
+
+        Of a text that alone overfills the context only the end counts. Raises Cancelled, and ModelError.
+        """
+        scores = []
+        for item in texts:
+            control.check()
+            scores.append(self._score(item, control))
+        return ScoreResult(scores)
+
+    def _score(self, item: ScoredText, control: Control) -> Score:
+        limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
+        ids = self.tokenizer.encode((item.before[-limit:] + item.text)[-2 * limit :])
+        missing, tokens = len(item.text.encode("utf-8", "replace")), 0
+        while missing > 0 and tokens < len(ids):
+            tokens += 1
+            missing -= len(self.tokenizer.token_bytes(ids[-tokens]))
+        room = (ids if item.before else [self.info.end_of_text, *ids])[-self.info.context_length :]
+        tokens = min(tokens, len(room) - 1)
+        return Score(sum(self.engine.score(room, control)[-tokens:]) if tokens else 0.0, tokens)
+
+    def prefill_rate(self, tokens: int = 256) -> float:
+        """Tokens of a prompt that are read in a second: the better of two prompts of which nothing is cached."""
+        length = min(tokens, self.info.context_length // 2)
+        probe = self.tokenizer.encode(PROBE)[: length + 1]
+        once = Decoding(max_tokens=1, end_tokens=frozenset())
+        seconds = []
+        for ids in (probe[-8:], probe[:-1], probe[1:]):
+            started = time.perf_counter()
+            self.engine.generate(ids, once, Control(), lambda *_: False)
+            seconds.append(time.perf_counter() - started)
+        return (len(probe) - 1) / max(min(seconds[1:]), 1e-9)
+
+    def measure(self, control: Control) -> Rates:
+        """Measure prefill and decoding on source code, begun elsewhere each time so that nothing of it is cached."""
+        length = min(512, self.info.context_length // 2)
+        probe = self.tokenizer.encode(PROBE)
+        start = self._measurements % len(probe)
+        self._measurements += 1
+        ids = (probe[start:] + probe * math.ceil(length / len(probe)))[:length]
+        decode = 32
+        seen: list[float] = []
+
+        def on_token(candidate: int, id: int, log_probability: float) -> bool:
+            seen.append(time.perf_counter())
+            return False
+
+        started = time.perf_counter()
+        self.engine.generate(ids, Decoding(max_tokens=decode, end_tokens=frozenset()), control, on_token)
+        return Rates(
+            prefill_tokens_per_second=length / (seen[0] - started),
+            prefill_tokens=length,
+            decode_tokens_per_second=(len(seen) - 1) / max(seen[-1] - seen[0], 1e-9),
+            resident_mb=_resident_mb(),
+        )
+
+    def prompt(self, prefix: str, suffix: str, room: int, *, heal: bool) -> Prompt:
+        """Token ids of at most `room` tokens, cut at the start of the prefix and the end of the suffix."""
+        limit = room * CHARACTERS_PER_TOKEN_BOUND
+        prefix, suffix = prefix[-limit:], suffix[:limit]
+        ids, forced = self.tokenizer.split_for_healing(prefix) if heal else (self.tokenizer.encode(prefix), b"")
+        if self.info.infill == "none" or not suffix:
+            return Prompt(keep_end(ids, room) or [self.info.end_of_text], forced)
+        marks = self._marks
+        after = self.tokenizer.encode(suffix)
+        space = room - marks.count
+        after = after[: max(0, min(len(after), space - min(len(ids), max(MINIMUM_PREFIX, space // 2))))]
+        before = keep_end(ids, space - len(after))
+        return Prompt([*marks.start, *after, *marks.between, *before] if marks.suffix_first
+                      else [*marks.start, *before, *marks.between, *after, *marks.end], forced)  # fmt: skip
+
+    def _related(self, params: GenerateParams) -> list[list[int]]:
+        """Token ids of what the answer may repeat, and the prompt doesn't have."""
+        after = [params.suffix] if self.info.infill == "none" else []
+        return [self._encode_related(text[:RELATED_CHARACTERS]) for text in (*after, *params.related) if text]
+
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        ends = {self.info.end_of_text}
+        return frozenset(ends if self.info.infill_end is None else ends | {self.info.infill_end})
+
+    @cached_property
+    def characters_per_token(self) -> float:
+        """Mean length of a token of Python source, in characters."""
+        return self.tokenizer.characters_per_token(PROBE)
+
+    @cached_property
+    def _marks(self) -> _Marks:
+        def id_of(token: str) -> int:
+            id = self.tokenizer.id_of(token)
+            if id is None:
+                raise ModelError(
+                    f"The tokenizer of {self.info.name} has no {token}.", "Pull or convert the model again."
+                )
+            return id
+
+        if self.info.infill == "suffix-first":
+            return _Marks(True, [id_of("<fim_suffix>")], [id_of("<fim_prefix>")], [])
+        mask = id_of("<mask_1>")
+        return _Marks(False, [], [mask], [self.info.end_of_text, id_of("<sep>"), mask])
+
+    def _candidate(self, answer: _Answer, continuation: Continuation) -> Candidate:
+        text = answer.text if answer.cut is None else answer.text[: answer.cut]
+        finish: Finish = "stop" if answer.cut is not None else "end" if continuation.ended else "length"
+        if answer.unlikely:
+            finish = "unlikely"
+        logs = continuation.log_probabilities
+        steps = [(min(end, len(text)), log) for end, log in answer.steps]
+        return Candidate(text, answer.tokens, sum(logs) / max(1, len(logs)), finish, steps)
+
+
+@frozen
+class _Marks:
+    """The special tokens of an infill format."""
+
+    suffix_first: bool
+    start: list[int]
+    between: list[int]
+    end: list[int]
+
+    @property
+    def count(self) -> int:
+        return len(self.start) + len(self.between) + len(self.end)
+
+
+def mixes(info: BuildInfo, document_cache: str) -> bool:
+    """Whether the document's n-grams are to be mixed in: `on`, `off` or `auto`."""
+    return document_cache == "on" or (document_cache == "auto" and parameters_of(info) < DOCUMENT_CACHE_PARAMETERS)
+
+
+def parameters_of(info: BuildInfo) -> int:
+    """About how many parameters a model has: the matrices of its blocks, embedding and output."""
+    return 12 * info.layers * info.width**2 + 2 * info.vocabulary_size * info.width
+
+
+def keep_end(ids: list[int], room: int) -> list[int]:
+    """The last of the ids, at most `room`, cut in steps of a quarter of it.
+
+    A window that moved with every token would never find its prefix cached.
+    """
+    if len(ids) <= room:
+        return ids
+    step = max(1, room // 4)
+    return ids[math.ceil((len(ids) - room) / step) * step :]
+
+
+def _complete(answer: _Answer) -> bool:
+    return len(answer.written) >= len(answer.forced)
+
+
+def _different(candidates: list[Candidate], sampled: bool) -> list[Candidate]:
+    """Without repeated texts, most likely first (the greedy one stays first among greedy ones)."""
+    unique = list({candidate.text: candidate for candidate in reversed(candidates)}.values())[::-1]
+    if sampled:
+        return sorted(unique, key=lambda candidate: -candidate.log_probability)
+    return unique[:1] + sorted(unique[1:], key=lambda candidate: -candidate.log_probability)
+
+
+def _resident_mb() -> float:
+    return float(psutil.Process().memory_info().rss) / 2**20

@@ -1,0 +1,1 @@
+"""Request and notification handlers, one module per family of messages."""

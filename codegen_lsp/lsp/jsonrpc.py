@@ -1,0 +1,350 @@
+"""How a message becomes a call of a handler, and how every request gets its answer.
+
+pygls does this too, but leaves a request unanswered when its params don't fit, after `shutdown` and before
+`initialize`, shows its own errors to the user in a message box, sends stack traces to the editor, and takes a message
+with the key "jsonrpc" inside its params for several. An editor waits for ever for a missing answer, so this class takes
+over the way from the bytes to the handler and back; the rest is pygls'.
+
+The rules: a request with an id is answered exactly once; what is wrong with a notification is logged; nothing raises,
+and nothing is shown.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import cattrs
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+from pygls.protocol import LanguageServerProtocol, default_converter
+
+from codegen_lsp.errors import CodegenError
+from codegen_lsp.inference.rpc.messages import GenerationStats, ModelDescription
+from codegen_lsp.lsp.handlers.explain import EXPLAIN, DocumentState, ExplainParams, Explanation, Refactoring
+from codegen_lsp.lsp.status import Status
+from codegen_lsp.refactor.refusal import RejectedResult
+
+if TYPE_CHECKING:
+    from codegen_lsp.lsp.server import CodegenServer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MessageId = int | str
+
+_OWN_PARAMS: dict[str, type] = {EXPLAIN: ExplainParams}
+"""Requests that the protocol doesn't have."""
+
+_OWN_VALUES: tuple[type, ...] = (
+    ModelDescription,
+    GenerationStats,
+    Status,
+    DocumentState,
+    ExplainParams,
+    RejectedResult,
+    Refactoring,
+    Explanation,
+)
+"""Classes that are sent in camel case, as everything is in this protocol."""
+
+_REPLACED = (
+    types.SHUTDOWN,
+    types.EXIT,
+    types.TEXT_DOCUMENT_DID_OPEN,
+    types.TEXT_DOCUMENT_DID_CHANGE,
+    types.TEXT_DOCUMENT_DID_CLOSE,
+    types.NOTEBOOK_DOCUMENT_DID_OPEN,
+    types.NOTEBOOK_DOCUMENT_DID_CHANGE,
+    types.NOTEBOOK_DOCUMENT_DID_CLOSE,
+    types.WORKSPACE_EXECUTE_COMMAND,
+    types.WINDOW_WORK_DONE_PROGRESS_CANCEL,
+)
+"""Methods that pygls handles itself and this server handles otherwise or not at all."""
+
+
+class Rejected(Exception):  # noqa: N818 - a refusal, not a failure
+    """A message that can't be handled, with the JSON-RPC error code that says why."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class CodegenProtocol(LanguageServerProtocol):
+    """The protocol's state for one connection."""
+
+    _server: CodegenServer
+
+    def __init__(self, server: CodegenServer, converter: cattrs.Converter) -> None:
+        super().__init__(server, converter)
+        self._running: set[MessageId] = set()
+        self._initialize_seen = False
+
+    @property
+    def exit_code(self) -> int:
+        """What the process shall say when it ends now: 0 only after `shutdown`."""
+        return 0 if self._shutdown else 1
+
+    def refuse_from_now_on(self) -> None:
+        """After `shutdown`: what runs is cancelled, and new requests are refused."""
+        self._shutdown = True
+        self.cancel_all()
+
+    def cancel_all(self) -> None:
+        """Cancel all that runs for the editor, but for the request at hand."""
+        for msg_id, future in list(self._request_futures.items()):
+            if msg_id != self.msg_id:
+                future.cancel()
+
+    def _register_builtin_features(self) -> None:
+        super()._register_builtin_features()  # type: ignore[no-untyped-call]
+        for method in _REPLACED:
+            self.fm.builtin_features.pop(method, None)
+
+    # In: from the bytes to the handler.
+
+    def receive(self, body: bytes | str) -> None:
+        """Take in one message. Never raises."""
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            logger.warning("A message of %d bytes is not JSON: %s", len(body), error)
+            self._refuse(None, types.ErrorCodes.ParseError, f"The message is not JSON: {error}")
+            return
+        if not isinstance(message, dict):
+            logger.warning("A message is no JSON object")
+            self._refuse(None, types.ErrorCodes.InvalidRequest, "A message must be a JSON object.")
+            return
+        try:
+            # Each handler runs in a context of its own, where pygls keeps the id of the request.
+            contextvars.copy_context().run(self._dispatch, message)
+        except Rejected as rejected:
+            logger.warning("A message is rejected. %s", rejected)
+            if "id" in message:
+                self._refuse(message["id"], rejected.code, str(rejected))
+        except Exception:
+            logger.exception("A message could not be handled")
+            if "id" in message and "method" in message:
+                self._refuse(message["id"], types.ErrorCodes.InternalError, "The server failed; its log says how.")
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        if message.get("jsonrpc") != self.VERSION:
+            raise Rejected(types.ErrorCodes.InvalidRequest, 'A message must have "jsonrpc": "2.0".')
+        if "method" not in message and "id" in message and ("result" in message or "error" in message):
+            self._take_response(message)
+            return
+        method = message.get("method")
+        if not isinstance(method, str):
+            raise Rejected(types.ErrorCodes.InvalidRequest, "The method of a message must be a string.")
+        if "id" in message:
+            self._take_request(message, method)
+        else:
+            self._take_notification(message, method)
+
+    def _take_request(self, message: dict[str, Any], method: str) -> None:
+        msg_id = message["id"]
+        if not _is_id(msg_id):
+            raise Rejected(types.ErrorCodes.InvalidRequest, "The id of a request must be a number or a string.")
+        if msg_id in self._running:
+            raise Rejected(types.ErrorCodes.InvalidRequest, f"The request {msg_id!r} is still running.")
+        if self._shutdown:
+            raise Rejected(types.ErrorCodes.InvalidRequest, "The server has been shut down.")
+        if method == types.INITIALIZE and self._initialize_seen:
+            raise Rejected(types.ErrorCodes.InvalidRequest, "The server is initialized already.")
+        if method != types.INITIALIZE and not self._initialize_seen:
+            raise Rejected(types.ErrorCodes.ServerNotInitialized, "The first request must be `initialize`.")
+        if not self._handles(method, request=True):
+            raise Rejected(types.ErrorCodes.MethodNotFound, f"There is no request {method!r}.")
+        params = self._params(message, method)
+        self._initialize_seen = True
+        self._running.add(msg_id)
+        self._handle_request(msg_id, method, params)
+
+    def _take_notification(self, message: dict[str, Any], method: str) -> None:
+        if method == types.EXIT:
+            self._server.stop(self.exit_code)
+            return
+        if self._shutdown or not self._initialize_seen:
+            raise Rejected(types.ErrorCodes.InvalidRequest, f"{method!r} came before `initialize` or after `shutdown`.")
+        if not self._handles(method, request=False):
+            logger.debug("The notification %r is not known", method)
+            return
+        try:
+            params = self._params(message, method)
+        except Rejected:
+            if method == types.TEXT_DOCUMENT_DID_CHANGE:
+                self._lose_document(message)
+            if method == types.NOTEBOOK_DOCUMENT_DID_CHANGE:
+                self._lose_notebook(message)
+            raise
+        self._handle_notification(method, params)
+
+    def _take_response(self, message: dict[str, Any]) -> None:
+        msg_id = message["id"]
+        if not isinstance(msg_id, str) or msg_id not in self._result_types:
+            logger.warning("A response has the id %r, which no request has", msg_id)
+            return
+        result_type = self._result_types.pop(msg_id)
+        future = self._request_futures.pop(msg_id, None)
+        if future is None or future.done():
+            return
+        try:
+            response_type = types.ResponseErrorMessage if "error" in message else result_type
+            response = self._converter.structure(message, response_type) if response_type else None
+        except Exception as error:
+            logger.warning("A response has the wrong form: %s", _reason(error))
+            future.set_exception(JsonRpcException(_reason(error)))
+            return
+        if "error" in message:
+            future.set_exception(JsonRpcException.from_error(response.error))  # type: ignore[union-attr]
+        else:
+            future.set_result(response.result if response else message["result"])
+
+    def _handles(self, method: str, *, request: bool) -> bool:
+        if method == types.CANCEL_REQUEST:
+            return not request
+        if method in types.METHOD_TO_TYPES and (types.METHOD_TO_TYPES[method][1] is not None) != request:
+            return False
+        return method in self.fm.features or method in self.fm.builtin_features
+
+    def _params(self, message: dict[str, Any], method: str) -> Any:
+        """The params as a value of the method's own type. Raises Rejected (InvalidParams)."""
+        try:
+            if method in _OWN_PARAMS:
+                return self._converter.structure(message.get("params") or {}, _OWN_PARAMS[method])
+            message_type = types.METHOD_TO_TYPES[method][0]
+            return getattr(self._converter.structure(message, message_type), "params", None)
+        except Exception as error:
+            if method == types.INITIALIZE and isinstance(message.get("params"), dict):
+                return self._lenient_initialize(message["params"])
+            raise Rejected(
+                types.ErrorCodes.InvalidParams, f"The params of {method!r} don't fit: {_reason(error)}"
+            ) from error
+
+    def _lenient_initialize(self, raw: dict[str, Any]) -> types.InitializeParams:
+        """What can be understood of the params of `initialize`.
+
+        Editors newer than lsprotocol announce values that it doesn't know, and Lua's empty table arrives as a list;
+        neither is a reason to leave a user without completion.
+        """
+
+        def fits(**params: Any) -> bool:
+            try:
+                self._converter.structure({"capabilities": {}} | params, types.InitializeParams)
+            except Exception:
+                return False
+            return True
+
+        groups = raw.get("capabilities")
+        if not isinstance(groups, dict | list) or (isinstance(groups, list) and groups):
+            raise Rejected(types.ErrorCodes.InvalidParams, "The params of 'initialize' have no capabilities.")
+        kept: dict[str, Any] = {}
+        for group, items in dict(groups).items():
+            if fits(capabilities={group: items}):
+                kept[group] = items
+            elif isinstance(items, dict):
+                kept[group] = {name: item for name, item in items.items() if fits(capabilities={group: {name: item}})}
+        params = {name: value for name, value in raw.items() if name != "capabilities" and fits(**{name: value})}
+        logger.warning("Parts of the params of 'initialize' are not understood and ignored")
+        return self._converter.structure(params | {"capabilities": kept}, types.InitializeParams)
+
+    def _lose_document(self, message: dict[str, Any]) -> None:
+        if uri := _uri_in(message, "textDocument"):
+            self._server.documents.lose(uri)
+
+    def _lose_notebook(self, message: dict[str, Any]) -> None:
+        if uri := _uri_in(message, "notebookDocument"):
+            for cell in self._server.notebooks.cells(uri):
+                self._server.documents.lose(cell)
+
+    def _handle_cancel_notification(self, msg_id: MessageId) -> None:
+        if msg_id in self._running and (future := self._request_futures.get(msg_id)) is not None:
+            future.cancel()
+
+    # Out: from the handler's result to the bytes.
+
+    def _send_handler_result(self, future: Future[Any], *, msg_id: MessageId) -> None:
+        self._request_futures.pop(msg_id, None)
+        self._running.discard(msg_id)
+        if future.cancelled():
+            self._refuse(msg_id, types.LSPErrorCodes.RequestCancelled, "The request was cancelled.")
+            return
+        error = future.exception()
+        if error is None:
+            self._send_response(msg_id, future.result())
+        elif isinstance(error, JsonRpcException):
+            self._refuse(msg_id, error.code, error.message)
+        elif isinstance(error, CodegenError):
+            self._refuse(msg_id, types.LSPErrorCodes.RequestFailed, str(error))
+        else:
+            logger.error("The request %r failed", msg_id, exc_info=error)
+            self._refuse(msg_id, types.ErrorCodes.InternalError, "The server failed; its log says how.")
+
+    def _check_handler_result(self, future: Future[Any]) -> None:
+        for msg_id in [msg_id for msg_id, known in self._request_futures.items() if known is future]:
+            del self._request_futures[msg_id]
+        if not future.cancelled() and (error := future.exception()) is not None:
+            logger.error("A notification could not be handled", exc_info=error)
+
+    def _refuse(self, msg_id: Any, code: int, reason: str) -> None:
+        # As a plain object: lsprotocol leaves out an id that is null, which JSON-RPC wants to see.
+        known = msg_id if _is_id(msg_id) else None
+        self._send_data({"jsonrpc": self.VERSION, "id": known, "error": {"code": int(code), "message": reason}})
+
+
+def make_converter() -> cattrs.Converter:
+    """The converter of the protocol's types and of our own, which are sent in camel case like the others.
+
+    Left alone, cattrs makes a string of whatever stands for one, and a document of the number 5.
+    """
+    converter: cattrs.Converter = default_converter()  # type: ignore[no-untyped-call]
+    for kind in (str, bool, int):
+        converter.register_structure_hook(kind, _strict)
+    for cls in _OWN_VALUES:
+        names: Any = {field.name: override(rename=_camel(field.name)) for field in attrs.fields(cls)}
+        converter.register_structure_hook(cls, make_dict_structure_fn(cls, converter, **names))
+        converter.register_unstructure_hook(cls, make_dict_unstructure_fn(cls, converter, **names))
+    return converter
+
+
+def _strict(value: object, kind: type[T]) -> T:
+    """The value, which must be of this kind, or the member of an enumeration that it is the value of."""
+    if kind not in (str, bool, int):
+        return kind(value)  # type: ignore[call-arg]
+    # Lua has one type of number, and some encoders write 3.0 for 3.
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return kind(value)  # type: ignore[call-arg]
+    if type(value) is not kind:
+        raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
+    return value
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def _uri_in(message: dict[str, Any], name: str) -> str | None:
+    """The URI of the document of this name in a message whose params may be anything."""
+    params = message.get("params")
+    document = params.get(name) if isinstance(params, dict) else None
+    uri = document.get("uri") if isinstance(document, dict) else None
+    return uri if isinstance(uri, str) else None
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
+
+
+def _reason(error: Exception) -> str:
+    """What doesn't fit, for a person, without the text of a document that may be in it."""
+    if isinstance(error, cattrs.BaseValidationError):
+        return "; ".join(cattrs.transform_error(error, path="message"))[:500]
+    return f"{type(error).__name__}: {error}"[:500]

@@ -1,0 +1,185 @@
+"""Running the server on a transport. What the command line calls.
+
+On stdio there is one connection, and the process ends with it. On a socket each connection is a server of its own, with
+documents and settings of its own, and its end is not the end of the process: that is interrupted by a signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from codegen_lsp.errors import AddressError
+from codegen_lsp.lsp.handlers.configuration import configure_logging
+from codegen_lsp.lsp.server import CodegenServer, create_server
+from codegen_lsp.lsp.transports import (
+    MAX_MESSAGE,
+    StdinThread,
+    StdoutThread,
+    WebSocketWriter,
+    claim_stdio,
+    read_messages,
+)
+from codegen_lsp.settings import LogSettings
+
+if TYPE_CHECKING:
+    from websockets.asyncio.server import ServerConnection
+
+logger = logging.getLogger(__name__)
+
+LOCAL_PAGES = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+"""Web pages that may connect. Any other page that a user visits could otherwise talk to the server."""
+
+MakeServer = Callable[[], CodegenServer]
+
+
+def serve_stdio(make_server: MakeServer = create_server) -> int:
+    """Serve the editor that started this process. Returns the exit code."""
+    configure_logging(LogSettings())
+    stdin, stdout = claim_stdio()
+
+    async def run() -> int:
+        server = make_server()
+        server.watches_editor = True
+        _stop_at_signals(lambda number: server.stop(128 + number))
+        writer = StdoutThread(stdout)
+        server.protocol.set_writer(writer)
+        code = await session(server, read_messages(StdinThread(stdin).reader))
+        writer.close()
+        return code
+
+    return asyncio.run(run())
+
+
+def serve_tcp(address: str, make_server: MakeServer = create_server) -> int:
+    """Serve editors that connect to `HOST:PORT`, until a signal. Returns the exit code. Raises AddressError."""
+    host, port = parse_address(address)
+    configure_logging(LogSettings())
+
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = make_server()
+        server.protocol.set_writer(writer)
+        try:
+            await session(server, read_messages(reader))
+        except ConnectionError as error:
+            logger.info("The connection broke: %s", error)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await writer.wait_closed()
+
+    async def run() -> int:
+        try:
+            listening = await asyncio.start_server(connection, host, port)
+        except OSError as error:
+            raise AddressError(
+                f"Can't listen on {address}: {error.strerror or error}.", "Choose another port."
+            ) from error
+        async with listening:
+            announce("tcp", listening.sockets[0].getsockname())
+            return await _signal()
+
+    return asyncio.run(run())
+
+
+def serve_ws(address: str, make_server: MakeServer = create_server) -> int:
+    """Serve WebSocket clients at `HOST:PORT`, until a signal. Returns the exit code. Raises AddressError.
+
+    Pages of other hosts than this machine are refused.
+    """
+    host, port = parse_address(address)
+    configure_logging(LogSettings())
+
+    async def connection(socket: ServerConnection) -> None:
+        server = make_server()
+        writer = WebSocketWriter(socket)
+        server.protocol.set_writer(writer, include_headers=False)  # type: ignore[arg-type]
+        try:
+            await session(server, _frames(socket))
+        finally:
+            await writer.aclose()
+
+    async def run() -> int:
+        from websockets.asyncio.server import serve
+
+        try:
+            listening = await serve(connection, host, port, origins=[None, LOCAL_PAGES], max_size=MAX_MESSAGE)
+        except OSError as error:
+            raise AddressError(
+                f"Can't listen on {address}: {error.strerror or error}.", "Choose another port."
+            ) from error
+        async with listening:
+            announce("ws", next(iter(listening.sockets)).getsockname())
+            return await _signal()
+
+    return asyncio.run(run())
+
+
+async def session(server: CodegenServer, messages: AsyncIterator[bytes | str]) -> int:
+    """Handle messages until `exit` or the end of the input, then end the worker. Returns the exit code."""
+    reading = asyncio.create_task(_receive_all(server, messages))
+    stopped = asyncio.create_task(server.stopped.wait())
+    try:
+        await asyncio.wait({reading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done() and (error := reading.exception()) is not None:
+            logger.info("The connection ended: %s", error)
+    finally:
+        for task in (reading, stopped):
+            task.cancel()
+        server.stop(server.protocol.exit_code)
+        await server.close()
+    assert server.exit_code is not None
+    return server.exit_code
+
+
+async def _receive_all(server: CodegenServer, messages: AsyncIterator[bytes | str]) -> None:
+    async for body in messages:
+        server.protocol.receive(body)
+        # Each request begins, and takes its snapshot, before the next message changes the document.
+        await asyncio.sleep(0)
+
+
+async def _frames(socket: ServerConnection) -> AsyncIterator[bytes | str]:
+    from websockets.exceptions import ConnectionClosed
+
+    with contextlib.suppress(ConnectionClosed):
+        async for frame in socket:
+            yield frame
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """`HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `PORT` as host and port; without a host this machine only.
+
+    Raises AddressError.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise AddressError(f"{address!r} is no address.", "Write it as HOST:PORT, for example 127.0.0.1:2087.")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def announce(scheme: str, address: tuple[str, int]) -> None:
+    """Say on stderr where the server listens; with port 0 that is the only way to know."""
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    print(f"codegen-lsp listens on {scheme}://{host}:{address[1]}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+async def _signal() -> int:
+    """Wait for a signal to end; the exit code that shells give to it."""
+    received: asyncio.Queue[int] = asyncio.Queue()
+    _stop_at_signals(received.put_nowait)
+    return 128 + await received.get()
+
+
+def _stop_at_signals(stop: Callable[[int], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Windows has no handlers in the event loop; there the process just ends.
+        with contextlib.suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(number, stop, int(number))

@@ -1,0 +1,173 @@
+"""Signature to body, and comment to code: the model writes, at the place and within the block that syntax gives it.
+
+Several candidates are asked for, and those that don't parse, use names that nothing defines, or go round in circles
+are left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from itertools import pairwise
+
+from codegen_lsp.inference.rpc.messages import Candidate, StopRules
+from codegen_lsp.refactor.checks import Permits
+from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.python.applicability import comment_above_nothing
+from codegen_lsp.refactor.python.extract import lines_of
+from codegen_lsp.refactor.python.selection import View, docstring_node
+from codegen_lsp.refactor.refusal import RefactorError
+
+CANDIDATES = 5
+BODY_TOKENS = 200
+BODY_LINES = 30
+REPEATS = 3
+
+
+async def complete_body(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """Bodies for the function under the cursor. Raises RefactorError, WorkerError and ModelError."""
+    node = seen.function
+    assert node is not None
+    text = seen.source.text
+    own = docstring_node(node)
+    fillers = [one for one in node.body if one is not own]
+    margin = margin_of(text, seen.span(node)[0])
+    inner = margin + unit_of(text) if own is None else margin_of(text, seen.span(own)[0])
+    if not fillers:
+        assert own is not None
+        before, end = f"{text[: seen.span(own)[1]]}\n", seen.span(own)[1]
+    else:
+        start, end = seen.span(fillers[0])[0], seen.span(fillers[-1])[1]
+        line = text.rfind("\n", 0, start) + 1
+        on_own_line = not text[line:start].strip()
+        before = text[:line] if on_own_line else text[:start].rstrip() + "\n"
+        inner = text[line:start] if on_own_line else inner
+    stop = StopRules(max_tokens=BODY_TOKENS, max_lines=BODY_LINES, min_indent=len(inner.expandtabs(8)))
+    report("Writing", 0.2)
+    candidates = await writer.continuations(before + inner, text[end:], stop=stop, candidates=CANDIDATES)
+    permits = Permits(lines=lines_of(*fillers))
+    drafts = [
+        Draft(f"{before}{inner}{code}{text[end:]}", first_line(code), permits)
+        for code in usable(candidates, inner)
+        if not repeats(code, text)
+    ]
+    if not drafts:
+        raise RefactorError("no_answer", f"The model wrote no body for {node.name} that could be used.")
+    return drafts
+
+
+async def from_comment(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """Code below the comment at the cursor. Raises RefactorError, WorkerError and ModelError."""
+    place = comment_above_nothing(seen)
+    assert place is not None
+    text = seen.source.text
+    start, end = place
+    margin = margin_of(text, start)
+    stop = StopRules(
+        max_tokens=BODY_TOKENS,
+        max_lines=BODY_LINES,
+        min_indent=len(margin.expandtabs(8)) or None,
+        strings=["\n\n", "\n#"],
+    )
+    report("Writing", 0.2)
+    candidates = await writer.continuations(f"{text[:end]}\n{margin}", text[end:], stop=stop, candidates=CANDIDATES)
+    codes = [code for code in usable(candidates, margin) if not repeats(code, text)]
+    if below := _block_below(text, end, margin):
+        codes = [code for code in codes if not _leaves(code, margin) and code.split("\n", 1)[0].rstrip() != below]
+    drafts = [
+        Draft(f"{text[:end]}\n{margin}{code}{text[end:]}", first_line(code), Permits(any_new=True)) for code in codes
+    ]
+    if not drafts:
+        raise RefactorError("no_answer", "The model wrote no code for the comment that could be used.")
+    return drafts
+
+
+def repeats(code: str, text: str) -> bool:
+    """Whether several lines of code stand in the text already, as they are: models like to copy what is near."""
+    lines = [line.strip() for line in code.split("\n") if line.strip()]
+    there = "\n".join(line.strip() for line in text.split("\n") if line.strip())
+    wanted = "\n".join(lines)
+    return len(lines) > 1 and f"\n{wanted}\n" in f"\n{there}\n"
+
+
+def _block_below(text: str, end: int, margin: str) -> str:
+    """The first line of what follows in the same block, or nothing where the block ends."""
+    line = next((line for line in text[end:].split("\n") if line.strip()), "")
+    return line.strip() if len(margin_of(line, 0).expandtabs(8)) >= len(margin.expandtabs(8)) else ""
+
+
+def _leaves(code: str, margin: str) -> bool:
+    """Whether nothing below the code would ever be reached."""
+    last = [line for line in code.split("\n") if not line.startswith((f"{margin} ", f"{margin}\t"))][-1]
+    return bool(re.match(r"(?:return|raise|break|continue)\b", last.strip()))
+
+
+def unit_of(text: str) -> str:
+    """One level of indentation as the file has it."""
+    found = re.search(r"^(?:[^\s#][^\n]*:[ \t]*\n)([ \t]+)\S", text, re.MULTILINE)
+    return found.group(1) if found else "    "
+
+
+def usable(candidates: list[Candidate], margin: str) -> list[str]:
+    """The code of the candidates that have any, with an unfinished last line cut away."""
+    found = []
+    for one in candidates:
+        lines = one.text.rstrip().split("\n")
+        if one.finish == "length" and len(lines) > 1:
+            lines = lines[:-1]
+        lines = [line.rstrip() for line in lines]
+        lines = _whole_statements(lines, margin)
+        code = "\n".join(lines).strip("\n").lstrip(" \t") if lines else ""
+        if not code or code == "pass" or code == "..." or _goes_round(lines) or not _says_something(lines):
+            continue
+        found.append(code)
+    return list(dict.fromkeys(found))
+
+
+def _whole_statements(lines: list[str], margin: str) -> list[str]:
+    """The longest beginning of the lines that is made of whole statements."""
+    for count in range(len(lines), 0, -1):
+        block = "async def _():\n while 1:\n"
+        body = "\n".join([f"{margin}{lines[0]}", *lines[1:count]])
+        shifted = "\n".join(f"  {line}" if line.strip() else "" for line in body.split("\n"))
+        if _compiles(block + shifted):
+            return lines[:count]
+    return []
+
+
+def _compiles(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _goes_round(lines: list[str]) -> bool:
+    """Whether the same line stands several times in a row, as when a model goes round in circles."""
+    same = 1
+    for above, line in pairwise(lines):
+        same = same + 1 if line.strip() and line == above else 1
+        if same >= REPEATS:
+            return True
+    return False
+
+
+def _says_something(lines: list[str]) -> bool:
+    """Whether there is any code in the lines besides comments, a docstring and what does nothing."""
+    words = [line.strip() for line in lines]
+    return any(word not in ("", "pass", "...") and not word.startswith(("#", '"""', "'''")) for word in words)
+
+
+def margin_of(text: str, offset: int) -> str:
+    """The white space that the offset's line begins with."""
+    start = text.rfind("\n", 0, offset) + 1
+    found = re.match(r"[ \t]*", text[start:])
+    return found.group() if found else ""
+
+
+def first_line(code: str) -> str:
+    """The first line, short enough for a list to choose from."""
+    line = code.split("\n", 1)[0].strip()
+    return line if len(line) <= 60 else line[:57] + "..."

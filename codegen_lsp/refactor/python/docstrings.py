@@ -1,0 +1,250 @@
+"""A docstring in the file's own style: its form made from the signature, its sentences by the model.
+
+Which sections there are, and which names stand in them, syntax tells. The model is asked for one sentence at a time,
+with what is written so far before it, and what does not read like a sentence is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from typing import Literal
+
+from attrs import frozen
+
+from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.refactor import sentences as prose
+from codegen_lsp.refactor.checks import Permits
+from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.python.scopes import parameters
+from codegen_lsp.refactor.python.selection import (
+    DEFINITIONS,
+    Definition,
+    Function,
+    View,
+    docstring_node,
+    end_of_head,
+    walk_scope,
+)
+from codegen_lsp.refactor.refusal import RefactorError
+
+Style = Literal["google", "numpy", "rest", "plain"]
+
+_GOOGLE = re.compile(r"^\s*(?:Args|Arguments|Returns|Raises|Yields|Attributes):\s*$", re.MULTILINE)
+_NUMPY = re.compile(r"^\s*(?:Parameters|Returns|Raises|Yields|Attributes)\s*\n\s*-{3,}\s*$", re.MULTILINE)
+_REST = re.compile(r"^\s*:(?:param|parameter|arg|type|returns?|rtype|raises?)\b[^:\n]*:", re.MULTILINE)
+DESCRIPTION = StopRules(max_tokens=32, max_lines=1, strings=['"""', "'''", "\n"])
+
+
+@frozen
+class Entry:
+    """A parameter, an exception or the result, with what is said of it."""
+
+    name: str
+    annotation: str
+    text: str
+
+
+@frozen
+class Content:
+    """What a docstring says."""
+
+    summary: str
+    parameters: tuple[Entry, ...] = ()
+    returns: Entry | None = None
+    raises: tuple[Entry, ...] = ()
+
+    @property
+    def short(self) -> bool:
+        """Whether there is nothing but the summary."""
+        return not (self.parameters or self.returns or self.raises)
+
+
+async def docstring(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """A docstring for the definition on whose head the cursor is. Raises RefactorError, WorkerError, ModelError."""
+    node = seen.header
+    assert node is not None
+    style = style_of(seen.tree)
+    text = seen.source.text
+    offset = text.index("\n", end_of_head(seen, node)) + 1
+    first = seen.span(node.body[0])[0]
+    margin = text[text.rfind("\n", 0, first) + 1 : first]
+    head = _head_with_body_shown(seen, node, offset, writer)
+    report("Writing the summary", 0.1)
+    after = f'"""\n{text[offset:]}'
+    candidates = await writer.continuations(f'{head}{margin}"""', after, stop=prose.SENTENCE, candidates=4)
+    summaries = list(dict.fromkeys(found for one in candidates if (found := prose.sentence(one.text, words=3))))
+    if not summaries:
+        raise RefactorError("no_sentence", "The model wrote nothing that reads like a docstring.")
+    drafts = []
+    for at, summary in enumerate(summaries[:3]):
+        report("Describing the parameters", 0.2 + 0.2 * at)
+        content = await _content(seen.tree, node, style, summary, writer, f'{head}{margin}"""', margin)
+        lines = rendered(content, style, margin)
+        if isinstance(node, ast.ClassDef) and text[offset : offset + 1] != "\n":
+            lines += "\n"
+        drafts.append(Draft(f"{text[:offset]}{lines}{text[offset:]}", summary, Permits()))
+    return drafts
+
+
+def style_of(tree: ast.Module) -> Style:
+    """The style of most docstrings of the file that have sections; `plain` where docstrings have none, Google's where
+    there are no docstrings to look at."""
+    found: Counter[Style] = Counter()
+    any_there = False
+    for node in ast.walk(tree):
+        if isinstance(node, DEFINITIONS) and (own := docstring_node(node)) is not None:
+            any_there = True
+            text = str(own.value.value)  # type: ignore[attr-defined]
+            found["google"] += bool(_GOOGLE.search(text))
+            found["numpy"] += bool(_NUMPY.search(text))
+            found["rest"] += bool(_REST.search(text))
+    (best, count) = found.most_common(1)[0] if found else ("google", 0)
+    if count:
+        return best
+    return "plain" if any_there else "google"
+
+
+def rendered(content: Content, style: Style, margin: str) -> str:
+    """The lines of a docstring, line ends included."""
+    if content.short or style == "plain":
+        return f'{margin}"""{content.summary}"""\n'
+    body = {"google": _google, "numpy": _numpy, "rest": _rest}[style](content)
+    lines = [f'"""{content.summary}', "", *body, '"""']
+    return "".join(f"{margin}{line}\n" if line else "\n" for line in lines)
+
+
+def _google(content: Content) -> list[str]:
+    sections = []
+    if content.parameters:
+        sections.append(["Args:", *(f"    {one.name}: {one.text}" for one in content.parameters)])
+    if content.returns:
+        sections.append(["Returns:", f"    {content.returns.text}"])
+    if content.raises:
+        sections.append(["Raises:", *(f"    {one.name}: {one.text}" for one in content.raises)])
+    return _apart(sections)
+
+
+def _numpy(content: Content) -> list[str]:
+    sections = []
+    if content.parameters:
+        entries = [line for one in content.parameters for line in (_typed(one), f"    {one.text}")]
+        sections.append(["Parameters", "----------", *entries])
+    if content.returns:
+        sections.append(["Returns", "-------", content.returns.annotation or "object", f"    {content.returns.text}"])
+    if content.raises:
+        entries = [line for one in content.raises for line in (one.name, f"    {one.text}")]
+        sections.append(["Raises", "------", *entries])
+    return _apart(sections)
+
+
+def _rest(content: Content) -> list[str]:
+    lines = [f":param {one.name}: {one.text}" for one in content.parameters]
+    lines += [f":returns: {content.returns.text}"] if content.returns else []
+    return lines + [f":raises {one.name}: {one.text}" for one in content.raises]
+
+
+def _typed(one: Entry) -> str:
+    return f"{one.name} : {one.annotation}" if one.annotation else one.name
+
+
+def _apart(sections: list[list[str]]) -> list[str]:
+    return [line for at, section in enumerate(sections) for line in ([""] if at else []) + section]
+
+
+async def _content(
+    tree: ast.Module, node: Definition, style: Style, summary: str, writer: Writer, before: str, margin: str
+) -> Content:
+    if isinstance(node, ast.ClassDef) or style == "plain":
+        return Content(summary)
+    own = [one for at, one in enumerate(parameters(node)) if not (at == 0 and one.arg in ("self", "cls"))]
+    described: list[Entry] = []
+    said = {summary}
+    for one in own:
+        content = Content(summary, tuple(described), None, ())
+        opening = _opening(content, style, margin, "parameters", one.arg)
+        elsewhere = said_of_others(tree, one.arg)
+        if text := await _described(writer, f"{before}{opening}", said | elsewhere):
+            said.add(text)
+            described.append(Entry(one.arg, ast.unparse(one.annotation) if one.annotation else "", text))
+    returns = None
+    if _gives_something(node):
+        opening = _opening(Content(summary, tuple(described)), style, margin, "returns", "")
+        if text := await _described(writer, f"{before}{opening}", said):
+            said.add(text)
+            returns = Entry("", ast.unparse(node.returns) if node.returns else "", text)
+    raised: list[Entry] = []
+    for name in _raised(node):
+        opening = _opening(Content(summary, tuple(described), returns, tuple(raised)), style, margin, "raises", name)
+        if text := await _described(writer, f"{before}{opening}", said):
+            said.add(text)
+            raised.append(Entry(name, "", text))
+    return Content(summary, tuple(described), returns, tuple(raised))
+
+
+def _opening(so_far: Content, style: Style, margin: str, section: str, name: str) -> str:
+    """The docstring so far from its summary on, up to where the description of the next entry begins."""
+    mark = "\0"
+    entry = Entry(name, "", mark)
+    if section == "parameters":
+        content = Content(so_far.summary, (*so_far.parameters, entry))
+    elif section == "returns":
+        content = Content(so_far.summary, so_far.parameters, entry)
+    else:
+        content = Content(so_far.summary, so_far.parameters, so_far.returns, (*so_far.raises, entry))
+    text = rendered(content, style, margin)
+    return text[len(margin) + 3 : text.index(mark)]
+
+
+async def _described(writer: Writer, before: str, said: set[str]) -> str | None:
+    """What the model says of an entry that was not said of another one."""
+    candidates = await writer.continuations(before.rstrip(" "), "", stop=DESCRIPTION, candidates=2)
+    sentences = [found for one in candidates if (found := prose.sentence(one.text))]
+    return next((one for one in sentences if one not in said), None)
+
+
+def said_of_others(tree: ast.Module, name: str) -> set[str]:
+    """Sentences by which the file's docstrings describe something of another name: models like to repeat them."""
+    found = set()
+    for node in ast.walk(tree):
+        own = docstring_node(node) if isinstance(node, DEFINITIONS) else None
+        above = ""
+        for line in str(own.value.value).split("\n") if own is not None else []:  # type: ignore[attr-defined]
+            # `name: text`, `:param name: text`, or the text below `name : type`.
+            entry = re.fullmatch(r"\s*(?::\w+ )?\*{0,2}(\w+)(?: \([^)]*\))?:\s+(.+)", line)
+            owner, text = (entry.group(1), entry.group(2)) if entry else (above, line.strip())
+            if owner != name and text:
+                found.add(text if text.endswith((".", "!", "?")) else f"{text}.")
+            above = line.split(":")[0].strip()
+    return found
+
+
+def _gives_something(node: Function) -> bool:
+    return any(
+        isinstance(inner, ast.Return)
+        and inner.value is not None
+        and not (isinstance(inner.value, ast.Constant) and inner.value.value is None)
+        for inner in walk_scope(node)
+    )
+
+
+def _raised(node: Function) -> list[str]:
+    """Names of the exceptions that the function itself raises."""
+    found = []
+    for inner in walk_scope(node):
+        if isinstance(inner, ast.Raise) and inner.exc is not None:
+            raised = inner.exc.func if isinstance(inner.exc, ast.Call) else inner.exc
+            if isinstance(raised, ast.Name | ast.Attribute) and (name := ast.unparse(raised))[:1].isupper():
+                found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _head_with_body_shown(seen: View, node: Definition, offset: int, writer: Writer) -> str:
+    """The text up to the docstring; for a model that can't see what follows, with the whole definition before it."""
+    text = seen.source.text
+    if writer.infill:
+        return text[:offset]
+    start, end = seen.line_span(node)
+    return f"{text[:end]}\n\n{text[start:offset]}"

@@ -1,0 +1,149 @@
+"""Extract variable, function and method: rope moves the code, the model names what comes out."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+
+from codegen_lsp.refactor import sentences as prose
+from codegen_lsp.refactor.checks import Permits
+from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.edits import Lines
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.python import names
+from codegen_lsp.refactor.python.rope_backend import extract_function, extract_variable
+from codegen_lsp.refactor.python.scopes import RESERVED, identifiers, variables
+from codegen_lsp.refactor.python.selection import View, parse
+from codegen_lsp.refactor.refusal import RefactorError
+
+PLACEHOLDER = "extracted_piece"
+
+
+async def variable(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """The selected expression as a variable before its statement. Raises RefactorError, WorkerError, ModelError."""
+    node, host = seen.expression, seen.statement
+    assert node is not None
+    assert host is not None
+    text = seen.source.text
+    start, end = seen.span(node)
+    line, _ = seen.line_span(host)
+    first, _ = seen.span(host)
+    report("Looking for names", 0.1)
+    taken = RESERVED | variables(seen.tree)
+    after = f" = {text[start:end]}\n{text[line:]}"
+    found = await names.suggested(writer, text[:first], after, names.of_expression(node), taken, shape=names.snake)
+    report("Moving the code", 0.5)
+    permits = Permits(lines=lines_of(host))
+    base = await asyncio.to_thread(_extract_variable, text, start, end, numbered_placeholder(taken))
+    return [Draft(_named(base, numbered_placeholder(taken), name), name, permits) for name in found]
+
+
+async def function(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """The selected statements as a function or method. Raises RefactorError, WorkerError, ModelError."""
+    text = seen.source.text
+    statements = seen.statements
+    # Comments above the first statement, if selected, and behind the last one move along.
+    start, end = min(seen.trimmed[0], seen.span(statements[0])[0]), seen.span(statements[-1])[1]
+    end += len(re.match(r"[ \t]*(?:#.*)?", text[end:]).group())  # type: ignore[union-attr]
+    taken = RESERVED | set(identifiers(seen.tree))
+    placeholder = numbered_placeholder(taken)
+    report("Moving the code", 0.1)
+    base = await asyncio.to_thread(extract_function, text, start, end, placeholder)
+    base = apart(comments_once(base, text[start:end], placeholder), placeholder)
+    report("Looking for names", 0.4)
+    result = _result_names(base, placeholder)
+    before, _, after = base.partition(placeholder)
+    found = await names.suggested(
+        writer, before, after, names.of_statements(statements, result), taken, shape=_private, fallback="helper"
+    )
+    named = [_named(base, placeholder, name) for name in found]
+    if not prose.wanted(seen.tree):
+        return [_draft(seen, statements, new, name) for new, name in zip(named, found, strict=True)]
+    report("Writing a docstring", 0.6)
+    order = await writer.ranked(text, named)
+    best = named[order[0]]
+    summary = await prose.summary_of(writer, best, found[order[0]])
+    return [
+        _draft(seen, statements, prose.with_summary(new, name, summary) if summary else new, name)
+        for new, name in zip(named, found, strict=True)
+    ]
+
+
+def lines_of(*nodes: ast.stmt) -> frozenset[int]:
+    """Numbers of the lines that the statements stand on."""
+    return frozenset(number for node in nodes for number in range(node.lineno, (node.end_lineno or node.lineno) + 1))
+
+
+def numbered_placeholder(taken: frozenset[str] | set[str]) -> str:
+    """A name that nothing in the file has."""
+    return names.numbered(PLACEHOLDER, taken)
+
+
+def _extract_variable(text: str, start: int, end: int, name: str) -> str:
+    result = extract_variable(text, start, end, name)
+    # Parentheses around what is selected stay behind around the name.
+    bare = re.sub(rf"(?<![\w)\]}}'\"])\(({name})\)", r"\1", result)
+    tree, old = parse(bare), parse(result)
+    return bare if tree and old and ast.dump(tree) == ast.dump(old) else result
+
+
+def comments_once(base: str, moved: str, placeholder: str) -> str:
+    """The text without those comments at the call that moved into the function: above the call, and behind it."""
+    lines = base.split("\n")
+    call = next(
+        (at for at, line in enumerate(lines) if placeholder in line and not re.match(rf"\s*def {placeholder}\b", line)),
+        None,
+    )
+    if call is None:
+        raise RefactorError("rope", "The statements did not become a call.")
+    above = []
+    for line in moved.split("\n"):
+        if line.strip() and not line.strip().startswith("#"):
+            break
+        above.append(line.strip())
+    behind = re.search(r"[ \t]*#[^\n]*$", moved)
+    if behind and lines[call].endswith(behind.group()):
+        lines[call] = lines[call].removesuffix(behind.group())
+    if above and [line.strip() for line in lines[call - len(above) : call]] == above:
+        del lines[call - len(above) : call]
+    return "\n".join(lines)
+
+
+def apart(base: str, placeholder: str) -> str:
+    """The text with two blank lines around the function where it stands at the outermost level."""
+    node = next(
+        (one for one in ast.parse(base).body if isinstance(one, ast.FunctionDef) and one.name == placeholder), None
+    )
+    if node is None:
+        return base
+    lines = Lines.of(base)
+    start, end = lines.whole(node.lineno, node.end_lineno or node.lineno)
+    before, after = base[:start].rstrip("\n"), base[end:].lstrip("\n")
+    head = f"{before}\n\n\n" if before else ""
+    return f"{head}{base[start:end]}" + (f"\n\n{after}" if after else "")
+
+
+def _named(base: str, placeholder: str, name: str) -> str:
+    return re.sub(rf"\b{placeholder}\b", name, base)
+
+
+def _private(word: str) -> str:
+    return f"_{names.snake(word)}"
+
+
+def _result_names(base: str, placeholder: str) -> list[str]:
+    """The variables that the new function returns."""
+    for node in ast.walk(ast.parse(base)):
+        if isinstance(node, ast.FunctionDef) and node.name == placeholder and isinstance(node.body[-1], ast.Return):
+            value = node.body[-1].value
+            return [one.id for one in ast.walk(value) if isinstance(one, ast.Name)] if value else []
+    return []
+
+
+def _draft(seen: View, statements: list[ast.stmt], text: str, name: str) -> Draft:
+    scope = [node.name for node in seen.definitions]
+    # A method goes into its class, a function beside the outermost one.
+    owner = ".".join([*scope[:-1], name]) if len(scope) > 1 else name
+    signatures = frozenset({owner, name, ".".join([*scope, name])})
+    return Draft(text, name, Permits(lines=lines_of(*statements), signatures=signatures))

@@ -1,0 +1,135 @@
+"""Rename a symbol to what the model finds likeliest in all its uses.
+
+rope finds the uses, in the other files of the workspace, too, for what a module defines. That the result is the same
+program but for the name is then shown by renaming the tree back: since the new name stood nowhere before, that must
+give the old tree again.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+
+from attrs import evolve
+
+from codegen_lsp.refactor.checks import Permits, definitions
+from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.python import names
+from codegen_lsp.refactor.python.applicability import scope_of
+from codegen_lsp.refactor.python.rename_across import Renamed, rename_in
+from codegen_lsp.refactor.python.rope_backend import rename as rope_rename
+from codegen_lsp.refactor.python.scopes import RESERVED, identifiers, is_private, variables
+from codegen_lsp.refactor.python.selection import Function, View, parse
+from codegen_lsp.refactor.refusal import RefactorError
+
+
+async def rename(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """The symbol at the cursor by other names. Raises RefactorError, WorkerError and ModelError."""
+    assert seen.name is not None
+    name, offset = seen.name
+    scope = scope_of(seen, name)
+    assert scope is not None
+    text = seen.source.text
+    report("Finding the uses", 0.1)
+    renamed = await asyncio.to_thread(_renamed, seen, name, offset, scope)
+    base, placeholder = renamed.text, renamed.placeholder
+    _check_same(seen, base, placeholder, name)
+    report("Looking for names", 0.3)
+    taken = RESERVED | variables(seen.tree) | renamed.words | {name}
+    at = _definition(base, placeholder)
+    before, after = base[:at], base[at + len(placeholder) :]
+    wanted = _shape_of(seen, name, scope)
+    found = await names.suggested(writer, before, after, _rules(scope, name), taken, shape=wanted)
+    lines = frozenset(
+        number
+        for number, (old, new) in enumerate(zip(text.split("\n"), base.split("\n"), strict=True), start=1)
+        if old != new
+    )
+    drafts = []
+    for new in found:
+        if new in (name, wanted("value")):
+            continue
+        owners = _signatures(seen, scope, name, new)
+        permits = Permits(lines=lines, signatures=owners, names=frozenset({name, new}))
+        others = [evolve(one, after=one.after.replace(placeholder, new)) for one in renamed.others]
+        drafts.append(Draft(base.replace(placeholder, new), new, permits, others))
+    if not drafts:
+        raise RefactorError("no_name", f"There is no better name for {name} to be had.")
+    return drafts
+
+
+def _renamed(seen: View, name: str, offset: int, scope: Function | ast.Module) -> Renamed:
+    """The files with a placeholder for the name."""
+    source = seen.source
+    if isinstance(scope, ast.Module) and source.workspace is not None and source.path is not None:
+        return rename_in(source.workspace, source.path, source.text, offset, name)
+    placeholder = names.numbered("renamed_symbol", identifiers(seen.tree))
+    return Renamed(rope_rename(source.text, offset, placeholder), [], placeholder, frozenset())
+
+
+def _definition(text: str, name: str) -> int:
+    """Offset of the name where the module defines it, or else where it first stands."""
+    pattern = rf"^(?:(?:async )?def |class )?(?={name}\b)"
+    found = re.search(pattern, text, re.MULTILINE)
+    return found.end() if found else text.index(name)
+
+
+def _check_same(seen: View, base: str, placeholder: str, name: str) -> None:
+    tree = parse(base)
+    if tree is None or base.count("\n") != seen.source.text.count("\n"):
+        raise RefactorError("does_not_parse", "The result does not parse.")
+    if ast.dump(_Back(placeholder, name).visit(tree)) != ast.dump(seen.tree):
+        raise RefactorError("another_meaning", f"Not every {name} here is the same variable.")
+
+
+class _Back(ast.NodeTransformer):
+    """Renames everything back."""
+
+    def __init__(self, new: str, old: str) -> None:
+        self._new, self._old = new, old
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        for field, value in ast.iter_fields(node):
+            if value == self._new and isinstance(value, str):
+                setattr(node, field, self._old)
+            if field == "names" and isinstance(value, list):
+                node.names = [self._old if one == self._new else one for one in value]  # type: ignore[attr-defined]
+        return super().generic_visit(node)
+
+
+def _shape_of(seen: View, name: str, scope: Function | ast.Module):  # type: ignore[no-untyped-def]
+    """How the names of this kind of symbol are written."""
+    is_class = any(isinstance(node, ast.ClassDef) and node.name == name for node in ast.walk(scope))
+    lead = "_" if is_private(name) else ""
+
+    def shape(word: str) -> str:
+        plain = names.snake(word)
+        if is_class:
+            return lead + "".join(part.capitalize() for part in plain.split("_"))
+        return lead + (plain.upper() if name.strip("_").isupper() and isinstance(scope, ast.Module) else plain)
+
+    return shape
+
+
+def _rules(scope: ast.AST, name: str) -> list[str]:
+    """Names that the value given to the symbol suggests."""
+    found: list[str] = []
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
+            found += names.of_expression(node.value)
+        if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and node.target.id == name:
+            found += [names._singular(one) for one in names.of_expression(node.iter)]
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            found += names.of_statements(node.body, [])
+    return found
+
+
+def _signatures(seen: View, scope: Function | ast.Module, name: str, new: str) -> frozenset[str]:
+    """Qualified names of definitions that may change: those within the scope. `_check_same` looks at all the rest."""
+    found: set[str] = set()
+    for qualified, node in definitions(seen.tree):
+        if isinstance(scope, ast.Module) or node is scope or any(node is inner for inner in ast.walk(scope)):
+            found |= {qualified, ".".join(new if part == name else part for part in qualified.split("."))}
+    return frozenset(found)

@@ -1,0 +1,169 @@
+"""A name of a module renamed in all files of the workspace that use it, or the reason why it can't be.
+
+rope finds the uses. What it can't see (a name in a string, an attribute of it knows not what) must not be one, so a
+name is left alone as soon as anything says that there may be such a use. Files that are not Python, and packages
+elsewhere that import this one, nobody looks at.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from codegen_lsp.refactor.edits import Original
+from codegen_lsp.refactor.python.rope_backend import rename_everywhere
+from codegen_lsp.refactor.python.scopes import identifiers, unknown
+from codegen_lsp.refactor.python.selection import parse
+from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.workspace.sources import OtherFile, Workspace, module_of
+
+DECLARATIONS = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini")
+"""Files beside the code that name functions by `module:function`."""
+_BY_NAME = frozenset({"getattr", "setattr", "delattr", "hasattr", "object", "attrgetter", "methodcaller"})
+"""Functions that take a name as a string; `object` as in `mock.patch.object`."""
+
+
+@frozen
+class Renamed:
+    """What becomes of the files, with a word that stood in none of them in the name's place."""
+
+    text: str
+    """The document, with LF line ends."""
+    others: list[OtherFile]
+    placeholder: str
+    words: frozenset[str]
+    """What the new name must not be: identifiers of the other files, names of modules."""
+
+
+def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: str) -> Renamed:
+    """Rename what a module defines at its top level. Raises RefactorError."""
+    root, path = workspace.root.resolve(), path.resolve()
+    raw = {one.resolve(): content for one, content in workspace.read().items()}
+    raw = {one: content for one, content in raw.items() if one.is_relative_to(root)}
+    texts = {one: Original(content).normal() for one, content in raw.items()} | {path: text}
+    module, source = module_of(path)
+    sources = [one for one in dict.fromkeys([source, root, root / "src"]) if one.is_dir() and one.is_relative_to(root)]
+    holding = {one: content for one, content in texts.items() if re.search(rf"\b{name}\b", content)}
+    new = "renamed_symbol"
+    while any(new in content for content in holding.values()):
+        new += "_"
+    for one, content in holding.items():
+        if parse(content) is None:
+            raise _refusal(name, one, root, "does not parse, and has the word, too")
+    changed = rename_everywhere(root, sources, texts, path, offset, new, sorted(holding))
+    changed = {one: _in_all(content, name, new) for one, content in changed.items()}
+    for one, content in changed.items():
+        if re.sub(rf"\b{new}\b", name, content) != texts[one]:
+            raise RefactorError("another_meaning", f"More than {name} would change in {_shown(one, root)}.")
+    local = _modules(texts, sources)
+    for one in holding:
+        if left := _left(changed.get(one, texts[one]), name, module, local, own=one == path):
+            raise _refusal(name, one, root, left)
+    _check_declarations(root, name, module)
+    if path.with_suffix(".pyi").exists():
+        raise _refusal(name, path.with_suffix(".pyi"), root, "may have it, too")
+    others = [OtherFile(one, raw[one], content) for one, content in sorted(changed.items()) if one != path]
+    words = {word for other in others for word in identifiers(ast.parse(other.after))}
+    return Renamed(changed.get(path, text), others, new, frozenset(words | {one.stem for one in texts}))
+
+
+def _in_all(text: str, name: str, new: str) -> str:
+    """The text with the name replaced in `__all__`, if it uses the new name otherwise."""
+    tree = parse(text)
+    if tree is None:
+        raise RefactorError("does_not_parse", "What rope made of it does not parse.")
+    lines = text.split("\n")
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if not any(isinstance(one, ast.Name) and one.id == "__all__" for one in targets):
+            continue
+        found = [one for one in ast.walk(node) if isinstance(one, ast.Constant) and one.value == name]
+        for one in sorted(found, key=lambda one: (one.lineno, one.col_offset), reverse=True):
+            line = lines[one.lineno - 1].encode()
+            entry = line[one.col_offset : one.end_col_offset].replace(name.encode(), new.encode())
+            line = line[: one.col_offset] + entry + line[one.end_col_offset :]
+            lines[one.lineno - 1] = line.decode()
+    return "\n".join(lines)
+
+
+def _modules(texts: Mapping[Path, str], sources: list[Path]) -> set[str]:
+    """First parts of the dotted names that lead into the workspace."""
+    tops = set()
+    for source in sources:
+        for one in texts:
+            if one.is_relative_to(source):
+                first = one.relative_to(source).parts[0]
+                tops.add(first.removesuffix(".py"))
+    return tops
+
+
+def _left(text: str, name: str, module: str, local: set[str], *, own: bool) -> str | None:
+    """What in a file may still mean the name that was renamed, or None."""
+    tree = ast.parse(text)
+    imported = dict(_imported(tree))
+    own_imports = {alias for alias, source in imported.items() if source.split(".")[0] in local or source[:1] == "."}
+    last = module.split(".")[-1]
+    for node in ast.walk(tree):
+        where = f"on line {getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            if any(one.name == name for one in node.names) and (node.level or source.split(".")[0] in local):
+                return f"imports it {where} from where it was not found"
+        elif isinstance(node, ast.Attribute) and node.attr == name:
+            if isinstance(base := _base(node), ast.Call) or (isinstance(base, ast.Name) and base.id in own_imports):
+                return f"may use it {where}"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.search(rf"\b{last}[.:]{name}$", node.value):
+                return f"names it in a string {where}"
+        elif isinstance(node, ast.Call) and _named_by(node, name):
+            return f"looks it up by its name {where}"
+    stars = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
+    if (own or stars) and name in unknown(text):
+        return "uses it in a way that can't be followed"
+    return None
+
+
+def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((one.asname or one.name.split(".")[0], one.name) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            yield from ((one.asname or one.name, source) for one in node.names)
+
+
+def _base(node: ast.expr) -> ast.expr:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    if isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return node if called in ("import_module", "__import__", "reload") else ast.Constant(None)
+    return node
+
+
+def _named_by(node: ast.Call, name: str) -> bool:
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return called in _BY_NAME and any(isinstance(one, ast.Constant) and one.value == name for one in node.args)
+
+
+def _check_declarations(root: Path, name: str, module: str) -> None:
+    for file in DECLARATIONS:
+        try:
+            text = (root / file).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if re.search(rf"\b{re.escape(module)}\s*[:.]\s*{name}\b", text):
+            raise _refusal(name, root / file, root, "names it")
+
+
+def _refusal(name: str, path: Path, root: Path, why: str) -> RefactorError:
+    message = f"{name} can't be renamed safely: {_shown(path, root)} {why}."
+    return RefactorError("used_elsewhere", message, "Rename it with your language server for Python, and look it over.")
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,81 @@
+"""Rewrite the selection as a comment in it says. The model writes freely here, so nothing of this is taken on trust.
+
+A base model only continues text. So it is shown the old code as a comment, the user's words, and the place where the
+new code goes; and what it says must bind what the code behind it uses, and leave where the old code left. It is always
+shown for confirmation. How often it does what the comment says depends on the checkpoint.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.refactor.checks import Permits
+from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.python.applicability import leaves_at_end
+from codegen_lsp.refactor.python.bodies import BODY_LINES, BODY_TOKENS, CANDIDATES, first_line, margin_of, usable
+from codegen_lsp.refactor.python.extract import lines_of
+from codegen_lsp.refactor.python.scopes import _bound_by
+from codegen_lsp.refactor.python.selection import View
+from codegen_lsp.refactor.refusal import RefactorError
+
+
+async def rewrite(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """The selected statements as the comment above them says. Raises RefactorError, WorkerError and ModelError."""
+    text = seen.source.text
+    statements = seen.statements
+    start, end = seen.span(statements[0])[0], seen.span(statements[-1])[1]
+    margin = margin_of(text, start)
+    line = text.rfind("\n", 0, start) + 1
+    wish = " ".join(found.strip() for found in re.findall(r"^\s*#\s*(.*)$", text[seen.trimmed[0] : line], re.MULTILINE))
+    old = "".join(f"{margin}#{' ' if one else ''}{one.removeprefix(margin)}\n" for one in text[line:end].split("\n"))
+    above = text[: text.rfind("\n", 0, seen.trimmed[0]) + 1]
+    prompt = f"{above}{margin}# Before:\n{old}{margin}# After: {wish}\n{margin}"
+    stop = StopRules(
+        max_tokens=BODY_TOKENS,
+        max_lines=BODY_LINES,
+        min_indent=len(margin.expandtabs(8)) or None,
+        strings=["\n\n\n", "# Before", "# After"],
+    )
+    report("Writing", 0.2)
+    candidates = await writer.continuations(prompt, text[end:], stop=stop, candidates=CANDIDATES)
+    needed = _bound(statements) & _used_elsewhere(seen, statements)
+    leaves = isinstance(statements[-1], ast.Return)
+    drafts = []
+    for code in usable(candidates, margin):
+        if code.strip() == text[start:end].strip() or not _stands_for(code, margin, needed, leaves=leaves):
+            continue
+        drafts.append(
+            Draft(f"{text[:start]}{code}{text[end:]}", first_line(code), Permits(lines=lines_of(*statements)))
+        )
+    if not drafts:
+        raise RefactorError("no_answer", "The model wrote nothing that could take the selection's place.")
+    return drafts
+
+
+def _stands_for(code: str, margin: str, needed: set[str], *, leaves: bool) -> bool:
+    """Whether code binds the names that are needed, and returns if and only if it must."""
+    block = "\n".join(f" {one}" if one.strip() else "" for one in f"{margin}{code}".split("\n"))
+    (function,) = ast.parse(f"async def _():\n{block}").body
+    assert isinstance(function, ast.AsyncFunctionDef)
+    return (
+        needed <= _bound(function.body)
+        and leaves_at_end(function.body)
+        and isinstance(function.body[-1], ast.Return) == leaves
+    )
+
+
+def _bound(statements: list[ast.stmt]) -> set[str]:
+    return {name for statement in statements for node in ast.walk(statement) for name in _bound_by(node)}
+
+
+def _used_elsewhere(seen: View, statements: list[ast.stmt]) -> set[str]:
+    """Names that the code around the statements reads."""
+    inside = {id(node) for statement in statements for node in ast.walk(statement)}
+    return {
+        node.id
+        for node in ast.walk(seen.definitions[-1] if seen.definitions else seen.tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in inside
+    }

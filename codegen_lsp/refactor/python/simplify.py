@@ -1,0 +1,141 @@
+"""Simplify the selection: ruff's safe fixes, and a few rewrites of our own with libcst; the likeliest first.
+
+Both keep the meaning by construction. Which of the results reads best, the model says.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from codegen_lsp.refactor.checks import Permits
+from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.edits import Lines
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.python.extract import lines_of
+from codegen_lsp.refactor.python.selection import View
+from codegen_lsp.refactor.refusal import RefactorError
+
+RULES = "SIM,C4,PIE,FURB,PERF,RET,UP,E71,PLR5501,PLR1714,PLR1730,RUF005,RUF015"
+"""Rule families of ruff that make code simpler; only fixes that ruff itself calls safe are taken."""
+TARGET = "py39"
+"""The oldest Python that the results must run on, where nothing else is known."""
+
+
+@frozen
+class Fix:
+    """One fix: edits as offsets and new text, and what it is."""
+
+    edits: tuple[tuple[int, int, str], ...]
+    label: str
+
+
+async def simplify(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """The selected statements, simpler. Raises RefactorError."""
+    statements = seen.statements
+    text = seen.source.text
+    lines = lines_of(*statements)
+    report("Looking for simpler forms", 0.2)
+    fixes = await ruff_fixes(text, lines)
+    permits = Permits(lines=lines)
+    drafts = [Draft(_applied(text, [fix]), fix.label, permits) for fix in fixes]
+    together = _compatible(fixes)
+    if len(together) > 1:
+        drafts.insert(0, Draft(_applied(text, together), "; ".join(fix.label for fix in together), permits))
+    report("Looking for simpler forms", 0.6)
+    drafts += [Draft(new, label, permits) for new, label in await asyncio.to_thread(_own, text, lines)]
+    if not drafts:
+        raise RefactorError("simple_already", "Nothing simpler was found.")
+    return drafts
+
+
+async def ruff_fixes(text: str, lines: frozenset[int]) -> list[Fix]:
+    """ruff's safe fixes within the lines; none where ruff is not installed."""
+    program = ruff()
+    if program is None:
+        return []
+    process = await asyncio.create_subprocess_exec(
+        program, "check", "--isolated", "--no-cache", "--quiet", f"--target-version={TARGET}", f"--select={RULES}",
+        "--output-format=json", "--stdin-filename=document.py", "-",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        out, _ = await process.communicate(text.encode("utf-8", "replace"))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    try:
+        found = json.loads(out)
+    except ValueError:
+        return []
+    starts = Lines.of(text).starts
+    fixes = []
+    for one in found:
+        fix = one.get("fix") or {}
+        edits = fix.get("edits") or []
+        if fix.get("applicability") != "safe" or not edits or not all(_inside(edit, lines) for edit in edits):
+            continue
+        places = tuple(
+            (_offset(edit["location"], starts), _offset(edit["end_location"], starts), edit["content"])
+            for edit in edits
+        )
+        fixes.append(Fix(places, f"{fix.get('message') or one.get('message')} ({one.get('code')})"))
+    return fixes
+
+
+def ruff() -> str | None:
+    """The ruff beside codegen-lsp, or the one on the path."""
+    beside = Path(sys.executable).with_name("ruff.exe" if sys.platform == "win32" else "ruff")
+    return str(beside) if beside.is_file() else shutil.which("ruff")
+
+
+def _inside(edit: dict[str, Any], lines: frozenset[int]) -> bool:
+    first, last = edit["location"]["row"], edit["end_location"]["row"]
+    # An edit of whole lines ends at the start of the next.
+    last -= edit["end_location"]["column"] == 1 and last > first
+    return all(number in lines for number in range(first, last + 1))
+
+
+def _offset(location: dict[str, int], starts: list[int]) -> int:
+    row = location["row"]
+    return starts[min(row, len(starts)) - 1] + location["column"] - 1
+
+
+def _compatible(fixes: list[Fix]) -> list[Fix]:
+    """Fixes from the first on that don't overlap."""
+    taken: list[Fix] = []
+    for fix in fixes:
+        if all(_apart(one.edits, fix.edits) for one in taken):
+            taken.append(fix)
+    return taken
+
+
+def _apart(some: Iterable[tuple[int, int, str]], others: tuple[tuple[int, int, str], ...]) -> bool:
+    return all(a_end < b_start or b_end < a_start for a_start, a_end, _ in some for b_start, b_end, _ in others)
+
+
+def _applied(text: str, fixes: list[Fix]) -> str:
+    for start, end, new in sorted((edit for fix in fixes for edit in fix.edits), reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
+
+
+def _own(text: str, lines: frozenset[int]) -> list[tuple[str, str]]:
+    from codegen_lsp.refactor.python.codemods import CODEMODS, apply
+
+    tree = ast.dump(ast.parse(text))
+    results = []
+    for codemod, label in CODEMODS:
+        new = apply(codemod, text, lines)
+        if new != text and ast.dump(ast.parse(new)) != tree:
+            results.append((new, label))
+    return results

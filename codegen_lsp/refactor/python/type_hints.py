@@ -1,0 +1,194 @@
+"""Type hints: what defaults and returns say, else what the model infills, kept only if a type checker agrees.
+
+A hint is taken in only if it is a type whose names the file knows, and if mypy finds no error with it that it did not
+find without. Without mypy there are no hints: the model alone is not to be trusted.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+
+from attrs import frozen
+
+from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.refactor.checks import Permits, definitions
+from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.python.applicability import missing_hints
+from codegen_lsp.refactor.python.extract import lines_of
+from codegen_lsp.refactor.python.scopes import bound_at_top, imported
+from codegen_lsp.refactor.python.selection import Function, View, end_of_head, walk_scope
+from codegen_lsp.refactor.python.typecheck import errors
+from codegen_lsp.refactor.refusal import RefactorError
+
+CANDIDATES = 4
+STOP = StopRules(max_tokens=16, max_lines=1, strings=["=", "):", "\n", " #", ":"])
+
+
+@frozen
+class Hint:
+    """A type for one place of a signature."""
+
+    start: int
+    end: int
+    new: str
+    label: str
+
+
+async def type_hints(seen: View, writer: Writer, report: Report) -> list[Draft]:
+    """Hints for the function on whose head the cursor is. Raises RefactorError, WorkerError and ModelError."""
+    node = seen.header
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    text = seen.source.text
+    known = _types_known(seen.tree)
+    choices: list[list[Hint]] = []
+    for argument in missing_hints(seen, node):
+        report("Inferring types", 0.1)
+        place = _place(seen, node, argument)
+        types = _said(node, argument) or await _written(writer, text, place, known)
+        choices.append([_hint(place, one) for one in types])
+    kept = [hints for hints in choices if hints]
+    if not kept:
+        raise RefactorError("no_types", f"No type was found for anything in {node.name}.")
+    report("Checking types", 0.4)
+    chosen = await _accepted(seen, kept, report)
+    if not chosen:
+        raise RefactorError("type_errors", "The type checker finds new errors with every type that was found.")
+    name = next(name for name, one in definitions(seen.tree) if one is node)
+    head = lines_of(node) & frozenset(range(node.lineno, node.body[0].lineno + 1))
+    label = ", ".join(hint.label for hint in chosen)
+    return [Draft(_with(text, chosen), label, Permits(lines=head, annotations=frozenset({name})))]
+
+
+async def _accepted(seen: View, choices: list[list[Hint]], report: Report) -> list[Hint]:
+    """Of each place the first type that the checker takes; all together first, which mostly goes well."""
+    text, path = seen.source.text, seen.source.path
+    before = await errors(text, path)
+
+    async def fits(hints: list[Hint]) -> bool:
+        return not await errors(_with(text, hints), path) - before
+
+    first = [hints[0] for hints in choices]
+    if await fits(first):
+        return first
+    kept: list[Hint] = []
+    for at, hints in enumerate(choices):
+        for hint in hints:
+            report("Checking types", 0.4 + 0.5 * at / len(choices))
+            if await fits([*kept, hint]):
+                kept.append(hint)
+                break
+    return kept
+
+
+def _said(node: Function, argument: ast.arg | None) -> list[str]:
+    """The type that syntax alone tells."""
+    if argument is None:
+        inside = list(walk_scope(node))
+        if any(isinstance(one, ast.Yield | ast.YieldFrom) for one in inside):
+            return []
+        values = [one.value for one in inside if isinstance(one, ast.Return) and one.value is not None]
+        if not values:
+            return ["None"] if not _never_returns(node) else []
+        constants = {type(one.value).__name__ for one in values if isinstance(one, ast.Constant)}
+        if len(constants) == 1 and all(isinstance(one, ast.Constant) for one in values):
+            return [constant.replace("NoneType", "None") for constant in constants]
+        return ["bool"] if all(isinstance(one, ast.Compare) for one in values) else []
+    if argument in (node.args.vararg, node.args.kwarg):
+        return []
+    default = _default(node, argument)
+    if isinstance(default, ast.Constant) and default.value is not None and default.value is not ...:
+        return [type(default.value).__name__]
+    return []
+
+
+def _never_returns(node: Function) -> bool:
+    return isinstance(node.body[-1], ast.Raise)
+
+
+def _default(node: Function, argument: ast.arg) -> ast.expr | None:
+    positional = [*node.args.posonlyargs, *node.args.args]
+    defaults = dict(zip(positional[::-1], node.args.defaults[::-1], strict=False))
+    defaults |= {one: value for one, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if value}
+    return defaults.get(argument)
+
+
+@frozen
+class _Place:
+    """Where a hint goes: `text[start:end]` gives way to `before`, the type, and `after`."""
+
+    start: int
+    end: int
+    before: str
+    after: str
+    name: str
+
+
+def _place(seen: View, node: Function, argument: ast.arg | None) -> _Place:
+    if argument is None:
+        colon = end_of_head(seen, node)
+        return _Place(colon, colon, " -> ", "", "returns")
+    end = seen.span(argument)[1]
+    default = _default(node, argument)
+    if default is None:
+        return _Place(end, end, ": ", "", argument.arg)
+    value = seen.span(default)[0]
+    # Parentheses around a default are not part of its node.
+    opening = seen.source.text[end:value].partition("=")[2].lstrip()
+    return _Place(end, value - len(opening), ": ", " = ", argument.arg)
+
+
+async def _written(writer: Writer, text: str, place: _Place, known: set[str]) -> list[str]:
+    before = text[: place.start] + place.before.rstrip(" ")
+    after = (place.after or "") + text[place.end :]
+    candidates = await writer.continuations(before, after, stop=STOP, candidates=CANDIDATES)
+    types = [_type_in(one.text) for one in candidates if one.finish != "length"]
+    return list(dict.fromkeys(one for one in types if one and _is_type(one, known)))
+
+
+def _type_in(text: str) -> str:
+    """The text up to the comma or bracket that ends a type."""
+    depth = 0
+    for at, character in enumerate(text):
+        depth += (character in "[(") - (character in "])")
+        if depth < 0 or (character == "," and depth == 0):
+            return text[:at].strip()
+    return text.strip()
+
+
+def _is_type(text: str, known: set[str]) -> bool:
+    """Whether the text is a type expression whose names the file knows."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    allowed = (
+        *(ast.Expression, ast.Name, ast.Attribute, ast.Subscript, ast.Tuple, ast.List),
+        *(ast.BinOp, ast.BitOr, ast.expr_context),
+    )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant):
+            if node.value is not None and node.value is not ...:
+                return False
+        elif not isinstance(node, allowed) or (isinstance(node, ast.Name) and node.id not in known):
+            return False
+    return isinstance(tree.body, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.Constant) and text != "..."
+
+
+def _types_known(tree: ast.Module) -> set[str]:
+    own = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and not name.startswith("_")}
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    aliases = {name for name in bound_at_top(tree) if name[:1].isupper()}
+    modules = {(alias or name).split(".")[0] for _, name, alias in imported(tree)}
+    return own | classes | aliases | modules
+
+
+def _hint(place: _Place, type_: str) -> Hint:
+    return Hint(place.start, place.end, f"{place.before}{type_}{place.after}", f"{place.name}: {type_}")
+
+
+def _with(text: str, hints: list[Hint]) -> str:
+    for hint in sorted(hints, key=lambda one: -one.start):
+        text = text[: hint.start] + hint.new + text[hint.end :]
+    return text

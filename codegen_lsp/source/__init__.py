@@ -1,0 +1,1 @@
+"""Source text: languages, parse trees, brackets, blocks, indentation."""

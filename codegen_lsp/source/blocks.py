@@ -1,0 +1,137 @@
+"""Where blocks begin and end, judged by the text of single lines and by indentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from codegen_lsp.completion.cursor import Cursor
+from codegen_lsp.source.brackets import CLOSERS, PAIRS, code_of, is_rest_of_closers, scan
+from codegen_lsp.source.indentation import columns, margin
+from codegen_lsp.source.languages import Language
+
+HEADER_LINES = 30
+"""Most lines over which the head of a block (a long signature) is followed upwards."""
+
+_PYTHON_OPENER = re.compile(
+    r"\s*(?:(?:async\s+)?(?:def|class|if|elif|else|for|while|try|except|finally|with|match|case)\b.*|[)\]].*):$"
+)
+_CASE_LABEL = re.compile(r"\s*(?:case\b.*|default\s*):$")
+_WORD_OPENER = re.compile(r".*\b(?:do|then|else|repeat|begin)(?:\s*\|[^|]*\|)?$|\s*(?:def|class|module|function)\b.*")
+_LITERAL_OPENER = re.compile(r"(?:^|[=:(,\[{]|\breturn|\byield|\bin)\s*[\[{]$")
+_PYTHON_CONTINUATION = re.compile(r"\s*(?:[)\]}]|(?:elif|else|except|finally)\b)")
+_BRACES_CONTINUATION = re.compile(
+    r"\s*(?:[)\]}]|(?:else|catch|finally)\b|(?:case\b.*|default\s*|public\s*|private\s*|protected\s*):)"
+)
+_WORD_CONTINUATION = re.compile(r"\s*(?:[)\]}]|(?:else|elsif|elif|elseif|rescue|ensure|when|end|fi|done|then|esac)\b)")
+
+
+@frozen
+class Block:
+    """A block of statements, or a literal over several lines, that is still empty where the cursor stands."""
+
+    margin: str
+    """Leading white space of the statement that opens it; the body is indented deeper."""
+    closer: str
+    """The bracket that ends it; empty where the indentation alone does."""
+
+
+def empty_block(cursor: Cursor) -> Block | None:
+    """The block without a body which the cursor's line opens, or in which the cursor's blank line is the first."""
+    if not is_rest_of_closers(cursor.after):
+        return None
+    if cursor.before.strip():
+        opener, above = cursor.before, cursor.above
+    elif cursor.after.strip():
+        return None
+    else:
+        visible = [number for number, line in enumerate(cursor.above) if line.strip()]
+        if not visible:
+            return None
+        opener, above = cursor.above[visible[-1]], cursor.above[: visible[-1]]
+    if not opens_block(opener, cursor.language):
+        return None
+    head = head_of(opener, above, cursor.language)
+    if columns(cursor.line_below) > columns(head):
+        return None
+    return Block(margin(head), PAIRS.get(code_of(opener, cursor.language)[-1:], ""))
+
+
+def opens_block(line: str, language: Language) -> bool:
+    """Whether a block of statements, or a literal over several lines, begins after this line."""
+    code = code_of(line, language)
+    if language.name == "Python":
+        return bool(_PYTHON_OPENER.match(code) or _LITERAL_OPENER.search(code)) or _ends_signature(code, language)
+    if language.braces:
+        return code.endswith("{") or bool(_CASE_LABEL.match(code) or _LITERAL_OPENER.search(code))
+    return bool(_WORD_OPENER.match(code))
+
+
+def head_of(line: str, above: Sequence[str], language: Language) -> str:
+    """The first line of the statement that ends with `line`: of a long signature, the line with the name."""
+    missing = _unmatched_round(line, language)
+    for higher in reversed(above[-HEADER_LINES:]):
+        if missing <= 0:
+            break
+        read = scan(higher, language)
+        missing += _unmatched_round(higher, language) - sum(symbol in "([" for symbol in read.open)
+        line = higher
+    return line
+
+
+def continues_statement(line: str, language: Language) -> bool:
+    """Whether the line belongs to the statement before it although it is indented no deeper: `}`, `else`, `except`."""
+    if language.name == "Python":
+        return bool(_PYTHON_CONTINUATION.match(line))
+    return bool((_BRACES_CONTINUATION if language.braces else _WORD_CONTINUATION).match(line))
+
+
+def only_closers(line: str) -> bool:
+    """Whether the line holds nothing but closing brackets and the punctuation that follows them."""
+    stripped = line.strip().rstrip(",;")
+    return stripped != "" and all(character in CLOSERS for character in stripped)
+
+
+def is_comment(line: str, language: Language) -> bool:
+    """Whether the line holds a comment, or the end of one, and nothing else."""
+    if not line.strip():
+        return False
+    if (
+        language.block_comment
+        and line.rstrip().endswith(language.block_comment[1])
+        and _only_ends_comment(line, language)
+    ):
+        return True
+    return not code_of(line, language)
+
+
+def follows_docstring(cursor: Cursor) -> bool:
+    """Whether the cursor stands on the first line of a Python body of which there is only the docstring yet."""
+    above = cursor.line_above
+    if cursor.language.name != "Python" or cursor.before.strip() or not above.rstrip().endswith(('"""', "'''")):
+        return False
+    return 0 < columns(cursor.before) == columns(above) > columns(cursor.line_below)
+
+
+def follows_annotation(cursor: Cursor) -> bool:
+    """Whether the line above is a decorator or annotation, which announces a definition."""
+    above = cursor.above[-1].strip() if cursor.above else ""
+    return (
+        cursor.language.name in ("Python", "Java", "TypeScript") and re.match(r"@[\w.]+(\(.*\))?$", above) is not None
+    )
+
+
+def _only_ends_comment(line: str, language: Language) -> bool:
+    opening = language.block_comment[0] if language.block_comment else ""
+    return line.lstrip().startswith(("*", opening)) and opening not in line.lstrip()[1:]
+
+
+def _ends_signature(code: str, language: Language) -> bool:
+    """`        b: int) -> str:`, the last line of a Python signature whose parameters are aligned."""
+    return code.endswith(":") and _unmatched_round(code, language) > 0
+
+
+def _unmatched_round(line: str, language: Language) -> int:
+    return sum(line[at] in ")]" for at in scan(line, language).unmatched)

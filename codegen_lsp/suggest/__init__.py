@@ -1,0 +1,1 @@
+"""Inline suggestions: the application layer that the language server, the command line and `evaluation` share."""

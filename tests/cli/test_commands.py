@@ -1,0 +1,150 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.cli.demo import neovim_setup
+
+CLONE = Path(__file__).parents[2]
+SOURCE = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi\n"
+NO_SOCKETS = """
+import socket
+
+class Refusing(socket.socket):
+    def __init__(self, family=-1, *args, **kwargs):
+        if family in (socket.AF_INET, socket.AF_INET6, -1) and "fileno" not in kwargs and len(args) < 3:
+            raise AssertionError("a network socket was opened")
+        super().__init__(family, *args, **kwargs)
+
+socket.socket = Refusing
+"""
+
+
+@pytest.fixture
+def environment(embedded_build: Path, tmp_path: Path) -> dict[str, str]:
+    """A home of its own, where no model is installed and no proxy is set."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "XDG_RUNTIME_DIR") if name in os.environ}
+    return kept | {
+        "HOME": str(tmp_path),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "COLUMNS": "100",
+    }
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "reader.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def run(
+    *arguments: object, environment: dict[str, str], prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, sys.executable, "-m", "codegen_lsp.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def test_version(environment: dict[str, str]) -> None:
+    assert run("--version", environment=environment).stdout.startswith("codegen-lsp ")
+
+
+def test_complete_prints_the_code_with_its_completion(
+    file: Path, environment: dict[str, str], embedded_build: Path
+) -> None:
+    result = run("complete", f"{file}:6", "--stats", "-m", embedded_build, environment=environment)
+    assert result.returncode == 0, result.stderr
+    assert "for line in fi" in result.stdout
+    assert "tokens read" in result.stdout
+    assert result.stderr == ""
+
+
+def test_complete_as_json(file: Path, environment: dict[str, str], embedded_build: Path) -> None:
+    result = run("complete", f"{file}:6", "--json", "-n", 3, "-m", embedded_build, environment=environment)
+    body = json.loads(result.stdout)
+    assert body["stats"]["prompt_tokens"] > 0
+    assert body["items"] or body["refusal"]
+    assert len({item["insert"] for item in body["items"]}) == len(body["items"]) <= 3
+    for item in body["items"]:
+        assert item["insert"].endswith(item["new_text"])
+        assert item["start"] <= body["offset"] <= item["end"]
+
+
+def test_complete_opens_no_network_socket(
+    file: Path, environment: dict[str, str], embedded_build: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_SOCKETS)
+    path = [str(tmp_path), *filter(None, [environment.get("PYTHONPATH")])]
+    environment = environment | {"PYTHONPATH": os.pathsep.join(path)}
+    probe = subprocess.run(
+        [sys.executable, "-c", "import socket; socket.socket()"], env=environment, capture_output=True, check=False
+    )
+    assert b"a network socket was opened" in probe.stderr
+    result = run("complete", f"{file}:6", "--json", "-m", embedded_build, environment=environment)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["stats"]
+
+
+def test_complete_without_any_network_interface(file: Path, environment: dict[str, str], embedded_build: Path) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("no unshare on this system")
+    prefix = (unshare, "--user", "--map-root-user", "--net")
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system allows no network namespaces")
+    result = run("complete", f"{file}:6", "--json", "-m", embedded_build, environment=environment, prefix=prefix)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["stats"]
+
+
+def test_errors_say_what_to_do(tmp_path: Path, environment: dict[str, str], file: Path) -> None:
+    for arguments in (
+        ("complete", f"{tmp_path / 'none.py'}:1"),
+        ("complete", f"{file}:99"),
+        ("complete", f"{file}:1", "-m", "codegen-350M-mono"),
+        ("models", "path", "nothing-like-it"),
+        ("models", "pull", "codegen-350X"),
+        ("models", "convert", tmp_path / "empty"),
+        ("serve", "--tcp", "nowhere"),
+    ):
+        result = run(*arguments, environment=environment)
+        assert result.returncode == 1, arguments
+        assert "Error:" in result.stderr
+        assert "What to do:" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_doctor_measures_and_advises(environment: dict[str, str], embedded_build: Path) -> None:
+    result = run("doctor", "-m", embedded_build, environment=environment)
+    assert result.returncode == 0, result.stderr
+    for word in ("ctranslate2", "prefill", "decode", "tokens/s", "cores"):
+        assert word in result.stdout
+
+
+def test_models_list(environment: dict[str, str]) -> None:
+    names = [row["name"] for row in json.loads(run("models", "list", "--json", environment=environment).stdout)]
+    assert {"codegen-350M-mono", "codegen2-1B", "codegen25-7B-mono"} <= set(names)
+    assert "codegen-350M-mono" in run("models", "list", environment=environment).stdout
+
+
+def test_the_demo_completes_and_shows_how_to_set_up_an_editor(
+    environment: dict[str, str], embedded_build: Path
+) -> None:
+    result = run("demo", "-m", embedded_build, environment=environment)
+    assert result.returncode == 0, result.stderr
+    assert "places got a suggestion" in result.stdout
+    assert f'vim.opt.runtimepath:append("{CLONE / "editors" / "neovim"}")' in result.stdout
+    assert "make vsix" in result.stdout
+
+
+def test_the_lines_for_neovims_own_client_are_those_of_the_docs() -> None:
+    lines = neovim_setup("/path/to/codegen-lsp/.venv/bin/codegen-lsp")
+    assert lines in (CLONE / "docs" / "editors.md").read_text(encoding="utf-8")

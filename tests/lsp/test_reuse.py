@@ -1,0 +1,200 @@
+"""What is under way or was made ahead, and then turns out to be what is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from codegen_lsp.inference.rpc.messages import GenerateParams
+from codegen_lsp.suggest import service as completer
+from codegen_lsp.suggest.debounce import FIRST_RIGHT, Adoption
+from codegen_lsp.suggest.inflight import Pauses
+from tests.lsp.conftest import Editor, text_of
+
+CODE = "def add(a, b):\n    retu"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for pauses here."""
+    wait = Pauses._wait
+
+    async def hurried(self: Pauses, uri: str, what: object) -> None:
+        self._seconds = 0.001 if self._seconds < 0.2 else self._seconds
+        await wait(self, uri, what)
+
+    monkeypatch.setattr(Pauses, "_wait", hurried)
+
+
+def overtake(editor: Editor, typed: str) -> int:
+    """Type while a request runs, as VS Code does: the change, the cancel of the old request, the new request."""
+    editor.type(2, 1, 8, typed)
+    return editor.begin_completion(1, 8 + len(typed))
+
+
+async def start(editor: Editor) -> int:
+    """Ask at the end of CODE, while the model takes its time."""
+    editor.model.gate.clear()
+    editor.open(CODE)
+    first = editor.begin_completion(1, 8)
+    await editor.settle()
+    return first
+
+
+def foreground(editor: Editor) -> list[GenerateParams]:
+    return [params for params in editor.model.generated if not params.background]
+
+
+async def test_what_is_under_way_answers_whoever_typed_its_beginning(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    first = await start(ready)
+    ready.notify("$/cancelRequest", {"id": first})
+    second = overtake(ready, "r")
+    await ready.settle()
+    ready.model.gate.set()
+    assert text_of((await ready.answer(second))["result"]["items"]) == ["    return a + b"]
+    assert "error" in await ready.answer(first)
+    assert len(foreground(ready)) == 1
+    assert (await ready.explain())["source"] == "flight"
+
+
+async def test_the_same_without_a_cancel(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    first = await start(ready)
+    second = overtake(ready, "rn")
+    await ready.settle()
+    ready.model.gate.set()
+    assert text_of((await ready.answer(second))["result"]["items"]) == ["    return a + b"]
+    assert (await ready.answer(first))["result"] == {"items": []}
+    assert len(foreground(ready)) == 1
+
+
+async def test_what_is_under_way_and_turns_out_wrong_is_followed_by_a_new_one(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"] if params.prefix.endswith("retu") else [" = 1"]
+    await start(ready)
+    second = overtake(ready, "x")
+    await ready.settle()
+    ready.model.gate.set()
+    assert text_of((await ready.answer(second))["result"]["items"]) == ["    retux = 1"]
+    assert [params.prefix[-1] for params in foreground(ready)] == ["u", "x"]
+
+
+async def test_an_answer_that_comes_after_the_cancel_is_kept(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    first = await start(ready)
+    ready.notify("$/cancelRequest", {"id": first})
+    await ready.answer(first)
+    ready.model.gate.set()
+    await ready.settle()
+    second = overtake(ready, "r")
+    assert text_of((await ready.answer(second))["result"]["items"]) == ["    return a + b"]
+    assert (await ready.explain())["source"] == "cache"
+    assert len(foreground(ready)) == 1
+
+
+async def test_nobody_asks_again(ready: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completer, "GRACE", 0.01)
+    first = await start(ready)
+    ready.notify("$/cancelRequest", {"id": first})
+    await ready.until(lambda: len(ready.model.cancelled) == 1)
+
+
+async def test_what_was_typed_elsewhere_ends_what_is_under_way(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    await start(ready)
+    ready.type(2, 0, 14, "\n    x = ")
+    second = ready.begin_completion(1, 8)
+    await ready.settle()
+    assert len(ready.model.cancelled) == 1
+    ready.model.gate.set()
+    assert "result" in await ready.answer(second)
+
+
+async def test_a_closed_document_ends_what_is_under_way(ready: Editor) -> None:
+    await start(ready)
+    ready.notify("textDocument/didClose", {"textDocument": {"uri": "file:///project/main.py"}})
+    await ready.until(lambda: len(ready.model.cancelled) == 1)
+
+
+async def test_accepting_brings_the_next_one_at_once(ready: Editor) -> None:
+    def answer(params: GenerateParams) -> list[str]:
+        return ["rn a"] if params.prefix.endswith("retu") else [" + b"] if params.prefix.endswith("return a") else []
+
+    ready.model.answer = answer
+    ready.open(CODE)
+    (item,) = await ready.complete(1, 8)
+    await ready.until(lambda: any(params.background for params in ready.model.generated))
+    await ready.settle()
+    ready.change(2, {"range": item["range"], "text": item["insertText"]})
+    assert text_of(await ready.complete(1, 12)) == ["    return a + b"]
+    assert (await ready.explain())["source"] == "cache"
+    assert len(foreground(ready)) == 1
+
+
+async def test_enter_after_accepting_brings_the_next_line_at_once(ready: Editor) -> None:
+    ready.model.answer = lambda params: (
+        ["a + b"] if params.prefix.endswith("s = ") else [] if params.prefix.endswith("a + b") else ["return s"]
+    )
+    ready.open("def add(a, b):\n    s = ")
+    (item,) = await ready.complete(1, 8)
+    await ready.until(lambda: any(params.prefix.endswith("\n    ") for params in ready.model.generated))
+    await ready.settle()
+    ready.change(2, {"range": item["range"], "text": item["insertText"]})
+    ready.type(3, 1, 13, "\n    ")
+    assert text_of(await ready.complete(2, 4)) == ["    return s"]
+    assert (await ready.explain())["source"] == "cache"
+
+
+@pytest.mark.parametrize("options", [{"without": ["continuation"]}, {"warm": False}])
+async def test_nothing_is_made_ahead_when_it_is_off(editor: Editor, options: dict[str, Any]) -> None:
+    await editor.initialize(options=options)
+    editor.model.answer = lambda params: ["rn a"]
+    editor.open(CODE)
+    await editor.complete(1, 8)
+    await asyncio.sleep(0.02)
+    await editor.settle()
+    assert not any(params.background for params in editor.model.generated)
+
+
+async def test_nothing_is_kept_under_way_when_that_is_off(editor: Editor) -> None:
+    await editor.initialize(options={"without": ["flight"]})
+    editor.model.answer = lambda params: ["rn a + b"]
+    await start(editor)
+    second = overtake(editor, "r")
+    await editor.settle()
+    editor.model.gate.set()
+    assert "result" in await editor.answer(second)
+    assert len(foreground(editor)) == 2
+
+
+async def test_typing_on_before_the_suggestion_was_looked_at_asks_for_nothing_ahead(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a"]
+    ready.open(CODE)
+    ready.server.looking._seconds = 10.0
+    await ready.complete(1, 8)
+    ready.type(2, 1, 8, "r")
+    await ready.complete(1, 9)
+    assert not any(params.background for params in ready.model.generated)
+
+
+async def test_what_is_under_way_is_not_waited_for_where_that_never_paid(ready: Editor) -> None:
+    ready.server.completer._adoption = Adoption(right=0.0, answer=1.0)
+    ready.model.answer = lambda params: ["rn a + b"]
+    await start(ready)
+    second = overtake(ready, "r")
+    await ready.until(lambda: len(foreground(ready)) == 2)
+    ready.model.gate.set()
+    assert "result" in await ready.answer(second)
+
+
+async def test_it_is_noted_whether_what_was_under_way_was_right(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    await start(ready)
+    second = overtake(ready, "r")
+    await ready.settle()
+    ready.model.gate.set()
+    await ready.answer(second)
+    assert ready.server.completer._adoption.right > FIRST_RIGHT
+    assert ready.server.completer._adoption.answer is not None

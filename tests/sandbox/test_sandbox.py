@@ -1,0 +1,208 @@
+"""Programs that misbehave stay where they are put."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.sandbox.sandbox import Limits, SandboxError, Verdict, run_program
+
+BRIEF = Limits(seconds=1.0, memory_mb=256, scratch_mb=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _namespaces() -> None:
+    try:
+        run_program("pass")
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+def kind(program: str) -> str:
+    return run_program(program, BRIEF).kind
+
+
+def test_a_program_that_ends_has_passed() -> None:
+    program = "import math, re, typing, collections, hashlib, random, json\nassert math.sqrt(4) == 2"
+    assert run_program(program) == Verdict("passed")
+
+
+def test_an_exception_is_named() -> None:
+    verdict = run_program("assert [] == [0], 'empty'")
+    assert verdict.kind == "failed"
+    assert verdict.detail == "AssertionError: empty"
+
+
+@pytest.mark.parametrize("program", ["exit()", "import os; os._exit(0)", "import sys; sys.exit(0)", "raise SystemExit"])
+def test_leaving_early_is_no_success(program: str) -> None:
+    assert kind(program) == "failed"
+
+
+def test_text_that_is_no_program_fails() -> None:
+    assert kind("def f(:") == "failed"
+    assert kind("x = '\\ud800\0'") == "failed"
+
+
+@pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(60)", "sum(range(10**12))"])
+def test_an_endless_program_is_ended(program: str) -> None:
+    assert kind(program) == "timeout"
+
+
+def test_a_program_that_ignores_signals_is_ended() -> None:
+    assert kind("import signal\nfor n in (2, 15, 24): signal.signal(n, signal.SIG_IGN)\nwhile True: pass") == "timeout"
+
+
+@pytest.mark.parametrize("program", ["x = 'a' * (1 << 40)", "x = []\nwhile True: x.append(bytearray(1 << 22))"])
+def test_memory_is_bounded(program: str) -> None:
+    verdict = run_program(program, BRIEF)
+    assert verdict.kind == "failed"
+    assert "MemoryError" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import os\nos.fork()",
+        "import subprocess\nsubprocess.run(['/bin/true'])",
+        "import threading\nthreading.Thread(target=print).start()",
+        "import os\nwhile True: os.fork()",
+    ],
+)
+def test_no_processes_and_threads(program: str) -> None:
+    assert kind(program) == "failed"
+
+
+def test_it_has_a_folder_of_its_own() -> None:
+    assert kind("open('x', 'w').write('x')\nassert open('x').read() == 'x'") == "passed"
+    assert kind("import os\nassert os.listdir('.') == []") == "passed"
+
+
+def test_the_folder_is_small() -> None:
+    verdict = run_program("f = open('x', 'wb', 0)\nwhile True: f.write(bytes(1 << 16))", BRIEF)
+    assert verdict.kind == "failed"
+
+
+def test_other_files_can_not_be_written_or_deleted(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    tmp_path.chmod(0o777)
+    precious.chmod(0o666)
+    here = Path(__file__).with_name("written-by-a-program")
+    for program in (
+        f"open({str(precious)!r}, 'w')",
+        f"import os; os.remove({str(precious)!r})",
+        f"import shutil; shutil.rmtree({str(tmp_path)!r})",
+        f"open({str(here)!r}, 'w')",
+        f"import os; os.chmod({str(here.parent)!r}, 0)",
+        "open('/etc/codegen-lsp-test', 'w')",
+        "open('/dev/shm/codegen-lsp-test', 'w')",
+    ):
+        assert kind(program) == "failed", program
+    assert precious.read_text() == "kept"
+    assert not here.exists()
+
+
+def test_homes_and_temporary_files_are_not_seen(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    if tmp_path.is_relative_to("/tmp"):
+        assert kind(f"open({str(tmp_path / 'secret')!r})") == "failed"
+    hidden = [str(Path.home() / name) for name in (".bashrc", ".profile")]
+    assert kind(f"import os\nassert not any(map(os.path.exists, {hidden}))") == "passed"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        yield server
+
+
+def test_no_network(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    assert kind(f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 0.5)") == "failed"
+    with pytest.raises(TimeoutError):
+        listener.accept()
+
+
+def test_other_processes_can_not_be_reached() -> None:
+    assert kind(f"import os\nos.kill({os.getpid()}, 0)") == "failed"
+    assert kind("import os\nassert os.getpid() == 1") == "passed"
+
+
+def test_privileges_can_not_be_had_back() -> None:
+    program = """
+import ctypes, os
+assert os.getuid() == os.geteuid() != 0
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.mount(b"tmpfs", b"/etc", b"tmpfs", 0, None) != 0
+assert libc.umount2(b"/tmp", 2) != 0
+for attempt in (os.setuid, os.setgid):
+    try:
+        attempt(0)
+    except PermissionError:
+        continue
+    raise AssertionError(attempt)
+"""
+    assert run_program(program) == Verdict("passed")
+
+
+def test_nested_namespaces_do_not_make_files_writable() -> None:
+    program = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(0x10000000 | 0x00020000) == 0:
+    class A(ctypes.Structure):
+        _fields_ = [(n, ctypes.c_uint64) for n in "abcd"]
+    attributes = A(0, 1, 0, 0)
+    assert libc.syscall(442, -100, b"/", 0x8000, ctypes.byref(attributes), ctypes.c_size_t(32)) != 0
+    assert libc.umount2(b"/tmp", 2) != 0
+"""
+    assert run_program(program) == Verdict("passed")
+
+
+def test_the_callers_environment_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEGEN_LSP_TEST_SECRET", "secret")
+    assert kind("import os\nassert 'CODEGEN_LSP_TEST_SECRET' not in os.environ") == "passed"
+
+
+def test_output_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+    flood = "import sys\nfor _ in range(1000): print('x' * 1000); sys.stderr.write('y' * 1000)"
+    assert kind(flood) == "passed"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_forged_report_is_no_success() -> None:
+    program = (
+        "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'passed')\n    except OSError: pass\nos._exit(0)"
+    )
+    assert kind(program) == "failed"
+
+
+def test_limits_alone_still_end_a_program() -> None:
+    assert run_program("while True: pass", BRIEF, "limits").kind == "timeout"
+    assert run_program("x = 'a' * (1 << 40)", BRIEF, "limits").kind == "failed"
+    assert run_program("assert True", BRIEF, "limits").kind == "passed"
+
+
+def test_systems_without_namespaces_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(SandboxError, match="--limits-only"):
+        run_program("pass")
+
+
+def test_folders_that_are_shown_can_be_read_and_not_written(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "thing.py").write_text("NUMBER = 7\n")
+    (tmp_path / "secret.txt").write_text("secret")
+    folder = str(tmp_path / "project")
+    reads = f"import sys; sys.path.insert(0, {folder!r}); import thing; assert thing.NUMBER == 7"
+    assert run_program(reads, shown=[tmp_path / "project"]).kind == "passed"
+    writes = f"open({folder + '/other.py'!r}, 'w')"
+    assert "Read-only" in run_program(writes, shown=[tmp_path / "project"]).detail
+    beside = f"open({str(tmp_path / 'secret.txt')!r})"
+    assert "FileNotFoundError" in run_program(beside, shown=[tmp_path / "project"]).detail
