@@ -154,12 +154,12 @@ async def test_a_change_forgets_suggestions_made_before(editor: Editor) -> None:
 async def test_the_log_goes_where_the_settings_say(tmp_path: Path, editor: Editor) -> None:
     path = tmp_path / "codegen.log"
     await ready(editor, options={"log": {"level": "debug", "file": str(path)}})
-    logging.getLogger("codegen_lsp.editor").debug("a line for the log")
+    logging.getLogger("codegen_lsp.lsp").debug("a line for the log")
     assert "a line for the log" in path.read_text()
     editor.notify("workspace/didChangeConfiguration", {"settings": {"log": {"level": "error"}}})
     await editor.settle()
-    logging.getLogger("codegen_lsp.editor").warning("not for the log")
-    logging.getLogger("codegen_lsp.editor").error("for the log")
+    logging.getLogger("codegen_lsp.lsp").warning("not for the log")
+    logging.getLogger("codegen_lsp.lsp").error("for the log")
     assert "not for the log" not in path.read_text()
     assert "for the log" in path.read_text()
 
