@@ -170,10 +170,10 @@ class Settings:
     """Whether anything is suggested. When off, no model is loaded."""
     model: str = _text("auto", "the name of an installed model, the folder of a build, or auto")
     """Which model runs: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
-    engine: str = _word("auto", ("auto", "ct2", "incremental"))
-    """What runs the model: CTranslate2 (`ct2`), or torch over the same build (`incremental`), which computes only what
-    was typed, on the CPU only. `auto` is `incremental` on x86-64 processors with AVX2, without a GPU, and `ct2`
-    elsewhere."""
+    engine: str = _word("auto", ("auto", "ct2", "native"))
+    """Engine that runs the model: CTranslate2 (`ct2`), or `native`, which runs the same build in C (in PyTorch where
+    the C library is missing) and computes only the tokens that changed, on the CPU only. `auto` is `native` on x86-64
+    processors with AVX2, without a GPU, and `ct2` elsewhere."""
     device: str = _word("auto", ("auto", "cpu", "cuda"))
     """Where the model runs."""
     compute_type: str = _word(
@@ -184,8 +184,8 @@ class Settings:
     threads: int = _whole_number(0, 0, 256)
     """Processor threads of one generation; 0 takes the physical cores, at most 8."""
     cache: CacheSettings = CacheSettings()
-    document_cache: str = _word("auto", ("auto", "on", "off"))
-    """Whether what the document says again and again is made likelier than the model finds it; the engine `incremental`
+    ngrams: str = _word("auto", ("auto", "on", "off"))
+    """Whether what the document says again and again is made likelier than the model finds it; the engine `native`
     can. `auto` does so for models of less than 100 million parameters, which gain most."""
     infilling: str = _word("auto", ("auto", "on", "off"))
     """Whether models that were trained for it read the text after the cursor. `auto` leaves it out for models of less
@@ -283,7 +283,7 @@ def load_params(settings: Settings, build: Path) -> LoadParams:
         compute_type=settings.compute_type,
         threads=settings.threads,
         cache_memory_mb=settings.cache.memory_mb or None,
-        document_cache="off" if "document_cache" in settings.without else settings.document_cache,
+        ngrams="off" if "ngrams" in settings.without else settings.ngrams,
         shared=settings.worker.shared,
     )
 

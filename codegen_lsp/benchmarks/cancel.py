@@ -25,12 +25,12 @@ from attrs import frozen
 from codegen_lsp.benchmarks.engines import build_of_shape
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.build import read_info
-from codegen_lsp.inference.engines.base import Cancelled, Control, Decoding
-from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, SamplingParams
+from codegen_lsp.inference.engines.native.engine import NativeEngine
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 TOKENS = 48
-"""Decoded in the rounds that cancel decoding."""
+"""Decoded in the rounds that cancel sampling."""
 
 
 @frozen
@@ -62,7 +62,7 @@ class Cancelling:
 def measure(build: Path, context: int, threads: int, rounds: int) -> Cancelling:
     """Cancel so many cold prompts of `context` tokens, and as many continuations. Raises ModelError."""
     info = read_info(build)
-    engine = IncrementalEngine(
+    engine = NativeEngine(
         build,
         info,
         Tokenizer.from_build(build, info),
@@ -78,37 +78,37 @@ def measure(build: Path, context: int, threads: int, rounds: int) -> Cancelling:
         return [draw.randrange(1, limit) for _ in range(context)]
 
     started = time.perf_counter()
-    engine.warm(prompt(), Control())
+    engine.warm(prompt(), CancellationToken())
     cold = time.perf_counter() - started
     known = prompt()
-    engine.warm(known, Control())
+    engine.warm(known, CancellationToken())
     started = time.perf_counter()
-    _run(engine, known, Control())
-    decoding = time.perf_counter() - started
+    _run(engine, known, CancellationToken())
+    sampling = time.perf_counter() - started
     reading = [_held_up(engine, prompt(), draw.uniform(0, 0.9) * cold) for _ in range(rounds)]
-    engine.warm(known, Control())
-    writing = [_held_up(engine, known, draw.uniform(0.05, 0.9) * decoding) for _ in range(rounds)]
+    engine.warm(known, CancellationToken())
+    writing = [_held_up(engine, known, draw.uniform(0.05, 0.9) * sampling) for _ in range(rounds)]
     return Cancelling(info.name, context, threads, engine.chunk_tokens, _times(reading), _times(writing))
 
 
-def _run(engine: IncrementalEngine, prompt: list[int], control: Control) -> None:
-    engine.generate(prompt, Decoding(TOKENS, frozenset(), drafts=False), control, lambda *_: False)
+def _run(engine: NativeEngine, prompt: list[int], cancellation: CancellationToken) -> None:
+    engine.generate(prompt, SamplingParams(TOKENS, frozenset(), drafts=False), cancellation, lambda *_: False)
 
 
-def _held_up(engine: IncrementalEngine, prompt: list[int], after: float) -> float | None:
+def _held_up(engine: NativeEngine, prompt: list[int], after: float) -> float | None:
     """Seconds from a cancellation, so long after the beginning, to the end; None when it had ended before."""
-    control = Control()
+    cancellation = CancellationToken()
     cancelled = 0.0
 
     def cancel() -> None:
         nonlocal cancelled
         cancelled = time.perf_counter()
-        control.cancel()
+        cancellation.cancel()
 
     timer = threading.Timer(after, cancel)
     timer.start()
     try:
-        _run(engine, prompt, control)
+        _run(engine, prompt, cancellation)
     except Cancelled:
         return time.perf_counter() - cancelled
     timer.cancel()

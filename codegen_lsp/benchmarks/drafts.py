@@ -22,9 +22,9 @@ from attrs import frozen
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.evaluation.figures import Figure, ratio
 from codegen_lsp.inference.build import read_info
-from codegen_lsp.inference.engines.base import Control, Decoding
+from codegen_lsp.inference.engines.base import CancellationToken, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
-from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+from codegen_lsp.inference.engines.native.engine import NativeEngine
 from codegen_lsp.inference.text_model import TextModel, mixes
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -37,7 +37,7 @@ class Drafting:
     """One run over the places of some files."""
 
     build: str
-    document_cache: bool
+    ngrams: bool
     places: int
     tokens_per_second: float
     """Without drafts."""
@@ -60,13 +60,11 @@ class _Run:
     accepted: int
 
 
-def measure(
-    build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, document_cache: str
-) -> Drafting:
+def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, ngrams: str) -> Drafting:
     """Time continuations of so many tokens. `texts` are those before and after each cursor. Raises ModelError."""
     info = read_info(build)
     tokenizer = Tokenizer.from_build(build, info)
-    engine = IncrementalEngine(
+    engine = NativeEngine(
         build,
         info,
         tokenizer,
@@ -76,21 +74,21 @@ def measure(
         cache_bytes=default_cache_bytes(info),
     )
     model = TextModel(info, tokenizer, engine)
-    mixed = mixes(info, document_cache)
+    mixed = mixes(info, ngrams)
     plain: list[_Run] = []
     drafted: list[_Run] = []
     for number, (prefix, suffix) in enumerate(texts):
         prompt = model.prompt(prefix, suffix, info.context_length - tokens, heal=True)
         for drafts in (False, True) if number % 2 else (True, False):
-            decoding = Decoding(tokens, frozenset(), prompt.forced, document_cache=mixed, drafts=drafts)
-            engine.warm(prompt.ids, Control())
+            sampling = SamplingParams(tokens, frozenset(), prompt.forced, ngrams=mixed, drafts=drafts)
+            engine.warm(prompt.ids, CancellationToken())
             engine.forget_dropped()
-            (drafted if drafts else plain).append(_timed(engine, prompt.ids, decoding))
+            (drafted if drafts else plain).append(_timed(engine, prompt.ids, sampling))
     plain, drafted = plain[WARM_UP:], drafted[WARM_UP:]
     speeds = [sum(len(run.tokens) - 1 for run in runs) / sum(run.seconds for run in runs) for runs in (plain, drafted)]
     return Drafting(
         build=info.name,
-        document_cache=mixed,
+        ngrams=mixed,
         places=len(plain),
         tokens_per_second=speeds[0],
         drafted_tokens_per_second=speeds[1],
@@ -104,15 +102,15 @@ def measure(
     )
 
 
-def _timed(engine: IncrementalEngine, prompt: list[int], decoding: Decoding) -> _Run:
+def _timed(engine: NativeEngine, prompt: list[int], sampling: SamplingParams) -> _Run:
     seen: list[float] = []
 
     def on_token(candidate: int, id: int, log_probability: float) -> bool:
         seen.append(time.perf_counter())
         return False
 
-    result = engine.generate(prompt, decoding, Control(), on_token)
-    tokens = result.continuations[0].tokens
+    result = engine.generate(prompt, sampling, CancellationToken(), on_token)
+    tokens = result.completions[0].tokens
     return _Run(tokens, seen[-1] - seen[0], result.drafted_tokens, result.accepted_tokens)
 
 
@@ -127,11 +125,11 @@ def main() -> None:
     parser.add_argument("build", type=Path)
     parser.add_argument("tokens", type=int)
     parser.add_argument("threads", type=int)
-    parser.add_argument("document_cache")
+    parser.add_argument("ngrams")
     given = parser.parse_args()
     texts = [(before, after) for before, after in json.load(sys.stdin)]
     try:
-        found = measure(given.build, texts, given.tokens, given.threads, document_cache=given.document_cache)
+        found = measure(given.build, texts, given.tokens, given.threads, ngrams=given.ngrams)
     except CodegenError as error:
         sys.exit(json.dumps([error.message, error.advice]))
     sys.stdout.write(json.dumps(attrs.asdict(found)) + "\n")

@@ -38,7 +38,7 @@ from codegen_lsp.errors import CodegenError, ModelError
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines.native.weights import read_weights
 
-OURS = ("incremental", "ct2", "ct2_static")
+OURS = ("native", "ct2", "ct2_static")
 OTHERS = ("llama.cpp", "transformers", "transformers_bfloat16")
 TYPED, WANTED = 4, 16
 ROUNDS, COLD_ROUNDS = 7, 3

@@ -21,7 +21,7 @@ from attrs import frozen
 
 from codegen_lsp.errors import CodegenError, ModelError
 from codegen_lsp.inference.build import BuildInfo, read_info
-from codegen_lsp.inference.engines.base import Control, Decoding
+from codegen_lsp.inference.engines.base import CancellationToken, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -39,11 +39,11 @@ class Peer:
     """Called before a context is typed after."""
 
 
-def open_incremental(build: Path, info: BuildInfo, threads: int) -> Peer:
-    """The incremental engine as the worker uses it."""
-    from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+def open_native(build: Path, info: BuildInfo, threads: int) -> Peer:
+    """The native engine as the worker uses it."""
+    from codegen_lsp.inference.engines.native.engine import NativeEngine
 
-    engine = IncrementalEngine(build, info, Tokenizer.from_build(build, info), **_options(info, threads))
+    engine = NativeEngine(build, info, Tokenizer.from_build(build, info), **_options(info, threads))
 
     def run(prompt: list[int], wanted: int) -> Times:
         seen: list[float] = []
@@ -53,8 +53,8 @@ def open_incremental(build: Path, info: BuildInfo, threads: int) -> Peer:
             return False
 
         started = time.perf_counter()
-        decoding = Decoding(max_tokens=wanted, end_tokens=frozenset(), drafts=False)
-        engine.generate(prompt, decoding, Control(), on_token)
+        sampling = SamplingParams(max_tokens=wanted, end_tokens=frozenset(), drafts=False)
+        engine.generate(prompt, sampling, CancellationToken(), on_token)
         return seen[0] - started, seen[-1] - started
 
     return Peer(run)
@@ -203,7 +203,7 @@ def _transformers(build: Path, info: BuildInfo, threads: int, dtype: str) -> Pee
 
 
 PEERS: dict[str, Callable[[Path, BuildInfo, int], Peer]] = {
-    "incremental": open_incremental,
+    "native": open_native,
     "ct2": open_ct2,
     "ct2_static": open_ct2_static,
     "llama.cpp": open_llama_cpp,

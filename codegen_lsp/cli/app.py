@@ -44,7 +44,7 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(metavar="N", min=0, help="Threads; 0 takes the physical cores, at most 8.")]
-EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="auto, ct2 or incremental.")]
+EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="auto, ct2 or native.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead.")]
 
 SourcePaths = Annotated[
@@ -617,14 +617,12 @@ def bench_drafts(
     corpus: Corpus = None,
     places: Annotated[int, typer.Option(metavar="N", min=1, help="Cursors at starts of lines.")] = 40,
     tokens: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens to write at each.")] = 64,
-    document_cache: Annotated[
-        str, typer.Option("--document-cache", metavar="WORD", help="auto, on or off, as the setting.")
-    ] = "auto",
+    ngrams: Annotated[str, typer.Option("--ngrams", metavar="WORD", help="auto, on or off, as the setting.")] = "auto",
     seed: Seed = 0,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Time writing with drafts and without, by the engine `incremental` on unseen source."""
+    """Time writing with drafts and without, by the engine `native` on unseen source."""
     from rich.console import Console
 
     from codegen_lsp.benchmarks.drafts import WARM_UP
@@ -633,7 +631,7 @@ def bench_drafts(
     from codegen_lsp.cli import eval as evaluation
 
     texts = evaluation.line_starts(evaluation.documents(paths or [], corpus), places + WARM_UP, seed)
-    figures = bench.measure_drafts(find(model).path, texts, tokens, threads, document_cache=document_cache)
+    figures = bench.measure_drafts(find(model).path, texts, tokens, threads, ngrams=ngrams)
     if as_json:
         typer.echo(json.dumps(figures))
     else:
@@ -648,7 +646,7 @@ def bench_cancel(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Time how long a cancelled request holds up the next one, in the engine `incremental`."""
+    """Time how long a cancelled request holds up the next one, in the engine `native`."""
     from rich.console import Console
 
     from codegen_lsp.cli import bench
@@ -718,7 +716,7 @@ def bench_replay(
     real_time: Annotated[
         bool, typer.Option("--real-time", help="Take the time that a person takes, and cancel what comes too late.")
     ] = False,
-    engine: Annotated[str, typer.Option(metavar="NAME", help="auto, ct2 or incremental.")] = "auto",
+    engine: Annotated[str, typer.Option(metavar="NAME", help="auto, ct2 or native.")] = "auto",
     without: Without = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots, too.")] = None,
     seed: Seed = 0,

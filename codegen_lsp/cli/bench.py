@@ -35,11 +35,9 @@ def measure_engines(shape: str, context: int, threads: int, peers: Sequence[str]
     return _measured("engines", shape, str(context), str(threads or default_threads()), *peers)
 
 
-def measure_drafts(
-    build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, document_cache: str
-) -> Figures:
+def measure_drafts(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, ngrams: str) -> Figures:
     """Time decoding with and without drafts (`evaluation.drafting.Drafting`, as plain values). Raises ModelError."""
-    arguments = (str(build), str(tokens), str(threads or default_threads()), document_cache)
+    arguments = (str(build), str(tokens), str(threads or default_threads()), ngrams)
     return _measured("drafting", *arguments, given=json.dumps(texts))
 
 
@@ -100,7 +98,7 @@ def plot_engines(figures: Figures, file: Path) -> None:
     panels = figure.subplots(1, len(COLUMNS), sharey=True)
     for panel, (column, heading) in zip(panels, COLUMNS.items(), strict=True):
         values = [figures["engines"][name][column] for name in names]
-        bars = panel.barh(names, values, color=["tab:blue" if name == "incremental" else "0.7" for name in names])
+        bars = panel.barh(names, values, color=["tab:blue" if name == "native" else "0.7" for name in names])
         panel.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
         panel.set_title(f"{heading} (ms)", fontsize=10)
         panel.set_xlim(0, max(values) * 1.25)
@@ -120,7 +118,7 @@ def plot_engines(figures: Figures, file: Path) -> None:
 def print_drafts(figures: Figures, console: Console) -> None:
     """What drafts give."""
     table = Table(title=f"{figures['build']}, {figures['places']} places", show_header=False)
-    table.add_row("document cache", "mixed in" if figures["document_cache"] else "off")
+    table.add_row("n-gram mixing", "mixed in" if figures["ngrams"] else "off")
     table.add_row("tokens per second, without drafts", f"{figures['tokens_per_second']:.0f}")
     table.add_row("tokens per second, with drafts", f"{figures['drafted_tokens_per_second']:.0f}")
     for name, label in (

@@ -54,7 +54,7 @@ class Runtime:
     device: str = "auto"
     threads: int = 0
     engine: str = "auto"
-    document_cache: str = "auto"
+    ngrams: str = "auto"
 
 
 @frozen
@@ -118,8 +118,8 @@ def measure_lines(
     Raises EvaluationError, ModelError and WorkerError.
     """
     asked = lines.cases_of(draw(found, cases, seed))
-    if "document_cache" in without:
-        runtime = attrs.evolve(runtime, document_cache="off")
+    if "ngrams" in without:
+        runtime = attrs.evolve(runtime, ngrams="off")
     settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1, without=tuple(without))
 
     async def run() -> tuple[ModelDescription, list[Answer], list[Answer]]:
@@ -175,7 +175,7 @@ def measure_parts(
     model, with_it = asyncio.run(run(runtime, of_requests, 0))
     done = len(with_it) == len(asked)
     if done and len(of_requests) < len(parts):
-        _, without = asyncio.run(run(attrs.evolve(runtime, document_cache="off"), (), len(asked)))
+        _, without = asyncio.run(run(attrs.evolve(runtime, ngrams="off"), (), len(asked)))
         done = len(without) == len(asked)
         with_it = [part_figures.joined(one, other) for one, other in zip(with_it, without, strict=False)]
     figures = part_figures.figures_of(with_it, parts)
@@ -488,7 +488,7 @@ def _load_params(runtime: Runtime) -> Any:
         engine=runtime.engine,
         device=runtime.device,
         threads=runtime.threads,
-        document_cache=runtime.document_cache,
+        ngrams=runtime.ngrams,
     )
     return attrs.evolve(load_params(settings, runtime.build.path), cache_memory_mb=0, shared=False)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 PARTS: dict[str, str] = {
     "window": "the prompt begins with a definition and stays there while you type; else it is the last characters",
     "infilling": "text after the cursor is part of the prompt, where the setting `infilling` has it so",
-    "document_cache": "n-grams of the document are mixed into the model's probabilities, where its engine can",
-    "elsewhere": "what a long document says beyond the prompt counts for the document cache",
+    "ngrams": "n-grams of the document are mixed into the model's probabilities, where its engine can",
+    "elsewhere": "what a long document says beyond the prompt counts for n-gram mixing",
     "threshold": "what the model itself finds unlikely is not shown",
     "correctness": "what would not parse, or uses names that nothing defines, is not shown",
     "modules": "names that imported modules of the workspace do not have count as undefined, too",

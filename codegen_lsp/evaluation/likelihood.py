@@ -19,7 +19,7 @@ from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.figures import Figure, ratio
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines.base import Control, Engine
+from codegen_lsp.inference.engines.base import CancellationToken, Engine
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def cost(document: Document, info: BuildInfo, tokenizer: Tokenizer, score: Score
 def costs(documents: Sequence[Document], info: BuildInfo, tokenizer: Tokenizer, engine: Engine) -> Iterator[FileCost]:
     """Bits of each file with a build. Raises ModelError."""
     for document in documents:
-        yield cost(document, info, tokenizer, lambda ids: engine.score(ids, Control()))
+        yield cost(document, info, tokenizer, lambda ids: engine.score(ids, CancellationToken()))
 
 
 def float_costs(

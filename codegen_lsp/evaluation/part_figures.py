@@ -23,7 +23,7 @@ from codegen_lsp.suggest.service import Completer, Model
 
 EVERYTHING = ""
 """Stands for no part left out."""
-OF_THE_MODEL = "document_cache"
+OF_THE_MODEL = "ngrams"
 """The part that is chosen when the model is loaded, not for each request."""
 IN_LINES = ("window", OF_THE_MODEL, "elsewhere", "threshold", "correctness", "modules", "context")
 """The parts that single places can show the worth of, but for `infilling`, which is not always on; others take time
@@ -87,7 +87,7 @@ async def ask_without(
 
 
 def joined(one: Asked, without_cache: Asked) -> Asked:
-    """A place with the answer of a model that was loaded without the document cache."""
+    """A place with the answer of a model that was loaded without n-gram mixing."""
     return evolve(one, answers={**one.answers, OF_THE_MODEL: without_cache.answers[EVERYTHING]})
 
 

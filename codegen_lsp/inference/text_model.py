@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines.base import Cancelled, Continuation, Control, Decoding, Engine
+from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Completion, Engine, SamplingParams
 from codegen_lsp.inference.rpc.messages import (
     Candidate,
     Finish,
@@ -46,7 +46,7 @@ RELATED_CHARACTERS = 100_000
 """Of a related text beyond the prompt, so much is looked at."""
 RELATED_KEPT = 16
 """Related texts whose tokens are kept."""
-DOCUMENT_CACHE_PARAMETERS = 100_000_000
+NGRAMS_PARAMETERS = 100_000_000
 """From this size on, the document's n-grams are not mixed in unless asked for: what they give shrinks as models grow
 (Hellendoorn and Devanbu, 2017), and it was measured for small ones alone (`docs/lab.md`)."""
 PROBE = "\n".join(inspect.getsource(textwrap).splitlines()[:250])
@@ -97,15 +97,17 @@ class _Answer:
 class TextModel:
     """One loaded model that continues text."""
 
-    def __init__(self, info: BuildInfo, tokenizer: Tokenizer, engine: Engine, *, document_cache: bool = False) -> None:
+    def __init__(self, info: BuildInfo, tokenizer: Tokenizer, engine: Engine, *, ngrams: bool = False) -> None:
         self.info = info
         self.tokenizer = tokenizer
         self.engine = engine
-        self.document_cache = document_cache
+        self.ngrams = ngrams
         self._encode_related = lru_cache(RELATED_KEPT)(tokenizer.encode)
         self._measurements = 0
 
-    def generate(self, params: GenerateParams, control: Control, queue_seconds: float = 0.0) -> GenerateResult:
+    def generate(
+        self, params: GenerateParams, cancellation: CancellationToken, queue_seconds: float = 0.0
+    ) -> GenerateResult:
         """Continue the text. Raises Cancelled, and ModelError when the runtime fails."""
         started = time.perf_counter()
         room = self.info.context_length - params.stop.max_tokens
@@ -120,7 +122,7 @@ class TextModel:
         def on_token(candidate: int, id: int, log_probability: float) -> bool:
             return id not in self.end_tokens and answers[candidate].add(self.tokenizer.token_bytes(id), log_probability)
 
-        decoding = Decoding(
+        sampling = SamplingParams(
             max_tokens=params.stop.max_tokens + (len(prompt.forced) > 0),
             end_tokens=self.end_tokens,
             forced=prompt.forced,
@@ -128,16 +130,16 @@ class TextModel:
             temperature=params.temperature,
             top_p=params.top_p,
             seed=params.seed,
-            document_cache=self.document_cache,
+            ngrams=self.ngrams,
             related=self._related(params),
         )
         try:
-            generation = self.engine.generate(prompt.ids, decoding, control, on_token)
+            generation = self.engine.generate(prompt.ids, sampling, cancellation, on_token)
         except Cancelled:
             logger.info("cancelled after %d tokens", sum(answer.tokens for answer in answers))
             raise
-        pairs = zip(answers, generation.continuations, strict=False)
-        candidates = [self._candidate(answer, continuation) for answer, continuation in pairs if _complete(answer)]
+        pairs = zip(answers, generation.completions, strict=False)
+        candidates = [self._candidate(answer, completion) for answer, completion in pairs if _complete(answer)]
         return GenerateResult(
             candidates=_different(candidates, params.temperature > 0),
             stats=GenerationStats(
@@ -152,23 +154,23 @@ class TextModel:
             ),
         )
 
-    def warm(self, prefix: str, suffix: str, control: Control) -> int:
+    def warm(self, prefix: str, suffix: str, cancellation: CancellationToken) -> int:
         """Prepare for continuations of this text; gives the number of tokens that are cached for it."""
         prompt = self.prompt(prefix, suffix, self.info.context_length - 1, heal=True)
-        return self.engine.warm(prompt.ids, control)
+        return self.engine.warm(prompt.ids, cancellation)
 
-    def score(self, texts: Sequence[ScoredText], control: Control) -> ScoreResult:
+    def score(self, texts: Sequence[ScoredText], cancellation: CancellationToken) -> ScoreResult:
         """How likely each text is after what stands before it, which is cut at its start where the context is full.
 
         Of a text that alone overfills the context only the end counts. Raises Cancelled, and ModelError.
         """
         scores = []
         for item in texts:
-            control.check()
-            scores.append(self._score(item, control))
+            cancellation.check()
+            scores.append(self._score(item, cancellation))
         return ScoreResult(scores)
 
-    def _score(self, item: ScoredText, control: Control) -> Score:
+    def _score(self, item: ScoredText, cancellation: CancellationToken) -> Score:
         limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
         ids = self.tokenizer.encode((item.before[-limit:] + item.text)[-2 * limit :])
         missing, tokens = len(item.text.encode("utf-8", "replace")), 0
@@ -177,21 +179,21 @@ class TextModel:
             missing -= len(self.tokenizer.token_bytes(ids[-tokens]))
         room = (ids if item.before else [self.info.end_of_text, *ids])[-self.info.context_length :]
         tokens = min(tokens, len(room) - 1)
-        return Score(sum(self.engine.score(room, control)[-tokens:]) if tokens else 0.0, tokens)
+        return Score(sum(self.engine.score(room, cancellation)[-tokens:]) if tokens else 0.0, tokens)
 
     def prefill_rate(self, tokens: int = 256) -> float:
         """Tokens of a prompt that are read in a second: the better of two prompts of which nothing is cached."""
         length = min(tokens, self.info.context_length // 2)
         probe = self.tokenizer.encode(PROBE)[: length + 1]
-        once = Decoding(max_tokens=1, end_tokens=frozenset())
+        once = SamplingParams(max_tokens=1, end_tokens=frozenset())
         seconds = []
         for ids in (probe[-8:], probe[:-1], probe[1:]):
             started = time.perf_counter()
-            self.engine.generate(ids, once, Control(), lambda *_: False)
+            self.engine.generate(ids, once, CancellationToken(), lambda *_: False)
             seconds.append(time.perf_counter() - started)
         return (len(probe) - 1) / max(min(seconds[1:]), 1e-9)
 
-    def measure(self, control: Control) -> Rates:
+    def measure(self, cancellation: CancellationToken) -> Rates:
         """Measure prefill and decoding on source code, begun elsewhere each time so that nothing of it is cached."""
         length = min(512, self.info.context_length // 2)
         probe = self.tokenizer.encode(PROBE)
@@ -206,7 +208,7 @@ class TextModel:
             return False
 
         started = time.perf_counter()
-        self.engine.generate(ids, Decoding(max_tokens=decode, end_tokens=frozenset()), control, on_token)
+        self.engine.generate(ids, SamplingParams(max_tokens=decode, end_tokens=frozenset()), cancellation, on_token)
         return Rates(
             prefill_tokens_per_second=length / (seen[0] - started),
             prefill_tokens=length,
@@ -260,12 +262,12 @@ class TextModel:
         mask = id_of("<mask_1>")
         return _Marks(False, [], [mask], [self.info.end_of_text, id_of("<sep>"), mask])
 
-    def _candidate(self, answer: _Answer, continuation: Continuation) -> Candidate:
+    def _candidate(self, answer: _Answer, completion: Completion) -> Candidate:
         text = answer.text if answer.cut is None else answer.text[: answer.cut]
-        finish: Finish = "stop" if answer.cut is not None else "end" if continuation.ended else "length"
+        finish: Finish = "stop" if answer.cut is not None else "end" if completion.ended else "length"
         if answer.unlikely:
             finish = "unlikely"
-        logs = continuation.log_probabilities
+        logs = completion.log_probabilities
         steps = [(min(end, len(text)), log) for end, log in answer.steps]
         return Candidate(text, answer.tokens, sum(logs) / max(1, len(logs)), finish, steps)
 
@@ -284,9 +286,9 @@ class _Marks:
         return len(self.start) + len(self.between) + len(self.end)
 
 
-def mixes(info: BuildInfo, document_cache: str) -> bool:
+def mixes(info: BuildInfo, ngrams: str) -> bool:
     """Whether the document's n-grams are to be mixed in: `on`, `off` or `auto`."""
-    return document_cache == "on" or (document_cache == "auto" and parameters_of(info) < DOCUMENT_CACHE_PARAMETERS)
+    return ngrams == "on" or (ngrams == "auto" and parameters_of(info) < NGRAMS_PARAMETERS)
 
 
 def parameters_of(info: BuildInfo) -> int:

@@ -129,7 +129,7 @@ async def look_around(server: CodegenServer, uri: str, offset: int) -> None:
     if document is None or model is None:
         return
     without = server.settings.without
-    texts = model.document_cache and "context" not in without
+    texts = model.ngrams and "context" not in without
     modules = document.language == "python" and not {"correctness", "modules"} & set(without)
     now = time.monotonic()
     if not (texts or modules) or now - server.looked_around.get(uri, -INTERVAL) < INTERVAL:

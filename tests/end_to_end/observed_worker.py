@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import evolve
 
-from codegen_lsp.inference.engines.base import Control, Decoding, Generation, OnToken
+from codegen_lsp.inference.engines.base import CancellationToken, Generation, OnToken, SamplingParams
 from codegen_lsp.inference.worker import service as worker
 
 FOLDER = Path(os.environ["OBSERVED"])
@@ -25,15 +25,17 @@ SECONDS = 0.03
 def observe(engine: Any) -> Any:
     generate = engine.generate
 
-    def observed(prompt: list[int], decoding: Decoding, control: Control, on_token: OnToken) -> Generation:
-        if decoding.max_tokens == 1:  # how fast the model reads, measured when it is loaded
-            return generate(prompt, decoding, control, on_token)  # type: ignore[no-any-return]
+    def observed(
+        prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
+    ) -> Generation:
+        if sampling.max_tokens == 1:  # how fast the model reads, measured when it is loaded
+            return generate(prompt, sampling, cancellation, on_token)  # type: ignore[no-any-return]
         tokens = {"before": 0, "after": 0}
         if (FOLDER / "slow").exists():
-            decoding = evolve(decoding, end_tokens=frozenset())
+            sampling = evolve(sampling, end_tokens=frozenset())
 
         def noted(candidate: int, id: int, log_probability: float) -> bool:
-            tokens["after" if control.cancelled else "before"] += 1
+            tokens["after" if cancellation.cancelled else "before"] += 1
             (FOLDER / "first-token").touch()
             if not (FOLDER / "slow").exists():
                 return on_token(candidate, id, log_probability)
@@ -42,10 +44,12 @@ def observe(engine: Any) -> Any:
             return False
 
         try:
-            return generate(prompt, decoding, control, noted)  # type: ignore[no-any-return]
+            return generate(prompt, sampling, cancellation, noted)  # type: ignore[no-any-return]
         finally:
             with (FOLDER / "generations").open("a") as log:
-                log.write(json.dumps(tokens | {"limit": decoding.max_tokens, "cancelled": control.cancelled}) + "\n")
+                log.write(
+                    json.dumps(tokens | {"limit": sampling.max_tokens, "cancelled": cancellation.cancelled}) + "\n"
+                )
 
     engine.generate = observed
     return engine

@@ -68,9 +68,9 @@ def test_lines(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
 
 def test_parts(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
     command = ("parts", sources, "-m", embedded_build, "--cases", 1, "--threads", 1)
-    found = figures(run(*command, "--part", "document_cache", "--part", "infilling", "--json", home=tmp_path))
+    found = figures(run(*command, "--part", "ngrams", "--part", "infilling", "--json", home=tmp_path))
     by_part = {one["part"]: one for one in found["parts"]}
-    assert by_part["document_cache"]["cases"] == 2 * by_part["infilling"]["cases"] > 0
+    assert by_part["ngrams"]["cases"] == 2 * by_part["infilling"]["cases"] > 0
     told = run(*command, "--part", "threshold", home=tmp_path)
     assert told.returncode == 0, told.stderr
     assert "threshold" in told.stdout

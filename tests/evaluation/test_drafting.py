@@ -20,8 +20,8 @@ SOURCE = inspect.getsource(textwrap)
 
 def test_both_ways_write_the_same(embedded_build: Path) -> None:
     texts = [(SOURCE[:end], SOURCE[end + 40 : end + 400]) for end in range(600, 4600, 800)]
-    found = drafting.measure(embedded_build, texts, 24, 1, document_cache="on")
-    assert found.document_cache
+    found = drafting.measure(embedded_build, texts, 24, 1, ngrams="on")
+    assert found.ngrams
     assert found.places == len(texts) - drafting.WARM_UP
     assert found.tokens_per_second > 0
     assert found.drafted_tokens_per_second > 0

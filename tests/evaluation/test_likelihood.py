@@ -23,7 +23,7 @@ from codegen_lsp.evaluation.likelihood import (
     windows,
 )
 from codegen_lsp.inference.build import BuildInfo, read_info
-from codegen_lsp.inference.engines.base import Control, Engine
+from codegen_lsp.inference.engines.base import CancellationToken, Engine
 from codegen_lsp.inference.engines.factory import open_engine
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
@@ -69,8 +69,8 @@ def test_a_model_that_halves_every_choice_takes_one_bit_a_token(info: BuildInfo,
 
 def test_windows_hardly_change_what_a_text_costs(engine: Engine, info: BuildInfo, tokenizer: Tokenizer) -> None:
     ids = [info.end_of_text, *tokenizer.encode(TEXT)][:1000]
-    whole = sum(engine.score(ids, Control()))
-    cut = sum(sum(engine.score(window.ids, Control())[-window.fresh :]) for window in windows(ids, 400))
+    whole = sum(engine.score(ids, CancellationToken()))
+    cut = sum(sum(engine.score(window.ids, CancellationToken())[-window.fresh :]) for window in windows(ids, 400))
     assert cut == pytest.approx(whole, rel=0.1)
 
 

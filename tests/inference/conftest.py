@@ -26,7 +26,7 @@ def tokenizer(embedded_build: Path, info: BuildInfo) -> Tokenizer:
     return Tokenizer.from_build(embedded_build, info)
 
 
-WITHOUT_LIBRARY = "incremental, torch's kernels"
+WITHOUT_LIBRARY = "native, torch's kernels"
 
 
 @pytest.fixture(scope="session", params=[*ENGINES, WITHOUT_LIBRARY])

@@ -61,7 +61,7 @@ def request(document: str = "a", stop: StopRules = SHORT, prefix: str = PREFIX) 
 
 async def test_load_generate_close(client: Watched, params: LoadParams) -> None:
     model = await client.load(params)
-    assert model.engine in ("ct2", "incremental")
+    assert model.engine in ("ct2", "native")
     assert [state.phase for state in client.states][:3] == ["starting", "loading", "ready"]
     assert client.progress[-1].fraction == 1.0
     result = await client.generate(request())

@@ -11,7 +11,7 @@ import torch
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines import factory as engines
-from codegen_lsp.inference.engines.factory import open_engine, suits_incremental
+from codegen_lsp.inference.engines.factory import open_engine, suits_native
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -24,26 +24,26 @@ def fast_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_fast_cpu_runs_the_incremental_engine(fast_cpu: None) -> None:
-    assert suits_incremental("auto")
-    assert suits_incremental("cpu")
+    assert suits_native("auto")
+    assert suits_native("cpu")
 
 
 @pytest.mark.parametrize("machine", ["aarch64", "arm64", "riscv64"])
 def test_other_processors_do_not(fast_cpu: None, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert not suits_incremental("auto")
+    assert not suits_native("auto")
 
 
 def test_nor_do_old_ones(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-    assert not suits_incremental("auto")
+    assert not suits_native("auto")
 
 
 def test_a_gpu_is_ct2s_unless_the_cpu_is_asked_for(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "cuda_devices", lambda: 1)
-    assert not suits_incremental("auto")
-    assert not suits_incremental("cuda")
-    assert suits_incremental("cpu")
+    assert not suits_native("auto")
+    assert not suits_native("cuda")
+    assert suits_native("cpu")
 
 
 def opened(build: Path, info: BuildInfo, tokenizer: Tokenizer, **options: str) -> str:
@@ -52,10 +52,17 @@ def opened(build: Path, info: BuildInfo, tokenizer: Tokenizer, **options: str) -
     return engine.name
 
 
+def test_the_former_name_of_an_engine_is_accepted(
+    embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert opened(embedded_build, info, tokenizer, engine="incremental") == "native"
+    assert "now called 'native'" in caplog.text
+
+
 def test_auto_opens_what_suits(
     fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opened(embedded_build, info, tokenizer) == "incremental"
+    assert opened(embedded_build, info, tokenizer) == "native"
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert opened(embedded_build, info, tokenizer) == "ct2"
 
@@ -64,5 +71,5 @@ def test_what_the_incremental_engine_refuses_goes_to_ct2(
     fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
 ) -> None:
     assert opened(embedded_build, info, tokenizer, compute_type="float32") == "ct2"
-    with pytest.raises(ModelError, match="incremental"):
-        opened(embedded_build, info, tokenizer, engine="incremental", compute_type="float32")
+    with pytest.raises(ModelError, match="native"):
+        opened(embedded_build, info, tokenizer, engine="native", compute_type="float32")

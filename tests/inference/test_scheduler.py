@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from codegen_lsp.inference.engines.base import Control
-from codegen_lsp.inference.worker.scheduler import Replaced, Scheduler
+from codegen_lsp.inference.engines.base import CancellationToken
+from codegen_lsp.inference.worker.scheduler import Scheduler, Superseded
 
 
 class Gate:
@@ -18,13 +18,13 @@ class Gate:
         self.name, self.log = name, log
         self.started, self.release = threading.Event(), threading.Event()
 
-    def __call__(self, control: Control, waited: float) -> str:
+    def __call__(self, cancellation: CancellationToken, waited: float) -> str:
         self.log.append(self.name)
         self.started.set()
         while not self.release.wait(0.002):
-            if control.cancelled:
+            if cancellation.cancelled:
                 self.log.append(f"{self.name} cancelled")
-            control.check()
+            cancellation.check()
         return self.name
 
     async def begun(self) -> None:
@@ -66,11 +66,11 @@ async def test_a_newer_request_replaces_a_waiting_and_a_running_one(scheduler: S
     await asyncio.sleep(0)
     tasks.append(asyncio.create_task(scheduler.run("a", released("newest", log))))
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert isinstance(results[0], Replaced)
+    assert isinstance(results[0], Superseded)
     assert results[2] == "newest"
     assert "running cancelled" in log
     # The one in the middle is either replaced while it waits, or was let through and then done at once.
-    assert isinstance(results[1], Replaced) or results[1] == "waiting"
+    assert isinstance(results[1], Superseded) or results[1] == "waiting"
 
 
 async def test_background_waits_for_all_and_gives_way_at_once(scheduler: Scheduler) -> None:
@@ -80,7 +80,7 @@ async def test_background_waits_for_all_and_gives_way_at_once(scheduler: Schedul
     await warm.begun()
     assert not scheduler.busy
     assert await scheduler.run("a", released("a", log)) == "a"
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await background
     assert log == ["warm", "warm cancelled", "a"]
 
@@ -96,7 +96,7 @@ async def test_somebody_waiting_replaces_background_work_of_the_same_key(schedul
         await asyncio.sleep(0)
     running.release.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [str, Replaced, Replaced, str]
+    assert [type(result) for result in results] == [str, Superseded, Superseded, str]
     assert log == ["running", "newer"]
 
 
@@ -128,7 +128,7 @@ async def test_cancelling_before_it_runs_removes_it(scheduler: Scheduler) -> Non
 
 
 async def test_an_error_reaches_its_caller_alone(scheduler: Scheduler) -> None:
-    def broken(control: Control, waited: float) -> str:
+    def broken(cancellation: CancellationToken, waited: float) -> str:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -142,7 +142,7 @@ async def test_closing_ends_running_work() -> None:
     task = asyncio.create_task(scheduler.run("a", gate))
     await gate.begun()
     await asyncio.to_thread(scheduler.close)
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await task
 
 
@@ -179,5 +179,5 @@ async def test_background_work_yields_to_another_owner(scheduler: Scheduler) -> 
     task = asyncio.create_task(scheduler.run("k", background, background=True, owner="a"))
     await background.begun()
     assert await scheduler.run("k", released("foreground", log), owner="b") == "foreground"
-    with pytest.raises(Replaced):
+    with pytest.raises(Superseded):
         await task

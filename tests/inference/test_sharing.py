@@ -286,7 +286,7 @@ def test_what_must_be_equal(params: LoadParams, monkeypatch: pytest.MonkeyPatch,
     assert sharing.digest_of(attrs.evolve(params, build=Path(params.build).name)) == digest
     for other in ({"engine": "ct2"}, {"device": "cpu"}, {"compute_type": "int8"}, {"threads": 2}):
         assert sharing.digest_of(attrs.evolve(params, **other)) != digest
-    assert sharing.digest_of(attrs.evolve(params, document_cache="off")) != digest
+    assert sharing.digest_of(attrs.evolve(params, ngrams="off")) != digest
     monkeypatch.setenv("SOMETHING_ELSE", "1")
     assert sharing.digest_of(params) == digest
     with monkeypatch.context() as changed:

@@ -115,7 +115,7 @@ class PlayedModel:
 
 
 def _engine_of(name: str) -> str:
-    return "incremental" if "incremental" in name else "ct2"
+    return "native" if "native" in name else "ct2"
 
 
 def describe(name: str) -> ModelDescription:
@@ -132,7 +132,7 @@ def describe(name: str) -> ModelDescription:
         ["python"],
         3.5,
         0.1,
-        document_cache=_engine_of(name) == "incremental",
+        ngrams=_engine_of(name) == "native",
     )
 
 

@@ -111,7 +111,7 @@ def test_large_workspaces_are_not_read_to_the_end(
 
 
 async def test_what_was_found_goes_with_the_next_request(editor: Editor, root: Path) -> None:
-    await editor.initialize(options={"model": "incremental"})
+    await editor.initialize(options={"model": "native"})
     editor.server.workspace.add_folder(types.WorkspaceFolder(root.as_uri(), "project"))
     uri = (root / "main.py").as_uri()
     editor.open(HERE, uri=uri)
@@ -125,7 +125,7 @@ async def test_what_was_found_goes_with_the_next_request(editor: Editor, root: P
 
 
 @pytest.mark.parametrize(
-    "options", [{"model": "incremental", "without": ["context", "modules"]}, {"model": "ct2", "without": ["modules"]}]
+    "options", [{"model": "native", "without": ["context", "modules"]}, {"model": "ct2", "without": ["modules"]}]
 )
 async def test_nothing_is_read_where_it_is_of_no_use(editor: Editor, root: Path, options: dict[str, object]) -> None:
     await editor.initialize(options=options)

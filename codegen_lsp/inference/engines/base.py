@@ -17,10 +17,10 @@ OnToken = Callable[[int, int, float], bool]
 
 
 class Cancelled(Exception):  # noqa: N818 - no error: the caller asked for it
-    """Generation ended because its `Control` was cancelled."""
+    """Generation ended because its `CancellationToken` was cancelled."""
 
 
-class Control:
+class CancellationToken:
     """Lets another thread end a generation: it stops within one token of `cancel`."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Control:
 
 
 @frozen
-class Decoding:
+class SamplingParams:
     """How to continue a prompt."""
 
     max_tokens: int
@@ -55,7 +55,7 @@ class Decoding:
     """0: greedy; further candidates then differ in the first token beyond the forced bytes, most likely first."""
     top_p: float = 1.0
     seed: int | None = None
-    document_cache: bool = False
+    ngrams: bool = False
     """Whether the n-grams of the prompt and of `related` are mixed into the model's probabilities, and so into the
     log-probabilities that are reported (see `ngrams`). An engine may not be able to."""
     related: Sequence[Sequence[int]] = ()
@@ -65,7 +65,7 @@ class Decoding:
 
 
 @frozen
-class Continuation:
+class Completion:
     """One candidate: its tokens without the end token, and the log-probability of each in nats."""
 
     tokens: list[int]
@@ -78,7 +78,7 @@ class Continuation:
 class Generation:
     """What `Engine.generate` gives."""
 
-    continuations: list[Continuation]
+    completions: list[Completion]
     cached_tokens: int
     """Prompt tokens whose keys and values came from the cache."""
     computed_tokens: int
@@ -100,13 +100,15 @@ class Engine(Protocol):
     compute_type: str
     threads: int
 
-    def generate(self, prompt: list[int], decoding: Decoding, control: Control, on_token: OnToken) -> Generation:
+    def generate(
+        self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
+    ) -> Generation:
         """Continue the prompt (at least one id). Raises Cancelled, and ModelError when the runtime fails."""
 
-    def warm(self, prompt: list[int], control: Control) -> int:
+    def warm(self, prompt: list[int], cancellation: CancellationToken) -> int:
         """Prepare for prompts that begin with most of this one; gives the number of tokens cached for it."""
 
-    def score(self, ids: list[int], control: Control) -> list[float]:
+    def score(self, ids: list[int], cancellation: CancellationToken) -> list[float]:
         """Log-probability in nats of each id but the first, given those before it. At least two ids, at most the
         context's length. Raises Cancelled, and ModelError when the runtime fails."""
 

@@ -26,7 +26,14 @@ from attrs import define, frozen
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
-from codegen_lsp.inference.engines.base import Cancelled, Continuation, Control, Decoding, Generation, OnToken
+from codegen_lsp.inference.engines.base import (
+    CancellationToken,
+    Cancelled,
+    Completion,
+    Generation,
+    OnToken,
+    SamplingParams,
+)
 from codegen_lsp.inference.sampling import Logits, log_softmax, most_likely, ranked, sample
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -122,45 +129,47 @@ class Ct2Engine:
 
     # The contract
 
-    def generate(self, prompt: list[int], decoding: Decoding, control: Control, on_token: OnToken) -> Generation:
+    def generate(
+        self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
+    ) -> Generation:
         """See `Engine.generate`."""
-        control.check()
+        cancellation.check()
         started = time.perf_counter()
-        if decoding.temperature > 0 and decoding.seed is not None:
-            self._reseed(decoding.seed)
+        if sampling.temperature > 0 and sampling.seed is not None:
+            self._reseed(sampling.seed)
         constraint = Constraint(
             self._tokens,
-            allowed_ids(len(self._pieces), self._info.vocabulary_size, self._special, decoding.end_tokens),
-            decoding.end_tokens,
-            decoding.forced,
+            allowed_ids(len(self._pieces), self._info.vocabulary_size, self._special, sampling.end_tokens),
+            sampling.end_tokens,
+            sampling.forced,
         )
         static, hit = self._static_for(prompt)
-        session = _Session(self.call, prompt, static, decoding, constraint, control, on_token)
-        continuations = session.sample() if decoding.temperature > 0 else session.greedy()
+        session = _Session(self.call, prompt, static, sampling, constraint, cancellation, on_token)
+        completions = session.sample() if sampling.temperature > 0 else session.greedy()
         return Generation(
-            continuations=continuations,
+            completions=completions,
             cached_tokens=static if hit else 0,
             computed_tokens=session.computed + (0 if hit else static),
             first_token_seconds=(session.first_token_at or time.perf_counter()) - started,
             generated_tokens=session.generated,
         )
 
-    def warm(self, prompt: list[int], control: Control) -> int:
+    def warm(self, prompt: list[int], cancellation: CancellationToken) -> int:
         """See `Engine.warm`. Can't be interrupted once it computes."""
         cut = self._cut(prompt)
         covered = self._covered(prompt)
         if cut - covered < max(REFRESH_AT_LEAST, cut // 8) or not self._fits_alone(cut):
             return covered
-        control.check()
+        cancellation.check()
         if not self._fits(cut):
             self._drop_all()
         self.call(prompt[cut : cut + 1], prompt[:cut], max_length=1)
         self._remember(prompt[:cut])
         return cut
 
-    def score(self, ids: list[int], control: Control) -> list[float]:
+    def score(self, ids: list[int], cancellation: CancellationToken) -> list[float]:
         """See `Engine.score`. Can't be interrupted once it computes."""
-        control.check()
+        cancellation.check()
         try:
             (result,) = self._generator.score_batch([[self._pieces[id] for id in ids]], max_input_length=0)
         except RuntimeError as error:
@@ -266,17 +275,17 @@ class _Session:
         call: Callable[..., Any],
         prompt: list[int],
         static: int,
-        decoding: Decoding,
+        sampling: SamplingParams,
         constraint: Constraint,
-        control: Control,
+        cancellation: CancellationToken,
         on_token: OnToken,
     ) -> None:
         self._call = call
         self._static = prompt[:static]
         self._tail = prompt[static:]
-        self._decoding = decoding
+        self._sampling = sampling
         self._constraint = constraint
-        self._control = control
+        self._cancellation = cancellation
         self._on_token = on_token
         self._random: np.random.Generator | None = None
         self._branch: tuple[int, Logits | None] = (0, None)
@@ -285,47 +294,47 @@ class _Session:
         self.generated = 0
         self.first_token_at: float | None = None
 
-    def greedy(self) -> list[Continuation]:
+    def greedy(self) -> list[Completion]:
         """The most likely continuation, then those that differ from it in the first token beyond the forced bytes."""
         best = self._continue(0, [], [])
         results = [best]
         head, logits = self._branch
-        if self._decoding.candidates == 1 or logits is None:
+        if self._sampling.candidates == 1 or logits is None:
             return results
         log_probabilities = log_softmax(logits)
         taken = best.tokens[head : head + 1]
         mask = self._constraint.mask(self._constraint.bytes_of(best.tokens[:head]))
-        others = [id for id in ranked(logits, mask) if id not in self._decoding.end_tokens and id not in taken]
-        for candidate, id in enumerate(others[: self._decoding.candidates - 1], start=1):
-            self._control.check()
+        others = [id for id in ranked(logits, mask) if id not in self._sampling.end_tokens and id not in taken]
+        for candidate, id in enumerate(others[: self._sampling.candidates - 1], start=1):
+            self._cancellation.check()
             tokens = [*best.tokens[:head], id]
             logs = [*best.log_probabilities[:head], float(log_probabilities[id])]
             stop = False
             for token, log_probability in zip(tokens, logs, strict=True):
                 stop = self._on_token(candidate, token, log_probability)
             if stop:
-                results.append(Continuation(tokens, logs, ended=False))
+                results.append(Completion(tokens, logs, ended=False))
             else:
                 results.append(self._continue(candidate, tokens, logs))
         return results
 
-    def sample(self) -> list[Continuation]:
+    def sample(self) -> list[Completion]:
         """Independent samples."""
-        self._random = np.random.default_rng(self._decoding.seed)
+        self._random = np.random.default_rng(self._sampling.seed)
         results = []
-        for candidate in range(self._decoding.candidates):
-            self._control.check()
+        for candidate in range(self._sampling.candidates):
+            self._cancellation.check()
             results.append(self._continue(candidate, [], []))
         return results
 
-    def _continue(self, candidate: int, tokens: list[int], log_probabilities: list[float]) -> Continuation:
+    def _continue(self, candidate: int, tokens: list[int], log_probabilities: list[float]) -> Completion:
         """Go on from `tokens`, which were reported already."""
-        while len(tokens) < self._decoding.max_tokens:
+        while len(tokens) < self._sampling.max_tokens:
             spell = self._run(candidate, tokens, self._constraint.bytes_of(tokens))
             self._find_branch(tokens, spell)
             tokens, log_probabilities = tokens + spell.tokens, log_probabilities + spell.log_probabilities
             if spell.verdict == "ended":
-                return Continuation(tokens, log_probabilities, ended=True)
+                return Completion(tokens, log_probabilities, ended=True)
             if spell.verdict == "stopped":
                 break
             if spell.verdict == "broken":
@@ -333,13 +342,13 @@ class _Session:
                 id = self._choose(logits, self._constraint.bytes_of(tokens))
                 log_probability = float(log_softmax(logits)[id])
                 stop = self._report(candidate, id, log_probability)
-                if id in self._decoding.end_tokens:
-                    return Continuation(tokens, log_probabilities, ended=True)
+                if id in self._sampling.end_tokens:
+                    return Completion(tokens, log_probabilities, ended=True)
                 tokens, log_probabilities = [*tokens, id], [*log_probabilities, log_probability]
-                self._branch_settled |= len(self._constraint.bytes_of(tokens)) > len(self._decoding.forced)
+                self._branch_settled |= len(self._constraint.bytes_of(tokens)) > len(self._sampling.forced)
                 if stop:
                     break
-        return Continuation(tokens, log_probabilities, ended=False)
+        return Completion(tokens, log_probabilities, ended=False)
 
     def _find_branch(self, tokens: list[int], spell: _Spell) -> None:
         """Keep the logits of the step at which the first continuation can first go beyond the forced bytes.
@@ -353,7 +362,7 @@ class _Session:
             self._branch = len(tokens) + index, logits
             step = self._constraint.bytes_of(spell.tokens[index : index + 1])
             written += len(step)
-            self._branch_settled = bool(step) and written > len(self._decoding.forced)
+            self._branch_settled = bool(step) and written > len(self._sampling.forced)
 
     def _run(self, candidate: int, tokens: list[int], written: bytes) -> _Spell:
         """One call of CTranslate2, up to the first token that the constraint forbids."""
@@ -363,7 +372,7 @@ class _Session:
         def step(result: Any) -> bool:
             nonlocal cancelled, written
             self.generated += 1
-            if self._control.cancelled:
+            if self._cancellation.cancelled:
                 cancelled = True
                 return True
             id: int = result.token_id
@@ -371,7 +380,7 @@ class _Session:
                 spell.verdict = "broken"
                 return True
             stop = self._report(candidate, id, result.log_prob)
-            if id in self._decoding.end_tokens:
+            if id in self._sampling.end_tokens:
                 spell.verdict = "ended"
                 return True
             written += self._constraint.bytes_of([id])
@@ -386,13 +395,13 @@ class _Session:
         options: dict[str, Any] = {}
         if self._random is not None:
             options["sampling_topk"] = 0
-            options["sampling_topp"] = self._decoding.top_p
-            options["sampling_temperature"] = self._decoding.temperature
+            options["sampling_topp"] = self._sampling.top_p
+            options["sampling_temperature"] = self._sampling.temperature
         answer = self._call(
             tail,
             self._static,
-            max_length=self._decoding.max_tokens - len(tokens),
-            end_token=sorted(self._decoding.end_tokens),
+            max_length=self._sampling.max_tokens - len(tokens),
+            end_token=sorted(self._sampling.end_tokens),
             return_end_token=True,
             return_scores=True,
             return_logits_vocab=True,
@@ -413,7 +422,7 @@ class _Session:
         mask = self._constraint.mask(written)
         if self._random is None:
             return most_likely(logits, mask)
-        return sample(logits, mask, self._decoding.temperature, self._decoding.top_p, self._random)
+        return sample(logits, mask, self._sampling.temperature, self._sampling.top_p, self._random)
 
 
 def read_pieces(directory: Path) -> list[str]:

@@ -17,40 +17,43 @@ from codegen_lsp.inference.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from codegen_lsp.inference.engines.ct2 import Ct2Engine
-    from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+    from codegen_lsp.inference.engines.native.engine import NativeEngine
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("ct2", "incremental")
+ENGINES = ("ct2", "native")
+FORMER_NAMES = {"incremental": "native"}
+"""Names that engines had in earlier versions, still accepted."""
 X86 = ("x86_64", "AMD64")
 MOST_THREADS = 8
 """Decoding reads all weights once per token, so memory bandwidth ends the gain of threads long before this many."""
 
 
 def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer: Tokenizer) -> Engine:
-    """Open the engine that the parameters ask for. Raises ModelError."""
-    if params.engine not in ("auto", *ENGINES):
-        raise ModelError(
-            f"There is no engine {params.engine!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}."
-        )
+    """Open the engine that the parameters name. Raises ModelError."""
+    name = FORMER_NAMES.get(params.engine, params.engine)
+    if name != params.engine:
+        logger.warning("The engine %r is now called %r.", params.engine, name)
+    if name not in ("auto", *ENGINES):
+        raise ModelError(f"There is no engine {name!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}.")
     options: dict[str, Any] = {
         "device": params.device,
         "compute_type": params.compute_type,
         "threads": params.threads or default_threads(),
         "cache_bytes": default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
     }
-    if params.engine != "auto":
-        return engine_class(params.engine)(directory, info, tokenizer, **options)
-    if suits_incremental(params.device):
+    if name != "auto":
+        return engine_class(name)(directory, info, tokenizer, **options)
+    if suits_native(params.device):
         try:
-            return engine_class("incremental")(directory, info, tokenizer, **options)
+            return engine_class("native")(directory, info, tokenizer, **options)
         except ModelError as error:
-            logger.info("The incremental engine can't run this: %s", error.message)
+            logger.info("The native engine can't run this: %s", error.message)
     return engine_class("ct2")(directory, info, tokenizer, **options)
 
 
-def suits_incremental(device: str) -> bool:
-    """Whether the incremental engine is the faster one here: on a CPU of the x86-64 family that has AVX2 or better.
+def suits_native(device: str) -> bool:
+    """Whether the native engine is the faster one here: on a CPU of the x86-64 family that has AVX2 or better.
 
     `docs/lab.md` has the measurements. Elsewhere its kernels are slow or untried, and CUDA it has not.
     """
@@ -70,12 +73,12 @@ def cuda_devices() -> int:
     return capabilities().gpus
 
 
-def engine_class(name: str) -> type[Ct2Engine] | type[IncrementalEngine]:
+def engine_class(name: str) -> type[Ct2Engine] | type[NativeEngine]:
     """The engine of that name."""
-    if name == "incremental":
-        from codegen_lsp.inference.engines.native.engine import IncrementalEngine
+    if name == "native":
+        from codegen_lsp.inference.engines.native.engine import NativeEngine
 
-        return IncrementalEngine
+        return NativeEngine
     from codegen_lsp.inference.engines.ct2 import Ct2Engine
 
     return Ct2Engine

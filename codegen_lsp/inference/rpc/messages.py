@@ -30,7 +30,7 @@ class LoadParams:
     """Threads of one generation; 0 takes the number of physical cores this process may use, at most 8."""
     cache_memory_mb: int | None = None
     """Memory in MiB that cached prefixes may take, beside the weights; 0 caches nothing, None suits the model."""
-    document_cache: str = "auto"
+    ngrams: str = "auto"
     """Whether the document's n-grams are mixed into the model's probabilities: `on`, `off`, or `auto` for where it
     pays."""
     shared: bool = False
@@ -85,7 +85,7 @@ class ModelDescription:
     load_seconds: float
     prefill_tokens_per_second: float | None = None
     """How fast it reads a prompt, measured when it was loaded; None when it was not."""
-    document_cache: bool = False
+    ngrams: bool = False
     """Whether n-grams of the document and of related texts are mixed into its probabilities."""
     parameters: int | None = None
     """About how many it has."""
@@ -124,7 +124,7 @@ class GenerateParams:
     prefix: str
     """Text up to the cursor, line ends as LF. Cut at its start by the worker when it does not fit."""
     suffix: str = ""
-    """Text after the cursor: part of the prompt for a model that infills, for the document cache with any."""
+    """Text after the cursor: part of the prompt for a model that infills, for n-gram mixing with any."""
     stop: StopRules = field(factory=StopRules)
     candidates: int = 1
     """How many different continuations are wanted at most."""
@@ -140,7 +140,7 @@ class GenerateParams:
     stays in the cache. Whoever needs the answer after all asks again without this, or awaits the request that runs."""
     related: list[str] = field(factory=list)
     """Texts that the answer may repeat something of, and that are not in the prompt: the rest of a long document,
-    other files. For the document cache and drafts alone. Their tokens are kept from request to request, so better the
+    other files. For n-gram mixing and drafts alone. Their tokens are kept from request to request, so better the
     same few than ever new ones."""
 
 

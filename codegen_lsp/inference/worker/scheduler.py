@@ -18,14 +18,14 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
-from codegen_lsp.inference.engines.base import Cancelled, Control
+from codegen_lsp.inference.engines.base import CancellationToken, Cancelled
 
 T = TypeVar("T")
-Work = Callable[[Control, float], T]
-"""Called in the computing thread with a control and the seconds it waited."""
+Work = Callable[[CancellationToken, float], T]
+"""Called in the computing thread with a cancellation and the seconds it waited."""
 
 
-class Replaced(Exception):  # noqa: N818 - no error: the caller asked again
+class Superseded(Exception):  # noqa: N818 - no error: the caller asked again
     """A newer request with the same key took this one's place."""
 
 
@@ -36,7 +36,7 @@ class _Job(Generic[T]):
     future: asyncio.Future[T]
     background: bool
     owner: str
-    control: Control = field(factory=Control)
+    cancellation: CancellationToken = field(factory=CancellationToken)
     since: float = field(factory=time.perf_counter)
 
 
@@ -58,7 +58,7 @@ class Scheduler:
     async def run(self, key: str, work: Work[T], *, background: bool = False, owner: str = "") -> T:
         """Run the work when its turn comes.
 
-        Raises Replaced when a newer request of the owner with the same key came. Cancelling the awaiting task cancels
+        Raises Superseded when a newer request of the owner with the same key came. Cancelling the awaiting task cancels
         the work.
         """
         job: _Job[T] = _Job(key, work, self._loop.create_future(), background, owner)
@@ -66,17 +66,17 @@ class Scheduler:
             same = [one for one in self._waiting if (one.owner, one.key) == (owner, key)]
             for older in [one for one in same if one.background or not background]:
                 self._waiting.remove(older)
-                _settle(older, Replaced())
+                _settle(older, Superseded())
             running = self._running
             replaced = running and (running.owner, running.key) == (owner, key) and not background
             if running and (running.background or replaced):
-                running.control.cancel()
+                running.cancellation.cancel()
             self._waiting.append(job)
             self._changed.notify()
         try:
             return await job.future
         finally:
-            job.control.cancel()
+            job.cancellation.cancel()
             with self._changed:
                 if job in self._waiting:
                     self._waiting.remove(job)
@@ -98,7 +98,7 @@ class Scheduler:
         with self._changed:
             self._closed = True
             if self._running:
-                self._running.control.cancel()
+                self._running.cancellation.cancel()
             self._changed.notify()
         self._thread.join(timeout=10)
 
@@ -120,9 +120,9 @@ class Scheduler:
     def _compute(self) -> None:
         while (job := self._next()) is not None:
             try:
-                result = job.work(job.control, time.perf_counter() - job.since)
+                result = job.work(job.cancellation, time.perf_counter() - job.since)
             except Cancelled:
-                self._post(_settle, job, Replaced())
+                self._post(_settle, job, Superseded())
             except BaseException as error:
                 self._post(_settle, job, error)
             else:

@@ -28,7 +28,7 @@ from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.client import shared_worker as sharing
 from codegen_lsp.inference.client.environment import release_memory
-from codegen_lsp.inference.engines.base import Control
+from codegen_lsp.inference.engines.base import CancellationToken
 from codegen_lsp.inference.engines.factory import open_engine
 from codegen_lsp.inference.rpc import connection as wire
 from codegen_lsp.inference.rpc.messages import (
@@ -44,7 +44,7 @@ from codegen_lsp.inference.rpc.messages import (
 )
 from codegen_lsp.inference.text_model import TextModel, mixes, parameters_of
 from codegen_lsp.inference.tokenizer import Tokenizer
-from codegen_lsp.inference.worker.scheduler import Replaced, Scheduler
+from codegen_lsp.inference.worker.scheduler import Scheduler, Superseded
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Worker:
         def progress(message: str, fraction: float) -> None:
             loop.call_soon_threadsafe(report, LoadProgress(message, fraction))
 
-        def work(control: Control, _: float) -> tuple[TextModel, ModelDescription]:
+        def work(cancellation: CancellationToken, _: float) -> tuple[TextModel, ModelDescription]:
             if self.model is not None:
                 self.model.engine.close()
                 self.model = None
@@ -119,7 +119,7 @@ class Worker:
         try:
             return await self._scheduler.run(
                 f"generate {params.document}",
-                lambda control, waited: model.generate(params, control, waited),
+                lambda cancellation, waited: model.generate(params, cancellation, waited),
                 background=params.background,
                 owner=client,
             )
@@ -131,7 +131,7 @@ class Worker:
         model = self._loaded()
         return await self._scheduler.run(
             "warm",
-            lambda control, _: model.warm(params.prefix, params.suffix, control),
+            lambda cancellation, _: model.warm(params.prefix, params.suffix, cancellation),
             background=True,
             owner=client,
         )
@@ -140,13 +140,13 @@ class Worker:
         """How likely texts are."""
         model = self._loaded()
         return await self._scheduler.run(
-            f"score {params.document}", lambda control, _: model.score(params.texts, control), owner=client
+            f"score {params.document}", lambda cancellation, _: model.score(params.texts, cancellation), owner=client
         )
 
     async def measure(self, client: str) -> object:
         """Measure the model's speed."""
         model = self._loaded()
-        return await self._scheduler.run("measure", lambda control, _: model.measure(control), owner=client)
+        return await self._scheduler.run("measure", lambda cancellation, _: model.measure(cancellation), owner=client)
 
     def forget(self, client: str) -> None:
         """Keep nothing of a client that is gone, but what is cached of its texts. Its requests must have ended."""
@@ -171,7 +171,7 @@ class Worker:
         try:
             await asyncio.sleep(IDLE_SECONDS)
             await self.warm(client, WarmParams(params.document, params.prefix, params.suffix))
-        except Replaced:
+        except Superseded:
             pass
         except CodegenError:
             logger.warning("Preparing the next prompt failed", exc_info=True)
@@ -317,7 +317,7 @@ class Guests:
         end_process()
 
 
-MIXING = ("incremental",)
+MIXING = ("native",)
 """Engines that can mix n-grams in."""
 
 
@@ -345,7 +345,7 @@ def load_model(params: LoadParams, progress: Callable[[str, float], None]) -> tu
     progress(f"Loading {info.name}", 0.3)
     engine = open_engine(params, directory, info, tokenizer)
     release_memory()
-    model = TextModel(info, tokenizer, engine, document_cache=mixes(info, params.document_cache))
+    model = TextModel(info, tokenizer, engine, ngrams=mixes(info, params.ngrams))
     progress(f"Measuring {info.name}", 0.9)
     rate = model.prefill_rate()
     progress(f"{info.name} is ready", 1.0)
@@ -362,7 +362,7 @@ def load_model(params: LoadParams, progress: Callable[[str, float], None]) -> tu
         characters_per_token=model.characters_per_token,
         load_seconds=time.perf_counter() - started,
         prefill_tokens_per_second=rate,
-        document_cache=model.document_cache and engine.name in MIXING,
+        ngrams=model.ngrams and engine.name in MIXING,
         parameters=parameters_of(info),
     )
 
@@ -374,7 +374,7 @@ def handler(params_type: type[P] | None, method: Callable[[Any], Awaitable[objec
         try:
             params = None if params_type is None else cattrs.structure(raw, params_type)
             value = await method(params)
-        except Replaced:
+        except Superseded:
             return wire.refusal(wire.Failure("replaced", "A newer request took this one's place."))
         except NotLoadedError as error:
             return wire.refusal(wire.Failure("unloaded", error.message, error.advice))

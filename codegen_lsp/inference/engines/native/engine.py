@@ -21,7 +21,7 @@ from torch import Tensor
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
-from codegen_lsp.inference.engines.base import Continuation, Control, Decoding, Generation, OnToken
+from codegen_lsp.inference.engines.base import CancellationToken, Completion, Generation, OnToken, SamplingParams
 from codegen_lsp.inference.engines.native.c_forward import NativeTransformer, open_transformer
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence, Ids, SequencePool
 from codegen_lsp.inference.engines.native.ngrams import GAP, Matches
@@ -41,14 +41,14 @@ SHORTEST_CHUNK, LONGEST_CHUNK = 32, 256
 CHUNK_STEP = 16
 
 
-class IncrementalEngine:
+class NativeEngine:
     """One model on the CPU.
 
     `cache_bytes` bounds the cached sequences. Raises ModelError when the build can't be read or is not of a kind that
     this engine computes.
     """
 
-    name = "incremental"
+    name = "native"
     device = "cpu"
     compute_type = "int8"
 
@@ -80,35 +80,37 @@ class IncrementalEngine:
     # The contract
 
     @torch.inference_mode()
-    def generate(self, prompt: list[int], decoding: Decoding, control: Control, on_token: OnToken) -> Generation:
+    def generate(
+        self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
+    ) -> Generation:
         """See `Engine.generate`."""
-        control.check()
+        cancellation.check()
         started = time.perf_counter()
         ids = np.asarray(prompt, dtype=np.int64)
         try:
-            sequence = self._pool.take(ids, decoding.max_tokens * decoding.candidates)
+            sequence = self._pool.take(ids, sampling.max_tokens * sampling.candidates)
             cached = len(sequence.ids)
             logits = sequence.recall(len(prompt))
             if logits is None:
                 cached = min(cached, len(prompt) - 1)
-                logits = self._prefill(sequence, prompt, control)
+                logits = self._prefill(sequence, prompt, cancellation)
             batch = _Batch(
                 self._transformer,
                 sequence,
-                self._constraint(decoding),
-                decoding,
-                control,
+                self._constraint(sampling),
+                sampling,
+                cancellation,
                 on_token,
-                self._matches(sequence, ids, decoding),
+                self._matches(sequence, ids, sampling),
                 self._draft_length,
             )
-            continuations = batch.run(logits)
+            completions = batch.run(logits)
         except RuntimeError as error:
             raise failure(error) from error
         finally:
             self._pool.settle()
         return Generation(
-            continuations=continuations,
+            completions=completions,
             cached_tokens=cached,
             computed_tokens=len(prompt) - cached,
             first_token_seconds=(batch.first_token_at or time.perf_counter()) - started,
@@ -118,7 +120,7 @@ class IncrementalEngine:
         )
 
     @torch.inference_mode()
-    def warm(self, prompt: list[int], control: Control) -> int:
+    def warm(self, prompt: list[int], cancellation: CancellationToken) -> int:
         """See `Engine.warm`."""
         ids = np.asarray(prompt, dtype=np.int64)
         if not self._pool.fits(len(prompt)):
@@ -126,7 +128,7 @@ class IncrementalEngine:
         try:
             sequence = self._pool.take(ids, 0)
             if sequence.recall(len(prompt)) is None:
-                self._prefill(sequence, prompt, control)
+                self._prefill(sequence, prompt, cancellation)
         except RuntimeError as error:
             raise failure(error) from error
         finally:
@@ -134,7 +136,7 @@ class IncrementalEngine:
         return len(prompt)
 
     @torch.inference_mode()
-    def score(self, ids: list[int], control: Control) -> list[float]:
+    def score(self, ids: list[int], cancellation: CancellationToken) -> list[float]:
         """See `Engine.score`. Leaves the cache alone."""
         scores: list[float] = []
         try:
@@ -142,7 +144,7 @@ class IncrementalEngine:
             for at in range(0, len(ids) - 1, SCORED_AT_ONCE):
                 chunk = ids[at : at + SCORED_AT_ONCE]
                 following = torch.tensor(ids[at + 1 : at + 1 + len(chunk)])
-                hidden = self._transformer.forward(chunk, cache, at, check=control.check)
+                hidden = self._transformer.forward(chunk, cache, at, check=cancellation.check)
                 logits = self._transformer.logits(hidden)[: len(following)]
                 scores += logits.log_softmax(-1).gather(1, following[:, None])[:, 0].tolist()
         except RuntimeError as error:
@@ -166,27 +168,27 @@ class IncrementalEngine:
         """See `Engine.close`."""
         self._pool.clear()
 
-    def _prefill(self, sequence: CachedSequence, prompt: list[int], control: Control) -> Tensor:
+    def _prefill(self, sequence: CachedSequence, prompt: list[int], cancellation: CancellationToken) -> Tensor:
         """Run what the sequence lacks of the prompt; gives the logits after it, (rows,), and keeps them."""
         sequence.cut(len(prompt) - 1)
         while (at := len(sequence.ids)) < len(prompt):
             begun = time.perf_counter()
             chunk = prompt[at : at + self._chunks.tokens]
-            hidden = self._transformer.prefill(chunk, sequence.cache, at, control.check)
+            hidden = self._transformer.prefill(chunk, sequence.cache, at, cancellation.check)
             sequence.append(chunk)
             self._chunks.took(len(chunk), (time.perf_counter() - begun) / self._transformer.layers)
         logits = self._transformer.logits(hidden)[0]
         sequence.remember(logits)
         return logits
 
-    def _constraint(self, decoding: Decoding) -> Constraint:
-        allowed = allowed_ids(self._transformer.rows, self._size, self._special, decoding.end_tokens)
-        return Constraint(self._tokens, allowed, decoding.end_tokens, decoding.forced)
+    def _constraint(self, sampling: SamplingParams) -> Constraint:
+        allowed = allowed_ids(self._transformer.rows, self._size, self._special, sampling.end_tokens)
+        return Constraint(self._tokens, allowed, sampling.end_tokens, sampling.forced)
 
-    def _matches(self, sequence: CachedSequence, prompt: Ids, decoding: Decoding) -> Matches:
+    def _matches(self, sequence: CachedSequence, prompt: Ids, sampling: SamplingParams) -> Matches:
         text = np.where(np.isin(prompt, list(self._special)), GAP, prompt)
-        dropped = [gone.tolist() for gone in sequence.dropped] if decoding.drafts else []
-        return Matches(text.tolist(), decoding.related, dropped)
+        dropped = [gone.tolist() for gone in sequence.dropped] if sampling.drafts else []
+        return Matches(text.tolist(), sampling.related, dropped)
 
 
 FIRST_GUESS = 500e9
@@ -236,8 +238,8 @@ class _Batch:
         transformer: Transformer | NativeTransformer,
         sequence: CachedSequence,
         constraint: Constraint,
-        decoding: Decoding,
-        control: Control,
+        sampling: SamplingParams,
+        cancellation: CancellationToken,
         on_token: OnToken,
         matches: Matches,
         draft_length: DraftLength,
@@ -247,8 +249,8 @@ class _Batch:
         self._prompt = len(sequence.ids)
         self._constraint = constraint
         self._penalty = np.where(constraint.allowed, np.float32(0), np.float32(-np.inf))
-        self._decoding = decoding
-        self._control = control
+        self._sampling = sampling
+        self._cancellation = cancellation
         self._on_token = on_token
         self._matches = matches
         self._draft_length = draft_length
@@ -258,11 +260,11 @@ class _Batch:
         self.accepted = 0
         self.first_token_at: float | None = None
 
-    def run(self, logits: Tensor) -> list[Continuation]:
+    def run(self, logits: Tensor) -> list[Completion]:
         """All candidates."""
-        greedy = self._decoding.temperature == 0
+        greedy = self._sampling.temperature == 0
         rows = [_Row(0, None, self._matches.copy())] if greedy else self._samples()
-        branched = len(rows) == self._decoding.candidates
+        branched = len(rows) == self._sampling.candidates
         active, end = rows, self._prompt
         logits = logits.repeat(len(rows), 1)
         try:
@@ -275,21 +277,21 @@ class _Batch:
                     going_on += [row for row, goes_on in others if goes_on]
                 active = going_on
                 if active:
-                    self._control.check()
+                    self._cancellation.check()
                     logits = self._next(active, end)
                     end += len(active)
         finally:
             self._keep(rows[0])
-        return [Continuation(row.tokens, row.log_probabilities, row.ended) for row in rows]
+        return [Completion(row.tokens, row.log_probabilities, row.ended) for row in rows]
 
     def _samples(self) -> list[_Row]:
         """Rows that draw independently, each from a generator of its own."""
-        seeds = np.random.SeedSequence(self._decoding.seed).spawn(self._decoding.candidates)
+        seeds = np.random.SeedSequence(self._sampling.seed).spawn(self._sampling.candidates)
         return [_Row(number, np.random.default_rng(seed), self._matches.copy()) for number, seed in enumerate(seeds)]
 
     def _is_branch(self, best: _Row, going_on: list[_Row]) -> bool:
         """Whether the last choice of the greedy row was its first beyond the forced bytes, or its last at all."""
-        return len(best.written) > len(self._decoding.forced) or not going_on
+        return len(best.written) > len(self._sampling.forced) or not going_on
 
     def _branch(self, best: _Row, logits: Tensor) -> list[tuple[_Row, bool]]:
         """The other greedy candidates, begun with what was likely at the last choice, and whether each goes on.
@@ -298,12 +300,12 @@ class _Batch:
         """
         head = len(best.places)
         mask = self._constraint.mask(self._constraint.bytes_of(best.tokens[:head])).copy()
-        mask[[*self._decoding.end_tokens, *best.tokens[head : head + 1]]] = False
-        others = ranked(logits.numpy(), mask)[: self._decoding.candidates - 1]
+        mask[[*self._sampling.end_tokens, *best.tokens[head : head + 1]]] = False
+        others = ranked(logits.numpy(), mask)[: self._sampling.candidates - 1]
         normaliser = log_sum(logits.numpy())
         result = []
         for number, id in enumerate(others, start=1):
-            self._control.check()
+            self._cancellation.check()
             row = _Row(number, None, self._matches.copy(), places=list(best.places))
             for token, log_probability in zip(best.tokens[:head], best.log_probabilities[:head], strict=True):
                 self._take(row, token, log_probability)
@@ -339,8 +341,8 @@ class _Batch:
         """Run the last token of a row that is alone in the cache, and a draft of what may come next."""
         draft: list[int] = []
         agreeing = 0
-        if self._decoding.drafts:
-            draft, agreeing = row.matches.draft(min(LENGTHS[-1], self._decoding.max_tokens - len(row.tokens) - 1))
+        if self._sampling.drafts:
+            draft, agreeing = row.matches.draft(min(LENGTHS[-1], self._sampling.max_tokens - len(row.tokens) - 1))
         length = self._draft_length.choose(agreeing)
         ids = [row.tokens[-1], *draft[:length]]
         started = time.perf_counter()
@@ -369,7 +371,7 @@ class _Batch:
         going_on = []
         for row, values in zip(active, logits.numpy(), strict=True):
             normaliser = log_sum(values)
-            if self._decoding.document_cache:
+            if self._sampling.ngrams:
                 normaliser = mix(values, normaliser, row.matches)
             id = self._choose(row, values)
             if self._take(row, id, float(values[id]) - normaliser):
@@ -380,8 +382,8 @@ class _Batch:
         """The id for one row."""
         if row.random is not None:
             mask = self._constraint.mask(row.written)
-            return sample(logits, mask, self._decoding.temperature, self._decoding.top_p, row.random)
-        if len(row.written) >= len(self._decoding.forced):
+            return sample(logits, mask, self._sampling.temperature, self._sampling.top_p, row.random)
+        if len(row.written) >= len(self._sampling.forced):
             return int((logits + self._penalty).argmax())
         allowed = np.flatnonzero(self._constraint.mask(row.written))
         return int(allowed[logits[allowed].argmax()])
@@ -392,14 +394,14 @@ class _Batch:
         if self.first_token_at is None:
             self.first_token_at = time.perf_counter()
         stop = self._on_token(row.number, id, min(log_probability, 0.0))
-        if id in self._decoding.end_tokens:
+        if id in self._sampling.end_tokens:
             row.ended = True
             return False
         row.tokens.append(id)
         row.matches.append(id)
         row.log_probabilities.append(min(log_probability, 0.0))
         row.written += self._constraint.bytes_of([id])
-        return not stop and len(row.tokens) < self._decoding.max_tokens
+        return not stop and len(row.tokens) < self._sampling.max_tokens
 
     def _keep(self, row: _Row) -> None:
         """Leave a candidate's keys and values in the sequence, for when it is accepted."""
@@ -439,11 +441,11 @@ def check_support(device: str, compute_type: str) -> None:
     """Raise ModelError when the engine does not compute on such a device or in such a type."""
     if device not in ("auto", "cpu"):
         raise ModelError(
-            f"The incremental engine does not run on {device}.", "Set `device` to `auto`, or `engine` to `ct2`."
+            f"The native engine does not run on {device}.", "Set `device` to `auto`, or `engine` to `ct2`."
         )
     if compute_type not in COMPUTE_TYPES:
         raise ModelError(
-            f"The incremental engine does not compute in {compute_type!r}.",
+            f"The native engine does not compute in {compute_type!r}.",
             f"Set `compute_type` to one of: {', '.join(COMPUTE_TYPES)}; or `engine` to `ct2`.",
         )
 

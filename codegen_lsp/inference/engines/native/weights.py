@@ -356,9 +356,7 @@ class _Assembler:
         return default if values is None or values.numel() != 1 else float(values.item())
 
     def _refused(self, what: str) -> ModelError:
-        return ModelError(
-            f"The incremental engine can't run the model in {self._directory}: it has {what}.", OTHER_ENGINE
-        )
+        return ModelError(f"The native engine can't run the model in {self._directory}: it has {what}.", OTHER_ENGINE)
 
 
 def _epsilon(directory: Path) -> float | None:

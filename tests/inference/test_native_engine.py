@@ -1,4 +1,4 @@
-"""The incremental engine: what it says is what CTranslate2 says, and its cache never shows."""
+"""The native engine: what it says is what CTranslate2 says, and its cache never shows."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines.base import Cancelled, Continuation, Control, Decoding, Generation
+from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Completion, Generation, SamplingParams
 from codegen_lsp.inference.engines.native import c_forward as native
 from codegen_lsp.inference.engines.native.c_forward import NativeTransformer
-from codegen_lsp.inference.engines.native.engine import IncrementalEngine, mix
+from codegen_lsp.inference.engines.native.engine import NativeEngine, mix
 from codegen_lsp.inference.engines.native.ngrams import Matches
 from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
 from codegen_lsp.inference.engines.native.torch_forward import Transformer
@@ -49,17 +49,19 @@ NEAR_TIE = 0.1
 a bit may tip an activation to the next of its 255 steps; the logits of this model were seen to move by 0.045."""
 
 
-def new_engine(build: Path, info: BuildInfo, tokenizer: Tokenizer, cache_bytes: int) -> IncrementalEngine:
-    return IncrementalEngine(
-        build, info, tokenizer, device="cpu", compute_type="auto", threads=1, cache_bytes=cache_bytes
-    )
+def new_engine(build: Path, info: BuildInfo, tokenizer: Tokenizer, cache_bytes: int) -> NativeEngine:
+    return NativeEngine(build, info, tokenizer, device="cpu", compute_type="auto", threads=1, cache_bytes=cache_bytes)
 
 
 def go_on(
-    engine: IncrementalEngine, prompt: list[int], tokens: int = 6, control: Control | None = None, **options: object
+    engine: NativeEngine,
+    prompt: list[int],
+    tokens: int = 6,
+    cancellation: CancellationToken | None = None,
+    **options: object,
 ) -> Generation:
-    decoding = Decoding(max_tokens=tokens, end_tokens=frozenset(), **options)  # type: ignore[arg-type]
-    return engine.generate(prompt, decoding, control or Control(), lambda *_: False)
+    sampling = SamplingParams(max_tokens=tokens, end_tokens=frozenset(), **options)  # type: ignore[arg-type]
+    return engine.generate(prompt, sampling, cancellation or CancellationToken(), lambda *_: False)
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +139,8 @@ class Tally:
         self,
         transformer: Transformer,
         prompt: list[int],
-        first: Continuation,
-        second: Continuation,
+        first: Completion,
+        second: Completion,
         related: list[list[int]] | None = None,
     ) -> None:
         """Count; fail where tokens part at anything but a near-tie. With `related`, the document's n-grams count."""
@@ -174,8 +176,8 @@ class Eager(DraftLength):
 class Pair:
     """Two engines over one build, and a transformer to tell near-ties with."""
 
-    warm: IncrementalEngine
-    cold: IncrementalEngine
+    warm: NativeEngine
+    cold: NativeEngine
     transformer: Transformer
     documents: list[list[int]]
     tally: Tally = field(factory=Tally)
@@ -238,7 +240,7 @@ HISTORY = {
     "edits": EDITS,
     "small_budget": st.integers(1, 3),
     "candidates": st.sampled_from([1, 1, 1, 2]),
-    "document_cache": st.booleans(),
+    "ngrams": st.booleans(),
 }
 
 
@@ -257,7 +259,7 @@ def test_so_do_builds_of_other_shapes(random: Pair, **history: Any) -> None:
 
 
 def follow(
-    pair: Pair, start: int, edits: list[tuple[str, int]], small_budget: int, candidates: int, document_cache: bool
+    pair: Pair, start: int, edits: list[tuple[str, int]], small_budget: int, candidates: int, ngrams: bool
 ) -> None:
     """Edit a text, and compare what comes next after each edit."""
     warm, documents = pair.warm, pair.documents
@@ -277,21 +279,21 @@ def follow(
             at = max(0, len(prompt) - amount)
             prompt = [*prompt[:at], text[0], *prompt[at + 1 :]]
         elif kind == "accept":
-            prompt = prompt + go_on(warm, prompt).continuations[0].tokens[:amount]
+            prompt = prompt + go_on(warm, prompt).completions[0].tokens[:amount]
         elif kind == "pause":
-            warm.warm(prompt, Control())
+            warm.warm(prompt, CancellationToken())
         else:
             with pytest.raises(Cancelled):
-                go_on(warm, prompt, control=CancelledAt(amount))
+                go_on(warm, prompt, cancellation=CancelledAt(amount))
         prompt = prompt[:110]
-        options = {"tokens": 6, "document_cache": document_cache, "related": related}
+        options = {"tokens": 6, "ngrams": ngrams, "related": related}
         ours = go_on(warm, prompt, candidates=candidates, **options)
         theirs = go_on(pair.cold, prompt, drafts=False, **options)
         pair.drafted += ours.drafted_tokens
         pair.accepted += ours.accepted_tokens
         assert theirs.drafted_tokens == 0
-        mixed = related if document_cache else None
-        pair.tally.compare(pair.transformer, prompt, theirs.continuations[0], ours.continuations[0], mixed)
+        mixed = related if ngrams else None
+        pair.tally.compare(pair.transformer, prompt, theirs.completions[0], ours.completions[0], mixed)
 
 
 def test_candidates_in_one_batch_are_what_each_would_be_alone(embedded: Pair) -> None:
@@ -299,29 +301,29 @@ def test_candidates_in_one_batch_are_what_each_would_be_alone(embedded: Pair) ->
     for document in embedded.documents:
         for end in range(20, 420, 100):
             prompt = document[:end]
-            for one in go_on(embedded.warm, prompt, tokens=8, candidates=4).continuations:
+            for one in go_on(embedded.warm, prompt, tokens=8, candidates=4).completions:
                 first = one.tokens[:1]
-                alone = go_on(embedded.cold, prompt + first, tokens=7).continuations[0]
-                rest = Continuation(one.tokens[1:], one.log_probabilities[1:], one.ended)
+                alone = go_on(embedded.cold, prompt + first, tokens=7).completions[0]
+                rest = Completion(one.tokens[1:], one.log_probabilities[1:], one.ended)
                 tally.compare(embedded.transformer, prompt + first, alone, rest)
     assert tally.ties <= 0.02 * tally.tokens
 
 
 def test_log_probabilities_are_the_models(embedded: Pair) -> None:
     prompt = embedded.documents[1][:200]
-    for one in go_on(embedded.warm, prompt, candidates=3).continuations:
+    for one in go_on(embedded.warm, prompt, candidates=3).completions:
         logits = all_logits(embedded.transformer, prompt + one.tokens)[len(prompt) - 1 : -1]
         expected = F.log_softmax(logits, -1)[torch.arange(len(one.tokens)), torch.tensor(one.tokens)]
         assert one.log_probabilities == pytest.approx(expected.tolist(), abs=3 * NEAR_TIE)
 
 
-# The document cache and drafts
+# The n-gram mixing and drafts
 
 
 def test_the_document_is_mixed_in_or_not(embedded: Pair, tokenizer: Tokenizer) -> None:
     line = tokenizer.encode("frobnicate_the_quux = zorp(1)\n")
     prompt = line * 3 + tokenizer.encode("class A:\n    pass\n\n\n") + line[:3]
-    plain, mixed = (go_on(embedded.cold, prompt, document_cache=on).continuations[0] for on in (False, True))
+    plain, mixed = (go_on(embedded.cold, prompt, ngrams=on).completions[0] for on in (False, True))
     assert mixed.tokens == line[3:9]
     assert plain.tokens != mixed.tokens
     assert sum(mixed.log_probabilities) > sum(plain.log_probabilities)
@@ -330,18 +332,18 @@ def test_the_document_is_mixed_in_or_not(embedded: Pair, tokenizer: Tokenizer) -
 def test_other_texts_count_as_the_document_does(embedded: Pair, tokenizer: Tokenizer) -> None:
     line = tokenizer.encode("frobnicate_the_quux = zorp(1)\n")
     prompt = tokenizer.encode("x = 1\n") + line[:3]
-    assert go_on(embedded.cold, prompt, document_cache=True).continuations[0].tokens != line[3:9]
-    assert go_on(embedded.cold, prompt, document_cache=True, related=[line * 3]).continuations[0].tokens == line[3:9]
+    assert go_on(embedded.cold, prompt, ngrams=True).completions[0].tokens != line[3:9]
+    assert go_on(embedded.cold, prompt, ngrams=True, related=[line * 3]).completions[0].tokens == line[3:9]
 
 
 def test_the_mixed_distribution_is_sampled(embedded: Pair, tokenizer: Tokenizer) -> None:
     """And drafts change no sample, for they take none of the random numbers."""
     prompt = tokenizer.encode("frobnicate_the_quux = 1\n" * 8)
-    options = {"temperature": 0.8, "seed": 3, "candidates": 1, "document_cache": True, "tokens": 12}
+    options = {"temperature": 0.8, "seed": 3, "candidates": 1, "ngrams": True, "tokens": 12}
     drafted = go_on(embedded.warm, prompt, **options)
     assert drafted.accepted_tokens > 3
-    assert go_on(embedded.cold, prompt, drafts=False, **options).continuations[0].tokens == (
-        drafted.continuations[0].tokens
+    assert go_on(embedded.cold, prompt, drafts=False, **options).completions[0].tokens == (
+        drafted.completions[0].tokens
     )
 
 
@@ -349,9 +351,9 @@ def test_a_deleted_text_is_foreseen(embedded: Pair, tokenizer: Tokenizer) -> Non
     """What was cut off, be it an answer that was not taken, is what a draft guesses."""
     pair = embedded
     prompt = pair.documents[2][:150]
-    answer = go_on(pair.warm, prompt, tokens=16).continuations[0].tokens
+    answer = go_on(pair.warm, prompt, tokens=16).completions[0].tokens
     again = go_on(pair.warm, prompt, tokens=16)
-    assert again.continuations[0].tokens == answer
+    assert again.completions[0].tokens == answer
     assert again.accepted_tokens >= 8
 
 
@@ -363,9 +365,9 @@ def test_a_draft_ends_where_the_caller_ends(embedded: Pair) -> None:
         seen.append(id)
         return len(seen) == 5
 
-    decoding = Decoding(max_tokens=50, end_tokens=frozenset(), document_cache=True)
-    result = embedded.warm.generate(prompt, decoding, Control(), stop_at_fifth)
-    assert result.continuations[0].tokens == seen
+    sampling = SamplingParams(max_tokens=50, end_tokens=frozenset(), ngrams=True)
+    result = embedded.warm.generate(prompt, sampling, CancellationToken(), stop_at_fifth)
+    assert result.completions[0].tokens == seen
     assert len(seen) == 5
     assert go_on(embedded.warm, prompt + seen, tokens=1).computed_tokens <= 1
 
@@ -378,10 +380,10 @@ def test_only_new_tokens_are_computed(embedded_build: Path, info: BuildInfo, tok
     ids = tokenizer.encode(SOURCES[0])[:600]
     assert go_on(engine, ids[:500]).computed_tokens == 500
     assert go_on(engine, ids[:504]).computed_tokens == 4
-    accepted = go_on(engine, ids[:504]).continuations[0].tokens
+    accepted = go_on(engine, ids[:504]).completions[0].tokens
     assert go_on(engine, [*ids[:504], *accepted]).computed_tokens == 1
     assert go_on(engine, ids[:490]).computed_tokens == 1
-    assert engine.warm(ids, Control()) == 600
+    assert engine.warm(ids, CancellationToken()) == 600
     assert go_on(engine, ids).computed_tokens == 0
     assert go_on(engine, ids, forced=b"zx").computed_tokens == 0
 
@@ -401,7 +403,7 @@ def test_another_document_does_not_push_the_first_one_out(
 # Cancelling
 
 
-class CancelledAt(Control):
+class CancelledAt(CancellationToken):
     """Cancelled when it is asked for the n-th time."""
 
     def __init__(self, times: int) -> None:
@@ -422,7 +424,7 @@ def test_a_cancelled_prefill_keeps_its_chunks(
     monkeypatch.setattr("codegen_lsp.inference.engines.native.engine.LONGEST_CHUNK", 64)
     engine = new_engine(embedded_build, info, tokenizer, 2**28)
     ids = tokenizer.encode(SOURCES[0])[:600]
-    run = engine.warm if warming else lambda ids, control: go_on(engine, ids, control=control)
+    run = engine.warm if warming else lambda ids, cancellation: go_on(engine, ids, cancellation=cancellation)
     with pytest.raises(Cancelled):
         run(ids, CancelledAt(3 * info.layers))
     computed = go_on(engine, ids).computed_tokens
@@ -442,7 +444,7 @@ def test_scoring_ends_at_the_layer_where_it_is_cancelled(
     with pytest.raises(Cancelled):
         engine.score(ids, CancelledAt(info.layers + 1))
     assert len(run) == info.layers + 1
-    assert len(engine.score(ids, Control())) == 599
+    assert len(engine.score(ids, CancellationToken())) == 599
 
 
 class StoppedError(Exception):
@@ -503,7 +505,7 @@ def test_an_interrupted_chunk_is_forgotten_when_anything_differs(embedded: Pair,
 def test_devices_and_types_it_has_not_are_refused(embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer) -> None:
     for options in ({"device": "cuda"}, {"compute_type": "float16"}):
         with pytest.raises(ModelError, match="ct2"):
-            IncrementalEngine(
+            NativeEngine(
                 embedded_build,
                 info,
                 tokenizer,
@@ -522,11 +524,11 @@ def test_a_lack_of_memory_is_told(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     monkeypatch.setattr(engine._pool, "new_cache", fail)
-    for call in (lambda: go_on(engine, [1, 2, 3]), lambda: engine.warm([1, 2, 3], Control())):
+    for call in (lambda: go_on(engine, [1, 2, 3]), lambda: engine.warm([1, 2, 3], CancellationToken())):
         with pytest.raises(ModelError, match="not enough memory"):
             call()
     monkeypatch.undo()
-    assert go_on(engine, [1, 2, 3]).continuations
+    assert go_on(engine, [1, 2, 3]).completions
 
 
 # What it keeps
@@ -544,10 +546,10 @@ def test_memory_is_after_many_completions_what_it_was_after_some(tmp_path: Path)
         for number in range(times):
             document = documents[number % 50]
             document[100:] = draw.integers(1, 12, 1 + number % 20).tolist()
-            control = CancelledAt(2) if number % 7 == 0 else Control()
+            cancellation = CancelledAt(2) if number % 7 == 0 else CancellationToken()
             with suppress(Cancelled):
-                options = {"candidates": 1 + (number % 5 == 0), "document_cache": number % 2 == 0}
-                go_on(engine, document, tokens=4, control=control, **options)
+                options = {"candidates": 1 + (number % 5 == 0), "ngrams": number % 2 == 0}
+                go_on(engine, document, tokens=4, cancellation=cancellation, **options)
             assert engine.cache_bytes() <= engine._pool.limit
         gc.collect()
         return process.memory_info().rss, len(gc.get_objects())
