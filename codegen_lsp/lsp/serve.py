@@ -16,16 +16,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from codegen_lsp.errors import AddressError
+from codegen_lsp.inference.rpc.framing import MAX_MESSAGE_BYTES, read_messages
 from codegen_lsp.lsp.handlers.configuration import configure_logging
 from codegen_lsp.lsp.server import CodegenServer, create_server
-from codegen_lsp.lsp.transports import (
-    MAX_MESSAGE,
-    StdinThread,
-    StdoutThread,
-    WebSocketWriter,
-    claim_stdio,
-    read_messages,
-)
+from codegen_lsp.lsp.transports import StdinThread, StdoutThread, WebSocketWriter, claim_stdio
 from codegen_lsp.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -110,7 +104,7 @@ def serve_ws(address: str, make_server: MakeServer = create_server) -> int:
         from websockets.asyncio.server import serve
 
         try:
-            listening = await serve(connection, host, port, origins=[None, LOCAL_PAGES], max_size=MAX_MESSAGE)
+            listening = await serve(connection, host, port, origins=[None, LOCAL_PAGES], max_size=MAX_MESSAGE_BYTES)
         except OSError as error:
             raise AddressError(
                 f"Can't listen on {address}: {error.strerror or error}.", "Choose another port."

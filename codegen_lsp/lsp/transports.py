@@ -12,10 +12,8 @@ import contextlib
 import logging
 import os
 import queue
-import re
 import sys
 import threading
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,49 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE = 256 * 1024 * 1024
-"""Bytes of one message. Editors send documents of up to 50 MB; JSON may escape each character."""
 _CHUNK = 64 * 1024
-
-# Found at the end of a line rather than as a whole one: after a message with a wrong length, the next header comes
-# right behind the rest of it.
-_LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,18})[ \t]*\r?\n\Z", re.IGNORECASE)
-
-
-async def read_messages(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """The bodies of the messages of a stream, up to its end. What is no message between them is skipped and logged."""
-    length: int | None = None
-    while True:
-        try:
-            line = await reader.readline()
-        except ValueError:
-            logger.warning("A header line is longer than any header; skipped")
-            continue
-        if not line:
-            return
-        if found := _LENGTH.search(line):
-            length = int(found[1])
-        if line.strip():
-            continue
-        if length is None:
-            logger.warning("A message has no Content-Length; skipped")
-            continue
-        try:
-            if length > MAX_MESSAGE:
-                logger.warning("A message of %d bytes is skipped: the limit is %d", length, MAX_MESSAGE)
-                await _skip(reader, length)
-                yield b""
-            else:
-                yield await reader.readexactly(length)
-        except asyncio.IncompleteReadError:
-            logger.warning("The stream ended inside a message of %d bytes", length)
-            return
-        length = None
-
-
-async def _skip(reader: asyncio.StreamReader, length: int) -> None:
-    while length:
-        length -= len(await reader.readexactly(min(length, _CHUNK)))
 
 
 class StdinThread:

@@ -24,6 +24,7 @@ from codegen_lsp.inference.client import shared_worker as sharing
 from codegen_lsp.inference.client.launch import Link, start_private
 from codegen_lsp.inference.client.shared_worker import NoSocketsError, Place, SharingError
 from codegen_lsp.inference.rpc import connection as wire
+from codegen_lsp.inference.rpc.framing import FramingError
 from codegen_lsp.inference.rpc.messages import (
     Clients,
     GenerateParams,
@@ -178,7 +179,7 @@ class _Connection(JsonRPCClient):
         """Read until the worker closes the stream, which it does with its end at the latest."""
         try:
             await wire.receive(self.link.reader, self.protocol)
-        except (OSError, wire.NoMessageError) as error:
+        except (OSError, FramingError) as error:
             logger.info("The stream from the worker broke: %s", error)
         self.link.writer.close()
         self.exit_code = await self.link.exit_code()

@@ -8,13 +8,14 @@ is none of ours.
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import cattrs
 from attrs import frozen
 from pygls.protocol import JsonRPCNotification, JsonRPCProtocol, JsonRPCRequestMessage, JsonRPCResponseMessage
 from pygls.protocol.json_rpc import MsgId
+
+from codegen_lsp.inference.rpc.framing import FramingError, read_messages
 
 if TYPE_CHECKING:
     from pygls.io_ import AsyncReader
@@ -29,16 +30,7 @@ PROGRESS = "progress"
 CLIENTS = "clients"
 CANCEL = "$/cancelRequest"
 
-MAX_MESSAGE = 256 * 2**20
-"""Bytes of one message: more than the largest document that an editor may send."""
-MOST_HEADERS = 8
-_HEADER = re.compile(rb"([A-Za-z-]{1,40}): ?([^\r\n]{1,200})\r\n")
-
 FailureKind = Literal["model", "replaced", "unloaded", "internal"]
-
-
-class NoMessageError(Exception):
-    """The other end sent what is no message."""
 
 
 @frozen
@@ -120,45 +112,13 @@ def refusal(failure: Failure) -> dict[str, Any]:
 async def receive(reader: AsyncReader, protocol: JsonRPCProtocol) -> None:
     """Hand messages to the protocol until the stream ends.
 
-    Raises NoMessageError on anything else, and OSError when the stream breaks.
+    Raises FramingError for anything that is not a JSON-RPC message, and OSError when the stream breaks.
     """
-    while (length := await _length(reader)) is not None:
-        try:
-            body = await reader.readexactly(length)
-        except EOFError:
-            return
-        if len(body) < length:
-            return
+    async for body in read_messages(reader, strict=True):
         try:
             message = json.loads(body, object_hook=protocol.structure_message)
             protocol.handle_message(message)
-        except NoMessageError:
+        except FramingError:
             raise
         except Exception as error:
-            raise NoMessageError(f"a body that is no message ({type(error).__name__})") from error
-
-
-async def _length(reader: AsyncReader) -> int | None:
-    """The bytes of the next message; None at the end of the stream. Raises NoMessageError."""
-    length: int | None = None
-    for _ in range(MOST_HEADERS):
-        try:
-            line = await reader.readline()
-        except ValueError as error:
-            raise NoMessageError("a line longer than any header") from error
-        if not line:
-            return None
-        if line == b"\r\n" and length is not None:
-            return length
-        header = _HEADER.fullmatch(line)
-        if header is None:
-            raise NoMessageError("a line that is no header")
-        if header[1].lower() == b"content-length":
-            length = _whole(header[2])
-    raise NoMessageError("too many headers")
-
-
-def _whole(text: bytes) -> int:
-    if not text.isdigit() or not 0 < int(text) <= MAX_MESSAGE:
-        raise NoMessageError("a length out of bounds")
-    return int(text)
+            raise FramingError(f"a body is not a JSON-RPC message ({type(error).__name__})") from error

@@ -31,6 +31,7 @@ from codegen_lsp.inference.client.environment import release_memory
 from codegen_lsp.inference.engines.base import CancellationToken
 from codegen_lsp.inference.engines.factory import open_engine
 from codegen_lsp.inference.rpc import connection as wire
+from codegen_lsp.inference.rpc.framing import FramingError
 from codegen_lsp.inference.rpc.messages import (
     Clients,
     GenerateParams,
@@ -186,9 +187,9 @@ class ClientProtocol(wire.WorkerProtocol):
     """JSON-RPC with a client that may be out of its mind."""
 
     def handle_message(self, message: Any) -> None:
-        """Raises NoMessageError when too many requests are open."""
+        """Raises FramingError when too many requests are open."""
         if len(self._request_futures) > MOST_REQUESTS:
-            raise wire.NoMessageError("too many requests")
+            raise FramingError("too many requests")
         super().handle_message(message)
 
 
@@ -280,7 +281,7 @@ class Guests:
         try:
             if self._connections <= MOST_CLIENTS and sharing.is_ours(writer.get_extra_info("socket")):
                 await wire.receive(reader, client.protocol)
-        except (OSError, wire.NoMessageError) as error:
+        except (OSError, FramingError) as error:
             logger.warning("A client is cut off: %s", error)
         finally:
             strangers.cancel()
@@ -408,7 +409,7 @@ async def serve_stdio(messages: BinaryIO) -> None:
     client.protocol.set_writer(StdoutWriter(messages))
     try:
         await wire.receive(StdinAsyncReader(sys.stdin.buffer), client.protocol)
-    except (OSError, wire.NoMessageError) as error:
+    except (OSError, FramingError) as error:
         logger.error("The stream from the server broke: %s", error)
     finally:
         end_process()

@@ -1,0 +1,87 @@
+"""Content-Length framing of JSON-RPC messages, as in the base protocol of the Language Server Protocol.
+
+Two peers are read. An editor is read leniently: header names in any case, bare LF as line end, and after malformed
+input the reader resynchronizes at the next header. The other end of the worker's connection runs the same version of
+this package, so anything malformed means that the peer is something else, and ends the connection (`strict`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pygls.io_ import AsyncReader
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 256 * 2**20
+"""Size limit of one message. Editors send documents of up to 50 MB, in which JSON may escape each character."""
+MAX_HEADERS = 8
+"""Header lines of one message in strict mode."""
+_SKIP_BYTES = 64 * 1024
+
+_HEADER = re.compile(rb"[A-Za-z-]{1,40}: ?[^\r\n]{1,200}\r\n")
+# Found at the end of a line, not as a whole line: after a message whose length was too small, the next header follows
+# the rest of the body without a line break.
+_LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,18})[ \t]*\r?\n\Z", re.IGNORECASE)
+
+
+class FramingError(Exception):
+    """The peer sent something that is not a message."""
+
+
+async def read_messages(reader: AsyncReader, *, strict: bool = False) -> AsyncIterator[bytes]:
+    """Yield the body of each message until the stream ends.
+
+    Malformed input is logged and skipped; a message above the size limit is yielded as an empty body, so that it can
+    be answered with an error. With `strict`, both raise FramingError instead.
+    """
+    length: int | None = None
+    headers = 0
+    while True:
+        try:
+            line = await reader.readline()
+        except ValueError:  # longer than the limit of an asyncio.StreamReader
+            _reject("a header line is too long", strict)
+            continue
+        if not line:
+            return
+        if strict:
+            headers += 1
+            if headers > MAX_HEADERS or (line != b"\r\n" and not _HEADER.fullmatch(line)):
+                raise FramingError("malformed header")
+        if found := _LENGTH.search(line):
+            length = int(found[1])
+        if line.strip():
+            continue
+        if length is None:
+            _reject("a message has no Content-Length", strict)
+            continue
+        try:
+            if length > MAX_MESSAGE_BYTES:
+                _reject(f"a message of {length} bytes exceeds the limit of {MAX_MESSAGE_BYTES}", strict)
+                await _skip(reader, length)
+                yield b""
+            else:
+                body = await reader.readexactly(length)
+                if len(body) < length:  # pygls' reader of stdin
+                    raise EOFError
+                yield body
+        except EOFError:
+            logger.warning("The stream ended inside a message of %d bytes", length)
+            return
+        length, headers = None, 0
+
+
+def _reject(reason: str, strict: bool) -> None:
+    if strict:
+        raise FramingError(reason)
+    logger.warning("Skipped malformed input: %s", reason)
+
+
+async def _skip(reader: AsyncReader, length: int) -> None:
+    while length:
+        length -= len(await reader.readexactly(min(length, _SKIP_BYTES)))
