@@ -216,7 +216,7 @@ def refactor(
     from codegen_lsp.cli import refactor as command
     from codegen_lsp.refactor.refusal import RefactorError
     from codegen_lsp.refactor.registry import KINDS, kind_named
-    from codegen_lsp.refactor.verification import trial_for
+    from codegen_lsp.refactor.verification import policy_for
     from codegen_lsp.settings import Settings
 
     target = command.target_at(place, language)
@@ -227,11 +227,11 @@ def refactor(
     if wanted is None:
         raise typer.BadParameter(f"there is no kind {kind!r}; there are: {', '.join(one.name for one in KINDS)}")
     settings = Settings(model=model, device=device, threads=threads, languages={target.source.language: True})
-    trial = trial_for({None: "auto", True: "on", False: "off"}[verify], wanted)
-    if trial is not None and limits_only:
-        trial = attrs.evolve(trial, confinement="limits")
+    policy = policy_for({None: "auto", True: "on", False: "off"}[verify], wanted)
+    if policy is not None and limits_only:
+        policy = attrs.evolve(policy, confinement="limits")
     with _progress() as report:
-        outcome = asyncio.run(command.refactor(target, wanted, settings, report, trial))
+        outcome = asyncio.run(command.refactor(target, wanted, settings, report, policy))
     if write and choose > len(outcome.offers):
         count = len(outcome.offers)
         raise RefactorError("no_such_result", f"There are only {count} results.", "See them with -n 8.")

@@ -28,8 +28,8 @@ from codegen_lsp.evaluation.part_figures import Asked, PartFigures
 from codegen_lsp.evaluation.places import draw
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import ModelDescription
-from codegen_lsp.refactor.model_assistant import Writer
-from codegen_lsp.refactor.registry import Kind
+from codegen_lsp.refactor.model_assistant import ModelAssistant
+from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.sandbox.sandbox import Confinement
 from codegen_lsp.settings import Settings, load_params
 from codegen_lsp.suggest.service import options_for
@@ -262,17 +262,17 @@ def measure_refactorings(
     functions: int,
     seed: int,
     *,
-    kinds: Sequence[Kind],
+    kinds: Sequence[RefactoringKind],
     verified: int,
     report: Report,
 ) -> Measured:
     """`kinds`: KindFigures of each kind. Raises ModelError, WorkerError and SandboxError."""
     total = functions * len(kinds)
 
-    async def run() -> tuple[ModelDescription, list[refactorings.Attempt]]:
+    async def run() -> tuple[ModelDescription, list[refactorings.RefactoringAttempt]]:
         async with _opened(runtime) as (client, model):
-            writer = Writer(client, model.infill)
-            attempts = refactorings.attempts(found, functions, seed, writer, kinds, verified)
+            assistant = ModelAssistant(client, model.infill)
+            attempts = refactorings.attempts(found, functions, seed, assistant, kinds, verified)
             return model, await _gathered(attempts, report, 0, total)
 
     model, attempts = asyncio.run(run())

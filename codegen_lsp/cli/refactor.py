@@ -19,11 +19,11 @@ from rich.table import Table
 from codegen_lsp.checkpoints.store import find
 from codegen_lsp.cli.location import LANGUAGE_OF_SUFFIX, PlaceError, line_starts, read_source
 from codegen_lsp.cli.session import open_session
-from codegen_lsp.refactor.edits import Original, Source, split_lines
-from codegen_lsp.refactor.model_assistant import Writer
-from codegen_lsp.refactor.perform import Offer, Outcome, perform
-from codegen_lsp.refactor.registry import Kind, menu
-from codegen_lsp.refactor.verification import Trial, Verification, project_of
+from codegen_lsp.refactor.edits import Original, SelectedSource, split_lines
+from codegen_lsp.refactor.model_assistant import ModelAssistant
+from codegen_lsp.refactor.perform import RefactoringOffer, RefactoringOutcome, perform
+from codegen_lsp.refactor.registry import RefactoringKind, menu
+from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult, project_of
 from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.service import options_for
 from codegen_lsp.workspace.files import Request, python_files
@@ -39,7 +39,7 @@ class Target:
 
     path: Path
     original: Original
-    source: Source
+    source: SelectedSource
 
 
 def target_at(place: str, language: str | None = None) -> Target:
@@ -77,7 +77,7 @@ def target_at(place: str, language: str | None = None) -> Target:
     if end < start or (match["last"] and int(match["last"]) < line):
         raise PlaceError(f"The range {place!r} ends before it begins.", "Give the smaller place first.")
     original = Original(text)
-    source = Source(
+    source = SelectedSource(
         original.normal(),
         original.normal_offset(start),
         original.normal_offset(end),
@@ -96,8 +96,12 @@ def _workspace(path: Path) -> Workspace:
 
 
 async def refactor(
-    target: Target, kind: Kind, settings: Settings, report: Callable[[str, float], None], trial: Trial | None
-) -> Outcome:
+    target: Target,
+    kind: RefactoringKind,
+    settings: Settings,
+    report: Callable[[str, float], None],
+    policy: VerificationPolicy | None,
+) -> RefactoringOutcome:
     """Do a refactoring, with the worker of an editor's windows if one runs.
 
     Raises RefactorError, ModelError, WorkerError and SandboxError.
@@ -105,7 +109,7 @@ async def refactor(
     report("Starting the model", 0.0)
     async with open_session(find(settings.model), settings) as session:
         options = options_for(settings, target.source.language, session.model)
-        writer = Writer(
+        assistant = ModelAssistant(
             session.client,
             session.model.infill,
             REFACTOR_KEY,
@@ -113,7 +117,7 @@ async def refactor(
             options.suffix_characters,
             settings.temperature,
         )
-        return await perform(kind, target.source, writer, report, trial)
+        return await perform(kind, target.source, assistant, report, policy)
 
 
 def print_menu(console: Console, target: Target) -> None:
@@ -128,7 +132,7 @@ def print_menu(console: Console, target: Target) -> None:
     console.print(table)
 
 
-def print_result(console: Console, target: Target, outcome: Outcome, count: int) -> None:
+def print_result(console: Console, target: Target, outcome: RefactoringOutcome, count: int) -> None:
     """The differences of the best results, as unified diffs."""
     for at, offer in enumerate(outcome.offers[:count]):
         if count > 1:
@@ -171,7 +175,7 @@ def write(path: Path, original: Original, new: str) -> None:
         raise PlaceError(f"{path} can't be written: {error}.", "Check its permissions; nothing was changed.") from error
 
 
-def write_all(target: Target, offer: Offer) -> list[Path]:
+def write_all(target: Target, offer: RefactoringOffer) -> list[Path]:
     """Write a result, the other files that change along with it included; the files that were written.
 
     Raises PlaceError.
@@ -195,7 +199,7 @@ def _encoding(path: Path) -> str:
     return "utf-8-sig" if path.read_bytes().startswith(b"\xef\xbb\xbf") else "utf-8"
 
 
-def _said(one: Verification) -> str:
+def _said(one: VerificationResult) -> str:
     ran = ", ".join(one.tests)
     return {
         "passed": f"Verified: {ran} pass before and after.",

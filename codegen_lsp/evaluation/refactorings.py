@@ -23,14 +23,14 @@ from attrs import evolve, field, frozen
 
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.evaluation.documents import Document, in_turn
-from codegen_lsp.refactor.edits import Original, Source
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.edits import Original, SelectedSource
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.perform import perform
 from codegen_lsp.refactor.python.applicability import statement_runs
-from codegen_lsp.refactor.python.selection import Trees, View
+from codegen_lsp.refactor.python.selection import SelectionView, SyntaxTreeCache
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
-from codegen_lsp.refactor.registry import KINDS, Kind, menu
-from codegen_lsp.refactor.verification import Verification, trial_for, verify
+from codegen_lsp.refactor.registry import KINDS, RefactoringKind, menu
+from codegen_lsp.refactor.verification import VerificationResult, policy_for, verify
 from codegen_lsp.workspace.sources import Workspace, module_of
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ PLACES = 12
 
 
 @frozen
-class Attempt:
+class RefactoringAttempt:
     """One refactoring of one function."""
 
     kind: str
@@ -55,7 +55,7 @@ class Attempt:
     """What is wrong with results that were offered."""
     withheld: int = 0
     """Results with which the tests failed, so that they were not offered."""
-    verified: Verification | None = None
+    verified: VerificationResult | None = None
     """What the tests say of the first offer."""
 
 
@@ -80,8 +80,13 @@ class KindFigures:
 
 
 async def attempts(
-    documents: Sequence[Document], functions: int, seed: int, writer: Writer, kinds: Sequence[Kind], verified: int = 0
-) -> AsyncIterator[Attempt]:
+    documents: Sequence[Document],
+    functions: int,
+    seed: int,
+    assistant: ModelAssistant,
+    kinds: Sequence[RefactoringKind],
+    verified: int = 0,
+) -> AsyncIterator[RefactoringAttempt]:
     """Refactor functions of the documents; of each kind, the first `verified` places with tests have them run.
 
     Raises WorkerError, ModelError and SandboxError.
@@ -91,16 +96,16 @@ async def attempts(
     drawn = 0
     for document in in_turn([one for one in documents if len(one.text) <= LONGEST], dice):
         text = Original(document.text).normal()
-        seen = Trees().view(Source(text, 0, len(text)))
-        functions_there = [] if seen is None else [node for node in ast.walk(seen.tree) if _substantial(node)]
-        if seen is None or not functions_there:
+        view = SyntaxTreeCache().view(SelectedSource(text, 0, len(text)))
+        functions_there = [] if view is None else [node for node in ast.walk(view.tree) if _substantial(node)]
+        if view is None or not functions_there:
             continue
         node = dice.choice(functions_there)
         for kind in kinds:
-            source = _place(seen, node, kind, dice)
+            source = _place(view, node, kind, dice)
             if source is not None:
                 source = evolve(source, path=Path(document.path), workspace=_package_of(Path(document.path)))
-                attempt = await _attempt(document, source, kind, writer, run_tests=left[kind.name] > 0)
+                attempt = await _attempt(document, source, kind, assistant, run_tests=left[kind.name] > 0)
                 judged = attempt.verified is not None and attempt.verified.kind in ("passed", "failed")
                 left[kind.name] -= judged or attempt.withheld > 0
                 yield attempt
@@ -109,7 +114,7 @@ async def attempts(
             return
 
 
-def figures_of(found: Sequence[Attempt]) -> list[KindFigures]:
+def figures_of(found: Sequence[RefactoringAttempt]) -> list[KindFigures]:
     """The attempts by kind, in the order of the menu."""
     figures = []
     for kind in KINDS:
@@ -139,43 +144,47 @@ def menu_seconds(text: str, places: int, seed: int) -> tuple[list[float], float]
     seconds = []
     for _ in range(places):
         start = dice.randrange(len(text))
-        source = Source(text, start, min(len(text), start + dice.choice([0, 0, 10, 200])))
+        source = SelectedSource(text, start, min(len(text), start + dice.choice([0, 0, 10, 200])))
         started = time.process_time()
-        menu(source, Trees())
+        menu(source, SyntaxTreeCache())
         seconds.append(time.process_time() - started)
     started = time.process_time()
     ast.parse(text)
     return seconds, time.process_time() - started
 
 
-async def _attempt(document: Document, source: Source, kind: Kind, writer: Writer, *, run_tests: bool) -> Attempt:
+async def _attempt(
+    document: Document, source: SelectedSource, kind: RefactoringKind, assistant: ModelAssistant, *, run_tests: bool
+) -> RefactoringAttempt:
     path = Path(document.path)
     place = f"{path}:{source.line_of(source.start)}"
     tested = run_tests and await asyncio.to_thread(path.is_file)
-    trial = trial_for("auto", kind) if tested else None
+    policy = policy_for("auto", kind) if tested else None
     try:
-        outcome = await perform(kind, source, writer, lambda what, share: None, trial)
+        outcome = await perform(kind, source, assistant, lambda what, share: None, policy)
     except RefactorError as error:
-        return Attempt(kind.name, place, 0, error.rule, withheld=_by_tests(error.rejected))
+        return RefactoringAttempt(kind.name, place, 0, error.rule, withheld=_by_tests(error.rejected))
     except CodegenError:
         raise
     except Exception as error:
         logger.exception("%s at %s", kind.name, place)
-        return Attempt(kind.name, place, 0, f"crash: {type(error).__name__}")
+        return RefactoringAttempt(kind.name, place, 0, f"crash: {type(error).__name__}")
     broken = [why for offer in outcome.offers if (why := what_is_wrong(source.text, offer.text, kind))]
     verified = None
     if tested:
         first = outcome.offers[0]
         result = {**{one.path: one.after for one in first.others}, path: first.text}
         verified = (await asyncio.to_thread(verify, path, Original(document.text).normal(), [result]))[0]
-    return Attempt(kind.name, place, len(outcome.offers), None, broken, _by_tests(outcome.rejected), verified)
+    return RefactoringAttempt(
+        kind.name, place, len(outcome.offers), None, broken, _by_tests(outcome.rejected), verified
+    )
 
 
 def _by_tests(rejected: Sequence[RejectedResult]) -> int:
     return sum(one.rule == "tests" for one in rejected)
 
 
-def what_is_wrong(before: str, after: str, kind: Kind) -> str | None:
+def what_is_wrong(before: str, after: str, kind: RefactoringKind) -> str | None:
     """Why a result does not hold, or None: it must compile, and every function that was there must be there with the
     same parameters (a rename's and an inlined function's own name aside)."""
     with warnings.catch_warnings():
@@ -243,52 +252,52 @@ def _package_of(path: Path) -> Workspace | None:
     return Workspace(root, lambda: {one: one.read_bytes().decode("utf-8", "replace") for one in top.rglob("*.py")})
 
 
-def _place(seen: View, node: ast.AST, kind: Kind, dice: random.Random) -> Source | None:
+def _place(view: SelectionView, node: ast.AST, kind: RefactoringKind, dice: random.Random) -> SelectedSource | None:
     """A random place in the function whose menu has the kind."""
-    trees = Trees()
-    found = list(_selections(seen, node, kind))
+    trees = SyntaxTreeCache()
+    found = list(_selections(view, node, kind))
     dice.shuffle(found)
     for text, start, end in found[:PLACES]:
-        source = Source(text, start, end)
-        if any(entry.kind is kind for entry in menu(source, trees if text == seen.source.text else None)):
+        source = SelectedSource(text, start, end)
+        if any(entry.kind is kind for entry in menu(source, trees if text == view.source.text else None)):
             return source
     return None
 
 
-def _selections(seen: View, node: ast.AST, kind: Kind) -> Iterator[tuple[str, int, int]]:
-    text = seen.source.text
+def _selections(view: SelectionView, node: ast.AST, kind: RefactoringKind) -> Iterator[tuple[str, int, int]]:
+    text = view.source.text
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    head = text.index(node.name, seen.span(node)[0])
+    head = text.index(node.name, view.span(node)[0])
     if kind.name == "rename":
         yield text, head, head
     if kind.name in ("docstring", "type-hints"):
         yield text, head, head
     elif kind.name == "complete-body":
-        first, last = seen.span(node.body[0])[0], seen.span(node.body[-1])[1]
+        first, last = view.span(node.body[0])[0], view.span(node.body[-1])[1]
         emptied = f"{text[:first]}pass{text[last:]}"
         yield emptied, head, head
     elif kind.name == "comment-to-code":
         for statement in node.body[1:]:
-            start, end = seen.line_span(statement)
-            margin = text[start : seen.span(statement)[0]]
+            start, end = view.line_span(statement)
+            margin = text[start : view.span(statement)[0]]
             if not margin.strip():
                 comment = f"{margin}# {node.name.strip('_').replace('_', ' ')}"
                 yield f"{text[:start]}{comment}\n\n{text[start:]}", start + len(comment), start + len(comment)
     elif kind.name == "rewrite":
         for statements in statement_runs(node):
-            start, end = seen.line_span(statements[0])[0], seen.span(statements[-1])[1]
-            margin = text[start : seen.span(statements[0])[0]]
+            start, end = view.line_span(statements[0])[0], view.span(statements[-1])[1]
+            margin = text[start : view.span(statements[0])[0]]
             if not margin.strip():
                 comment = f"{margin}# make this simpler\n"
                 yield f"{text[:start]}{comment}{text[start:]}", start, end + len(comment)
     elif kind.name in ("extract-function", "simplify"):
         for statements in statement_runs(node):
-            yield text, seen.span(statements[0])[0], seen.span(statements[-1])[1]
+            yield text, view.span(statements[0])[0], view.span(statements[-1])[1]
     elif kind.name == "extract-variable":
         for inner in ast.walk(node):
             if isinstance(inner, ast.expr):
-                yield text, *seen.span(inner)
+                yield text, *view.span(inner)
     else:
         for inner in ast.walk(node):
             if isinstance(inner, ast.Name):
-                yield text, seen.span(inner)[0], seen.span(inner)[0]
+                yield text, view.span(inner)[0], view.span(inner)[0]

@@ -22,7 +22,7 @@ from codegen_lsp.refactor.python.selection import DEFINITIONS
 
 
 @frozen
-class Permits:
+class AllowedChanges:
     """What a refactoring is meant to change; all else must stay."""
 
     lines: frozenset[int] = frozenset()
@@ -38,7 +38,7 @@ class Permits:
 
 
 @frozen
-class Failure:
+class CheckFailure:
     """Why a result may not be offered."""
 
     check: str
@@ -46,7 +46,7 @@ class Failure:
 
 
 @frozen(slots=False)
-class Text:
+class ProgramText:
     """One side of the comparison; what is expensive is worked out once."""
 
     text: str
@@ -89,11 +89,11 @@ class Text:
         return found
 
 
-Check = Callable[[Text, Text, Permits], str | None]
+Check = Callable[[ProgramText, ProgramText, AllowedChanges], str | None]
 """Gives the reason why the second text may not follow the first, or None."""
 
 
-def parses(before: Text, after: Text, permits: Permits) -> str | None:
+def parses(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """The result is a program: what only the compiler forbids (`return` outside a function) counts, too."""
     try:
         with warnings.catch_warnings():
@@ -104,7 +104,7 @@ def parses(before: Text, after: Text, permits: Permits) -> str | None:
     return None
 
 
-def keeps_imports(before: Text, after: Text, permits: Permits) -> str | None:
+def keeps_imports(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """The same names are imported from the same modules."""
     if (old := imported(before.tree)) != (new := imported(after.tree)):
         changed = sorted({name for _, name, _ in (old - new) + (new - old)})
@@ -112,22 +112,22 @@ def keeps_imports(before: Text, after: Text, permits: Permits) -> str | None:
     return None
 
 
-def keeps_exports(before: Text, after: Text, permits: Permits) -> str | None:
+def keeps_exports(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """Other files find the same names."""
     old, new = exported(before.tree), exported(after.tree)
-    gone, come = old - new - permits.names, set() if permits.any_new else new - old - permits.names
+    gone, come = old - new - allowed.names, set() if allowed.any_new else new - old - allowed.names
     if gone or come:
         return f"Names that other files may use would change: {', '.join(sorted(gone | come))}."
     return None
 
 
-def keeps_signatures(before: Text, after: Text, permits: Permits) -> str | None:
+def keeps_signatures(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """Functions and classes are called as before."""
     old, new = before.signatures, after.signatures
     for name in sorted(old.keys() | new.keys()):
-        if name in permits.signatures or (permits.any_new and name not in old):
+        if name in allowed.signatures or (allowed.any_new and name not in old):
             continue
-        if name in permits.annotations:
+        if name in allowed.annotations:
             if before.bare_signatures.get(name) != after.bare_signatures.get(name):
                 return f"The parameters of {name} would change."
         elif old.get(name) != new.get(name):
@@ -135,30 +135,30 @@ def keeps_signatures(before: Text, after: Text, permits: Permits) -> str | None:
     return None
 
 
-def keeps_comments(before: Text, after: Text, permits: Permits) -> str | None:
+def keeps_comments(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """No comment is lost."""
     if lost := before.comments - after.comments:
         return f"A comment would be lost: {min(lost)}"
     return None
 
 
-def keeps_other_lines(before: Text, after: Text, permits: Permits) -> str | None:
+def keeps_other_lines(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """Lines that the refactoring has nothing to do with stay as they are and in their order, blank ones included."""
     new = iter(split_lines(after.text))
     for number, line in enumerate(split_lines(before.text), start=1):
-        if number not in permits.lines and not any(line == other for other in new):
+        if number not in allowed.lines and not any(line == other for other in new):
             return f"Line {number} would change, too."
     return None
 
 
-def knows_its_names(before: Text, after: Text, permits: Permits) -> str | None:
+def knows_its_names(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """Nothing is used that isn't defined; what was undefined before may stay so."""
     if new := after.unknown - before.unknown:
         return f"The result uses names that are not defined: {', '.join(sorted(new))}."
     return None
 
 
-def reads_what_is_bound(before: Text, after: Text, permits: Permits) -> str | None:
+def reads_what_is_bound(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """No local variable is read where nothing can have given it a value."""
     if new := unbound(after.tree) - unbound(before.tree):
         function, _, name = min(new).partition(": ")
@@ -178,12 +178,12 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def first_failure(before: Text, after: str, permits: Permits) -> Failure | None:
+def first_failure(before: ProgramText, after: str, allowed: AllowedChanges) -> CheckFailure | None:
     """The first check that speaks against a result, or None."""
-    result = Text(after)
+    result = ProgramText(after)
     for check in CHECKS:
-        if reason := check(before, result, permits):
-            return Failure(check.__name__, reason)
+        if reason := check(before, result, allowed):
+            return CheckFailure(check.__name__, reason)
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attrs import field, frozen
 
-from codegen_lsp.refactor.checks import Permits
+from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.workspace.sources import OtherFile
 
 Report = Callable[[str, float], None]
@@ -14,12 +14,12 @@ Report = Callable[[str, float], None]
 
 
 @frozen
-class Draft:
+class RefactoringDraft:
     """A whole new text of the document (LF line ends)."""
 
     text: str
     label: str
     """What tells it from the others: the name, or the first line of what is new."""
-    permits: Permits
+    allowed: AllowedChanges
     others: list[OtherFile] = field(factory=list)
     """Files that change along with it."""

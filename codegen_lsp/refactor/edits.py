@@ -22,7 +22,7 @@ _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 @frozen
-class Source:
+class SelectedSource:
     """A document at one version, with LF line ends, and what is selected in it."""
 
     text: str

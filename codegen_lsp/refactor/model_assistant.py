@@ -26,7 +26,7 @@ SCORED_CHARACTERS = 1_500
 """Of a text that is scored, at most; and as much before it."""
 
 
-class Model(Protocol):
+class LanguageModel(Protocol):
     """The part of `InferenceClient` that refactorings need."""
 
     async def generate(self, params: GenerateParams) -> GenerateResult:
@@ -39,10 +39,10 @@ class Model(Protocol):
 
 
 @frozen
-class Writer:
+class ModelAssistant:
     """The model at work on one document."""
 
-    model: Model | None
+    model: LanguageModel | None
     infill: bool = False
     key: str = "refactor"
     prefix_characters: int = 4_000

@@ -10,26 +10,26 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
-from codegen_lsp.refactor.checks import Failure, Text, first_failure
-from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.edits import Source
-from codegen_lsp.refactor.model_assistant import Writer
-from codegen_lsp.refactor.python.selection import View, whole_view, with_body
+from codegen_lsp.refactor.checks import CheckFailure, ProgramText, first_failure
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.edits import SelectedSource
+from codegen_lsp.refactor.model_assistant import ModelAssistant
+from codegen_lsp.refactor.python.selection import SelectionView, whole_view, with_body
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
-from codegen_lsp.refactor.registry import Kind, menu
-from codegen_lsp.refactor.verification import Trial, Verification, unwritten, verify
+from codegen_lsp.refactor.registry import RefactoringKind, menu
+from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult, unwritten, verify
 from codegen_lsp.sandbox.sandbox import SandboxError
 from codegen_lsp.workspace.sources import OtherFile
 
 logger = logging.getLogger(__name__)
 
-Judge = Callable[[Draft], Failure | None]
+Judge = Callable[[RefactoringDraft], CheckFailure | None]
 """Gives what speaks against a result, or None."""
-Make = Callable[[View, Writer, Report], Awaitable[list[Draft]]]
+Make = Callable[[SelectionView, ModelAssistant, Report], Awaitable[list[RefactoringDraft]]]
 
 
 @frozen
-class Offer:
+class RefactoringOffer:
     """A result that passed all checks."""
 
     text: str
@@ -40,19 +40,25 @@ class Offer:
 
 
 @frozen
-class Outcome:
+class RefactoringOutcome:
     """What came of a refactoring."""
 
-    kind: Kind
-    offers: list[Offer]
+    kind: RefactoringKind
+    offers: list[RefactoringOffer]
     """The likeliest first."""
     rejected: list[RejectedResult] = field(factory=list)
     notes: list[str] = field(factory=list)
-    verified: list[Verification] = field(factory=list)
+    verified: list[VerificationResult] = field(factory=list)
     """What the tests say of each offer, when they were run."""
 
 
-async def perform(kind: Kind, source: Source, writer: Writer, report: Report, trial: Trial | None = None) -> Outcome:
+async def perform(
+    kind: RefactoringKind,
+    source: SelectedSource,
+    assistant: ModelAssistant,
+    report: Report,
+    policy: VerificationPolicy | None = None,
+) -> RefactoringOutcome:
     """Do a refactoring at the selection. With a `trial`, results with which the tests fail are not offered.
 
     Raises RefactorError when it can't be done here or no result passes the checks, WorkerError and ModelError when
@@ -61,39 +67,53 @@ async def perform(kind: Kind, source: Source, writer: Writer, report: Report, tr
     """
     report("Reading the file", 0.0)
     if source.language != "python":
-        return await _perform_on_braces(kind, source, writer, report)
-    seen = await asyncio.to_thread(_look, source)
-    if kind.applies(seen) is None:
+        return await _perform_on_braces(kind, source, assistant, report)
+    view = await asyncio.to_thread(_look, source)
+    if kind.applies(view) is None:
         raise RefactorError("not_here", f"{kind.name} does not apply to what is selected.")
-    if kind.needs_model and writer.model is None:
+    if kind.needs_model and assistant.model is None:
         raise RefactorError("no_model", "This needs a model, and none is ready.", "Wait for it, or choose one.")
-    writer = evolve(writer, optional=not kind.needs_model)
+    assistant = evolve(assistant, optional=not kind.needs_model)
     make = _maker(kind)
-    drafts = await make(seen, writer, report)
-    before = Text(seen.source.text)
+    drafts = await make(view, assistant, report)
+    before = ProgramText(view.source.text)
     outcome = await _chosen(
-        kind, before.text, drafts, lambda draft: first_failure(before, draft.text, draft.permits), writer, report
+        kind, before.text, drafts, lambda draft: first_failure(before, draft.text, draft.allowed), assistant, report
     )
-    return outcome if trial is None or source.path is None else await _tried(outcome, seen, source.path, trial, report)
+    return (
+        outcome if policy is None or source.path is None else await _tried(outcome, view, source.path, policy, report)
+    )
 
 
-async def _perform_on_braces(kind: Kind, source: Source, writer: Writer, report: Report) -> Outcome:
+async def _perform_on_braces(
+    kind: RefactoringKind, source: SelectedSource, assistant: ModelAssistant, report: Report
+) -> RefactoringOutcome:
     from codegen_lsp.refactor import treesitter as braces
 
     if not any(entry.kind is kind for entry in menu(source)):
         raise RefactorError("not_here", f"{kind.name} does not apply to what is selected.")
-    if writer.model is None:
+    if assistant.model is None:
         raise RefactorError("no_model", "This needs a model, and none is ready.", "Wait for it, or choose one.")
     make = braces.docstring if kind.name == "docstring" else braces.body
-    drafts = await make(source, writer, report)
+    drafts = await make(source, assistant, report)
     return await _chosen(
-        kind, source.text, drafts, lambda draft: braces.first_failure(source, draft.text, draft.permits), writer, report
+        kind,
+        source.text,
+        drafts,
+        lambda draft: braces.first_failure(source, draft.text, draft.allowed),
+        assistant,
+        report,
     )
 
 
 async def _chosen(
-    kind: Kind, old: str, drafts: Sequence[Draft], failure: Judge, writer: Writer, report: Report
-) -> Outcome:
+    kind: RefactoringKind,
+    old: str,
+    drafts: Sequence[RefactoringDraft],
+    failure: Judge,
+    assistant: ModelAssistant,
+    report: Report,
+) -> RefactoringOutcome:
     """What passes the checks, the likeliest first. Raises RefactorError when nothing does."""
     report("Checking", 0.8)
     passed, rejected = await asyncio.to_thread(_checked, old, drafts, failure)
@@ -103,24 +123,26 @@ async def _chosen(
             first = rejected[0]
             raise RefactorError(first.rule, f"No result passed the checks. {first.reason}", rejected=rejected)
         raise RefactorError("no_answer", "The model had nothing to say that could be used.")
-    order = await writer.ranked(old, [draft.text for draft in passed]) if len(passed) > 1 else [0]
+    order = await assistant.ranked(old, [draft.text for draft in passed]) if len(passed) > 1 else [0]
     report("Done", 1.0)
-    offers = [Offer(passed[at].text, passed[at].label, passed[at].others) for at in order]
-    return Outcome(kind, offers, rejected, list(writer.notes))
+    offers = [RefactoringOffer(passed[at].text, passed[at].label, passed[at].others) for at in order]
+    return RefactoringOutcome(kind, offers, rejected, list(assistant.notes))
 
 
-async def _tried(outcome: Outcome, seen: View, path: Path, trial: Trial, report: Report) -> Outcome:
+async def _tried(
+    outcome: RefactoringOutcome, view: SelectionView, path: Path, policy: VerificationPolicy, report: Report
+) -> RefactoringOutcome:
     """What the tests have nothing against. Raises RefactorError when that is nothing, and SandboxError."""
     report("Running the tests", 0.9)
-    text, function = seen.source.text, seen.function
+    text, function = view.source.text, view.function
     results = [{**{one.path: one.after for one in offer.others}, path: offer.text} for offer in outcome.offers]
     marked = None
     if outcome.kind.name == "complete-body" and function is not None:
         marked = unwritten(text, function.lineno)
     try:
-        said = await asyncio.to_thread(verify, path, text, results, trial, marked)
+        said = await asyncio.to_thread(verify, path, text, results, policy, marked)
     except SandboxError as error:
-        if trial.required:
+        if policy.required:
             raise
         return evolve(outcome, notes=[*outcome.notes, f"Tests were not run. {error.message}"])
     judged = list(zip(outcome.offers, said, strict=True))
@@ -139,18 +161,18 @@ async def _tried(outcome: Outcome, seen: View, path: Path, trial: Trial, report:
     return evolve(outcome, offers=[offer for offer, _ in kept], rejected=rejected, verified=[one for _, one in kept])
 
 
-def _log(kind: Kind, rejected: Sequence[RejectedResult]) -> None:
+def _log(kind: RefactoringKind, rejected: Sequence[RejectedResult]) -> None:
     for one in rejected:
         logger.info("%s: %r is not offered, by the check %s: %s", kind.name, one.label, one.rule, one.reason)
 
 
-def _look(source: Source) -> View:
-    seen = whole_view(source)
-    if seen is None and (mended := with_body(source)) is not None:
-        seen = whole_view(mended)
-    if seen is None:
+def _look(source: SelectedSource) -> SelectionView:
+    view = whole_view(source)
+    if view is None and (mended := with_body(source)) is not None:
+        view = whole_view(mended)
+    if view is None:
         raise RefactorError("syntax_error", _syntax_error(source.text), "Mend it first.")
-    return seen
+    return view
 
 
 def _syntax_error(text: str) -> str:
@@ -163,8 +185,10 @@ def _syntax_error(text: str) -> str:
     return "The file does not parse."
 
 
-def _checked(old: str, drafts: Sequence[Draft], failure: Judge) -> tuple[list[Draft], list[RejectedResult]]:
-    passed: dict[str, Draft] = {}
+def _checked(
+    old: str, drafts: Sequence[RefactoringDraft], failure: Judge
+) -> tuple[list[RefactoringDraft], list[RejectedResult]]:
+    passed: dict[str, RefactoringDraft] = {}
     rejected = []
     for draft in drafts:
         if draft.text == old or draft.text in passed:
@@ -176,7 +200,7 @@ def _checked(old: str, drafts: Sequence[Draft], failure: Judge) -> tuple[list[Dr
     return list(passed.values()), rejected
 
 
-def _maker(kind: Kind) -> Make:
+def _maker(kind: RefactoringKind) -> Make:
     module, _, function = kind.make.partition(":")
     make: Make = getattr(import_module(f"codegen_lsp.refactor.python.{module}"), function)
     return make

@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from codegen_lsp.refactor.edits import Source
+from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.python import applicability as at
-from codegen_lsp.refactor.python.selection import Trees, View, with_body
+from codegen_lsp.refactor.python.selection import SelectionView, SyntaxTreeCache, with_body
 
-Applies = Callable[[View], str | None]
+Applies = Callable[[SelectionView], str | None]
 """The title of the action at this place, or None where it does not apply."""
 
 
 @frozen
-class Kind:
+class RefactoringKind:
     """One refactoring."""
 
     name: str
@@ -42,33 +42,43 @@ class Kind:
         return self.name in ("complete-body", "comment-to-code", "rewrite")
 
     @property
-    def many(self) -> bool:
+    def several_results(self) -> bool:
         """Whether there may be several results to choose from."""
         return self.name not in ("inline-variable", "inline-function", "type-hints")
 
 
-KINDS: tuple[Kind, ...] = (
-    Kind(
+KINDS: tuple[RefactoringKind, ...] = (
+    RefactoringKind(
         "extract-variable",
         "refactor.extract.variable",
         "Extract variable",
         at.extract_variable,
         "extract:variable",
     ),
-    Kind(
+    RefactoringKind(
         "extract-function",
         "refactor.extract.function",
         "Extract function",
         at.extract_function,
         "extract:function",
     ),
-    Kind("inline-variable", "refactor.inline.variable", "Inline variable", at.inline_variable, "inline:variable"),
-    Kind("inline-function", "refactor.inline.function", "Inline function", at.inline_function, "inline:function"),
-    Kind("rename", "refactor.rewrite.rename", "Rename", at.rename, "rename:rename"),
-    Kind("docstring", "refactor.rewrite.docstring", "Write docstring", at.docstring, "docstrings:docstring", True),
-    Kind("type-hints", "refactor.rewrite.typeHints", "Add type hints", at.type_hints, "type_hints:type_hints"),
-    Kind("complete-body", "refactor.rewrite.body", "Write body", at.complete_body, "bodies:complete_body", True),
-    Kind(
+    RefactoringKind(
+        "inline-variable", "refactor.inline.variable", "Inline variable", at.inline_variable, "inline:variable"
+    ),
+    RefactoringKind(
+        "inline-function", "refactor.inline.function", "Inline function", at.inline_function, "inline:function"
+    ),
+    RefactoringKind("rename", "refactor.rewrite.rename", "Rename", at.rename, "rename:rename"),
+    RefactoringKind(
+        "docstring", "refactor.rewrite.docstring", "Write docstring", at.docstring, "docstrings:docstring", True
+    ),
+    RefactoringKind(
+        "type-hints", "refactor.rewrite.typeHints", "Add type hints", at.type_hints, "type_hints:type_hints"
+    ),
+    RefactoringKind(
+        "complete-body", "refactor.rewrite.body", "Write body", at.complete_body, "bodies:complete_body", True
+    ),
+    RefactoringKind(
         "comment-to-code",
         "refactor.rewrite.comment",
         "Write code",
@@ -76,48 +86,50 @@ KINDS: tuple[Kind, ...] = (
         "bodies:from_comment",
         True,
     ),
-    Kind("simplify", "refactor.rewrite.simplify", "Simplify", at.simplify, "simplify:simplify"),
-    Kind("rewrite", "refactor.rewrite.toComment", "Rewrite", at.rewrite, "rewrite:rewrite", True, confirm=True),
+    RefactoringKind("simplify", "refactor.rewrite.simplify", "Simplify", at.simplify, "simplify:simplify"),
+    RefactoringKind(
+        "rewrite", "refactor.rewrite.toComment", "Rewrite", at.rewrite, "rewrite:rewrite", True, confirm=True
+    ),
 )
 """In the order of the menu; what a model writes freely comes last."""
 
 
 @frozen
-class Entry:
+class MenuEntry:
     """What may be chosen at a place."""
 
-    kind: Kind
+    kind: RefactoringKind
     title: str
     action: str
     """LSP code action kind: the refactoring's own, or `quickfix` where it mends the program."""
 
 
-def kind_named(name: str) -> Kind | None:
+def kind_named(name: str) -> RefactoringKind | None:
     """The kind with this name."""
     return next((kind for kind in KINDS if kind.name == name), None)
 
 
-def menu(source: Source, trees: Trees | None = None) -> list[Entry]:
+def menu(source: SelectedSource, trees: SyntaxTreeCache | None = None) -> list[MenuEntry]:
     """What may be done at the selection, by syntax alone. `trees` are those of the same text."""
     if source.language != "python":
         return _menu_of_braces(source)
-    seen = (trees or Trees()).view(source)
-    if seen is not None:
-        return [Entry(kind, title, kind.action) for kind in KINDS if (title := kind.applies(seen))]
+    view = (trees or SyntaxTreeCache()).view(source)
+    if view is not None:
+        return [MenuEntry(kind, title, kind.action) for kind in KINDS if (title := kind.applies(view))]
     # A function's head without a body is no program: giving it one is a fix, and all that can be done.
     mended = with_body(source)
-    seen = Trees().view(mended) if mended is not None else None
+    view = SyntaxTreeCache().view(mended) if mended is not None else None
     body = kind_named("complete-body")
-    if seen is None or body is None or not (title := body.applies(seen)):
+    if view is None or body is None or not (title := body.applies(view)):
         return []
-    return [Entry(body, title, "quickfix")]
+    return [MenuEntry(body, title, "quickfix")]
 
 
-def _menu_of_braces(source: Source) -> list[Entry]:
+def _menu_of_braces(source: SelectedSource) -> list[MenuEntry]:
     """The menu for the languages that have only their syntax to go by."""
     from codegen_lsp.refactor import treesitter as braces
 
     if source.language not in braces.LANGUAGES:
         return []
     titles = {"docstring": braces.docstring_title(source), "complete-body": braces.body_title(source)}
-    return [Entry(kind, title, kind.action) for kind in KINDS if (title := titles.get(kind.name))]
+    return [MenuEntry(kind, title, kind.action) for kind in KINDS if (title := titles.get(kind.name))]

@@ -10,7 +10,7 @@ import ast
 import re
 
 from codegen_lsp.inference.rpc.messages import StopRules
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.selection import DEFINITIONS, docstring_node
 
 LONGEST = 100
@@ -45,16 +45,16 @@ def around_docstring(text: str, node: ast.AST, offset: int, margin: str) -> tupl
     return f'{text[:offset]}{margin}"""', f'"""\n{text[offset:]}'
 
 
-async def summary_of(writer: Writer, text: str, name: str) -> str | None:
+async def summary_of(assistant: ModelAssistant, text: str, name: str) -> str | None:
     """The likeliest first line of a docstring for a function in the text. Raises WorkerError and ModelError."""
     place = _place(text, name)
     if place is None:
         return None
     offset, margin = place
     before, after = f'{text[:offset]}{margin}"""', f'"""\n{text[offset:]}'
-    candidates = await writer.continuations(before, after, stop=SENTENCE, candidates=3)
+    candidates = await assistant.continuations(before, after, stop=SENTENCE, candidates=3)
     sentences = list(dict.fromkeys(found for one in candidates if (found := sentence(one.text, words=3))))
-    likelihoods = await writer.likelihoods([(before, f"{one}{after[:200]}") for one in sentences])
+    likelihoods = await assistant.likelihoods([(before, f"{one}{after[:200]}") for one in sentences])
     return max(zip(likelihoods, sentences, strict=True))[1] if sentences else None
 
 

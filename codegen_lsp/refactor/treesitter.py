@@ -15,10 +15,10 @@ from attrs import frozen
 
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.refactor import sentences as prose
-from codegen_lsp.refactor.checks import Failure, Permits, Text, keeps_other_lines
-from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.edits import Source
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.checks import AllowedChanges, CheckFailure, ProgramText, keeps_other_lines
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.edits import SelectedSource
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.bodies import BODY_LINES, BODY_TOKENS, CANDIDATES, first_line, margin_of
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.source.languages import language_of
@@ -40,7 +40,7 @@ _SENTENCE = StopRules(max_tokens=40, max_lines=1, strings=["*/", "\n"])
 
 
 @frozen
-class Place:
+class EnclosingFunction:
     """The function around the selection."""
 
     tree: Parsed
@@ -67,19 +67,19 @@ class Place:
         return margin_of(self.tree.text, self.start)
 
 
-def place_of(source: Source) -> Place | None:
+def place_of(source: SelectedSource) -> EnclosingFunction | None:
     """The function around the selection, or None."""
     tree = parsed(source.text, language_of(source.language)) if source.language in LANGUAGES else None
     node = node_at(tree, source.start, source.end) if tree else None
     while tree is not None and node is not None:
         body = node.child_by_field_name("body")
         if node.type in _FUNCTIONS and body is not None:
-            return Place(tree, node, body)
+            return EnclosingFunction(tree, node, body)
         node = node.parent
     return None
 
 
-def docstring_title(source: Source) -> str | None:
+def docstring_title(source: SelectedSource) -> str | None:
     """The title of the action that documents a function, at its head, where it has no comment."""
     place = place_of(source)
     if place is None or source.end > place.tree.offset(place.body.start_byte):
@@ -90,7 +90,7 @@ def docstring_title(source: Source) -> str | None:
     return f"Write a comment for '{place.name}'"
 
 
-def body_title(source: Source) -> str | None:
+def body_title(source: SelectedSource) -> str | None:
     """The title of the action that writes a body, where there is nothing between the braces but comments."""
     place = place_of(source)
     if place is None or any(child.type not in _COMMENTS for child in place.body.named_children):
@@ -98,7 +98,7 @@ def body_title(source: Source) -> str | None:
     return f"Write the body of '{place.name}'"
 
 
-async def docstring(source: Source, writer: Writer, report: Report) -> list[Draft]:
+async def docstring(source: SelectedSource, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """A documentation comment above the function. Raises RefactorError, WorkerError and ModelError."""
     place = place_of(source)
     assert place is not None
@@ -107,8 +107,10 @@ async def docstring(source: Source, writer: Writer, report: Report) -> list[Draf
     opening, line, closing = _form(source, place)
     report("Writing the comment", 0.2)
     after = f"{closing}{text[start:]}"
-    shown = text[:start] if writer.infill else f"{text[: place.tree.offset(_outer(place.node).end_byte)]}\n\n"
-    candidates = await writer.continuations((shown + opening + line).rstrip(" "), after, stop=_SENTENCE, candidates=4)
+    shown = text[:start] if assistant.infill else f"{text[: place.tree.offset(_outer(place.node).end_byte)]}\n\n"
+    candidates = await assistant.continuations(
+        (shown + opening + line).rstrip(" "), after, stop=_SENTENCE, candidates=4
+    )
     sentences = [found for one in candidates if (found := prose.sentence(one.text, words=3))]
     if not sentences:
         raise RefactorError("no_sentence", "The model wrote nothing that reads like a comment.")
@@ -116,11 +118,13 @@ async def docstring(source: Source, writer: Writer, report: Report) -> list[Draf
     for sentence in dict.fromkeys(sentences):
         # Go's comments begin with the name of what they document.
         said = sentence[0].lower() + sentence[1:] if source.language == "go" else sentence
-        drafts.append(Draft(f"{text[:start]}{opening}{line}{said}{closing}{text[start:]}", sentence, Permits()))
+        drafts.append(
+            RefactoringDraft(f"{text[:start]}{opening}{line}{said}{closing}{text[start:]}", sentence, AllowedChanges())
+        )
     return drafts
 
 
-async def body(source: Source, writer: Writer, report: Report) -> list[Draft]:
+async def body(source: SelectedSource, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """Bodies for the function. Raises RefactorError, WorkerError and ModelError."""
     place = place_of(source)
     assert place is not None
@@ -132,36 +136,36 @@ async def body(source: Source, writer: Writer, report: Report) -> list[Draft]:
     rest = f"\n{place.margin}{text[end:]}"
     stop = StopRules(max_tokens=BODY_TOKENS, max_lines=BODY_LINES, min_indent=len(inner.expandtabs(8)))
     report("Writing", 0.2)
-    candidates = await writer.continuations(before + inner, rest, stop=stop, candidates=CANDIDATES)
-    permits = Permits(lines=frozenset(range(place.body.start_point.row + 1, place.body.end_point.row + 2)))
+    candidates = await assistant.continuations(before + inner, rest, stop=stop, candidates=CANDIDATES)
+    allowed = AllowedChanges(lines=frozenset(range(place.body.start_point.row + 1, place.body.end_point.row + 2)))
     drafts = []
     for one in candidates:
         lines = one.text.rstrip().split("\n")
         code = "\n".join(lines[:-1] if one.finish == "length" and len(lines) > 1 else lines).strip()
         if code and not code.startswith(("//", "/*")):
-            drafts.append(Draft(f"{before}{inner}{code}{rest}", first_line(code), permits))
+            drafts.append(RefactoringDraft(f"{before}{inner}{code}{rest}", first_line(code), allowed))
     if not drafts:
         raise RefactorError("no_answer", f"The model wrote no body for {place.name} that could be used.")
     return drafts
 
 
-def first_failure(source: Source, after: str, permits: Permits) -> Failure | None:
+def first_failure(source: SelectedSource, after: str, allowed: AllowedChanges) -> CheckFailure | None:
     """The first check that speaks against a result, or None: it parses no worse, keeps every function's head and every
     comment, and leaves all other lines as they are."""
     language = language_of(source.language)
     old, new = parsed(source.text, language), parsed(after, language)
     if old is None or new is None or errors(new) > errors(old):
-        return Failure("parses", "The result does not parse.")
+        return CheckFailure("parses", "The result does not parse.")
     if Counter(_heads(old)) != Counter(_heads(new)):
-        return Failure("keeps_signatures", "A function's head would change.")
+        return CheckFailure("keeps_signatures", "A function's head would change.")
     if lost := Counter(_comments(old)) - Counter(_comments(new)):
-        return Failure("keeps_comments", f"A comment would be lost: {min(lost)}")
-    if reason := keeps_other_lines(Text(source.text), Text(after), permits):
-        return Failure("keeps_other_lines", reason)
+        return CheckFailure("keeps_comments", f"A comment would be lost: {min(lost)}")
+    if reason := keeps_other_lines(ProgramText(source.text), ProgramText(after), allowed):
+        return CheckFailure("keeps_other_lines", reason)
     return None
 
 
-def _form(source: Source, place: Place) -> tuple[str, str, str]:
+def _form(source: SelectedSource, place: EnclosingFunction) -> tuple[str, str, str]:
     """How a documentation comment looks in the file: what opens it, what its line begins with, what closes it."""
     margin, text = place.margin, place.tree.text
     if source.language == "go":

@@ -18,7 +18,7 @@ from typing import Literal
 
 from attrs import frozen
 
-from codegen_lsp.refactor.registry import Kind
+from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
 from codegen_lsp.workspace.sources import module_of
 
@@ -33,7 +33,7 @@ _SEARCHED = 2_000
 
 
 @frozen
-class Verification:
+class VerificationResult:
     """What the tests say of a refactoring."""
 
     kind: Literal["passed", "failed", "fails_before", "nothing"]
@@ -44,7 +44,7 @@ class Verification:
 
 
 @frozen
-class Trial:
+class VerificationPolicy:
     """How results are tried by tests before they are offered."""
 
     confinement: Confinement = "namespaces"
@@ -55,7 +55,7 @@ class Trial:
 
 
 @frozen
-class Tests:
+class CollectedTests:
     """The tests of one file."""
 
     module: str
@@ -72,40 +72,46 @@ class Tests:
         return [*(["doctests"] if self.doctests else []), *(str(file.relative_to(self.project)) for file in self.files)]
 
 
-def trial_for(verify: str, kind: Kind) -> Trial | None:
+def policy_for(verify: str, kind: RefactoringKind) -> VerificationPolicy | None:
     """What the setting `verify_refactorings` means for a kind: None for no trial."""
     if verify == "on":
-        return Trial()
-    return Trial(seconds=UNASKED_SECONDS, required=False) if verify == "auto" and kind.writes_code else None
+        return VerificationPolicy()
+    return (
+        VerificationPolicy(seconds=UNASKED_SECONDS, required=False) if verify == "auto" and kind.writes_code else None
+    )
 
 
 def verify(
-    path: Path, before: str, results: Sequence[Texts], trial: Trial | None = None, unwritten: str | None = None
-) -> list[Verification]:
+    path: Path,
+    before: str,
+    results: Sequence[Texts],
+    policy: VerificationPolicy | None = None,
+    unwritten: str | None = None,
+) -> list[VerificationResult]:
     """Run the tests of a file with its text before a change, and with each result of it.
 
     A result has the new texts of the file and of those that change along with it. `unwritten` is the text before with
     `MARK` in the body that is to be written. Raises SandboxError.
     """
-    how = trial or Trial()
+    how = policy or VerificationPolicy()
     tests = collected(path, before)
     if not tests.names:
         nothing = "There are neither doctests nor a test file named after it."
-        return [Verification("nothing", [], nothing) for _ in results]
+        return [VerificationResult("nothing", [], nothing) for _ in results]
     if unwritten is None:
         verdict = _run({path: before}, tests, how.confinement, how.seconds)
         if verdict.kind != "passed":
-            return [Verification("fails_before", tests.names, verdict.detail) for _ in results]
+            return [VerificationResult("fails_before", tests.names, verdict.detail) for _ in results]
     elif _run({path: unwritten}, tests, how.confinement, how.seconds, marked=True).kind == "passed":
-        return [Verification("nothing", [], "No test calls the function.") for _ in results]
+        return [VerificationResult("nothing", [], "No test calls the function.") for _ in results]
     said = []
     enough = time.monotonic() + 3 * how.seconds
     for result in results:
         if time.monotonic() > enough:
-            said.append(Verification("nothing", tests.names, "The tests had taken too long to be run once more."))
+            said.append(VerificationResult("nothing", tests.names, "The tests had taken too long to be run once more."))
             continue
         verdict = _run(result, tests, how.confinement, 2 * how.seconds)
-        said.append(Verification("passed" if verdict.kind == "passed" else "failed", tests.names, verdict.detail))
+        said.append(VerificationResult("passed" if verdict.kind == "passed" else "failed", tests.names, verdict.detail))
     return said
 
 
@@ -118,7 +124,7 @@ def unwritten(text: str, line: int) -> str:
     return ast.unparse(tree)
 
 
-def collected(path: Path, text: str) -> Tests:
+def collected(path: Path, text: str) -> CollectedTests:
     """The doctests in a text and the test files of its path: `test_NAME.py` or `NAME_test.py` beside it, or below a
     folder `tests` or `test` of its project."""
     path = path.resolve()
@@ -127,7 +133,7 @@ def collected(path: Path, text: str) -> Tests:
     project = project_of(path)
     wanted = {f"test_{name}.py", f"{name}_test.py"}
     files = sorted({file for file in _candidates(path.parent, project) if file.name in wanted and file != path})
-    return Tests(module, root, project, has_doctests(text), files)
+    return CollectedTests(module, root, project, has_doctests(text), files)
 
 
 def project_of(path: Path) -> Path:
@@ -149,19 +155,21 @@ def has_doctests(text: str) -> bool:
 
 def _candidates(folder: Path, project: Path) -> Iterator[Path]:
     yield from folder.glob("*.py")
-    seen = 0
+    looked_at = 0
     for base in [folder, *folder.parents]:
         for name in ("tests", "test"):
             for file in (base / name).rglob("*.py"):
                 yield file
-                seen += 1
-                if seen >= _SEARCHED:
+                looked_at += 1
+                if looked_at >= _SEARCHED:
                     return
         if base == project:
             return
 
 
-def _run(texts: Texts, tests: Tests, confinement: Confinement, seconds: float, *, marked: bool = False) -> Verdict:
+def _run(
+    texts: Texts, tests: CollectedTests, confinement: Confinement, seconds: float, *, marked: bool = False
+) -> Verdict:
     """Whether all tests pass; when `marked`, whether none of them comes upon `MARK`."""
     packages = Path(sysconfig.get_paths()["purelib"])
     request = {

@@ -11,8 +11,8 @@ from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.refactorings import attempts, figures_of, what_is_wrong
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import LoadParams
-from codegen_lsp.refactor.model_assistant import Writer
-from codegen_lsp.refactor.registry import KINDS, Kind, kind_named
+from codegen_lsp.refactor.model_assistant import ModelAssistant
+from codegen_lsp.refactor.registry import KINDS, RefactoringKind, kind_named
 
 PACKAGES = ("attr", "rich", "typer", "platformdirs", "psutil", "rope")
 MODEL_FREE = ("extract-variable", "extract-function", "inline-variable", "inline-function", "rename", "simplify")
@@ -25,15 +25,15 @@ def documents() -> list[Document]:
     return [Document(path.parent.name, str(path), "python", path.read_text(encoding="utf-8")) for path in files]
 
 
-def kind(name: str) -> Kind:
+def kind(name: str) -> RefactoringKind:
     found = kind_named(name)
     assert found is not None
     return found
 
 
 async def test_without_a_model_every_result_holds(documents: list[Document]) -> None:
-    writer = Writer(None)
-    found = [one async for one in attempts(documents, 12, 1, writer, [kind(name) for name in MODEL_FREE])]
+    assistant = ModelAssistant(None)
+    found = [one async for one in attempts(documents, 12, 1, assistant, [kind(name) for name in MODEL_FREE])]
     assert sum(one.offers for one in found) > 5
     assert [one for one in found if one.broken or (one.refused or "").startswith("crash")] == []
 
@@ -43,7 +43,7 @@ async def test_with_the_embedded_model_every_result_holds(documents: list[Docume
     try:
         model = await client.load(LoadParams(str(embedded_build), threads=1))
         kinds = [one for one in KINDS if one.name not in ("type-hints", "docstring")]
-        found = [one async for one in attempts(documents, 1, 2, Writer(client, model.infill), kinds)]
+        found = [one async for one in attempts(documents, 1, 2, ModelAssistant(client, model.infill), kinds)]
     finally:
         await client.close()
     assert found

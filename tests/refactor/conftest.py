@@ -13,8 +13,8 @@ from codegen_lsp.inference.rpc.messages import (
     ScoreParams,
     ScoreResult,
 )
-from codegen_lsp.refactor.edits import Source
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.edits import SelectedSource
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 
 OPEN, CLOSE = "«", "»"
 
@@ -42,8 +42,8 @@ class ScriptedModel:
     def likelihood(self, text: str) -> float:
         return -1.0 if any(word in text for word in self.likes) else -10.0
 
-    def writer(self, *, infill: bool = True) -> Writer:
-        return Writer(self, infill)
+    def assistant(self, *, infill: bool = True) -> ModelAssistant:
+        return ModelAssistant(self, infill)
 
 
 def cut(text: str, stops: list[str]) -> str:
@@ -51,9 +51,9 @@ def cut(text: str, stops: list[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-def source(marked: str, language: str = "python") -> Source:
+def source(marked: str, language: str = "python") -> SelectedSource:
     """The source with the selection between the marks; one mark alone is a cursor."""
     start = marked.index(OPEN)
     text = marked.replace(OPEN, "", 1)
     end = text.index(CLOSE) if CLOSE in text else start
-    return Source(text.replace(CLOSE, "", 1), start, end, language)
+    return SelectedSource(text.replace(CLOSE, "", 1), start, end, language)

@@ -99,7 +99,7 @@ async def test_case(case: Case) -> None:
     kind = kind_named(case.kind)
     assert kind is not None
     model = ScriptedModel(case.model, case.likes)
-    doing = perform(kind, place, model.writer(infill=case.infill), lambda what, share: None)
+    doing = perform(kind, place, model.assistant(infill=case.infill), lambda what, share: None)
     if case.refused is not None:
         with pytest.raises(RefactorError) as caught:
             await doing

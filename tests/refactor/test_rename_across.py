@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.refactor.edits import Source
-from codegen_lsp.refactor.perform import Outcome, perform
+from codegen_lsp.refactor.edits import SelectedSource
+from codegen_lsp.refactor.perform import RefactoringOutcome, perform
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import kind_named, menu
 from codegen_lsp.workspace.sources import Workspace
@@ -33,17 +33,17 @@ def written(root: Path, files: dict[str, str]) -> Workspace:
     return Workspace(root, lambda: {one: one.read_bytes().decode() for one in root.rglob("*.py")})
 
 
-async def renamed(root: Path, files: dict[str, str], *answers: str) -> Outcome:
+async def renamed(root: Path, files: dict[str, str], *answers: str) -> RefactoringOutcome:
     """Rename the first `area` of the file `shapes.py`."""
     workspace = written(root, files)
     path = next(root.rglob("shapes.py"))
     text = path.read_text(encoding="utf-8")
     at = text.index("area")
-    source = Source(text, at, at, path=path, workspace=workspace)
+    source = SelectedSource(text, at, at, path=path, workspace=workspace)
     kind = kind_named("rename")
     assert kind is not None
     assert kind in [entry.kind for entry in menu(source)]
-    return await perform(kind, source, ScriptedModel([list(answers)]).writer(), lambda what, share: None)
+    return await perform(kind, source, ScriptedModel([list(answers)]).assistant(), lambda what, share: None)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.partition("\n")[0] for case in CASES])
@@ -82,19 +82,21 @@ async def test_nothing_is_written(tmp_path: Path) -> None:
 )
 def test_what_may_be_found_by_its_name_is_left_alone(text: str, tmp_path: Path) -> None:
     at = text.index("«")
-    source = Source(text.replace("«", ""), at, at, path=tmp_path / "a.py", workspace=written(tmp_path, {}))
+    source = SelectedSource(text.replace("«", ""), at, at, path=tmp_path / "a.py", workspace=written(tmp_path, {}))
     assert "rename" not in [entry.kind.name for entry in menu(source)]
 
 
 async def test_a_function_that_another_file_uses_is_not_inlined(tmp_path: Path) -> None:
     workspace = written(tmp_path, {"test_shapes.py": "from shapes import _area\n"})
     text = "def _area(w, h):\n    return w * h\n\n\nprint(_area(1, 2))\n"
-    source = Source(text, text.rindex("_area"), text.rindex("_area"), path=tmp_path / "shapes.py", workspace=workspace)
+    source = SelectedSource(
+        text, text.rindex("_area"), text.rindex("_area"), path=tmp_path / "shapes.py", workspace=workspace
+    )
     kind = kind_named("inline-function")
     assert kind is not None
     with pytest.raises(RefactorError) as caught:
-        await perform(kind, source, ScriptedModel([]).writer(), lambda what, share: None)
+        await perform(kind, source, ScriptedModel([]).assistant(), lambda what, share: None)
     assert caught.value.rule == "used_elsewhere"
     (tmp_path / "test_shapes.py").unlink()
-    outcome = await perform(kind, source, ScriptedModel([]).writer(), lambda what, share: None)
+    outcome = await perform(kind, source, ScriptedModel([]).assistant(), lambda what, share: None)
     assert outcome.offers[0].text == "print(1 * 2)\n"

@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.refactor.edits import Source
-from codegen_lsp.refactor.perform import Outcome, perform
+from codegen_lsp.refactor.edits import SelectedSource
+from codegen_lsp.refactor.perform import RefactoringOutcome, perform
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import kind_named
-from codegen_lsp.refactor.verification import Trial, Verification, collected, has_doctests, trial_for, verify
+from codegen_lsp.refactor.verification import (
+    VerificationPolicy,
+    VerificationResult,
+    collected,
+    has_doctests,
+    policy_for,
+    verify,
+)
 from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from tests.refactor.conftest import ScriptedModel
 
@@ -43,8 +50,8 @@ def file_of(project: Path, text: str) -> Path:
     return path
 
 
-def tried(path: Path, before: str, after: str, trial: Trial | None = None) -> Verification:
-    return verify(path, before, [{path: after}], trial)[0]
+def tried(path: Path, before: str, after: str, policy: VerificationPolicy | None = None) -> VerificationResult:
+    return verify(path, before, [{path: after}], policy)[0]
 
 
 def test_doctests_pass(project: Path) -> None:
@@ -78,23 +85,25 @@ def test_nothing_to_run(project: Path) -> None:
 
 def test_a_loop_without_end_is_a_failure(project: Path) -> None:
     looping = GOOD.replace("return a + b", "while True: pass")
-    assert tried(file_of(project, GOOD), GOOD, looping, Trial(seconds=2.0)).kind == "failed"
+    assert tried(file_of(project, GOOD), GOOD, looping, VerificationPolicy(seconds=2.0)).kind == "failed"
 
 
 STUBS = "def add(a, b):\n    pass\n\n\ndef other(a):\n    pass\n"
 TESTS = "from package.sums import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
 
 
-async def done(project: Path, text: str, at: str, answers: list[str], trial: Trial | None) -> Outcome:
+async def done(
+    project: Path, text: str, at: str, answers: list[str], policy: VerificationPolicy | None
+) -> RefactoringOutcome:
     path, kind = file_of(project, text), kind_named("complete-body")
     assert kind is not None
-    source = Source(text, text.index(at), text.index(at), "python", path)
-    return await perform(kind, source, ScriptedModel([answers]).writer(), lambda what, share: None, trial)
+    source = SelectedSource(text, text.index(at), text.index(at), "python", path)
+    return await perform(kind, source, ScriptedModel([answers]).assistant(), lambda what, share: None, policy)
 
 
 async def test_a_body_is_tried_by_the_tests_that_fail_without_it(project: Path) -> None:
     (project / "tests" / "test_sums.py").write_text(TESTS)
-    outcome = await done(project, STUBS, "add", ["return a * b", "return a + b"], Trial())
+    outcome = await done(project, STUBS, "add", ["return a * b", "return a + b"], VerificationPolicy())
     assert [offer.label for offer in outcome.offers] == ["return a + b"]
     assert [one.kind for one in outcome.verified] == ["passed"]
     assert [(one.label, one.rule) for one in outcome.rejected] == [("return a * b", "tests")]
@@ -102,20 +111,20 @@ async def test_a_body_is_tried_by_the_tests_that_fail_without_it(project: Path) 
 
 async def test_so_is_the_body_of_a_head_that_has_none(project: Path) -> None:
     (project / "tests" / "test_sums.py").write_text(TESTS)
-    outcome = await done(project, "def add(a, b):\n", "add", ["return a * b", "return a + b"], Trial())
+    outcome = await done(project, "def add(a, b):\n", "add", ["return a * b", "return a + b"], VerificationPolicy())
     assert [offer.label for offer in outcome.offers] == ["return a + b"]
 
 
 async def test_a_function_that_no_test_calls_is_not_judged_by_them(project: Path) -> None:
     (project / "tests" / "test_sums.py").write_text(TESTS)
-    outcome = await done(project, STUBS, "other", ["return a * 2"], Trial())
+    outcome = await done(project, STUBS, "other", ["return a * 2"], VerificationPolicy())
     assert [one.kind for one in outcome.verified] == ["nothing"]
 
 
 async def test_without_a_result_that_passes_there_is_an_error(project: Path) -> None:
     (project / "tests" / "test_sums.py").write_text(TESTS)
     with pytest.raises(RefactorError, match=r"tests/test_sums\.py") as refused:
-        await done(project, STUBS, "add", ["return a * b"], Trial())
+        await done(project, STUBS, "add", ["return a * b"], VerificationPolicy())
     assert refused.value.rule == "tests"
     assert len((await done(project, STUBS, "add", ["return a * b"], None)).offers) == 1
 
@@ -128,16 +137,16 @@ async def test_where_nothing_can_be_confined_results_are_offered_untried(
 
     monkeypatch.setattr("codegen_lsp.refactor.verification.run_program", refuse)
     (project / "tests" / "test_sums.py").write_text(TESTS)
-    outcome = await done(project, STUBS, "add", ["return a * b"], Trial(required=False))
+    outcome = await done(project, STUBS, "add", ["return a * b"], VerificationPolicy(required=False))
     assert outcome.notes == ["Tests were not run. No namespaces."]
     with pytest.raises(SandboxError):
-        await done(project, STUBS, "add", ["return a * b"], Trial())
+        await done(project, STUBS, "add", ["return a * b"], VerificationPolicy())
 
 
 def test_the_time_for_all_results_is_limited(project: Path) -> None:
     (project / "tests" / "test_sums.py").write_text("import time\n\n\ndef test_it():\n    time.sleep(0.5)\n")
     path = file_of(project, PLAIN)
-    said = verify(path, PLAIN, [{path: PLAIN}] * 40, Trial(seconds=5.0))
+    said = verify(path, PLAIN, [{path: PLAIN}] * 40, VerificationPolicy(seconds=5.0))
     assert said[0].kind == "passed"
     assert (said[-1].kind, said[-1].tests) == ("nothing", ["tests/test_sums.py"])
 
@@ -146,8 +155,8 @@ def test_by_default_what_a_model_writes_is_tried() -> None:
     body, rename = kind_named("complete-body"), kind_named("rename")
     assert body is not None
     assert rename is not None
-    assert (trial_for("auto", rename), trial_for("off", body)) == (None, None)
-    asked, unasked = trial_for("on", rename), trial_for("auto", body)
+    assert (policy_for("auto", rename), policy_for("off", body)) == (None, None)
+    asked, unasked = policy_for("on", rename), policy_for("auto", body)
     assert asked is not None
     assert unasked is not None
     assert (asked.required, unasked.required) == (True, False)

@@ -30,11 +30,11 @@ from codegen_lsp.lsp.handlers.commands import REFACTOR
 from codegen_lsp.lsp.handlers.explain import Refactoring
 from codegen_lsp.lsp.handlers.inline_completion import PATIENCE, refusal_of_document
 from codegen_lsp.lsp.progress import WorkProgress
-from codegen_lsp.refactor.edits import Original, Source
-from codegen_lsp.refactor.model_assistant import Writer
-from codegen_lsp.refactor.python.selection import Trees
+from codegen_lsp.refactor.edits import Original, SelectedSource
+from codegen_lsp.refactor.model_assistant import ModelAssistant
+from codegen_lsp.refactor.python.selection import SyntaxTreeCache
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.registry import KINDS, Entry, Kind, kind_named, menu
+from codegen_lsp.refactor.registry import KINDS, MenuEntry, RefactoringKind, kind_named, menu
 from codegen_lsp.source.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
 from codegen_lsp.suggest.inflight import SupersededRequest
 from codegen_lsp.suggest.service import options_for
@@ -42,7 +42,7 @@ from codegen_lsp.workspace.files import workspace_of
 
 if TYPE_CHECKING:
     from codegen_lsp.lsp.server import CodegenServer
-    from codegen_lsp.refactor.perform import Offer, Outcome
+    from codegen_lsp.refactor.perform import RefactoringOffer, RefactoringOutcome
     from codegen_lsp.workspace.sources import OtherFile
 
 logger = logging.getLogger(__name__)
@@ -56,10 +56,10 @@ _OFFERED = 5
 
 
 @frozen
-class Place:
+class ActionTarget:
     """A selection of a document at one version, and what is to be done there: the `data` of an action."""
 
-    kind: Kind
+    kind: RefactoringKind
     uri: str
     version: int
     start: int
@@ -77,15 +77,15 @@ class ParsedDocument:
         self._document: Document | None = None
         self._original = Original("")
         self._text = ""
-        self._trees = Trees()
+        self._trees = SyntaxTreeCache()
 
-    def of(self, document: Document) -> tuple[Original, str, Trees]:
+    def of(self, document: Document) -> tuple[Original, str, SyntaxTreeCache]:
         """The document with its text in LF line ends, and the trees of that text."""
         if self._document is not document:
             self._document = document
             self._original = Original(document.text)
             self._text = self._original.normal()
-            self._trees = Trees()
+            self._trees = SyntaxTreeCache()
         return self._original, self._text, self._trees
 
 
@@ -139,13 +139,13 @@ async def refactor_command(server: CodegenServer, arguments: list[Any]) -> dict[
     return {"applied": True, "label": outcome.offers[at].label}
 
 
-async def refactor(server: CodegenServer, place: Place, document: Document) -> Outcome:
+async def refactor(server: CodegenServer, place: ActionTarget, document: Document) -> RefactoringOutcome:
     """Do a refactoring, with progress, and note how it ended. A newer one in the document ends it.
 
     Raises RefactorError and what the model raises.
     """
     from codegen_lsp.refactor.perform import perform
-    from codegen_lsp.refactor.verification import trial_for
+    from codegen_lsp.refactor.verification import policy_for
 
     original, text, _ = server.parsed.of(document)
     source = _source(server, document, original, text, place.start, place.end)
@@ -157,12 +157,12 @@ async def refactor(server: CodegenServer, place: Place, document: Document) -> O
     def report(what: str, share: float) -> None:
         progress.report(LoadProgress(what, share))
 
-    async def work() -> Outcome:
+    async def work() -> RefactoringOutcome:
         if place.kind.needs_model:
             await server.models.wait(PATIENCE)
-        writer = _writer(server, document)
-        trial = trial_for(server.settings.verify_refactorings, place.kind)
-        return await perform(place.kind, source, writer, report, trial)
+        assistant = _assistant(server, document)
+        policy = policy_for(server.settings.verify_refactorings, place.kind)
+        return await perform(place.kind, source, assistant, report, policy)
 
     try:
         outcome = await server.refactorings.newest(document.uri, work())
@@ -198,7 +198,13 @@ async def refactor(server: CodegenServer, place: Place, document: Document) -> O
 
 
 def workspace_edit(
-    server: CodegenServer, document: Document, kind: Kind, offer: Offer, label: str, *, ask: bool = True
+    server: CodegenServer,
+    document: Document,
+    kind: RefactoringKind,
+    offer: RefactoringOffer,
+    label: str,
+    *,
+    ask: bool = True,
 ) -> types.WorkspaceEdit:
     """What makes a result of the document, and of the files that change along with it, for exactly these versions of
     those that are open. Raises JsonRpcException (ContentModified) when one of them has another text by now."""
@@ -247,7 +253,7 @@ def difference(document: Document, new: str) -> str:
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
 
-def place_of(data: Any) -> Place:
+def place_of(data: Any) -> ActionTarget:
     """An action's `data` as it came back. Raises JsonRpcInvalidParams."""
     kind = kind_named(str(data.get("kind"))) if isinstance(data, dict) else None
     if kind is None:
@@ -256,10 +262,10 @@ def place_of(data: Any) -> Place:
     if not isinstance(data.get("uri"), str) or not all(isinstance(one, int | float) for one in numbers):
         raise JsonRpcInvalidParams("The data of the action are not what came with it.")
     version, start, end = (int(one) for one in numbers)
-    return Place(kind, data["uri"], version, start, end)
+    return ActionTarget(kind, data["uri"], version, start, end)
 
 
-def current(server: CodegenServer, place: Place) -> Document:
+def current(server: CodegenServer, place: ActionTarget) -> Document:
     """The document, if it still has the version that the place is of. Raises JsonRpcException (ContentModified)."""
     document = server.documents.get(place.uri)
     if document is None or document.version != place.version or server.documents.is_lost(place.uri):
@@ -267,20 +273,20 @@ def current(server: CodegenServer, place: Place) -> Document:
     return document
 
 
-def _actions(ls: CodegenServer, entry: Entry, document: Document, start: int, end: int) -> list[types.CodeAction]:
+def _actions(ls: CodegenServer, entry: MenuEntry, document: Document, start: int, end: int) -> list[types.CodeAction]:
     kind = entry.kind
-    data = Place(kind, document.uri, document.version, start, end).as_data()
+    data = ActionTarget(kind, document.uri, document.version, start, end).as_data()
     resolves = _resolves(ls) and (not kind.confirm or _can_confirm(ls))
     action = types.CodeAction(entry.title, entry.action, data=data)
     command = types.Command(entry.title, REFACTOR, arguments=[data])
     if not resolves:
         return [types.CodeAction(entry.title, entry.action, command=command)] if _can(ls, "apply_edit") else []
-    if not kind.many or not _can(ls, "apply_edit"):
+    if not kind.several_results or not _can(ls, "apply_edit"):
         return [action]
     return [action, types.CodeAction(f"{entry.title}: choose…", entry.action, command=command)]
 
 
-async def _chosen(server: CodegenServer, document: Document, outcome: Outcome) -> int | None:
+async def _chosen(server: CodegenServer, document: Document, outcome: RefactoringOutcome) -> int | None:
     """Which of the results the user wants; the only one is asked about if it has to be confirmed here."""
     offers = outcome.offers[:_OFFERED]
     confirm = outcome.kind.confirm and not _can_confirm(server)
@@ -310,9 +316,11 @@ def _short(label: str) -> str:
     return label if len(label) <= 60 else label[:57] + "..."
 
 
-def _source(server: CodegenServer, document: Document, original: Original, text: str, start: int, end: int) -> Source:
+def _source(
+    server: CodegenServer, document: Document, original: Original, text: str, start: int, end: int
+) -> SelectedSource:
     path = to_fs_path(document.uri) if document.uri.startswith("file:") else None
-    return Source(
+    return SelectedSource(
         text,
         original.normal_offset(start),
         original.normal_offset(end),
@@ -323,11 +331,11 @@ def _source(server: CodegenServer, document: Document, original: Original, text:
     )
 
 
-def _writer(server: CodegenServer, document: Document) -> Writer:
+def _assistant(server: CodegenServer, document: Document) -> ModelAssistant:
     status = server.status.current
     ready = status.state in ("ready", "busy")
     options = options_for(server.settings, document.language, status.model)
-    return Writer(
+    return ModelAssistant(
         server.models.client if ready else None,
         status.model is not None and status.model.infill,
         f"refactor {document.uri}",

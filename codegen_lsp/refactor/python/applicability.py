@@ -12,14 +12,14 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from codegen_lsp.refactor.edits import Source
+from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.python.scopes import bindings, is_private, parameters
 from codegen_lsp.refactor.python.selection import (
     DEFINITIONS,
     SCOPES,
     Definition,
     Function,
-    View,
+    SelectionView,
     docstring_node,
     is_stub,
     parse,
@@ -50,36 +50,36 @@ _FRAME = frozenset({"locals", "vars", "eval", "exec", "globals", "super", "__cla
 # The kinds
 
 
-def extract_variable(seen: View) -> str | None:
+def extract_variable(view: SelectionView) -> str | None:
     """An expression that is evaluated exactly once, when its statement begins, may get a name."""
-    node, host = seen.expression, seen.statement
+    node, host = view.expression, view.statement
     if (
         node is None
         or not isinstance(host, _HOSTS)
         or isinstance(node, ast.Name | ast.Starred | ast.Slice | ast.NamedExpr)
     ):
         return None
-    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or docstring_node_of(seen, host, node):
+    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or docstring_node_of(view, host, node):
         return None
-    if not _begins_its_line(seen, host) or _is_elif(seen, host):
+    if not _begins_its_line(view, host) or _is_elif(view, host):
         return None
     path = path_to(host, node)
     if path is None or not all(_always_evaluated(above, below) for above, below in pairwise(path)):
         return None
     if any(isinstance(inner, ast.NamedExpr | ast.Yield | ast.YieldFrom) for inner in ast.walk(node)):
         return None
-    if has_effects(node) and any(has_effects(one) for one in _before(seen, host, node)):
+    if has_effects(node) and any(has_effects(one) for one in _before(view, host, node)):
         return None
     return "Extract variable"
 
 
-def extract_function(seen: View) -> str | None:
+def extract_function(view: SelectionView) -> str | None:
     """Statements that control flow enters at their start and leaves at their end may become a function."""
-    statements = seen.statements
-    inner = seen.definitions[-1] if seen.definitions else None
+    statements = view.statements
+    inner = view.definitions[-1] if view.definitions else None
     if not statements or isinstance(inner, ast.ClassDef) or not leaves_at_end(statements):
         return None
-    if docstring_node(inner or seen.tree) in statements:
+    if docstring_node(inner or view.tree) in statements:
         return None
     if all(isinstance(one, ast.Pass | ast.Import | ast.ImportFrom) for one in statements):
         return None
@@ -87,23 +87,23 @@ def extract_function(seen: View) -> str | None:
         return None
     if inner is not None and inner in statements:
         return None
-    in_method = len(seen.definitions) > 1 and isinstance(seen.definitions[-2], ast.ClassDef)
+    in_method = len(view.definitions) > 1 and isinstance(view.definitions[-2], ast.ClassDef)
     return "Extract method" if in_method else "Extract function"
 
 
-def inline_variable(seen: View) -> str | None:
+def inline_variable(view: SelectionView) -> str | None:
     """A variable whose value is the same wherever it is used may give way to it."""
-    found = variable_to_inline(seen)
+    found = variable_to_inline(view)
     return f"Inline variable '{found[1].targets[0].id}'" if found else None  # type: ignore[attr-defined]
 
 
-def inline_function(seen: View) -> str | None:
+def inline_function(view: SelectionView) -> str | None:
     """A function of this file that nobody else uses, at a call or at its definition."""
-    if seen.name is None:
+    if view.name is None:
         return None
-    name, offset = seen.name
-    text = seen.source.text
-    if seen.source.text[:offset].rstrip(" ").endswith("."):
+    name, offset = view.name
+    text = view.source.text
+    if view.source.text[:offset].rstrip(" ").endswith("."):
         return None
     if not is_private(name) or len(re.findall(rf"^def {name}\b", text, re.MULTILINE)) != 1:
         return None
@@ -123,54 +123,54 @@ def _only_returns(text: str, name: str) -> bool:
     return len(rest) == 1 and isinstance(rest[0], ast.Return) and rest[0].value is not None
 
 
-def rename(seen: View) -> str | None:
+def rename(view: SelectionView) -> str | None:
     """A name whose uses can all be found."""
-    if seen.name is None:
+    if view.name is None:
         return None
-    name, offset = seen.name
-    if not _is_variable(seen, offset) or (name.startswith("__") and name.endswith("__")):
+    name, offset = view.name
+    if not _is_variable(view, offset) or (name.startswith("__") and name.endswith("__")):
         return None
-    return f"Rename '{name}' to the likeliest name" if scope_of(seen, name) is not None else None
+    return f"Rename '{name}' to the likeliest name" if scope_of(view, name) is not None else None
 
 
-def docstring(seen: View) -> str | None:
+def docstring(view: SelectionView) -> str | None:
     """A definition without one."""
-    node = seen.header
+    node = view.header
     if node is None or docstring_node(node) is not None or _one_line(node):
         return None
     return f"Write a docstring for '{node.name}'"
 
 
-def type_hints(seen: View) -> str | None:
+def type_hints(view: SelectionView) -> str | None:
     """A function with parameters or a result that have none."""
-    node = seen.header
-    if node is None or isinstance(node, ast.ClassDef) or not missing_hints(seen, node):
+    node = view.header
+    if node is None or isinstance(node, ast.ClassDef) or not missing_hints(view, node):
         return None
     return f"Add type hints to '{node.name}'"
 
 
-def complete_body(seen: View) -> str | None:
+def complete_body(view: SelectionView) -> str | None:
     """A function with nothing to do yet."""
-    node = seen.function
-    if node is None or not is_stub(node) or _is_abstract(seen, node):
+    node = view.function
+    if node is None or not is_stub(node) or _is_abstract(view, node):
         return None
     return f"Write the body of '{node.name}'"
 
 
-def comment_to_code(seen: View) -> str | None:
+def comment_to_code(view: SelectionView) -> str | None:
     """A comment with nothing below it yet."""
-    return "Write code for the comment" if comment_above_nothing(seen) else None
+    return "Write code for the comment" if comment_above_nothing(view) else None
 
 
-def simplify(seen: View) -> str | None:
+def simplify(view: SelectionView) -> str | None:
     """Whole statements."""
-    return "Simplify the selection" if seen.statements else None
+    return "Simplify the selection" if view.statements else None
 
 
-def rewrite(seen: View) -> str | None:
+def rewrite(view: SelectionView) -> str | None:
     """Whole statements below a comment that says what they should become."""
-    first = seen.source.text[seen.trimmed[0] : seen.trimmed[1]]
-    statements = seen.statements
+    first = view.source.text[view.trimmed[0] : view.trimmed[1]]
+    statements = view.statements
     if not first.startswith("#") or not statements or any(isinstance(one, DEFINITIONS) for one in statements):
         return None
     if not leaves_at_end(statements):
@@ -227,11 +227,11 @@ def _always_evaluated(above: ast.AST, below: ast.AST) -> bool:
     )
 
 
-def _before(seen: View, host: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
+def _before(view: SelectionView, host: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
     """What is evaluated before the node within its statement."""
-    start = seen.span(node)[0]
+    start = view.span(node)[0]
     for inner in ast.walk(host):
-        if isinstance(inner, ast.expr) and seen.span(inner)[1] <= start:
+        if isinstance(inner, ast.expr) and view.span(inner)[1] <= start:
             yield inner
 
 
@@ -273,12 +273,12 @@ def _jumps_out(node: ast.AST) -> bool:
     return not isinstance(node, SCOPES) and any(_jumps_out(child) for child in ast.iter_child_nodes(node))
 
 
-def variable_to_inline(seen: View) -> tuple[Function, ast.Assign, list[ast.Name]] | None:
+def variable_to_inline(view: SelectionView) -> tuple[Function, ast.Assign, list[ast.Name]] | None:
     """The variable at the cursor that may be inlined: its function, assignment and uses."""
-    function = seen.function
-    if function is None or seen.name is None or not _is_variable(seen, seen.name[1]):
+    function = view.function
+    if function is None or view.name is None or not _is_variable(view, view.name[1]):
         return None
-    name = seen.name[0]
+    name = view.name[0]
     if bindings(function, name) != 1:
         return None
     assigned = [
@@ -356,43 +356,43 @@ def _all_suites(node: ast.AST) -> Iterator[list[ast.stmt]]:
                 yield suite
 
 
-def scope_of(seen: View, name: str) -> Function | ast.Module | None:
+def scope_of(view: SelectionView, name: str) -> Function | ast.Module | None:
     """Where a name lives whose uses can be found: a function, or the module for what stands at its top level."""
-    for function in reversed(seen.definitions):
+    for function in reversed(view.definitions):
         if isinstance(function, ast.ClassDef):
             continue
         if not bindings(function, name):
             continue
         if any(isinstance(node, ast.Global | ast.Nonlocal) and name in node.names for node in ast.walk(function)):
             return None
-        if any(one.arg == name for one in parameters(function)) and not _callers_are_here(seen, function):
+        if any(one.arg == name for one in parameters(function)) and not _callers_are_here(view, function):
             return None
         return function
-    if _in_class_body(seen, name):
+    if _in_class_body(view, name):
         return None
     pattern = rf"^(?:(?:async )?def|class) {name}\b|^{name}\s*(?::[^=\n]+)?=[^=]"
-    found = re.search(pattern, seen.source.text, re.MULTILINE)
+    found = re.search(pattern, view.source.text, re.MULTILINE)
     if found is None:
         return None
-    if not is_private(name) and (seen.source.workspace is None or _found_by_name(seen.source, name, found.start())):
+    if not is_private(name) and (view.source.workspace is None or _found_by_name(view.source, name, found.start())):
         return None
-    return seen.tree
+    return view.tree
 
 
-def _found_by_name(source: Source, name: str, start: int) -> bool:
+def _found_by_name(source: SelectedSource, name: str, start: int) -> bool:
     """Whether somebody may look for a public name by its spelling: a decorator, a test runner, whoever runs it."""
     above = source.text[:start].rpartition("\n\n")[2]
     return name.startswith(("test", "Test", "pytest_")) or name == "main" or bool(re.search("^@", above, re.MULTILINE))
 
 
-def _in_class_body(seen: View, name: str) -> bool:
-    inner = seen.definitions[-1] if seen.definitions else None
+def _in_class_body(view: SelectionView, name: str) -> bool:
+    inner = view.definitions[-1] if view.definitions else None
     return isinstance(inner, ast.ClassDef) and inner.name != name
 
 
-def _callers_are_here(seen: View, function: Function) -> bool:
+def _callers_are_here(view: SelectionView, function: Function) -> bool:
     """Whether all calls of a function are in this file and give its arguments by position: it is inside another."""
-    above = seen.definitions[: seen.definitions.index(function)]
+    above = view.definitions[: view.definitions.index(function)]
     if not above or isinstance(above[-1], ast.ClassDef):
         return False
     calls = [node for node in ast.walk(above[-1]) if isinstance(node, ast.Call)]
@@ -401,23 +401,23 @@ def _callers_are_here(seen: View, function: Function) -> bool:
     )
 
 
-def _is_variable(seen: View, offset: int) -> bool:
+def _is_variable(view: SelectionView, offset: int) -> bool:
     """Whether the word at the offset stands for a variable: no attribute, no name in a call's keywords, no import."""
-    for node in ast.walk(seen.tree):
-        if isinstance(node, ast.Name | ast.arg) and seen.span(node)[0] == offset:
+    for node in ast.walk(view.tree):
+        if isinstance(node, ast.Name | ast.arg) and view.span(node)[0] == offset:
             return True
-        if isinstance(node, DEFINITIONS) and seen.source.text.startswith(node.name, offset):
-            start = seen.span(node)[0]
-            if re.fullmatch(r"(?:async\s+)?(?:def|class)\s+", seen.source.text[start:offset]):
+        if isinstance(node, DEFINITIONS) and view.source.text.startswith(node.name, offset):
+            start = view.span(node)[0]
+            if re.fullmatch(r"(?:async\s+)?(?:def|class)\s+", view.source.text[start:offset]):
                 return True
     return False
 
 
-def missing_hints(seen: View, function: Function) -> list[ast.arg | None]:
+def missing_hints(view: SelectionView, function: Function) -> list[ast.arg | None]:
     """Parameters without a type hint, and None for the result."""
     own = parameters(function)
-    in_class = len(seen.definitions) > 1 and isinstance(
-        seen.definitions[seen.definitions.index(function) - 1], ast.ClassDef
+    in_class = len(view.definitions) > 1 and isinstance(
+        view.definitions[view.definitions.index(function) - 1], ast.ClassDef
     )
     static = any(isinstance(one, ast.Name) and one.id == "staticmethod" for one in function.decorator_list)
     if in_class and not static and own:
@@ -426,9 +426,9 @@ def missing_hints(seen: View, function: Function) -> list[ast.arg | None]:
     return missing + ([None] if function.returns is None else [])
 
 
-def comment_above_nothing(seen: View) -> tuple[int, int] | None:
+def comment_above_nothing(view: SelectionView) -> tuple[int, int] | None:
     """Offsets of the comment's text line at the cursor, when no code stands below it at its own indentation."""
-    source = seen.source
+    source = view.source
     if source.selected.strip():
         return None
     start = source.text.rfind("\n", 0, source.start) + 1
@@ -442,22 +442,22 @@ def comment_above_nothing(seen: View) -> tuple[int, int] | None:
     if below.strip() and len(below) - len(below.lstrip()) >= margin:
         return None
     # Inside a string, what looks like a comment is none.
-    around = seen.around[-1]
+    around = view.around[-1]
     return None if isinstance(around, ast.Constant | ast.JoinedStr) else (start, end)
 
 
-def docstring_node_of(seen: View, host: ast.AST, node: ast.AST) -> bool:
+def docstring_node_of(view: SelectionView, host: ast.AST, node: ast.AST) -> bool:
     """Whether the expression is a docstring."""
     return isinstance(host, ast.Expr) and host.value is node and isinstance(node, ast.Constant)
 
 
-def _begins_its_line(seen: View, host: ast.stmt) -> bool:
-    start = seen.span(host)[0]
-    return not seen.source.text[seen.source.text.rfind("\n", 0, start) + 1 : start].strip()
+def _begins_its_line(view: SelectionView, host: ast.stmt) -> bool:
+    start = view.span(host)[0]
+    return not view.source.text[view.source.text.rfind("\n", 0, start) + 1 : start].strip()
 
 
-def _is_elif(seen: View, host: ast.stmt) -> bool:
-    return isinstance(host, ast.If) and seen.source.text.startswith("elif", seen.span(host)[0])
+def _is_elif(view: SelectionView, host: ast.stmt) -> bool:
+    return isinstance(host, ast.If) and view.source.text.startswith("elif", view.span(host)[0])
 
 
 def _one_line(node: Definition) -> bool:
@@ -474,9 +474,9 @@ def _last_line_of_head(node: Definition) -> int:
     return max(lines)
 
 
-def _is_abstract(seen: View, function: Function) -> bool:
+def _is_abstract(view: SelectionView, function: Function) -> bool:
     decorators = {ast.unparse(one).rsplit(".", 1)[-1] for one in function.decorator_list}
     if decorators & {"abstractmethod", "overload"}:
         return True
-    owner = seen.definitions[-2] if len(seen.definitions) > 1 else None
+    owner = view.definitions[-2] if len(view.definitions) > 1 else None
     return isinstance(owner, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in owner.bases)

@@ -11,12 +11,12 @@ import re
 from itertools import pairwise
 
 from codegen_lsp.inference.rpc.messages import Candidate, StopRules
-from codegen_lsp.refactor.checks import Permits
-from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.checks import AllowedChanges
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.applicability import comment_above_nothing
 from codegen_lsp.refactor.python.extract import lines_of
-from codegen_lsp.refactor.python.selection import View, docstring_node
+from codegen_lsp.refactor.python.selection import SelectionView, docstring_node
 from codegen_lsp.refactor.refusal import RefactorError
 
 CANDIDATES = 5
@@ -25,30 +25,30 @@ BODY_LINES = 30
 REPEATS = 3
 
 
-async def complete_body(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def complete_body(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """Bodies for the function under the cursor. Raises RefactorError, WorkerError and ModelError."""
-    node = seen.function
+    node = view.function
     assert node is not None
-    text = seen.source.text
+    text = view.source.text
     own = docstring_node(node)
     fillers = [one for one in node.body if one is not own]
-    margin = margin_of(text, seen.span(node)[0])
-    inner = margin + unit_of(text) if own is None else margin_of(text, seen.span(own)[0])
+    margin = margin_of(text, view.span(node)[0])
+    inner = margin + unit_of(text) if own is None else margin_of(text, view.span(own)[0])
     if not fillers:
         assert own is not None
-        before, end = f"{text[: seen.span(own)[1]]}\n", seen.span(own)[1]
+        before, end = f"{text[: view.span(own)[1]]}\n", view.span(own)[1]
     else:
-        start, end = seen.span(fillers[0])[0], seen.span(fillers[-1])[1]
+        start, end = view.span(fillers[0])[0], view.span(fillers[-1])[1]
         line = text.rfind("\n", 0, start) + 1
         on_own_line = not text[line:start].strip()
         before = text[:line] if on_own_line else text[:start].rstrip() + "\n"
         inner = text[line:start] if on_own_line else inner
     stop = StopRules(max_tokens=BODY_TOKENS, max_lines=BODY_LINES, min_indent=len(inner.expandtabs(8)))
     report("Writing", 0.2)
-    candidates = await writer.continuations(before + inner, text[end:], stop=stop, candidates=CANDIDATES)
-    permits = Permits(lines=lines_of(*fillers))
+    candidates = await assistant.continuations(before + inner, text[end:], stop=stop, candidates=CANDIDATES)
+    allowed = AllowedChanges(lines=lines_of(*fillers))
     drafts = [
-        Draft(f"{before}{inner}{code}{text[end:]}", first_line(code), permits)
+        RefactoringDraft(f"{before}{inner}{code}{text[end:]}", first_line(code), allowed)
         for code in usable(candidates, inner)
         if not repeats(code, text)
     ]
@@ -57,11 +57,11 @@ async def complete_body(seen: View, writer: Writer, report: Report) -> list[Draf
     return drafts
 
 
-async def from_comment(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def from_comment(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """Code below the comment at the cursor. Raises RefactorError, WorkerError and ModelError."""
-    place = comment_above_nothing(seen)
+    place = comment_above_nothing(view)
     assert place is not None
-    text = seen.source.text
+    text = view.source.text
     start, end = place
     margin = margin_of(text, start)
     stop = StopRules(
@@ -71,12 +71,13 @@ async def from_comment(seen: View, writer: Writer, report: Report) -> list[Draft
         strings=["\n\n", "\n#"],
     )
     report("Writing", 0.2)
-    candidates = await writer.continuations(f"{text[:end]}\n{margin}", text[end:], stop=stop, candidates=CANDIDATES)
+    candidates = await assistant.continuations(f"{text[:end]}\n{margin}", text[end:], stop=stop, candidates=CANDIDATES)
     codes = [code for code in usable(candidates, margin) if not repeats(code, text)]
     if below := _block_below(text, end, margin):
         codes = [code for code in codes if not _leaves(code, margin) and code.split("\n", 1)[0].rstrip() != below]
     drafts = [
-        Draft(f"{text[:end]}\n{margin}{code}{text[end:]}", first_line(code), Permits(any_new=True)) for code in codes
+        RefactoringDraft(f"{text[:end]}\n{margin}{code}{text[end:]}", first_line(code), AllowedChanges(any_new=True))
+        for code in codes
     ]
     if not drafts:
         raise RefactorError("no_answer", "The model wrote no code for the comment that could be used.")

@@ -15,15 +15,15 @@ from attrs import frozen
 
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.refactor import sentences as prose
-from codegen_lsp.refactor.checks import Permits
-from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.checks import AllowedChanges
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.scopes import parameters
 from codegen_lsp.refactor.python.selection import (
     DEFINITIONS,
     Definition,
     Function,
-    View,
+    SelectionView,
     docstring_node,
     end_of_head,
     walk_scope,
@@ -39,7 +39,7 @@ DESCRIPTION = StopRules(max_tokens=32, max_lines=1, strings=['"""', "'''", "\n"]
 
 
 @frozen
-class Entry:
+class DocstringEntry:
     """A parameter, an exception or the result, with what is said of it."""
 
     name: str
@@ -48,13 +48,13 @@ class Entry:
 
 
 @frozen
-class Content:
+class DocstringContent:
     """What a docstring says."""
 
     summary: str
-    parameters: tuple[Entry, ...] = ()
-    returns: Entry | None = None
-    raises: tuple[Entry, ...] = ()
+    parameters: tuple[DocstringEntry, ...] = ()
+    returns: DocstringEntry | None = None
+    raises: tuple[DocstringEntry, ...] = ()
 
     @property
     def short(self) -> bool:
@@ -62,30 +62,30 @@ class Content:
         return not (self.parameters or self.returns or self.raises)
 
 
-async def docstring(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def docstring(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """A docstring for the definition on whose head the cursor is. Raises RefactorError, WorkerError, ModelError."""
-    node = seen.header
+    node = view.header
     assert node is not None
-    style = style_of(seen.tree)
-    text = seen.source.text
-    offset = text.index("\n", end_of_head(seen, node)) + 1
-    first = seen.span(node.body[0])[0]
+    style = style_of(view.tree)
+    text = view.source.text
+    offset = text.index("\n", end_of_head(view, node)) + 1
+    first = view.span(node.body[0])[0]
     margin = text[text.rfind("\n", 0, first) + 1 : first]
-    head = _head_with_body_shown(seen, node, offset, writer)
+    head = _head_with_body_shown(view, node, offset, assistant)
     report("Writing the summary", 0.1)
     after = f'"""\n{text[offset:]}'
-    candidates = await writer.continuations(f'{head}{margin}"""', after, stop=prose.SENTENCE, candidates=4)
+    candidates = await assistant.continuations(f'{head}{margin}"""', after, stop=prose.SENTENCE, candidates=4)
     summaries = list(dict.fromkeys(found for one in candidates if (found := prose.sentence(one.text, words=3))))
     if not summaries:
         raise RefactorError("no_sentence", "The model wrote nothing that reads like a docstring.")
     drafts = []
     for at, summary in enumerate(summaries[:3]):
         report("Describing the parameters", 0.2 + 0.2 * at)
-        content = await _content(seen.tree, node, style, summary, writer, f'{head}{margin}"""', margin)
+        content = await _content(view.tree, node, style, summary, assistant, f'{head}{margin}"""', margin)
         lines = rendered(content, style, margin)
         if isinstance(node, ast.ClassDef) and text[offset : offset + 1] != "\n":
             lines += "\n"
-        drafts.append(Draft(f"{text[:offset]}{lines}{text[offset:]}", summary, Permits()))
+        drafts.append(RefactoringDraft(f"{text[:offset]}{lines}{text[offset:]}", summary, AllowedChanges()))
     return drafts
 
 
@@ -107,7 +107,7 @@ def style_of(tree: ast.Module) -> Style:
     return "plain" if any_there else "google"
 
 
-def rendered(content: Content, style: Style, margin: str) -> str:
+def rendered(content: DocstringContent, style: Style, margin: str) -> str:
     """The lines of a docstring, line ends included."""
     if content.short or style == "plain":
         return f'{margin}"""{content.summary}"""\n'
@@ -116,7 +116,7 @@ def rendered(content: Content, style: Style, margin: str) -> str:
     return "".join(f"{margin}{line}\n" if line else "\n" for line in lines)
 
 
-def _google(content: Content) -> list[str]:
+def _google(content: DocstringContent) -> list[str]:
     sections = []
     if content.parameters:
         sections.append(["Args:", *(f"    {one.name}: {one.text}" for one in content.parameters)])
@@ -127,7 +127,7 @@ def _google(content: Content) -> list[str]:
     return _apart(sections)
 
 
-def _numpy(content: Content) -> list[str]:
+def _numpy(content: DocstringContent) -> list[str]:
     sections = []
     if content.parameters:
         entries = [line for one in content.parameters for line in (_typed(one), f"    {one.text}")]
@@ -140,13 +140,13 @@ def _numpy(content: Content) -> list[str]:
     return _apart(sections)
 
 
-def _rest(content: Content) -> list[str]:
+def _rest(content: DocstringContent) -> list[str]:
     lines = [f":param {one.name}: {one.text}" for one in content.parameters]
     lines += [f":returns: {content.returns.text}"] if content.returns else []
     return lines + [f":raises {one.name}: {one.text}" for one in content.raises]
 
 
-def _typed(one: Entry) -> str:
+def _typed(one: DocstringEntry) -> str:
     return f"{one.name} : {one.annotation}" if one.annotation else one.name
 
 
@@ -155,52 +155,54 @@ def _apart(sections: list[list[str]]) -> list[str]:
 
 
 async def _content(
-    tree: ast.Module, node: Definition, style: Style, summary: str, writer: Writer, before: str, margin: str
-) -> Content:
+    tree: ast.Module, node: Definition, style: Style, summary: str, assistant: ModelAssistant, before: str, margin: str
+) -> DocstringContent:
     if isinstance(node, ast.ClassDef) or style == "plain":
-        return Content(summary)
+        return DocstringContent(summary)
     own = [one for at, one in enumerate(parameters(node)) if not (at == 0 and one.arg in ("self", "cls"))]
-    described: list[Entry] = []
+    described: list[DocstringEntry] = []
     said = {summary}
     for one in own:
-        content = Content(summary, tuple(described), None, ())
+        content = DocstringContent(summary, tuple(described), None, ())
         opening = _opening(content, style, margin, "parameters", one.arg)
         elsewhere = said_of_others(tree, one.arg)
-        if text := await _described(writer, f"{before}{opening}", said | elsewhere):
+        if text := await _described(assistant, f"{before}{opening}", said | elsewhere):
             said.add(text)
-            described.append(Entry(one.arg, ast.unparse(one.annotation) if one.annotation else "", text))
+            described.append(DocstringEntry(one.arg, ast.unparse(one.annotation) if one.annotation else "", text))
     returns = None
     if _gives_something(node):
-        opening = _opening(Content(summary, tuple(described)), style, margin, "returns", "")
-        if text := await _described(writer, f"{before}{opening}", said):
+        opening = _opening(DocstringContent(summary, tuple(described)), style, margin, "returns", "")
+        if text := await _described(assistant, f"{before}{opening}", said):
             said.add(text)
-            returns = Entry("", ast.unparse(node.returns) if node.returns else "", text)
-    raised: list[Entry] = []
+            returns = DocstringEntry("", ast.unparse(node.returns) if node.returns else "", text)
+    raised: list[DocstringEntry] = []
     for name in _raised(node):
-        opening = _opening(Content(summary, tuple(described), returns, tuple(raised)), style, margin, "raises", name)
-        if text := await _described(writer, f"{before}{opening}", said):
+        opening = _opening(
+            DocstringContent(summary, tuple(described), returns, tuple(raised)), style, margin, "raises", name
+        )
+        if text := await _described(assistant, f"{before}{opening}", said):
             said.add(text)
-            raised.append(Entry(name, "", text))
-    return Content(summary, tuple(described), returns, tuple(raised))
+            raised.append(DocstringEntry(name, "", text))
+    return DocstringContent(summary, tuple(described), returns, tuple(raised))
 
 
-def _opening(so_far: Content, style: Style, margin: str, section: str, name: str) -> str:
+def _opening(so_far: DocstringContent, style: Style, margin: str, section: str, name: str) -> str:
     """The docstring so far from its summary on, up to where the description of the next entry begins."""
     mark = "\0"
-    entry = Entry(name, "", mark)
+    entry = DocstringEntry(name, "", mark)
     if section == "parameters":
-        content = Content(so_far.summary, (*so_far.parameters, entry))
+        content = DocstringContent(so_far.summary, (*so_far.parameters, entry))
     elif section == "returns":
-        content = Content(so_far.summary, so_far.parameters, entry)
+        content = DocstringContent(so_far.summary, so_far.parameters, entry)
     else:
-        content = Content(so_far.summary, so_far.parameters, so_far.returns, (*so_far.raises, entry))
+        content = DocstringContent(so_far.summary, so_far.parameters, so_far.returns, (*so_far.raises, entry))
     text = rendered(content, style, margin)
     return text[len(margin) + 3 : text.index(mark)]
 
 
-async def _described(writer: Writer, before: str, said: set[str]) -> str | None:
+async def _described(assistant: ModelAssistant, before: str, said: set[str]) -> str | None:
     """What the model says of an entry that was not said of another one."""
-    candidates = await writer.continuations(before.rstrip(" "), "", stop=DESCRIPTION, candidates=2)
+    candidates = await assistant.continuations(before.rstrip(" "), "", stop=DESCRIPTION, candidates=2)
     sentences = [found for one in candidates if (found := prose.sentence(one.text))]
     return next((one for one in sentences if one not in said), None)
 
@@ -241,10 +243,10 @@ def _raised(node: Function) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _head_with_body_shown(seen: View, node: Definition, offset: int, writer: Writer) -> str:
+def _head_with_body_shown(view: SelectionView, node: Definition, offset: int, assistant: ModelAssistant) -> str:
     """The text up to the docstring; for a model that can't see what follows, with the whole definition before it."""
-    text = seen.source.text
-    if writer.infill:
+    text = view.source.text
+    if assistant.infill:
         return text[:offset]
-    start, end = seen.line_span(node)
+    start, end = view.line_span(node)
     return f"{text[:end]}\n\n{text[start:offset]}"

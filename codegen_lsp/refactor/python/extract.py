@@ -7,46 +7,46 @@ import asyncio
 import re
 
 from codegen_lsp.refactor import sentences as prose
-from codegen_lsp.refactor.checks import Permits
-from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.checks import AllowedChanges
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
 from codegen_lsp.refactor.edits import Lines
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python import names
 from codegen_lsp.refactor.python.rope_backend import extract_function, extract_variable
 from codegen_lsp.refactor.python.scopes import RESERVED, identifiers, variables
-from codegen_lsp.refactor.python.selection import View, parse
+from codegen_lsp.refactor.python.selection import SelectionView, parse
 from codegen_lsp.refactor.refusal import RefactorError
 
 PLACEHOLDER = "extracted_piece"
 
 
-async def variable(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def variable(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """The selected expression as a variable before its statement. Raises RefactorError, WorkerError, ModelError."""
-    node, host = seen.expression, seen.statement
+    node, host = view.expression, view.statement
     assert node is not None
     assert host is not None
-    text = seen.source.text
-    start, end = seen.span(node)
-    line, _ = seen.line_span(host)
-    first, _ = seen.span(host)
+    text = view.source.text
+    start, end = view.span(node)
+    line, _ = view.line_span(host)
+    first, _ = view.span(host)
     report("Looking for names", 0.1)
-    taken = RESERVED | variables(seen.tree)
+    taken = RESERVED | variables(view.tree)
     after = f" = {text[start:end]}\n{text[line:]}"
-    found = await names.suggested(writer, text[:first], after, names.of_expression(node), taken, shape=names.snake)
+    found = await names.suggested(assistant, text[:first], after, names.of_expression(node), taken, shape=names.snake)
     report("Moving the code", 0.5)
-    permits = Permits(lines=lines_of(host))
+    allowed = AllowedChanges(lines=lines_of(host))
     base = await asyncio.to_thread(_extract_variable, text, start, end, numbered_placeholder(taken))
-    return [Draft(_named(base, numbered_placeholder(taken), name), name, permits) for name in found]
+    return [RefactoringDraft(_named(base, numbered_placeholder(taken), name), name, allowed) for name in found]
 
 
-async def function(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def function(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """The selected statements as a function or method. Raises RefactorError, WorkerError, ModelError."""
-    text = seen.source.text
-    statements = seen.statements
+    text = view.source.text
+    statements = view.statements
     # Comments above the first statement, if selected, and behind the last one move along.
-    start, end = min(seen.trimmed[0], seen.span(statements[0])[0]), seen.span(statements[-1])[1]
+    start, end = min(view.trimmed[0], view.span(statements[0])[0]), view.span(statements[-1])[1]
     end += len(re.match(r"[ \t]*(?:#.*)?", text[end:]).group())  # type: ignore[union-attr]
-    taken = RESERVED | set(identifiers(seen.tree))
+    taken = RESERVED | set(identifiers(view.tree))
     placeholder = numbered_placeholder(taken)
     report("Moving the code", 0.1)
     base = await asyncio.to_thread(extract_function, text, start, end, placeholder)
@@ -55,17 +55,17 @@ async def function(seen: View, writer: Writer, report: Report) -> list[Draft]:
     result = _result_names(base, placeholder)
     before, _, after = base.partition(placeholder)
     found = await names.suggested(
-        writer, before, after, names.of_statements(statements, result), taken, shape=_private, fallback="helper"
+        assistant, before, after, names.of_statements(statements, result), taken, shape=_private, fallback="helper"
     )
     named = [_named(base, placeholder, name) for name in found]
-    if not prose.wanted(seen.tree):
-        return [_draft(seen, statements, new, name) for new, name in zip(named, found, strict=True)]
+    if not prose.wanted(view.tree):
+        return [_draft(view, statements, new, name) for new, name in zip(named, found, strict=True)]
     report("Writing a docstring", 0.6)
-    order = await writer.ranked(text, named)
+    order = await assistant.ranked(text, named)
     best = named[order[0]]
-    summary = await prose.summary_of(writer, best, found[order[0]])
+    summary = await prose.summary_of(assistant, best, found[order[0]])
     return [
-        _draft(seen, statements, prose.with_summary(new, name, summary) if summary else new, name)
+        _draft(view, statements, prose.with_summary(new, name, summary) if summary else new, name)
         for new, name in zip(named, found, strict=True)
     ]
 
@@ -141,9 +141,9 @@ def _result_names(base: str, placeholder: str) -> list[str]:
     return []
 
 
-def _draft(seen: View, statements: list[ast.stmt], text: str, name: str) -> Draft:
-    scope = [node.name for node in seen.definitions]
+def _draft(view: SelectionView, statements: list[ast.stmt], text: str, name: str) -> RefactoringDraft:
+    scope = [node.name for node in view.definitions]
     # A method goes into its class, a function beside the outermost one.
     owner = ".".join([*scope[:-1], name]) if len(scope) > 1 else name
     signatures = frozenset({owner, name, ".".join([*scope, name])})
-    return Draft(text, name, Permits(lines=lines_of(*statements), signatures=signatures))
+    return RefactoringDraft(text, name, AllowedChanges(lines=lines_of(*statements), signatures=signatures))

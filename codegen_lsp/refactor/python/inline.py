@@ -12,40 +12,40 @@ import asyncio
 import copy
 import re
 
-from codegen_lsp.refactor.checks import Permits
-from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.checks import AllowedChanges
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
 from codegen_lsp.refactor.edits import Lines
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.applicability import PURE, variable_to_inline
 from codegen_lsp.refactor.python.rope_backend import inline
 from codegen_lsp.refactor.python.scopes import bindings, parameters
-from codegen_lsp.refactor.python.selection import Function, View, docstring_node, parse
+from codegen_lsp.refactor.python.selection import Function, SelectionView, docstring_node, parse
 from codegen_lsp.refactor.refusal import RefactorError
 
 _ATOMS = (ast.Name, ast.Constant, ast.Call, ast.Attribute, ast.Subscript, ast.List, ast.Dict, ast.Set)
 
 
-async def variable(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def variable(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """The variable at the cursor replaced by its value. Raises RefactorError."""
-    found = variable_to_inline(seen)
+    found = variable_to_inline(view)
     assert found is not None
     _, assignment, uses = found
     report("Moving the code", 0.3)
-    return [await asyncio.to_thread(_variable, seen, assignment, uses)]
+    return [await asyncio.to_thread(_variable, view, assignment, uses)]
 
 
-async def function(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def function(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """The function at the cursor replaced by what it returns, at every call. Raises RefactorError."""
-    assert seen.name is not None
+    assert view.name is not None
     report("Looking for other uses", 0.1)
-    await asyncio.to_thread(_check_unused_elsewhere, seen, seen.name[0])
+    await asyncio.to_thread(_check_unused_elsewhere, view, view.name[0])
     report("Moving the code", 0.3)
-    return [await asyncio.to_thread(_function, seen, seen.name[0])]
+    return [await asyncio.to_thread(_function, view, view.name[0])]
 
 
-def _check_unused_elsewhere(seen: View, name: str) -> None:
+def _check_unused_elsewhere(view: SelectionView, name: str) -> None:
     """Tests, for one, use functions that are private by their names. Raises RefactorError."""
-    workspace, own = seen.source.workspace, seen.source.path
+    workspace, own = view.source.workspace, view.source.path
     if workspace is None or own is None:
         return
     for path, text in workspace.read().items():
@@ -53,19 +53,19 @@ def _check_unused_elsewhere(seen: View, name: str) -> None:
             raise RefactorError("used_elsewhere", f"{path.name} may use {name}, too.")
 
 
-def _variable(seen: View, assignment: ast.Assign, uses: list[ast.Name]) -> Draft:
-    text = seen.source.text
+def _variable(view: SelectionView, assignment: ast.Assign, uses: list[ast.Name]) -> RefactoringDraft:
+    text = view.source.text
     (target,) = assignment.targets
     assert isinstance(target, ast.Name)
     name = target.id
-    start, end = seen.span(assignment.value)
-    closing = text[end : seen.span(assignment)[1]]
+    start, end = view.span(assignment.value)
+    closing = text[end : view.span(assignment)[1]]
     if "\n" in text[start:end] or "\n" in closing:
         raise RefactorError("several_lines", f"The value of {target.id} stands on several lines.")
     prepared = text
     if not isinstance(assignment.value, _ATOMS) and ")" not in closing:
         prepared = f"{text[:start]}({text[start:end]}){text[end:]}"
-    result = inline(prepared, seen.span(target)[0])
+    result = inline(prepared, view.span(target)[0])
 
     class Substitute(ast.NodeTransformer):
         def visit_Name(self, node: ast.Name) -> ast.expr:
@@ -74,17 +74,19 @@ def _variable(seen: View, assignment: ast.Assign, uses: list[ast.Name]) -> Draft
             return node
 
     places = {(use.lineno, use.col_offset) for use in uses}
-    wanted = copy.deepcopy(seen.tree)
+    wanted = copy.deepcopy(view.tree)
     twin = next(node for node in ast.walk(wanted) if isinstance(node, ast.Assign) and _at(node) == _at(assignment))
     _remove(wanted, twin)
     expected = ast.dump(Substitute().visit(wanted))
     lines = {assignment.lineno, *(use.lineno for use in uses)}
-    return Draft(_as(result, expected, {f"({text[start:end]})"}), target.id, Permits(lines=frozenset(lines)))
+    return RefactoringDraft(
+        _as(result, expected, {f"({text[start:end]})"}), target.id, AllowedChanges(lines=frozenset(lines))
+    )
 
 
-def _function(seen: View, name: str) -> Draft:
-    text = seen.source.text
-    node = next((one for one in seen.tree.body if isinstance(one, ast.FunctionDef) and one.name == name), None)
+def _function(view: SelectionView, name: str) -> RefactoringDraft:
+    text = view.source.text
+    node = next((one for one in view.tree.body if isinstance(one, ast.FunctionDef) and one.name == name), None)
     if node is None:
         raise RefactorError("no_function", f"There is no function {name} in this file.")
     value = _returned(node)
@@ -93,10 +95,10 @@ def _function(seen: View, name: str) -> Draft:
         raise RefactorError("any_arguments", f"{name} takes any number of arguments.")
     calls = [
         one
-        for one in ast.walk(seen.tree)
+        for one in ast.walk(view.tree)
         if isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id == name
     ]
-    names = [one for one in ast.walk(seen.tree) if isinstance(one, ast.Name) and one.id == name]
+    names = [one for one in ast.walk(view.tree) if isinstance(one, ast.Name) and one.id == name]
     if len(names) != len(calls) or not calls:
         raise RefactorError("not_only_called", f"{name} is not only called in this file, or not at all.")
     if any(inner is not None and isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(value)):
@@ -108,7 +110,7 @@ def _function(seen: View, name: str) -> Draft:
         for inner in ast.walk(part)
     ):
         raise RefactorError("nested_calls", f"A call of {name} is an argument of another.")
-    _check_captured(seen, node, value, calls)
+    _check_captured(view, node, value, calls)
     bound = {id(one): _arguments(node, one) for one in calls}
     for one in calls:
         for argument in own:
@@ -122,11 +124,11 @@ def _function(seen: View, name: str) -> Draft:
     lines = Lines.of(text)
     edits = []
     for one in calls:
-        start, end = seen.span(one)
+        start, end = view.span(one)
         if "\n" in text[start:end]:
             raise RefactorError("several_lines", f"A call of {name} stands on several lines.")
-        edits.append((start, end, f"({_substituted(seen, value, bound[id(one)])})"))
-    first, last = seen.line_span(node)
+        edits.append((start, end, f"({_substituted(view, value, bound[id(one)])})"))
+    first, last = view.line_span(node)
     while last < len(text) and text[last] == "\n":
         last += 1
     if last == len(text):
@@ -134,7 +136,7 @@ def _function(seen: View, name: str) -> Draft:
             first -= 1
     edits.append((first, last, ""))
     wrapped = {new for _, _, new in edits if new}
-    wrapped |= {f"({seen.text_of(one)})" for given in bound.values() for one in given.values()}
+    wrapped |= {f"({view.text_of(one)})" for given in bound.values() for one in given.values()}
     for start, end, new in sorted(edits, reverse=True):
         result = result[:start] + new + result[end:]
 
@@ -145,11 +147,11 @@ def _function(seen: View, name: str) -> Draft:
             return copy.deepcopy(places[place]) if place in places and _calls(node, name) else inner  # type: ignore[return-value]
 
     places = {(one.lineno, one.col_offset): _put(value, bound[id(one)]) for one in calls}
-    wanted = copy.deepcopy(seen.tree)
+    wanted = copy.deepcopy(view.tree)
     wanted.body = [one for one in wanted.body if not (isinstance(one, ast.FunctionDef) and one.name == name)]
     changed = set(range(lines.line(first), lines.line(max(first, last - 1)) + 1)) | {one.lineno for one in calls}
-    permits = Permits(lines=frozenset(changed), signatures=frozenset({name}), names=frozenset({name}))
-    return Draft(_as(result, ast.dump(Substitute().visit(wanted)), wrapped), name, permits)
+    allowed = AllowedChanges(lines=frozenset(changed), signatures=frozenset({name}), names=frozenset({name}))
+    return RefactoringDraft(_as(result, ast.dump(Substitute().visit(wanted)), wrapped), name, allowed)
 
 
 def _returned(node: ast.FunctionDef) -> ast.expr:
@@ -166,12 +168,12 @@ def _returned(node: ast.FunctionDef) -> ast.expr:
     return body[0].value
 
 
-def _check_captured(seen: View, node: ast.FunctionDef, value: ast.expr, calls: list[ast.Call]) -> None:
+def _check_captured(view: SelectionView, node: ast.FunctionDef, value: ast.expr, calls: list[ast.Call]) -> None:
     """Names that the function takes from the module must mean the same where it is called."""
     free = {inner.id for inner in ast.walk(value) if isinstance(inner, ast.Name)} - {
         one.arg for one in parameters(node)
     }
-    for function in ast.walk(seen.tree):
+    for function in ast.walk(view.tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and function is not node:
             inside = {id(inner) for inner in ast.walk(function)}
             if any(id(one) in inside for one in calls):
@@ -211,17 +213,17 @@ def _is_pure(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id in PURE
 
 
-def _substituted(seen: View, value: ast.expr, given: dict[str, ast.expr]) -> str:
+def _substituted(view: SelectionView, value: ast.expr, given: dict[str, ast.expr]) -> str:
     """The source of the value with each parameter's argument for it, in parentheses."""
-    start, end = seen.span(value)
-    text = seen.source.text[start:end]
+    start, end = view.span(value)
+    text = view.source.text[start:end]
     if "\n" in text:
         raise RefactorError("several_lines", "What the function returns stands on several lines.")
     uses = [one for one in ast.walk(value) if isinstance(one, ast.Name) and one.id in given]
-    for use in sorted(uses, key=lambda one: -seen.span(one)[0]):
-        first, last = seen.span(use)
+    for use in sorted(uses, key=lambda one: -view.span(one)[0]):
+        first, last = view.span(use)
         argument = given[use.id]
-        new = seen.text_of(argument)
+        new = view.text_of(argument)
         text = f"{text[: first - start]}({new}){text[last - start :]}"
     return text
 

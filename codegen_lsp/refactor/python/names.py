@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Container, Iterable
 
 from codegen_lsp.inference.rpc.messages import StopRules
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 
 MOST = 8
 """Names that are scored."""
@@ -63,7 +63,7 @@ def of_statements(statements: list[ast.stmt], result: list[str]) -> list[str]:
 
 
 async def suggested(
-    writer: Writer,
+    assistant: ModelAssistant,
     before: str,
     after: str,
     rules: Iterable[str],
@@ -78,7 +78,7 @@ async def suggested(
     fits. Raises WorkerError and ModelError.
     """
     stop = StopRules(max_tokens=NAME_TOKENS, max_lines=1, strings=_STOPS)
-    candidates = await writer.continuations(before, after, stop=stop, candidates=6)
+    candidates = await assistant.continuations(before, after, stop=stop, candidates=6)
     words = [
         found.group()
         for one in candidates

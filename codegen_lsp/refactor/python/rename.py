@@ -13,35 +13,35 @@ import re
 
 from attrs import evolve
 
-from codegen_lsp.refactor.checks import Permits, definitions
-from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.checks import AllowedChanges, definitions
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python import names
 from codegen_lsp.refactor.python.applicability import scope_of
-from codegen_lsp.refactor.python.rename_across import Renamed, rename_in
+from codegen_lsp.refactor.python.rename_across import RenamedFiles, rename_in
 from codegen_lsp.refactor.python.rope_backend import rename as rope_rename
 from codegen_lsp.refactor.python.scopes import RESERVED, identifiers, is_private, variables
-from codegen_lsp.refactor.python.selection import Function, View, parse
+from codegen_lsp.refactor.python.selection import Function, SelectionView, parse
 from codegen_lsp.refactor.refusal import RefactorError
 
 
-async def rename(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def rename(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """The symbol at the cursor by other names. Raises RefactorError, WorkerError and ModelError."""
-    assert seen.name is not None
-    name, offset = seen.name
-    scope = scope_of(seen, name)
+    assert view.name is not None
+    name, offset = view.name
+    scope = scope_of(view, name)
     assert scope is not None
-    text = seen.source.text
+    text = view.source.text
     report("Finding the uses", 0.1)
-    renamed = await asyncio.to_thread(_renamed, seen, name, offset, scope)
+    renamed = await asyncio.to_thread(_renamed, view, name, offset, scope)
     base, placeholder = renamed.text, renamed.placeholder
-    _check_same(seen, base, placeholder, name)
+    _check_same(view, base, placeholder, name)
     report("Looking for names", 0.3)
-    taken = RESERVED | variables(seen.tree) | renamed.words | {name}
+    taken = RESERVED | variables(view.tree) | renamed.words | {name}
     at = _definition(base, placeholder)
     before, after = base[:at], base[at + len(placeholder) :]
-    wanted = _shape_of(seen, name, scope)
-    found = await names.suggested(writer, before, after, _rules(scope, name), taken, shape=wanted)
+    wanted = _shape_of(view, name, scope)
+    found = await names.suggested(assistant, before, after, _rules(scope, name), taken, shape=wanted)
     lines = frozenset(
         number
         for number, (old, new) in enumerate(zip(text.split("\n"), base.split("\n"), strict=True), start=1)
@@ -51,22 +51,22 @@ async def rename(seen: View, writer: Writer, report: Report) -> list[Draft]:
     for new in found:
         if new in (name, wanted("value")):
             continue
-        owners = _signatures(seen, scope, name, new)
-        permits = Permits(lines=lines, signatures=owners, names=frozenset({name, new}))
+        owners = _signatures(view, scope, name, new)
+        allowed = AllowedChanges(lines=lines, signatures=owners, names=frozenset({name, new}))
         others = [evolve(one, after=one.after.replace(placeholder, new)) for one in renamed.others]
-        drafts.append(Draft(base.replace(placeholder, new), new, permits, others))
+        drafts.append(RefactoringDraft(base.replace(placeholder, new), new, allowed, others))
     if not drafts:
         raise RefactorError("no_name", f"There is no better name for {name} to be had.")
     return drafts
 
 
-def _renamed(seen: View, name: str, offset: int, scope: Function | ast.Module) -> Renamed:
+def _renamed(view: SelectionView, name: str, offset: int, scope: Function | ast.Module) -> RenamedFiles:
     """The files with a placeholder for the name."""
-    source = seen.source
+    source = view.source
     if isinstance(scope, ast.Module) and source.workspace is not None and source.path is not None:
         return rename_in(source.workspace, source.path, source.text, offset, name)
-    placeholder = names.numbered("renamed_symbol", identifiers(seen.tree))
-    return Renamed(rope_rename(source.text, offset, placeholder), [], placeholder, frozenset())
+    placeholder = names.numbered("renamed_symbol", identifiers(view.tree))
+    return RenamedFiles(rope_rename(source.text, offset, placeholder), [], placeholder, frozenset())
 
 
 def _definition(text: str, name: str) -> int:
@@ -76,11 +76,11 @@ def _definition(text: str, name: str) -> int:
     return found.end() if found else text.index(name)
 
 
-def _check_same(seen: View, base: str, placeholder: str, name: str) -> None:
+def _check_same(view: SelectionView, base: str, placeholder: str, name: str) -> None:
     tree = parse(base)
-    if tree is None or base.count("\n") != seen.source.text.count("\n"):
+    if tree is None or base.count("\n") != view.source.text.count("\n"):
         raise RefactorError("does_not_parse", "The result does not parse.")
-    if ast.dump(_Back(placeholder, name).visit(tree)) != ast.dump(seen.tree):
+    if ast.dump(_Back(placeholder, name).visit(tree)) != ast.dump(view.tree):
         raise RefactorError("another_meaning", f"Not every {name} here is the same variable.")
 
 
@@ -99,7 +99,7 @@ class _Back(ast.NodeTransformer):
         return super().generic_visit(node)
 
 
-def _shape_of(seen: View, name: str, scope: Function | ast.Module):  # type: ignore[no-untyped-def]
+def _shape_of(view: SelectionView, name: str, scope: Function | ast.Module):  # type: ignore[no-untyped-def]
     """How the names of this kind of symbol are written."""
     is_class = any(isinstance(node, ast.ClassDef) and node.name == name for node in ast.walk(scope))
     lead = "_" if is_private(name) else ""
@@ -126,10 +126,10 @@ def _rules(scope: ast.AST, name: str) -> list[str]:
     return found
 
 
-def _signatures(seen: View, scope: Function | ast.Module, name: str, new: str) -> frozenset[str]:
+def _signatures(view: SelectionView, scope: Function | ast.Module, name: str, new: str) -> frozenset[str]:
     """Qualified names of definitions that may change: those within the scope. `_check_same` looks at all the rest."""
     found: set[str] = set()
-    for qualified, node in definitions(seen.tree):
+    for qualified, node in definitions(view.tree):
         if isinstance(scope, ast.Module) or node is scope or any(node is inner for inner in ast.walk(scope)):
             found |= {qualified, ".".join(new if part == name else part for part in qualified.split("."))}
     return frozenset(found)

@@ -28,7 +28,7 @@ _BY_NAME = frozenset({"getattr", "setattr", "delattr", "hasattr", "object", "att
 
 
 @frozen
-class Renamed:
+class RenamedFiles:
     """What becomes of the files, with a word that stood in none of them in the name's place."""
 
     text: str
@@ -39,7 +39,7 @@ class Renamed:
     """What the new name must not be: identifiers of the other files, names of modules."""
 
 
-def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: str) -> Renamed:
+def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: str) -> RenamedFiles:
     """Rename what a module defines at its top level. Raises RefactorError."""
     root, path = workspace.root.resolve(), path.resolve()
     raw = {one.resolve(): content for one, content in workspace.read().items()}
@@ -68,7 +68,7 @@ def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: st
         raise _refusal(name, path.with_suffix(".pyi"), root, "may have it, too")
     others = [OtherFile(one, raw[one], content) for one, content in sorted(changed.items()) if one != path]
     words = {word for other in others for word in identifiers(ast.parse(other.after))}
-    return Renamed(changed.get(path, text), others, new, frozenset(words | {one.stem for one in texts}))
+    return RenamedFiles(changed.get(path, text), others, new, frozenset(words | {one.stem for one in texts}))
 
 
 def _in_all(text: str, name: str, new: str) -> str:

@@ -11,27 +11,27 @@ import ast
 import re
 
 from codegen_lsp.inference.rpc.messages import StopRules
-from codegen_lsp.refactor.checks import Permits
-from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.checks import AllowedChanges
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.applicability import leaves_at_end
 from codegen_lsp.refactor.python.bodies import BODY_LINES, BODY_TOKENS, CANDIDATES, first_line, margin_of, usable
 from codegen_lsp.refactor.python.extract import lines_of
 from codegen_lsp.refactor.python.scopes import _bound_by
-from codegen_lsp.refactor.python.selection import View
+from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
 
-async def rewrite(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def rewrite(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """The selected statements as the comment above them says. Raises RefactorError, WorkerError and ModelError."""
-    text = seen.source.text
-    statements = seen.statements
-    start, end = seen.span(statements[0])[0], seen.span(statements[-1])[1]
+    text = view.source.text
+    statements = view.statements
+    start, end = view.span(statements[0])[0], view.span(statements[-1])[1]
     margin = margin_of(text, start)
     line = text.rfind("\n", 0, start) + 1
-    wish = " ".join(found.strip() for found in re.findall(r"^\s*#\s*(.*)$", text[seen.trimmed[0] : line], re.MULTILINE))
+    wish = " ".join(found.strip() for found in re.findall(r"^\s*#\s*(.*)$", text[view.trimmed[0] : line], re.MULTILINE))
     old = "".join(f"{margin}#{' ' if one else ''}{one.removeprefix(margin)}\n" for one in text[line:end].split("\n"))
-    above = text[: text.rfind("\n", 0, seen.trimmed[0]) + 1]
+    above = text[: text.rfind("\n", 0, view.trimmed[0]) + 1]
     prompt = f"{above}{margin}# Before:\n{old}{margin}# After: {wish}\n{margin}"
     stop = StopRules(
         max_tokens=BODY_TOKENS,
@@ -40,15 +40,17 @@ async def rewrite(seen: View, writer: Writer, report: Report) -> list[Draft]:
         strings=["\n\n\n", "# Before", "# After"],
     )
     report("Writing", 0.2)
-    candidates = await writer.continuations(prompt, text[end:], stop=stop, candidates=CANDIDATES)
-    needed = _bound(statements) & _used_elsewhere(seen, statements)
+    candidates = await assistant.continuations(prompt, text[end:], stop=stop, candidates=CANDIDATES)
+    needed = _bound(statements) & _used_elsewhere(view, statements)
     leaves = isinstance(statements[-1], ast.Return)
     drafts = []
     for code in usable(candidates, margin):
         if code.strip() == text[start:end].strip() or not _stands_for(code, margin, needed, leaves=leaves):
             continue
         drafts.append(
-            Draft(f"{text[:start]}{code}{text[end:]}", first_line(code), Permits(lines=lines_of(*statements)))
+            RefactoringDraft(
+                f"{text[:start]}{code}{text[end:]}", first_line(code), AllowedChanges(lines=lines_of(*statements))
+            )
         )
     if not drafts:
         raise RefactorError("no_answer", "The model wrote nothing that could take the selection's place.")
@@ -71,11 +73,11 @@ def _bound(statements: list[ast.stmt]) -> set[str]:
     return {name for statement in statements for node in ast.walk(statement) for name in _bound_by(node)}
 
 
-def _used_elsewhere(seen: View, statements: list[ast.stmt]) -> set[str]:
+def _used_elsewhere(view: SelectionView, statements: list[ast.stmt]) -> set[str]:
     """Names that the code around the statements reads."""
     inside = {id(node) for statement in statements for node in ast.walk(statement)}
     return {
         node.id
-        for node in ast.walk(seen.definitions[-1] if seen.definitions else seen.tree)
+        for node in ast.walk(view.definitions[-1] if view.definitions else view.tree)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in inside
     }

@@ -18,7 +18,7 @@ from functools import cached_property
 
 from attrs import evolve, frozen
 
-from codegen_lsp.refactor.edits import Lines, Source
+from codegen_lsp.refactor.edits import Lines, SelectedSource
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -29,10 +29,10 @@ _OUTERMOST = re.compile(r"^(?![ \t\f)\]}#]|$|(?:else|elif|except|finally)\b)", r
 
 
 @frozen(slots=False)
-class View:
+class SelectionView:
     """The parsed surroundings of a selection."""
 
-    source: Source
+    source: SelectedSource
     tree: ast.Module
     lines: Lines
     """Of `text[first:]`'s own lines, which `tree` counts."""
@@ -164,13 +164,13 @@ class View:
         return first <= start and end <= last
 
 
-class Trees:
+class SyntaxTreeCache:
     """What was parsed of one text, so that moving a cursor in it parses nothing twice."""
 
     def __init__(self) -> None:
         self._parsed: dict[tuple[int, int], tuple[ast.Module, Lines] | None] = {}
 
-    def view(self, source: Source) -> View | None:
+    def view(self, source: SelectedSource) -> SelectionView | None:
         """The surroundings of the selection, or None where nothing there can be parsed."""
         for block in (block_around(source), (0, len(source.text))):
             if block not in self._parsed:
@@ -178,19 +178,19 @@ class Trees:
                 tree = parse(text)
                 self._parsed[block] = None if tree is None else (tree, Lines.of(text))
             if (found := self._parsed[block]) is not None:
-                return View(source, *found, block[0])
+                return SelectionView(source, *found, block[0])
         return None
 
 
-def whole_view(source: Source) -> View | None:
+def whole_view(source: SelectedSource) -> SelectionView | None:
     """The same with the whole file parsed."""
     tree = parse(source.text)
-    return None if tree is None else View(source, tree, Lines.of(source.text), 0)
+    return None if tree is None else SelectionView(source, tree, Lines.of(source.text), 0)
 
 
-def evolved(seen: View, start: int, end: int) -> View:
+def evolved(view: SelectionView, start: int, end: int) -> SelectionView:
     """The view with another selection."""
-    return View(evolve(seen.source, start=start, end=end), seen.tree, seen.lines, seen.first)
+    return SelectionView(evolve(view.source, start=start, end=end), view.tree, view.lines, view.first)
 
 
 def parse(text: str) -> ast.Module | None:
@@ -203,7 +203,7 @@ def parse(text: str) -> ast.Module | None:
         return None
 
 
-def block_around(source: Source) -> tuple[int, int]:
+def block_around(source: SelectedSource) -> tuple[int, int]:
     """Offsets of the outermost statements that the selection is in, as far as margins tell."""
     text = source.text
     first = _line_start(text, source.start)
@@ -226,7 +226,7 @@ _KEYWORDS = frozenset(keyword.kwlist)
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
-def identifier_at(source: Source) -> tuple[str, int] | None:
+def identifier_at(source: SelectedSource) -> tuple[str, int] | None:
     """The word that the cursor touches or that is selected, and its offset."""
     text = source.text
     start = source.start
@@ -240,10 +240,10 @@ def identifier_at(source: Source) -> tuple[str, int] | None:
     return found.group(), found.start()
 
 
-def end_of_head(seen: View, node: Definition) -> int:
+def end_of_head(view: SelectionView, node: Definition) -> int:
     """Offset of the colon before a definition's body."""
-    start = seen.span(node)[0]
-    head = seen.source.text[start : seen.span(node.body[0])[1]]
+    start = view.span(node)[0]
+    head = view.source.text[start : view.span(node.body[0])[1]]
     lines, depth = Lines.of(head), 0
     for token in tokenize.generate_tokens(io.StringIO(head).readline):
         depth += (token.string in "([{") - (token.string in ")]}") if token.type == tokenize.OP else 0
@@ -315,7 +315,7 @@ _HEAD = re.compile(r"^([ \t]*)(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(", re.MULTILIN
 _HEAD_LINES = 30
 
 
-def with_body(source: Source) -> Source | None:
+def with_body(source: SelectedSource) -> SelectedSource | None:
     """The source with `pass` under the function's head at the cursor, when that is what it lacks."""
     heads = list(_HEAD.finditer(source.text, 0, _line_end(source.text, source.start)))
     if not heads:

@@ -16,12 +16,12 @@ from typing import Any
 
 from attrs import frozen
 
-from codegen_lsp.refactor.checks import Permits
-from codegen_lsp.refactor.draft import Draft, Report
+from codegen_lsp.refactor.checks import AllowedChanges
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
 from codegen_lsp.refactor.edits import Lines
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.extract import lines_of
-from codegen_lsp.refactor.python.selection import View
+from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
 RULES = "SIM,C4,PIE,FURB,PERF,RET,UP,E71,PLR5501,PLR1714,PLR1730,RUF005,RUF015"
@@ -38,20 +38,20 @@ class Fix:
     label: str
 
 
-async def simplify(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def simplify(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """The selected statements, simpler. Raises RefactorError."""
-    statements = seen.statements
-    text = seen.source.text
+    statements = view.statements
+    text = view.source.text
     lines = lines_of(*statements)
     report("Looking for simpler forms", 0.2)
     fixes = await ruff_fixes(text, lines)
-    permits = Permits(lines=lines)
-    drafts = [Draft(_applied(text, [fix]), fix.label, permits) for fix in fixes]
+    allowed = AllowedChanges(lines=lines)
+    drafts = [RefactoringDraft(_applied(text, [fix]), fix.label, allowed) for fix in fixes]
     together = _compatible(fixes)
     if len(together) > 1:
-        drafts.insert(0, Draft(_applied(text, together), "; ".join(fix.label for fix in together), permits))
+        drafts.insert(0, RefactoringDraft(_applied(text, together), "; ".join(fix.label for fix in together), allowed))
     report("Looking for simpler forms", 0.6)
-    drafts += [Draft(new, label, permits) for new, label in await asyncio.to_thread(_own, text, lines)]
+    drafts += [RefactoringDraft(new, label, allowed) for new, label in await asyncio.to_thread(_own, text, lines)]
     if not drafts:
         raise RefactorError("simple_already", "Nothing simpler was found.")
     return drafts

@@ -12,13 +12,13 @@ import builtins
 from attrs import frozen
 
 from codegen_lsp.inference.rpc.messages import StopRules
-from codegen_lsp.refactor.checks import Permits, definitions
-from codegen_lsp.refactor.draft import Draft, Report
-from codegen_lsp.refactor.model_assistant import Writer
+from codegen_lsp.refactor.checks import AllowedChanges, definitions
+from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.applicability import missing_hints
 from codegen_lsp.refactor.python.extract import lines_of
 from codegen_lsp.refactor.python.scopes import bound_at_top, imported
-from codegen_lsp.refactor.python.selection import Function, View, end_of_head, walk_scope
+from codegen_lsp.refactor.python.selection import Function, SelectionView, end_of_head, walk_scope
 from codegen_lsp.refactor.python.typecheck import errors
 from codegen_lsp.refactor.refusal import RefactorError
 
@@ -36,34 +36,34 @@ class Hint:
     label: str
 
 
-async def type_hints(seen: View, writer: Writer, report: Report) -> list[Draft]:
+async def type_hints(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
     """Hints for the function on whose head the cursor is. Raises RefactorError, WorkerError and ModelError."""
-    node = seen.header
+    node = view.header
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    text = seen.source.text
-    known = _types_known(seen.tree)
+    text = view.source.text
+    known = _types_known(view.tree)
     choices: list[list[Hint]] = []
-    for argument in missing_hints(seen, node):
+    for argument in missing_hints(view, node):
         report("Inferring types", 0.1)
-        place = _place(seen, node, argument)
-        types = _said(node, argument) or await _written(writer, text, place, known)
+        place = _place(view, node, argument)
+        types = _said(node, argument) or await _written(assistant, text, place, known)
         choices.append([_hint(place, one) for one in types])
     kept = [hints for hints in choices if hints]
     if not kept:
         raise RefactorError("no_types", f"No type was found for anything in {node.name}.")
     report("Checking types", 0.4)
-    chosen = await _accepted(seen, kept, report)
+    chosen = await _accepted(view, kept, report)
     if not chosen:
         raise RefactorError("type_errors", "The type checker finds new errors with every type that was found.")
-    name = next(name for name, one in definitions(seen.tree) if one is node)
+    name = next(name for name, one in definitions(view.tree) if one is node)
     head = lines_of(node) & frozenset(range(node.lineno, node.body[0].lineno + 1))
     label = ", ".join(hint.label for hint in chosen)
-    return [Draft(_with(text, chosen), label, Permits(lines=head, annotations=frozenset({name})))]
+    return [RefactoringDraft(_with(text, chosen), label, AllowedChanges(lines=head, annotations=frozenset({name})))]
 
 
-async def _accepted(seen: View, choices: list[list[Hint]], report: Report) -> list[Hint]:
+async def _accepted(view: SelectionView, choices: list[list[Hint]], report: Report) -> list[Hint]:
     """Of each place the first type that the checker takes; all together first, which mostly goes well."""
-    text, path = seen.source.text, seen.source.path
+    text, path = view.source.text, view.source.path
     before = await errors(text, path)
 
     async def fits(hints: list[Hint]) -> bool:
@@ -115,7 +115,7 @@ def _default(node: Function, argument: ast.arg) -> ast.expr | None:
 
 
 @frozen
-class _Place:
+class _HintPosition:
     """Where a hint goes: `text[start:end]` gives way to `before`, the type, and `after`."""
 
     start: int
@@ -125,24 +125,24 @@ class _Place:
     name: str
 
 
-def _place(seen: View, node: Function, argument: ast.arg | None) -> _Place:
+def _place(view: SelectionView, node: Function, argument: ast.arg | None) -> _HintPosition:
     if argument is None:
-        colon = end_of_head(seen, node)
-        return _Place(colon, colon, " -> ", "", "returns")
-    end = seen.span(argument)[1]
+        colon = end_of_head(view, node)
+        return _HintPosition(colon, colon, " -> ", "", "returns")
+    end = view.span(argument)[1]
     default = _default(node, argument)
     if default is None:
-        return _Place(end, end, ": ", "", argument.arg)
-    value = seen.span(default)[0]
+        return _HintPosition(end, end, ": ", "", argument.arg)
+    value = view.span(default)[0]
     # Parentheses around a default are not part of its node.
-    opening = seen.source.text[end:value].partition("=")[2].lstrip()
-    return _Place(end, value - len(opening), ": ", " = ", argument.arg)
+    opening = view.source.text[end:value].partition("=")[2].lstrip()
+    return _HintPosition(end, value - len(opening), ": ", " = ", argument.arg)
 
 
-async def _written(writer: Writer, text: str, place: _Place, known: set[str]) -> list[str]:
+async def _written(assistant: ModelAssistant, text: str, place: _HintPosition, known: set[str]) -> list[str]:
     before = text[: place.start] + place.before.rstrip(" ")
     after = (place.after or "") + text[place.end :]
-    candidates = await writer.continuations(before, after, stop=STOP, candidates=CANDIDATES)
+    candidates = await assistant.continuations(before, after, stop=STOP, candidates=CANDIDATES)
     types = [_type_in(one.text) for one in candidates if one.finish != "length"]
     return list(dict.fromkeys(one for one in types if one and _is_type(one, known)))
 
@@ -184,7 +184,7 @@ def _types_known(tree: ast.Module) -> set[str]:
     return own | classes | aliases | modules
 
 
-def _hint(place: _Place, type_: str) -> Hint:
+def _hint(place: _HintPosition, type_: str) -> Hint:
     return Hint(place.start, place.end, f"{place.before}{type_}{place.after}", f"{place.name}: {type_}")
 
 
