@@ -21,7 +21,7 @@ MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"
 LIBRARIES = {
     "lsprotocol": ["lsp/*", "suggest/outcomes.py"],
     "pygls.lsp": ["lsp/*"],
-    "pygls": ["lsp/*", "inference/*", "benchmarks/replay.py", "workspace/*", "suggest/*"],
+    "pygls": ["lsp/*", "inference/*", "benchmarks/replay.py"],
     "torch": ["inference/*", "training/*", "checkpoints/*", "evaluation/*", "benchmarks/*"],
     "ctranslate2": ["inference/engines/ct2.py", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
@@ -41,7 +41,7 @@ PACKAGES = {
     "source": ["source", "completion.cursor"],
     "sandbox": ["sandbox", "errors"],
     "inference": ["inference", "errors"],
-    "workspace": ["workspace", "source", "errors", "completion", "refactor", "lsp"],
+    "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
     "checkpoints": ["checkpoints", "inference", "errors"],
     "training": ["training", "checkpoints", "inference", "errors"],

@@ -26,7 +26,7 @@ from codegen_lsp.refactor.registry import RefactoringKind, menu
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult, project_of
 from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.service import options_for
-from codegen_lsp.workspace.files import Request, python_files
+from codegen_lsp.workspace.files import FileAccess, python_files
 from codegen_lsp.workspace.sources import Workspace
 
 RANGE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?(?:-(?P<last>\d+)(?::(?P<end>\d+))?)?")
@@ -92,7 +92,7 @@ def target_at(place: str, language: str | None = None) -> Target:
 def _workspace(path: Path) -> Workspace:
     """The project that a file belongs to, by the marks of one, else the folder that its imports begin at."""
     root = project_of(path)
-    return Workspace(root, lambda: python_files(Request(root, (), {}, ())))
+    return Workspace(root, lambda: python_files(FileAccess(root)))
 
 
 async def refactor(

@@ -44,7 +44,7 @@ class Snippet:
 
 
 @frozen
-class Surroundings:
+class WorkspaceContext:
     """What other files of the workspace say for a document."""
 
     snippets: tuple[Snippet, ...] = ()

@@ -186,15 +186,15 @@ def packages_of(documents: Iterable[Document]) -> Packages:
     return packages
 
 
-def surroundings_of(snapshot: Snapshot, document: Document, packages: Packages) -> context.Surroundings:
+def surroundings_of(snapshot: Snapshot, document: Document, packages: Packages) -> context.WorkspaceContext:
     """What the other files of a document's package say, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
     others = [path for path in files if path != document.path]
     found = context.related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
     if snapshot.language != "python":
-        return context.Surroundings(tuple(found))
+        return context.WorkspaceContext(tuple(found))
     workspace = Files(frozenset(others), files.get, lambda folder: _entries(folder, files))
-    return context.Surroundings(tuple(found), modules_of(snapshot.text, document.path, workspace))
+    return context.WorkspaceContext(tuple(found), modules_of(snapshot.text, document.path, workspace))
 
 
 def _entries(folder: str, paths: Iterable[str]) -> set[str]:

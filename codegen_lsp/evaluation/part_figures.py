@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from attrs import evolve, frozen
 
-from codegen_lsp.completion.context import Surroundings
+from codegen_lsp.completion.context import WorkspaceContext
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.snapshot import Snapshot
@@ -91,7 +91,7 @@ def joined(one: Asked, without_cache: Asked) -> Asked:
     return evolve(one, answers={**one.answers, OF_THE_MODEL: without_cache.answers[EVERYTHING]})
 
 
-def _concerned(snapshot: Snapshot, options: Options, around: Surroundings) -> frozenset[str]:
+def _concerned(snapshot: Snapshot, options: Options, around: WorkspaceContext) -> frozenset[str]:
     planned = plan(snapshot, options)
     if not isinstance(planned, Plan):
         return frozenset()

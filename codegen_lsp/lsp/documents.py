@@ -24,7 +24,7 @@ from lsprotocol import types
 from pygls.uris import to_fs_path
 
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Trigger
-from codegen_lsp.workspace import related as neighbours
+from codegen_lsp.workspace.files import FileAccess, innermost_folder
 
 if TYPE_CHECKING:
     from codegen_lsp.lsp.server import CodegenServer
@@ -241,7 +241,7 @@ def did_change(ls: CodegenServer, params: types.DidChangeTextDocumentParams) -> 
         ls.metronome.key()
         ls.outcomes.changed(document, last, end)
         ls.pauses.later(document.uri, end)
-        neighbours.changed(ls, document.uri)
+        ls.scanner.document_changed(document.uri)
 
 
 def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> None:
@@ -254,7 +254,7 @@ def did_close(ls: CodegenServer, params: types.DidCloseTextDocumentParams) -> No
     ls.refactorings.cancel(uri)
     ls.completer.close(uri)
     ls.outcomes.closed(uri)
-    neighbours.forget(ls, uri)
+    ls.scanner.forget(uri)
     ls.answered.pop(uri, None)
     ls.refactored.pop(uri, None)
 
@@ -265,3 +265,15 @@ def end_of_change(document: Document, change: types.TextDocumentContentChangeEve
         return len(document.text)
     start = min(change.range.start, change.range.end, key=lambda at: (at.line, at.character))
     return min(document.offset(start) + len(change.text), len(document.text))
+
+
+def file_access(server: CodegenServer, uri: str) -> FileAccess | None:
+    """Return what may be read of the workspace folder that a document is in; None when it is in none."""
+    workspace = server.workspace
+    folders = tuple(workspace.folders) or ((workspace.root_uri,) if workspace.root_uri else ())
+    root = innermost_folder(uri, folders)
+    if root is None:
+        return None
+    known = (other for other in server.documents if not server.documents.is_lost(other.uri))
+    open_texts = {Path(path).resolve(): other.text for other in known if (path := to_fs_path(other.uri))}
+    return FileAccess(root, folders, tuple(server.settings.exclude), open_texts)

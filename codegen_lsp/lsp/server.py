@@ -17,7 +17,6 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 from codegen_lsp import __version__
-from codegen_lsp.completion.context import Surroundings
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.lsp.documents import Documents, did_change, did_close, did_open
 from codegen_lsp.lsp.handlers.code_action import (
@@ -40,9 +39,9 @@ from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.inflight import LOOKING, Pauses, Requests
 from codegen_lsp.suggest.metrics import Metrics
 from codegen_lsp.suggest.outcomes import Outcomes
-from codegen_lsp.suggest.service import NOTHING_AROUND, Completer
+from codegen_lsp.suggest.service import Completer
 from codegen_lsp.suggest.typing_rate import Metronome
-from codegen_lsp.workspace.related import Neighbours
+from codegen_lsp.suggest.workspace_context import WorkspaceScanner
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +91,7 @@ class CodegenServer(LanguageServer):
         """What to call when the user cancels the progress with this token."""
         self.pauses = Pauses(lambda uri, offset: read_ahead(self, uri, offset))
         self.looking = Pauses(lambda uri, shown: prepare_next(self, shown), LOOKING)
-        self.neighbours = Neighbours()
-        self.surroundings: dict[str, Surroundings] = {}
-        """What other files say, by document."""
-        self.looked_around: dict[str, float] = {}
-        """When that was looked for."""
+        self.scanner = WorkspaceScanner()
         self.metronome = Metronome()
         self.metrics = Metrics()
         self.outcomes = Outcomes(self.metrics)
@@ -118,10 +113,6 @@ class CodegenServer(LanguageServer):
     def settings(self) -> Settings:
         """The settings in force."""
         return self.configuration.settings
-
-    def around(self, uri: str) -> Surroundings:
-        """What other files say for a document, as far as it is known."""
-        return self.surroundings.get(uri, NOTHING_AROUND)
 
     def note(self, answered: Answered) -> None:
         """Remember how a request ended."""
@@ -154,6 +145,7 @@ class CodegenServer(LanguageServer):
     async def _close(self) -> None:
         self.pauses.stop()
         self.looking.stop()
+        self.scanner.close()
         self.completer.forget()
         self.protocol.cancel_all()
         for task in list(self._background):

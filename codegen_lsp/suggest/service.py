@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from codegen_lsp.completion.context import Surroundings
+from codegen_lsp.completion.context import WorkspaceContext
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
@@ -54,7 +54,7 @@ LIKELY = 0.5
 """Mean probability of a token from which on a suggestion is likely enough to be accepted for its continuation to be
 made."""
 
-NOTHING_AROUND = Surroundings()
+NOTHING_AROUND = WorkspaceContext()
 
 INFILLING_PARAMETERS = 100_000_000
 """Smaller models are not given the text after the cursor unless the user wants it so. The embedded one, of 7 million,
@@ -167,7 +167,7 @@ class Completer:
         *,
         top_p: float = 0.95,
         wait: float = 0.0,
-        around: Surroundings = NOTHING_AROUND,
+        around: WorkspaceContext = NOTHING_AROUND,
     ) -> Outcome:
         """Ask the model, after waiting some seconds. Errors a user can act on become refusals; cancelling ends the
         generation, unless another request comes at once that its answer may be right for."""
@@ -205,7 +205,7 @@ class Completer:
         model: Model,
         *,
         top_p: float = 0.95,
-        around: Surroundings = NOTHING_AROUND,
+        around: WorkspaceContext = NOTHING_AROUND,
     ) -> None:
         """Make the suggestion that follows this one, as though it were accepted, while nobody waits."""
         places = next_places(snapshot, suggestion)
@@ -266,7 +266,7 @@ class Completer:
         options: Options,
         model: Model,
         top_p: float,
-        around: Surroundings,
+        around: WorkspaceContext,
         *,
         background: bool = False,
     ) -> tuple[GenerateResult, list[Suggestion] | Refusal]:

@@ -1,86 +1,233 @@
-"""The Python files of a workspace, read for a rename that concerns them, too.
+"""The files of a workspace folder: which exist, which may be read, and their texts.
 
-As for `neighbours`, what `.gitignore` leaves out, files that hold secrets and files that the user has excluded are
-never opened.
+Files are listed by git where the folder is in a repository, so that every kind of ignore rule counts (nested
+`.gitignore`, `.git/info/exclude`, the user's global excludes), else by a walk that reads `.gitignore` files itself.
+Files that hold secrets, files that the user has excluded and links that lead out of the folder are never opened.
 """
 
 from __future__ import annotations
 
 import io
+import logging
+import os
+import subprocess
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import frozen
-from pygls.uris import from_fs_path, to_fs_path
+from attrs import field, frozen
 
-from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.errors import CodegenError
 from codegen_lsp.workspace.ignore import excluding_pattern
-from codegen_lsp.workspace.related import MOST_FILES, files_of, innermost
 from codegen_lsp.workspace.secrets import holds_secrets
-from codegen_lsp.workspace.sources import Workspace
+from codegen_lsp.workspace.uris import path_of, uri_of
 
 if TYPE_CHECKING:
-    from codegen_lsp.lsp.documents import Document
-    from codegen_lsp.lsp.server import CodegenServer
+    from pathspec import GitIgnoreSpec
+
+logger = logging.getLogger(__name__)
+
+MAX_FILES = 4_000
+"""Files of a workspace that are listed; the rest of a larger one is not looked at."""
+GIT_TIMEOUT = 5.0
+"""Seconds that git may take to list the files."""
+SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "venv", "build", "dist", "target"})
+
+_GIT = (
+    "git",
+    # The repository's own configuration is untrusted: it must not name a program that is run here.
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=/dev/null"),
+    "--no-pager",
+    *("ls-files", "--cached", "--others", "--exclude-standard", "-z"),
+)
+_GIT_ENVIRONMENT = {
+    "GIT_ALLOW_PROTOCOL": "none",  # no transport, whose helpers a repository may choose
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
+
+
+class WorkspaceError(CodegenError):
+    """The files of a workspace can't be read. `rule` names the reason."""
+
+    def __init__(self, rule: str, message: str, advice: str = "") -> None:
+        super().__init__(message, advice)
+        self.rule = rule
 
 
 @frozen
-class Request:
-    """Which files are meant."""
+class FileAccess:
+    """A workspace folder, and which of its files may be read."""
 
     root: Path
-    exclude: tuple[str, ...]
-    open_texts: Mapping[Path, str]
-    """Texts of the open documents, which go before what is on the disk."""
-    folders: tuple[str, ...]
-    """URIs of the workspace's folders, which patterns count from."""
+    folders: tuple[str, ...] = ()
+    """URIs of all workspace folders, which exclusion patterns are relative to."""
+    exclude: tuple[str, ...] = ()
+    """The user's exclusion patterns."""
+    open_texts: Mapping[Path, str] = field(factory=dict)
+    """Texts of the open documents by resolved path; they take precedence over the disk."""
+
+    def allows(self, path: Path) -> bool:
+        """Return true if a file may be read: inside the folder, without secrets, not excluded.
+
+        Of a symbolic link, both its own path and its target's must be allowed.
+        """
+        target = path.resolve()
+        if not target.is_relative_to(self.root.resolve()):
+            return False
+        return all(
+            not holds_secrets(uri) and not excluding_pattern(uri, self.folders, self.exclude)
+            for uri in {uri_of(path), uri_of(target)}
+        )
 
 
-def workspace_of(server: CodegenServer, document: Document) -> Workspace | None:
-    """The workspace folder that a document is in, or None."""
-    workspace = server.workspace
-    folders = tuple(workspace.folders) or ((workspace.root_uri,) if workspace.root_uri else ())
-    root = innermost(document.uri, folders)
-    if root is None:
+def innermost_folder(uri: str, folders: Sequence[str]) -> Path | None:
+    """Return the innermost of the folders (given as URIs) that contains a document; None where none does."""
+    path = path_of(uri)
+    if not path:
         return None
-    documents, exclude = list(server.documents), tuple(server.settings.exclude)
-
-    def read() -> dict[Path, str]:
-        files = [(to_fs_path(other.uri), other.text) for other in documents if other.uri.startswith("file:")]
-        open_texts = {Path(place).resolve(): text for place, text in files if place}
-        return python_files(Request(root, exclude, open_texts, folders))
-
-    return Workspace(root, read)
+    roots = [Path(root) for folder in folders if (root := path_of(folder))]
+    return max(
+        (root for root in roots if Path(path).is_relative_to(root)), key=lambda root: len(root.parts), default=None
+    )
 
 
-def python_files(request: Request) -> dict[Path, str]:
-    """The texts of the Python files below a folder, by absolute path. Raises RefactorError."""
+def list_files(root: Path, extension: str, limit: int | None = None) -> list[str]:
+    """Return the paths of the files with an extension that are not ignored, relative to `root`, with slashes.
+
+    Of each folder, files come before folders, both by name. Only the first `limit` (`MAX_FILES`) files of any extension
+    are considered. Hidden folders and `SKIPPED_FOLDERS` are left out.
+    """
+    considered = islice(_files(root), MAX_FILES if limit is None else limit)
+    return [path for path in considered if path.endswith(extension)]
+
+
+def python_files(access: FileAccess) -> dict[Path, str]:
+    """Return the texts of the Python files of a workspace folder by absolute path, line ends as they are.
+
+    Files that Python can't decode are left out. Raises: WorkspaceError when there are more than `MAX_FILES`, or when
+    one can't be read.
+    """
     found: dict[Path, str] = {}
-    for number, name in enumerate(files_of(request.root, ".py", 10 * MOST_FILES)):
-        path = (request.root / name).resolve()
-        uri = from_fs_path(str(path)) or ""
-        if holds_secrets(uri) or excluding_pattern(uri, request.folders, request.exclude):
+    for number, name in enumerate(list_files(access.root, ".py", 10 * MAX_FILES)):
+        path = access.root / name
+        if not access.allows(path):
             continue
-        if number >= MOST_FILES:
-            raise RefactorError(
+        path = path.resolve()
+        if number >= MAX_FILES:
+            raise WorkspaceError(
                 "too_many_files",
-                f"{request.root} has more than {MOST_FILES} Python files, too many to look through.",
+                f"{access.root} has more than {MAX_FILES} Python files, too many to look through.",
                 "Open a smaller folder, or rename with your language server for Python.",
             )
         try:
-            found[path] = request.open_texts[path] if path in request.open_texts else _read(path)
-        except (FileNotFoundError, UnicodeDecodeError, SyntaxError):
-            # What Python can't read uses nothing.
+            found[path] = access.open_texts[path] if path in access.open_texts else _decoded(path.read_bytes())
+        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, SyntaxError):
             continue
         except OSError as error:
-            raise RefactorError("unreadable_file", f"{path} can't be read: {error}.") from error
+            raise WorkspaceError("unreadable_file", f"{path} can't be read: {error}.") from error
     return found
 
 
-def _read(path: Path) -> str:
-    """The text in the encoding that the file names, line ends as they are."""
-    data = path.read_bytes()
+def _decoded(data: bytes) -> str:
+    """Decode Python source in the encoding that it declares."""
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     return data.decode(encoding)
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Yield the files below `root` that are not ignored, repositories inside it included."""
+    names = _listed_by_git(root)
+    if not names:
+        yield from _walk(root)
+    for name in sorted(names, key=_walk_order):
+        path = root / name
+        *folders, last = name.rstrip("/").split("/")
+        if any(map(_is_skipped, folders)):
+            continue
+        if path.is_file():
+            yield name
+        elif path.is_dir() and not path.is_symlink() and not _is_skipped(last):
+            # A submodule or an untracked repository, of which git names the folder only.
+            yield from (f"{name.rstrip('/')}/{inner}" for inner in _files(path))
+
+
+def _listed_by_git(root: Path) -> set[str]:
+    """Return git's list of tracked and untracked files below `root`, without ignored ones.
+
+    Empty where there is no repository, no git, a repository that git does not trust (another user's), or where the
+    folder itself is ignored by a repository around it.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        result = subprocess.run(
+            _GIT,
+            cwd=root,
+            env=environment | _GIT_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_TIMEOUT,
+            check=True,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except subprocess.CalledProcessError as error:
+        logger.debug("git does not list %s: %s", root, error.stderr.decode("utf-8", "replace").strip())
+        return set()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logger.info("git does not list %s: %s", root, error)
+        return set()
+    return {os.fsdecode(name) for name in result.stdout.split(b"\0") if name}
+
+
+def _walk_order(path: str) -> list[tuple[bool, str]]:
+    """Return a key by which paths sort as a walk from the top finds them: files first, then folders."""
+    *folders, name = path.split("/")
+    return [*((True, folder) for folder in folders), (False, name)]
+
+
+def _is_skipped(folder: str) -> bool:
+    return folder.startswith(".") or folder in SKIPPED_FOLDERS
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Yield the files below `root` that no `.gitignore` there excludes, links to folders not followed."""
+
+    specs: list[tuple[str, GitIgnoreSpec]] = []
+    if (exclude := root / ".git" / "info" / "exclude").is_file() and (spec := _spec(exclude)) is not None:
+        specs.append(("", spec))
+    for folder, folders, files in os.walk(root):
+        here = Path(folder).relative_to(root).as_posix()
+        prefix = "" if here == "." else here + "/"
+        if ".gitignore" in files and (spec := _spec(Path(folder) / ".gitignore")) is not None:
+            specs.append((prefix, spec))
+        folders[:] = sorted(
+            name for name in folders if not _is_skipped(name) and not _is_ignored(f"{prefix}{name}/", specs)
+        )
+        yield from (prefix + name for name in sorted(files) if not _is_ignored(prefix + name, specs))
+
+
+def _spec(path: Path) -> GitIgnoreSpec | None:
+    """Return the rules of a `.gitignore` file; None when it can't be read."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        return GitIgnoreSpec.from_lines(path.read_text(encoding="utf-8", errors="replace").splitlines())
+    except (OSError, ValueError):
+        logger.info("%s can't be read", path)
+        return None
+
+
+def _is_ignored(path: str, specs: Sequence[tuple[str, GitIgnoreSpec]]) -> bool:
+    """Apply the rules as git does: of the `.gitignore` files that match, the one nearest to the path decides.
+
+    `specs` has those of outer folders first.
+    """
+    for prefix, spec in reversed(specs):
+        if path.startswith(prefix) and (included := spec.check_file(path[len(prefix) :]).include) is not None:
+            return included
+    return False

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from pygls.uris import to_fs_path
+from codegen_lsp.workspace.uris import path_of
 
 
 def excluding_pattern(uri: str, folders: Iterable[str], patterns: Sequence[str]) -> str | None:
@@ -33,7 +33,7 @@ def excluding_pattern(uri: str, folders: Iterable[str], patterns: Sequence[str])
 
 
 def _path(uri: str) -> str:
-    return (to_fs_path(uri) or uri).replace("\\", "/")
+    return (path_of(uri) or uri).replace("\\", "/")
 
 
 def _with_parents(path: str) -> list[str]:

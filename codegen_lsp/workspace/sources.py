@@ -15,7 +15,7 @@ class Workspace:
     root: Path
     read: Callable[[], Mapping[Path, str]]
     """The texts of all Python files that are not excluded, as they are, by absolute path; open ones as the editor has
-    them. Raises RefactorError."""
+    them. Raises WorkspaceError."""
 
 
 @frozen

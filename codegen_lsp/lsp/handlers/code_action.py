@@ -25,7 +25,7 @@ from pygls.uris import from_fs_path, to_fs_path
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.client.client import SupersededError
 from codegen_lsp.inference.rpc.messages import LoadProgress
-from codegen_lsp.lsp.documents import Document
+from codegen_lsp.lsp.documents import Document, file_access
 from codegen_lsp.lsp.handlers.commands import REFACTOR
 from codegen_lsp.lsp.handlers.explain import Refactoring
 from codegen_lsp.lsp.handlers.inline_completion import PATIENCE, refusal_of_document
@@ -38,7 +38,8 @@ from codegen_lsp.refactor.registry import KINDS, MenuEntry, RefactoringKind, kin
 from codegen_lsp.source.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
 from codegen_lsp.suggest.inflight import SupersededRequest
 from codegen_lsp.suggest.service import options_for
-from codegen_lsp.workspace.files import workspace_of
+from codegen_lsp.workspace.files import python_files
+from codegen_lsp.workspace.sources import Workspace
 
 if TYPE_CHECKING:
     from codegen_lsp.lsp.server import CodegenServer
@@ -329,6 +330,12 @@ def _source(
         f"refactor {document.uri}",
         workspace_of(server, document),
     )
+
+
+def workspace_of(server: CodegenServer, document: Document) -> Workspace | None:
+    """Return the workspace folder that a document is in; None when it is in none."""
+    access = file_access(server, document.uri)
+    return None if access is None else Workspace(access.root, lambda: python_files(access))
 
 
 def _assistant(server: CodegenServer, document: Document) -> ModelAssistant:

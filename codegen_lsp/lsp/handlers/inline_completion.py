@@ -16,13 +16,13 @@ from attrs import evolve
 from lsprotocol import types
 
 from codegen_lsp.completion.snapshot import Snapshot, Suggestion, Trigger
-from codegen_lsp.lsp.documents import Document
+from codegen_lsp.lsp.documents import Document, file_access
 from codegen_lsp.lsp.handlers.commands import ACCEPTED
 from codegen_lsp.lsp.handlers.explain import Answered
 from codegen_lsp.suggest.inflight import SupersededRequest
 from codegen_lsp.suggest.service import Outcome, options_for, refused
+from codegen_lsp.suggest.workspace_context import ScanRequest
 from codegen_lsp.workspace.ignore import excluding_pattern
-from codegen_lsp.workspace.related import look_around
 
 if TYPE_CHECKING:
     from codegen_lsp.lsp.server import CodegenServer
@@ -88,12 +88,26 @@ async def read_ahead(server: CodegenServer, uri: str, offset: int) -> None:
         return
     if not (server.requests.idle and server.refactorings.idle):
         return
-    await look_around(server, uri, min(offset, len(document.text)))
+    await scan_workspace(server, uri, min(offset, len(document.text)))
     snapshot = document.snapshot(
         min(offset, len(document.text)), above=server.notebooks.before(document, server.documents)
     )
     options = options_for(server.settings, document.language, server.status.current.model)
     await server.completer.warm(snapshot, options, server.models.client)
+
+
+async def scan_workspace(server: CodegenServer, uri: str, offset: int) -> None:
+    """Scan the workspace for the next suggestions in a document, unless that was just done or is of no use."""
+    document = server.documents.get(uri)
+    model = server.status.current.model
+    if document is None or model is None or not server.scanner.is_due(uri):
+        return
+    without = server.settings.without
+    snippets = model.ngrams and "context" not in without
+    modules = document.language == "python" and not {"correctness", "modules"} & set(without)
+    access = file_access(server, uri)
+    if access is not None and (snippets or modules):
+        await server.scanner.scan(ScanRequest(document.snapshot(offset), access, snippets, modules))
 
 
 async def prepare_next(server: CodegenServer, shown: tuple[Snapshot, Suggestion]) -> None:
@@ -102,7 +116,7 @@ async def prepare_next(server: CodegenServer, shown: tuple[Snapshot, Suggestion]
     if not server.settings.warm or not server.requests.idle or server.status.current.state != "ready":
         return
     options = options_for(server.settings, snapshot.language, server.status.current.model)
-    top_p, around = server.settings.top_p, server.around(snapshot.uri)
+    top_p, around = server.settings.top_p, server.scanner.context(snapshot.uri)
     client = server.models.client
     work = server.completer.prepare(snapshot, suggestion, options, client, top_p=top_p, around=around)
     # A newer request doesn't end it: the worker does, if that request needs the model.
@@ -125,7 +139,7 @@ async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
         server.models.client,
         top_p=server.settings.top_p,
         wait=server.metronome.wait(snapshot) if waits else 0.0,
-        around=server.around(snapshot.uri),
+        around=server.scanner.context(snapshot.uri),
     )
     if outcome.stats is not None and outcome.source == "model":
         server.metronome.answered(outcome.stats.queue_seconds + outcome.stats.total_seconds)

@@ -19,6 +19,7 @@ from codegen_lsp.refactor.python.rope_backend import rename_everywhere
 from codegen_lsp.refactor.python.scopes import identifiers, unknown
 from codegen_lsp.refactor.python.selection import parse
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.workspace.files import WorkspaceError
 from codegen_lsp.workspace.sources import OtherFile, Workspace, module_of
 
 DECLARATIONS = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini")
@@ -42,7 +43,10 @@ class RenamedFiles:
 def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: str) -> RenamedFiles:
     """Rename what a module defines at its top level. Raises RefactorError."""
     root, path = workspace.root.resolve(), path.resolve()
-    raw = {one.resolve(): content for one, content in workspace.read().items()}
+    try:
+        raw = {one.resolve(): content for one, content in workspace.read().items()}
+    except WorkspaceError as error:
+        raise RefactorError(error.rule, error.message, error.advice) from error
     raw = {one: content for one, content in raw.items() if one.is_relative_to(root)}
     texts = {one: Original(content).normal() for one, content in raw.items()} | {path: text}
     module, source = module_of(path)
