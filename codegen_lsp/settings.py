@@ -11,14 +11,12 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 from attrs import frozen
 
 from codegen_lsp.completion.ablations import PARTS
-from codegen_lsp.inference.rpc.messages import LoadParams
 
 SECTION = "codegen-lsp"
 
@@ -272,20 +270,6 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             continue
         table[name] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return table
-
-
-def load_params(settings: Settings, build: Path) -> LoadParams:
-    """What the worker must know to run the build as the settings say."""
-    return LoadParams(
-        build=str(build),
-        engine=settings.engine,
-        device=settings.device,
-        compute_type=settings.compute_type,
-        threads=settings.threads,
-        cache_memory_mb=settings.cache.memory_mb or None,
-        ngrams="off" if "ngrams" in settings.without else settings.ngrams,
-        shared=settings.worker.shared,
-    )
 
 
 _TABLES: dict[str, type] = {

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen_lsp.inference.rpc.messages import LoadParams
-from codegen_lsp.settings import CacheSettings, Settings, load_params, setting_names, structure_settings
+from codegen_lsp.settings import CacheSettings, Settings, setting_names, structure_settings
+from codegen_lsp.suggest.options import load_params
 
 
 @pytest.mark.parametrize("raw", [None, {}, [], {"codegen-lsp": {}}, {"threads": None}, {"cache": []}, {"exclude": {}}])

@@ -31,7 +31,8 @@ from codegen_lsp.inference.rpc.messages import ModelDescription
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.sandbox.sandbox import Confinement
-from codegen_lsp.settings import Settings, load_params
+from codegen_lsp.settings import Settings
+from codegen_lsp.suggest.options import load_params
 from codegen_lsp.suggest.service import options_for
 
 T = TypeVar("T")

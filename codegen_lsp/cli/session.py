@@ -16,7 +16,8 @@ from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import LoadProgress, ModelDescription
-from codegen_lsp.settings import Settings, WorkerSettings, load_params
+from codegen_lsp.settings import Settings, WorkerSettings
+from codegen_lsp.suggest.options import load_params
 from codegen_lsp.suggest.service import Completer, Outcome, options_for
 
 

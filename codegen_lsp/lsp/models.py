@@ -18,7 +18,7 @@ from codegen_lsp.inference.client.client import Phase, WorkerState
 from codegen_lsp.inference.rpc.messages import LoadParams, LoadProgress, ModelDescription, ScoreParams, ScoreResult
 from codegen_lsp.lsp.progress import WorkProgress
 from codegen_lsp.lsp.status import State, Status
-from codegen_lsp.settings import load_params
+from codegen_lsp.suggest.options import load_params
 from codegen_lsp.suggest.service import Model
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from codegen_lsp.inference.client.client import InferenceClient, SupersededError
 from codegen_lsp.inference.client.shared_worker import NoSocketsError, Place, SharingError
 from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult, LoadParams, StopRules
 from codegen_lsp.inference.worker import service as worker
-from codegen_lsp.settings import Settings, load_params, structure_settings
+from codegen_lsp.settings import Settings, structure_settings
+from codegen_lsp.suggest.options import load_params
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets")
 
