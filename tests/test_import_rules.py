@@ -37,17 +37,18 @@ LIBRARIES = {
 
 PACKAGES = {
     "errors.py": [],
+    "progress.py": [],
     "settings.py": ["inference.rpc.messages", "completion.ablations"],
     "source": ["source", "completion.cursor"],
     "sandbox": ["sandbox", "errors"],
-    "inference": ["inference", "errors"],
+    "inference": ["inference", "progress", "errors"],
     "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
-    "checkpoints": ["checkpoints", "inference", "errors"],
+    "checkpoints": ["checkpoints", "inference", "progress", "errors"],
     "training": ["training", "checkpoints", "inference", "errors"],
     "refactor": [
         *("refactor", "completion", "source", "workspace", "sandbox"),
-        *("inference.rpc.messages", "errors"),
+        *("inference.rpc.messages", "progress", "errors"),
     ],
     "suggest": [
         *("suggest", "completion", "source", "workspace", "lsp"),
@@ -59,11 +60,11 @@ PACKAGES = {
     ],
     "evaluation": [
         *("evaluation", "suggest", "refactor", "completion", "source", "workspace", "sandbox", "inference"),
-        *("checkpoints", "training.corpus", "benchmarks", "settings", "errors"),
+        *("checkpoints", "training.corpus", "progress", "settings", "errors"),
     ],
     "benchmarks": [
         *("benchmarks", "evaluation", "suggest", "refactor", "completion", "source", "workspace", "inference"),
-        *("checkpoints", "settings", "errors"),
+        *("checkpoints", "progress", "settings", "errors"),
     ],
     "cli": ["*"],
 }

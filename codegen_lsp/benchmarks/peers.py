@@ -1,4 +1,4 @@
-"""One way to run a model, in a process of its own, for `evaluation/engines.py` to time among others.
+"""One way to run a model, in a process of its own, for `benchmarks/engines.py` to time among others.
 
 Each peer is used as well as it can be for somebody who types: with its own cache of what was computed before, greedy,
 and without drafts. It reads commands from its standard input, a JSON array each line, and answers each with one.

@@ -43,9 +43,7 @@ from codegen_lsp.checkpoints.vocabulary import (
 from codegen_lsp.checkpoints.weights import Weights, check_shapes
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import BuildInfo, InfillStyle, Verification, read_info, write_info
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done, and the fraction of the whole that is done (0 to 1)."""
+from codegen_lsp.progress import ProgressReport
 
 CARD_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "README.md")
 """What says under which terms a checkpoint may be used; it goes along with the build."""
@@ -98,7 +96,7 @@ def convert_checkpoint(
     output: Path,
     *,
     name: str,
-    progress: Progress | None = None,
+    progress: ProgressReport | None = None,
     origin: str | None = None,
 ) -> BuildInfo:
     """Convert a checkpoint's folder to an int8 build at `output`, and verify it.
@@ -146,7 +144,9 @@ def convert_checkpoint(
     return read_info(output)
 
 
-def convert_into_store(source: Path, *, name: str | None = None, progress: Progress | None = None) -> InstalledBuild:
+def convert_into_store(
+    source: Path, *, name: str | None = None, progress: ProgressReport | None = None
+) -> InstalledBuild:
     """Convert a checkpoint's folder and install the build in the user's store as `name`, else by the folder's name.
 
     Raises ConversionError as `convert_checkpoint` does, and ModelError when the store can't be written to.
@@ -357,7 +357,7 @@ def _differences(found: Architecture, expected: Architecture) -> str:
     return ", ".join(f"{name} {getattr(found, name)} instead of {getattr(expected, name)}" for name in names)
 
 
-def _part(report: Progress, message: str, start: float, end: float) -> Callable[[float], None]:
+def _part(report: ProgressReport, message: str, start: float, end: float) -> Callable[[float], None]:
     """A callback for one stage, whose fraction 0 to 1 is `start` to `end` of the whole."""
     return lambda fraction: report(message, start + (end - start) * fraction)
 

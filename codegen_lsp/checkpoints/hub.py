@@ -26,9 +26,7 @@ from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.catalogue import Checkpoint, resolve
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.errors import DownloadError
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done, and the fraction of the whole that is done (0 to 1)."""
+from codegen_lsp.progress import ProgressReport
 
 SMALL_FILES = re.compile(
     r"config\.json|tokenizer\.json|vocab\.json|merges\.txt|added_tokens\.json|tokenizer_config\.json"
@@ -72,7 +70,7 @@ class RemoteFile:
 def pull(
     name: str,
     *,
-    progress: Progress | None = None,
+    progress: ProgressReport | None = None,
     accept_license: bool = False,
     endpoint: str | None = None,
     token: str | None = None,
@@ -332,7 +330,7 @@ class _Counted:
         return self._file.truncate(size)
 
 
-def _fetch_all(files: list[RemoteFile], folder: Path, hub: str, token: str | None, report: Progress) -> None:
+def _fetch_all(files: list[RemoteFile], folder: Path, hub: str, token: str | None, report: ProgressReport) -> None:
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
     from huggingface_hub.utils.logging import set_verbosity_error
 

@@ -9,18 +9,19 @@ import attrs
 from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import agreement
-from codegen_lsp.checkpoints.convert import Progress, build_logits, read_source
+from codegen_lsp.checkpoints.convert import build_logits, read_source
 from codegen_lsp.checkpoints.reference import float_logits
 from codegen_lsp.checkpoints.vocabulary import PROBES, load_tokenizer
 from codegen_lsp.checkpoints.weights import Weights, check_shapes
 from codegen_lsp.errors import ConversionError, ModelError
 from codegen_lsp.inference.build import BuildInfo, Verification, digest, read_info
+from codegen_lsp.progress import ProgressReport
 
 DRIFT_LIMIT = 0.1
 """Nats by which the loss may differ from the recorded one: other processors round int8 products differently."""
 
 
-def verify_build(build: Path, source: Path, *, progress: Progress | None = None) -> Verification:
+def verify_build(build: Path, source: Path, *, progress: ProgressReport | None = None) -> Verification:
     """Compare a build with the checkpoint's folder it was made from: tokenizer, agreement of logits, and loss.
 
     Raises ConversionError when they disagree or the folder is another checkpoint's, ModelError when the build is
@@ -45,7 +46,7 @@ def verify_build(build: Path, source: Path, *, progress: Progress | None = None)
     return figures
 
 
-def check_build(build: Path, *, progress: Progress | None = None) -> Verification:
+def check_build(build: Path, *, progress: ProgressReport | None = None) -> Verification:
     """Check a build on its own: digests of all files, and its loss on the snippet against the recorded one.
 
     The result repeats what was recorded, with the loss measured now. Raises ModelError when a file was changed or the

@@ -19,6 +19,7 @@ import typer
 from codegen_lsp import __version__
 from codegen_lsp.completion.ablations import PARTS
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.progress import ProgressReport
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -788,7 +789,7 @@ def _show(measured: Measured, show: Callable[[Console, Measured], None], as_json
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
+def _progress() -> Iterator[ProgressReport]:
     from codegen_lsp.cli.progress import progress
 
     with progress() as report:

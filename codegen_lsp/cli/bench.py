@@ -17,7 +17,7 @@ from codegen_lsp.inference.client.environment import worker_environment
 from codegen_lsp.inference.engines.factory import default_threads
 
 Figures = dict[str, Any]
-"""`evaluation.engines.Benchmark`, as plain values."""
+"""`benchmarks.engines.Benchmark`, as plain values."""
 
 COLUMNS = {
     "cold_prefill_ms": "cold prompt",
@@ -36,20 +36,20 @@ def measure_engines(shape: str, context: int, threads: int, peers: Sequence[str]
 
 
 def measure_drafts(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, ngrams: str) -> Figures:
-    """Time decoding with and without drafts (`evaluation.drafting.Drafting`, as plain values). Raises ModelError."""
+    """Time decoding with and without drafts (`benchmarks.drafts.Drafting`, as plain values). Raises ModelError."""
     arguments = (str(build), str(tokens), str(threads or default_threads()), ngrams)
-    return _measured("drafting", *arguments, given=json.dumps(texts))
+    return _measured("drafts", *arguments, given=json.dumps(texts))
 
 
 def measure_cancelling(shape: str, context: int, threads: int, rounds: int) -> Figures:
-    """Time cancellations (`evaluation.cancelling.Cancelling`, as plain values). Raises ModelError."""
-    return _measured("cancelling", shape, str(context), str(threads or default_threads()), str(rounds))
+    """Time cancellations (`benchmarks.cancel.Cancelling`, as plain values). Raises ModelError."""
+    return _measured("cancel", shape, str(context), str(threads or default_threads()), str(rounds))
 
 
 def _measured(program: str, *arguments: str, given: str = "") -> Figures:
-    """Run one of the programs in `evaluation/` that measure apart. Raises ModelError."""
+    """Run one of the programs in `benchmarks/` that measure apart. Raises ModelError."""
     result = subprocess.run(
-        [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.evaluation.{program}", *arguments],
+        [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.benchmarks.{program}", *arguments],
         input=given,
         env=worker_environment(),
         capture_output=True,

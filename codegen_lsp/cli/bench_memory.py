@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from codegen_lsp.benchmarks import memory
 from codegen_lsp.benchmarks.memory import Level, Start, Windows
+from codegen_lsp.progress import ProgressReport
 
 LONG = 20_000
 """Characters of a document: more than a window's prompt is cut from."""
@@ -30,7 +30,7 @@ class Measured:
 
 
 def measure(
-    embedded: Path, shape: str, completions: int, documents: int, threads: int, report: Callable[[str, float], None]
+    embedded: Path, shape: str, completions: int, documents: int, threads: int, report: ProgressReport
 ) -> Measured:
     """Open windows on the shape and on the embedded model, then complete with the latter.
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from codegen_lsp.evaluation.part_figures import Asked, PartFigures
 from codegen_lsp.evaluation.places import draw
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import ModelDescription
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.sandbox.sandbox import Confinement
@@ -36,7 +37,6 @@ from codegen_lsp.suggest.options import load_params
 from codegen_lsp.suggest.service import options_for
 
 T = TypeVar("T")
-Report = Callable[[str, float], None]
 
 CORPUS = Path(".cache/training/model")
 """Where `make model` leaves its corpus."""
@@ -110,7 +110,7 @@ def measure_lines(
     seed: int,
     *,
     shown: bool,
-    report: Report,
+    report: ProgressReport,
     without: Sequence[str] = (),
     curve: bool = False,
 ) -> tuple[Measured, list[Answer]]:
@@ -154,7 +154,7 @@ def measure_lines(
 
 
 def measure_parts(
-    runtime: Runtime, found: Sequence[Document], cases: int, seed: int, parts: Sequence[str], report: Report
+    runtime: Runtime, found: Sequence[Document], cases: int, seed: int, parts: Sequence[str], report: ProgressReport
 ) -> tuple[Measured, list[Asked]]:
     """`parts`: PartFigures of each part. Raises EvaluationError, ModelError and WorkerError."""
     asked = lines.cases_of(draw(found, cases, seed))
@@ -184,7 +184,13 @@ def measure_parts(
 
 
 def measure_bits(
-    runtime: Runtime, found: Sequence[Document], files: int, seed: int, *, checkpoint: Path | None, report: Report
+    runtime: Runtime,
+    found: Sequence[Document],
+    files: int,
+    seed: int,
+    *,
+    checkpoint: Path | None,
+    report: ProgressReport,
 ) -> Measured:
     """`bits_per_byte` of the build, and with the checkpoint that of the `float` weights and the build's `loss`.
 
@@ -216,7 +222,7 @@ def measure_bits(
     return Measured(model, _weights(runtime), interrupted, figures)
 
 
-def measure_infilling(runtime: Runtime, data: Path, cases: int, seed: int, report: Report) -> Measured:
+def measure_infilling(runtime: Runtime, data: Path, cases: int, seed: int, report: ProgressReport) -> Measured:
     """`exact_match` on HumanEval's single lines. Raises EvaluationError, ModelError, WorkerError."""
     problems = human_eval.some(human_eval.read_lines(data), cases, seed)
 
@@ -238,7 +244,7 @@ def measure_functions(
     samples: int,
     temperature: float,
     confinement: Confinement,
-    report: Report,
+    report: ProgressReport,
 ) -> Measured:
     """`pass@1` and on of HumanEval. Raises EvaluationError, ModelError, WorkerError and SandboxError."""
     problems = human_eval.some(human_eval.read_functions(data), cases, seed)
@@ -265,7 +271,7 @@ def measure_refactorings(
     *,
     kinds: Sequence[RefactoringKind],
     verified: int,
-    report: Report,
+    report: ProgressReport,
 ) -> Measured:
     """`kinds`: KindFigures of each kind. Raises ModelError, WorkerError and SandboxError."""
     total = functions * len(kinds)
@@ -457,7 +463,7 @@ def _percent(figure: Figure | None) -> str:
     return f"{value} ({figure.low * 100:.0f}-{figure.high * 100:.0f})"
 
 
-async def _gathered(answers: AsyncIterator[T], report: Report, before: int, total: int) -> list[T]:
+async def _gathered(answers: AsyncIterator[T], report: ProgressReport, before: int, total: int) -> list[T]:
     """All answers, or those there are when the user interrupts."""
     found: list[T] = []
     try:

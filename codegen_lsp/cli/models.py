@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from codegen_lsp.checkpoints.catalogue import Checkpoint, checkpoints, resolve
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.build import Verification
-
-Report = Callable[[str, float], None]
+from codegen_lsp.progress import ProgressReport
 
 
 @frozen
@@ -80,7 +78,7 @@ def print_listing(console: Console, *, installed_only: bool) -> None:
         )
 
 
-def pull(name: str, *, accepted: bool, progress: Report) -> InstalledBuild:
+def pull(name: str, *, accepted: bool, progress: ProgressReport) -> InstalledBuild:
     """Fetch and install a checkpoint. Raises DownloadError, ConversionError and ModelError."""
     from codegen_lsp.checkpoints.hub import pull as fetch
 
@@ -118,14 +116,14 @@ def consent(console: Console, name: str) -> bool:
     return console.is_terminal and typer.confirm("Do you agree to them?", default=False)
 
 
-def convert(source: Path, name: str | None, *, progress: Report) -> InstalledBuild:
+def convert(source: Path, name: str | None, *, progress: ProgressReport) -> InstalledBuild:
     """Convert a checkpoint's folder and install the build. Raises ConversionError and ModelError."""
     from codegen_lsp.checkpoints.convert import convert_into_store
 
     return convert_into_store(source, name=name, progress=progress)
 
 
-def verify(name: str, against: Path | None, *, progress: Report) -> Verification:
+def verify(name: str, against: Path | None, *, progress: ProgressReport) -> Verification:
     """Check a build on its own, or against a checkpoint's folder. Raises ConversionError and ModelError."""
     from codegen_lsp.checkpoints.verify import check_build, verify_build
 

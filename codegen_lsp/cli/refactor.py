@@ -8,7 +8,6 @@ import os
 import re
 import tempfile
 import tokenize
-from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
@@ -19,6 +18,7 @@ from rich.table import Table
 from codegen_lsp.checkpoints.store import find
 from codegen_lsp.cli.location import LANGUAGE_OF_SUFFIX, PlaceError, line_starts, read_source
 from codegen_lsp.cli.session import open_session
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.edits import Original, SelectedSource, split_lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.perform import RefactoringOffer, RefactoringOutcome, perform
@@ -99,7 +99,7 @@ async def refactor(
     target: Target,
     kind: RefactoringKind,
     settings: Settings,
-    report: Callable[[str, float], None],
+    report: ProgressReport,
     policy: VerificationPolicy | None,
 ) -> RefactoringOutcome:
     """Do a refactoring, with the worker of an editor's windows if one runs.

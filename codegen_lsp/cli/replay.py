@@ -15,10 +15,11 @@ from rich.table import Table
 
 from codegen_lsp.benchmarks.replay import Replay, ReplayError, replay
 from codegen_lsp.benchmarks.replay_figures import ReplayFigures, Times, figures_of
-from codegen_lsp.cli.eval import Report, documents
+from codegen_lsp.cli.eval import documents
 from codegen_lsp.cli.replay_report import page
 from codegen_lsp.evaluation.documents import in_turn
 from codegen_lsp.evaluation.figures import Figure
+from codegen_lsp.progress import ProgressReport
 
 
 def run(
@@ -30,7 +31,7 @@ def run(
     characters: int,
     seed: int,
     real_time: bool,
-    report: Report,
+    report: ProgressReport,
 ) -> Replay:
     """Type into the files, packages in turn. Raises EvaluationError and ReplayError."""
     found = list(in_turn(documents(paths, corpus), random.Random(seed)))  # noqa: S311 - a sample, not a secret

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from attrs import field, frozen
 
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.workspace.sources import OtherFile
-
-Report = Callable[[str, float], None]
-"""Told what is being done, and which share of the work is done."""
 
 
 @frozen

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import CheckFailure, ProgramText, first_failure
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.selection import SelectionView, whole_view, with_body
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 Judge = Callable[[RefactoringDraft], CheckFailure | None]
 """Gives what speaks against a result, or None."""
-Make = Callable[[SelectionView, ModelAssistant, Report], Awaitable[list[RefactoringDraft]]]
+Make = Callable[[SelectionView, ModelAssistant, ProgressReport], Awaitable[list[RefactoringDraft]]]
 
 
 @frozen
@@ -56,7 +57,7 @@ async def perform(
     kind: RefactoringKind,
     source: SelectedSource,
     assistant: ModelAssistant,
-    report: Report,
+    report: ProgressReport,
     policy: VerificationPolicy | None = None,
 ) -> RefactoringOutcome:
     """Do a refactoring at the selection. With a `trial`, results with which the tests fail are not offered.
@@ -86,7 +87,7 @@ async def perform(
 
 
 async def _perform_on_braces(
-    kind: RefactoringKind, source: SelectedSource, assistant: ModelAssistant, report: Report
+    kind: RefactoringKind, source: SelectedSource, assistant: ModelAssistant, report: ProgressReport
 ) -> RefactoringOutcome:
     from codegen_lsp.refactor import treesitter as braces
 
@@ -112,7 +113,7 @@ async def _chosen(
     drafts: Sequence[RefactoringDraft],
     failure: Judge,
     assistant: ModelAssistant,
-    report: Report,
+    report: ProgressReport,
 ) -> RefactoringOutcome:
     """What passes the checks, the likeliest first. Raises RefactorError when nothing does."""
     report("Checking", 0.8)
@@ -130,7 +131,7 @@ async def _chosen(
 
 
 async def _tried(
-    outcome: RefactoringOutcome, view: SelectionView, path: Path, policy: VerificationPolicy, report: Report
+    outcome: RefactoringOutcome, view: SelectionView, path: Path, policy: VerificationPolicy, report: ProgressReport
 ) -> RefactoringOutcome:
     """What the tests have nothing against. Raises RefactorError when that is nothing, and SandboxError."""
     report("Running the tests", 0.9)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor import sentences as prose
 from codegen_lsp.refactor.checks import AllowedChanges, CheckFailure, ProgramText, keeps_other_lines
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.bodies import BODY_LINES, BODY_TOKENS, CANDIDATES, first_line, margin_of
@@ -98,7 +99,9 @@ def body_title(source: SelectedSource) -> str | None:
     return f"Write the body of '{place.name}'"
 
 
-async def docstring(source: SelectedSource, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def docstring(
+    source: SelectedSource, assistant: ModelAssistant, report: ProgressReport
+) -> list[RefactoringDraft]:
     """A documentation comment above the function. Raises RefactorError, WorkerError and ModelError."""
     place = place_of(source)
     assert place is not None
@@ -124,7 +127,7 @@ async def docstring(source: SelectedSource, assistant: ModelAssistant, report: R
     return drafts
 
 
-async def body(source: SelectedSource, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def body(source: SelectedSource, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """Bodies for the function. Raises RefactorError, WorkerError and ModelError."""
     place = place_of(source)
     assert place is not None

@@ -14,6 +14,7 @@ from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.cli.app import app
 from codegen_lsp.errors import DownloadError
+from codegen_lsp.progress import ProgressReport
 
 
 def run(*arguments: object) -> str:
@@ -40,7 +41,7 @@ def test_from_a_folder_to_a_model_and_away(make_checkpoint: Callable[..., Path],
 def test_pull_tells_a_program_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     (build,) = [build for build in store.installed() if build.bundled][:1]
 
-    def fetch(name: str, *, progress: Callable[[str, float], None], accept_license: bool) -> InstalledBuild:
+    def fetch(name: str, *, progress: ProgressReport, accept_license: bool) -> InstalledBuild:
         if not accept_license:
             raise DownloadError("The licence must be accepted.", "Accept it.")
         progress("Downloading", 0.5)

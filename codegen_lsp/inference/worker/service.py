@@ -46,6 +46,7 @@ from codegen_lsp.inference.rpc.messages import (
 from codegen_lsp.inference.text_model import TextModel, mixes, parameters_of
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.worker.scheduler import Scheduler, Superseded
+from codegen_lsp.progress import ProgressReport
 
 logger = logging.getLogger(__name__)
 
@@ -336,7 +337,7 @@ class OtherBuildError(CodegenError):
         super().__init__("The worker runs another build.", "Restart the worker.")
 
 
-def load_model(params: LoadParams, progress: Callable[[str, float], None]) -> tuple[TextModel, ModelDescription]:
+def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel, ModelDescription]:
     """Read a build and open its engine. Raises ModelError."""
     started = time.perf_counter()
     directory = Path(params.build)

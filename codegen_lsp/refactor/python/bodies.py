@@ -11,8 +11,9 @@ import re
 from itertools import pairwise
 
 from codegen_lsp.inference.rpc.messages import Candidate, StopRules
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.applicability import comment_above_nothing
 from codegen_lsp.refactor.python.extract import lines_of
@@ -25,7 +26,9 @@ BODY_LINES = 30
 REPEATS = 3
 
 
-async def complete_body(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def complete_body(
+    view: SelectionView, assistant: ModelAssistant, report: ProgressReport
+) -> list[RefactoringDraft]:
     """Bodies for the function under the cursor. Raises RefactorError, WorkerError and ModelError."""
     node = view.function
     assert node is not None
@@ -57,7 +60,9 @@ async def complete_body(view: SelectionView, assistant: ModelAssistant, report: 
     return drafts
 
 
-async def from_comment(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def from_comment(
+    view: SelectionView, assistant: ModelAssistant, report: ProgressReport
+) -> list[RefactoringDraft]:
     """Code below the comment at the cursor. Raises RefactorError, WorkerError and ModelError."""
     place = comment_above_nothing(view)
     assert place is not None

@@ -14,9 +14,10 @@ from typing import Literal
 from attrs import frozen
 
 from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor import sentences as prose
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.scopes import parameters
 from codegen_lsp.refactor.python.selection import (
@@ -62,7 +63,7 @@ class DocstringContent:
         return not (self.parameters or self.returns or self.raises)
 
 
-async def docstring(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def docstring(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """A docstring for the definition on whose head the cursor is. Raises RefactorError, WorkerError, ModelError."""
     node = view.header
     assert node is not None

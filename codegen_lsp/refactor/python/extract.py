@@ -6,9 +6,10 @@ import ast
 import asyncio
 import re
 
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor import sentences as prose
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python import names
@@ -20,7 +21,7 @@ from codegen_lsp.refactor.refusal import RefactorError
 PLACEHOLDER = "extracted_piece"
 
 
-async def variable(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def variable(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """The selected expression as a variable before its statement. Raises RefactorError, WorkerError, ModelError."""
     node, host = view.expression, view.statement
     assert node is not None
@@ -39,7 +40,7 @@ async def variable(view: SelectionView, assistant: ModelAssistant, report: Repor
     return [RefactoringDraft(_named(base, numbered_placeholder(taken), name), name, allowed) for name in found]
 
 
-async def function(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def function(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """The selected statements as a function or method. Raises RefactorError, WorkerError, ModelError."""
     text = view.source.text
     statements = view.statements

@@ -12,8 +12,9 @@ import asyncio
 import copy
 import re
 
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.applicability import PURE, variable_to_inline
@@ -25,7 +26,7 @@ from codegen_lsp.refactor.refusal import RefactorError
 _ATOMS = (ast.Name, ast.Constant, ast.Call, ast.Attribute, ast.Subscript, ast.List, ast.Dict, ast.Set)
 
 
-async def variable(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def variable(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """The variable at the cursor replaced by its value. Raises RefactorError."""
     found = variable_to_inline(view)
     assert found is not None
@@ -34,7 +35,7 @@ async def variable(view: SelectionView, assistant: ModelAssistant, report: Repor
     return [await asyncio.to_thread(_variable, view, assignment, uses)]
 
 
-async def function(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def function(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """The function at the cursor replaced by what it returns, at every call. Raises RefactorError."""
     assert view.name is not None
     report("Looking for other uses", 0.1)

@@ -13,8 +13,9 @@ import re
 
 from attrs import evolve
 
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges, definitions
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python import names
 from codegen_lsp.refactor.python.applicability import scope_of
@@ -25,7 +26,7 @@ from codegen_lsp.refactor.python.selection import Function, SelectionView, parse
 from codegen_lsp.refactor.refusal import RefactorError
 
 
-async def rename(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def rename(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """The symbol at the cursor by other names. Raises RefactorError, WorkerError and ModelError."""
     assert view.name is not None
     name, offset = view.name

@@ -11,8 +11,9 @@ import ast
 import re
 
 from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.applicability import leaves_at_end
 from codegen_lsp.refactor.python.bodies import BODY_LINES, BODY_TOKENS, CANDIDATES, first_line, margin_of, usable
@@ -22,7 +23,7 @@ from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
 
-async def rewrite(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def rewrite(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """The selected statements as the comment above them says. Raises RefactorError, WorkerError and ModelError."""
     text = view.source.text
     statements = view.statements

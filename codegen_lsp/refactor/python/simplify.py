@@ -16,8 +16,9 @@ from typing import Any
 
 from attrs import frozen
 
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.extract import lines_of
@@ -38,7 +39,7 @@ class Fix:
     label: str
 
 
-async def simplify(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def simplify(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """The selected statements, simpler. Raises RefactorError."""
     statements = view.statements
     text = view.source.text

@@ -12,8 +12,9 @@ import builtins
 from attrs import frozen
 
 from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges, definitions
-from codegen_lsp.refactor.draft import RefactoringDraft, Report
+from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.applicability import missing_hints
 from codegen_lsp.refactor.python.extract import lines_of
@@ -36,7 +37,7 @@ class Hint:
     label: str
 
 
-async def type_hints(view: SelectionView, assistant: ModelAssistant, report: Report) -> list[RefactoringDraft]:
+async def type_hints(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """Hints for the function on whose head the cursor is. Raises RefactorError, WorkerError and ModelError."""
     node = view.header
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -61,7 +62,7 @@ async def type_hints(view: SelectionView, assistant: ModelAssistant, report: Rep
     return [RefactoringDraft(_with(text, chosen), label, AllowedChanges(lines=head, annotations=frozenset({name})))]
 
 
-async def _accepted(view: SelectionView, choices: list[list[Hint]], report: Report) -> list[Hint]:
+async def _accepted(view: SelectionView, choices: list[list[Hint]], report: ProgressReport) -> list[Hint]:
     """Of each place the first type that the checker takes; all together first, which mostly goes well."""
     text, path = view.source.text, view.source.path
     before = await errors(text, path)

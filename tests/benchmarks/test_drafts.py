@@ -1,0 +1,34 @@
+"""Drafts on and off: the same tokens. What the times are is not tested."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import textwrap
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from codegen_lsp.benchmarks import drafts
+from codegen_lsp.cli.app import app
+
+SOURCE = inspect.getsource(textwrap)
+
+
+def test_both_ways_write_the_same(embedded_build: Path) -> None:
+    texts = [(SOURCE[:end], SOURCE[end + 40 : end + 400]) for end in range(600, 4600, 800)]
+    found = drafts.measure(embedded_build, texts, 24, 1, ngrams="on")
+    assert found.ngrams
+    assert found.places == len(texts) - drafts.WARM_UP
+    assert found.tokens_per_second > 0
+    assert found.drafted_tokens_per_second > 0
+    assert found.same is not None
+    assert found.same.value > 0.9
+
+
+def test_the_command(tmp_path: Path, embedded_build: Path) -> None:
+    (tmp_path / "source.py").write_text(SOURCE, encoding="utf-8")
+    options = ["--model", str(embedded_build), "--places", "2", "--tokens", "8", "--threads", "1", "--json"]
+    result = CliRunner().invoke(app, ["bench", "drafts", str(tmp_path), *options])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["gain"]["cases"] == 2
