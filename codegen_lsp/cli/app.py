@@ -764,9 +764,9 @@ def bench_menu(
     import statistics
     import typing
 
-    from codegen_lsp.cli.location import read_source
     from codegen_lsp.evaluation.refactorings import menu_seconds
     from codegen_lsp.refactor.edits import Original
+    from codegen_lsp.workspace.decoding import read_source
 
     text = Original(read_source(file or Path(typing.__file__))).normal()
     seconds, whole = menu_seconds(text, places, seed)

@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_lsp.checkpoints.store import InstalledBuild, find
-from codegen_lsp.cli.location import LANGUAGE_OF_SUFFIX, PlaceError, read_source
 from codegen_lsp.completion.policy import Options
 from codegen_lsp.evaluation import human_eval, lines, part_figures, refactorings
 from codegen_lsp.evaluation.documents import Document, EvaluationError, held_out, in_turn
@@ -33,8 +32,10 @@ from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.sandbox.sandbox import Confinement
 from codegen_lsp.settings import Settings
+from codegen_lsp.source.languages import IDENTIFIER_OF_SUFFIX, identifier_of
 from codegen_lsp.suggest.options import load_params
 from codegen_lsp.suggest.service import options_for
+from codegen_lsp.workspace.decoding import UnreadableSourceError, read_source
 
 T = TypeVar("T")
 
@@ -516,7 +517,7 @@ def _files(given: Path) -> list[Path]:
     return [
         path
         for path in sorted(given.rglob("*"))
-        if path.suffix in LANGUAGE_OF_SUFFIX
+        if path.suffix in IDENTIFIER_OF_SUFFIX
         and path.is_file()
         and not any(part in SKIPPED or part.startswith(".") for part in path.relative_to(given).parts)
     ]
@@ -526,9 +527,9 @@ def _document(path: Path, package: str) -> Document | None:
     """A file as a document; None when it is too large, or in a folder and unreadable."""
     try:
         text = read_source(path).replace("\r\n", "\n").replace("\r", "\n")
-    except PlaceError:
+    except UnreadableSourceError:
         if str(path) == package:
             raise
         return None
-    language = LANGUAGE_OF_SUFFIX.get(path.suffix.lower(), "plaintext")
+    language = identifier_of(path)
     return Document(package, str(path), language, text) if len(text) <= LARGEST_FILE else None

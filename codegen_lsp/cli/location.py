@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 import re
-import tokenize
 from pathlib import Path
 
 from codegen_lsp.completion.snapshot import Snapshot, Trigger
 from codegen_lsp.errors import CodegenError
-
-LANGUAGE_OF_SUFFIX = {
-    ".py": "python",
-    ".pyi": "python",
-    ".c": "c",
-    ".h": "c",
-    ".cc": "cpp",
-    ".cpp": "cpp",
-    ".cxx": "cpp",
-    ".hh": "cpp",
-    ".hpp": "cpp",
-    ".go": "go",
-    ".java": "java",
-    ".js": "javascript",
-    ".cjs": "javascript",
-    ".mjs": "javascript",
-    ".jsx": "javascriptreact",
-    ".ts": "typescript",
-    ".tsx": "typescriptreact",
-    ".rs": "rust",
-    ".rb": "ruby",
-    ".php": "php",
-    ".lua": "lua",
-    ".sh": "shellscript",
-}
-"""LSP language identifiers by file name extension."""
+from codegen_lsp.source.languages import identifier_of
+from codegen_lsp.workspace.decoding import read_source
 
 PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?")
 
@@ -46,7 +21,7 @@ def snapshot_at(place: str, language: str | None = None) -> Snapshot:
     """Read the file and put the cursor there, as if the user had asked for a completion.
 
     Lines and columns count from 1; the cursor stands before its column, at the end of the line when none is given.
-    Raises PlaceError.
+    Raises: PlaceError; UnreadableSourceError.
     """
     match = PLACE.fullmatch(place)
     if match is None:
@@ -66,30 +41,11 @@ def snapshot_at(place: str, language: str | None = None) -> Snapshot:
     return Snapshot(
         uri=path.absolute().as_uri(),
         version=0,
-        language=language or LANGUAGE_OF_SUFFIX.get(path.suffix.lower(), "plaintext"),
+        language=language or identifier_of(path),
         text=text,
         offset=start + column - 1,
         trigger=Trigger.INVOKED,
     )
-
-
-def read_source(path: Path) -> str:
-    """The text of a source file, its line ends kept. Python's encoding comments are honoured. Raises PlaceError."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PlaceError(f"{path} can't be read: {error.strerror or error}.", "Check the path.") from error
-    encoding = "utf-8-sig"
-    if path.suffix in (".py", ".pyi"):
-        try:
-            encoding, _ = tokenize.detect_encoding(iter(raw.splitlines(keepends=True)).__next__)
-        except SyntaxError as error:
-            raise PlaceError(f"{path} has an encoding that can't be read: {error.msg}.", "Save it as UTF-8.") from error
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        problem = f"{path} is no text in {encoding}: byte {error.start} is wrong."
-        raise PlaceError(problem, "Save it as UTF-8.") from error
 
 
 def line_starts(text: str) -> list[int]:

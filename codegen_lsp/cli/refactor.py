@@ -16,7 +16,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from codegen_lsp.checkpoints.store import find
-from codegen_lsp.cli.location import LANGUAGE_OF_SUFFIX, PlaceError, line_starts, read_source
+from codegen_lsp.cli.location import PlaceError, line_starts
 from codegen_lsp.cli.session import open_session
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.edits import Original, SelectedSource, split_lines
@@ -25,7 +25,9 @@ from codegen_lsp.refactor.perform import RefactoringOffer, RefactoringOutcome, p
 from codegen_lsp.refactor.registry import RefactoringKind, menu
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult, project_of
 from codegen_lsp.settings import Settings
+from codegen_lsp.source.languages import identifier_of
 from codegen_lsp.suggest.service import options_for
+from codegen_lsp.workspace.decoding import read_source
 from codegen_lsp.workspace.files import FileAccess, python_files
 from codegen_lsp.workspace.sources import Workspace
 
@@ -81,7 +83,7 @@ def target_at(place: str, language: str | None = None) -> Target:
         original.normal(),
         original.normal_offset(start),
         original.normal_offset(end),
-        language or LANGUAGE_OF_SUFFIX.get(path.suffix.lower(), "plaintext"),
+        language or identifier_of(path),
         path.absolute(),
         REFACTOR_KEY,
         _workspace(path.absolute()),

@@ -6,6 +6,8 @@ language that is turned on without being in the table is treated as text whose b
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from attrs import frozen
 
 
@@ -94,7 +96,38 @@ DEFAULT_LANGUAGES = frozenset({"python", "c", "cpp", "go", "java", "javascript",
 EVERY_LANGUAGE = "*"
 """In a set of identifiers: all of them."""
 
+IDENTIFIER_OF_SUFFIX = {
+    ".py": "python",
+    ".pyi": "python",
+    ".c": "c",
+    ".h": "c",
+    ".cc": "cpp",
+    ".cpp": "cpp",
+    ".cxx": "cpp",
+    ".hh": "cpp",
+    ".hpp": "cpp",
+    ".go": "go",
+    ".java": "java",
+    ".js": "javascript",
+    ".cjs": "javascript",
+    ".mjs": "javascript",
+    ".jsx": "javascriptreact",
+    ".ts": "typescript",
+    ".tsx": "typescriptreact",
+    ".rs": "rust",
+    ".rb": "ruby",
+    ".php": "php",
+    ".lua": "lua",
+    ".sh": "shellscript",
+}
+"""LSP language identifiers by file name extension, for files that no editor has identified."""
+
 
 def language_of(identifier: str) -> Language:
     """The language with this LSP identifier; `GENERIC` when the table has none."""
     return LANGUAGES.get(identifier, GENERIC)
+
+
+def identifier_of(path: PurePath) -> str:
+    """Return the LSP language identifier that a file's extension suggests; `plaintext` for an unknown one."""
+    return IDENTIFIER_OF_SUFFIX.get(path.suffix.lower(), "plaintext")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.cli.location import PlaceError, line_starts, snapshot_at
+from codegen_lsp.workspace.decoding import UnreadableSourceError
 
 SOURCE = "import os\r\nx = '🙂é'\n\tlast"
 
@@ -51,7 +52,7 @@ def test_what_is_no_place(place: str) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(PlaceError, match="No such file"):
+    with pytest.raises(UnreadableSourceError, match="No such file"):
         snapshot_at(f"{tmp_path / 'none.py'}:1")
 
 
@@ -65,7 +66,7 @@ def test_a_python_file_in_its_declared_encoding(tmp_path: Path) -> None:
 def test_bytes_that_are_no_text(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"x = '\xff\xfe'\n")
-    with pytest.raises(PlaceError) as caught:
+    with pytest.raises(UnreadableSourceError) as caught:
         snapshot_at(f"{path}:1")
     assert "UTF-8" in caught.value.advice
 
