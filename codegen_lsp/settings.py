@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import attrs
 from attrs import frozen
 
-from codegen_lsp.completion.ablations import PARTS
+logger = logging.getLogger(__name__)
 
 SECTION = "codegen-lsp"
 
@@ -24,6 +26,36 @@ T = TypeVar("T")
 
 RULE = "rule"
 """Key of a field's metadata under which its rule is."""
+FOR_MEASUREMENTS = "for_measurements"
+"""Key of a field's metadata, true for a setting that editors do not offer to their users."""
+
+ABLATIONS: dict[str, str] = {
+    "window": "the prompt begins with a definition and stays there while you type; else it is the last characters",
+    "infilling": "text after the cursor is part of the prompt, where the setting `infilling` has it so",
+    "ngrams": "n-grams of the document are mixed into the model's probabilities, where its engine can",
+    "rest_of_document": "what a long document says beyond the prompt counts for n-gram mixing",
+    "threshold": "what the model itself finds unlikely is not shown",
+    "correctness": "what would not parse, or uses names that nothing defines, is not shown",
+    "modules": "names that imported modules of the workspace do not have count as undefined, too",
+    "context": "n-grams of similar files of the workspace are mixed in, too, where the engine can",
+    "coalescing": "a request waits for a generation under way when what was typed meanwhile may be its beginning",
+    "prefetch": "after a suggestion was shown, what would follow it is prepared",
+}
+"""Parts of a completion that the setting `ablate` and the option `--ablate` turn off, to measure what each gives; by
+name, with what the part does. A part that makes no figure worse when it is left out has not earned its place."""
+
+FORMER_NAMES: dict[str, str] = {"document_cache": "ngrams", "without": "ablate"}
+"""Former names of settings, which are still accepted; options of the command line have them, too."""
+FORMER_VALUES: dict[str, dict[str, str]] = {
+    "engine": {"incremental": "native"},
+    "ablate": {
+        "document_cache": "ngrams",
+        "elsewhere": "rest_of_document",
+        "flight": "coalescing",
+        "continuation": "prefetch",
+    },
+}
+"""For each setting with renamed values: the former values, which are still accepted."""
 
 
 @frozen
@@ -89,7 +121,7 @@ def _text(default: str, expected: str) -> str:
     return _field(default, _Rule(expected, read, {"type": "string"}))
 
 
-def _texts(expected: str, among: Collection[str] | None = None) -> tuple[str, ...]:
+def _texts(expected: str, among: Collection[str] | None = None, *, for_measurements: bool = False) -> tuple[str, ...]:
     def read(value: object) -> object:
         # Lua has one type for empty lists and empty tables, and sends the latter.
         if value == {}:
@@ -100,7 +132,8 @@ def _texts(expected: str, among: Collection[str] | None = None) -> tuple[str, ..
             return tuple(value)
         raise ValueError
 
-    return _field((), _Rule(expected, read, {"type": "array", "items": {"type": "string"}}))
+    rule = _Rule(expected, read, {"type": "array", "items": {"type": "string"}})
+    return _field((), rule, for_measurements=for_measurements)
 
 
 def _switches(expected: str) -> Mapping[str, bool]:
@@ -117,8 +150,8 @@ def _switches(expected: str) -> Mapping[str, bool]:
     return declared
 
 
-def _field(default: T, rule: _Rule) -> T:
-    declared: T = attrs.field(default=default, metadata={RULE: rule})
+def _field(default: T, rule: _Rule, *, for_measurements: bool = False) -> T:
+    declared: T = attrs.field(default=default, metadata={RULE: rule, FOR_MEASUREMENTS: for_measurements})
     return declared
 
 
@@ -223,7 +256,7 @@ class Settings:
     threshold: float = _number(0.4, 0.0, 1.0)
     """What you did not ask for is shown as far as the model finds it at least this likely to be right; of several such
     beginnings, the one that can be expected to save most keys. 0 shows everything."""
-    without: tuple[str, ...] = _texts("a list of these: " + ", ".join(PARTS), PARTS)
+    ablate: tuple[str, ...] = _texts("a list of these: " + ", ".join(ABLATIONS), ABLATIONS, for_measurements=True)
     """Parts of a completion that are left out, to measure what each gives (docs/evaluation.md)."""
     worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
@@ -240,7 +273,7 @@ def structure_settings(*layers: object) -> tuple[Settings, list[str]]:
         # An empty table arrives as an empty list from editors written in Lua.
         if layer is not None and layer != [] and not isinstance(layer, dict):
             problems.append(f"`{SECTION}` must be a table of settings, not {_shown(layer)}; it is ignored.")
-        table = merged(table, nested(layer))
+        table = merged(table, with_current_names(nested(layer)))
     settings: Settings = _structure(Settings, table, SECTION, problems)
     return settings, problems
 
@@ -270,6 +303,38 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             continue
         table[name] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return table
+
+
+def with_current_names(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested table of settings with current names and values in place of former ones, noted in the log.
+
+    Where a setting stands under both names, the current one counts.
+    """
+    current: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in FORMER_NAMES:
+            current[name] = current_value(name, value)
+        elif FORMER_NAMES[name] not in table:
+            _note(f"`{SECTION}.{name}` is now called `{SECTION}.{FORMER_NAMES[name]}`")
+            current[FORMER_NAMES[name]] = current_value(FORMER_NAMES[name], value)
+    return current
+
+
+def current_value(name: str, value: Any) -> Any:
+    """Return the value of a setting, or a list of values, with current words in place of former ones."""
+    if isinstance(value, list):
+        return [current_value(name, item) for item in value]
+    former = FORMER_VALUES.get(name, {})
+    if not isinstance(value, str) or value not in former:
+        return value
+    _note(f'"{value}" in `{SECTION}.{name}` is now called "{former[value]}"')
+    return former[value]
+
+
+@cache
+def _note(renamed: str) -> None:
+    """Say once per process that something was renamed."""
+    logger.warning("%s; the former name is still accepted.", renamed)
 
 
 _TABLES: dict[str, type] = {

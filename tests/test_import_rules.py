@@ -38,7 +38,7 @@ LIBRARIES = {
 PACKAGES = {
     "errors.py": [],
     "progress.py": [],
-    "settings.py": ["inference.rpc.messages", "completion.ablations"],
+    "settings.py": [],
     "source": ["source", "completion.cursor"],
     "sandbox": ["sandbox", "errors"],
     "inference": ["inference", "progress", "errors"],

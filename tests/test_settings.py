@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.inference.rpc.messages import LoadParams
-from codegen_lsp.settings import CacheSettings, Settings, setting_names, structure_settings
-from codegen_lsp.suggest.options import load_params
+from codegen_lsp import settings as settings_module
+from codegen_lsp.settings import (
+    ABLATIONS,
+    FORMER_NAMES,
+    FORMER_VALUES,
+    CacheSettings,
+    Settings,
+    setting_names,
+    structure_settings,
+)
 
 
 @pytest.mark.parametrize("raw", [None, {}, [], {"codegen-lsp": {}}, {"threads": None}, {"cache": []}, {"exclude": {}}])
@@ -54,7 +61,7 @@ def test_nested_and_dotted_names_are_the_same(raw: object) -> None:
         ({"languages": {"rust": "yes"}}, "codegen-lsp.languages", '{"rust": "yes"}', "{} is used"),
         ({"exclude": "*.gen.py"}, "codegen-lsp.exclude", '"*.gen.py"', "[] is used"),
         ({"cache": {"memory_mb": "1 GB"}}, "codegen-lsp.cache.memory_mb", '"1 GB"', "0 is used"),
-        ({"without": ["wings"]}, "codegen-lsp.without", '["wings"]', "[] is used"),
+        ({"ablate": ["wings"]}, "codegen-lsp.ablate", '["wings"]', "[] is used"),
         ({"cache": 5}, "codegen-lsp.cache", "5", "the defaults are used"),
         ({"log.level": "loud"}, "codegen-lsp.log.level", '"loud"', '"warning" is used'),
     ],
@@ -113,13 +120,59 @@ def test_a_wrong_value_in_a_later_layer_is_not_the_earlier_one() -> None:
     assert len(problems) == 1
 
 
-def test_what_the_worker_is_told() -> None:
-    settings, _ = structure_settings({"threads": 3, "device": "cuda", "compute_type": "float16", "cache.memory_mb": 9})
-    assert load_params(settings, Path("/models/x")) == LoadParams(
-        "/models/x", device="cuda", compute_type="float16", threads=3, cache_memory_mb=9, shared=True
-    )
-    settings, _ = structure_settings({"worker.shared": False})
-    assert load_params(settings, Path("/models/x")) == LoadParams("/models/x")
+@pytest.fixture
+def notes(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """Notes in the log, each of which comes once per process."""
+    settings_module._note.cache_clear()
+    yield lambda: [record.getMessage() for record in caplog.records]
+    settings_module._note.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        ({"engine": "incremental"}, {"engine": "native"}),
+        ({"document_cache": "off"}, {"ngrams": "off"}),
+        ({"codegen-lsp.document_cache": "on"}, {"ngrams": "on"}),
+        ({"without": ["window"]}, {"ablate": ["window"]}),
+        (
+            {"without": ["document_cache", "elsewhere", "flight", "continuation", "context"]},
+            {"ablate": ["ngrams", "rest_of_document", "coalescing", "prefetch", "context"]},
+        ),
+    ],
+)
+def test_former_names_are_accepted_with_a_note_in_the_log(
+    former: dict[str, Any], current: dict[str, Any], notes: Callable[[], list[str]]
+) -> None:
+    settings, problems = structure_settings(former)
+    assert problems == []
+    assert settings == structure_settings(current)[0]
+    (first, *_) = notes()
+    assert "is now called" in first
+    count = len(notes())
+    structure_settings(former)
+    assert len(notes()) == count
+    assert not structure_settings(current)[1]
+
+
+def test_current_names_are_not_noted(notes: Callable[[], list[str]]) -> None:
+    structure_settings({"engine": "native", "ngrams": "off", "ablate": ["ngrams"]})
+    assert notes() == []
+
+
+def test_the_current_name_goes_before_the_former_one_and_a_later_layer_before_both() -> None:
+    assert structure_settings({"document_cache": "on", "ngrams": "off"})[0].ngrams == "off"
+    assert structure_settings({"ngrams": "off"}, {"document_cache": "on"})[0].ngrams == "on"
+
+
+def test_a_wrong_value_under_a_former_name_is_reported_under_the_current_one() -> None:
+    (problem,) = structure_settings({"document_cache": "perhaps"})[1]
+    assert "`codegen-lsp.ngrams` must be one of" in problem
+
+
+def test_the_names_of_parts_are_the_same_everywhere() -> None:
+    assert set(FORMER_VALUES["ablate"].values()) <= set(ABLATIONS)
+    assert set(FORMER_NAMES.values()) <= {name.removeprefix("codegen-lsp.") for name in setting_names()}
 
 
 def test_names_are_complete() -> None:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codegen_lsp import __version__
-from codegen_lsp.completion.ablations import PARTS
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.settings import ABLATIONS, current_value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,18 +64,20 @@ Data = Annotated[
 
 
 def _known_parts(names: list[str] | None) -> list[str]:
-    if unknown := [name for name in names or [] if name not in PARTS]:
-        raise typer.BadParameter(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
-    return names or []
+    known = [current_value("ablate", name) for name in names or []]
+    if unknown := [name for name in known if name not in ABLATIONS]:
+        raise typer.BadParameter(f"there is no part {unknown[0]!r}; the parts are {', '.join(ABLATIONS)}")
+    return known
 
 
 Without = Annotated[
     list[str] | None,
     typer.Option(
+        "--ablate",
         "--without",
         metavar="PART",
         callback=_known_parts,
-        help=f"Leave out a part of what an editor shows: {', '.join(PARTS)}. May be given several times.",
+        help=f"Leave out a part of what an editor shows: {', '.join(ABLATIONS)}. May be given several times.",
     ),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same number draws the same cases.")]
@@ -732,7 +734,7 @@ def bench_replay(
     from codegen_lsp.cli import replay
 
     runtime = {"model": str(find(model).path), "engine": engine, "device": device, "threads": threads}
-    settings = runtime | {"languages": {"*": True}, "without": without or []}
+    settings = runtime | {"languages": {"*": True}, "ablate": without or []}
     with _progress() as report:
         measured = replay.run(
             paths or [],

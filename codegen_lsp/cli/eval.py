@@ -122,7 +122,7 @@ def measure_lines(
     asked = lines.cases_of(draw(found, cases, seed))
     if "ngrams" in without:
         runtime = attrs.evolve(runtime, ngrams="off")
-    settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1, without=tuple(without))
+    settings = Settings(model=str(runtime.build.path), languages={"*": True}, candidates=1, ablate=tuple(without))
 
     async def run() -> tuple[ModelDescription, list[Answer], list[Answer]]:
         async with _opened(runtime) as (client, model):

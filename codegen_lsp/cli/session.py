@@ -34,7 +34,7 @@ class Session:
     async def complete(self, snapshot: Snapshot) -> Outcome:
         """What an editor would show at this cursor."""
         options = options_for(self.settings, snapshot.language, self.model)
-        return await Completer().suggest(snapshot, options, self.client, top_p=self.settings.top_p)
+        return await Completer().suggest(snapshot, options, self.client)
 
     async def read_ahead(self, snapshot: Snapshot) -> float:
         """Let the model read the text up to the cursor, as an editor does when a file is opened; gives the seconds."""

@@ -13,7 +13,7 @@ from codegen_lsp.completion.cursor import Cursor, cursor_of
 from codegen_lsp.completion.policy import Options, first_refusal, stop_rules
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
 from codegen_lsp.completion.undefined_names import Modules
-from codegen_lsp.completion.window import beyond, last_characters, window_after, window_before
+from codegen_lsp.completion.window import last_characters, rest_of_document, window_after, window_before
 from codegen_lsp.inference.rpc.messages import StopRules
 
 
@@ -26,8 +26,9 @@ class Plan:
     stop: StopRules
     candidates: int
     temperature: float
+    top_p: float
     cursor: Cursor
-    elsewhere: tuple[str, ...] = ()
+    rest_of_document: tuple[str, ...] = ()
     """What of the document is in neither prefix nor suffix: the answer may repeat something of it."""
     document: str | None = None
     """The whole document, if what is shown must be correct in it."""
@@ -40,21 +41,23 @@ def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
     cursor = cursor_of(snapshot)
     if refusal := first_refusal(snapshot, cursor, options):
         return refusal
-    before = last_characters if "window" in options.without else window_before
-    infill = options.infill and "infilling" not in options.without
+    before = last_characters if "window" in options.ablate else window_before
+    infill = options.infill and "infilling" not in options.ablate
     invoked = snapshot.trigger is Trigger.INVOKED
     prefix = before(snapshot, cursor, options.prefix_characters)
     suffix = window_after(snapshot, cursor, options.suffix_characters) if infill else ""
+    rest = () if "rest_of_document" in options.ablate else rest_of_document(snapshot, cursor, prefix, suffix)
     return Plan(
         prefix=prefix,
         suffix=suffix,
         stop=evolve(
             stop_rules(cursor, options, document_length=len(snapshot.text)),
-            least_probability=0.0 if invoked or "threshold" in options.without else options.threshold,
+            threshold=0.0 if invoked or "threshold" in options.ablate else options.threshold,
         ),
         candidates=options.candidates if invoked else 1,
         temperature=options.temperature,
+        top_p=options.top_p,
         cursor=cursor,
-        elsewhere=() if "elsewhere" in options.without else beyond(snapshot, cursor, prefix, suffix),
-        document=None if "correctness" in options.without else snapshot.text,
+        rest_of_document=rest,
+        document=None if "correctness" in options.ablate else snapshot.text,
     )

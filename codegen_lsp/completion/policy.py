@@ -30,7 +30,7 @@ from codegen_lsp.source.blocks import (
 )
 from codegen_lsp.source.brackets import code_of, is_rest_of_closers, open_at_end
 from codegen_lsp.source.indentation import columns
-from codegen_lsp.source.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
+from codegen_lsp.source.languages import EVERY_LANGUAGE
 from codegen_lsp.workspace.secrets import holds_secrets, is_commit_message
 
 LONG_LINE = 1_000
@@ -39,30 +39,35 @@ LARGE_DOCUMENT = 400_000
 """Characters (about 8,000 lines) beyond which only single lines are suggested, as Cody does."""
 
 
-@frozen
+@frozen(kw_only=True)
 class Options:
-    """What a user and the model at hand allow."""
+    """Limits on a completion that follow from the settings and the model."""
 
-    enabled: bool = True
-    languages: frozenset[str] = DEFAULT_LANGUAGES
+    enabled: bool
+    languages: frozenset[str]
     """LSP language identifiers for which suggestions are given; `*` stands for all."""
-    prefix_characters: int = 6_000
+    prefix_characters: int
     """Most text before the cursor that is put into the prompt."""
-    suffix_characters: int = 1_500
+    suffix_characters: int
     """Most text after the cursor that is put into the prompt of a model that infills."""
-    infill: bool = False
+    infill: bool
     """Whether the model takes text after the cursor."""
-    candidates: int = 3
+    candidates: int
     """Different suggestions wanted when the user asks; otherwise it is one."""
-    block_lines: int = 10
+    max_lines: int
     """Lines of a suggestion that may have several."""
-    block_tokens: int = 160
-    line_tokens: int = 48
-    temperature: float = 0.0
-    threshold: float = 0.0
+    max_tokens: int
+    """Tokens of a suggestion that may have several lines."""
+    line_tokens: int
+    """Tokens of a suggestion of one line."""
+    temperature: float
+    """Of sampling; 0 is greedy."""
+    top_p: float
+    """Nucleus sampling: the share of probability that is sampled from."""
+    threshold: float
     """Least probability, by the model, of what is shown unasked; 0 shows everything."""
-    without: frozenset[str] = frozenset()
-    """Names of `PARTS` that are left out."""
+    ablate: frozenset[str]
+    """Names of parts that are left out (`settings.ABLATIONS`)."""
 
 
 Rule = Callable[[Snapshot, Cursor, Options], Refusal | None]
@@ -163,8 +168,8 @@ def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> Sto
     if block is None and columns(cursor.before) == 0 and not cursor.before.strip():
         strings += ["\n" + beginning for beginning in cursor.language.top_level]
     return StopRules(
-        max_tokens=options.block_tokens,
-        max_lines=options.block_lines,
+        max_tokens=options.max_tokens,
+        max_lines=options.max_lines,
         strings=strings,
         min_indent=_least_indent(cursor, block),
     )
@@ -173,13 +178,13 @@ def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> Sto
 def _with_body(stop: StopRules, cursor: Cursor, options: Options) -> StopRules:
     """Rules for one line under which a line that turns out to open a block may bring its body along (as Cody does)."""
     indent = columns(cursor.before)
-    if cursor.after.strip() or options.block_lines == 1 or columns(cursor.line_below) > indent:
+    if cursor.after.strip() or options.max_lines == 1 or columns(cursor.line_below) > indent:
         return stop
     return evolve(
         stop,
-        max_tokens=options.block_tokens if options.threshold else options.line_tokens,
+        max_tokens=options.max_tokens if options.threshold else options.line_tokens,
         openers=["{"] if cursor.language.braces else [":"],
-        opened_lines=options.block_lines,
+        opened_lines=options.max_lines,
         opened_indent=indent if cursor.language.braces else indent + 1,
     )
 

@@ -109,7 +109,7 @@ def cut_where_unsure(draft: Draft) -> Draft | Refusal:
     Of all beginnings that end with a word and are likely enough, the one is taken that can be expected to save most
     keys: its probability times its length, less the key that accepts it.
     """
-    least = draft.stop.least_probability
+    least = draft.stop.threshold
     if not least or not draft.steps:
         return draft
     text, log_probability = draft.text, 0.0

@@ -31,7 +31,7 @@ from codegen_lsp.source.parse_tree import block_start, parsed
 CHANGE = 0.1
 """Share of the text after the cursor that may change, lines gone and lines come together, before it is read anew."""
 
-BEYOND = 20_000
+REST_CHARACTERS = 20_000
 """Characters looked at on either side of the prompt: as many as say most of what a document repeats, tokenized in 10
 ms."""
 _LINE_STARTS = re.compile(r"(?:(?<=\n)|(?<=\r)(?!\n))[^\r\n]+")
@@ -101,16 +101,16 @@ def window_after(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
     return after if after.strip() else ""
 
 
-def beyond(snapshot: Snapshot, cursor: Cursor, prefix: str, suffix: str) -> tuple[str, ...]:
-    """The document before `prefix` and after `suffix` (or the cursor's line), at most `BEYOND` characters of each.
+def rest_of_document(snapshot: Snapshot, cursor: Cursor, prefix: str, suffix: str) -> tuple[str, ...]:
+    """Return the document before `prefix` and after `suffix` (or the cursor's line), at most `REST_CHARACTERS` of each.
 
     Both stay the same while someone types, so that their tokens need be found only once.
     """
-    reach = BEYOND + 2 * len(prefix)
+    reach = REST_CHARACTERS + 2 * len(prefix)
     before = with_lf(cut_at(snapshot.text, max(0, cursor.start - reach), cursor.start)) + cursor.kept
-    earlier = before[: len(before) - len(prefix)][-BEYOND:]
+    earlier = before[: len(before) - len(prefix)][-REST_CHARACTERS:]
     line_end = cursor.end + len(cursor.after)
-    after = with_lf(snapshot.text[line_end : line_end + BEYOND + 2 * len(suffix)])
+    after = with_lf(snapshot.text[line_end : line_end + REST_CHARACTERS + 2 * len(suffix)])
     inside = len(suffix) if after.startswith(suffix) else max(0, len(suffix) - len(cursor.after))
-    later = after[inside : inside + BEYOND]
+    later = after[inside : inside + REST_CHARACTERS]
     return tuple(text for text in (earlier, later) if text.strip())

@@ -160,7 +160,7 @@ async def ask_editor(
         snapshot = snapshot_of(case, number)
         options = options_of(snapshot.language)
         around = surroundings_of(snapshot, case.place.document, packages or {})
-        if "modules" in options.without:
+        if "modules" in options.ablate:
             around = evolve(around, modules={})
         outcome = await Completer().suggest(snapshot, options, model, around=around)
         yield shown_of(case, snapshot.offset, outcome)
@@ -255,7 +255,7 @@ async def ask_at_thresholds(
             yield dict.fromkeys(THRESHOLDS, Answer(case, None))
             continue
         around = surroundings_of(snapshot, case.place.document, packages or {})
-        related = [*planned.elsewhere, *(snippet.text for snippet in around.snippets)]
+        related = [*planned.rest_of_document, *(snippet.text for snippet in around.snippets)]
         params = GenerateParams(DOCUMENT, planned.prefix, planned.suffix, planned.stop, related=related)
         result = await model.generate(params)
         planned = evolve(planned, modules=around.modules)
@@ -263,7 +263,7 @@ async def ask_at_thresholds(
             threshold: _shown_of(
                 case,
                 snapshot.offset,
-                shape_all(result.candidates, evolve(planned, stop=evolve(planned.stop, least_probability=threshold))),
+                shape_all(result.candidates, evolve(planned, stop=evolve(planned.stop, threshold=threshold))),
             )
             for threshold in THRESHOLDS
         }

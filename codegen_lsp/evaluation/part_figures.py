@@ -25,7 +25,7 @@ EVERYTHING = ""
 """Stands for no part left out."""
 OF_THE_MODEL = "ngrams"
 """The part that is chosen when the model is loaded, not for each request."""
-IN_LINES = ("window", OF_THE_MODEL, "elsewhere", "threshold", "correctness", "modules", "context")
+IN_LINES = ("window", OF_THE_MODEL, "rest_of_document", "threshold", "correctness", "modules", "context")
 """The parts that single places can show the worth of, but for `infilling`, which is not always on; others take time
 to, which `bench replay` gives."""
 
@@ -79,8 +79,8 @@ async def ask_without(
         around = surroundings_of(snapshot, case.place.document, packages)
         answers = {}
         for part in (EVERYTHING, *parts):
-            some = evolve(options, without=options.without | ({part} - {EVERYTHING}))
-            beside = evolve(around, modules={}) if "modules" in some.without else around
+            some = evolve(options, ablate=options.ablate | ({part} - {EVERYTHING}))
+            beside = evolve(around, modules={}) if "modules" in some.ablate else around
             outcome = await Completer().suggest(snapshot, some, model, around=beside)
             answers[part] = shown_of(case, snapshot.offset, outcome)
         yield Asked(case, _concerned(snapshot, options, around), answers)
@@ -97,7 +97,7 @@ def _concerned(snapshot: Snapshot, options: Options, around: WorkspaceContext) -
         return frozenset()
     parts = {OF_THE_MODEL, "threshold"}
     parts |= {"infilling"} if planned.suffix else set()
-    parts |= {"elsewhere"} if planned.elsewhere else set()
+    parts |= {"rest_of_document"} if planned.rest_of_document else set()
     parts |= {"context"} if around.snippets else set()
     parts |= {"modules"} if around.modules else set()
     parts |= {"correctness"} if snapshot.language == "python" else set()

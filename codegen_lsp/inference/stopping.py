@@ -37,7 +37,7 @@ def opens_block(text: str, rules: StopRules) -> bool:
 
 def is_unlikely(log_probabilities: Sequence[float], rules: StopRules) -> bool:
     """Whether a text whose tokens have these log-probabilities (nats) is less likely than the rules allow."""
-    return rules.least_probability > 0 and math.exp(sum(log_probabilities)) < rules.least_probability
+    return rules.threshold > 0 and math.exp(sum(log_probabilities)) < rules.threshold
 
 
 def _line_limit(text: str, max_lines: int) -> int | None:

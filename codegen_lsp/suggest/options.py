@@ -17,6 +17,6 @@ def load_params(settings: Settings, build: Path) -> LoadParams:
         compute_type=settings.compute_type,
         threads=settings.threads,
         cache_memory_mb=settings.cache.memory_mb or None,
-        ngrams="off" if "ngrams" in settings.without else settings.ngrams,
+        ngrams="off" if "ngrams" in settings.ablate else settings.ngrams,
         shared=settings.worker.shared,
     )

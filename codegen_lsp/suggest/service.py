@@ -165,7 +165,6 @@ class Completer:
         options: Options,
         model: Model,
         *,
-        top_p: float = 0.95,
         wait: float = 0.0,
         around: WorkspaceContext = NOTHING_AROUND,
     ) -> Outcome:
@@ -181,7 +180,7 @@ class Completer:
             await asyncio.sleep(wait)
         if older := self._flights.pop(snapshot.uri, None):
             older.task.cancel()
-        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, top_p, around)))
+        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, around)))
         self._flights[snapshot.uri] = flight
         try:
             result, shaped = await flight.join()
@@ -204,13 +203,12 @@ class Completer:
         options: Options,
         model: Model,
         *,
-        top_p: float = 0.95,
         around: WorkspaceContext = NOTHING_AROUND,
     ) -> None:
         """Make the suggestion that follows this one, as though it were accepted, while nobody waits."""
         places = next_places(snapshot, suggestion)
         unlikely = math.exp(suggestion.log_probability) < LIKELY
-        if unlikely or "continuation" in options.without or self._prepared == (places[0].uri, places[0].text, options):
+        if unlikely or "prefetch" in options.ablate or self._prepared == (places[0].uri, places[0].text, options):
             return
         self._prepared = (places[0].uri, places[0].text, options)
         for place in places:
@@ -221,7 +219,7 @@ class Completer:
                 continue
             if self._ahead:
                 self._ahead.task.cancel()
-            work = self._generate(place, planned, options, model, top_p, around, background=True)
+            work = self._generate(place, planned, options, model, around, background=True)
             self._ahead = _Flight(place, options, _quietly(work))
             try:
                 _, shaped = await self._ahead.join()
@@ -234,7 +232,7 @@ class Completer:
     def _plan(self, snapshot: Snapshot, options: Options) -> Plan | Refusal:
         """What to ask, with the text after the cursor as it was last time while it hardly changes."""
         planned = plan(snapshot, options)
-        if isinstance(planned, Refusal) or "window" in options.without:
+        if isinstance(planned, Refusal) or "window" in options.ablate:
             return planned
         suffix = steady_suffix(planned.suffix, self._last_suffix.get(snapshot.uri, ""))
         self._last_suffix[snapshot.uri] = suffix
@@ -242,7 +240,7 @@ class Completer:
 
     async def _from_flight(self, snapshot: Snapshot, options: Options, started: float) -> Outcome | None:
         """The answer of a generation under way, if it begins with what was typed since it was asked for."""
-        if "flight" in options.without:
+        if "coalescing" in options.ablate:
             return None
         for flight in (self._flights.get(snapshot.uri), self._ahead):
             if flight is None or not flight.leads_to(snapshot, options):
@@ -265,13 +263,12 @@ class Completer:
         planned: Plan,
         options: Options,
         model: Model,
-        top_p: float,
         around: WorkspaceContext,
         *,
         background: bool = False,
     ) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
         """Ask the model and shape its answer, which is remembered."""
-        others = () if "context" in options.without else around.snippets
+        others = () if "context" in options.ablate else around.snippets
         params = GenerateParams(
             document=snapshot.uri,
             prefix=planned.prefix,
@@ -279,9 +276,9 @@ class Completer:
             stop=planned.stop,
             candidates=planned.candidates,
             temperature=planned.temperature,
-            top_p=top_p,
+            top_p=planned.top_p,
             background=background,
-            related=[*planned.elsewhere, *(other.text for other in others)],
+            related=[*planned.rest_of_document, *(other.text for other in others)],
         )
         started = time.perf_counter()
         result = await model.generate(params)
@@ -347,12 +344,13 @@ def options_for(settings: Settings, language: str, model: ModelDescription | Non
         suffix_characters=suffix,
         infill=model is not None and _infills(settings, model),
         candidates=settings.candidates,
-        block_lines=settings.max_lines if block else 1,
-        block_tokens=settings.max_tokens if block else settings.line_tokens,
+        max_lines=settings.max_lines if block else 1,
+        max_tokens=settings.max_tokens if block else settings.line_tokens,
         line_tokens=settings.line_tokens,
         temperature=settings.temperature,
         threshold=settings.threshold,
-        without=frozenset(settings.without),
+        top_p=settings.top_p,
+        ablate=frozenset(settings.ablate),
     )
 
 

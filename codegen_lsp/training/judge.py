@@ -52,8 +52,8 @@ def evaluations(folder: Path, data: Path | None, cases: int, files: int) -> list
         ),
         Evaluation(
             "lines-bare",
-            ("lines", "--corpus", str(folder), "--cases", str(cases), "--without", "ngrams"),
-            f"codegen-lsp eval lines --corpus DIR --cases {cases} --without ngrams",
+            ("lines", "--corpus", str(folder), "--cases", str(cases), "--ablate", "ngrams"),
+            f"codegen-lsp eval lines --corpus DIR --cases {cases} --ablate ngrams",
         ),
         Evaluation(
             "bits-per-byte",

@@ -30,9 +30,11 @@ def manifest(current: dict[str, Any]) -> dict[str, Any]:
 
 
 def properties() -> dict[str, Any]:
-    """Each setting of the server as VS Code describes settings."""
+    """Each setting of the server that is for users, as VS Code describes settings."""
     found = {}
     for order, (name, field, meaning) in enumerate(_described(settings.Settings, settings.SECTION)):
+        if field.metadata[settings.FOR_MEASUREMENTS]:
+            continue
         default = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default
         found[name] = {
             **field.metadata[settings.RULE].schema,

@@ -23,11 +23,11 @@ import re
 from pathlib import Path
 
 from codegen_lsp.completion.planning import Plan, plan
-from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Selected, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.rpc.messages import Candidate
 from tests.cases import Case, Marked, Section, cases_of, parametrized
+from tests.completion.options import options as make_options
 
 SECTIONS = (
     *("asked", "infills", "selected", "checked", "model", "cut", "shows", "replacing", "refused"),
@@ -69,7 +69,7 @@ def answers_of(case: Case) -> list[Candidate]:
 def outcome(case: Case) -> tuple[Plan | Refusal, list[Suggestion] | Refusal]:
     snapshot = snapshot_of(case)
     without = frozenset() if case.one("checked") else frozenset({"correctness"})
-    asked = plan(snapshot, Options(infill=case.one("infills") is not None, without=without))
+    asked = plan(snapshot, make_options(infill=case.one("infills") is not None, ablate=without))
     if isinstance(asked, Refusal):
         return asked, asked
     return asked, shape_all(answers_of(case), asked)

@@ -17,6 +17,7 @@ from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
 from codegen_lsp.inference.rpc.messages import Candidate
 from codegen_lsp.source.languages import LANGUAGES
 from codegen_lsp.workspace.secrets import holds_secrets, is_commit_message
+from tests.completion.options import options as make_options
 
 
 def asked(
@@ -27,7 +28,7 @@ def asked(
     trigger: Trigger = Trigger.AUTOMATIC,
     options: Options | None = None,
 ) -> Plan | Refusal:
-    return plan(Snapshot(uri, 1, language, text, len(text), trigger), options or Options())
+    return plan(Snapshot(uri, 1, language, text, len(text), trigger), options or make_options())
 
 
 def rule_of(outcome: Plan | Refusal) -> str | None:
@@ -64,7 +65,7 @@ def rule_of(outcome: Plan | Refusal) -> str | None:
 def test_secret_files_are_left_alone(uri: str) -> None:
     assert holds_secrets(uri)
     for trigger in Trigger:
-        everything = Options(languages=frozenset({"*"}))
+        everything = make_options(languages=frozenset({"*"}))
         assert rule_of(asked(uri=uri, trigger=trigger, options=everything)) == "secret_file"
 
 
@@ -99,7 +100,7 @@ def test_other_files_are_not_secret(uri: str) -> None:
 )
 def test_commit_messages_are_left_alone(uri: str, language: str) -> None:
     assert is_commit_message(uri, language)
-    everything = Options(languages=frozenset({"*", language}))
+    everything = make_options(languages=frozenset({"*", language}))
     for trigger in Trigger:
         assert rule_of(asked(uri=uri, language=language, trigger=trigger, options=everything)) == "commit_message"
 
@@ -110,13 +111,13 @@ def test_languages_of_codegen_are_on_and_others_by_setting() -> None:
     for language in ("typescript", "rust", "markdown", "plaintext", ""):
         assert rule_of(asked(language=language)) == "language"
         assert rule_of(asked(language=language, trigger=Trigger.INVOKED)) == "language"
-        assert rule_of(asked(language=language, options=Options(languages=frozenset({language})))) is None
-        assert rule_of(asked(language=language, options=Options(languages=frozenset({"*"})))) is None
+        assert rule_of(asked(language=language, options=make_options(languages=frozenset({language})))) is None
+        assert rule_of(asked(language=language, options=make_options(languages=frozenset({"*"})))) is None
 
 
 def test_turned_off_is_off() -> None:
     for trigger in Trigger:
-        assert rule_of(asked(trigger=trigger, options=Options(enabled=False))) == "off"
+        assert rule_of(asked(trigger=trigger, options=make_options(enabled=False))) == "off"
 
 
 def test_data_on_one_line() -> None:
@@ -130,31 +131,31 @@ def test_in_a_large_document_one_line_at_most() -> None:
     small, large = asked(opener), asked("x = 1\n" * (LARGE_DOCUMENT // 6) + opener)
     assert isinstance(small, Plan)
     assert isinstance(large, Plan)
-    assert (small.stop.max_lines, large.stop.max_lines) == (Options().block_lines, 1)
-    assert large.stop.max_tokens == Options().line_tokens
+    assert (small.stop.max_lines, large.stop.max_lines) == (make_options().max_lines, 1)
+    assert large.stop.max_tokens == make_options().line_tokens
 
 
 def test_how_many_candidates() -> None:
     by_itself, by_key = asked(), asked(trigger=Trigger.INVOKED)
     assert isinstance(by_itself, Plan)
     assert isinstance(by_key, Plan)
-    assert (by_itself.candidates, by_key.candidates) == (1, Options().candidates)
+    assert (by_itself.candidates, by_key.candidates) == (1, make_options().candidates)
 
 
 def test_parts_can_be_left_out() -> None:
     text = "def area(a, b):\n    return a * b\n\n\n" * 20
     snapshot = Snapshot("file:///project/a.py", 1, "python", text + "\nx = 1\n", len(text))
-    whole = Options(prefix_characters=200, infill=True, threshold=0.5)
+    whole = make_options(prefix_characters=200, infill=True, threshold=0.5)
 
     def planned(*parts: str) -> Plan:
-        outcome = plan(snapshot, evolve(whole, without=frozenset(parts)))
+        outcome = plan(snapshot, evolve(whole, ablate=frozenset(parts)))
         assert isinstance(outcome, Plan)
         return outcome
 
     assert planned().prefix.startswith("def area")
     assert planned("window").prefix == text[-200:]
     assert (planned().suffix, planned("infilling").suffix) == ("\n\nx = 1\n"[1:], "")
-    assert (planned().stop.least_probability, planned("threshold").stop.least_probability) == (0.5, 0.0)
+    assert (planned().stop.threshold, planned("threshold").stop.threshold) == (0.5, 0.0)
     assert planned().document is not None
     assert planned("correctness").document is None
 
@@ -181,7 +182,7 @@ def sure_of(*pieces: tuple[str, float]) -> Candidate:
 def test_it_is_shown_as_far_as_the_model_is_sure(pieces: list[tuple[str, float]], shown: str | None) -> None:
     answer = sure_of(*pieces)
     for trigger in Trigger:
-        outcome = asked(trigger=trigger, options=Options(threshold=0.5))
+        outcome = asked(trigger=trigger, options=make_options(threshold=0.5))
         assert isinstance(outcome, Plan)
         shaped = shape_all([answer], outcome)
         if trigger is Trigger.INVOKED:
@@ -220,6 +221,6 @@ def test_every_rule_says_what_it_refuses() -> None:
 
 @pytest.mark.parametrize("language", sorted(LANGUAGES))
 def test_every_language_in_the_table_can_be_completed(language: str) -> None:
-    everything = Options(languages=frozenset({"*"}))
+    everything = make_options(languages=frozenset({"*"}))
     for text in ("x", "x {\n  ", "if (x) {", "# a\n", "// a\n", 'x = "'):
         assert isinstance(asked(text, language=language, options=everything), Plan)

@@ -7,13 +7,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from codegen_lsp.completion.planning import Plan, plan
-from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.rpc.messages import Candidate
 from codegen_lsp.suggest.cache import LOOK_BACK, SuggestionCache
+from tests.completion.options import options as make_options
 
-OPTIONS = Options(without=frozenset({"correctness"}))
+OPTIONS = make_options(ablate=frozenset({"correctness"}))
 
 
 def at(source: str, *, trigger: Trigger = Trigger.AUTOMATIC, language: str = "python", uri: str = "a.py") -> Snapshot:
@@ -189,8 +189,8 @@ def test_a_selected_entry_is_typed_through_as_well() -> None:
 def test_nothing_from_a_document_turned_off_since() -> None:
     cache = SuggestionCache()
     remember(cache, at("x = pr│\n"), "int(y)")
-    assert cache.find(at("x = pr│\n"), Options(enabled=False)) == []
-    assert cache.find(at("x = pr│\n"), Options(languages=frozenset({"go"}))) == []
+    assert cache.find(at("x = pr│\n"), make_options(enabled=False)) == []
+    assert cache.find(at("x = pr│\n"), make_options(languages=frozenset({"go"}))) == []
 
 
 def test_the_least_recently_used_goes_first() -> None:

@@ -19,6 +19,7 @@ from codegen_lsp.completion.snapshot import Refusal, Selected, Snapshot, Suggest
 from codegen_lsp.inference.rpc.messages import Candidate
 from codegen_lsp.source.brackets import is_rest_of_closers, scan
 from codegen_lsp.source.languages import LANGUAGES
+from tests.completion.options import options as make_options
 
 INFILLING = Path(__file__).parents[3] / "shared" / "data" / "HumanEval-SingleLineInfilling.jsonl.gz"
 
@@ -61,8 +62,8 @@ def candidates(texts: list[str]) -> list[Candidate]:
     return [Candidate(text, 1, -float(rank), "length" if rank % 2 else "stop") for rank, text in enumerate(texts)]
 
 
-EVERYTHING = Options(languages=frozenset({"*"}), infill=True)
-FRAGMENTS = evolve(EVERYTHING, without=frozenset({"correctness"}))
+EVERYTHING = make_options(languages=frozenset({"*"}), infill=True)
+FRAGMENTS = evolve(EVERYTHING, ablate=frozenset({"correctness"}))
 """For documents whose names nothing defines."""
 
 
@@ -267,7 +268,7 @@ def spoils(problem: dict[str, str]) -> bool:
     typed = truth[: len(truth) - len(truth.lstrip())]
     text = problem["prompt"] + typed + "\n" + problem["suffix"]
     snapshot = Snapshot("file:///a.py", 1, "python", text, len(problem["prompt"] + typed))
-    asked = plan(snapshot, Options())
+    asked = plan(snapshot, make_options())
     assert isinstance(asked, Plan), asked
     result = shape_all(candidates([truth[len(typed) :]]), asked)
     if isinstance(result, Refusal):

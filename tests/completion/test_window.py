@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codegen_lsp.completion.cursor import cursor_of, with_lf
 from codegen_lsp.completion.snapshot import Selected, Snapshot
-from codegen_lsp.completion.window import BEYOND, beyond, steady_suffix, window_after, window_before
+from codegen_lsp.completion.window import REST_CHARACTERS, rest_of_document, steady_suffix, window_after, window_before
 
 FUNCTION = '''def area_{n}(width, height):
     """The area of a rectangle."""
@@ -178,7 +178,7 @@ def test_text_after_the_cursor_is_frozen_while_it_hardly_changes() -> None:
 
 def rest(text: str, offset: int, budget: int) -> tuple[str, ...]:
     snapshot = at(text, offset)
-    return beyond(snapshot, cursor_of(snapshot), before(snapshot, budget), after(snapshot, budget))
+    return rest_of_document(snapshot, cursor_of(snapshot), before(snapshot, budget), after(snapshot, budget))
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -203,4 +203,4 @@ def test_beyond_the_window_stays_as_it_is_while_someone_types() -> None:
     offset = text.index("    else", len(text) // 2)
     texts = {rest(text[:offset] + "x" * typed + text[offset:], offset + typed, 4000) for typed in range(12)}
     assert len(texts) == 1
-    assert [len(one) for one in texts.pop()] == [BEYOND, BEYOND]
+    assert [len(one) for one in texts.pop()] == [REST_CHARACTERS, REST_CHARACTERS]

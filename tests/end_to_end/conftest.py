@@ -95,7 +95,7 @@ class Client(LanguageClient):
         )
         # Whether what this model says is likely and correct is not what these tests are about.
         settings = {"model": str(build), "threads": 2, "cache": {"memory_mb": 64}}
-        settings |= {"threshold": 0, "without": ["correctness"]} | (options or {})
+        settings |= {"threshold": 0, "ablate": ["correctness"]} | (options or {})
         await self.initialize_session(
             types.InitializeParams(capabilities=capabilities, initialization_options=settings)
         )

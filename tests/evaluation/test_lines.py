@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from codegen_lsp.completion.policy import Options
 from codegen_lsp.evaluation import lines
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.lines import Answer, Case, cases_of
 from codegen_lsp.evaluation.places import Place, draw
 from codegen_lsp.inference.rpc.messages import GenerateParams
+from tests.completion.options import options as make_options
 
 from .conftest import SOURCE, Scripted
 
@@ -97,7 +97,7 @@ async def test_figures_are_kept_apart_by_kind_and_text_below(document: Document)
 
 async def test_what_an_editor_shows_goes_through_its_rules(document: Document) -> None:
     cases = [Case(place_at(document, "for name in sorted("), below=True)]
-    options = Options(infill=True)
+    options = make_options(infill=True)
 
     async def shown(text: str) -> str | None:
         model = Scripted(lambda params: text)
@@ -113,7 +113,7 @@ async def test_what_an_editor_shows_goes_through_its_rules(document: Document) -
 async def test_refused_places_count_as_not_shown(document: Document) -> None:
     cases = [Case(place_at(document, "for name in sorted("), below=False)]
     model = Scripted(lambda params: pytest.fail("asked"))
-    off = Options(enabled=False)
+    off = make_options(enabled=False)
     answers = [answer async for answer in lines.ask_editor(cases, model, lambda language: off)]
     figures = next(f for f in lines.figures_of(answers) if f.kind == "mid-line" and not f.below)
     assert figures.shown is not None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from codegen_lsp.completion.policy import Options
 from codegen_lsp.evaluation import part_figures
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.lines import Answer, Case
 from codegen_lsp.evaluation.part_figures import EVERYTHING, OF_THE_MODEL, Asked, figures_of, joined
 from codegen_lsp.evaluation.places import Place
+from tests.completion.options import options as make_options
 
 from .conftest import Scripted
 
@@ -54,7 +54,7 @@ def test_the_interval_is_over_files(document: Document) -> None:
 async def test_each_place_is_asked_with_everything_and_without_each_part(document: Document) -> None:
     place = Place("mid-line", document, document.text.index("os.listdir"))
     model = Scripted(lambda params: "os.listdir(path)):")
-    options = Options(languages=frozenset({"*"}), infill=True)
+    options = make_options(languages=frozenset({"*"}), infill=True)
     cases = [Case(place, below) for below in (False, True)]
     packages = {document.package: {document.path: document.text}}
     without = ("infilling", "correctness")

@@ -147,7 +147,7 @@ async def test_enter_after_accepting_brings_the_next_line_at_once(ready: Editor)
     assert (await ready.explain())["source"] == "cache"
 
 
-@pytest.mark.parametrize("options", [{"without": ["continuation"]}, {"warm": False}])
+@pytest.mark.parametrize("options", [{"ablate": ["prefetch"]}, {"warm": False}])
 async def test_nothing_is_made_ahead_when_it_is_off(editor: Editor, options: dict[str, Any]) -> None:
     await editor.initialize(options=options)
     editor.model.answer = lambda params: ["rn a"]
@@ -159,7 +159,7 @@ async def test_nothing_is_made_ahead_when_it_is_off(editor: Editor, options: dic
 
 
 async def test_nothing_is_kept_under_way_when_that_is_off(editor: Editor) -> None:
-    await editor.initialize(options={"without": ["flight"]})
+    await editor.initialize(options={"ablate": ["coalescing"]})
     editor.model.answer = lambda params: ["rn a + b"]
     await start(editor)
     second = overtake(editor, "r")

@@ -43,7 +43,7 @@ async def test_what_was_found_goes_with_the_next_request(editor: Editor, root: P
 
 
 @pytest.mark.parametrize(
-    "options", [{"model": "native", "without": ["context", "modules"]}, {"model": "ct2", "without": ["modules"]}]
+    "options", [{"model": "native", "ablate": ["context", "modules"]}, {"model": "ct2", "ablate": ["modules"]}]
 )
 async def test_nothing_is_read_where_it_is_of_no_use(editor: Editor, root: Path, options: dict[str, object]) -> None:
     await editor.initialize(options=options)

@@ -11,7 +11,7 @@ from typing import Literal
 from attrs import field, frozen
 
 Finish = Literal["stop", "length", "end", "unlikely"]
-"""Why a candidate ended: a stop rule, the token limit, the model's own end-of-text token, or `least_probability`."""
+"""Why a candidate ended: a stop rule, the token limit, the model's own end-of-text token, or `threshold`."""
 
 
 @frozen
@@ -111,7 +111,7 @@ class StopRules:
     then, the later ones indented by `opened_indent` columns at least. Only where `max_lines` is 1."""
     opened_lines: int = 1
     opened_indent: int = 0
-    least_probability: float = 0.0
+    threshold: float = 0.0
     """The text ends with the token at which the probability of all of it falls below this."""
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
-from codegen_lsp.settings import SECTION, LogSettings, Settings, setting_names, structure_settings
+from codegen_lsp.settings import FORMER_NAMES, SECTION, LogSettings, Settings, setting_names, structure_settings
 
 if TYPE_CHECKING:
     from codegen_lsp.lsp.server import CodegenServer
@@ -135,7 +135,7 @@ def _section_of(settings: object) -> object:
         return settings
     if SECTION in settings:
         return settings[SECTION]
-    known = {name.split(".")[1] for name in setting_names()}
+    known = {name.split(".")[1] for name in setting_names()} | set(FORMER_NAMES)
     ours = any(str(name).removeprefix(f"{SECTION}.").partition(".")[0] in known for name in settings)
     return settings if ours else None
 

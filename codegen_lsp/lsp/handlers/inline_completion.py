@@ -102,9 +102,9 @@ async def scan_workspace(server: CodegenServer, uri: str, offset: int) -> None:
     model = server.status.current.model
     if document is None or model is None or not server.scanner.is_due(uri):
         return
-    without = server.settings.without
-    snippets = model.ngrams and "context" not in without
-    modules = document.language == "python" and not {"correctness", "modules"} & set(without)
+    ablated = server.settings.ablate
+    snippets = model.ngrams and "context" not in ablated
+    modules = document.language == "python" and not {"correctness", "modules"} & set(ablated)
     access = file_access(server, uri)
     if access is not None and (snippets or modules):
         await server.scanner.scan(ScanRequest(document.snapshot(offset), access, snippets, modules))
@@ -116,9 +116,9 @@ async def prepare_next(server: CodegenServer, shown: tuple[Snapshot, Suggestion]
     if not server.settings.warm or not server.requests.idle or server.status.current.state != "ready":
         return
     options = options_for(server.settings, snapshot.language, server.status.current.model)
-    top_p, around = server.settings.top_p, server.scanner.context(snapshot.uri)
+    around = server.scanner.context(snapshot.uri)
     client = server.models.client
-    work = server.completer.prepare(snapshot, suggestion, options, client, top_p=top_p, around=around)
+    work = server.completer.prepare(snapshot, suggestion, options, client, around=around)
     # A newer request doesn't end it: the worker does, if that request needs the model.
     await asyncio.shield(server.background(work))
 
@@ -137,7 +137,6 @@ async def _outcome(server: CodegenServer, snapshot: Snapshot) -> Outcome:
         snapshot,
         options,
         server.models.client,
-        top_p=server.settings.top_p,
         wait=server.metronome.wait(snapshot) if waits else 0.0,
         around=server.scanner.context(snapshot.uri),
     )
