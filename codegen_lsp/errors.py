@@ -42,6 +42,13 @@ class WorkerError(CodegenError):
     """The inference worker could not be started, or died."""
 
 
+class SupersededError(CodegenError):
+    """A newer request took the place of this one. Not shown to users: the newer request answers them."""
+
+    def __init__(self) -> None:
+        super().__init__("A newer request superseded this one.")
+
+
 class CorpusError(CodegenError):
     """A training corpus could not be gathered or read."""
 

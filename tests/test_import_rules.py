@@ -25,6 +25,7 @@ LIBRARIES = {
     "torch": ["inference/*", "training/*", "checkpoints/*", "evaluation/*", "benchmarks/*"],
     "ctranslate2": ["inference/engines/ct2.py", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
+    "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card.py"],
     "tree_sitter": ["source/parse_tree.py", "completion/undefined_names.py", "refactor/treesitter.py"],
     "datasketch": ["training/*"],

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.client.environment import worker_environment
+from codegen_lsp.inference.client.launch import worker_environment
 from codegen_lsp.inference.engines.factory import default_threads
 
 Figures = dict[str, Any]

@@ -198,7 +198,7 @@ def measure_bits(
     Raises ModelError and ConversionError.
     """
     from codegen_lsp.evaluation import likelihood
-    from codegen_lsp.inference.worker.service import load_model
+    from codegen_lsp.inference.loading import load_model
 
     chosen = list(itertools.islice(in_turn(found, random.Random(seed)), files))  # noqa: S311 - a sample, not a secret
     text_model, model = load_model(_load_params(runtime), lambda message, fraction: report(message, 0.0))

@@ -21,8 +21,7 @@ from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.shaping import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.completion.window import steady_suffix
-from codegen_lsp.errors import CodegenError
-from codegen_lsp.inference.client.client import SupersededError
+from codegen_lsp.errors import CodegenError, SupersededError
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
     GenerateResult,

@@ -22,8 +22,8 @@ from pytest_lsp.protocol import LanguageClientProtocol
 
 SERVE = "import sys; from codegen_lsp.lsp.serve import serve_stdio; sys.exit(serve_stdio())"
 OBSERVED = (
-    "import sys; from codegen_lsp.inference.client import environment; "
-    f"environment.worker_command = lambda: [sys.executable, {str(Path(__file__).parent / 'observed_worker.py')!r}]; "
+    "import sys; from codegen_lsp.inference.client import launch; "
+    f"launch.worker_command = lambda: [sys.executable, {str(Path(__file__).parent / 'observed_worker.py')!r}]; "
 ) + SERVE
 PATIENCE = 60.0
 """Seconds until something that must happen is given up on."""

@@ -15,8 +15,9 @@ from typing import Any
 
 from attrs import evolve
 
+from codegen_lsp.inference import loading
 from codegen_lsp.inference.engines.base import CancellationToken, Generation, OnToken, SamplingParams
-from codegen_lsp.inference.worker import service as worker
+from codegen_lsp.inference.worker.__main__ import main
 
 FOLDER = Path(os.environ["OBSERVED"])
 SECONDS = 0.03
@@ -55,6 +56,6 @@ def observe(engine: Any) -> Any:
     return engine
 
 
-open_engine = worker.open_engine
-worker.open_engine = lambda *arguments: observe(open_engine(*arguments))
-worker.main()
+open_engine = loading.open_engine
+loading.open_engine = lambda *arguments: observe(open_engine(*arguments))
+main()

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codegen_lsp.errors import ModelError, WorkerError
+from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import client as client_module
-from codegen_lsp.inference.client.client import InferenceClient, SupersededError, WorkerState
+from codegen_lsp.inference.client.client import InferenceClient, WorkerState
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress, StopRules, WarmParams
 
 PREFIX = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi"

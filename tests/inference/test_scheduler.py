@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
+from codegen_lsp.errors import SupersededError
 from codegen_lsp.inference.engines.base import CancellationToken
-from codegen_lsp.inference.worker.scheduler import Scheduler, Superseded
+from codegen_lsp.inference.worker.scheduler import Scheduler
 
 
 class Gate:
@@ -66,11 +67,11 @@ async def test_a_newer_request_replaces_a_waiting_and_a_running_one(scheduler: S
     await asyncio.sleep(0)
     tasks.append(asyncio.create_task(scheduler.run("a", released("newest", log))))
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert isinstance(results[0], Superseded)
+    assert isinstance(results[0], SupersededError)
     assert results[2] == "newest"
     assert "running cancelled" in log
     # The one in the middle is either replaced while it waits, or was let through and then done at once.
-    assert isinstance(results[1], Superseded) or results[1] == "waiting"
+    assert isinstance(results[1], SupersededError) or results[1] == "waiting"
 
 
 async def test_background_waits_for_all_and_gives_way_at_once(scheduler: Scheduler) -> None:
@@ -80,7 +81,7 @@ async def test_background_waits_for_all_and_gives_way_at_once(scheduler: Schedul
     await warm.begun()
     assert not scheduler.busy
     assert await scheduler.run("a", released("a", log)) == "a"
-    with pytest.raises(Superseded):
+    with pytest.raises(SupersededError):
         await background
     assert log == ["warm", "warm cancelled", "a"]
 
@@ -96,7 +97,7 @@ async def test_somebody_waiting_replaces_background_work_of_the_same_key(schedul
         await asyncio.sleep(0)
     running.release.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [str, Superseded, Superseded, str]
+    assert [type(result) for result in results] == [str, SupersededError, SupersededError, str]
     assert log == ["running", "newer"]
 
 
@@ -142,7 +143,7 @@ async def test_closing_ends_running_work() -> None:
     task = asyncio.create_task(scheduler.run("a", gate))
     await gate.begun()
     await asyncio.to_thread(scheduler.close)
-    with pytest.raises(Superseded):
+    with pytest.raises(SupersededError):
         await task
 
 
@@ -179,5 +180,5 @@ async def test_background_work_yields_to_another_owner(scheduler: Scheduler) -> 
     task = asyncio.create_task(scheduler.run("k", background, background=True, owner="a"))
     await background.begun()
     assert await scheduler.run("k", released("foreground", log), owner="b") == "foreground"
-    with pytest.raises(Superseded):
+    with pytest.raises(SupersededError):
         await task

@@ -19,13 +19,13 @@ import attrs
 import psutil
 import pytest
 
-from codegen_lsp.errors import ModelError, WorkerError
-from codegen_lsp.inference.client import environment as process
-from codegen_lsp.inference.client import shared_worker as sharing
-from codegen_lsp.inference.client.client import InferenceClient, SupersededError
-from codegen_lsp.inference.client.shared_worker import NoSocketsError, Place, SharingError
+from codegen_lsp.errors import ModelError, SupersededError, WorkerError
+from codegen_lsp.inference.client import launch, shared_worker
+from codegen_lsp.inference.client.client import InferenceClient
+from codegen_lsp.inference.rpc import endpoint
+from codegen_lsp.inference.rpc.endpoint import Endpoint, NoSocketsError, SharingError
 from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult, LoadParams, StopRules
-from codegen_lsp.inference.worker import service as worker
+from codegen_lsp.inference.worker import server as worker_server
 from codegen_lsp.settings import Settings, structure_settings
 from codegen_lsp.suggest.options import load_params
 
@@ -36,6 +36,7 @@ SHORT = GenerateParams("a", "def add(a, b):\n    return a +", stop=StopRules(max
 
 SERVER = """
 import asyncio, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job of a shell
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import LoadParams
 async def main():
@@ -93,9 +94,9 @@ def alive(pid: int | None) -> bool:
         return False
 
 
-def place_of(client: InferenceClient) -> Place | None:
+def endpoint_of(client: InferenceClient) -> Endpoint | None:
     assert client._connection is not None
-    return client._connection.place
+    return client._connection.endpoint
 
 
 async def works(client: InferenceClient) -> bool:
@@ -218,7 +219,7 @@ async def test_a_worker_that_dies_at_once_is_reported_and_left_down(
     make: Make, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = "import sys; sys.exit('no torch here')"
-    monkeypatch.setattr(process, "worker_command", lambda: [sys.executable, "-c", program])
+    monkeypatch.setattr(launch, "worker_command", lambda: [sys.executable, "-c", program])
     monkeypatch.setattr("codegen_lsp.inference.client.client.BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
     client = make()
     with pytest.raises(WorkerError, match=r"exit code 1\. no torch here"):
@@ -228,15 +229,15 @@ async def test_a_worker_that_dies_at_once_is_reported_and_left_down(
 
 
 async def test_a_stale_socket_is_replaced_and_others_are_swept(make: Make, params: LoadParams, folder: Path) -> None:
-    place = sharing.place_for(params)
-    old = Place(folder, "old")
-    for one in (place, old):
+    met = shared_worker.endpoint_for(params)
+    old = Endpoint(folder, "old")
+    for one in (met, old):
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(one.socket))
         one.log.write_text("of a worker that was killed\n")
     client = make()
     await client.load(params)
-    assert place_of(client) == place
+    assert endpoint_of(client) == met
     assert "of a worker that was killed" not in client.stderr
     assert not old.socket.exists()
     assert not old.log.exists()
@@ -282,31 +283,31 @@ async def test_a_broken_build_takes_nothing_from_the_others(make: Make, params: 
 
 
 def test_what_must_be_equal(params: LoadParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    digest = sharing.digest_of(params)
+    digest = shared_worker.digest_of(params)
     monkeypatch.chdir(Path(params.build).parent)
-    assert sharing.digest_of(attrs.evolve(params, build=Path(params.build).name)) == digest
+    assert shared_worker.digest_of(attrs.evolve(params, build=Path(params.build).name)) == digest
     for other in ({"engine": "ct2"}, {"device": "cpu"}, {"compute_type": "int8"}, {"threads": 2}):
-        assert sharing.digest_of(attrs.evolve(params, **other)) != digest
-    assert sharing.digest_of(attrs.evolve(params, ngrams="off")) != digest
+        assert shared_worker.digest_of(attrs.evolve(params, **other)) != digest
+    assert shared_worker.digest_of(attrs.evolve(params, ngrams="off")) != digest
     monkeypatch.setenv("SOMETHING_ELSE", "1")
-    assert sharing.digest_of(params) == digest
+    assert shared_worker.digest_of(params) == digest
     with monkeypatch.context() as changed:
         changed.setenv("OMP_NUM_THREADS", "3")
-        assert sharing.digest_of(params) != digest
+        assert shared_worker.digest_of(params) != digest
     with monkeypatch.context() as changed:
         changed.setattr(sys, "executable", "/usr/bin/another-python")
-        assert sharing.digest_of(params) != digest
+        assert shared_worker.digest_of(params) != digest
     with monkeypatch.context() as changed:
-        changed.setattr(sharing, "__version__", "0.0.0")
-        assert sharing.digest_of(params) != digest
+        changed.setattr(shared_worker, "__version__", "0.0.0")
+        assert shared_worker.digest_of(params) != digest
 
 
 def test_a_build_that_was_made_anew_is_another(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"old")
     params = LoadParams(str(tmp_path), shared=True)
-    before = sharing.digest_of(params)
+    before = shared_worker.digest_of(params)
     (tmp_path / "model.bin").write_bytes(b"newer")
-    assert sharing.digest_of(params) != before
+    assert shared_worker.digest_of(params) != before
 
 
 async def test_a_worker_of_another_version_is_not_used(
@@ -314,10 +315,10 @@ async def test_a_worker_of_another_version_is_not_used(
 ) -> None:
     first, second = make(), make()
     await first.load(params)
-    monkeypatch.setattr(sharing, "__version__", "0.0.0")
+    monkeypatch.setattr(shared_worker, "__version__", "0.0.0")
     await second.load(params)
     assert second.state.pid != first.state.pid
-    assert place_of(second) != place_of(first)
+    assert endpoint_of(second) != endpoint_of(first)
 
 
 async def test_a_worker_that_says_it_is_another_is_not_used(
@@ -326,12 +327,12 @@ async def test_a_worker_that_says_it_is_another_is_not_used(
     first, second = make(), make()
     await first.load(params)
     other = attrs.evolve(params, threads=2)
-    met = place_of(first)
+    met = endpoint_of(first)
     assert met is not None
     for name in ("socket", "log"):
-        getattr(sharing.place_for(other), name).symlink_to(getattr(met, name))
+        getattr(shared_worker.endpoint_for(other), name).symlink_to(getattr(met, name))
     await second.load(other)
-    assert place_of(second) is None
+    assert endpoint_of(second) is None
     assert second.state.pid != first.state.pid
     assert await works(second)
     assert "another build" in caplog.text
@@ -340,17 +341,17 @@ async def test_a_worker_that_says_it_is_another_is_not_used(
 async def test_a_process_that_is_no_worker_is_not_used(
     make: Make, params: LoadParams, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = sharing.place_for(params)
-    place.log.touch()
+    met = shared_worker.endpoint_for(params)
+    met.log.touch()
 
     async def chatter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 at your service\r\n")
         writer.close()
 
-    async with await asyncio.start_unix_server(chatter, place.socket):
+    async with await asyncio.start_unix_server(chatter, met.socket):
         client = make()
         await client.load(params)
-        assert place_of(client) is None
+        assert endpoint_of(client) is None
         assert await works(client)
     assert "worker of its own" in caplog.text
 
@@ -433,7 +434,7 @@ async def test_a_server_that_vanishes_takes_its_requests_along(
     await asyncio.sleep(0.05)
     assert first._connection is not None
     first._connection.expected_to_end = True
-    first._connection.link.writer.transport.abort()
+    first._connection.worker.writer.transport.abort()
     with pytest.raises(WorkerError):
         await running
     assert await works(second)
@@ -465,11 +466,11 @@ async def test_garbage_ends_its_connection_alone(make: Make, params: LoadParams)
     """All at once, since some of it is only cut off when the time for a greeting is over."""
     client = make()
     await client.load(params)
-    place = place_of(client)
-    assert place is not None
+    met = endpoint_of(client)
+    assert met is not None
 
     async def is_cut_off(garbage: bytes) -> bool:
-        reader, writer = await asyncio.open_unix_connection(place.socket)
+        reader, writer = await asyncio.open_unix_connection(met.socket)
         try:
             with contextlib.suppress(ConnectionError):
                 writer.write(garbage)
@@ -491,9 +492,9 @@ async def test_garbage_ends_its_connection_alone(make: Make, params: LoadParams)
 async def test_messages_that_are_wrong_are_answered(make: Make, params: LoadParams) -> None:
     client = make()
     await client.load(params)
-    place = place_of(client)
-    assert place is not None
-    reader, writer = await asyncio.open_unix_connection(place.socket)
+    met = endpoint_of(client)
+    assert met is not None
+    reader, writer = await asyncio.open_unix_connection(met.socket)
     writer.write(message({"jsonrpc": "2.0", "id": 1, "method": "generate", "params": 5}))
     writer.write(message({"jsonrpc": "2.0", "id": 2, "method": "no/such"}))
     writer.write(message({"jsonrpc": "2.0", "id": 3, "method": "load", "params": {"build": "/else"}}))
@@ -506,11 +507,11 @@ async def test_messages_that_are_wrong_are_answered(make: Make, params: LoadPara
 
 
 async def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(worker, "MOST_UNREAD", 1000)
+    monkeypatch.setattr(worker_server, "MAX_UNREAD_BYTES", 1000)
     answered = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers = worker.Answers(writer)
+        answers = worker_server.BoundedWriter(writer)
         for _ in range(100):
             answers.write(b"x" * 100_000)
         assert writer.transport.is_closing()
@@ -531,7 +532,7 @@ def test_a_folder_of_another_user_is_not_used(folder: Path, monkeypatch: pytest.
         mine = os.geteuid()
         monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
     with pytest.raises(SharingError, match="another user"):
-        sharing.private_folder()
+        endpoint.private_folder()
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
@@ -539,18 +540,18 @@ def test_a_folder_that_is_open_to_others_is_not_used(folder: Path, mode: int) ->
     folder.mkdir()
     folder.chmod(mode)
     with pytest.raises(SharingError, match="open to other users"):
-        sharing.private_folder()
+        endpoint.private_folder()
     assert folder.stat().st_mode & 0o777 == mode
 
 
 def test_a_link_or_a_file_in_its_place_is_not_used(folder: Path, tmp_path: Path) -> None:
     folder.symlink_to(tmp_path)
-    with pytest.raises(SharingError, match="no folder"):
-        sharing.private_folder()
+    with pytest.raises(SharingError, match="not a folder"):
+        endpoint.private_folder()
     folder.unlink()
     folder.touch()
-    with pytest.raises(SharingError, match="no folder"):
-        sharing.private_folder()
+    with pytest.raises(SharingError, match="not a folder"):
+        endpoint.private_folder()
 
 
 def test_without_a_runtime_folder_one_is_made_among_temporary_files(
@@ -559,7 +560,7 @@ def test_without_a_runtime_folder_one_is_made_among_temporary_files(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for value in ("", "relative/path"):
         monkeypatch.setenv("XDG_RUNTIME_DIR", value)
-        made = sharing.private_folder()
+        made = endpoint.private_folder()
         assert made == tmp_path / f"codegen-lsp-{os.getuid()}"
         assert made.stat().st_mode & 0o777 == 0o700
 
@@ -569,13 +570,13 @@ def test_a_path_too_long_for_a_socket(params: LoadParams, monkeypatch: pytest.Mo
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     with pytest.raises(SharingError, match="too long"):
-        sharing.place_for(params)
+        shared_worker.endpoint_for(params)
 
 
 def test_a_system_without_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(endpoint, "sys", SimpleNamespace(platform="win32"))
     with pytest.raises(NoSocketsError):
-        sharing.private_folder()
+        endpoint.private_folder()
 
 
 @pytest.mark.parametrize("reason", ["open", "nothing", "runtime"])
@@ -591,14 +592,14 @@ async def test_where_none_can_be_shared_each_has_its_own(
         folder.mkdir(mode=0o777)
         folder.chmod(0o777)
     if reason == "nothing":
-        monkeypatch.setattr(sharing, "sys", SimpleNamespace(platform="win32"))
+        monkeypatch.setattr(endpoint, "sys", SimpleNamespace(platform="win32"))
     if reason == "runtime":
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "missing"))
     first, second = make(), make()
     await first.load(params)
     await second.load(params)
     assert first.state.pid != second.state.pid
-    assert place_of(first) is None
+    assert endpoint_of(first) is None
     assert await works(second)
     await first.load(params)  # not started again
     assert ("worker of its own" in caplog.text) == (reason != "nothing")
@@ -610,13 +611,13 @@ async def test_the_setting_decides(make: Make, embedded_build: Path) -> None:
     assert not problems
     client = make()
     await client.load(load_params(shared, embedded_build))
-    assert place_of(client) is not None
+    assert endpoint_of(client) is not None
     pid = client.state.pid
     await client.load(load_params(private, embedded_build))
-    assert place_of(client) is None
+    assert endpoint_of(client) is None
     await until(lambda: not alive(pid))
     await client.load(load_params(shared, embedded_build))
-    assert place_of(client) is not None
+    assert endpoint_of(client) is not None
 
 
 async def test_another_user_is_told_apart(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -624,7 +625,7 @@ async def test_another_user_is_told_apart(monkeypatch: pytest.MonkeyPatch, folde
         pytest.skip("this system does not tell")
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
-        assert sharing.is_ours(ours)
+        assert endpoint.is_same_user(ours)
         mine = os.geteuid()
         monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
-        assert not sharing.is_ours(ours)
+        assert not endpoint.is_same_user(ours)

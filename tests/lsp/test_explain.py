@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 
 import codegen_lsp
-from codegen_lsp.inference.client.client import SupersededError
+from codegen_lsp.errors import SupersededError
 from tests.lsp.conftest import URI, Editor
 
 FUNCTION = "def total(items):\n"

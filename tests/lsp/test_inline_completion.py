@@ -11,8 +11,7 @@ import pytest
 from attrs import evolve
 
 from codegen_lsp.completion.snapshot import Trigger
-from codegen_lsp.errors import WorkerError
-from codegen_lsp.inference.client.client import SupersededError
+from codegen_lsp.errors import SupersededError, WorkerError
 from codegen_lsp.inference.rpc.messages import GenerateParams
 from codegen_lsp.lsp.serve import session
 from codegen_lsp.settings import Settings

@@ -1,7 +1,7 @@
-"""A stream of bytes to a worker process, and what is known of that process: how it ended, what it said last.
+"""Start a worker process: its command line, its environment, and the tail of its standard error.
 
-There are two kinds: a worker of one's own at the other end of its standard input and output, here, and one that several
-servers share, at the other end of a socket, in `sharing`.
+`PrivateWorker` serves one language server over its standard streams. Its counterpart for several servers is
+`shared_worker.SharedWorker`; `WorkerProcess` is the interface of both.
 """
 
 from __future__ import annotations
@@ -9,79 +9,88 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from typing import Protocol
 
 from codegen_lsp.errors import WorkerError
-from codegen_lsp.inference.client import environment as process
 
 logger = logging.getLogger(__name__)
 
-KEPT_LINES = 100
+STDERR_LINES = 100
 """Lines of the worker's standard error kept for the message when it dies."""
 
+GLIBC_TUNABLES = ":".join(
+    (
+        "glibc.malloc.hugetlb=1",
+        "glibc.malloc.mmap_threshold=4294967296",
+        "glibc.malloc.trim_threshold=8589934592",
+    )
+)
+"""CTranslate2 allocates its growing KV cache anew for each token. Kept in the heap and on huge pages instead of mapped
+each time, a decode step takes about 4 % less (`docs/lab.md`)."""
 
-class Link(Protocol):
-    """A worker, as far as it is no matter which kind."""
+WAIT_POLICY, SPIN_COUNT = "passive", "300"
+"""How OpenMP threads wait for each other: asleep. GNU OpenMP spins 300 times first, a few microseconds' worth, which
+gains half of what unlimited spinning gains on an idle machine. When other programs need the cores, unlimited spinning
+makes each product last several times as long (`docs/lab.md`)."""
+
+
+class WorkerProcess(Protocol):
+    """Streams to a worker, and what is known of its process."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     pid: int | None
-    """Its process, once known."""
-    lines: deque[str]
+    """None until known: a shared worker tells it in the handshake."""
+    stderr_tail: deque[str]
     """The last lines of its standard error, as far as they were read."""
 
     @property
     def is_child(self) -> bool:
-        """Whether it was started here."""
+        """Whether this process started it."""
         ...
 
-    def read_lines(self) -> None:
-        """Read what it wrote to its standard error since, as far as that does not happen by itself."""
+    def read_stderr(self) -> None:
+        """Read new lines of its standard error, unless that happens by itself."""
         ...
 
     async def exit_code(self) -> int | None:
-        """Called at the end of the stream: its exit code, once it has one; None when that can't be known."""
+        """Return the exit code after the end of the stream; None when it can't be known."""
         ...
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill the process."""
         ...
 
 
-def note_line(lines: deque[str], line: bytes) -> None:
-    """Keep and log a line that a worker wrote to its standard error."""
-    text = line.decode("utf-8", "replace").rstrip()
-    lines.append(text)
-    logger.info("worker: %s", text)
-
-
-class PrivateLink:
-    """A worker that serves this process alone, and ends when its standard input does."""
+class PrivateWorker:
+    """A worker that serves this process alone, and exits when its standard input ends."""
 
     is_child = True
 
-    def __init__(self, worker: Process) -> None:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        self.reader, self.writer = worker.stdout, worker.stdin
-        self.pid: int | None = worker.pid
-        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self._process = worker
-        self._stderr = asyncio.ensure_future(self._read_stderr())
+    def __init__(self, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.reader, self.writer = process.stdout, process.stdin
+        self.pid: int | None = process.pid
+        self.stderr_tail: deque[str] = deque(maxlen=STDERR_LINES)
+        self._process = process
+        self._reading = asyncio.ensure_future(self._read_stderr())
 
-    def read_lines(self) -> None:
-        """They are read as they come."""
+    def read_stderr(self) -> None:
+        """Do nothing: a task reads the lines as they arrive."""
 
     async def exit_code(self) -> int:
-        """Its exit code, once it has ended and all that it wrote is read."""
+        """Wait until the process has exited and its standard error is read; return the exit code."""
         code = await self._process.wait()
-        await self._stderr
+        await self._reading
         return code
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill the process."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
@@ -95,20 +104,44 @@ class PrivateLink:
                 continue
             if not line:
                 return
-            note_line(self.lines, line)
+            note_line(self.stderr_tail, line)
 
 
-async def start_private() -> PrivateLink:
-    """Start a worker of one's own. Raises WorkerError."""
+async def start_private_worker() -> PrivateWorker:
+    """Start a worker for this process alone. Raises WorkerError."""
     try:
-        started = await asyncio.create_subprocess_exec(
-            *process.worker_command(), env=process.worker_environment(), stdin=PIPE, stdout=PIPE, stderr=PIPE
+        process = await asyncio.create_subprocess_exec(
+            *worker_command(), env=worker_environment(), stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
     except OSError as error:
-        raise not_started(error) from error
-    return PrivateLink(started)
+        raise start_error(error) from error
+    return PrivateWorker(process)
 
 
-def not_started(error: OSError) -> WorkerError:
-    """What to tell when a process can't be started."""
+def worker_command() -> list[str]:
+    """Return the command line of a worker. With `-P`, modules in its working directory are not imported."""
+    return [sys.executable, "-P", "-X", "utf8", "-m", "codegen_lsp.inference.worker"]
+
+
+def worker_environment() -> dict[str, str]:
+    """Return the environment of a worker: this process's, tuned. Variables that the user set take precedence."""
+    environment = dict(os.environ)
+    environment.setdefault("GLIBC_TUNABLES", GLIBC_TUNABLES)
+    if "OMP_WAIT_POLICY" not in environment:
+        environment["OMP_WAIT_POLICY"] = WAIT_POLICY
+        environment.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def note_line(tail: deque[str], line: bytes) -> None:
+    """Keep and log a line of a worker's standard error."""
+    text = line.decode("utf-8", "replace").rstrip()
+    tail.append(text)
+    logger.info("worker: %s", text)
+
+
+def start_error(error: OSError) -> WorkerError:
+    """Return the error for a process that can't be started."""
     return WorkerError(f"The inference worker can't be started: {error}.", "Reinstall codegen-lsp.")

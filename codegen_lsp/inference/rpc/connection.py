@@ -1,8 +1,7 @@
-"""JSON-RPC between server and worker, on pygls' own classes, with the message bodies of `messages`.
+"""JSON-RPC between server and worker: pygls' classes, with the message bodies of `messages`.
 
-Expected failures travel as results, not as JSON-RPC errors, so that both ends keep their type: a reply is an object
-with either `value` or `failure`. Both ends read strictly: what is no message ends the connection, since whoever sent it
-is none of ours.
+Expected failures travel as results instead of JSON-RPC errors, so that both ends keep their type: a reply is an object
+with either `value` or `failure`. Both ends read strictly, and anything that is not a message ends the connection.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from codegen_lsp.inference.rpc.framing import FramingError, read_messages
 if TYPE_CHECKING:
     from pygls.io_ import AsyncReader
 
-HELLO = "hello"
+HANDSHAKE = "handshake"
 LOAD = "load"
 GENERATE = "generate"
 WARM = "warm"
@@ -30,12 +29,12 @@ PROGRESS = "progress"
 CLIENTS = "clients"
 CANCEL = "$/cancelRequest"
 
-FailureKind = Literal["model", "replaced", "unloaded", "internal"]
+FailureKind = Literal["model", "superseded", "unloaded", "internal"]
 
 
 @frozen
-class Failure:
-    """Why a request brought nothing."""
+class RequestFailure:
+    """Why a request has no value."""
 
     kind: FailureKind
     message: str
@@ -60,7 +59,7 @@ class ErrorBody:
 
 @frozen
 class ErrorReply:
-    """A JSON-RPC error: how pygls answers a request that was cancelled."""
+    """A JSON-RPC error: pygls' answer to a request that was cancelled."""
 
     id: MsgId
     jsonrpc: str
@@ -71,7 +70,7 @@ class WorkerProtocol(JsonRPCProtocol):
     """JSON-RPC whose bodies stay plain dictionaries until a handler structures them."""
 
     def structure_message(self, data: dict[str, Any]) -> Any:
-        """The message as an object with its fields; called for nested objects too, which stay as they are."""
+        """Return a message as an object. Called for nested objects too, which stay dictionaries."""
         if "jsonrpc" in data and "id" in data and "error" in data:
             error = data["error"]
             return ErrorReply(data["id"], data["jsonrpc"], ErrorBody(error["code"], error["message"]))
@@ -79,7 +78,7 @@ class WorkerProtocol(JsonRPCProtocol):
 
 
 def converter() -> cattrs.Converter:
-    """The converter that pygls needs to structure envelopes."""
+    """Return the converter with which pygls structures envelopes."""
     result = cattrs.Converter()
 
     def notification(raw: dict[str, Any], _: Any) -> JsonRPCNotification:
@@ -99,13 +98,13 @@ def converter() -> cattrs.Converter:
     return result
 
 
-def reply(value: object) -> dict[str, Any]:
-    """Body of a reply with a value."""
+def value_reply(value: object) -> dict[str, Any]:
+    """Return the body of a reply with a value."""
     return {"value": cattrs.unstructure(value)}
 
 
-def refusal(failure: Failure) -> dict[str, Any]:
-    """Body of a reply with a failure."""
+def failure_reply(failure: RequestFailure) -> dict[str, Any]:
+    """Return the body of a reply with a failure."""
     return {"failure": cattrs.unstructure(failure)}
 
 

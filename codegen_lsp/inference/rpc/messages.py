@@ -39,27 +39,27 @@ class LoadParams:
 
 
 @frozen
-class Hello:
-    """How a server introduces itself to a worker that several may share."""
+class HandshakeParams:
+    """The first message of a server to a shared worker."""
 
     digest: str
-    """Of all that must be the same on both sides (`sharing.digest_of`)."""
+    """Digest of everything that must be equal on both sides (`client.shared_worker.digest_of`)."""
 
 
 @frozen
-class Welcome:
-    """The worker's answer."""
+class HandshakeResult:
+    """The answer to `HandshakeParams`."""
 
     pid: int
     clients: int
-    """Servers that are connected, this one included."""
-    socket: int
+    """Number of connected servers, this one included."""
+    socket_inode: int
     """Inode of the socket that the worker listens on."""
 
 
 @frozen
-class Clients:
-    """Sent to all when a server comes or goes."""
+class ClientCount:
+    """Notification to all servers when one connects or disconnects."""
 
     clients: int
 

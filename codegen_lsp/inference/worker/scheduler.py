@@ -1,11 +1,11 @@
-"""Which request runs when: one at a time, newest first, background work only when nobody waits.
+"""Scheduling of requests: one at a time, newest first, background work only while no foreground request waits.
 
-Somebody who types makes requests faster than a model answers them, and only the newest is of use. So a newer request
-with the same key replaces an older one, whether that waits or runs, and among different keys the newest goes first.
-Background work is given up for any newer request, and never replaces what somebody waits for.
+While a user types, requests come faster than a model answers them, and only the newest is of use. So a newer request
+with the same key supersedes an older one, waiting or running, and among different keys the newest runs first.
+Background work is cancelled for any newer request, and never supersedes a foreground request.
 
-Keys belong to an owner, a language server, of which there may be several. Owners take turns: among them the one goes
-first that was served longest ago, so that none can keep the others waiting.
+Keys belong to an owner: a language server, of which a worker may have several. Owners take turns, the one served
+longest ago first, so that none can starve the others.
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
+from codegen_lsp.errors import SupersededError
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled
 
 T = TypeVar("T")
 Work = Callable[[CancellationToken, float], T]
-"""Called in the computing thread with a cancellation and the seconds it waited."""
-
-
-class Superseded(Exception):  # noqa: N818 - no error: the caller asked again
-    """A newer request with the same key took this one's place."""
+"""Called in the computing thread with a cancellation token and the seconds that it waited."""
 
 
 @define(eq=False)
@@ -41,7 +38,7 @@ class _Job(Generic[T]):
 
 
 class Scheduler:
-    """Runs work in one thread of its own, for one event loop."""
+    """Runs work in a thread of its own. Made inside the event loop, to which results are posted."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -49,27 +46,27 @@ class Scheduler:
         self._running: _Job[Any] | None = None
         self._turns = 0
         self._turn_of: dict[str, int] = {}
-        """When each owner was last served."""
+        """Turn at which each owner was last served."""
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._compute, name="compute", daemon=True)
         self._thread.start()
 
     async def run(self, key: str, work: Work[T], *, background: bool = False, owner: str = "") -> T:
-        """Run the work when its turn comes.
+        """Run work when its turn comes, and return its result. Cancelling the awaiting task cancels the work.
 
-        Raises Superseded when a newer request of the owner with the same key came. Cancelling the awaiting task cancels
-        the work.
+        Raises SupersededError when a newer request of the owner has the same key or, for background work, when any
+        other request comes; and whatever the work raises.
         """
         job: _Job[T] = _Job(key, work, self._loop.create_future(), background, owner)
         with self._changed:
             same = [one for one in self._waiting if (one.owner, one.key) == (owner, key)]
             for older in [one for one in same if one.background or not background]:
                 self._waiting.remove(older)
-                _settle(older, Superseded())
+                _settle(older, SupersededError())
             running = self._running
-            replaced = running and (running.owner, running.key) == (owner, key) and not background
-            if running and (running.background or replaced):
+            superseded = running and (running.owner, running.key) == (owner, key) and not background
+            if running and (running.background or superseded):
                 running.cancellation.cancel()
             self._waiting.append(job)
             self._changed.notify()
@@ -89,12 +86,12 @@ class Scheduler:
             return (running is not None and not running.background) or any(not job.background for job in self._waiting)
 
     def forget(self, owner: str) -> None:
-        """Keep nothing of an owner that is gone. What it waited for must have been cancelled."""
+        """Drop the state of an owner that has disconnected. Its requests must have been cancelled."""
         with self._changed:
             self._turn_of.pop(owner, None)
 
     def close(self) -> None:
-        """End the thread after the token it is at. Waiting work is dropped."""
+        """Cancel running work, drop waiting work, and end the thread."""
         with self._changed:
             self._closed = True
             if self._running:
@@ -108,9 +105,9 @@ class Scheduler:
                 self._changed.wait()
             if self._closed:
                 return None
-            waited_for = [one for one in self._waiting if not one.background] or self._waiting
-            # Among equals `min` takes the first: the newest.
-            job: _Job[Any] = min(reversed(waited_for), key=lambda one: self._turn_of.get(one.owner, 0))
+            candidates = [one for one in self._waiting if not one.background] or self._waiting
+            # Of equals `min` takes the first: the newest.
+            job: _Job[Any] = min(reversed(candidates), key=lambda one: self._turn_of.get(one.owner, 0))
             self._waiting.remove(job)
             self._turns += 1
             self._turn_of[job.owner] = self._turns
@@ -122,7 +119,7 @@ class Scheduler:
             try:
                 result = job.work(job.cancellation, time.perf_counter() - job.since)
             except Cancelled:
-                self._post(_settle, job, Superseded())
+                self._post(_settle, job, SupersededError())
             except BaseException as error:
                 self._post(_settle, job, error)
             else:

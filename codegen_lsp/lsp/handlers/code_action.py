@@ -22,8 +22,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.uris import from_fs_path, to_fs_path
 
-from codegen_lsp.errors import CodegenError
-from codegen_lsp.inference.client.client import SupersededError
+from codegen_lsp.errors import CodegenError, SupersededError
 from codegen_lsp.inference.rpc.messages import LoadProgress
 from codegen_lsp.lsp.documents import Document, file_access
 from codegen_lsp.lsp.handlers.commands import REFACTOR

@@ -1,0 +1,163 @@
+"""JSON-RPC with one worker process, from the handshake to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import cattrs
+from pygls.client import JsonRPCClient
+
+from codegen_lsp.errors import ModelError, SupersededError, WorkerError
+from codegen_lsp.inference.client.launch import WorkerProcess
+from codegen_lsp.inference.client.shared_worker import digest_of
+from codegen_lsp.inference.rpc import connection as rpc
+from codegen_lsp.inference.rpc.endpoint import Endpoint, SharingError
+from codegen_lsp.inference.rpc.framing import FramingError
+from codegen_lsp.inference.rpc.messages import (
+    ClientCount,
+    HandshakeParams,
+    HandshakeResult,
+    LoadParams,
+    LoadProgress,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+HANDSHAKE_TIMEOUT = 30.0
+"""Seconds, which may include the start of the worker."""
+EXIT_TIMEOUT = 4.0
+"""Seconds until a worker without other clients is killed."""
+
+
+class WorkerConnection(JsonRPCClient):
+    """JSON-RPC with one worker process. Made inside the event loop."""
+
+    def __init__(
+        self,
+        worker: WorkerProcess,
+        on_progress: Callable[[LoadProgress], None],
+        on_end: Callable[[WorkerConnection], None],
+    ) -> None:
+        super().__init__(rpc.WorkerProtocol, rpc.converter)
+        self.worker = worker
+        self.endpoint: Endpoint | None = None
+        """Where the worker was joined; None for a private worker."""
+        self.socket_inode = 0
+        self.may_be_shared = False
+        self.clients = 1
+        """Number of servers that are connected to the worker."""
+        self.ended = asyncio.Event()
+        self.exit_code: int | None = None
+        self.expected_to_end = False
+        self._on_end = on_end
+        self._ids = itertools.count(1)
+        self.feature(rpc.PROGRESS)(lambda raw: on_progress(cattrs.structure(raw, LoadProgress)))
+        self.feature(rpc.CLIENTS)(lambda raw: self._set_clients(raw))
+        self.protocol.set_writer(worker.writer)
+        self._receiving = asyncio.ensure_future(self._receive())
+
+    async def shake_hands(self, endpoint: Endpoint) -> None:
+        """Do the handshake with a shared worker.
+
+        Raises WorkerError when the worker ends meanwhile, SharingError when the peer is not a worker with this digest.
+        """
+        try:
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                result = await self.call(rpc.HANDSHAKE, HandshakeParams(endpoint.digest), HandshakeResult)
+        except WorkerError:
+            raise
+        except TimeoutError:
+            raise SharingError(f"The worker at {endpoint.socket} does not answer.", "End that process.") from None
+        except Exception as error:
+            raise SharingError(
+                f"The process at {endpoint.socket} is not a worker that can be shared: {error}"
+            ) from error
+        self.endpoint, self.socket_inode = endpoint, result.socket_inode
+        self.worker.pid, self.clients = result.pid, result.clients
+
+    def can_load(self, params: LoadParams) -> bool:
+        """Return whether this worker may load that build. A private worker may load any."""
+        if self.endpoint is not None:
+            return params.shared and digest_of(params) == self.endpoint.digest
+        return params.shared == self.may_be_shared
+
+    async def call(self, method: str, params: object, result_type: type[T]) -> T:
+        """Send a request and return its result. Cancelling the caller cancels the request in the worker.
+
+        Raises WorkerError when the worker ends before it answers; ModelError, SupersededError or WorkerError when it
+        answers with a failure.
+        """
+        if self.expected_to_end or self.ended.is_set():
+            raise WorkerError("The inference worker is not running.")
+        id = str(next(self._ids))
+        future: asyncio.Future[Any] = self.protocol.send_request_async(method, cattrs.unstructure(params), msg_id=id)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        ended = asyncio.ensure_future(self.ended.wait())
+        try:
+            await asyncio.wait({future, ended}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._cancel(id)
+            raise
+        finally:
+            ended.cancel()
+            self.worker.read_stderr()
+        if not future.done() or future.exception() is not None:
+            raise WorkerError("The inference worker ended before it answered.")
+        return _result_of(future.result(), result_type)
+
+    async def end(self) -> None:
+        """Disconnect. A worker without other clients exits, and is killed after `EXIT_TIMEOUT`."""
+        self.expected_to_end = True
+        with contextlib.suppress(OSError):
+            if self.worker.writer.can_write_eof():
+                self.worker.writer.write_eof()
+            else:
+                self.worker.writer.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._receiving), EXIT_TIMEOUT)
+        except TimeoutError:
+            if self.clients == 1:
+                self.worker.kill()
+            self.worker.writer.transport.abort()
+            await self._receiving
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """Log an error that pygls reports."""
+        logger.error("worker: %s: %s", source, error)
+
+    def _cancel(self, id: str) -> None:
+        if not self.expected_to_end and not self.ended.is_set():
+            self.protocol.notify(rpc.CANCEL, {"id": id})
+
+    def _set_clients(self, raw: Any) -> None:
+        self.clients = cattrs.structure(raw, ClientCount).clients
+
+    async def _receive(self) -> None:
+        """Read until the worker closes the stream, at the latest when it exits."""
+        try:
+            await rpc.receive(self.worker.reader, self.protocol)
+        except (OSError, FramingError) as error:
+            logger.info("The stream from the worker broke: %s", error)
+        self.worker.writer.close()
+        self.exit_code = await self.worker.exit_code()
+        self.ended.set()
+        self._on_end(self)
+
+
+def _result_of(reply: dict[str, Any], result_type: type[T]) -> T:
+    """Return the value of a reply, or raise the error that stands for its failure."""
+    if "failure" not in reply:
+        return cattrs.structure(reply["value"], result_type)
+    failure = cattrs.structure(reply["failure"], rpc.RequestFailure)
+    if failure.kind == "superseded":
+        raise SupersededError
+    if failure.kind == "model":
+        raise ModelError(failure.message, failure.advice)
+    raise WorkerError(failure.message, failure.advice)

@@ -1,0 +1,61 @@
+"""Load a build: read it, open its engine, measure its speed."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from pathlib import Path
+
+from codegen_lsp.inference.build import read_info
+from codegen_lsp.inference.engines.factory import open_engine
+from codegen_lsp.inference.rpc.messages import LoadParams, ModelDescription
+from codegen_lsp.inference.text_model import TextModel, mixes, parameters_of
+from codegen_lsp.inference.tokenizer import Tokenizer
+from codegen_lsp.progress import ProgressReport
+
+NGRAM_ENGINES = ("native",)
+"""Engines that can mix n-grams into the model's probabilities."""
+
+
+def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel, ModelDescription]:
+    """Read a build and open its engine. Raises ModelError."""
+    started = time.perf_counter()
+    directory = Path(params.build)
+    info = read_info(directory)
+    progress(f"Reading the tokenizer of {info.name}", 0.1)
+    tokenizer = Tokenizer.from_build(directory, info)
+    progress(f"Loading {info.name}", 0.3)
+    engine = open_engine(params, directory, info, tokenizer)
+    _trim_heap()
+    model = TextModel(info, tokenizer, engine, ngrams=mixes(info, params.ngrams))
+    progress(f"Measuring {info.name}", 0.9)
+    rate = model.prefill_rate()
+    progress(f"{info.name} is ready", 1.0)
+    return model, ModelDescription(
+        name=info.name,
+        family=info.family,
+        engine=engine.name,
+        device=engine.device,
+        compute_type=engine.compute_type,
+        threads=engine.threads,
+        context_length=info.context_length,
+        infill=info.infill != "none",
+        languages=list(info.languages),
+        characters_per_token=model.characters_per_token,
+        load_seconds=time.perf_counter() - started,
+        prefill_tokens_per_second=rate,
+        ngrams=model.ngrams and engine.name in NGRAM_ENGINES,
+        parameters=parameters_of(info),
+    )
+
+
+def _trim_heap() -> None:
+    """Return free memory of the heap to the system, where the C library can (glibc).
+
+    Loading leaves half of the weights' size free, which the heap would keep with the worker's malloc tunables
+    (`client.launch.GLIBC_TUNABLES`).
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
