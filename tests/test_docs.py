@@ -46,7 +46,8 @@ def test_commands_in_the_readme_exist() -> None:
 def test_refactorings_of_the_documentation_apply() -> None:
     """To the examples as they are; what comes of them is the model's."""
     from codegen_lsp.cli.refactor import target_at
-    from codegen_lsp.refactor.registry import KINDS, menu
+    from codegen_lsp.refactor.dispatch import menu
+    from codegen_lsp.refactor.registry import KINDS
 
     text = (ROOT / "docs" / "refactoring.md").read_text(encoding="utf-8")
     shown = re.findall(r"^    codegen-lsp refactor (\S+) --kind (\S+)", text, re.MULTILINE)

@@ -19,11 +19,14 @@ from codegen_lsp.checkpoints.store import find
 from codegen_lsp.cli.location import PlaceError, line_starts
 from codegen_lsp.cli.session import open_session
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.refactor.dispatch import menu
+from codegen_lsp.refactor.draft import RefactoringOffer, RefactoringOutcome
 from codegen_lsp.refactor.edits import Original, SelectedSource, split_lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.perform import RefactoringOffer, RefactoringOutcome, perform
-from codegen_lsp.refactor.registry import RefactoringKind, menu
-from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult, project_of
+from codegen_lsp.refactor.perform import perform
+from codegen_lsp.refactor.python.run_tests import project_of
+from codegen_lsp.refactor.registry import RefactoringKind
+from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 from codegen_lsp.settings import Settings
 from codegen_lsp.source.languages import identifier_of
 from codegen_lsp.suggest.service import options_for
@@ -32,7 +35,6 @@ from codegen_lsp.workspace.files import FileAccess, python_files
 from codegen_lsp.workspace.sources import Workspace
 
 RANGE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?(?:-(?P<last>\d+)(?::(?P<end>\d+))?)?")
-REFACTOR_KEY = "refactor"
 
 
 @frozen
@@ -85,7 +87,6 @@ def target_at(place: str, language: str | None = None) -> Target:
         original.normal_offset(end),
         language or identifier_of(path),
         path.absolute(),
-        REFACTOR_KEY,
         _workspace(path.absolute()),
     )
     return Target(path, original, source)
@@ -111,14 +112,7 @@ async def refactor(
     report("Starting the model", 0.0)
     async with open_session(find(settings.model), settings) as session:
         options = options_for(settings, target.source.language, session.model)
-        assistant = ModelAssistant(
-            session.client,
-            session.model.infill,
-            REFACTOR_KEY,
-            options.prefix_characters,
-            options.suffix_characters,
-            settings.temperature,
-        )
+        assistant = ModelAssistant.for_model(session.client, session.model, options, "refactor")
         return await perform(kind, target.source, assistant, report, policy)
 
 

@@ -14,7 +14,6 @@ import inspect
 import logging
 import random
 import time
-import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -26,11 +25,13 @@ from codegen_lsp.evaluation.documents import Document, in_turn
 from codegen_lsp.refactor.edits import Original, SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.perform import perform
-from codegen_lsp.refactor.python.applicability import statement_runs
+from codegen_lsp.refactor.python.ast_nodes import statement_runs
+from codegen_lsp.refactor.python.backend import PythonBackend
+from codegen_lsp.refactor.python.run_tests import verify
 from codegen_lsp.refactor.python.selection import SelectionView, SyntaxTreeCache
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
-from codegen_lsp.refactor.registry import KINDS, RefactoringKind, menu
-from codegen_lsp.refactor.verification import VerificationResult, policy_for, verify
+from codegen_lsp.refactor.registry import KINDS, RefactoringKind
+from codegen_lsp.refactor.verification import VerificationResult, policy_for
 from codegen_lsp.workspace.sources import Workspace, module_of
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ def menu_seconds(text: str, places: int, seed: int) -> tuple[list[float], float]
         start = dice.randrange(len(text))
         source = SelectedSource(text, start, min(len(text), start + dice.choice([0, 0, 10, 200])))
         started = time.process_time()
-        menu(source, SyntaxTreeCache())
+        PythonBackend().menu(source)
         seconds.append(time.process_time() - started)
     started = time.process_time()
     ast.parse(text)
@@ -187,13 +188,11 @@ def _by_tests(rejected: Sequence[RejectedResult]) -> int:
 def what_is_wrong(before: str, after: str, kind: RefactoringKind) -> str | None:
     """Why a result does not hold, or None: it must compile, and every function that was there must be there with the
     same parameters (a rename's and an inlined function's own name aside)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            compile(after, "<after>", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
-            return f"does not parse: {error}"
-        old, new = _callables(before), _callables(after)
+    try:
+        compile(after, "<after>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        return f"does not parse: {error}"
+    old, new = _callables(before), _callables(after)
     if kind.name == "rename":
         return None if len(old) == len(new) else "a definition came or went"
     if kind.name == "inline-function":
@@ -254,12 +253,12 @@ def _package_of(path: Path) -> Workspace | None:
 
 def _place(view: SelectionView, node: ast.AST, kind: RefactoringKind, dice: random.Random) -> SelectedSource | None:
     """A random place in the function whose menu has the kind."""
-    trees = SyntaxTreeCache()
+    backend = PythonBackend()
     found = list(_selections(view, node, kind))
     dice.shuffle(found)
     for text, start, end in found[:PLACES]:
         source = SelectedSource(text, start, end)
-        if any(entry.kind is kind for entry in menu(source, trees if text == view.source.text else None)):
+        if any(entry.kind is kind for entry in backend.menu(source)):
             return source
     return None
 

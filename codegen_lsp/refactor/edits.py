@@ -1,7 +1,7 @@
-"""A document with a selection, and the way from the text that refactorings work on back to the document's own.
+"""The selected text that refactorings work on, and edits of the original document.
 
-Refactorings see LF line ends only. What they make is a whole new text; the edits are read off afterwards, line by line,
-and get the document's line ends back. So no refactoring can touch a line by accident without the checks seeing it.
+Refactorings see LF line ends only, and return the whole new text of the document. The edits are computed afterwards by
+a diff of lines, and get the document's line ends back. So the checks see every line that a refactoring touches.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from codegen_lsp.workspace.sources import Workspace
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
+_MARGIN = re.compile(r"[ \t]*")
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
 @frozen
 class SelectedSource:
-    """A document at one version, with LF line ends, and what is selected in it."""
+    """The text of a document at one version, with LF line ends, and a selection."""
 
     text: str
     start: int
@@ -32,19 +34,30 @@ class SelectedSource:
     language: str = "python"
     """LSP language identifier."""
     path: Path | None = None
-    """The file, when it is one; never read for its text."""
-    key: str = "refactor"
-    """What tells this document's requests to the model from those of others."""
+    """The file of the document, if it has one; never read for its text."""
     workspace: Workspace | None = None
-    """Where other files may use what the document defines; None where there is no folder to look in."""
+    """The folder whose files may use the definitions of the document; None where there is none."""
 
     @property
     def selected(self) -> str:
         """The selected text."""
         return self.text[self.start : self.end]
 
+    @property
+    def identifier(self) -> tuple[str, int] | None:
+        """The word that the cursor touches or that is selected as a whole, and its offset."""
+        start = self.start
+        while start > 0 and (self.text[start - 1].isalnum() or self.text[start - 1] == "_"):
+            start -= 1
+        found = _IDENTIFIER.match(self.text, start)
+        if found is None or found.end() < self.end:
+            return None
+        if self.start < self.end and (found.start() < self.start or found.end() > self.end):
+            return None
+        return found.group(), found.start()
+
     def line_of(self, offset: int) -> int:
-        """Number of the line that the offset is on, from 1 as in Python's syntax trees."""
+        """Return the number of the line that the offset is on, from 1 as in Python's syntax trees."""
         return self.text.count("\n", 0, offset) + 1
 
 
@@ -59,33 +72,36 @@ class Edit:
 
 @frozen
 class Original:
-    """A document as it is, line ends and all."""
+    """The text of a document with its own line ends."""
 
     text: str
 
     def normal(self) -> str:
-        """The text with LF line ends."""
+        """Return the text with LF line ends."""
         return self.text if "\r" not in self.text else _LINE_BREAK.sub("\n", self.text)
 
     def normal_offset(self, offset: int) -> int:
-        """The offset in `normal()` of an offset here."""
+        """Return the offset in `normal()` that corresponds to an offset in `text`."""
         if "\r" not in self.text:
             return offset
         head = self.text[:offset]
-        # Between CR and LF is before both.
+        # An offset between CR and LF counts as before both.
         if head.endswith("\r") and self.text[offset : offset + 1] == "\n":
             head = head[:-1]
         return len(_LINE_BREAK.sub("\n", head))
 
     @property
     def line_break(self) -> str:
-        """The line end that most lines have."""
+        """The most frequent line end."""
         pairs = self.text.count("\r\n")
         single = {"\n": self.text.count("\n") - pairs, "\r\n": pairs, "\r": self.text.count("\r") - pairs}
         return max(single, key=lambda end: single[end]) if self.text else "\n"
 
     def edits(self, new: str) -> list[Edit]:
-        """What makes `new` (with LF line ends) of this document: whole lines, in order, not overlapping."""
+        """Return the edits that turn this document into `new`, which has LF line ends.
+
+        Edits replace whole lines, are in order and don't overlap.
+        """
         old_lines = split_lines(self.normal())
         new_lines = split_lines(new)
         starts = [0, *(found.end() for found in _LINE_BREAK.finditer(self.text)), len(self.text)]
@@ -100,16 +116,16 @@ class Original:
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines with their LF; unlike `splitlines`, nothing else ends a line."""
+    """Return the lines with their LF; unlike `str.splitlines`, split at LF only."""
     parts = text.split("\n")
     return [part + "\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
 
 
 def line_changes(old: list[str], new: list[str]) -> list[tuple[str, int, int, int, int]]:
-    """As `SequenceMatcher.get_opcodes`, quick for long texts that differ in one place."""
+    """Return the opcodes of `difflib.SequenceMatcher`, computed quickly for long texts that differ in one place."""
     head = next((at for at, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    room = min(len(old), len(new)) - head
-    tail = next((at for at in range(room) if old[-1 - at] != new[-1 - at]), room)
+    rest = min(len(old), len(new)) - head
+    tail = next((at for at in range(rest) if old[-1 - at] != new[-1 - at]), rest)
     middle = SequenceMatcher(
         None, old[head : len(old) - tail], new[head : len(new) - tail], autojunk=False
     ).get_opcodes()
@@ -118,18 +134,19 @@ def line_changes(old: list[str], new: list[str]) -> list[tuple[str, int, int, in
 
 @frozen
 class Lines:
-    """From line and column, as Python's syntax trees count them, to offsets."""
+    """Conversion between offsets and the lines and columns of Python's syntax trees."""
 
     text: str
     starts: list[int]
+    """Offsets at which lines begin, and the length of the text."""
 
     @classmethod
     def of(cls, text: str) -> Lines:
-        """The lines of a text with LF line ends."""
+        """Index a text with LF line ends."""
         return cls(text, [0, *accumulate(len(line) for line in split_lines(text))])
 
     def offset(self, line: int, column: int) -> int:
-        """Offset of a line (from 1) and a column in bytes of UTF-8."""
+        """Return the offset of a line (from 1) and a column in bytes of UTF-8."""
         start = self.starts[min(line, len(self.starts)) - 1]
         rest = self.text[start : start + column]
         if rest.isascii():
@@ -137,9 +154,15 @@ class Lines:
         return start + len(rest.encode("utf-8", "surrogatepass")[:column].decode("utf-8", "replace"))
 
     def line(self, offset: int) -> int:
-        """Number of the line, from 1, of an offset."""
+        """Return the number of the line, from 1, that an offset is on."""
         return bisect_right(self.starts, offset)
 
     def whole(self, first: int, last: int) -> tuple[int, int]:
-        """Offsets of the start of the first line and the end of the last, its LF included."""
+        """Return the offsets of the start of the first line and the end of the last, its LF included."""
         return self.starts[first - 1], self.starts[last] if last < len(self.starts) else len(self.text)
+
+
+def margin_of(text: str, offset: int) -> str:
+    """Return the white space at the beginning of the line that the offset is on."""
+    found = _MARGIN.match(text, text.rfind("\n", 0, offset) + 1)
+    return found.group() if found else ""

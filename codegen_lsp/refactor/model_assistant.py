@@ -1,13 +1,13 @@
-"""What a refactoring asks of the model: to continue a text, and to say how likely texts are.
+"""The model's part in a refactoring: continuing a text, and scoring how likely texts are.
 
-The window is what fits the model; a model without infilling is asked with the text before alone. Without any model,
-nothing is suggested and everything is equally likely, so what needs no model still works.
+The prompt is cut to what fits the model; a model without infilling gets the text before the place only. Without a
+model there are no continuations and all texts are equally likely, so that refactorings that can do without one work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
@@ -22,8 +22,12 @@ from codegen_lsp.inference.rpc.messages import (
     StopRules,
 )
 
+if TYPE_CHECKING:
+    from codegen_lsp.completion.policy import Options
+    from codegen_lsp.inference.rpc.messages import ModelDescription
+
 SCORED_CHARACTERS = 1_500
-"""Of a text that is scored, at most; and as much before it."""
+"""Most characters of a text that are scored, and most characters before it that are given with it."""
 
 
 class LanguageModel(Protocol):
@@ -40,27 +44,46 @@ class LanguageModel(Protocol):
 
 @frozen
 class ModelAssistant:
-    """The model at work on one document."""
+    """The model at work for one document."""
 
     model: LanguageModel | None
     infill: bool = False
-    key: str = "refactor"
+    document: str = "refactor"
+    """Identifies the document's requests to the model; a newer one supersedes an older one."""
     prefix_characters: int = 4_000
     suffix_characters: int = 1_500
     temperature: float = 0.0
     optional: bool = False
-    """Whether the work can do without the model: then its failures become notes."""
+    """The refactoring can do without the model: failures of the model become notes."""
     notes: list[str] = field(factory=list)
-    """What went wrong with the model without ending the work."""
+    """Failures of the model that did not end the refactoring."""
+
+    @classmethod
+    def for_model(
+        cls, client: LanguageModel | None, model: ModelDescription | None, options: Options, document: str
+    ) -> ModelAssistant:
+        """Return the assistant for a model, whose prompts are as long as those for completion.
+
+        `client` is None while no model is ready.
+        """
+        return cls(
+            client,
+            model is not None and model.infill,
+            document,
+            options.prefix_characters,
+            options.suffix_characters,
+            options.temperature,
+            notes=[] if client is not None else ["No model was ready, so names come from the code alone."],
+        )
 
     async def continuations(
         self, before: str, after: str = "", *, stop: StopRules, candidates: int = 1
     ) -> list[Candidate]:
-        """How the text may go on, best first; nothing without a model. Raises WorkerError and ModelError."""
+        """Return continuations of `before`, best first; none without a model. Raises WorkerError and ModelError."""
         if self.model is None:
             return []
         params = GenerateParams(
-            document=self.key,
+            document=self.document,
             prefix=before[-self.prefix_characters :],
             suffix=after[: self.suffix_characters] if self.infill else "",
             stop=stop,
@@ -74,15 +97,15 @@ class ModelAssistant:
             return []
 
     async def likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[float]:
-        """For each text, given what stands before it, the sum of its log-probabilities in nats; all 0 without a model.
+        """Return the log-likelihood of each text in nats, given the text before it; all 0 without a model.
 
-        Raises WorkerError and ModelError.
+        `texts` are pairs of the text before and the text to score. Raises WorkerError and ModelError.
         """
         wanted = [ScoredText(before[-SCORED_CHARACTERS:], text[:SCORED_CHARACTERS]) for before, text in texts if text]
         if self.model is None or not wanted:
             return [0.0] * len(texts)
         try:
-            result = await self.model.score(ScoreParams(self.key, wanted))
+            result = await self.model.score(ScoreParams(self.document, wanted))
         except CodegenError as error:
             self._note(error)
             return [0.0] * len(texts)
@@ -95,13 +118,13 @@ class ModelAssistant:
         self.notes.append(f"The model could not be asked. {error}")
 
     async def ranked(self, old: str, results: Sequence[str]) -> list[int]:
-        """The order of new texts of a document by the likelihood of what is new in them, best first."""
+        """Return the order of new texts of a document by the likelihood of their changed parts, best first."""
         likelihoods = await self.likelihoods([changed_part(old, new) for new in results])
         return sorted(range(len(results)), key=lambda at: -likelihoods[at])
 
 
 def changed_part(old: str, new: str) -> tuple[str, str]:
-    """What stands before the first difference in `new`, from its line on, and from there to the last difference."""
+    """Return the text before the first changed line of `new`, and the lines from there to the last difference."""
     size = min(len(old), len(new))
     head = next((at for at in range(size) if old[at] != new[at]), size)
     tail = next((at for at in range(size - head) if old[-1 - at] != new[-1 - at]), size - head)

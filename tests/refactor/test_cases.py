@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
+from codegen_lsp.refactor.dispatch import menu
 from codegen_lsp.refactor.perform import perform
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.registry import kind_named, menu
+from codegen_lsp.refactor.registry import kind_named
 from tests.refactor.conftest import ScriptedModel, source
 
 CASES = Path(__file__).parent / "cases"

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from codegen_lsp.refactor.dispatch import menu
+from codegen_lsp.refactor.draft import RefactoringOutcome
 from codegen_lsp.refactor.edits import SelectedSource
-from codegen_lsp.refactor.perform import RefactoringOutcome, perform
+from codegen_lsp.refactor.perform import perform
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.registry import kind_named, menu
+from codegen_lsp.refactor.registry import kind_named
 from codegen_lsp.workspace.sources import Workspace
 from tests.refactor.conftest import ScriptedModel
 

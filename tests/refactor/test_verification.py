@@ -6,18 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from codegen_lsp.refactor.draft import RefactoringOutcome
 from codegen_lsp.refactor.edits import SelectedSource
-from codegen_lsp.refactor.perform import RefactoringOutcome, perform
+from codegen_lsp.refactor.perform import perform
+from codegen_lsp.refactor.python.run_tests import collect_tests, has_doctests, verify
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import kind_named
-from codegen_lsp.refactor.verification import (
-    VerificationPolicy,
-    VerificationResult,
-    collected,
-    has_doctests,
-    policy_for,
-    verify,
-)
+from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult, policy_for
 from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from tests.refactor.conftest import ScriptedModel
 
@@ -135,7 +130,7 @@ async def test_where_nothing_can_be_confined_results_are_offered_untried(
     def refuse(*given: object) -> None:
         raise SandboxError("No namespaces.", "")
 
-    monkeypatch.setattr("codegen_lsp.refactor.verification.run_program", refuse)
+    monkeypatch.setattr("codegen_lsp.refactor.python.run_tests.run_program", refuse)
     (project / "tests" / "test_sums.py").write_text(TESTS)
     outcome = await done(project, STUBS, "add", ["return a * b"], VerificationPolicy(required=False))
     assert outcome.notes == ["Tests were not run. No namespaces."]
@@ -164,10 +159,10 @@ def test_by_default_what_a_model_writes_is_tried() -> None:
 
 def test_names_and_places(project: Path) -> None:
     path = file_of(project, GOOD)
-    tests = collected(path, GOOD)
+    tests = collect_tests(path, GOOD)
     assert (tests.module, tests.root, tests.project, tests.doctests) == ("package.sums", project, project, True)
     (project / "package" / "sums_test.py").touch()
-    assert collected(path, PLAIN).names == ["package/sums_test.py"]
+    assert collect_tests(path, PLAIN).names == ["package/sums_test.py"]
 
 
 @pytest.mark.parametrize(("text", "has"), [(GOOD, True), (PLAIN, False), ("x = '>>> '", False), ("def (", False)])

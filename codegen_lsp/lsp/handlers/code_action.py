@@ -29,11 +29,12 @@ from codegen_lsp.lsp.handlers.commands import REFACTOR
 from codegen_lsp.lsp.handlers.explain import Refactoring
 from codegen_lsp.lsp.handlers.inline_completion import PATIENCE, refusal_of_document
 from codegen_lsp.lsp.progress import WorkProgress
+from codegen_lsp.refactor.backend import Backend, MenuEntry
+from codegen_lsp.refactor.dispatch import backend_for
 from codegen_lsp.refactor.edits import Original, SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.selection import SyntaxTreeCache
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.registry import KINDS, MenuEntry, RefactoringKind, kind_named, menu
+from codegen_lsp.refactor.registry import KINDS, RefactoringKind, kind_named
 from codegen_lsp.source.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
 from codegen_lsp.suggest.inflight import SupersededRequest
 from codegen_lsp.suggest.service import options_for
@@ -42,7 +43,7 @@ from codegen_lsp.workspace.sources import Workspace
 
 if TYPE_CHECKING:
     from codegen_lsp.lsp.server import CodegenServer
-    from codegen_lsp.refactor.perform import RefactoringOffer, RefactoringOutcome
+    from codegen_lsp.refactor.draft import RefactoringOffer, RefactoringOutcome
     from codegen_lsp.workspace.sources import OtherFile
 
 logger = logging.getLogger(__name__)
@@ -71,22 +72,22 @@ class ActionTarget:
 
 
 class ParsedDocument:
-    """The document that was looked at last, parsed as far as was needed."""
+    """The document that was asked about last, with the backend that keeps its syntax trees."""
 
     def __init__(self) -> None:
         self._document: Document | None = None
         self._original = Original("")
         self._text = ""
-        self._trees = SyntaxTreeCache()
+        self._backend: Backend | None = None
 
-    def of(self, document: Document) -> tuple[Original, str, SyntaxTreeCache]:
-        """The document with its text in LF line ends, and the trees of that text."""
+    def of(self, document: Document) -> tuple[Original, str, Backend | None]:
+        """Return the document, its text with LF line ends, and the backend of its language."""
         if self._document is not document:
             self._document = document
             self._original = Original(document.text)
             self._text = self._original.normal()
-            self._trees = SyntaxTreeCache()
-        return self._original, self._text, self._trees
+            self._backend = backend_for(document.language)
+        return self._original, self._text, self._backend
 
 
 def code_action(ls: CodegenServer, params: types.CodeActionParams) -> list[types.CodeAction]:
@@ -95,10 +96,10 @@ def code_action(ls: CodegenServer, params: types.CodeActionParams) -> list[types
     if document is None or not _allowed(ls, document):
         return []
     start, end = document.offset(params.range.start), document.offset(params.range.end)
-    original, text, trees = ls.parsed.of(document)
+    original, text, backend = ls.parsed.of(document)
     source = _source(ls, document, original, text, min(start, end), max(start, end))
     actions = []
-    for entry in menu(source, trees):
+    for entry in backend.menu(source) if backend is not None else []:
         if _wanted(entry.action, params.context.only):
             actions += _actions(ls, entry, document, min(start, end), max(start, end))
     return actions
@@ -326,7 +327,6 @@ def _source(
         original.normal_offset(end),
         document.language,
         Path(path) if path else None,
-        f"refactor {document.uri}",
         workspace_of(server, document),
     )
 
@@ -341,15 +341,8 @@ def _assistant(server: CodegenServer, document: Document) -> ModelAssistant:
     status = server.status.current
     ready = status.state in ("ready", "busy")
     options = options_for(server.settings, document.language, status.model)
-    return ModelAssistant(
-        server.models.client if ready else None,
-        status.model is not None and status.model.infill,
-        f"refactor {document.uri}",
-        options.prefix_characters,
-        options.suffix_characters,
-        server.settings.temperature,
-        notes=[] if ready else ["No model was ready, so names come from the code alone."],
-    )
+    client = server.models.client if ready else None
+    return ModelAssistant.for_model(client, status.model, options, f"refactor {document.uri}")
 
 
 def _allowed(server: CodegenServer, document: Document) -> bool:

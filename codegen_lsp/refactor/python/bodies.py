@@ -14,15 +14,14 @@ from codegen_lsp.inference.rpc.messages import Candidate, StopRules
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.draft import RefactoringDraft
+from codegen_lsp.refactor.edits import margin_of
+from codegen_lsp.refactor.generated_code import CODE_CANDIDATES, CODE_LINES, CODE_TOKENS, label_of
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.applicability import comment_above_nothing
-from codegen_lsp.refactor.python.extract import lines_of
-from codegen_lsp.refactor.python.selection import SelectionView, docstring_node
+from codegen_lsp.refactor.python.ast_nodes import docstring_node, lines_of
+from codegen_lsp.refactor.python.selection import SelectionView
+from codegen_lsp.refactor.python.writing_conditions import comment_above_nothing
 from codegen_lsp.refactor.refusal import RefactorError
 
-CANDIDATES = 5
-BODY_TOKENS = 200
-BODY_LINES = 30
 REPEATS = 3
 
 
@@ -46,12 +45,12 @@ async def complete_body(
         on_own_line = not text[line:start].strip()
         before = text[:line] if on_own_line else text[:start].rstrip() + "\n"
         inner = text[line:start] if on_own_line else inner
-    stop = StopRules(max_tokens=BODY_TOKENS, max_lines=BODY_LINES, min_indent=len(inner.expandtabs(8)))
+    stop = StopRules(max_tokens=CODE_TOKENS, max_lines=CODE_LINES, min_indent=len(inner.expandtabs(8)))
     report("Writing", 0.2)
-    candidates = await assistant.continuations(before + inner, text[end:], stop=stop, candidates=CANDIDATES)
+    candidates = await assistant.continuations(before + inner, text[end:], stop=stop, candidates=CODE_CANDIDATES)
     allowed = AllowedChanges(lines=lines_of(*fillers))
     drafts = [
-        RefactoringDraft(f"{before}{inner}{code}{text[end:]}", first_line(code), allowed)
+        RefactoringDraft(f"{before}{inner}{code}{text[end:]}", label_of(code), allowed)
         for code in usable(candidates, inner)
         if not repeats(code, text)
     ]
@@ -60,7 +59,7 @@ async def complete_body(
     return drafts
 
 
-async def from_comment(
+async def comment_to_code(
     view: SelectionView, assistant: ModelAssistant, report: ProgressReport
 ) -> list[RefactoringDraft]:
     """Code below the comment at the cursor. Raises RefactorError, WorkerError and ModelError."""
@@ -70,18 +69,20 @@ async def from_comment(
     start, end = place
     margin = margin_of(text, start)
     stop = StopRules(
-        max_tokens=BODY_TOKENS,
-        max_lines=BODY_LINES,
+        max_tokens=CODE_TOKENS,
+        max_lines=CODE_LINES,
         min_indent=len(margin.expandtabs(8)) or None,
         strings=["\n\n", "\n#"],
     )
     report("Writing", 0.2)
-    candidates = await assistant.continuations(f"{text[:end]}\n{margin}", text[end:], stop=stop, candidates=CANDIDATES)
+    candidates = await assistant.continuations(
+        f"{text[:end]}\n{margin}", text[end:], stop=stop, candidates=CODE_CANDIDATES
+    )
     codes = [code for code in usable(candidates, margin) if not repeats(code, text)]
     if below := _block_below(text, end, margin):
         codes = [code for code in codes if not _leaves(code, margin) and code.split("\n", 1)[0].rstrip() != below]
     drafts = [
-        RefactoringDraft(f"{text[:end]}\n{margin}{code}{text[end:]}", first_line(code), AllowedChanges(any_new=True))
+        RefactoringDraft(f"{text[:end]}\n{margin}{code}{text[end:]}", label_of(code), AllowedChanges(any_new=True))
         for code in codes
     ]
     if not drafts:
@@ -164,16 +165,3 @@ def _says_something(lines: list[str]) -> bool:
     """Whether there is any code in the lines besides comments, a docstring and what does nothing."""
     words = [line.strip() for line in lines]
     return any(word not in ("", "pass", "...") and not word.startswith(("#", '"""', "'''")) for word in words)
-
-
-def margin_of(text: str, offset: int) -> str:
-    """The white space that the offset's line begins with."""
-    start = text.rfind("\n", 0, offset) + 1
-    found = re.match(r"[ \t]*", text[start:])
-    return found.group() if found else ""
-
-
-def first_line(code: str) -> str:
-    """The first line, short enough for a list to choose from."""
-    line = code.split("\n", 1)[0].strip()
-    return line if len(line) <= 60 else line[:57] + "..."

@@ -15,21 +15,15 @@ from attrs import frozen
 
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.progress import ProgressReport
-from codegen_lsp.refactor import sentences as prose
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.scopes import parameters
-from codegen_lsp.refactor.python.selection import (
-    DEFINITIONS,
-    Definition,
-    Function,
-    SelectionView,
-    docstring_node,
-    end_of_head,
-    walk_scope,
-)
+from codegen_lsp.refactor.python.analysis.scopes import parameters
+from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, docstring_node, walk_scope
+from codegen_lsp.refactor.python.selection import SelectionView, end_of_head
+from codegen_lsp.refactor.python.summaries import SUMMARY_STOP
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.sentences import as_sentence
 
 Style = Literal["google", "numpy", "rest", "plain"]
 
@@ -75,8 +69,8 @@ async def docstring(view: SelectionView, assistant: ModelAssistant, report: Prog
     head = _head_with_body_shown(view, node, offset, assistant)
     report("Writing the summary", 0.1)
     after = f'"""\n{text[offset:]}'
-    candidates = await assistant.continuations(f'{head}{margin}"""', after, stop=prose.SENTENCE, candidates=4)
-    summaries = list(dict.fromkeys(found for one in candidates if (found := prose.sentence(one.text, words=3))))
+    candidates = await assistant.continuations(f'{head}{margin}"""', after, stop=SUMMARY_STOP, candidates=4)
+    summaries = list(dict.fromkeys(found for one in candidates if (found := as_sentence(one.text, words=3))))
     if not summaries:
         raise RefactorError("no_sentence", "The model wrote nothing that reads like a docstring.")
     drafts = []
@@ -204,7 +198,7 @@ def _opening(so_far: DocstringContent, style: Style, margin: str, section: str, 
 async def _described(assistant: ModelAssistant, before: str, said: set[str]) -> str | None:
     """What the model says of an entry that was not said of another one."""
     candidates = await assistant.continuations(before.rstrip(" "), "", stop=DESCRIPTION, candidates=2)
-    sentences = [found for one in candidates if (found := prose.sentence(one.text))]
+    sentences = [found for one in candidates if (found := as_sentence(one.text))]
     return next((one for one in sentences if one not in said), None)
 
 

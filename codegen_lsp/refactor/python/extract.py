@@ -7,15 +7,15 @@ import asyncio
 import re
 
 from codegen_lsp.progress import ProgressReport
-from codegen_lsp.refactor import sentences as prose
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python import names
+from codegen_lsp.refactor.python import names, summaries
+from codegen_lsp.refactor.python.analysis.scopes import RESERVED, identifiers, variables
+from codegen_lsp.refactor.python.ast_nodes import lines_of, parse
 from codegen_lsp.refactor.python.rope_backend import extract_function, extract_variable
-from codegen_lsp.refactor.python.scopes import RESERVED, identifiers, variables
-from codegen_lsp.refactor.python.selection import SelectionView, parse
+from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
 PLACEHOLDER = "extracted_piece"
@@ -59,21 +59,16 @@ async def function(view: SelectionView, assistant: ModelAssistant, report: Progr
         assistant, before, after, names.of_statements(statements, result), taken, shape=_private, fallback="helper"
     )
     named = [_named(base, placeholder, name) for name in found]
-    if not prose.wanted(view.tree):
+    if not summaries.are_usual(view.tree):
         return [_draft(view, statements, new, name) for new, name in zip(named, found, strict=True)]
     report("Writing a docstring", 0.6)
     order = await assistant.ranked(text, named)
     best = named[order[0]]
-    summary = await prose.summary_of(assistant, best, found[order[0]])
+    summary = await summaries.summary_of(assistant, best, found[order[0]])
     return [
-        _draft(view, statements, prose.with_summary(new, name, summary) if summary else new, name)
+        _draft(view, statements, summaries.with_summary(new, name, summary) if summary else new, name)
         for new, name in zip(named, found, strict=True)
     ]
-
-
-def lines_of(*nodes: ast.stmt) -> frozenset[int]:
-    """Numbers of the lines that the statements stand on."""
-    return frozenset(number for node in nodes for number in range(node.lineno, (node.end_lineno or node.lineno) + 1))
 
 
 def numbered_placeholder(taken: frozenset[str] | set[str]) -> str:

@@ -1,8 +1,8 @@
-"""Inline variable and function: rope moves the code, and its result is held to the syntax tree that it must have.
+"""Inline variable and function: rope moves the code, and the result must have a syntax tree computed beforehand.
 
-rope puts the text of a value where a name stood, parentheses or not. So the value gets parentheses first, the tree of
-the result is compared with the old tree in which the value's tree stands for each use, and then every pair of
-parentheses goes that the tree does not need.
+rope puts the text of a value in the place of a name, without parentheses. So the value gets parentheses first; the tree
+of the result is compared with the old tree in which the tree of the value replaces each use; and then every pair of
+parentheses is removed that the tree does not need.
 """
 
 from __future__ import annotations
@@ -11,54 +11,67 @@ import ast
 import asyncio
 import copy
 import re
+from collections.abc import Callable, Mapping
+
+from attrs import frozen
 
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.applicability import PURE, variable_to_inline
+from codegen_lsp.refactor.python.analysis.evaluation_order import PURE
+from codegen_lsp.refactor.python.analysis.scopes import bindings, parameters
+from codegen_lsp.refactor.python.ast_nodes import Function, docstring_node, parse
+from codegen_lsp.refactor.python.inline_conditions import variable_to_inline
+from codegen_lsp.refactor.python.rename_across import texts_of
 from codegen_lsp.refactor.python.rope_backend import inline
-from codegen_lsp.refactor.python.scopes import bindings, parameters
-from codegen_lsp.refactor.python.selection import Function, SelectionView, docstring_node, parse
+from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
 _ATOMS = (ast.Name, ast.Constant, ast.Call, ast.Attribute, ast.Subscript, ast.List, ast.Dict, ast.Set)
+"""Expressions that need no parentheses in the place of a name."""
+_OWN_NAMES = (ast.Lambda, ast.comprehension, ast.NamedExpr, ast.JoinedStr, ast.Await, ast.Yield)
+"""Expressions that bind names of their own, or can't be moved."""
+_MOST_CHARACTERS = 1_000
+"""Most characters between a parenthesis and the one that closes it."""
+
+Edit = tuple[int, int, str]
+"""Offsets in the document, and the new text between them."""
 
 
 async def variable(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """The variable at the cursor replaced by its value. Raises RefactorError."""
+    """Replace the variable at the cursor by its value. Raises RefactorError."""
     found = variable_to_inline(view)
     assert found is not None
     _, assignment, uses = found
     report("Moving the code", 0.3)
-    return [await asyncio.to_thread(_variable, view, assignment, uses)]
+    return [await asyncio.to_thread(_inline_variable, view, assignment, uses)]
 
 
 async def function(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """The function at the cursor replaced by what it returns, at every call. Raises RefactorError."""
+    """Replace every call of the function at the cursor by what it returns. Raises RefactorError."""
     assert view.name is not None
     report("Looking for other uses", 0.1)
     await asyncio.to_thread(_check_unused_elsewhere, view, view.name[0])
     report("Moving the code", 0.3)
-    return [await asyncio.to_thread(_function, view, view.name[0])]
+    return [await asyncio.to_thread(_inline_function, view, view.name[0])]
 
 
 def _check_unused_elsewhere(view: SelectionView, name: str) -> None:
-    """Tests, for one, use functions that are private by their names. Raises RefactorError."""
+    """Raise RefactorError if another file has the name: tests, for example, use private functions."""
     workspace, own = view.source.workspace, view.source.path
     if workspace is None or own is None:
         return
-    for path, text in workspace.read().items():
+    for path, text in texts_of(workspace).items():
         if path.resolve() != own.resolve() and re.search(rf"\b{name}\b", text):
             raise RefactorError("used_elsewhere", f"{path.name} may use {name}, too.")
 
 
-def _variable(view: SelectionView, assignment: ast.Assign, uses: list[ast.Name]) -> RefactoringDraft:
+def _inline_variable(view: SelectionView, assignment: ast.Assign, uses: list[ast.Name]) -> RefactoringDraft:
     text = view.source.text
     (target,) = assignment.targets
     assert isinstance(target, ast.Name)
-    name = target.id
     start, end = view.span(assignment.value)
     closing = text[end : view.span(assignment)[1]]
     if "\n" in text[start:end] or "\n" in closing:
@@ -68,109 +81,96 @@ def _variable(view: SelectionView, assignment: ast.Assign, uses: list[ast.Name])
         prepared = f"{text[:start]}({text[start:end]}){text[end:]}"
     result = inline(prepared, view.span(target)[0])
 
-    class Substitute(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:
-            if node.id == name and (node.lineno, node.col_offset) in places:
-                return copy.deepcopy(assignment.value)
-            return node
-
-    places = {(use.lineno, use.col_offset) for use in uses}
-    wanted = copy.deepcopy(view.tree)
-    twin = next(node for node in ast.walk(wanted) if isinstance(node, ast.Assign) and _at(node) == _at(assignment))
-    _remove(wanted, twin)
-    expected = ast.dump(Substitute().visit(wanted))
-    lines = {assignment.lineno, *(use.lineno for use in uses)}
-    return RefactoringDraft(
-        _as(result, expected, {f"({text[start:end]})"}), target.id, AllowedChanges(lines=frozenset(lines))
+    used = {_position(use) for use in uses}
+    expected = copy.deepcopy(view.tree)
+    _remove_statement(expected, _position(assignment))
+    _substitute(
+        expected,
+        lambda node: (
+            assignment.value
+            if isinstance(node, ast.Name) and node.id == target.id and _position(node) in used
+            else None
+        ),
     )
+    lines = frozenset({assignment.lineno, *(use.lineno for use in uses)})
+    text = _without_parentheses(result, ast.dump(expected), {f"({text[start:end]})"})
+    return RefactoringDraft(text, target.id, AllowedChanges(lines=lines))
 
 
-def _function(view: SelectionView, name: str) -> RefactoringDraft:
-    text = view.source.text
+@frozen
+class _BoundCall:
+    """A call of the function, with what each parameter gets."""
+
+    call: ast.Call
+    arguments: Mapping[str, ast.expr]
+
+
+def _inline_function(view: SelectionView, name: str) -> RefactoringDraft:
     node = next((one for one in view.tree.body if isinstance(one, ast.FunctionDef) and one.name == name), None)
     if node is None:
         raise RefactorError("no_function", f"There is no function {name} in this file.")
     value = _returned(node)
-    own = parameters(node)
-    if node.args.vararg or node.args.kwarg:
-        raise RefactorError("any_arguments", f"{name} takes any number of arguments.")
-    calls = [
-        one
-        for one in ast.walk(view.tree)
-        if isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id == name
-    ]
-    names = [one for one in ast.walk(view.tree) if isinstance(one, ast.Name) and one.id == name]
-    if len(names) != len(calls) or not calls:
-        raise RefactorError("not_only_called", f"{name} is not only called in this file, or not at all.")
-    if any(inner is not None and isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(value)):
-        raise RefactorError("recursive", f"{name} calls itself.")
-    if any(
-        isinstance(inner, ast.Name) and inner.id == name
-        for one in calls
-        for part in one.args
-        for inner in ast.walk(part)
-    ):
-        raise RefactorError("nested_calls", f"A call of {name} is an argument of another.")
-    _check_captured(view, node, value, calls)
-    bound = {id(one): _arguments(node, one) for one in calls}
-    for one in calls:
-        for argument in own:
-            given = bound[id(one)][argument.arg]
-            used = sum(isinstance(inner, ast.Name) and inner.id == argument.arg for inner in ast.walk(value))
-            if used != 1 and not isinstance(given, ast.Name | ast.Constant):
-                raise RefactorError(
-                    "used_twice", f"{name} uses {argument.arg} {used} times, and a call gives an expression for it."
-                )
-    result = text
-    lines = Lines.of(text)
-    edits = []
-    for one in calls:
-        start, end = view.span(one)
-        if "\n" in text[start:end]:
-            raise RefactorError("several_lines", f"A call of {name} stands on several lines.")
-        edits.append((start, end, f"({_substituted(view, value, bound[id(one)])})"))
-    first, last = view.line_span(node)
-    while last < len(text) and text[last] == "\n":
-        last += 1
-    if last == len(text):
-        while first > 1 and text[first - 2 : first] == "\n\n":
-            first -= 1
-    edits.append((first, last, ""))
-    wrapped = {new for _, _, new in edits if new}
-    wrapped |= {f"({view.text_of(one)})" for given in bound.values() for one in given.values()}
-    for start, end, new in sorted(edits, reverse=True):
-        result = result[:start] + new + result[end:]
+    calls = _calls_to_inline(view, node, value)
+    removed = _lines_without(view, node)
+    edits = [_call_edit(view, value, one) for one in calls]
+    result = _edited(view.source.text, [*edits, (*removed, "")])
 
-    class Substitute(ast.NodeTransformer):
-        def visit_Call(self, node: ast.Call) -> ast.expr:
-            place = (node.lineno, node.col_offset)
-            inner = self.generic_visit(node)
-            return copy.deepcopy(places[place]) if place in places and _calls(node, name) else inner  # type: ignore[return-value]
+    values = {_position(one.call): _with_arguments(value, one.arguments) for one in calls}
+    expected = copy.deepcopy(view.tree)
+    expected.body = [one for one in expected.body if not (isinstance(one, ast.FunctionDef) and one.name == name)]
+    _substitute(
+        expected,
+        lambda node: values.get(_position(node)) if isinstance(node, ast.Call) and _is_call_of(node, name) else None,
+    )
+    wrapped = {new for _, _, new in edits}
+    wrapped |= {f"({view.text_of(given)})" for one in calls for given in one.arguments.values()}
+    text = _without_parentheses(result, ast.dump(expected), wrapped)
 
-    places = {(one.lineno, one.col_offset): _put(value, bound[id(one)]) for one in calls}
-    wanted = copy.deepcopy(view.tree)
-    wanted.body = [one for one in wanted.body if not (isinstance(one, ast.FunctionDef) and one.name == name)]
-    changed = set(range(lines.line(first), lines.line(max(first, last - 1)) + 1)) | {one.lineno for one in calls}
-    allowed = AllowedChanges(lines=frozenset(changed), signatures=frozenset({name}), names=frozenset({name}))
-    return RefactoringDraft(_as(result, ast.dump(Substitute().visit(wanted)), wrapped), name, allowed)
+    lines = Lines.of(view.source.text)
+    first, last = lines.line(removed[0]), lines.line(max(removed[0], removed[1] - 1))
+    changed = frozenset(range(first, last + 1)) | {one.call.lineno for one in calls}
+    allowed = AllowedChanges(lines=changed, signatures=frozenset({name}), names=frozenset({name}))
+    return RefactoringDraft(text, name, allowed)
 
 
 def _returned(node: ast.FunctionDef) -> ast.expr:
+    """Return the expression that the function returns. Raises RefactorError when it does anything else."""
     body = [one for one in node.body if one is not docstring_node(node)]
     if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
         raise RefactorError("more_than_a_return", f"{node.name} does more than return an expression.")
     if node.decorator_list:
         raise RefactorError("decorated", f"{node.name} has decorators.")
-    if any(
-        isinstance(inner, ast.Lambda | ast.comprehension | ast.NamedExpr | ast.JoinedStr | ast.Await | ast.Yield)
-        for inner in ast.walk(body[0].value)
-    ):
+    if any(isinstance(inner, _OWN_NAMES) for inner in ast.walk(body[0].value)):
         raise RefactorError("own_names", f"{node.name} returns an expression with names of its own.")
     return body[0].value
 
 
+def _calls_to_inline(view: SelectionView, node: ast.FunctionDef, value: ast.expr) -> list[_BoundCall]:
+    """Return all calls of the function. Raises RefactorError where one can't be replaced."""
+    name = node.name
+    if node.args.vararg or node.args.kwarg:
+        raise RefactorError("any_arguments", f"{name} takes any number of arguments.")
+    calls = [one for one in ast.walk(view.tree) if isinstance(one, ast.Call) and _is_call_of(one, name)]
+    if _count(view.tree, name) != len(calls) or not calls:
+        raise RefactorError("not_only_called", f"{name} is not only called in this file, or not at all.")
+    if _count(value, name):
+        raise RefactorError("recursive", f"{name} calls itself.")
+    if any(_count(argument, name) for one in calls for argument in one.args):
+        raise RefactorError("nested_calls", f"A call of {name} is an argument of another.")
+    _check_captured(view, node, value, calls)
+    bound = [_BoundCall(one, _arguments(node, one)) for one in calls]
+    for one in bound:
+        for parameter in parameters(node):
+            uses = _count(value, parameter.arg)
+            if uses != 1 and not isinstance(one.arguments[parameter.arg], ast.Name | ast.Constant):
+                raise RefactorError(
+                    "used_twice", f"{name} uses {parameter.arg} {uses} times, and a call gives an expression for it."
+                )
+    return bound
+
+
 def _check_captured(view: SelectionView, node: ast.FunctionDef, value: ast.expr, calls: list[ast.Call]) -> None:
-    """Names that the function takes from the module must mean the same where it is called."""
+    """Raise RefactorError if a name that the function takes from the module means something else at a call."""
     free = {inner.id for inner in ast.walk(value) if isinstance(inner, ast.Name)} - {
         one.arg for one in parameters(node)
     }
@@ -184,7 +184,7 @@ def _check_captured(view: SelectionView, node: ast.FunctionDef, value: ast.expr,
 
 
 def _arguments(node: Function, call: ast.Call) -> dict[str, ast.expr]:
-    """What each parameter gets. Raises RefactorError where syntax doesn't tell."""
+    """Return what each parameter gets. Raises RefactorError where syntax does not tell."""
     positional = [*node.args.posonlyargs, *node.args.args]
     if any(isinstance(one, ast.Starred) for one in call.args) or any(one.arg is None for one in call.keywords):
         raise RefactorError("any_arguments", f"A call of {node.name} unpacks its arguments.")
@@ -214,38 +214,86 @@ def _is_pure(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id in PURE
 
 
-def _substituted(view: SelectionView, value: ast.expr, given: dict[str, ast.expr]) -> str:
-    """The source of the value with each parameter's argument for it, in parentheses."""
+def _call_edit(view: SelectionView, value: ast.expr, bound: _BoundCall) -> Edit:
+    """Return the edit that puts the value, in parentheses, in the place of a call. Raises RefactorError."""
+    start, end = view.span(bound.call)
+    if "\n" in view.source.text[start:end]:
+        assert isinstance(bound.call.func, ast.Name)
+        raise RefactorError("several_lines", f"A call of {bound.call.func.id} stands on several lines.")
+    return start, end, f"({_source_with_arguments(view, value, bound.arguments)})"
+
+
+def _source_with_arguments(view: SelectionView, value: ast.expr, arguments: Mapping[str, ast.expr]) -> str:
+    """Return the source of the value with each argument, in parentheses, in the place of its parameter."""
     start, end = view.span(value)
     text = view.source.text[start:end]
     if "\n" in text:
         raise RefactorError("several_lines", "What the function returns stands on several lines.")
-    uses = [one for one in ast.walk(value) if isinstance(one, ast.Name) and one.id in given]
+    uses = [one for one in ast.walk(value) if isinstance(one, ast.Name) and one.id in arguments]
     for use in sorted(uses, key=lambda one: -view.span(one)[0]):
         first, last = view.span(use)
-        argument = given[use.id]
-        new = view.text_of(argument)
-        text = f"{text[: first - start]}({new}){text[last - start :]}"
+        text = f"{text[: first - start]}({view.text_of(arguments[use.id])}){text[last - start :]}"
     return text
 
 
-def _put(value: ast.expr, given: dict[str, ast.expr]) -> ast.expr:
-    class Substitute(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:
-            return copy.deepcopy(given[node.id]) if node.id in given else node
+def _lines_without(view: SelectionView, node: ast.FunctionDef) -> tuple[int, int]:
+    """Return the offsets of a function's lines and of the blank lines that are removed with it."""
+    text = view.source.text
+    first, last = view.line_span(node)
+    while last < len(text) and text[last] == "\n":
+        last += 1
+    if last == len(text):
+        while first > 1 and text[first - 2 : first] == "\n\n":
+            first -= 1
+    return first, last
 
-    put: ast.expr = Substitute().visit(copy.deepcopy(value))
-    return put
+
+def _edited(text: str, edits: list[Edit]) -> str:
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
 
 
-def _calls(node: ast.Call, name: str) -> bool:
+Replacement = Callable[[ast.AST], ast.expr | None]
+"""Returns the expression that replaces a node, or None to keep the node."""
+
+
+class _Substitution(ast.NodeTransformer):
+    """Replaces nodes by copies of expressions."""
+
+    def __init__(self, replacement: Replacement) -> None:
+        self._replacement = replacement
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        new = self._replacement(node)
+        return copy.deepcopy(new) if new is not None else self.generic_visit(node)
+
+
+def _substitute(tree: ast.AST, replacement: Replacement) -> None:
+    """Replace nodes below the root of a tree in place."""
+    _Substitution(replacement).generic_visit(tree)
+
+
+def _with_arguments(value: ast.expr, arguments: Mapping[str, ast.expr]) -> ast.expr:
+    """Return a copy of the value with the arguments in the place of the parameters."""
+    new = ast.Expr(copy.deepcopy(value))
+    _substitute(new, lambda node: arguments.get(node.id) if isinstance(node, ast.Name) else None)
+    return new.value
+
+
+def _count(node: ast.AST, name: str) -> int:
+    """Return how often a variable is used below a node."""
+    return sum(isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(node))
+
+
+def _is_call_of(node: ast.Call, name: str) -> bool:
     return isinstance(node.func, ast.Name) and node.func.id == name
 
 
-def _as(result: str, expected: str, wrapped: set[str]) -> str:
-    """The text without those parentheses put in (`wrapped`, with what is in them) that its tree doesn't need.
+def _without_parentheses(result: str, expected: str, wrapped: set[str]) -> str:
+    """Return the text without those of the parenthesized texts `wrapped` whose parentheses its tree does not need.
 
-    Raises RefactorError when the tree is another one.
+    Raises RefactorError when the tree of the text is not the expected one.
     """
     if not _has_tree(result, expected):
         raise RefactorError("another_meaning", "The result would mean something else.")
@@ -254,19 +302,20 @@ def _as(result: str, expected: str, wrapped: set[str]) -> str:
         while (at := result.rfind(group, 0, at)) >= 0:
             end = at + len(group) - 1
             bare = f"{result[:at]}{result[at + 1 : end]}{result[end + 1 :]}"
-            if _closing(result, at) == end and not _is_call(result, at) and _has_tree(bare, expected):
+            if _closing(result, at) == end and not _opens_arguments(result, at) and _has_tree(bare, expected):
                 result = bare
     return result
 
 
-def _is_call(text: str, at: int) -> bool:
-    """Whether an opening parenthesis is a call's: there is a name, a bracket or a string right before it."""
+def _opens_arguments(text: str, at: int) -> bool:
+    """Return whether an opening parenthesis belongs to a call: it follows a name, a bracket or a string."""
     return text[at - 1 : at].isalnum() or text[at - 1 : at] in tuple("_)]}'\"")
 
 
 def _closing(text: str, at: int) -> int | None:
+    """Return the offset of the parenthesis that closes the one at an offset; None when it is too far away."""
     depth = 0
-    for position in range(at, min(len(text), at + 1_000)):
+    for position in range(at, min(len(text), at + _MOST_CHARACTERS)):
         depth += (text[position] == "(") - (text[position] == ")")
         if depth == 0:
             return position
@@ -278,13 +327,14 @@ def _has_tree(text: str, expected: str) -> bool:
     return tree is not None and ast.dump(tree) == expected
 
 
-def _remove(tree: ast.AST, statement: ast.stmt) -> None:
+def _remove_statement(tree: ast.AST, position: tuple[int, int]) -> None:
+    """Remove the assignment at a position from the suite that it is in."""
     for node in ast.walk(tree):
         for field in ("body", "orelse", "finalbody"):
             suite = getattr(node, field, None)
-            if isinstance(suite, list) and statement in suite:
-                suite.remove(statement)
+            if isinstance(suite, list):
+                suite[:] = [one for one in suite if not (isinstance(one, ast.Assign) and _position(one) == position)]
 
 
-def _at(node: ast.stmt) -> tuple[int, int]:
-    return node.lineno, node.col_offset
+def _position(node: ast.AST) -> tuple[int, int]:
+    return node.lineno, node.col_offset  # type: ignore[attr-defined]

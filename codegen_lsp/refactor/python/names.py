@@ -116,7 +116,7 @@ def _of(node: ast.expr) -> list[str]:
     if isinstance(node, ast.Subscript):
         if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
             return [node.slice.value]
-        return [_singular(name) for name in _of(node.value)]
+        return [singular(name) for name in _of(node.value)]
     if isinstance(node, ast.BinOp):
         return [_OPERATORS[type(node.op)]] if type(node.op) in _OPERATORS else []
     if isinstance(node, ast.Compare | ast.BoolOp):
@@ -136,7 +136,8 @@ def _called(node: ast.Call) -> str:
     return node.func.id if isinstance(node.func, ast.Name) else ""
 
 
-def _singular(name: str) -> str:
+def singular(name: str) -> str:
+    """Return the name of one element of a collection with this name."""
     if name.endswith("ies"):
         return name[:-3] + "y"
     return name[:-1] if name.endswith("s") and not name.endswith("ss") else name

@@ -14,15 +14,17 @@ import re
 from attrs import evolve
 
 from codegen_lsp.progress import ProgressReport
-from codegen_lsp.refactor.checks import AllowedChanges, definitions
+from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python import names
-from codegen_lsp.refactor.python.applicability import scope_of
+from codegen_lsp.refactor.python.analysis.scopes import RESERVED, identifiers, is_private, variables
+from codegen_lsp.refactor.python.ast_nodes import Function, parse
+from codegen_lsp.refactor.python.program_checks import definitions
 from codegen_lsp.refactor.python.rename_across import RenamedFiles, rename_in
+from codegen_lsp.refactor.python.rename_conditions import scope_of
 from codegen_lsp.refactor.python.rope_backend import rename as rope_rename
-from codegen_lsp.refactor.python.scopes import RESERVED, identifiers, is_private, variables
-from codegen_lsp.refactor.python.selection import Function, SelectionView, parse
+from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
 
@@ -121,7 +123,7 @@ def _rules(scope: ast.AST, name: str) -> list[str]:
         if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
             found += names.of_expression(node.value)
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name) and node.target.id == name:
-            found += [names._singular(one) for one in names.of_expression(node.iter)]
+            found += [names.singular(one) for one in names.of_expression(node.iter)]
         if isinstance(node, ast.FunctionDef) and node.name == name:
             found += names.of_statements(node.body, [])
     return found

@@ -15,9 +15,9 @@ from pathlib import Path
 from attrs import frozen
 
 from codegen_lsp.refactor.edits import Original
+from codegen_lsp.refactor.python.analysis.scopes import identifiers, unknown
+from codegen_lsp.refactor.python.ast_nodes import parse
 from codegen_lsp.refactor.python.rope_backend import rename_everywhere
-from codegen_lsp.refactor.python.scopes import identifiers, unknown
-from codegen_lsp.refactor.python.selection import parse
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.workspace.files import WorkspaceError
 from codegen_lsp.workspace.sources import OtherFile, Workspace, module_of
@@ -40,13 +40,18 @@ class RenamedFiles:
     """What the new name must not be: identifiers of the other files, names of modules."""
 
 
+def texts_of(workspace: Workspace) -> Mapping[Path, str]:
+    """Return the texts of the workspace's files. Raises RefactorError when they can't be read."""
+    try:
+        return workspace.read()
+    except WorkspaceError as error:
+        raise RefactorError(error.rule, error.message, error.advice) from error
+
+
 def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: str) -> RenamedFiles:
     """Rename what a module defines at its top level. Raises RefactorError."""
     root, path = workspace.root.resolve(), path.resolve()
-    try:
-        raw = {one.resolve(): content for one, content in workspace.read().items()}
-    except WorkspaceError as error:
-        raise RefactorError(error.rule, error.message, error.advice) from error
+    raw = {one.resolve(): content for one, content in texts_of(workspace).items()}
     raw = {one: content for one, content in raw.items() if one.is_relative_to(root)}
     texts = {one: Original(content).normal() for one, content in raw.items()} | {path: text}
     module, source = module_of(path)

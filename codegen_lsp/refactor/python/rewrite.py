@@ -14,11 +14,13 @@ from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.draft import RefactoringDraft
+from codegen_lsp.refactor.edits import margin_of
+from codegen_lsp.refactor.generated_code import CODE_CANDIDATES, CODE_LINES, CODE_TOKENS, label_of
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.applicability import leaves_at_end
-from codegen_lsp.refactor.python.bodies import BODY_LINES, BODY_TOKENS, CANDIDATES, first_line, margin_of, usable
-from codegen_lsp.refactor.python.extract import lines_of
-from codegen_lsp.refactor.python.scopes import _bound_by
+from codegen_lsp.refactor.python.analysis.control_flow import leaves_at_end
+from codegen_lsp.refactor.python.analysis.scopes import bound_by
+from codegen_lsp.refactor.python.ast_nodes import lines_of
+from codegen_lsp.refactor.python.bodies import usable
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
@@ -35,13 +37,13 @@ async def rewrite(view: SelectionView, assistant: ModelAssistant, report: Progre
     above = text[: text.rfind("\n", 0, view.trimmed[0]) + 1]
     prompt = f"{above}{margin}# Before:\n{old}{margin}# After: {wish}\n{margin}"
     stop = StopRules(
-        max_tokens=BODY_TOKENS,
-        max_lines=BODY_LINES,
+        max_tokens=CODE_TOKENS,
+        max_lines=CODE_LINES,
         min_indent=len(margin.expandtabs(8)) or None,
         strings=["\n\n\n", "# Before", "# After"],
     )
     report("Writing", 0.2)
-    candidates = await assistant.continuations(prompt, text[end:], stop=stop, candidates=CANDIDATES)
+    candidates = await assistant.continuations(prompt, text[end:], stop=stop, candidates=CODE_CANDIDATES)
     needed = _bound(statements) & _used_elsewhere(view, statements)
     leaves = isinstance(statements[-1], ast.Return)
     drafts = []
@@ -50,7 +52,7 @@ async def rewrite(view: SelectionView, assistant: ModelAssistant, report: Progre
             continue
         drafts.append(
             RefactoringDraft(
-                f"{text[:start]}{code}{text[end:]}", first_line(code), AllowedChanges(lines=lines_of(*statements))
+                f"{text[:start]}{code}{text[end:]}", label_of(code), AllowedChanges(lines=lines_of(*statements))
             )
         )
     if not drafts:
@@ -71,7 +73,7 @@ def _stands_for(code: str, margin: str, needed: set[str], *, leaves: bool) -> bo
 
 
 def _bound(statements: list[ast.stmt]) -> set[str]:
-    return {name for statement in statements for node in ast.walk(statement) for name in _bound_by(node)}
+    return {name for statement in statements for node in ast.walk(statement) for name in bound_by(node)}
 
 
 def _used_elsewhere(view: SelectionView, statements: list[ast.stmt]) -> set[str]:

@@ -22,7 +22,7 @@ from rope.refactor.extract import ExtractMethod, ExtractVariable
 from rope.refactor.inline import create_inline
 from rope.refactor.rename import Rename
 
-from codegen_lsp.refactor.python.selection import parse
+from codegen_lsp.refactor.python.ast_nodes import parse
 from codegen_lsp.refactor.refusal import RefactorError
 
 MODULE = "document"

@@ -1,8 +1,8 @@
-"""What stands at the selection, by syntax alone: what the menu is made from.
+"""The syntax around a selection of a Python document, which the menu is made from.
 
-The menu has to answer while someone moves the cursor, and parsing a file of some thousand lines takes too long for
-that. So only the outermost statement around the selection is parsed, which the margins of the lines tell, and the whole
-file only where that statement alone can't be understood.
+The menu has to answer while the user moves the cursor, and parsing a file of several thousand lines takes too long for
+that. So only the outermost statement around the selection is parsed, whose extent the indentation of the lines tells;
+the whole file is parsed only where that statement alone can't be understood.
 """
 
 from __future__ import annotations
@@ -12,47 +12,43 @@ import io
 import keyword
 import re
 import tokenize
-import warnings
 from collections.abc import Iterator
 from functools import cached_property
 
 from attrs import evolve, frozen
 
 from codegen_lsp.refactor.edits import Lines, SelectedSource
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-SCOPES = (*DEFINITIONS, ast.Lambda)
+from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, parse, suites_of
 
 _OUTERMOST = re.compile(r"^(?![ \t\f)\]}#]|$|(?:else|elif|except|finally)\b)", re.MULTILINE)
+_KEYWORDS = frozenset(keyword.kwlist)
 
 
 @frozen(slots=False)
 class SelectionView:
-    """The parsed surroundings of a selection."""
+    """A selection and the syntax tree of the text around it."""
 
     source: SelectedSource
     tree: ast.Module
     lines: Lines
-    """Of `text[first:]`'s own lines, which `tree` counts."""
+    """The lines of the parsed text, as `tree` counts them."""
     first: int
-    """Offset at which the parsed text begins."""
+    """Offset in the document at which the parsed text begins."""
 
     def span(self, node: ast.AST) -> tuple[int, int]:
-        """Offsets of a node in the document."""
+        """Return the offsets of a node in the document."""
         start = self.lines.offset(node.lineno, node.col_offset)  # type: ignore[attr-defined]
         end = self.lines.offset(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
         return self.first + start, self.first + end
 
     def line_span(self, node: ast.AST) -> tuple[int, int]:
-        """Offsets of the node's whole lines, decorators included."""
+        """Return the offsets of a node's whole lines, decorators included."""
         first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])  # type: ignore[attr-defined]
         start, end = self.lines.whole(first, node.end_lineno)  # type: ignore[attr-defined]
         return self.first + start, self.first + end
 
     def text_of(self, node: ast.AST) -> str:
-        """The node's source."""
+        """Return the source of a node."""
         start, end = self.span(node)
         return self.source.text[start:end]
 
@@ -104,7 +100,7 @@ class SelectionView:
 
     @cached_property
     def expression(self) -> ast.expr | None:
-        """The expression that is selected, no more and no less but white space and parentheses around it."""
+        """The expression that is selected exactly, but for white space and parentheses around it."""
         start, end = self.trimmed
         text = self.source.text
         while start < end:
@@ -126,7 +122,7 @@ class SelectionView:
 
     @cached_property
     def statements(self) -> list[ast.stmt]:
-        """The whole statements of one suite that are selected; comments and blank lines among them may be, too."""
+        """The statements of one suite that are selected as a whole, with or without comments and blank lines."""
         start, end = self.trimmed
         if start == end:
             return []
@@ -139,8 +135,8 @@ class SelectionView:
 
     @property
     def name(self) -> tuple[str, int] | None:
-        """The identifier at the cursor or selected, and its offset."""
-        found = identifier_at(self.source)
+        """The identifier at the cursor or selected, and its offset; None for a keyword."""
+        found = self.source.identifier
         return None if found is None or found[0] in _KEYWORDS else found
 
     def _covers(self, statements: list[ast.stmt], start: int, end: int) -> bool:
@@ -158,20 +154,24 @@ class SelectionView:
         if getattr(node, "decorator_list", None):
             first = self.line_span(node)[0]
         if isinstance(node, DEFINITIONS) and start == end:
-            # The head's margin belongs to it, and so does the rest of the last line.
+            # The margin before the head belongs to it, and so does the rest of the last line.
             first, last = self.line_span(node)
             return first <= start < last or (start == last == len(self.source.text))
         return first <= start and end <= last
 
 
 class SyntaxTreeCache:
-    """What was parsed of one text, so that moving a cursor in it parses nothing twice."""
+    """The syntax trees of the last text, so that nothing is parsed twice while the cursor moves in it."""
 
     def __init__(self) -> None:
+        self._text = ""
         self._parsed: dict[tuple[int, int], tuple[ast.Module, Lines] | None] = {}
 
     def view(self, source: SelectedSource) -> SelectionView | None:
-        """The surroundings of the selection, or None where nothing there can be parsed."""
+        """Return the view of the selection, or None where nothing around it can be parsed."""
+        if source.text != self._text:
+            self._text = source.text
+            self._parsed.clear()
         for block in (block_around(source), (0, len(source.text))):
             if block not in self._parsed:
                 text = source.text[block[0] : block[1]]
@@ -183,28 +183,18 @@ class SyntaxTreeCache:
 
 
 def whole_view(source: SelectedSource) -> SelectionView | None:
-    """The same with the whole file parsed."""
+    """Return the view of the selection with the whole document parsed, or None if it does not parse."""
     tree = parse(source.text)
     return None if tree is None else SelectionView(source, tree, Lines.of(source.text), 0)
 
 
 def evolved(view: SelectionView, start: int, end: int) -> SelectionView:
-    """The view with another selection."""
+    """Return the view with another selection."""
     return SelectionView(evolve(view.source, start=start, end=end), view.tree, view.lines, view.first)
 
 
-def parse(text: str) -> ast.Module | None:
-    """The syntax tree, or None when there is none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
 def block_around(source: SelectedSource) -> tuple[int, int]:
-    """Offsets of the outermost statements that the selection is in, as far as margins tell."""
+    """Return the offsets of the outermost statements around the selection, judging by indentation."""
     text = source.text
     first = _line_start(text, source.start)
     while first > 0 and not _OUTERMOST.match(text, first):
@@ -222,26 +212,8 @@ def _line_start(text: str, offset: int) -> int:
     return text.rfind("\n", 0, offset) + 1
 
 
-_KEYWORDS = frozenset(keyword.kwlist)
-_IDENTIFIER = re.compile(r"[^\W\d]\w*")
-
-
-def identifier_at(source: SelectedSource) -> tuple[str, int] | None:
-    """The word that the cursor touches or that is selected, and its offset."""
-    text = source.text
-    start = source.start
-    while start > 0 and (text[start - 1].isalnum() or text[start - 1] == "_"):
-        start -= 1
-    found = _IDENTIFIER.match(text, start)
-    if found is None or found.end() < source.end:
-        return None
-    if source.start < source.end and (found.start() < source.start or found.end() > source.end):
-        return None
-    return found.group(), found.start()
-
-
 def end_of_head(view: SelectionView, node: Definition) -> int:
-    """Offset of the colon before a definition's body."""
+    """Return the offset of the colon before a definition's body."""
     start = view.span(node)[0]
     head = view.source.text[start : view.span(node.body[0])[1]]
     lines, depth = Lines.of(head), 0
@@ -250,53 +222,6 @@ def end_of_head(view: SelectionView, node: Definition) -> int:
         if token.type == tokenize.OP and token.string == ":" and depth == 0:
             return start + lines.starts[token.start[0] - 1] + token.start[1]
     raise AssertionError("a definition has a colon")
-
-
-def suites_of(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    """The lists of statements directly below a node."""
-    for field in ("body", "orelse", "finalbody"):
-        suite = getattr(node, field, None)
-        if isinstance(suite, list) and suite and isinstance(suite[0], ast.stmt):
-            yield suite
-    for field in ("handlers", "cases"):
-        for inner in getattr(node, field, None) or []:
-            yield inner.body
-
-
-def walk_scope(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes below, without what is inside other functions, classes and lambdas."""
-    for child in ast.iter_child_nodes(node):
-        yield child
-        if not isinstance(child, SCOPES):
-            yield from walk_scope(child)
-
-
-def docstring_node(node: ast.AST) -> ast.Expr | None:
-    """The statement that is a definition's or module's docstring."""
-    body = getattr(node, "body", None)
-    if not body or not isinstance(body, list) or not isinstance(body[0], ast.Expr):
-        return None
-    value = body[0].value
-    return body[0] if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
-
-
-def is_stub(function: Definition) -> bool:
-    """Whether a function has no body yet: nothing but a docstring, `...`, `pass` or `raise NotImplementedError`."""
-    if isinstance(function, ast.ClassDef):
-        return False
-    rest = [statement for statement in function.body if statement is not docstring_node(function)]
-    return all(_is_filler(statement) for statement in rest)
-
-
-def _is_filler(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Pass):
-        return True
-    if isinstance(statement, ast.Expr):
-        return isinstance(statement.value, ast.Constant) and statement.value.value is ...
-    if isinstance(statement, ast.Raise):
-        raised = statement.exc.func if isinstance(statement.exc, ast.Call) else statement.exc
-        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
-    return False
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
@@ -311,33 +236,16 @@ def _only_comments(text: str) -> bool:
     return all(not line.strip() or line.strip().startswith("#") for line in text.split("\n"))
 
 
-_HEAD = re.compile(r"^([ \t]*)(?:async[ \t]+)?def[ \t]+\w+[ \t]*\(", re.MULTILINE)
-_HEAD_LINES = 30
+def is_variable(view: SelectionView, offset: int) -> bool:
+    """Return whether the word at the offset is a variable, parameter or definition.
 
-
-def with_body(source: SelectedSource) -> SelectedSource | None:
-    """The source with `pass` under the function's head at the cursor, when that is what it lacks."""
-    heads = list(_HEAD.finditer(source.text, 0, _line_end(source.text, source.start)))
-    if not heads:
-        return None
-    head = heads[-1]
-    end = head.start()
-    for _ in range(_HEAD_LINES):
-        end = _line_end(source.text, end)
-        if source.text[head.start() : end].rstrip().endswith(":"):
-            break
-        end += 1
-    else:
-        return None
-    if source.start > len(source.text[:end]) + len(source.text[end:]) - len(source.text[end:].lstrip()):
-        return None
-    body = f"\n{head.group(1)}    pass"
-    rest = max(end, _line_end(source.text, source.start))
-    text = source.text[:end] + body + source.text[rest:]
-    at = min(source.start, end)
-    return evolve(source, text=text, start=at, end=at)
-
-
-def _line_end(text: str, offset: int) -> int:
-    end = text.find("\n", offset)
-    return len(text) if end < 0 else end
+    Attributes, keywords of calls and imported names are not.
+    """
+    for node in ast.walk(view.tree):
+        if isinstance(node, ast.Name | ast.arg) and view.span(node)[0] == offset:
+            return True
+        if isinstance(node, DEFINITIONS) and view.source.text.startswith(node.name, offset):
+            start = view.span(node)[0]
+            if re.fullmatch(r"(?:async\s+)?(?:def|class)\s+", view.source.text[start:offset]):
+                return True
+    return False

@@ -21,7 +21,7 @@ from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.extract import lines_of
+from codegen_lsp.refactor.python.ast_nodes import lines_of
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 

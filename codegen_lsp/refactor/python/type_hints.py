@@ -13,14 +13,15 @@ from attrs import frozen
 
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.progress import ProgressReport
-from codegen_lsp.refactor.checks import AllowedChanges, definitions
+from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.applicability import missing_hints
-from codegen_lsp.refactor.python.extract import lines_of
-from codegen_lsp.refactor.python.scopes import bound_at_top, imported
-from codegen_lsp.refactor.python.selection import Function, SelectionView, end_of_head, walk_scope
+from codegen_lsp.refactor.python.analysis.scopes import bound_at_top, imported
+from codegen_lsp.refactor.python.ast_nodes import Function, lines_of, walk_scope
+from codegen_lsp.refactor.python.program_checks import definitions
+from codegen_lsp.refactor.python.selection import SelectionView, end_of_head
 from codegen_lsp.refactor.python.typecheck import errors
+from codegen_lsp.refactor.python.writing_conditions import missing_hints
 from codegen_lsp.refactor.refusal import RefactorError
 
 CANDIDATES = 4

@@ -1,0 +1,38 @@
+"""Where control flow leaves a run of statements."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from codegen_lsp.refactor.python.ast_nodes import SCOPES, walk_scope
+
+_FRAME = frozenset({"locals", "vars", "eval", "exec", "globals", "super", "__class__", "__debug__"})
+
+
+def leaves_at_end(statements: Sequence[ast.stmt]) -> bool:
+    """Whether control flow leaves the statements only at their end, or by an exception, or by a last `return`."""
+    returns = 0
+    for statement in statements:
+        for inner in [statement, *walk_scope(statement)]:
+            if isinstance(inner, ast.Yield | ast.YieldFrom | ast.Await | ast.AsyncFor | ast.AsyncWith):
+                return False
+            if isinstance(inner, ast.Global | ast.Nonlocal | ast.Delete):
+                return False
+            if isinstance(inner, ast.comprehension) and inner.is_async:
+                return False
+            if isinstance(inner, ast.Name) and inner.id in _FRAME:
+                return False
+            returns += isinstance(inner, ast.Return)
+        if _jumps_out(statement):
+            return False
+    return returns == 0 or (returns == 1 and isinstance(statements[-1], ast.Return))
+
+
+def _jumps_out(node: ast.AST) -> bool:
+    """Whether a `break` or `continue` belongs to a loop around the node."""
+    if isinstance(node, ast.Break | ast.Continue):
+        return True
+    if isinstance(node, ast.For | ast.While | ast.AsyncFor):
+        return any(_jumps_out(one) for one in node.orelse)
+    return not isinstance(node, SCOPES) and any(_jumps_out(child) for child in ast.iter_child_nodes(node))

@@ -1,0 +1,111 @@
+"""Where a docstring, type hints or code can be written, and statements be simplified or rewritten."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from codegen_lsp.refactor.python.analysis.control_flow import leaves_at_end
+from codegen_lsp.refactor.python.analysis.scopes import parameters
+from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, docstring_node, is_stub
+from codegen_lsp.refactor.python.selection import SelectionView
+
+
+def docstring_title(view: SelectionView) -> str | None:
+    """A definition without one."""
+    node = view.header
+    if node is None or docstring_node(node) is not None or _one_line(node):
+        return None
+    return f"Write a docstring for '{node.name}'"
+
+
+def type_hints_title(view: SelectionView) -> str | None:
+    """A function with parameters or a result that have none."""
+    node = view.header
+    if node is None or isinstance(node, ast.ClassDef) or not missing_hints(view, node):
+        return None
+    return f"Add type hints to '{node.name}'"
+
+
+def body_title(view: SelectionView) -> str | None:
+    """A function with nothing to do yet."""
+    node = view.function
+    if node is None or not is_stub(node) or _is_abstract(view, node):
+        return None
+    return f"Write the body of '{node.name}'"
+
+
+def comment_to_code_title(view: SelectionView) -> str | None:
+    """A comment with nothing below it yet."""
+    return "Write code for the comment" if comment_above_nothing(view) else None
+
+
+def simplify_title(view: SelectionView) -> str | None:
+    """Whole statements."""
+    return "Simplify the selection" if view.statements else None
+
+
+def rewrite_title(view: SelectionView) -> str | None:
+    """Whole statements below a comment that says what they should become."""
+    first = view.source.text[view.trimmed[0] : view.trimmed[1]]
+    statements = view.statements
+    if not first.startswith("#") or not statements or any(isinstance(one, DEFINITIONS) for one in statements):
+        return None
+    if not leaves_at_end(statements):
+        return None
+    return "Rewrite the selection as its comment says (preview)"
+
+
+def missing_hints(view: SelectionView, function: Function) -> list[ast.arg | None]:
+    """Parameters without a type hint, and None for the result."""
+    own = parameters(function)
+    in_class = len(view.definitions) > 1 and isinstance(
+        view.definitions[view.definitions.index(function) - 1], ast.ClassDef
+    )
+    static = any(isinstance(one, ast.Name) and one.id == "staticmethod" for one in function.decorator_list)
+    if in_class and not static and own:
+        own = own[1:]
+    missing: list[ast.arg | None] = [one for one in own if one.annotation is None]
+    return missing + ([None] if function.returns is None else [])
+
+
+def comment_above_nothing(view: SelectionView) -> tuple[int, int] | None:
+    """Offsets of the comment's text line at the cursor, when no code stands below it at its own indentation."""
+    source = view.source
+    if source.selected.strip():
+        return None
+    start = source.text.rfind("\n", 0, source.start) + 1
+    end = source.text.find("\n", source.start)
+    end = len(source.text) if end < 0 else end
+    line = source.text[start:end]
+    if not re.match(r"\s*#(?!!)\s*\S+", line):
+        return None
+    below = source.text[end + 1 :].split("\n", 1)[0]
+    margin = len(line) - len(line.lstrip())
+    if below.strip() and len(below) - len(below.lstrip()) >= margin:
+        return None
+    # Inside a string, what looks like a comment is none.
+    around = view.around[-1]
+    return None if isinstance(around, ast.Constant | ast.JoinedStr) else (start, end)
+
+
+def _one_line(node: Definition) -> bool:
+    """Whether the body stands on the line of the head."""
+    return node.body[0].lineno == max(
+        node.lineno, (getattr(node, "args", None) and _last_line_of_head(node)) or node.lineno
+    )
+
+
+def _last_line_of_head(node: Definition) -> int:
+    inner = [one for one in ast.walk(getattr(node, "args", ast.Pass())) if hasattr(one, "end_lineno")]
+    returns = getattr(node, "returns", None)
+    lines: list[int] = [node.lineno, *(one.end_lineno for one in [*inner, *([returns] if returns else [])])]
+    return max(lines)
+
+
+def _is_abstract(view: SelectionView, function: Function) -> bool:
+    decorators = {ast.unparse(one).rsplit(".", 1)[-1] for one in function.decorator_list}
+    if decorators & {"abstractmethod", "overload"}:
+        return True
+    owner = view.definitions[-2] if len(view.definitions) > 1 else None
+    return isinstance(owner, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in owner.bases)
