@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +87,8 @@ Seed = Annotated[int, typer.Option(metavar="N", help="The same number draws the 
 def main() -> None:
     """Run the command line. Errors that a user can act on are printed without a trace."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    # Programs of the user are compiled in several threads, and `warnings.catch_warnings` is not thread-safe.
+    warnings.filterwarnings("ignore", category=SyntaxWarning)
     try:
         app()
     except CodegenError as error:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,13 @@ def test_the_demo_completes_and_shows_how_to_set_up_an_editor(
 def test_the_lines_for_neovims_own_client_are_those_of_the_docs() -> None:
     lines = neovim_setup("/path/to/codegen-lsp/.venv/bin/codegen-lsp")
     assert lines in (CLONE / "docs" / "editors.md").read_text(encoding="utf-8")
+
+
+def test_warnings_about_programs_of_the_user_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from codegen_lsp.cli import app
+
+    monkeypatch.setattr(app, "app", lambda: compile("x = 1 is 1", "<document>", "exec"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        app.main()
+    assert not caught

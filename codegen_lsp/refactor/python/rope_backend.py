@@ -1,23 +1,26 @@
-"""rope on one text in memory: no project folder, no file, no module but this one.
+"""rope on texts in memory: it reads no file and writes none.
 
-rope wants a project on disk. Here it gets one that consists of the document alone, as the editor has it; imports lead
-nowhere, so that a refactoring never depends on what happens to be installed beside the server. To rename in all files
-of a workspace it gets the files that it may read, and nothing else that is on the disk: others are empty to it.
+rope expects a project on disk. Here the project consists of the document alone, as the editor has it; imports are not
+resolved, so that a refactoring never depends on the packages that are installed beside the server. To rename in all
+files of a workspace, the project consists of the texts that may be read; rope sees any other file as empty.
+
+rope is not thread-safe: it caches facts about objects in its modules. All of it runs in one thread.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from rope.base.exceptions import RopeError
 from rope.base.project import NoProject
 from rope.base.project import _Project as RopeProject
 from rope.base.pyobjectsdef import PyModule
 from rope.base.resources import File
+from rope.refactor import similarfinder
 from rope.refactor.extract import ExtractMethod, ExtractVariable
 from rope.refactor.inline import create_inline
 from rope.refactor.rename import Rename
@@ -26,6 +29,24 @@ from codegen_lsp.refactor.python.ast_nodes import parse
 from codegen_lsp.refactor.refusal import RefactorError
 
 MODULE = "document"
+_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rope")
+
+# Before one of its errors rope prints the name of the file. Standard output is the protocol's or the command's, and
+# redirecting it would concern all threads, so `print` is shadowed in that module alone.
+vars(similarfinder)["print"] = lambda *values: None
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _in_one_thread(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function in the thread for rope, and wait for it there. Its callers run in threads of their own."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return _THREAD.submit(function, *args, **kwargs).result()
+
+    return run
 
 
 class _Document(File):  # type: ignore[misc]
@@ -65,7 +86,7 @@ class _Project(NoProject):  # type: ignore[misc]
 
 
 class _ReadOnly:
-    """The texts that rope may see; it can write nothing."""
+    """The file system as rope sees it: the given texts, and no way to write."""
 
     def __init__(self, texts: Mapping[Path, str]) -> None:
         self._texts = texts
@@ -105,20 +126,23 @@ class _Workspace(RopeProject):  # type: ignore[misc]
         return self._sources
 
 
+@_in_one_thread
 def extract_variable(text: str, start: int, end: int, name: str) -> str:
-    """The text with `text[start:end]` as a variable. Raises RefactorError."""
+    """Return the text with `text[start:end]` as a variable. Raises RefactorError."""
     project = _Project(text)
     return _result(project, lambda: ExtractVariable(project, project.document, start, end).get_changes(name))
 
 
+@_in_one_thread
 def extract_function(text: str, start: int, end: int, name: str) -> str:
-    """The text with the statements `text[start:end]` as a function or method. Raises RefactorError."""
+    """Return the text with the statements `text[start:end]` as a function or method. Raises RefactorError."""
     project = _Project(text)
     return _result(project, lambda: ExtractMethod(project, project.document, start, end).get_changes(name))
 
 
+@_in_one_thread
 def inline(text: str, offset: int) -> str:
-    """The text with the variable or function at the offset put where it is used. Raises RefactorError."""
+    """Return the text with the variable or function at the offset replaced by its value. Raises RefactorError."""
     project = _Project(text)
 
     def changes() -> Any:
@@ -128,8 +152,9 @@ def inline(text: str, offset: int) -> str:
     return _result(project, changes)
 
 
+@_in_one_thread
 def rename(text: str, offset: int, name: str) -> str:
-    """The text with the variable, function or class at the offset renamed. Raises RefactorError."""
+    """Return the text with the variable, function or class at the offset renamed. Raises RefactorError."""
     project = _Project(text)
     return _result(
         project,
@@ -137,6 +162,7 @@ def rename(text: str, offset: int, name: str) -> str:
     )
 
 
+@_in_one_thread
 def rename_everywhere(
     root: Path,
     sources: Iterable[Path],
@@ -146,10 +172,18 @@ def rename_everywhere(
     name: str,
     searched: Iterable[Path],
 ) -> dict[Path, str]:
-    """The texts that change when what stands at an offset in the file `path` is renamed in all files that are searched.
+    """Rename the symbol at an offset of one file in all files that are searched; return the texts that change.
 
-    `texts` are all texts that there are, by absolute path, with LF line ends. `sources` are the folders that imports
-    begin at; `root` is above them all. Raises RefactorError.
+    Args:
+        root: a folder above all files.
+        sources: the folders from which modules are imported.
+        texts: the texts of all files by absolute path, with LF line ends.
+        path: the file with the symbol.
+        offset: its offset there.
+        name: its new name.
+        searched: the files in which it is renamed.
+
+    Raises RefactorError.
     """
     project = _Workspace(root, texts, sources)
 
@@ -157,13 +191,14 @@ def rename_everywhere(
         resources = {one: project.get_resource(one.relative_to(root).as_posix()) for one in [path, *searched]}
         return Rename(project, resources[path], offset).get_changes(name, resources=list(resources.values()))
 
-    made = _made(changes)
-    return {Path(change.resource.real_path): str(change.new_contents) for change in made.changes}
+    changed = _changes(changes)
+    return {Path(change.resource.real_path): str(change.new_contents) for change in changed.changes}
 
 
-def _result(project: _Project, changes: Any) -> str:
-    made = _made(changes)
-    contents = [change.new_contents for change in made.changes if change.resource == project.document]
+def _result(project: _Project, compute: Callable[[], Any]) -> str:
+    """Return the new text of the document. Raises RefactorError."""
+    changed = _changes(compute)
+    contents = [change.new_contents for change in changed.changes if change.resource == project.document]
     if not contents or contents[0] is None:
         raise RefactorError("nothing_to_do", "Nothing would change.")
     if parse(str(contents[0])) is None:
@@ -171,13 +206,12 @@ def _result(project: _Project, changes: Any) -> str:
     return str(contents[0])
 
 
-def _made(changes: Any) -> Any:
+def _changes(compute: Callable[[], Any]) -> Any:
+    """Return rope's change set. Raises RefactorError where rope fails."""
     try:
-        # rope prints where it fails, which nobody reads, and on a command line is taken for the result.
-        with contextlib.redirect_stdout(io.StringIO()):
-            return changes()
+        return compute()
     except RopeError as error:
         raise RefactorError("rope", f"This can't be done here: {str(error).rstrip('.')}.") from error
     except Exception as error:
-        # rope fails in many ways on code that it does not expect.
+        # rope fails with many kinds of exceptions on code that it does not expect.
         raise RefactorError("rope", f"rope can't do this here ({type(error).__name__}: {error}).") from error
