@@ -24,7 +24,6 @@ from codegen_lsp.refactor.draft import RefactoringOffer, RefactoringOutcome
 from codegen_lsp.refactor.edits import Original, SelectedSource, split_lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.perform import perform
-from codegen_lsp.refactor.python.run_tests import project_of
 from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 from codegen_lsp.settings import Settings
@@ -32,7 +31,7 @@ from codegen_lsp.source.languages import identifier_of
 from codegen_lsp.suggest.service import options_for
 from codegen_lsp.workspace.decoding import read_source
 from codegen_lsp.workspace.files import FileAccess, python_files
-from codegen_lsp.workspace.sources import Workspace
+from codegen_lsp.workspace.sources import Workspace, project_of
 
 RANGE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?(?:-(?P<last>\d+)(?::(?P<end>\d+))?)?")
 

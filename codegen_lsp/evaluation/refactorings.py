@@ -26,7 +26,7 @@ from codegen_lsp.refactor.edits import Original, SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.perform import perform
 from codegen_lsp.refactor.python.ast_nodes import statement_runs
-from codegen_lsp.refactor.python.backend import PythonBackend
+from codegen_lsp.refactor.python.python_backend import PythonBackend
 from codegen_lsp.refactor.python.run_tests import verify
 from codegen_lsp.refactor.python.selection import SelectionView, SyntaxTreeCache
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult

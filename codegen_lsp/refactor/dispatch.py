@@ -12,7 +12,7 @@ from codegen_lsp.refactor.edits import SelectedSource
 
 
 def _python() -> Backend:
-    from codegen_lsp.refactor.python.backend import PythonBackend
+    from codegen_lsp.refactor.python.python_backend import PythonBackend
 
     return PythonBackend()
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from attrs import frozen
 
+_PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", ".git", ".hg")
+"""Files and folders that mark the root of a project."""
+
 
 @frozen
 class Workspace:
@@ -38,3 +41,13 @@ def module_of(path: Path) -> tuple[str, Path]:
     if parts[-1] == "__init__" and len(parts) > 1:
         parts.pop()
     return ".".join(parts), root
+
+
+def project_of(path: Path) -> Path:
+    """Return the folder of the project that a file belongs to.
+
+    That is the nearest one with a project file (`pyproject.toml`, `.git` and the like), else the folder from which the
+    file is imported.
+    """
+    _, root = module_of(path)
+    return next((one for one in [root, *root.parents] if any((one / mark).exists() for mark in _PROJECT_FILES)), root)

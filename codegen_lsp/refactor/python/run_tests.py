@@ -19,12 +19,11 @@ from attrs import frozen
 
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
-from codegen_lsp.workspace.sources import module_of
+from codegen_lsp.workspace.sources import module_of, project_of
 
 MEMORY_MB, SCRATCH_MB = 2048, 64
 Texts = Mapping[Path, str]
 """New texts of files by path."""
-_ROOTS = ("pyproject.toml", "setup.py", "setup.cfg", ".git", ".hg")
 _MOST_FILES = 2_000
 """Most files that are searched for test files."""
 
@@ -113,16 +112,6 @@ def collect_tests(path: Path, text: str) -> CollectedTests:
     wanted = {f"test_{name}.py", f"{name}_test.py"}
     files = sorted({file for file in _candidates(path.parent, project) if file.name in wanted and file != path})
     return CollectedTests(module, root, project, has_doctests(text), files)
-
-
-def project_of(path: Path) -> Path:
-    """Return the folder of the project that a file belongs to.
-
-    That is the nearest one with a project file (`pyproject.toml`, `.git` and the like), else the folder from which the
-    file is imported.
-    """
-    _, root = module_of(path)
-    return next((one for one in [root, *root.parents] if any((one / mark).exists() for mark in _ROOTS)), root)
 
 
 def has_doctests(text: str) -> bool:
