@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import threading
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from attrs import frozen
 from codegen_lsp.source.languages import Language
 
 if TYPE_CHECKING:
+    from tree_sitter import Language as Grammar
     from tree_sitter import Node, Parser, Tree
 
 LONGEST = 400_000
@@ -284,12 +286,27 @@ def _run(raw: bytes, language: Language, old: Tree | None) -> Tree | None:
             view.release()
 
 
-@cache
+_parsers = threading.local()
+"""The parsers of this thread: a parser calls back into Python while it works, which lets other threads run, and it must
+not be entered twice."""
+
+
 def _parser(name: str) -> Parser:
+    """Return this thread's parser for a language."""
     import tree_sitter
 
-    grammar = importlib.import_module(_GRAMMARS[name])
-    return tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    parser: Parser | None = getattr(_parsers, name, None)
+    if parser is None:
+        parser = tree_sitter.Parser(_grammar(name))
+        setattr(_parsers, name, parser)
+    return parser
+
+
+@cache
+def _grammar(name: str) -> Grammar:
+    import tree_sitter
+
+    return tree_sitter.Language(importlib.import_module(_GRAMMARS[name]).language())
 
 
 def _encoded(text: str) -> bytes:
