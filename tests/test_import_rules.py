@@ -40,7 +40,7 @@ PACKAGES = {
     "errors.py": [],
     "progress.py": [],
     "settings.py": [],
-    "source": ["source", "completion.cursor"],
+    "source": ["source"],
     "sandbox": ["sandbox", "errors"],
     "inference": ["inference", "progress", "errors"],
     "workspace": ["workspace", "source", "errors"],

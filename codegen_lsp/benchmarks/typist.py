@@ -283,7 +283,7 @@ class Session:
         line = now.line
         margin = line[: len(line) - len(line.lstrip(" \t"))]
         opened = line.rstrip()[-1:]
-        indent = margin + (self._step if opened in PAIRS or (opened == ":" and self._language.name == "Python") else "")
+        indent = margin + (self._step if opened in PAIRS or (opened == ":" and self._language.is_python) else "")
         apart = "\n" + margin if opened in PAIRS and now.pending.startswith(PAIRS[opened]) else ""
         key = Key("type", at - len(now.blank), at, "\n" + indent + apart, at - len(now.blank) + 1 + len(indent))
         now.blank = ""

@@ -26,7 +26,7 @@ from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import LANGUAGES, Language
 from codegen_lsp.source.parse_tree import (
     MANY_ERRORS,
-    Source,
+    ParseTree,
     edited,
     errors,
     first_error,
@@ -42,7 +42,8 @@ TRIES = 8
 _BEGINNING: int = ast.PyCF_ONLY_AST | vars(codeop)["PyCF_ALLOW_INCOMPLETE_INPUT"]
 """Flags for `compile`: parse only, and tell a text that could go on from one that is wrong."""
 OPERANDS = ("", "x", " x", "x: x")
-_TAILS = dict.fromkeys(("C", "C++"), ("", ";", " {}", "\n#endif", " x();"))
+_TAILS = ("", ";", " {}")
+_TAILS_WITH_PREPROCESSOR = ("", ";", " {}", "\n#endif", " x();")
 BEGUN = (
     *("x", " x", ":", "x:", " x:", " in x:", " x in x:", " else x", ": x}"),
     *(" x():", "x():", " import x", " x import x", "x import x"),
@@ -78,7 +79,7 @@ def first_undefined(
 ) -> Undefined | None:
     """The first name that the text uses, put in its place, and nothing defines."""
     source = parsed(document, cursor.language)
-    if source is None or cursor.language.name != "Python":
+    if source is None or not cursor.language.is_python:
         return None
     put = cursor.kept + text
     closers = _closers(scan(text, cursor.language, opened).open, (), cursor.language)
@@ -95,7 +96,7 @@ def first_undefined(
 _WORD_CHARACTERS = string.ascii_letters + string.digits + "_"
 
 
-def _best(source: Source, cursor: Cursor, put: str, replaced: int, followed_by: Iterable[str]) -> Source | None:
+def _best(source: ParseTree, cursor: Cursor, put: str, replaced: int, followed_by: Iterable[str]) -> ParseTree | None:
     """The tree of the document with the text, completed so that as much as possible of it parses."""
     best, fewest = None, MANY_ERRORS + 1
     for following in followed_by:
@@ -114,7 +115,7 @@ def judge_of(document: str, cursor: Cursor, opened: Open, finish: Finish) -> Jud
     if source is None:
         return None
     by_tree = _tree_judge(source, cursor, opened, finish)
-    return _python_judge(source, cursor, opened, finish, by_tree) if cursor.language.name == "Python" else by_tree
+    return _python_judge(source, cursor, opened, finish, by_tree) if cursor.language.is_python else by_tree
 
 
 def is_beginning(text: str) -> bool:
@@ -150,7 +151,7 @@ def can_go_on(text: str, rest: str = "", opened: Open = ()) -> bool:
     )
 
 
-def _python_judge(source: Source, cursor: Cursor, opened: Open, finish: Finish, otherwise: Judge) -> Judge:
+def _python_judge(source: ParseTree, cursor: Cursor, opened: Open, finish: Finish, otherwise: Judge) -> Judge:
     """An error counts when it is one after the member of the class, after the statement of the outer level and after
     all that stands above: in half-typed text the tree, which says where these begin, may be wrong."""
     line_start = source.text.rfind("\n", 0, cursor.start) + 1
@@ -192,7 +193,7 @@ def _quote_of_the_user(text: str, opened: Open) -> str:
     return opened[-1] if still else ""
 
 
-def _tree_judge(source: Source, cursor: Cursor, opened: Open, finish: Finish) -> Judge:
+def _tree_judge(source: ParseTree, cursor: Cursor, opened: Open, finish: Finish) -> Judge:
     known: list[int] = []
 
     def judge(text: str, replaced: int) -> int | None:
@@ -212,7 +213,7 @@ def _tree_judge(source: Source, cursor: Cursor, opened: Open, finish: Finish) ->
     return judge
 
 
-def _errors_before(source: Source, cursor: Cursor) -> int:
+def _errors_before(source: ParseTree, cursor: Cursor) -> int:
     found = errors(source)
     if not found:
         return 0
@@ -226,7 +227,9 @@ def _continuations(text: str, cursor: Cursor, opened: Open, finish: Finish) -> I
     language = cursor.language
     new = _closers(scan(text, language, opened).open, opened, language)
     on_the_line = _closers(scan(cursor.before + text, language).open, (), language)
-    tails = _TAILS.get(language.name, ("", ";", " {}")) if language.braces else ("", ": pass")
+    tails: tuple[str, ...] = ("", ": pass")
+    if language.braces:
+        tails = _TAILS_WITH_PREPROCESSOR if language.preprocessor else _TAILS
     if finish == "unlikely" and language.braces:
         tails = (*tails, " x;", " (x) {}", " x() {}", " (;;) {}", " x {}")
     tried = {""}

@@ -20,7 +20,7 @@ from attrs import field, frozen
 
 from codegen_lsp.completion.undefined_names import Modules, joined
 from codegen_lsp.source.languages import LANGUAGES
-from codegen_lsp.source.parse_tree import Source, node_at, parsed, text_of
+from codegen_lsp.source.parse_tree import ParseTree, node_at, parsed, text_of
 
 SOURCE_FOLDERS = ("src", "lib")
 """Folders of a workspace in which its packages may lie, beside its root."""
@@ -71,7 +71,7 @@ def modules_of(text: str, path: str, files: Files) -> Modules:
     return found
 
 
-def _imported(source: Source) -> Iterator[str]:
+def _imported(source: ParseTree) -> Iterator[str]:
     """All that could be a module in the document's imports."""
     for match in _IMPORT.finditer(source.text):
         node = node_at(source, match.end() - 1, match.end())

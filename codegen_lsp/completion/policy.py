@@ -16,18 +16,10 @@ from collections.abc import Callable
 
 from attrs import evolve, frozen
 
-from codegen_lsp.completion.cursor import Cursor
+from codegen_lsp.completion.cursor import Cursor, EmptyBlock, empty_block, follows_annotation, follows_docstring
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
 from codegen_lsp.inference.rpc.messages import StopRules
-from codegen_lsp.source.blocks import (
-    Block,
-    empty_block,
-    follows_annotation,
-    follows_docstring,
-    head_of,
-    is_comment,
-    opens_block,
-)
+from codegen_lsp.source.blocks import head_of, is_comment, opens_block
 from codegen_lsp.source.brackets import code_of, is_rest_of_closers, open_at_end
 from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import EVERY_LANGUAGE
@@ -194,7 +186,7 @@ def _ends_of_line(cursor: Cursor) -> list[str]:
     return ["\n"] if cursor.before.strip() and cursor.trigger is Trigger.AUTOMATIC else []
 
 
-def _least_indent(cursor: Cursor, block: Block | None) -> int:
+def _least_indent(cursor: Cursor, block: EmptyBlock | None) -> int:
     typed = 0 if cursor.before.strip() else columns(cursor.before)
     return typed if block is None else max(typed, columns(block.margin) + 1)
 

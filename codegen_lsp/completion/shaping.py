@@ -12,20 +12,14 @@ from collections.abc import Callable, Sequence
 from attrs import evolve, field, frozen
 
 from codegen_lsp.completion.correctness import first_undefined, longest_sound
-from codegen_lsp.completion.cursor import Cursor, with_lf
+from codegen_lsp.completion.cursor import Cursor, empty_block, follows_docstring, with_lf
 from codegen_lsp.completion.nesting import lines_that_fit
 from codegen_lsp.completion.planning import Plan
 from codegen_lsp.completion.similar_lines import alike
 from codegen_lsp.completion.snapshot import Refusal, Suggestion, Trigger
 from codegen_lsp.completion.undefined_names import Modules
 from codegen_lsp.inference.rpc.messages import Candidate, Finish, StopRules
-from codegen_lsp.source.blocks import (
-    continues_statement,
-    empty_block,
-    follows_docstring,
-    only_closers,
-    opens_block,
-)
+from codegen_lsp.source.blocks import continues_statement, only_closers, opens_block
 from codegen_lsp.source.brackets import (
     CLOSERS,
     Open,
@@ -401,7 +395,7 @@ def refuse_comment_only(draft: Draft) -> Draft | Refusal:
 
 def keep_the_block_below(draft: Draft) -> Draft | Refusal:
     """On Python, the lines below stay in the block that they are in: what would end it is not shown."""
-    if draft.cursor.language.name != "Python" or draft.document is None:
+    if not draft.cursor.language.is_python or draft.document is None:
         return draft
     lines = draft.lines
     fit = lines_that_fit(lines, draft.cursor, draft.opened)
@@ -574,7 +568,7 @@ def _end_of_statement(before: str, lines: Sequence[str], language: Language) -> 
 
 def _preprocessed(draft: Draft) -> bool:
     """Whether lines of the text or below it are for the C preprocessor, under which braces need not pair."""
-    return draft.cursor.language.name in ("C", "C++") and any(
+    return draft.cursor.language.preprocessor and any(
         line.startswith("#") for line in [*draft.lines, draft.cursor.line_below]
     )
 
@@ -607,7 +601,7 @@ def _ends_with(text: str, punctuation: str) -> bool:
 def _ends_statement(draft: Draft) -> bool:
     """Whether the line above ends a statement, so that what follows can't be indented deeper."""
     code = code_of(draft.cursor.line_above, draft.cursor.language)
-    if draft.cursor.language.name == "Python":
+    if draft.cursor.language.is_python:
         return not code.endswith("\\") and not (draft.opened and draft.opened[-1] in "([{")
     return code.endswith((";", "}"))
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from codegen_lsp.source.parse_tree import Source, node_at, occurrences, text_of
+from codegen_lsp.source.parse_tree import ParseTree, node_at, occurrences, text_of
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -67,14 +67,14 @@ class Undefined:
 
 
 def undefined_names(
-    source: Source, start: int, end: int, modules: Modules | None = None, *, made_up: int = 0
+    source: ParseTree, start: int, end: int, modules: Modules | None = None, *, made_up: int = 0
 ) -> Iterator[Undefined]:
     """The undefined names that are used in `text[start:end]`, in their order.
 
     So many characters behind `end` were added to close what the text leaves open. What follows in such a bracket may
     still be the `for` of a comprehension, which would bind a name.
     """
-    if source.language.name != "Python" or _ANYTHING_GOES.search(source.text):
+    if not source.language.is_python or _ANYTHING_GOES.search(source.text):
         return
     first, last = source.byte(start), source.byte(end)
     for word in _WORD.finditer(source.text, _word_start(source.text, start), end):
@@ -112,7 +112,7 @@ def _is_use(node: Node, parent: Node) -> bool:
     return _scope_bound(node) is None
 
 
-def _is_defined(source: Source, use: Node, name: str, first: int, last: int) -> bool:
+def _is_defined(source: ParseTree, use: Node, name: str, first: int, last: int) -> bool:
     if name in ALWAYS_DEFINED:
         return True
     chain = list(_scopes_around(use))
@@ -278,7 +278,7 @@ def _is_inside(child: Node, scope: Node) -> bool:
 
 
 def _undefined_attribute(
-    source: Source, node: Node, attribute: Node, name: str, first: int, last: int, modules: Modules
+    source: ParseTree, node: Node, attribute: Node, name: str, first: int, last: int, modules: Modules
 ) -> str | None:
     """What the attribute `name` is missing from: `self`, or the name of a module. None when it may be there."""
     owner = attribute.child_by_field_name("object")
@@ -301,7 +301,7 @@ def joined(module: str, name: str) -> str:
     return module + name if module.endswith(".") else f"{module}.{name}"
 
 
-def _is_attribute_elsewhere(source: Source, variable: str, name: str, first: int, last: int) -> bool:
+def _is_attribute_elsewhere(source: ParseTree, variable: str, name: str, first: int, last: int) -> bool:
     """Whether the document asks for the same attribute of the same variable outside of two bytes."""
     for node in occurrences(source, name):
         parent = node.parent
@@ -324,7 +324,7 @@ def _is_target(attribute: Node) -> bool:
     )
 
 
-def _class_of_self(source: Source, owner: Node, variable: str) -> Node | None:
+def _class_of_self(source: ParseTree, owner: Node, variable: str) -> Node | None:
     """The class of which `variable` is an instance: the first parameter of the method around."""
     for scope in _scopes_around(owner):
         if scope.type != "function_definition":
@@ -344,7 +344,7 @@ def _class_of_self(source: Source, owner: Node, variable: str) -> Node | None:
     return None
 
 
-def _is_missing_from(source: Source, class_node: Node, name: str, first: int, last: int) -> bool:
+def _is_missing_from(source: ParseTree, class_node: Node, name: str, first: int, last: int) -> bool:
     known = _with_bases(source, class_node)
     if known is None:
         return False
@@ -362,7 +362,7 @@ def _is_missing_from(source: Source, class_node: Node, name: str, first: int, la
     return True
 
 
-def _with_bases(source: Source, class_node: Node) -> tuple[list[Node], frozenset[str]] | None:
+def _with_bases(source: ParseTree, class_node: Node) -> tuple[list[Node], frozenset[str]] | None:
     """The class with all its bases in the document, and what it has of builtin ones; None when there are others."""
     classes, inherited = [class_node], _OBJECT
     for one in classes:
@@ -388,14 +388,14 @@ def _binds(node: Node) -> bool:
     return node.type == "identifier" and _scope_bound(node) is not None
 
 
-def _is_closed(class_node: Node, source: Source) -> bool:
+def _is_closed(class_node: Node, source: ParseTree) -> bool:
     """Whether all that a class adds to its bases stands in its body: nothing there makes attributes."""
     if _OPEN_CLASS.search(text_of(source, class_node)) or class_node.has_error:
         return False
     return class_node.parent is None or class_node.parent.type != "decorated_definition"
 
 
-def _module_named(source: Source, variable: str) -> str | None:
+def _module_named(source: ParseTree, variable: str) -> str | None:
     """The module that a name or a dotted name stands for, if an import binds it and nothing else does."""
     first, *rest = variable.split(".")
     found: set[str] = set()
@@ -410,7 +410,7 @@ def _module_named(source: Source, variable: str) -> str | None:
     return module
 
 
-def _imported_module(source: Source, node: Node) -> str | None:
+def _imported_module(source: ParseTree, node: Node) -> str | None:
     """The module which an identifier bound by an import stands for; None when it is bound otherwise."""
     parent = node.parent
     if parent is None:
@@ -430,7 +430,7 @@ def _imported_module(source: Source, node: Node) -> str | None:
     return joined(text_of(source, module), name) if module is not None else None
 
 
-def _missing_import(source: Source, dotted: Node, name: str, modules: Modules) -> str | None:
+def _missing_import(source: ParseTree, dotted: Node, name: str, modules: Modules) -> str | None:
     """The module of a `from` import that does not have what is imported from it."""
     parent = dotted.parent
     if parent is None or len(dotted.children) > 1:

@@ -27,8 +27,7 @@ from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.refactor.sentences import as_sentence
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 from codegen_lsp.source.languages import language_of
-from codegen_lsp.source.parse_tree import Source as ParseTree
-from codegen_lsp.source.parse_tree import errors, node_at, parsed, text_of
+from codegen_lsp.source.parse_tree import ParseTree, errors, node_at, parsed, text_of
 
 if TYPE_CHECKING:
     from tree_sitter import Node

@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from attrs import frozen
-
-from codegen_lsp.completion.cursor import Cursor
-from codegen_lsp.source.brackets import CLOSERS, PAIRS, code_of, is_rest_of_closers, scan
-from codegen_lsp.source.indentation import columns, margin
+from codegen_lsp.source.brackets import CLOSERS, code_of, scan
 from codegen_lsp.source.languages import Language
 
 HEADER_LINES = 30
@@ -28,41 +24,10 @@ _BRACES_CONTINUATION = re.compile(
 _WORD_CONTINUATION = re.compile(r"\s*(?:[)\]}]|(?:else|elsif|elif|elseif|rescue|ensure|when|end|fi|done|then|esac)\b)")
 
 
-@frozen
-class Block:
-    """A block of statements, or a literal over several lines, that is still empty where the cursor stands."""
-
-    margin: str
-    """Leading white space of the statement that opens it; the body is indented deeper."""
-    closer: str
-    """The bracket that ends it; empty where the indentation alone does."""
-
-
-def empty_block(cursor: Cursor) -> Block | None:
-    """The block without a body which the cursor's line opens, or in which the cursor's blank line is the first."""
-    if not is_rest_of_closers(cursor.after):
-        return None
-    if cursor.before.strip():
-        opener, above = cursor.before, cursor.above
-    elif cursor.after.strip():
-        return None
-    else:
-        visible = [number for number, line in enumerate(cursor.above) if line.strip()]
-        if not visible:
-            return None
-        opener, above = cursor.above[visible[-1]], cursor.above[: visible[-1]]
-    if not opens_block(opener, cursor.language):
-        return None
-    head = head_of(opener, above, cursor.language)
-    if columns(cursor.line_below) > columns(head):
-        return None
-    return Block(margin(head), PAIRS.get(code_of(opener, cursor.language)[-1:], ""))
-
-
 def opens_block(line: str, language: Language) -> bool:
     """Whether a block of statements, or a literal over several lines, begins after this line."""
     code = code_of(line, language)
-    if language.name == "Python":
+    if language.is_python:
         return bool(_PYTHON_OPENER.match(code) or _LITERAL_OPENER.search(code)) or _ends_signature(code, language)
     if language.braces:
         return code.endswith("{") or bool(_CASE_LABEL.match(code) or _LITERAL_OPENER.search(code))
@@ -83,7 +48,7 @@ def head_of(line: str, above: Sequence[str], language: Language) -> str:
 
 def continues_statement(line: str, language: Language) -> bool:
     """Whether the line belongs to the statement before it although it is indented no deeper: `}`, `else`, `except`."""
-    if language.name == "Python":
+    if language.is_python:
         return bool(_PYTHON_CONTINUATION.match(line))
     return bool((_BRACES_CONTINUATION if language.braces else _WORD_CONTINUATION).match(line))
 
@@ -105,22 +70,6 @@ def is_comment(line: str, language: Language) -> bool:
     ):
         return True
     return not code_of(line, language)
-
-
-def follows_docstring(cursor: Cursor) -> bool:
-    """Whether the cursor stands on the first line of a Python body of which there is only the docstring yet."""
-    above = cursor.line_above
-    if cursor.language.name != "Python" or cursor.before.strip() or not above.rstrip().endswith(('"""', "'''")):
-        return False
-    return 0 < columns(cursor.before) == columns(above) > columns(cursor.line_below)
-
-
-def follows_annotation(cursor: Cursor) -> bool:
-    """Whether the line above is a decorator or annotation, which announces a definition."""
-    above = cursor.above[-1].strip() if cursor.above else ""
-    return (
-        cursor.language.name in ("Python", "Java", "TypeScript") and re.match(r"@[\w.]+(\(.*\))?$", above) is not None
-    )
 
 
 def _only_ends_comment(line: str, language: Language) -> bool:

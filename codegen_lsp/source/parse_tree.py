@@ -34,14 +34,6 @@ BYTES_PER_STEP = 40
 MANY_ERRORS = 64
 """Places that do not parse are not counted beyond this."""
 
-_GRAMMARS = {
-    "Python": "tree_sitter_python",
-    "JavaScript": "tree_sitter_javascript",
-    "Java": "tree_sitter_java",
-    "Go": "tree_sitter_go",
-    "C": "tree_sitter_c",
-    "C++": "tree_sitter_cpp",
-}
 _DEFINITIONS = frozenset(
     {
         *("function_definition", "class_definition", "decorated_definition"),
@@ -63,7 +55,7 @@ _CODE_IN_TEXTS = frozenset({"interpolation", "template_substitution"})
 
 
 @frozen(eq=False)
-class Source:
+class ParseTree:
     """A text and its tree. Offsets are code points of the text, wherever a tree's own bytes are not named."""
 
     text: str
@@ -85,14 +77,14 @@ class Source:
         return len(self.raw[:byte].decode("utf-8", "surrogatepass" if _whole(self.raw, byte) else "replace"))
 
 
-def parsed(text: str, language: Language) -> Source | None:
+def parsed(text: str, language: Language) -> ParseTree | None:
     """The tree of a text; None where there is no grammar for the language, or the text takes too long."""
-    if language.name not in _GRAMMARS or len(text) > LONGEST:
+    if language.grammar is None or len(text) > LONGEST:
         return None
     return _parsed(text, language)
 
 
-def edited(source: Source, start: int, end: int, insert: str) -> Source | None:
+def edited(source: ParseTree, start: int, end: int, insert: str) -> ParseTree | None:
     """The tree of the text with `text[start:end]` replaced. Only what the edit concerns is parsed anew."""
     text = source.text[:start] + insert + source.text[end:]
     if len(text) > LONGEST:
@@ -109,15 +101,15 @@ def edited(source: Source, start: int, end: int, insert: str) -> Source | None:
         _point(raw, first + len(put)),
     )
     made = _run(raw, source.language, tree)
-    return None if made is None else Source(text, source.language, raw, made)
+    return None if made is None else ParseTree(text, source.language, raw, made)
 
 
-def errors(source: Source) -> int:
+def errors(source: ParseTree) -> int:
     """How many places do not parse, at most `MANY_ERRORS`."""
     return sum(1 for _ in zip(range(MANY_ERRORS), _broken(source.tree.root_node), strict=False))
 
 
-def first_error(source: Source, start: int, end: int) -> int | None:
+def first_error(source: ParseTree, start: int, end: int) -> int | None:
     """Where between two offsets the first place begins that does not parse."""
     first, last = source.byte(start), source.byte(end)
     found = [node.start_byte for node in _broken(source.tree.root_node) if node.end_byte >= first]
@@ -125,12 +117,12 @@ def first_error(source: Source, start: int, end: int) -> int | None:
     return source.offset(min(found)) if found else None
 
 
-def node_at(source: Source, start: int, end: int) -> Node | None:
+def node_at(source: ParseTree, start: int, end: int) -> Node | None:
     """The smallest node that spans `text[start:end]`."""
     return source.tree.root_node.descendant_for_byte_range(source.byte(start), source.byte(end))
 
 
-def occurrences(source: Source, word: str) -> Iterator[Node]:
+def occurrences(source: ParseTree, word: str) -> Iterator[Node]:
     """The smallest nodes that span each occurrence of a word, in their order."""
     needle = _encoded(word)
     for match in re.finditer(rb"(?<!\w)" + re.escape(needle) + rb"(?!\w)", source.raw):
@@ -139,12 +131,12 @@ def occurrences(source: Source, word: str) -> Iterator[Node]:
             yield node
 
 
-def text_of(source: Source, node: Node) -> str:
+def text_of(source: ParseTree, node: Node) -> str:
     """The text that a node spans."""
     return source.raw[node.start_byte : node.end_byte].decode("utf-8", "replace")
 
 
-def in_text(source: Source, offset: int) -> bool:
+def in_text(source: ParseTree, offset: int) -> bool:
     """Whether the character before the offset belongs to a string or a comment, and is no code put into a string."""
     node = node_at(source, max(0, offset - 1), offset)
     while node is not None:
@@ -156,7 +148,7 @@ def in_text(source: Source, offset: int) -> bool:
     return False
 
 
-def block_start(source: Source, first: int, last: int) -> int | None:
+def block_start(source: ParseTree, first: int, last: int) -> int | None:
     """Where the outermost definition or else statement begins whose own line starts in `text[first:last]`.
 
     None when all that begins there are parts of a statement, or of a string.
@@ -173,12 +165,12 @@ def block_start(source: Source, first: int, last: int) -> int | None:
     return None
 
 
-def statement_start(source: Source, offset: int) -> int:
+def statement_start(source: ParseTree, offset: int) -> int:
     """Where the statement of the outer level begins that stands before an offset, or in which it lies."""
     return source.offset(_last_start(source, source.tree.root_node, source.byte(offset)) or 0)
 
 
-def member_start(source: Source, offset: int) -> int:
+def member_start(source: ParseTree, offset: int) -> int:
     """The same for the innermost class around the offset: where the member begins; the statement outside of classes.
 
     On Python only.
@@ -199,18 +191,13 @@ def member_start(source: Source, offset: int) -> int:
         node = body
 
 
-def _last_start(source: Source, parent: Node, byte: int) -> int | None:
+def _last_start(source: ParseTree, parent: Node, byte: int) -> int | None:
     """Where the last child of a node begins that is the first of its line and begins before a byte; no comment."""
     starts = [child.start_byte for child in parent.children if child.start_byte < byte and child.type != "comment"]
     return next((at for at in reversed(starts) if not source.raw[_line_start(source.raw, at) : at].strip()), None)
 
 
-def language_has_grammar(language: Language) -> bool:
-    """Whether texts in the language have a tree."""
-    return language.name in _GRAMMARS
-
-
-def _begins(source: Source, node: Node, low: int) -> bool:
+def _begins(source: ParseTree, node: Node, low: int) -> bool:
     """Whether a node is the first of its line, which starts behind a byte, and can stand at the beginning of a text."""
     start = _line_start(source.raw, node.start_byte)
     if (
@@ -251,10 +238,10 @@ def _broken(root: Node) -> Iterator[Node]:
 
 
 @lru_cache(maxsize=6)
-def _parsed(text: str, language: Language) -> Source | None:
+def _parsed(text: str, language: Language) -> ParseTree | None:
     raw = _encoded(text)
     tree = _run(raw, language, None)
-    return None if tree is None else Source(text, language, raw, tree)
+    return None if tree is None else ParseTree(text, language, raw, tree)
 
 
 def _run(raw: bytes, language: Language, old: Tree | None) -> Tree | None:
@@ -273,7 +260,8 @@ def _run(raw: bytes, language: Language, old: Tree | None) -> Tree | None:
         steps -= 1
         return steps < 0
 
-    parser = _parser(language.name)
+    assert language.grammar is not None
+    parser = _parser(language.grammar)
     try:
         if old is None:
             return parser.parse(read, encoding="utf8", progress_callback=is_too_long)
@@ -287,26 +275,25 @@ def _run(raw: bytes, language: Language, old: Tree | None) -> Tree | None:
 
 
 _parsers = threading.local()
-"""The parsers of this thread: a parser calls back into Python while it works, which lets other threads run, and it must
-not be entered twice."""
+"""Parsers of this thread, by grammar. A parser calls back into Python while it works, which lets other threads run, and
+it must not be entered twice."""
 
 
-def _parser(name: str) -> Parser:
-    """Return this thread's parser for a language."""
+def _parser(grammar: str) -> Parser:
+    """Return this thread's parser for a grammar."""
     import tree_sitter
 
-    parser: Parser | None = getattr(_parsers, name, None)
-    if parser is None:
-        parser = tree_sitter.Parser(_grammar(name))
-        setattr(_parsers, name, parser)
-    return parser
+    parsers: dict[str, Parser] = vars(_parsers)
+    if grammar not in parsers:
+        parsers[grammar] = tree_sitter.Parser(_loaded(grammar))
+    return parsers[grammar]
 
 
 @cache
-def _grammar(name: str) -> Grammar:
+def _loaded(grammar: str) -> Grammar:
     import tree_sitter
 
-    return tree_sitter.Language(importlib.import_module(_GRAMMARS[name]).language())
+    return tree_sitter.Language(importlib.import_module(grammar).language())
 
 
 def _encoded(text: str) -> bytes:
