@@ -15,7 +15,6 @@ import ast
 import codeop
 import re
 import string
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 from codegen_lsp.completion.cursor import Cursor, with_lf
@@ -121,9 +120,7 @@ def judge_of(document: str, cursor: Cursor, opened: Open, finish: Finish) -> Jud
 def is_beginning(text: str) -> bool:
     """Whether a Python program can begin with these lines."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(text, "", "exec", _BEGINNING, dont_inherit=True)
+        compile(text, "", "exec", _BEGINNING, dont_inherit=True)
     except SyntaxError as error:
         return "incomplete input" in str(error)
     except (ValueError, MemoryError, RecursionError):

@@ -12,7 +12,6 @@ import posixpath
 import re
 import symtable
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
@@ -161,9 +160,7 @@ def _told(text: str) -> _Text | None:
     if _MAKES_NAMES.search(text):
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            table = symtable.symtable(text, "", "exec")
+        table = symtable.symtable(text, "", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     names = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_local()}
