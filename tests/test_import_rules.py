@@ -26,7 +26,7 @@ LIBRARIES = {
     "ctranslate2": ["inference/engines/ct2.py", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
     "filelock": ["inference/rpc/endpoint.py"],
-    "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card.py"],
+    "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/parse_tree.py", "completion/undefined_names.py", "refactor/treesitter.py"],
     "datasketch": ["training/*"],
     "rope": ["refactor/python/*"],

@@ -129,7 +129,7 @@ def possible_groupings(declared: int, heads: int) -> list[int]:
     return [declared, *(groups for groups in (4, 8) if declared and groups != declared and heads % groups == 0)]
 
 
-def decide(readings: Sequence[Reading], logits: Sequence[Tensor]) -> int:
+def choose_reading(readings: Sequence[Reading], logits: Sequence[Tensor]) -> int:
     """Which reading a checkpoint was trained for, by its place; the first one is the declared one.
 
     That is the declared one, unless the model is trained and another reading predicts the snippet clearly better: then
@@ -160,7 +160,9 @@ def check_checkpoint(logits: Tensor, ids: Sequence[int], what: str) -> Fit:
     return found
 
 
-def judge(built: Tensor, readings: Sequence[Reading], logits: Sequence[Tensor], chosen: int, what: str) -> Verification:
+def compare(
+    built: Tensor, readings: Sequence[Reading], logits: Sequence[Tensor], chosen: int, what: str
+) -> Verification:
     """Compare a build's logits (tokens, rows) with the float model's for each reading.
 
     Raises ConversionError when the build does not compute what the checkpoint computes.

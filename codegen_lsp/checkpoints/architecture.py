@@ -14,7 +14,7 @@ from attrs import frozen
 from codegen_lsp.checkpoints.weights import read_json
 from codegen_lsp.errors import ConversionError
 
-Block = Literal["codegen", "llama"]
+BlockType = Literal["codegen", "llama"]
 """CodeGen1, CodeGen2 and the embedded model share one block; CodeGen2.5 is a Llama."""
 
 Family = Literal["codegen", "codegen2", "codegen25"]
@@ -25,7 +25,7 @@ Family = Literal["codegen", "codegen2", "codegen25"]
 class Architecture:
     """Sizes of a decoder. Immutable; every count below follows from these."""
 
-    block: Block
+    block: BlockType
     layers: int
     heads: int
     width: int

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import agreement, store
 from codegen_lsp.checkpoints.architecture import Architecture, Family, read_architecture
-from codegen_lsp.checkpoints.card import read_card
+from codegen_lsp.checkpoints.card_metadata import read_card_metadata
 from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
 from codegen_lsp.checkpoints.reference import ROTARY_BASE, Reading, float_logits
 from codegen_lsp.checkpoints.store import InstalledBuild
@@ -56,7 +56,7 @@ GIBIBYTE = 1 << 30
 
 
 @attrs.frozen
-class Source:
+class CheckpointSource:
     """A checkpoint's folder, understood: what is in it and how it will be read."""
 
     directory: Path
@@ -76,7 +76,7 @@ class Source:
         """Id of the token that ends a document."""
         return end_of_text(self.tokenizer, self.directory)
 
-    def ways(self) -> list[Source]:
+    def alternatives(self) -> list[CheckpointSource]:
         """Every way to read the checkpoint that is possible, this one first."""
         groupings = agreement.possible_groupings(self.architecture.qkv_groups, self.architecture.heads)
         return [
@@ -113,17 +113,17 @@ def convert_checkpoint(
     report("reading the checkpoint", 0.0)
     read = read_source(source, name)
     check_memory(read.architecture)
-    ways = read.ways()
-    readings = [way.reading(agreement.SNIPPET) for way in ways]
+    alternatives = read.alternatives()
+    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
     try:
         shutil.rmtree(partial, ignore_errors=True)
         with Weights(source) as weights:
             check_shapes(weights, read.architecture.shapes())
             running = _part(report, "running the float model", 0.02, 0.4)
             logits = float_logits(weights, read.architecture, readings, running)
-            chosen = agreement.decide(readings, logits)
+            chosen = agreement.choose_reading(readings, logits)
             agreement.check_checkpoint(logits[chosen], readings[chosen].ids, f"The checkpoint in {source}")
-            read = ways[chosen]
+            read = alternatives[chosen]
             write_model(weights, read, partial, _part(report, "quantizing", 0.4, 0.9))
         read.tokenizer.save(str(partial / "tokenizer.json"))
         for file in CARD_FILES:
@@ -131,7 +131,7 @@ def convert_checkpoint(
                 shutil.copyfile(source / file, partial / file)
         report("comparing the build with the float model", 0.9)
         built = build_logits(partial, readings[chosen].ids)
-        figures = agreement.judge(built, readings, logits, chosen, "The build")
+        figures = agreement.compare(built, readings, logits, chosen, "The build")
         write_info(partial, describe(read, name, origin or source.name, figures))
         _replace(partial, output)
     except OSError as error:
@@ -158,7 +158,7 @@ def convert_into_store(
         return store.install(folder / "build", chosen)
 
 
-def read_source(source: Path, name: str) -> Source:
+def read_source(source: Path, name: str) -> CheckpointSource:
     """Read everything but the weights of a checkpoint's folder. Raises ConversionError when it is not one, or not the
     one that `name` means in the catalogue."""
     entry = look_up(name)
@@ -182,7 +182,7 @@ def read_source(source: Path, name: str) -> Source:
         )
     for tokenizer in tokenizers:
         check_tokenizer(tokenizer, family, source, architecture.rows)
-    return Source(source, architecture, family, tuple(tokenizers), entry)
+    return CheckpointSource(source, architecture, family, tuple(tokenizers), entry)
 
 
 def check_memory(architecture: Architecture) -> None:
@@ -195,9 +195,9 @@ def check_memory(architecture: Architecture) -> None:
         )
 
 
-def describe(read: Source, name: str, origin: str, figures: Verification | None) -> BuildInfo:
+def describe(read: CheckpointSource, name: str, origin: str, figures: Verification | None) -> BuildInfo:
     """What build.json will say, but for the list of files."""
-    card = read_card(read.directory)
+    card = read_card_metadata(read.directory)
     infill, infill_end = _infill(read.tokenizer)
     return BuildInfo(
         name=name,
@@ -232,7 +232,7 @@ def build_logits(build: Path, ids: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(output[0])
 
 
-def write_model(weights: Weights, read: Source, output: Path, on_weight: Callable[[float], None]) -> None:
+def write_model(weights: Weights, read: CheckpointSource, output: Path, on_weight: Callable[[float], None]) -> None:
     """Write model.bin, config.json and vocabulary.json of an int8 build to `output`, which must not exist."""
     _SpecConverter(weights, read, on_weight).convert(str(output), quantization=QUANTIZATION)
 
@@ -240,7 +240,7 @@ def write_model(weights: Weights, read: Source, output: Path, on_weight: Callabl
 class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no types
     """CTranslate2's sequence of load, validate, quantize and save, over weights that stay on disk."""
 
-    def __init__(self, weights: Weights, read: Source, on_weight: Callable[[float], None]) -> None:
+    def __init__(self, weights: Weights, read: CheckpointSource, on_weight: Callable[[float], None]) -> None:
         self._weights = weights
         self._read = read
         self._on_weight = on_weight

@@ -1,9 +1,9 @@
-"""Pull a checkpoint: fetch it from the Hugging Face Hub, convert it, verify it, install the build.
+"""The client of the Hugging Face Hub: list and fetch the files of a repository, explain what failed.
 
 This is the only module that uses the network, and only when the user asks for a download. huggingface_hub knows the
-hub's addresses, tokens, mirrors and errors; its `hf_hub_download`, however, throws away what an interrupted process has
+hub's addresses, tokens, mirrors and errors. Its `hf_hub_download`, however, discards what an interrupted process has
 fetched, which hurts with files of 10 GB and more. So each file is fetched with its `http_get` into a partial file of
-our own, which the next run goes on with, and its digest is checked before it counts as fetched.
+our own, which the next run resumes, and its digest is checked before it counts as fetched.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ import errno
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-import psutil
 from attrs import frozen
 
 import codegen_lsp
 from codegen_lsp.checkpoints import store
-from codegen_lsp.checkpoints.catalogue import Checkpoint, resolve
-from codegen_lsp.checkpoints.store import InstalledBuild
+from codegen_lsp.checkpoints.catalogue import Checkpoint
 from codegen_lsp.errors import DownloadError
 from codegen_lsp.progress import ProgressReport
 
@@ -33,7 +30,7 @@ SMALL_FILES = re.compile(
     r"|(LICENSE|NOTICE)(\.txt|\.md)?|README\.md",
     re.IGNORECASE,
 )
-"""What is needed beside the weights. No Python file is ever fetched."""
+"""Files needed beside the weights. A Python file is never fetched."""
 
 WEIGHTS = (
     re.compile(r"model\.safetensors"),
@@ -45,13 +42,9 @@ WEIGHTS = (
 
 VOCABULARY = re.compile(r"vocab\.json|merges\.txt")
 
-DOWNLOAD_SHARE = 0.7
-"""Part of the progress that is the download; the rest is converting and verifying."""
+IDENTITY = {"Accept-Encoding": "identity"}
+"""Header that asks for uncompressed bytes: a compressed answer can't be resumed."""
 
-SPARE_DISK = 512 << 20
-"""Bytes that must stay free beside what is needed."""
-
-GIBIBYTE = 1 << 30
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -67,101 +60,8 @@ class RemoteFile:
     """Bytes; None when the hub does not say."""
 
 
-def pull(
-    name: str,
-    *,
-    progress: ProgressReport | None = None,
-    accept_license: bool = False,
-    endpoint: str | None = None,
-    token: str | None = None,
-) -> InstalledBuild:
-    """Fetch, convert, verify and install the checkpoint that `name` means in the catalogue.
-
-    `endpoint` is the address of a hub or mirror, else the environment's HF_ENDPOINT, else the Hugging Face Hub; `token`
-    likewise is the environment's HF_TOKEN. A checkpoint whose licence needs consent is only fetched with
-    `accept_license`. A run that was interrupted is taken up where it stopped.
-
-    Raises DownloadError for everything that keeps it from being fetched, ConversionError when it can't be converted or
-    verified, and ModelError when the name is unknown or the store can't be written to.
-    """
-    from codegen_lsp.checkpoints.convert import convert_checkpoint
-
-    report = progress or (lambda message, fraction: None)
-    entry = resolve(name)
-    check_license(entry, accept_license)
-    check_memory(entry)
-    hub = hub_endpoint(endpoint)
-    folder = store.writable_store()
-    try:
-        report(f"asking {urlsplit(hub).netloc} for {entry.name}", 0.0)
-        files = list_files(entry, hub, token)
-        source = store.download_directory(entry.name, files[-1].commit)
-        check_disk(folder, _missing_bytes(files, source, entry) + entry.architecture.int8_bytes)
-        source.mkdir(parents=True, exist_ok=True)
-        _fetch_all(files, source, hub, token, lambda message, done: report(message, DOWNLOAD_SHARE * done))
-    except DownloadError:
-        raise
-    except Exception as error:
-        explained = explain(error, entry.name, hub)
-        if explained is None:
-            raise
-        raise explained from error
-    with store.workspace(entry.name) as work:
-        convert_checkpoint(
-            source,
-            work / "build",
-            name=entry.name,
-            progress=lambda message, done: report(message, DOWNLOAD_SHARE + (1 - DOWNLOAD_SHARE) * done),
-            origin=f"{files[-1].repository}@{files[-1].commit}",
-        )
-        build = store.install(work / "build", entry.name)
-    store.discard_downloads(entry.name)
-    return build
-
-
-def check_license(entry: Checkpoint, accepted: bool) -> None:
-    """Raise DownloadError when the checkpoint's licence needs the user's consent and has not got it."""
-    if entry.needs_consent and not accepted:
-        raise DownloadError(
-            f"{entry.name} needs your consent to its licence ({entry.license}).",
-            f"Read its terms at https://huggingface.co/{entry.repository}, then agree with --accept-license.",
-        )
-
-
-def check_memory(entry: Checkpoint) -> None:
-    """Raise DownloadError when this machine could not run or not convert the checkpoint: better before the download
-    than after it."""
-    memory = psutil.virtual_memory()
-    advice = "Choose a smaller one: `codegen-lsp models list` shows what each needs."
-    needed = entry.architecture.memory_bytes
-    if needed > memory.total:
-        raise DownloadError(
-            f"{entry.name} takes {needed / GIBIBYTE:.1f} GiB of memory to run; this machine has "
-            f"{memory.total / GIBIBYTE:.1f}.",
-            advice,
-        )
-    needed = entry.architecture.conversion_bytes
-    if needed > memory.available:
-        raise DownloadError(
-            f"{entry.name} takes {needed / GIBIBYTE:.1f} GiB of memory to convert; {memory.available / GIBIBYTE:.1f} "
-            "are free.",
-            f"Close other programs. {advice}",
-        )
-
-
-def check_disk(folder: Path, needed: int) -> None:
-    """Raise DownloadError when `folder`'s disk has less than `needed` bytes free, and some to spare."""
-    free = shutil.disk_usage(folder).free
-    if free < needed + SPARE_DISK:
-        raise DownloadError(
-            f"{(needed + SPARE_DISK) / GIBIBYTE:.1f} GiB of disk space are needed in {folder}; {free / GIBIBYTE:.1f} "
-            "are free.",
-            f"Make room, or set {store.STORE_VARIABLE} to a folder on another disk.",
-        )
-
-
 def hub_endpoint(chosen: str | None) -> str:
-    """Address of the hub, read from the environment now rather than when huggingface_hub was imported.
+    """Return the hub's address, from the environment as it is now, not as it was when huggingface_hub was imported.
 
     Raises DownloadError in offline mode (HF_HUB_OFFLINE).
     """
@@ -178,9 +78,9 @@ def hub_endpoint(chosen: str | None) -> str:
 
 
 def list_files(entry: Checkpoint, hub: str, token: str | None) -> list[RemoteFile]:
-    """The files to fetch for a checkpoint, weights last; those that lend their vocabulary included.
+    """Return the files to fetch for a checkpoint, weights last. A vocabulary may come from another repository.
 
-    Raises DownloadError when the repository has no weights, and whatever huggingface_hub raises.
+    Raises DownloadError when the repository has no weights, and the errors of huggingface_hub.
     """
     found = _list_repository((entry.repository, *entry.aliases), hub, token)
     forms = [_matching(form, found) for form in WEIGHTS]
@@ -193,14 +93,40 @@ def list_files(entry: Checkpoint, hub: str, token: str | None) -> list[RemoteFil
     return [*small, *weights]
 
 
+def missing_bytes(files: list[RemoteFile], folder: Path, entry: Checkpoint) -> int:
+    """Return the number of bytes still to fetch; by the catalogue's estimate when the hub does not state sizes."""
+    if any(file.size is None for file in files):
+        return entry.download_mb * 1_000_000
+    there = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+    return max(0, sum(file.size or 0 for file in files) - there)
+
+
+def fetch_all(files: list[RemoteFile], folder: Path, hub: str, token: str | None, report: ProgressReport) -> None:
+    """Fetch files to a folder. Raises what `fetch` raises."""
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+    from huggingface_hub.utils.logging import set_verbosity_error
+
+    disable_progress_bars()
+    set_verbosity_error()  # type: ignore[no-untyped-call]
+    total = sum(file.size or 0 for file in files)
+    before = 0
+    for file in files:
+
+        def on_bytes(count: int, name: str = file.name, base: int = before) -> None:
+            report(f"downloading {name}", min(1.0, (base + count) / total) if total else 0.0)
+
+        fetch(file, folder / file.name, hub, token, on_bytes)
+        before += file.size or 0
+
+
 def fetch(
     file: RemoteFile, target: Path, hub: str, token: str | None, on_bytes: Callable[[int], None] = lambda count: None
 ) -> None:
-    """Fetch one file to `target`, going on with the partial file beside it if there is one.
+    """Fetch one file to `target`, resuming the partial file beside it if there is one.
 
-    `on_bytes` is called with the bytes there are so far. A connection that breaks is taken up again as long as each
-    attempt (`http_get` makes several of its own) brings new data. Raises DownloadError when the data is not what the
-    hub announced, and whatever huggingface_hub raises.
+    `on_bytes` is called with the number of bytes so far. A broken connection is retried as long as each attempt
+    (`http_get` makes several of its own) brings new data. Raises DownloadError when the data has another digest than
+    the hub announced, and the errors of huggingface_hub.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
@@ -249,10 +175,10 @@ def fetch(
 
 
 def explain(error: Exception, what: str, hub: str) -> DownloadError | None:
-    """What a failed download means to the user, and what to do; None for an error that is a bug.
+    """Return the error to show for a failed download; None for an error that is a bug.
 
-    Timeouts and refused connections are told by the names of their classes: huggingface_hub has changed its HTTP
-    library twice, and each has its own.
+    Timeouts and refused connections are recognised by the names of their classes: huggingface_hub has changed its HTTP
+    library twice, and each library has classes of its own.
     """
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
@@ -303,13 +229,11 @@ def _explain_status(status: int, headers: Any, what: str, hub: str) -> DownloadE
     )
 
 
-IDENTITY = {"Accept-Encoding": "identity"}
-"""Bytes as they are: a compressed answer can't be taken up in the middle."""
-
-
 class _Counted:
-    """A file that tells how many bytes it holds whenever some are written. `http_get` also seeks and truncates, when a
-    server sends the whole file where the rest of it was asked for."""
+    """A file that reports its size after each write.
+
+    `http_get` also seeks and truncates, when a server sends a whole file instead of the requested rest.
+    """
 
     def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]) -> None:
         self._file = file
@@ -330,25 +254,8 @@ class _Counted:
         return self._file.truncate(size)
 
 
-def _fetch_all(files: list[RemoteFile], folder: Path, hub: str, token: str | None, report: ProgressReport) -> None:
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-    from huggingface_hub.utils.logging import set_verbosity_error
-
-    disable_progress_bars()
-    set_verbosity_error()  # type: ignore[no-untyped-call]
-    total = sum(file.size or 0 for file in files)
-    before = 0
-    for file in files:
-
-        def on_bytes(count: int, name: str = file.name, base: int = before) -> None:
-            report(f"downloading {name}", min(1.0, (base + count) / total) if total else 0.0)
-
-        fetch(file, folder / file.name, hub, token, on_bytes)
-        before += file.size or 0
-
-
 def _list_repository(names: Iterable[str], hub: str, token: str | None) -> list[RemoteFile]:
-    """Files of the first of the repositories that exists."""
+    """Return the files of the first repository that exists."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HTTPError, RepositoryNotFoundError  # type: ignore[attr-defined]
 
@@ -375,17 +282,11 @@ def _matching(pattern: re.Pattern[str], files: Iterable[RemoteFile]) -> list[Rem
     return sorted((file for file in files if pattern.fullmatch(file.name)), key=lambda file: file.name)
 
 
-def _missing_bytes(files: list[RemoteFile], folder: Path, entry: Checkpoint) -> int:
-    """Bytes still to fetch; by the catalogue's estimate when the hub does not state sizes."""
-    if any(file.size is None for file in files):
-        return entry.download_mb * 1_000_000
-    there = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
-    return max(0, sum(file.size or 0 for file in files) - there)
-
-
 def _matches(path: Path, etag: str | None) -> bool:
-    """Whether a file has the digest that the hub uses as its tag: SHA-256 for large files, git's blob id for others.
-    Other tags (of mirrors) tell nothing."""
+    """Return whether a file has the digest in its ETag: SHA-256 for large files, git's blob id for others.
+
+    True for an ETag of another form, as mirrors have them.
+    """
     if etag is not None and re.fullmatch(r"[0-9a-f]{64}", etag):
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == etag

@@ -31,17 +31,17 @@ def verify_build(build: Path, source: Path, *, progress: ProgressReport | None =
     info = read_info(build)
     read = read_source(source, info.name)
     _check_same_model(info, build, read.architecture.layers, read.architecture.heads, read.architecture.width)
-    ways = read.ways()
-    readings = [way.reading(agreement.SNIPPET) for way in ways]
+    alternatives = read.alternatives()
+    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
     with Weights(source) as weights:
         check_shapes(weights, read.architecture.shapes())
         logits = float_logits(
             weights, read.architecture, readings, lambda done: report("running the float model", 0.9 * done)
         )
-    chosen = agreement.decide(readings, logits)
-    _check_same_tokenizer(load_tokenizer(build / "tokenizer.json"), ways[chosen].tokenizer, build)
+    chosen = agreement.choose_reading(readings, logits)
+    _check_same_tokenizer(load_tokenizer(build / "tokenizer.json"), alternatives[chosen].tokenizer, build)
     report("running the build", 0.9)
-    figures = agreement.judge(build_logits(build, readings[chosen].ids), readings, logits, chosen, str(build))
+    figures = agreement.compare(build_logits(build, readings[chosen].ids), readings, logits, chosen, str(build))
     report("done", 1.0)
     return figures
 

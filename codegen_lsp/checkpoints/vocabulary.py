@@ -21,7 +21,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from codegen_lsp.checkpoints.architecture import Block, Family
+from codegen_lsp.checkpoints.architecture import BlockType, Family
 from codegen_lsp.checkpoints.weights import read_json
 from codegen_lsp.errors import ConversionError
 
@@ -81,7 +81,7 @@ GPT2_ADVICE = (
 )
 
 
-def build_tokenizers(source: Path, block: Block) -> list[Tokenizer]:
+def build_tokenizers(source: Path, block: BlockType) -> list[Tokenizer]:
     """The tokenizer of a checkpoint's folder; for CodeGen2.5, whose folder does not settle it, a second possible one.
 
     Raises ConversionError when the folder lacks the files it is made from, or they are damaged.
@@ -104,7 +104,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return _from_json(read_json(path), path)
 
 
-def family_of(block: Block, tokenizer: Tokenizer) -> Family:
+def family_of(block: BlockType, tokenizer: Tokenizer) -> Family:
     """The family a checkpoint belongs to: CodeGen2 has CodeGen's block and marks for infilling."""
     if block == "llama":
         return "codegen25"

@@ -80,7 +80,7 @@ def print_listing(console: Console, *, installed_only: bool) -> None:
 
 def pull(name: str, *, accepted: bool, progress: ProgressReport) -> InstalledBuild:
     """Fetch and install a checkpoint. Raises DownloadError, ConversionError and ModelError."""
-    from codegen_lsp.checkpoints.hub import pull as fetch
+    from codegen_lsp.checkpoints.pull import pull as fetch
 
     return fetch(name, progress=progress, accept_license=accepted)
 

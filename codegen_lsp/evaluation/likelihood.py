@@ -23,7 +23,7 @@ from codegen_lsp.inference.engines.base import CancellationToken, Engine
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from codegen_lsp.checkpoints.convert import Source
+    from codegen_lsp.checkpoints.convert import CheckpointSource
     from codegen_lsp.checkpoints.weights import Weights
 
 WINDOW = 1024
@@ -114,7 +114,7 @@ def loss_of(files: Sequence[FileCost], floats: Sequence[FileCost]) -> Figure | N
     return figure and Figure(figure.value - 1, figure.low - 1, figure.high - 1, figure.cases)
 
 
-def _read_as_converted(checkpoint: Path, weights: Weights, info: BuildInfo) -> Source:
+def _read_as_converted(checkpoint: Path, weights: Weights, info: BuildInfo) -> CheckpointSource:
     """The checkpoint, read the way that a conversion chooses."""
     from codegen_lsp.checkpoints import agreement
     from codegen_lsp.checkpoints.convert import read_source
@@ -123,12 +123,12 @@ def _read_as_converted(checkpoint: Path, weights: Weights, info: BuildInfo) -> S
 
     read = read_source(checkpoint, info.name)
     check_shapes(weights, read.architecture.shapes())
-    ways = read.ways()
-    readings = [way.reading(agreement.SNIPPET) for way in ways]
-    return ways[agreement.decide(readings, float_logits(weights, read.architecture, readings))]
+    alternatives = read.alternatives()
+    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
+    return alternatives[agreement.choose_reading(readings, float_logits(weights, read.architecture, readings))]
 
 
-def _float_scores(weights: Weights, source: Source, ids: list[int]) -> list[float]:
+def _float_scores(weights: Weights, source: CheckpointSource, ids: list[int]) -> list[float]:
     import torch
 
     from codegen_lsp.checkpoints.reference import Reading, float_logits

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from codegen_lsp.checkpoints import hub as download
-from codegen_lsp.checkpoints import store
+from codegen_lsp.checkpoints import pull, store
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.cli.app import app
 from codegen_lsp.errors import DownloadError
@@ -47,7 +46,7 @@ def test_pull_tells_a_program_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> 
         progress("Downloading", 0.5)
         return build
 
-    monkeypatch.setattr(download, "pull", fetch)
+    monkeypatch.setattr(pull, "pull", fetch)
     result = CliRunner().invoke(app, ["models", "pull", "x", "--json"])
     assert (result.exit_code, json.loads(result.stdout)) == (
         1,

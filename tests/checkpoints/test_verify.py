@@ -59,8 +59,8 @@ def test_measured_errors(
     shape = attrs.evolve(small.SHAPES["codegen2"], width=256, hidden=1024, layers=layers, rotary=32, qkv_groups=8)
     source = make_checkpoint("codegen2", shape=shape, state=small.random_state(shape, strength=strength))
     convert_checkpoint(source, tmp_path / "build", name="mine")
-    ways = read_source(source, "mine").ways()
-    readings = [way.reading(agreement.SNIPPET) for way in ways]
+    alternatives = read_source(source, "mine").alternatives()
+    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
     with Weights(source) as weights:
         right, other = float_logits(weights, shape, readings)
     built = build_logits(tmp_path / "build", readings[0].ids)
@@ -180,12 +180,12 @@ READING = Reading(tuple(torch.randint(300, (50,), generator=torch.Generator().ma
 
 def test_judge_accepts_rounding_and_refuses_more() -> None:
     right = logits(0)
-    verified = agreement.judge(right + 0.03 * logits(1), [READING], [right], 0, "It")
+    verified = agreement.compare(right + 0.03 * logits(1), [READING], [right], 0, "It")
     assert verified.tokens == 50
     assert verified.agreement > 0.5
     for wrong in (logits(1), right + logits(1), torch.zeros_like(right), right * float("nan")):
         with pytest.raises(ConversionError, match="does not compute"):
-            agreement.judge(wrong, [READING], [right], 0, "It")
+            agreement.compare(wrong, [READING], [right], 0, "It")
 
 
 def test_judge_allows_a_trained_model_more() -> None:
@@ -193,27 +193,27 @@ def test_judge_allows_a_trained_model_more() -> None:
     right = logits(0)
     built = right + 0.25 * logits(1)
     with pytest.raises(ConversionError, match="does not compute"):
-        agreement.judge(built, [READING], [right], 0, "It")
+        agreement.compare(built, [READING], [right], 0, "It")
     targets = torch.tensor(READING.ids[1:])
     right[torch.arange(49), targets] += 8
     built = right + 0.25 * logits(1)
-    agreement.judge(built, [READING], [right], 0, "It")
+    agreement.compare(built, [READING], [right], 0, "It")
 
 
 def test_judge_ignores_what_changes_no_prediction() -> None:
     right = logits(0)
-    agreement.judge(right + 40 * logits(1)[:, :1], [READING], [right], 0, "It")
+    agreement.compare(right + 40 * logits(1)[:, :1], [READING], [right], 0, "It")
 
 
 def test_judge_wants_the_right_arrangement_to_be_closer() -> None:
     """Both arrangements within the bound: then only their order tells."""
     right, other = logits(0), logits(0) + 0.1 * logits(1)
     readings = [READING, attrs.evolve(READING, groups=8)]
-    agreement.judge(right + 0.01 * logits(2), readings, [right, other], 0, "It")
+    agreement.compare(right + 0.01 * logits(2), readings, [right, other], 0, "It")
     with pytest.raises(ConversionError, match="taken apart wrongly"):
-        agreement.judge(other, readings, [right, other], 0, "It")
+        agreement.compare(other, readings, [right, other], 0, "It")
     same = [right, right + 1e-9]
-    agreement.judge(right + 0.01 * logits(2), readings, same, 0, "It")
+    agreement.compare(right + 0.01 * logits(2), readings, same, 0, "It")
 
 
 def test_judge_refuses_a_build_that_predicts_worse() -> None:
@@ -224,7 +224,7 @@ def test_judge_refuses_a_build_that_predicts_worse() -> None:
     built = right.clone()
     built[torch.arange(49), targets] -= 1.0
     with pytest.raises(ConversionError, match="predicts code worse"):
-        agreement.judge(built, [READING], [right], 0, "It")
+        agreement.compare(built, [READING], [right], 0, "It")
 
 
 def test_decide_trusts_only_models_that_learned() -> None:
@@ -232,11 +232,11 @@ def test_decide_trusts_only_models_that_learned() -> None:
     knowing = logits(2)
     knowing[torch.arange(49), torch.tensor(READING.ids[1:])] += 12
     readings = [READING, attrs.evolve(READING, groups=8)]
-    assert agreement.decide(readings, [random, other]) == 0
-    assert agreement.decide(readings, [other, random]) == 0
-    assert agreement.decide(readings, [random, knowing]) == 1
-    assert agreement.decide(readings, [knowing, random]) == 0
-    assert agreement.decide(readings, [knowing, knowing + 0.001 * logits(3)]) == 0
+    assert agreement.choose_reading(readings, [random, other]) == 0
+    assert agreement.choose_reading(readings, [other, random]) == 0
+    assert agreement.choose_reading(readings, [random, knowing]) == 1
+    assert agreement.choose_reading(readings, [knowing, random]) == 0
+    assert agreement.choose_reading(readings, [knowing, knowing + 0.001 * logits(3)]) == 0
 
 
 def test_decide_compares_other_tokens_by_the_whole_text() -> None:
@@ -246,5 +246,5 @@ def test_decide_compares_other_tokens_by_the_whole_text() -> None:
     whole[torch.arange(49), torch.tensor(READING.ids[1:])] += 7
     split[torch.arange(99), torch.tensor(halves.ids[1:])] += 7.5
     assert agreement.fit(split, halves.ids).loss < agreement.fit(whole, READING.ids).loss
-    assert agreement.decide([READING, halves], [whole, split]) == 0
-    assert agreement.decide([halves, READING], [split, whole]) == 1
+    assert agreement.choose_reading([READING, halves], [whole, split]) == 0
+    assert agreement.choose_reading([halves, READING], [split, whole]) == 1

@@ -20,10 +20,10 @@ import pytest
 from huggingface_hub import constants, file_download
 
 from codegen_lsp.checkpoints import catalogue
-from codegen_lsp.checkpoints import hub as download
+from codegen_lsp.checkpoints import hub as hub_module
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.catalogue import Checkpoint
-from codegen_lsp.checkpoints.hub import pull
+from codegen_lsp.checkpoints.pull import pull
 from codegen_lsp.checkpoints.store import find, installed
 from codegen_lsp.errors import ConversionError, DownloadError, ModelError
 
@@ -405,7 +405,7 @@ def test_a_disk_that_fills_up(hub: Hub, repository: Path, store: Path, monkeypat
     def write(self: Any, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download._Counted, "write", write)
+    monkeypatch.setattr(hub_module._Counted, "write", write)
     with pytest.raises(DownloadError, match="disk is full") as caught:
         pull(NAME, endpoint=hub.url)
     assert "Make room" in caught.value.advice
@@ -418,7 +418,7 @@ def test_a_folder_that_may_not_be_written(
     def write(self: Any, data: bytes) -> int:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(download._Counted, "write", write)
+    monkeypatch.setattr(hub_module._Counted, "write", write)
     with pytest.raises(DownloadError, match="can't be written"):
         pull(NAME, endpoint=hub.url)
 

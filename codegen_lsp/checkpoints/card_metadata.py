@@ -1,4 +1,4 @@
-"""What a model card (README.md) says of a checkpoint that is not in the catalogue: its licence and languages."""
+"""Metadata of a model card (README.md): licence and languages of a checkpoint that is not in the catalogue."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ LANGUAGES = {
     "shell": "shellscript",
     "typescript": "typescript",
 }
-"""Tags as model cards write them, to language identifiers of the Language Server Protocol."""
+"""Language identifiers of the Language Server Protocol by the tags that model cards use."""
 
 
 @frozen
-class Card:
+class CardMetadata:
     """Licence (`unknown` when not stated) and LSP language identifiers (empty when not stated)."""
 
     license: str = "unknown"
     languages: tuple[str, ...] = ()
 
 
-def read_card(directory: Path) -> Card:
-    """The card of a checkpoint's folder. A missing or unreadable card is one that states nothing."""
+def read_card_metadata(directory: Path) -> CardMetadata:
+    """Read the model card of a checkpoint's folder. A missing or unreadable card states nothing."""
     from huggingface_hub import ModelCard
 
     path = directory / "README.md"
     if not path.is_file():
-        return Card()
+        return CardMetadata()
     try:
         data = ModelCard.load(path, ignore_metadata_errors=True).data
-    except Exception:  # of the YAML library, too; a card is only ever read for what it states
-        return Card()
+    except Exception:  # the YAML library's errors included
+        return CardMetadata()
     tags = [tag.lower() for tag in data.tags or [] if isinstance(tag, str)]
     languages = dict.fromkeys(LANGUAGES[tag] for tag in tags if tag in LANGUAGES)
-    return Card(data.license if isinstance(data.license, str) else "unknown", tuple(languages))
+    return CardMetadata(data.license if isinstance(data.license, str) else "unknown", tuple(languages))
