@@ -1,28 +1,45 @@
-"""What all tests share."""
+"""Folders of the suite's own in place of the user's, and what all tests share."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else the machine does
+settings.register_profile("untimed", deadline=None)  # the time an example takes depends on the machine's other work
 settings.load_profile("untimed")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in a worker; with spinning threads a busy machine crawls
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in a worker: threads that spin slow down a busy machine
 
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="codegen-lsp-state-")  # where counts of suggestions are kept
-# Where workers are met: not those of this machine's editors.
-os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="codegen-lsp-run-")
+OWN = Path(tempfile.mkdtemp(prefix="cl-"))
+"""Home of this process and its children. Its path is short, since sockets are made below it."""
+
+# Programs that install editors read the user's configuration (a proxy, a mirror). The workers of pytest-xdist inherit
+# the variables of the first process, in which those of the user are replaced already.
+os.environ.setdefault(
+    "CODEGEN_LSP_TEST_USER", os.pathsep.join([str(Path.home()), os.environ.get("XDG_CONFIG_HOME", "")])
+)
+for name in ("CONFIG", "DATA", "STATE", "CACHE"):
+    os.environ[f"XDG_{name}_HOME"] = str(OWN / name.lower())
+os.environ |= {"HOME": str(OWN), "USERPROFILE": str(OWN), "XDG_RUNTIME_DIR": str(OWN / "run")}
+(OWN / "run").mkdir(mode=0o700)
+for name in ("CODEGEN_LSP_LOG", "CODEGEN_LSP_MODELS", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN"):
+    os.environ.pop(name, None)
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the suite's folders at the end of the run."""
+    shutil.rmtree(OWN, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def embedded_build() -> Path:
-    """The build that the repository carries, or the one named by CODEGEN_LSP_TEST_BUILD."""
+    """The build in the repository, or the one named by CODEGEN_LSP_TEST_BUILD."""
     named = os.environ.get("CODEGEN_LSP_TEST_BUILD")
     if named:
         return Path(named)

@@ -44,7 +44,7 @@ class Client(LanguageClient):
     def __init__(self) -> None:
         super().__init__(protocol_cls=Recording, converter_factory=default_converter)
         self.received: list[dict[str, Any]] = []
-        self.runtime = tempfile.mkdtemp(prefix="cl-")
+        self.runtime = tempfile.mkdtemp(dir=os.environ["XDG_RUNTIME_DIR"])
         """Where its server meets a worker: no other client's, unless they are given the same."""
 
     def report_server_error(self, error: Exception, source: Any) -> None:

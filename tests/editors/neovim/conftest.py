@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import queue
-import shutil
 import struct
 import subprocess
 import sys
@@ -23,10 +22,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from tests.editors.install import run_script
+
 ROOT = Path(__file__).parents[3]
 PLUGIN = ROOT / "editors" / "neovim"
-INSTALL = Path(__file__).parents[1] / "install_neovim.sh"
-INSTALL_PLUGINS = INSTALL.with_name("install_neovim_plugins.sh")
 PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
 """Seconds until something that must happen is given up on."""
 VERSIONS = ("0.10", "0.11", "0.12")
@@ -126,7 +125,7 @@ class Neovim:
         environment = {name: os.environ[name] for name in ("PATH", "CODEGEN_LSP_TEST_BUILD") if name in os.environ}
         folders = {f"XDG_{name.upper()}_HOME": str(home / name) for name in ("config", "data", "state", "cache")}
         environment |= folders | {"HOME": str(home), "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
-        environment["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="cl-")  # short, for sockets
+        environment["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(dir=os.environ["XDG_RUNTIME_DIR"])  # short, for sockets
         (home / "errors").parent.mkdir(exist_ok=True)
         with (home / "errors").open("wb") as errors:
             self.process = subprocess.Popen(
@@ -271,24 +270,13 @@ class Neovim:
 @pytest.fixture(scope="session", params=VERSIONS)
 def program(request: pytest.FixtureRequest) -> Path:
     """A Neovim of each version."""
-    return _installed(f"Neovim {request.param}", INSTALL, request.param)
+    return Path(run_script("install_neovim.sh", request.param))
 
 
 @pytest.fixture(scope="session")
 def plugins() -> Path:
-    """A folder with plugins of others."""
-    return _installed("plugins of others", INSTALL_PLUGINS)
-
-
-def _installed(what: str, *script: Any) -> Path:
-    if shutil.which("bash") is None:
-        pytest.skip("bash is missing")
-    environment = os.environ | {"PYTHON": sys.executable}
-    done = subprocess.run(["bash", *script], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        pytest.skip(f"{what} can't be installed here: {last}")
-    return Path(done.stdout.strip().splitlines()[-1])
+    """The folder with other authors' plugins."""
+    return Path(run_script("install_neovim_plugins.sh"))
 
 
 @pytest.fixture

@@ -25,8 +25,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.editors import install
+from tests.editors.install import run_script
+
 ROOT = Path(__file__).parents[3]
-EDITORS = Path(__file__).parents[1]
 EXTENSION = ROOT / "editors" / "vscode"
 PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
 """Seconds until something that must happen is given up on."""
@@ -72,22 +74,11 @@ GHOST = """() => {
 LINES = "(lines) => lines.map((line) => ({ top: line.getBoundingClientRect().top, text: line.textContent }))"
 
 
-def _script(name: str, environment: dict[str, str]) -> str:
-    """What a script that installs something prints; skips with its last line when it fails."""
-    if shutil.which("bash") is None:
-        pytest.skip("bash is missing")
-    done = subprocess.run(["bash", EDITORS / name], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        pytest.skip(f"{name} did not succeed: {last}")
-    return done.stdout.strip().splitlines()[-1]
-
-
 @pytest.fixture(scope="session")
 def node() -> dict[str, str]:
     """The environment of a shell that has Node and npm."""
-    environment = dict(os.environ) | {"PYTHON": sys.executable}
-    folder = _script("install_node.sh", environment)
+    folder = run_script("install_node.sh")
+    environment = install.environment()
     return environment | {"PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
 
 
@@ -446,8 +437,8 @@ class Window:
 def code_server(vsix: Path, clone: Path, node: dict[str, str]) -> Iterator[CodeServer]:
     """VS Code with the extension installed."""
     pytest.importorskip("playwright.sync_api")
-    entry = _script("install_code_server.sh", node)
-    chromium = _script("install_chromium.sh", node)
+    entry = run_script("install_code_server.sh", env=node)
+    chromium = run_script("install_chromium.sh", env=node)
     server = CodeServer(clone.parent / "server", vsix, entry, chromium, node)
     yield server
     server.close()

@@ -78,8 +78,20 @@ def suggested(window, name):
 
 
 def worker(window) -> psutil.Process:
-    found = window.until(lambda: window.server.processes("codegen_lsp.inference.worker"), "the worker")
-    return found[0]
+    """Wait for the worker. It is looked for among all processes: the server that started it may have ended."""
+    folder = str(window.server.root / "tmp")
+
+    def found() -> list[psutil.Process]:
+        running = psutil.process_iter(["cmdline"])
+        lines = [(process, " ".join(process.info["cmdline"] or [])) for process in running]
+        return [process for process, line in lines if "codegen_lsp.inference.worker" in line and folder in line]
+
+    return window.until(found, "the worker")[0]
+
+
+def server(window) -> psutil.Process:
+    """Wait for the language server."""
+    return window.until(lambda: window.server.processes("codegen_lsp.cli serve"), "the server")[0]
 
 
 def test_found_in_the_clone_suggested_and_accepted(window, name):
@@ -100,11 +112,27 @@ def test_killed_worker(window, name):
 
 def test_killed_server(window, name):
     suggested(window, name)
-    before = worker(window).parent()
-    assert before is not None
+    before = server(window)
     before.kill()
-    window.until(lambda: worker(window).parent() not in (None, before), "another server")
+    window.until(lambda: server(window) != before, "another server")
     window.ready()
+    assert suggested(window, f"again_{name}")
+
+
+def test_killed_server_whose_worker_is_slow_to_end(window, name):
+    """The next server connects to a worker that has not noticed yet: it joins that one, or starts another."""
+    suggested(window, name)
+    before, slow = server(window), worker(window)
+    slow.suspend()
+    try:
+        before.kill()
+        window.until(lambda: server(window) != before, "another server")
+        # A server opens the worker's log once it is connected.
+        window.until(lambda: [one for one in server(window).open_files() if ".log" in one.path], "it to connect")
+    finally:
+        slow.resume()
+    window.ready()
+    print("SAME", worker(window) == slow, worker(window).parent())
     assert suggested(window, f"again_{name}")
 
 
