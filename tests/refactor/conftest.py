@@ -15,8 +15,7 @@ from codegen_lsp.inference.rpc.messages import (
 )
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-
-OPEN, CLOSE = "«", "»"
+from tests.cases import Marked
 
 
 @define
@@ -52,8 +51,6 @@ def cut(text: str, stops: list[str]) -> str:
 
 
 def source(marked: str, language: str = "python") -> SelectedSource:
-    """The source with the selection between the marks; one mark alone is a cursor."""
-    start = marked.index(OPEN)
-    text = marked.replace(OPEN, "", 1)
-    end = text.index(CLOSE) if CLOSE in text else start
-    return SelectedSource(text.replace(CLOSE, "", 1), start, end, language)
+    """Return the source without its marks: │ for a cursor, or «» around a selection."""
+    found = Marked.parse(marked)
+    return SelectedSource(found.text, found.start, found.end, language)

@@ -1,118 +1,84 @@
-"""Tables of refactorings: source with a selection, the menu there, and what comes of one of the kinds.
+"""Tables of refactorings: source with a selection, the menu there, and the result of one refactoring.
 
-A case begins with `=== title`. `menu:` lists the kinds that are offered. `model:` is what the scripted model says to
-one call, candidates with ` | ` between them (`model:` again for the next call); `likes:` names words that make a text
-likely. After `do: kind` comes the whole text afterwards, or `refused: rule`; `labels:` lists all results, best first.
+`tests/cases.py` has the format. Sections:
+
+    --- menu KIND, KIND          the refactorings that apply at the selection, or `none`
+    --- language ID              LSP language identifier, Python by default
+    --- infill no                the model does not take text after the place
+    --- call TEXT | TEXT         the model's candidates of one call; another section for the next call
+    --- candidate                a candidate of several lines, of the call above
+    --- likes TEXT | TEXT        texts that contain one of these are likely
+    --- do KIND                  the refactoring that is performed
+    --- becomes                  the whole text after the best result
+    --- labels TEXT | TEXT       the labels of all results, best first
+    --- rejected CHECK, CHECK    the checks that results failed
+    --- refused RULE             no result, because of this rule
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from attrs import define, field
-
 from codegen_lsp.refactor.dispatch import menu
+from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.perform import perform
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import kind_named
+from tests.cases import Case, Section, cases_of, parametrized
 from tests.refactor.conftest import ScriptedModel, source
 
-CASES = Path(__file__).parent / "cases"
+SECTIONS = (
+    *("menu", "language", "infill", "call", "candidate", "likes"),
+    *("do", "becomes", "labels", "rejected", "refused"),
+)
+TABLES = sorted((Path(__file__).parent / "cases").glob("*.txt"))
+CASES = [case for table in TABLES for case in cases_of(table, SECTIONS)]
 
 
-@define
-class Case:
-    title: str
-    before: str = ""
-    menu: list[str] | None = None
-    model: list[list[str]] = field(factory=list)
-    likes: list[str] = field(factory=list)
-    infill: bool = True
-    language: str = "python"
-    kind: str = ""
-    after: str | None = None
-    refused: str | None = None
-    labels: list[str] | None = None
-    rejected: list[str] | None = None
+def source_of(case: Case) -> SelectedSource:
+    language = case.one("language")
+    return source(case.source + "\n", language.argument if language else "python")
 
 
-def read_cases(text: str) -> list[Case]:
-    return [read_case(part) for part in text.split("=== ")[1:]]
+def model_of(case: Case) -> ScriptedModel:
+    calls: list[list[str]] = []
+    for section in case.all("call", "candidate"):
+        if section.name == "call":
+            calls.append(section.argument.split(" | ") if section.argument else [])
+        else:
+            calls[-1].append(section.text)
+    likes = case.one("likes")
+    return ScriptedModel(calls, likes.argument.split(" | ") if likes else [])
 
 
-def read_case(text: str) -> Case:
-    title, _, rest = text.partition("\n")
-    case = Case(title)
-    target = "before"
-    for line in rest.split("\n"):
-        name, colon, value = line.partition(": ")
-        if line.startswith("-- ") and colon:
-            target = read_directive(case, name[3:], value) or target
-        elif target == "before":
-            case.before += line + "\n"
-        elif target == "after":
-            case.after = (case.after or "") + line + "\n"
-    case.before = case.before.rstrip("\n") + "\n"
-    if case.after is not None:
-        case.after = case.after.rstrip("\n") + "\n"
-    return case
-
-
-def read_directive(case: Case, name: str, value: str) -> str | None:
-    value = value.rstrip()
-    if name == "menu":
-        case.menu = [] if value == "none" else value.split(", ")
-    elif name == "model":
-        case.model.append([part.replace("\\n", "\n").replace("\\t", "\t") for part in value.split(" | ")])
-    elif name == "likes":
-        case.likes += value.split(" | ")
-    elif name == "infill":
-        case.infill = value == "yes"
-    elif name == "language":
-        case.language = value
-    elif name == "do":
-        case.kind = value
-        return "after"
-    elif name == "refused":
-        case.refused = value
-        return "end"
-    elif name == "labels":
-        case.labels = value.split(" | ")
-    elif name == "rejected":
-        case.rejected = value.split(", ")
-    else:
-        raise ValueError(name)
-    return None
-
-
-ALL = [case for file in sorted(CASES.glob("*.txt")) for case in read_cases(file.read_text(encoding="utf-8"))]
-
-
-@pytest.mark.parametrize("case", ALL, ids=[case.title for case in ALL])
+@parametrized(CASES)
 async def test_case(case: Case) -> None:
-    place = source(case.before, case.language)
-    if case.menu is not None:
-        assert [entry.kind.name for entry in menu(place)] == case.menu
-    if not case.kind:
-        assert case.menu is not None
+    selected = source_of(case)
+    if case.one("menu"):
+        names = [entry.kind.name for entry in menu(selected)]
+        case.expect("menu", [Section("menu", ", ".join(names) or "none")])
+    performed = case.one("do")
+    if performed is None:
+        assert case.one("menu")
         return
-    kind = kind_named(case.kind)
+    kind = kind_named(performed.argument)
     assert kind is not None
-    model = ScriptedModel(case.model, case.likes)
-    doing = perform(kind, place, model.assistant(infill=case.infill), lambda what, share: None)
-    if case.refused is not None:
-        with pytest.raises(RefactorError) as caught:
-            await doing
-        assert caught.value.rule == case.refused
+    assistant = model_of(case).assistant(infill=case.one("infill") is None)
+    try:
+        outcome = await perform(kind, selected, assistant, lambda step, share: None)
+    except RefactorError as error:
+        case.expect("refused", [Section("refused", error.rule)])
+        case.expect("becomes", [])
         return
-    outcome = await doing
-    assert outcome.offers[0].text == case.after
-    if case.labels is not None:
-        assert [offer.label for offer in outcome.offers] == case.labels
-    if case.rejected is not None:
-        assert [one.rule for one in outcome.rejected] == case.rejected
+    text = outcome.offers[0].text
+    assert text.endswith("\n")
+    case.expect("becomes", [Section("becomes", text=text.removesuffix("\n"))])
+    case.expect("refused", [])
+    if case.one("labels"):
+        case.expect("labels", [Section("labels", " | ".join(offer.label for offer in outcome.offers))])
+    if case.one("rejected"):
+        case.expect("rejected", [Section("rejected", ", ".join(one.rule for one in outcome.rejected))])
 
 
 def test_there_are_enough_cases() -> None:
-    assert len(ALL) >= 80
+    assert len(CASES) >= 150

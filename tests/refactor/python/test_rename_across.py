@@ -1,8 +1,12 @@
-"""Renaming in all files of a workspace: files before (`--- path`), files that change (`>>> path`), or the refusal."""
+"""Tables of renames in all files of a workspace, by `tests/cases.py`.
+
+--- file PATH       a file before; the symbol `area` of `shapes.py` is renamed to `surface`
+--- changed PATH    a file that changes, with its text afterwards
+--- refused RULE    no result, because of this rule; the message below
+"""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -12,20 +16,13 @@ from codegen_lsp.refactor.draft import RefactoringOutcome
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.perform import perform
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.registry import kind_named
+from codegen_lsp.refactor.registry import INLINE_FUNCTION, RENAME
+from codegen_lsp.workspace.files import WorkspaceError
 from codegen_lsp.workspace.sources import Workspace
+from tests.cases import Case, Section, cases_of, parametrized
 from tests.refactor.conftest import ScriptedModel
 
-CASES = Path(__file__).with_name("cases-across.txt").read_text(encoding="utf-8").split("=== ")[1:]
-
-
-def files_of(text: str, mark: str) -> dict[str, str]:
-    parts = re.split(r"^(---|>>>|refused:) (.*)\n", text + "\n", flags=re.MULTILINE)
-    return {
-        parts[at + 1]: parts[at + 2].rstrip("\n") + "\n" if parts[at + 2].strip() else ""
-        for at in range(1, len(parts), 3)
-        if parts[at] == mark
-    }
+CASES = cases_of(Path(__file__).parent / "cases" / "rename-across.txt", ("file", "changed", "refused"))
 
 
 def written(root: Path, files: dict[str, str]) -> Workspace:
@@ -42,27 +39,30 @@ async def renamed(root: Path, files: dict[str, str], *answers: str) -> Refactori
     text = path.read_text(encoding="utf-8")
     at = text.index("area")
     source = SelectedSource(text, at, at, path=path, workspace=workspace)
-    kind = kind_named("rename")
-    assert kind is not None
-    assert kind in [entry.kind for entry in menu(source)]
-    return await perform(kind, source, ScriptedModel([list(answers)]).assistant(), lambda what, share: None)
+    assert RENAME in [entry.kind for entry in menu(source)]
+    return await perform(RENAME, source, ScriptedModel([list(answers)]).assistant(), lambda step, share: None)
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.partition("\n")[0] for case in CASES])
-async def test_case(case: str, tmp_path: Path) -> None:
-    before, after, refused = files_of(case, "---"), files_of(case, ">>>"), list(files_of(case, "refused:"))
-    if refused:
-        rule, _, reason = refused[0].partition(": ")
-        with pytest.raises(RefactorError) as caught:
-            await renamed(tmp_path, before, "surface")
-        assert caught.value.rule == rule
-        assert reason in caught.value.message
+@parametrized(CASES)
+async def test_case(case: Case, tmp_path: Path) -> None:
+    before = {section.argument: with_line_end(section.text) for section in case.all("file")}
+    try:
+        outcome = await renamed(tmp_path, before, "surface")
+    except RefactorError as error:
+        case.expect("refused", [Section("refused", error.rule, error.message)])
+        case.expect("changed", [])
         return
-    outcome = await renamed(tmp_path, before, "surface")
     offer = outcome.offers[0]
-    found = {next(tmp_path.rglob("shapes.py")): offer.text} | {one.path: one.after for one in offer.others}
-    assert {one.relative_to(tmp_path).as_posix(): text for one, text in found.items()} == after
+    texts = {next(tmp_path.rglob("shapes.py")): offer.text} | {one.path: one.after for one in offer.others}
+    changed = {path.relative_to(tmp_path).as_posix(): text.removesuffix("\n") for path, text in texts.items()}
+    case.expect("changed", [Section("changed", name, changed.pop(name)) for name in before if name in changed])
+    case.expect("refused", [])
+    assert not changed
     assert all(one.before == one.path.read_bytes().decode() for one in offer.others)
+
+
+def with_line_end(text: str) -> str:
+    return f"{text}\n" if text else ""
 
 
 async def test_nothing_is_written(tmp_path: Path) -> None:
@@ -94,11 +94,20 @@ async def test_a_function_that_another_file_uses_is_not_inlined(tmp_path: Path) 
     source = SelectedSource(
         text, text.rindex("_area"), text.rindex("_area"), path=tmp_path / "shapes.py", workspace=workspace
     )
-    kind = kind_named("inline-function")
-    assert kind is not None
     with pytest.raises(RefactorError) as caught:
-        await perform(kind, source, ScriptedModel([]).assistant(), lambda what, share: None)
+        await perform(INLINE_FUNCTION, source, ScriptedModel([]).assistant(), lambda step, share: None)
     assert caught.value.rule == "used_elsewhere"
     (tmp_path / "test_shapes.py").unlink()
-    outcome = await perform(kind, source, ScriptedModel([]).assistant(), lambda what, share: None)
+    outcome = await perform(INLINE_FUNCTION, source, ScriptedModel([]).assistant(), lambda step, share: None)
     assert outcome.offers[0].text == "print(1 * 2)\n"
+
+
+async def test_a_workspace_that_can_not_be_read_is_a_reason_not_to_rename(tmp_path: Path) -> None:
+    def fail() -> dict[Path, str]:
+        raise WorkspaceError("too_many_files", "There are too many files.")
+
+    text = "def area():\n    return 1\n"
+    source = SelectedSource(text, 4, 4, path=tmp_path / "shapes.py", workspace=Workspace(tmp_path, fail))
+    with pytest.raises(RefactorError) as caught:
+        await perform(RENAME, source, ScriptedModel([]).assistant(), lambda step, share: None)
+    assert (caught.value.rule, caught.value.message) == ("too_many_files", "There are too many files.")

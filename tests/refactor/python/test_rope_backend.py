@@ -33,7 +33,7 @@ async def test_two_documents_at_once_leave_the_state_of_the_process_alone(monkey
         *(
             perform(
                 RENAME,
-                source(f"def f(path):\n    x«» = open(path)\n    return x.read({number})\n"),
+                source(f"def f(path):\n    x│ = open(path)\n    return x.read({number})\n"),
                 ScriptedModel([["stream"]]).assistant(),
                 lambda step, share: None,
             )
