@@ -33,6 +33,7 @@ from codegen_lsp.benchmarks.typist import Key, KeyKind, Offer, Session, begin, k
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.inference.rpc import connection as wire
+from codegen_lsp.source.lines import start_of_line
 
 DEBOUNCE = 0.05
 """Seconds after a change until VS Code asks for inline suggestions, unless another change comes first."""
@@ -549,7 +550,7 @@ def _cost(editor: Editor, before: tuple[float, float]) -> Cost:
 
 def _position(text: str, offset: int) -> dict[str, int]:
     """A position of the protocol, columns in UTF-16 units."""
-    start = text.rfind("\n", 0, offset) + 1
+    start = start_of_line(text, offset)
     return {"line": text.count("\n", 0, start), "character": len(text[start:offset].encode("utf-16-le")) // 2}
 
 

@@ -33,6 +33,7 @@ from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.sandbox.sandbox import Confinement
 from codegen_lsp.settings import Settings
 from codegen_lsp.source.languages import IDENTIFIER_OF_SUFFIX, identifier_of
+from codegen_lsp.source.lines import with_lf
 from codegen_lsp.suggest.options import load_params
 from codegen_lsp.suggest.service import options_for
 from codegen_lsp.workspace.decoding import UnreadableSourceError, read_source
@@ -526,7 +527,7 @@ def _files(given: Path) -> list[Path]:
 def _document(path: Path, package: str) -> Document | None:
     """A file as a document; None when it is too large, or in a folder and unreadable."""
     try:
-        text = read_source(path).replace("\r\n", "\n").replace("\r", "\n")
+        text = with_lf(read_source(path))
     except UnreadableSourceError:
         if str(path) == package:
             raise

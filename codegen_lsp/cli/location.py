@@ -8,6 +8,7 @@ from pathlib import Path
 from codegen_lsp.completion.snapshot import Snapshot, Trigger
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.source.languages import identifier_of
+from codegen_lsp.source.lines import line_starts
 from codegen_lsp.workspace.decoding import read_source
 
 PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?")
@@ -46,8 +47,3 @@ def snapshot_at(place: str, language: str | None = None) -> Snapshot:
         offset=start + column - 1,
         trigger=Trigger.INVOKED,
     )
-
-
-def line_starts(text: str) -> list[int]:
-    """Offset of each line's first character; lines end in LF, CRLF or CR, as in LSP."""
-    return [0, *(match.end() for match in re.finditer(r"\r\n|\n|\r", text))]

@@ -16,7 +16,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from codegen_lsp.checkpoints.store import find
-from codegen_lsp.cli.location import PlaceError, line_starts
+from codegen_lsp.cli.location import PlaceError
 from codegen_lsp.cli.session import open_session
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.dispatch import menu
@@ -28,6 +28,7 @@ from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 from codegen_lsp.settings import Settings
 from codegen_lsp.source.languages import identifier_of
+from codegen_lsp.source.lines import line_starts
 from codegen_lsp.suggest.service import options_for
 from codegen_lsp.workspace.decoding import read_source
 from codegen_lsp.workspace.files import FileAccess, python_files

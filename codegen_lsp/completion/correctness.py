@@ -17,12 +17,13 @@ import re
 import string
 from collections.abc import Callable, Iterable, Iterator
 
-from codegen_lsp.completion.cursor import Cursor, with_lf
+from codegen_lsp.completion.cursor import Cursor
 from codegen_lsp.completion.undefined_names import Modules, Undefined, undefined_names
 from codegen_lsp.inference.rpc.messages import Finish
 from codegen_lsp.source.brackets import PAIRS, Open, is_rest_of_closers, scan
 from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import LANGUAGES, Language
+from codegen_lsp.source.lines import start_of_line, with_lf
 from codegen_lsp.source.parse_tree import (
     MANY_ERRORS,
     ParseTree,
@@ -151,7 +152,7 @@ def can_go_on(text: str, rest: str = "", opened: Open = ()) -> bool:
 def _python_judge(source: ParseTree, cursor: Cursor, opened: Open, finish: Finish, otherwise: Judge) -> Judge:
     """An error counts when it is one after the member of the class, after the statement of the outer level and after
     all that stands above: in half-typed text the tree, which says where these begin, may be wrong."""
-    line_start = source.text.rfind("\n", 0, cursor.start) + 1
+    line_start = start_of_line(source.text, cursor.start)
     starts = {member_start(source, line_start), statement_start(source, line_start), 0}
     stretches = [_lines(source.text[start:line_start]) for start in sorted(starts, reverse=True)]
     in_order: dict[str, bool] = {}
@@ -214,7 +215,7 @@ def _errors_before(source: ParseTree, cursor: Cursor) -> int:
     found = errors(source)
     if not found:
         return 0
-    line_start = source.text.rfind("\n", 0, cursor.start) + 1
+    line_start = start_of_line(source.text, cursor.start)
     blank = edited(source, line_start, cursor.end + len(cursor.after), "")
     return min(found, errors(blank)) if blank else found
 
@@ -262,7 +263,7 @@ def _closers(open_after: Open, open_before: Open, language: Language) -> str:
 
 def _cut(text: str, error: int) -> str:
     """A shorter text: without the line that the error is on or, where that is the first, without its last token."""
-    line_start = text.rfind("\n", 0, error) + 1
+    line_start = start_of_line(text, error)
     if text[:line_start].strip():
         return text[:line_start].rstrip()
     line = text.split("\n")[0] if text.split("\n")[0].strip() else text

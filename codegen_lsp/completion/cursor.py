@@ -16,6 +16,7 @@ from codegen_lsp.source.blocks import head_of, opens_block
 from codegen_lsp.source.brackets import PAIRS, code_of, is_rest_of_closers
 from codegen_lsp.source.indentation import columns, margin
 from codegen_lsp.source.languages import Language, language_of
+from codegen_lsp.source.lines import slice_between, with_lf
 
 REACH = 4_000
 """Characters before and after the cursor's line that rules may look at."""
@@ -62,7 +63,7 @@ def cursor_of(snapshot: Snapshot) -> Cursor:
     end = selected.end if selected else snapshot.offset
     kept = with_lf(selected.text) if selected else text[line_start : snapshot.offset]
     before = text[line_start:start] + kept
-    above = with_lf(cut_at(text, max(0, line_start - REACH), line_start) + before).split("\n")
+    above = with_lf(slice_between(text, max(0, line_start - REACH), line_start) + before).split("\n")
     below = with_lf(text[line_end : line_end + REACH]).split("\n")
     if line_end + REACH < len(text):
         below.pop()
@@ -132,17 +133,3 @@ def usable_selection(snapshot: Snapshot) -> Selected | None:
     if selected.start < snapshot.line_start or selected.end > snapshot.line_end:
         return None
     return selected
-
-
-def with_lf(text: str) -> str:
-    """The text with each line end as LF."""
-    if "\r" not in text:
-        return text
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def cut_at(text: str, start: int, end: int) -> str:
-    """`text[start:end]`, moved on past a line feed whose carriage return stands just before `start`."""
-    if 0 < start < end and text[start] == "\n" and text[start - 1] == "\r":
-        start += 1
-    return text[start:end]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from attrs import evolve, field, frozen
 
 from codegen_lsp.completion.correctness import first_undefined, longest_sound
-from codegen_lsp.completion.cursor import Cursor, empty_block, follows_docstring, with_lf
+from codegen_lsp.completion.cursor import Cursor, empty_block, follows_docstring
 from codegen_lsp.completion.nesting import lines_that_fit
 from codegen_lsp.completion.planning import Plan
 from codegen_lsp.completion.similar_lines import alike
@@ -34,6 +34,7 @@ from codegen_lsp.source.brackets import (
 )
 from codegen_lsp.source.indentation import columns, indent_unit, margin, reindented
 from codegen_lsp.source.languages import Language
+from codegen_lsp.source.lines import with_lf
 from codegen_lsp.source.parse_tree import parsed, statement_start
 
 REPEATS = 3

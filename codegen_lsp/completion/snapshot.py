@@ -9,6 +9,8 @@ from enum import Enum
 
 from attrs import frozen
 
+from codegen_lsp.source.lines import end_of_line, start_of_line
+
 
 class Trigger(Enum):
     """What made the editor ask."""
@@ -45,16 +47,12 @@ class Snapshot:
     @property
     def line_start(self) -> int:
         """Offset of the first character of the cursor's line."""
-        start = self.text.rfind("\n", 0, self.offset) + 1
-        return max(start, self.text.rfind("\r", start, self.offset) + 1)
+        return start_of_line(self.text, self.offset)
 
     @property
     def line_end(self) -> int:
         """Offset just after the last character of the cursor's line, its line break left out."""
-        end = self.text.find("\n", self.offset)
-        end = len(self.text) if end < 0 else end
-        carriage_return = self.text.find("\r", self.offset, end)
-        return end if carriage_return < 0 else carriage_return
+        return end_of_line(self.text, self.offset)
 
 
 @frozen

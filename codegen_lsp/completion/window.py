@@ -20,12 +20,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from codegen_lsp.completion.cursor import Cursor, cut_at, with_lf
+from codegen_lsp.completion.cursor import Cursor
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.source.blocks import continues_statement
 from codegen_lsp.source.brackets import is_rest_of_closers
 from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import Language
+from codegen_lsp.source.lines import slice_between, with_lf
 from codegen_lsp.source.parse_tree import block_start, parsed
 
 CHANGE = 0.1
@@ -42,7 +43,7 @@ def window_before(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
     start = anchor(snapshot.text, cursor.start, len(cursor.kept), budget, cursor.language)
     if start > cursor.start:
         return cursor.kept[start - cursor.start :]
-    return with_lf(cut_at(snapshot.text, start, cursor.start)) + cursor.kept
+    return with_lf(slice_between(snapshot.text, start, cursor.start)) + cursor.kept
 
 
 def last_characters(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
@@ -107,7 +108,7 @@ def rest_of_document(snapshot: Snapshot, cursor: Cursor, prefix: str, suffix: st
     Both stay the same while someone types, so that their tokens need be found only once.
     """
     reach = REST_CHARACTERS + 2 * len(prefix)
-    before = with_lf(cut_at(snapshot.text, max(0, cursor.start - reach), cursor.start)) + cursor.kept
+    before = with_lf(slice_between(snapshot.text, max(0, cursor.start - reach), cursor.start)) + cursor.kept
     earlier = before[: len(before) - len(prefix)][-REST_CHARACTERS:]
     line_end = cursor.end + len(cursor.after)
     after = with_lf(snapshot.text[line_end : line_end + REST_CHARACTERS + 2 * len(suffix)])

@@ -15,7 +15,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from lsprotocol import types
 from pygls.uris import to_fs_path
 
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Trigger
+from codegen_lsp.source.lines import line_starts
 from codegen_lsp.workspace.files import FileAccess, innermost_folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ _CODECS = {
 }
 """For each position encoding the codec whose code units are the columns, and the bytes of one unit."""
 
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -58,10 +57,7 @@ class Document:
     @cached_property
     def line_starts(self) -> Sequence[int]:
         """Offset of each line's first character; the last line may be empty."""
-        text = self.text
-        if text.count("\r") == text.count("\r\n"):
-            return [0, *accumulate(len(line) + 1 for line in text.split("\n"))][:-1]
-        return [0, *(found.end() for found in _LINE_BREAK.finditer(text))]
+        return line_starts(self.text)
 
     def line_span(self, line: int) -> tuple[int, int]:
         """Offsets of a line's start and of its end, its line break left out. `line` must exist."""

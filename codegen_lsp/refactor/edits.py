@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from codegen_lsp.source.lines import line_starts, start_of_line, with_lf
+
 if TYPE_CHECKING:
     from codegen_lsp.workspace.sources import Workspace
 
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _MARGIN = re.compile(r"[ \t]*")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
@@ -78,7 +79,7 @@ class Original:
 
     def normal(self) -> str:
         """Return the text with LF line ends."""
-        return self.text if "\r" not in self.text else _LINE_BREAK.sub("\n", self.text)
+        return with_lf(self.text)
 
     def normal_offset(self, offset: int) -> int:
         """Return the offset in `normal()` that corresponds to an offset in `text`."""
@@ -88,7 +89,7 @@ class Original:
         # An offset between CR and LF counts as before both.
         if head.endswith("\r") and self.text[offset : offset + 1] == "\n":
             head = head[:-1]
-        return len(_LINE_BREAK.sub("\n", head))
+        return len(with_lf(head))
 
     @property
     def line_break(self) -> str:
@@ -104,7 +105,7 @@ class Original:
         """
         old_lines = split_lines(self.normal())
         new_lines = split_lines(new)
-        starts = [0, *(found.end() for found in _LINE_BREAK.finditer(self.text)), len(self.text)]
+        starts = [*line_starts(self.text), len(self.text)]
         found = []
         for tag, old_from, old_to, new_from, new_to in line_changes(old_lines, new_lines):
             if tag == "equal":
@@ -164,5 +165,5 @@ class Lines:
 
 def margin_of(text: str, offset: int) -> str:
     """Return the white space at the beginning of the line that the offset is on."""
-    found = _MARGIN.match(text, text.rfind("\n", 0, offset) + 1)
+    found = _MARGIN.match(text, start_of_line(text, offset))
     return found.group() if found else ""

@@ -21,6 +21,7 @@ from codegen_lsp.inference.rpc.messages import (
     ScoreResult,
     StopRules,
 )
+from codegen_lsp.source.lines import start_of_line
 
 if TYPE_CHECKING:
     from codegen_lsp.completion.policy import Options
@@ -128,6 +129,6 @@ def changed_part(old: str, new: str) -> tuple[str, str]:
     size = min(len(old), len(new))
     head = next((at for at in range(size) if old[at] != new[at]), size)
     tail = next((at for at in range(size - head) if old[-1 - at] != new[-1 - at]), size - head)
-    start = new.rfind("\n", 0, head) + 1
+    start = start_of_line(new, head)
     end = new.find("\n", max(start, len(new) - tail))
     return new[:start], new[start : len(new) if end < 0 else end + 1]

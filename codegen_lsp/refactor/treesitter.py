@@ -27,6 +27,7 @@ from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.refactor.sentences import as_sentence
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 from codegen_lsp.source.languages import language_of
+from codegen_lsp.source.lines import start_of_line
 from codegen_lsp.source.parse_tree import ParseTree, errors, node_at, parsed, text_of
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ async def docstring(
 ) -> list[RefactoringDraft]:
     """Return documentation comments above the function. Raises RefactorError, WorkerError and ModelError."""
     text = function.tree.text
-    start = text.rfind("\n", 0, function.start) + 1
+    start = start_of_line(text, function.start)
     opening, line, closing = function.comment_form
     report("Writing the comment", 0.2)
     after = f"{closing}{text[start:]}"

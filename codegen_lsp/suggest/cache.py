@@ -17,13 +17,14 @@ from collections import OrderedDict
 
 from attrs import frozen
 
-from codegen_lsp.completion.cursor import Cursor, cursor_of, cut_at, with_lf
+from codegen_lsp.completion.cursor import Cursor, cursor_of
 from codegen_lsp.completion.policy import Options, never_here
 from codegen_lsp.completion.shaping import shape_remainder, suggestion_of
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.source.blocks import only_closers
 from codegen_lsp.source.brackets import is_rest_of_closers, open_at_end
+from codegen_lsp.source.lines import slice_between, with_lf
 
 CAPACITY = 250
 LOOK_BACK = 128
@@ -114,7 +115,7 @@ def _wanted(snapshot: Snapshot, options: Options) -> int:
 
 def _before(snapshot: Snapshot, cursor: Cursor) -> str:
     reach = BEFORE + LOOK_BACK
-    return with_lf(cut_at(snapshot.text, max(0, cursor.start - 2 * reach), cursor.start)) + cursor.kept
+    return with_lf(slice_between(snapshot.text, max(0, cursor.start - 2 * reach), cursor.start)) + cursor.kept
 
 
 def _after(snapshot: Snapshot, cursor: Cursor) -> str:

@@ -20,6 +20,7 @@ from codegen_lsp.completion.context import Snippet, WorkspaceContext, related
 from codegen_lsp.completion.modules import Files, modules_of
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.completion.undefined_names import Modules
+from codegen_lsp.source.lines import with_lf
 from codegen_lsp.workspace.files import FileAccess, list_files
 from codegen_lsp.workspace.uris import path_of
 
@@ -172,14 +173,14 @@ class WorkspaceScanner:
         if not request.access.allows(path):
             return None
         if (text := request.access.open_texts.get(path.resolve())) is not None:
-            return text.replace("\r\n", "\n")
+            return with_lf(text)
         try:
             status = path.stat()
             if status.st_size > MAX_BYTES:
                 return None
             kept = self._texts.get(path)
             if kept is None or kept[0] != status.st_mtime_ns:
-                kept = status.st_mtime_ns, path.read_text(encoding="utf-8").replace("\r\n", "\n")
+                kept = status.st_mtime_ns, with_lf(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
             return None
         self._texts.pop(path, None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.cli.location import PlaceError, line_starts, snapshot_at
+from codegen_lsp.cli.location import PlaceError, snapshot_at
 from codegen_lsp.workspace.decoding import UnreadableSourceError
 
 SOURCE = "import os\r\nx = '🙂é'\n\tlast"
@@ -77,8 +77,3 @@ def test_a_byte_order_mark_is_no_character(tmp_path: Path) -> None:
     snapshot = snapshot_at(f"{path}:1:4")
     assert snapshot.text[: snapshot.offset] == "int"
     assert snapshot.language == "c"
-
-
-def test_line_ends() -> None:
-    assert line_starts("a\nb\r\nc\rd") == [0, 2, 5, 7]
-    assert line_starts("") == [0]

@@ -9,9 +9,10 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion.cursor import cursor_of, with_lf
+from codegen_lsp.completion.cursor import cursor_of
 from codegen_lsp.completion.snapshot import Selected, Snapshot
 from codegen_lsp.completion.window import REST_CHARACTERS, rest_of_document, steady_suffix, window_after, window_before
+from codegen_lsp.source.lines import with_lf
 
 FUNCTION = '''def area_{n}(width, height):
     """The area of a rectangle."""

@@ -21,6 +21,7 @@ from codegen_lsp.refactor.python.ast_nodes import docstring_node, lines_of
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.python.writing_conditions import comment_above_nothing
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.source.lines import start_of_line
 
 REPEATS = 3
 
@@ -41,7 +42,7 @@ async def complete_body(
         before, end = f"{text[: view.span(own)[1]]}\n", view.span(own)[1]
     else:
         start, end = view.span(fillers[0])[0], view.span(fillers[-1])[1]
-        line = text.rfind("\n", 0, start) + 1
+        line = start_of_line(text, start)
         on_own_line = not text[line:start].strip()
         before = text[:line] if on_own_line else text[:start].rstrip() + "\n"
         inner = text[line:start] if on_own_line else inner

@@ -24,6 +24,7 @@ from codegen_lsp.refactor.python.selection import SelectionView, end_of_head
 from codegen_lsp.refactor.python.summaries import SUMMARY_STOP
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.sentences import as_sentence
+from codegen_lsp.source.lines import start_of_line
 
 Style = Literal["google", "numpy", "rest", "plain"]
 
@@ -65,7 +66,7 @@ async def docstring(view: SelectionView, assistant: ModelAssistant, report: Prog
     text = view.source.text
     offset = text.index("\n", end_of_head(view, node)) + 1
     first = view.span(node.body[0])[0]
-    margin = text[text.rfind("\n", 0, first) + 1 : first]
+    margin = text[start_of_line(text, first) : first]
     head = _head_with_body_shown(view, node, offset, assistant)
     report("Writing the summary", 0.1)
     after = f'"""\n{text[offset:]}'

@@ -10,6 +10,7 @@ from codegen_lsp.refactor.python.analysis.control_flow import leaves_at_end
 from codegen_lsp.refactor.python.analysis.evaluation_order import HOSTS, has_effects, is_always_evaluated
 from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, docstring_node, path_to
 from codegen_lsp.refactor.python.selection import SelectionView
+from codegen_lsp.source.lines import start_of_line
 
 
 def extract_variable_title(view: SelectionView) -> str | None:
@@ -68,7 +69,7 @@ def docstring_node_of(view: SelectionView, host: ast.AST, node: ast.AST) -> bool
 
 def _begins_its_line(view: SelectionView, host: ast.stmt) -> bool:
     start = view.span(host)[0]
-    return not view.source.text[view.source.text.rfind("\n", 0, start) + 1 : start].strip()
+    return not view.source.text[start_of_line(view.source.text, start) : start].strip()
 
 
 def _is_elif(view: SelectionView, host: ast.stmt) -> bool:

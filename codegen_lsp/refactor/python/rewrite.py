@@ -23,6 +23,7 @@ from codegen_lsp.refactor.python.ast_nodes import lines_of
 from codegen_lsp.refactor.python.bodies import usable
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.source.lines import start_of_line
 
 
 async def rewrite(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
@@ -31,10 +32,10 @@ async def rewrite(view: SelectionView, assistant: ModelAssistant, report: Progre
     statements = view.statements
     start, end = view.span(statements[0])[0], view.span(statements[-1])[1]
     margin = margin_of(text, start)
-    line = text.rfind("\n", 0, start) + 1
+    line = start_of_line(text, start)
     wish = " ".join(found.strip() for found in re.findall(r"^\s*#\s*(.*)$", text[view.trimmed[0] : line], re.MULTILINE))
     old = "".join(f"{margin}#{' ' if one else ''}{one.removeprefix(margin)}\n" for one in text[line:end].split("\n"))
-    above = text[: text.rfind("\n", 0, view.trimmed[0]) + 1]
+    above = text[: start_of_line(text, view.trimmed[0])]
     prompt = f"{above}{margin}# Before:\n{old}{margin}# After: {wish}\n{margin}"
     stop = StopRules(
         max_tokens=CODE_TOKENS,

@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 
 from codegen_lsp.refactor.edits import Lines, SelectedSource
 from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, parse, suites_of
+from codegen_lsp.source.lines import start_of_line
 
 _OUTERMOST = re.compile(r"^(?![ \t\f)\]}#]|$|(?:else|elif|except|finally)\b)", re.MULTILINE)
 _KEYWORDS = frozenset(keyword.kwlist)
@@ -209,7 +210,7 @@ def block_around(source: SelectedSource) -> tuple[int, int]:
 
 
 def _line_start(text: str, offset: int) -> int:
-    return text.rfind("\n", 0, offset) + 1
+    return start_of_line(text, offset)
 
 
 def end_of_head(view: SelectionView, node: Definition) -> int:

@@ -9,6 +9,7 @@ from codegen_lsp.refactor.python.analysis.control_flow import leaves_at_end
 from codegen_lsp.refactor.python.analysis.scopes import parameters
 from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, docstring_node, is_stub
 from codegen_lsp.refactor.python.selection import SelectionView
+from codegen_lsp.source.lines import start_of_line
 
 
 def docstring_title(view: SelectionView) -> str | None:
@@ -74,7 +75,7 @@ def comment_above_nothing(view: SelectionView) -> tuple[int, int] | None:
     source = view.source
     if source.selected.strip():
         return None
-    start = source.text.rfind("\n", 0, source.start) + 1
+    start = start_of_line(source.text, source.start)
     end = source.text.find("\n", source.start)
     end = len(source.text) if end < 0 else end
     line = source.text[start:end]
