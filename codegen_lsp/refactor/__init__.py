@@ -1,1 +1,1 @@
-"""Refactorings on demand: what may be done at a place, doing it, and checking what came out. Knows no protocol."""
+"""Refactorings on demand: the menu at a selection, the work, and the checks of its results. Knows no protocol."""

@@ -1,4 +1,4 @@
-"""Why a refactoring brought nothing, or not all that it might have: a rule's name for programs, words for people."""
+"""The reasons why a refactoring has no result, or fewer results: the name of a rule for programs, text for people."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class RejectedResult:
     """A result that is not offered."""
 
     label: str
-    """What tells it from the others."""
+    """Distinguishes the result from the others."""
     rule: str
-    """Name of the check that spoke against it."""
+    """Name of the check that the result failed."""
     reason: str
 
 
 class RefactorError(CodegenError):
-    """A refactoring can't be done here. `rule` names the reason; `rejected` are the results that failed, if any."""
+    """A refactoring can't be done here. `rule` names the reason; `rejected` are the results that failed a check."""
 
     def __init__(self, rule: str, message: str, advice: str = "", rejected: Sequence[RejectedResult] = ()) -> None:
         super().__init__(message, advice)

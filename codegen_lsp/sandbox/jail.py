@@ -1,13 +1,13 @@
-"""Runs one untrusted program with its hands tied. A script of its own, started by `sandbox`.
+"""Run one untrusted program in a confined child process. A script of its own, started by `sandbox`.
 
-It uses nothing but the standard library, because it runs in a bare interpreter (`python -I -S`). It reads a request as
-JSON from its standard input and writes a verdict as JSON to its standard output.
+It uses the standard library only, because it runs in a bare interpreter (`python -I -S`). It reads a request as JSON
+from its standard input and writes a verdict as JSON to its standard output.
 
 The program runs in a child process that (on Linux) has its own namespaces for users, mounts, processes, network and
-IPC: it sees every file read-only, home and temporary folders not at all, no other process and no network device, and
-can write to one small folder in memory that is gone with it. It has no capabilities and can't gain any, and resource
-limits forbid it forks, threads, large files and too much memory. This process never runs anything of the program's; it
-kills the child when the time is over, and as the child is the first process of its namespace, everything with it.
+IPC: files are read-only, home and temporary folders are hidden, there are no other processes and no network devices,
+and the only writable folder is a small one in memory, removed at the end. The child has no capabilities and can't gain
+any, and resource limits forbid forks, threads, large files and too much memory. This process never executes code of the
+program. It kills the child when its time is over, and thereby all processes of its namespace, of which it is the first.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import sys
 import time
 
 HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/dev/shm", "/mnt", "/media", "/srv")  # noqa: S108
-"""Folders that the program finds empty: other people's files and sockets."""
+"""Folders that are empty to the program: files and sockets of users and services."""
 PYTHON = "/run/python"
-"""Where the interpreter's own files are shown to the program, wherever they lie."""
+"""The path at which the program sees the files of the interpreter."""
 NOBODY = 65534
 START_SECONDS = 30.0
-"""For setting up namespaces on a busy machine; the program's own time begins after it."""
+"""Time limit for setting up namespaces on a busy machine; the time of the program begins afterwards."""
 MESSAGE_BYTES = 256
 
 # From <linux/sched.h>, <linux/mount.h>, <linux/prctl.h> and <linux/capability.h>.
@@ -55,7 +55,7 @@ class _CapabilityHeader(ctypes.Structure):
 
 
 def main() -> None:
-    """Serve one request."""
+    """Read one request, run its program, and write the verdict."""
     request = json.load(sys.stdin)
     try:
         verdict, detail = run(request)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def run(request: dict[str, object]) -> tuple[str, str]:
-    """The verdict on the request's program, and what there is to say about it. Raises OSError without namespaces."""
+    """Return the verdict on the program of a request, and a detail. Raises OSError without namespaces."""
     shown = request["shown"]
     assert isinstance(shown, list)
     if request["namespaces"]:
@@ -89,25 +89,25 @@ def run(request: dict[str, object]) -> tuple[str, str]:
 
 
 def _watch(reading: int, mark: bytes, seconds: float) -> tuple[str, str]:
-    """Wait for what the child has to say."""
+    """Wait for the report of the child, and return the verdict and a detail."""
     if _read(reading, time.monotonic() + START_SECONDS, 1) != b"R":
         return "unavailable", "the sandbox could not be set up"
-    said = _read(reading, time.monotonic() + seconds, MESSAGE_BYTES)
-    if said is None:
+    message = _read(reading, time.monotonic() + seconds, MESSAGE_BYTES)
+    if message is None:
         return "timeout", f"ran for more than {seconds:g} s"
-    if said.startswith(mark):
+    if message.startswith(mark):
         return "passed", ""
-    return "failed", said.decode("utf-8", "replace").strip() or "ended without a result"
+    return "failed", message.decode("utf-8", "replace").strip() or "ended without a result"
 
 
 def _read(reading: int, deadline: float, size: int) -> bytes | None:
-    """At most `size` bytes, empty when the other end is gone, None when the time is over."""
+    """Read at most `size` bytes; empty when the other end is closed, None when the time is over."""
     ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
     return os.read(reading, size) if ready else None
 
 
 def _in_child(request: dict[str, object], writing: int, mark: bytes) -> None:
-    """Tie the process's hands, run the program, and end. Never returns."""
+    """Confine this process, run the program, and exit. Never returns."""
     try:
         os.setsid()
         if request["namespaces"]:
@@ -134,7 +134,7 @@ def _verdict(program: str, mark: bytes) -> bytes:
 
 
 def enter_namespaces() -> None:
-    """Leave the machine's mounts, processes, network and IPC behind. Raises OSError."""
+    """Enter new namespaces for mounts, processes, network, IPC and users. Raises OSError."""
     apart = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     if os.geteuid() == 0:
         _call("unshare", apart)
@@ -147,10 +147,12 @@ def enter_namespaces() -> None:
 
 
 def hide_files(folder: str, scratch_bytes: int, shown: list[str]) -> None:
-    """Make all files read-only, hide private folders but for what is `shown`, and put an empty one in memory at
-    `folder`. Raises OSError."""
+    """Make all files read-only, hide `HIDDEN` but for the folders in `shown`, and mount an empty folder in memory.
+
+    `folder` is the path of the latter. Raises OSError.
+    """
     interpreter = os.open(sys.base_prefix, os.O_PATH)
-    # Files themselves are hidden and shown with their folder.
+    # Only folders can be mounted; single files are hidden or shown with theirs.
     kept = {path: os.open(path, os.O_PATH) for path in shown if os.path.isdir(path)}  # noqa: PTH112
     _mount("none", "/", "", MS_REC | MS_PRIVATE, "")
     for hidden in HIDDEN:
@@ -180,7 +182,7 @@ def _move_imports(paths: list[str]) -> None:
 
 
 def drop_privileges() -> None:
-    """Be nobody in particular, without capabilities, for good. Raises OSError."""
+    """Become the user `nobody` if root, and give up all capabilities for good. Raises OSError."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
@@ -191,8 +193,10 @@ def drop_privileges() -> None:
 
 
 def set_limits(request: dict[str, object]) -> None:
-    """Limits that a process without capabilities can't raise. The time is the parent's to watch; this one is for CPU
-    time, should the parent be gone."""
+    """Set resource limits that a process without capabilities can't raise.
+
+    The parent enforces the time limit; the limit of CPU time is for the case that the parent is gone.
+    """
     limits = {
         resource.RLIMIT_AS: int(str(request["memory_bytes"])),
         resource.RLIMIT_CPU: int(float(str(request["seconds"]))) + 2,
@@ -210,7 +214,7 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str) -> Non
 
 
 def _call(name: str, *arguments: object) -> None:
-    """A function of the C library that returns 0. Raises OSError with its error."""
+    """Call a function of the C library. Raises OSError when it does not return 0."""
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

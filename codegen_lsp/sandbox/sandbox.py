@@ -1,11 +1,11 @@
-"""Runs programs that a model wrote, which nobody has read.
+"""Run untrusted Python programs, such as code that a model wrote, in a process confined by `jail`.
 
-Such a program may loop for ever, fill memory and disk, start processes, delete files, or send them somewhere. So it
-runs in a process of its own, tied down by `jail`. Where the system has no namespaces to be had (other systems than
-Linux, many containers), limits of time, memory and processes are all there is, and the caller has to ask for that.
+An untrusted program may loop for ever, fill memory and disk, start processes, delete files, or send them over the
+network. Where the system has no namespaces (other systems than Linux, many containers), only limits of time, memory and
+processes are available, and the caller has to ask for that.
 
-What is not defended against is a program that looks for its judge: it could find out from its own process how success
-is reported. No completion does so by chance.
+There is no protection against a program that forges its verdict: it could find out from its own process how success is
+reported. Generated code does not do so by accident.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from codegen_lsp.errors import CodegenError
 JAIL = Path(__file__).with_name("jail.py")
 MEBIBYTE = 1 << 20
 BACKSTOP_SECONDS = 60.0
-"""After this long beyond the program's time the jail itself is taken for stuck, and killed."""
+"""Seconds beyond the program's time after which the jail itself counts as stuck, and is killed."""
 
 Confinement = Literal["namespaces", "limits"]
 """`namespaces`: no files, no network, no other processes, and limits. `limits`: limits of time, memory and processes
-alone; such a program can reach the user's files and the network, and root's may start processes."""
+alone; such a program can reach the user's files and the network, and as root may start processes."""
 
 
 class SandboxError(CodegenError):
@@ -38,22 +38,22 @@ class SandboxError(CodegenError):
 
 @frozen
 class Limits:
-    """What a program may use."""
+    """The resources that a program may use."""
 
     seconds: float = 3.0
-    """Of wall-clock time, as in HumanEval's own evaluation; the interpreter's start is not counted."""
+    """Wall-clock time, by default that of HumanEval's own evaluation; the start of the interpreter is not counted."""
     memory_mb: int = 1024
     """Address space in MiB."""
     scratch_mb: int = 16
-    """Files, in MiB."""
+    """Size of the folder for files, in MiB."""
 
 
 @frozen
 class Verdict:
-    """How a program ended."""
+    """The result of running a program."""
 
     kind: Literal["passed", "failed", "timeout"]
-    """`passed`: it ran to its end without an exception. Leaving early, by `exit()` say, is a failure."""
+    """`passed`: it ran to its end without an exception. Leaving early, for example by `exit()`, is a failure."""
     detail: str = ""
 
 
@@ -65,10 +65,9 @@ def run_program(
 ) -> Verdict:
     """Run the source of a Python program, which may use the standard library.
 
-    It sees the files and folders in `shown`, too, read-only and where they are, although they lie among those that are
-    hidden from it.
+    The folders in `shown` are visible to it, read-only and at their own paths, even inside hidden folders.
 
-    Raises SandboxError when the system lacks what the confinement takes.
+    Raises SandboxError when the confinement is not available on this system.
     """
     allowed = limits or Limits()
     if sys.platform == "win32" or (confinement == "namespaces" and not sys.platform.startswith("linux")):

@@ -1,7 +1,7 @@
-"""Signature to body, and comment to code: the model writes, at the place and within the block that syntax gives it.
+"""Signature to body, and comment to code: the model writes code at a place and within a block.
 
-Several candidates are asked for, and those that don't parse, use names that nothing defines, or go round in circles
-are left out.
+The model gives several candidates; those that don't parse, repeat themselves or copy the text around are left out here,
+those that use undefined names by the checks.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.source.lines import start_of_line
 
 REPEATS = 3
+"""Equal lines in a row that count as a loop."""
 
 
 async def complete_body(
     view: SelectionView, assistant: ModelAssistant, report: ProgressReport
 ) -> list[RefactoringDraft]:
-    """Bodies for the function under the cursor. Raises RefactorError, WorkerError and ModelError."""
+    """Write bodies for the function at the cursor. Raises RefactorError, WorkerError and ModelError."""
     node = view.function
     assert node is not None
     text = view.source.text
@@ -53,7 +54,7 @@ async def complete_body(
     drafts = [
         RefactoringDraft(f"{before}{inner}{code}{text[end:]}", label_of(code), allowed)
         for code in usable(candidates, inner)
-        if not repeats(code, text)
+        if not is_copy(code, text)
     ]
     if not drafts:
         raise RefactorError("no_answer", f"The model wrote no body for {node.name} that could be used.")
@@ -63,7 +64,7 @@ async def complete_body(
 async def comment_to_code(
     view: SelectionView, assistant: ModelAssistant, report: ProgressReport
 ) -> list[RefactoringDraft]:
-    """Code below the comment at the cursor. Raises RefactorError, WorkerError and ModelError."""
+    """Write code below the comment at the cursor. Raises RefactorError, WorkerError and ModelError."""
     place = comment_above_nothing(view)
     assert place is not None
     text = view.source.text
@@ -79,7 +80,7 @@ async def comment_to_code(
     candidates = await assistant.continuations(
         f"{text[:end]}\n{margin}", text[end:], stop=stop, candidates=CODE_CANDIDATES
     )
-    codes = [code for code in usable(candidates, margin) if not repeats(code, text)]
+    codes = [code for code in usable(candidates, margin) if not is_copy(code, text)]
     if below := _block_below(text, end, margin):
         codes = [code for code in codes if not _leaves(code, margin) and code.split("\n", 1)[0].rstrip() != below]
     drafts = [
@@ -91,8 +92,8 @@ async def comment_to_code(
     return drafts
 
 
-def repeats(code: str, text: str) -> bool:
-    """Whether several lines of code stand in the text already, as they are: models like to copy what is near."""
+def is_copy(code: str, text: str) -> bool:
+    """Return whether code of several lines is a copy of lines in the text, as models often write."""
     lines = [line.strip() for line in code.split("\n") if line.strip()]
     there = "\n".join(line.strip() for line in text.split("\n") if line.strip())
     wanted = "\n".join(lines)
@@ -100,25 +101,25 @@ def repeats(code: str, text: str) -> bool:
 
 
 def _block_below(text: str, end: int, margin: str) -> str:
-    """The first line of what follows in the same block, or nothing where the block ends."""
+    """Return the next line of the same block, or an empty text where the block ends."""
     line = next((line for line in text[end:].split("\n") if line.strip()), "")
     return line.strip() if len(margin_of(line, 0).expandtabs(8)) >= len(margin.expandtabs(8)) else ""
 
 
 def _leaves(code: str, margin: str) -> bool:
-    """Whether nothing below the code would ever be reached."""
+    """Return whether the code would make the statements below it unreachable."""
     last = [line for line in code.split("\n") if not line.startswith((f"{margin} ", f"{margin}\t"))][-1]
     return bool(re.match(r"(?:return|raise|break|continue)\b", last.strip()))
 
 
 def unit_of(text: str) -> str:
-    """One level of indentation as the file has it."""
+    """Return one level of indentation as the file has it."""
     found = re.search(r"^(?:[^\s#][^\n]*:[ \t]*\n)([ \t]+)\S", text, re.MULTILINE)
     return found.group(1) if found else "    "
 
 
 def usable(candidates: list[Candidate], margin: str) -> list[str]:
-    """The code of the candidates that have any, with an unfinished last line cut away."""
+    """Return the candidates that have code, without an unfinished last statement."""
     found = []
     for one in candidates:
         lines = one.text.rstrip().split("\n")
@@ -127,14 +128,14 @@ def usable(candidates: list[Candidate], margin: str) -> list[str]:
         lines = [line.rstrip() for line in lines]
         lines = _whole_statements(lines, margin)
         code = "\n".join(lines).strip("\n").lstrip(" \t") if lines else ""
-        if not code or code == "pass" or code == "..." or _goes_round(lines) or not _says_something(lines):
+        if not code or code == "pass" or code == "..." or _repeats_a_line(lines) or not _has_code(lines):
             continue
         found.append(code)
     return list(dict.fromkeys(found))
 
 
 def _whole_statements(lines: list[str], margin: str) -> list[str]:
-    """The longest beginning of the lines that is made of whole statements."""
+    """Return the longest prefix of the lines that consists of whole statements."""
     for count in range(len(lines), 0, -1):
         block = "async def _():\n while 1:\n"
         body = "\n".join([f"{margin}{lines[0]}", *lines[1:count]])
@@ -152,8 +153,8 @@ def _compiles(text: str) -> bool:
     return True
 
 
-def _goes_round(lines: list[str]) -> bool:
-    """Whether the same line stands several times in a row, as when a model goes round in circles."""
+def _repeats_a_line(lines: list[str]) -> bool:
+    """Return whether a line is repeated `REPEATS` times in a row, as by a model in a loop."""
     same = 1
     for above, line in pairwise(lines):
         same = same + 1 if line.strip() and line == above else 1
@@ -162,7 +163,7 @@ def _goes_round(lines: list[str]) -> bool:
     return False
 
 
-def _says_something(lines: list[str]) -> bool:
-    """Whether there is any code in the lines besides comments, a docstring and what does nothing."""
+def _has_code(lines: list[str]) -> bool:
+    """Return whether the lines have code besides comments, a docstring, `pass` and `...`."""
     words = [line.strip() for line in lines]
     return any(word not in ("", "pass", "...") and not word.startswith(("#", '"""', "'''")) for word in words)

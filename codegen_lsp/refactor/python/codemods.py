@@ -1,4 +1,4 @@
-"""Small rewrites with libcst that keep the meaning and the formatting of all else."""
+"""Small rewrites with libcst that keep the meaning, and the formatting of all other code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEAVING = m.Return() | m.Raise() | m.Continue() | m.Break()
 
 
 class _Within(cst.CSTTransformer):
-    """A rewrite of nodes that lie on certain lines."""
+    """A rewrite of nodes within a set of lines."""
 
     METADATA_DEPENDENCIES = (PositionProvider,)
 
@@ -19,7 +19,7 @@ class _Within(cst.CSTTransformer):
         self._lines = lines
 
     def inside(self, node: cst.CSTNode) -> bool:
-        """Whether the whole node lies on the lines."""
+        """Return whether the whole node lies within the lines."""
         place = self.get_metadata(PositionProvider, node)
         return all(number in self._lines for number in range(place.start.line, place.end.line + 1))
 
@@ -113,7 +113,7 @@ CODEMODS: tuple[tuple[type[_Within], str], ...] = (
 
 
 def apply(codemod: type[_Within], text: str, lines: frozenset[int]) -> str:
-    """The text after a rewrite of what lies on the lines; the text itself where libcst can't read it."""
+    """Return the text after a rewrite of the nodes within the lines; the same text if libcst can't parse it."""
     try:
         wrapper = MetadataWrapper(cst.parse_module(text))
         return wrapper.visit(codemod(lines)).code

@@ -1,7 +1,7 @@
-"""A docstring in the file's own style: its form made from the signature, its sentences by the model.
+"""Write a docstring in the style of the file: its form comes from the signature, its sentences from the model.
 
-Which sections there are, and which names stand in them, syntax tells. The model is asked for one sentence at a time,
-with what is written so far before it, and what does not read like a sentence is left out.
+The syntax tree determines the sections and the names in them. The model is asked for one sentence at a time, with the
+docstring so far before it; text that does not read like a sentence is left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DESCRIPTION = StopRules(max_tokens=32, max_lines=1, strings=['"""', "'''", "\n"]
 
 @frozen
 class DocstringEntry:
-    """A parameter, an exception or the result, with what is said of it."""
+    """A parameter, an exception or the result, with its description."""
 
     name: str
     annotation: str
@@ -45,7 +45,7 @@ class DocstringEntry:
 
 @frozen
 class DocstringContent:
-    """What a docstring says."""
+    """The content of a docstring."""
 
     summary: str
     parameters: tuple[DocstringEntry, ...] = ()
@@ -54,12 +54,12 @@ class DocstringContent:
 
     @property
     def short(self) -> bool:
-        """Whether there is nothing but the summary."""
+        """The docstring has nothing but the summary."""
         return not (self.parameters or self.returns or self.raises)
 
 
 async def docstring(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """A docstring for the definition on whose head the cursor is. Raises RefactorError, WorkerError, ModelError."""
+    """Write a docstring for the definition whose head is selected. Raises RefactorError, WorkerError and ModelError."""
     node = view.header
     assert node is not None
     style = style_of(view.tree)
@@ -86,8 +86,10 @@ async def docstring(view: SelectionView, assistant: ModelAssistant, report: Prog
 
 
 def style_of(tree: ast.Module) -> Style:
-    """The style of most docstrings of the file that have sections; `plain` where docstrings have none, Google's where
-    there are no docstrings to look at."""
+    """Return the most frequent style of the file's docstrings that have sections.
+
+    `plain` if no docstring has sections, `google` if there are no docstrings.
+    """
     found: Counter[Style] = Counter()
     any_there = False
     for node in ast.walk(tree):
@@ -104,7 +106,7 @@ def style_of(tree: ast.Module) -> Style:
 
 
 def rendered(content: DocstringContent, style: Style, margin: str) -> str:
-    """The lines of a docstring, line ends included."""
+    """Return the lines of a docstring, line ends included."""
     if content.short or style == "plain":
         return f'{margin}"""{content.summary}"""\n'
     body = {"google": _google, "numpy": _numpy, "rest": _rest}[style](content)
@@ -157,33 +159,33 @@ async def _content(
         return DocstringContent(summary)
     own = [one for at, one in enumerate(parameters(node)) if not (at == 0 and one.arg in ("self", "cls"))]
     described: list[DocstringEntry] = []
-    said = {summary}
+    used = {summary}
     for one in own:
         content = DocstringContent(summary, tuple(described), None, ())
         opening = _opening(content, style, margin, "parameters", one.arg)
-        elsewhere = said_of_others(tree, one.arg)
-        if text := await _described(assistant, f"{before}{opening}", said | elsewhere):
-            said.add(text)
+        of_others = _descriptions_of_others(tree, one.arg)
+        if text := await _described(assistant, f"{before}{opening}", used | of_others):
+            used.add(text)
             described.append(DocstringEntry(one.arg, ast.unparse(one.annotation) if one.annotation else "", text))
     returns = None
-    if _gives_something(node):
+    if _returns_value(node):
         opening = _opening(DocstringContent(summary, tuple(described)), style, margin, "returns", "")
-        if text := await _described(assistant, f"{before}{opening}", said):
-            said.add(text)
+        if text := await _described(assistant, f"{before}{opening}", used):
+            used.add(text)
             returns = DocstringEntry("", ast.unparse(node.returns) if node.returns else "", text)
     raised: list[DocstringEntry] = []
     for name in _raised(node):
         opening = _opening(
             DocstringContent(summary, tuple(described), returns, tuple(raised)), style, margin, "raises", name
         )
-        if text := await _described(assistant, f"{before}{opening}", said):
-            said.add(text)
+        if text := await _described(assistant, f"{before}{opening}", used):
+            used.add(text)
             raised.append(DocstringEntry(name, "", text))
     return DocstringContent(summary, tuple(described), returns, tuple(raised))
 
 
 def _opening(so_far: DocstringContent, style: Style, margin: str, section: str, name: str) -> str:
-    """The docstring so far from its summary on, up to where the description of the next entry begins."""
+    """Return the docstring so far, from its summary to the place of the next entry's description."""
     mark = "\0"
     entry = DocstringEntry(name, "", mark)
     if section == "parameters":
@@ -196,15 +198,15 @@ def _opening(so_far: DocstringContent, style: Style, margin: str, section: str, 
     return text[len(margin) + 3 : text.index(mark)]
 
 
-async def _described(assistant: ModelAssistant, before: str, said: set[str]) -> str | None:
-    """What the model says of an entry that was not said of another one."""
+async def _described(assistant: ModelAssistant, before: str, used: set[str]) -> str | None:
+    """Return the model's description of an entry, if it differs from those of other entries; else None."""
     candidates = await assistant.continuations(before.rstrip(" "), "", stop=DESCRIPTION, candidates=2)
     sentences = [found for one in candidates if (found := as_sentence(one.text))]
-    return next((one for one in sentences if one not in said), None)
+    return next((one for one in sentences if one not in used), None)
 
 
-def said_of_others(tree: ast.Module, name: str) -> set[str]:
-    """Sentences by which the file's docstrings describe something of another name: models like to repeat them."""
+def _descriptions_of_others(tree: ast.Module, name: str) -> set[str]:
+    """Return the descriptions in the file's docstrings of entries with other names, which models often repeat."""
     found = set()
     for node in ast.walk(tree):
         own = docstring_node(node) if isinstance(node, DEFINITIONS) else None
@@ -219,7 +221,7 @@ def said_of_others(tree: ast.Module, name: str) -> set[str]:
     return found
 
 
-def _gives_something(node: Function) -> bool:
+def _returns_value(node: Function) -> bool:
     return any(
         isinstance(inner, ast.Return)
         and inner.value is not None
@@ -229,7 +231,7 @@ def _gives_something(node: Function) -> bool:
 
 
 def _raised(node: Function) -> list[str]:
-    """Names of the exceptions that the function itself raises."""
+    """Return the names of the exceptions that the function itself raises."""
     found = []
     for inner in walk_scope(node):
         if isinstance(inner, ast.Raise) and inner.exc is not None:
@@ -240,7 +242,7 @@ def _raised(node: Function) -> list[str]:
 
 
 def _head_with_body_shown(view: SelectionView, node: Definition, offset: int, assistant: ModelAssistant) -> str:
-    """The text up to the docstring; for a model that can't see what follows, with the whole definition before it."""
+    """Return the text up to the docstring; for a model without infilling, with the whole definition before it."""
     text = view.source.text
     if assistant.infill:
         return text[:offset]

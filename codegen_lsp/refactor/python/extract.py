@@ -1,4 +1,4 @@
-"""Extract variable, function and method: rope moves the code, the model names what comes out."""
+"""Extract variable, function and method: rope moves the code, and the model names the result."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
 PLACEHOLDER = "extracted_piece"
+"""The name of the result until it gets one."""
 
 
 async def variable(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """The selected expression as a variable before its statement. Raises RefactorError, WorkerError, ModelError."""
+    """Put the selected expression into a variable. Raises RefactorError, WorkerError and ModelError."""
     node, host = view.expression, view.statement
     assert node is not None
     assert host is not None
@@ -36,22 +37,23 @@ async def variable(view: SelectionView, assistant: ModelAssistant, report: Progr
     found = await names.suggested(assistant, text[:first], after, names.of_expression(node), taken, shape=names.snake)
     report("Moving the code", 0.5)
     allowed = AllowedChanges(lines=lines_of(host))
-    base = await asyncio.to_thread(_extract_variable, text, start, end, numbered_placeholder(taken))
-    return [RefactoringDraft(_named(base, numbered_placeholder(taken), name), name, allowed) for name in found]
+    placeholder = names.numbered(PLACEHOLDER, taken)
+    base = await asyncio.to_thread(_extract_variable, text, start, end, placeholder)
+    return [RefactoringDraft(_named(base, placeholder, name), name, allowed) for name in found]
 
 
 async def function(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """The selected statements as a function or method. Raises RefactorError, WorkerError, ModelError."""
+    """Put the selected statements into a function or method. Raises RefactorError, WorkerError and ModelError."""
     text = view.source.text
     statements = view.statements
-    # Comments above the first statement, if selected, and behind the last one move along.
+    # Selected comments above the first statement move along, and so does a comment behind the last one.
     start, end = min(view.trimmed[0], view.span(statements[0])[0]), view.span(statements[-1])[1]
     end += len(re.match(r"[ \t]*(?:#.*)?", text[end:]).group())  # type: ignore[union-attr]
     taken = RESERVED | set(identifiers(view.tree))
-    placeholder = numbered_placeholder(taken)
+    placeholder = names.numbered(PLACEHOLDER, taken)
     report("Moving the code", 0.1)
     base = await asyncio.to_thread(extract_function, text, start, end, placeholder)
-    base = apart(comments_once(base, text[start:end], placeholder), placeholder)
+    base = _apart(_comments_once(base, text[start:end], placeholder), placeholder)
     report("Looking for names", 0.4)
     result = _result_names(base, placeholder)
     before, _, after = base.partition(placeholder)
@@ -71,21 +73,16 @@ async def function(view: SelectionView, assistant: ModelAssistant, report: Progr
     ]
 
 
-def numbered_placeholder(taken: frozenset[str] | set[str]) -> str:
-    """A name that nothing in the file has."""
-    return names.numbered(PLACEHOLDER, taken)
-
-
 def _extract_variable(text: str, start: int, end: int, name: str) -> str:
     result = extract_variable(text, start, end, name)
-    # Parentheses around what is selected stay behind around the name.
+    # rope leaves the parentheses of the selected expression around the name.
     bare = re.sub(rf"(?<![\w)\]}}'\"])\(({name})\)", r"\1", result)
     tree, old = parse(bare), parse(result)
     return bare if tree and old and ast.dump(tree) == ast.dump(old) else result
 
 
-def comments_once(base: str, moved: str, placeholder: str) -> str:
-    """The text without those comments at the call that moved into the function: above the call, and behind it."""
+def _comments_once(base: str, moved: str, placeholder: str) -> str:
+    """Remove from above and behind the call the comments that moved into the function."""
     lines = base.split("\n")
     call = next(
         (at for at, line in enumerate(lines) if placeholder in line and not re.match(rf"\s*def {placeholder}\b", line)),
@@ -106,8 +103,8 @@ def comments_once(base: str, moved: str, placeholder: str) -> str:
     return "\n".join(lines)
 
 
-def apart(base: str, placeholder: str) -> str:
-    """The text with two blank lines around the function where it stands at the outermost level."""
+def _apart(base: str, placeholder: str) -> str:
+    """Put two blank lines around the function where it stands at the top level."""
     node = next(
         (one for one in ast.parse(base).body if isinstance(one, ast.FunctionDef) and one.name == placeholder), None
     )
@@ -129,7 +126,7 @@ def _private(word: str) -> str:
 
 
 def _result_names(base: str, placeholder: str) -> list[str]:
-    """The variables that the new function returns."""
+    """Return the variables that the new function returns."""
     for node in ast.walk(ast.parse(base)):
         if isinstance(node, ast.FunctionDef) and node.name == placeholder and isinstance(node.body[-1], ast.Return):
             value = node.body[-1].value
@@ -139,7 +136,7 @@ def _result_names(base: str, placeholder: str) -> list[str]:
 
 def _draft(view: SelectionView, statements: list[ast.stmt], text: str, name: str) -> RefactoringDraft:
     scope = [node.name for node in view.definitions]
-    # A method goes into its class, a function beside the outermost one.
+    # A method is put into its class, a function beside the outermost function.
     owner = ".".join([*scope[:-1], name]) if len(scope) > 1 else name
     signatures = frozenset({owner, name, ".".join([*scope, name])})
     return RefactoringDraft(text, name, AllowedChanges(lines=lines_of(*statements), signatures=signatures))

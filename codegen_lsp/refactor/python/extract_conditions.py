@@ -14,7 +14,7 @@ from codegen_lsp.source.lines import start_of_line
 
 
 def extract_variable_title(view: SelectionView) -> str | None:
-    """An expression that is evaluated exactly once, when its statement begins, may get a name."""
+    """Return the title for an expression that is evaluated exactly once, when its statement begins; else None."""
     node, host = view.expression, view.statement
     if (
         node is None
@@ -22,7 +22,7 @@ def extract_variable_title(view: SelectionView) -> str | None:
         or isinstance(node, ast.Name | ast.Starred | ast.Slice | ast.NamedExpr)
     ):
         return None
-    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or docstring_node_of(view, host, node):
+    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del) or _is_docstring(host, node):
         return None
     if not _begins_its_line(view, host) or _is_elif(view, host):
         return None
@@ -37,7 +37,7 @@ def extract_variable_title(view: SelectionView) -> str | None:
 
 
 def extract_function_title(view: SelectionView) -> str | None:
-    """Statements that control flow enters at their start and leaves at their end may become a function."""
+    """Return the title for statements that control flow enters at their start and leaves at their end; else None."""
     statements = view.statements
     inner = view.definitions[-1] if view.definitions else None
     if not statements or isinstance(inner, ast.ClassDef) or not leaves_at_end(statements):
@@ -55,15 +55,15 @@ def extract_function_title(view: SelectionView) -> str | None:
 
 
 def _before(view: SelectionView, host: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
-    """What is evaluated before the node within its statement."""
+    """Yield the expressions that are evaluated before the node within its statement."""
     start = view.span(node)[0]
     for inner in ast.walk(host):
         if isinstance(inner, ast.expr) and view.span(inner)[1] <= start:
             yield inner
 
 
-def docstring_node_of(view: SelectionView, host: ast.AST, node: ast.AST) -> bool:
-    """Whether the expression is a docstring."""
+def _is_docstring(host: ast.AST, node: ast.AST) -> bool:
+    """Return whether the expression may be a docstring: a constant that is a statement of its own."""
     return isinstance(host, ast.Expr) and host.value is node and isinstance(node, ast.Constant)
 
 

@@ -14,13 +14,13 @@ from codegen_lsp.refactor.python.selection import SelectionView, is_variable
 
 
 def inline_variable_title(view: SelectionView) -> str | None:
-    """A variable whose value is the same wherever it is used may give way to it."""
+    """Return the title for a variable whose value is the same at all its uses; else None."""
     found = variable_to_inline(view)
     return f"Inline variable '{found[1].targets[0].id}'" if found else None  # type: ignore[attr-defined]
 
 
 def inline_function_title(view: SelectionView) -> str | None:
-    """A function of this file that nobody else uses, at a call or at its definition."""
+    """Return the title for a call of a private function of this file that only returns an expression; else None."""
     if view.name is None:
         return None
     name, offset = view.name
@@ -34,7 +34,7 @@ def inline_function_title(view: SelectionView) -> str | None:
 
 
 def _only_returns(text: str, name: str) -> bool:
-    """Whether a function at the text's margin does nothing but return something."""
+    """Return whether a function at the top level does nothing but return an expression."""
     start = re.search(rf"^def {name}\b", text, re.MULTILINE)
     assert start is not None
     end = re.compile(r"^[^\s)#]", re.MULTILINE).search(text, start.end())
@@ -46,7 +46,7 @@ def _only_returns(text: str, name: str) -> bool:
 
 
 def variable_to_inline(view: SelectionView) -> tuple[Function, ast.Assign, list[ast.Name]] | None:
-    """The variable at the cursor that may be inlined: its function, assignment and uses."""
+    """Return the function, the assignment and the uses of the variable at the cursor, if it can be inlined."""
     function = view.function
     if function is None or view.name is None or not is_variable(view, view.name[1]):
         return None
@@ -77,7 +77,7 @@ def variable_to_inline(view: SelectionView) -> tuple[Function, ast.Assign, list[
 
 
 def _same_everywhere(function: Function, assignment: ast.Assign, uses: list[ast.Name]) -> bool:
-    """Whether the value, evaluated at each use instead, is the same and is evaluated as often."""
+    """Return whether the value is the same, and is evaluated as often, if it is evaluated at each use instead."""
     value = assignment.value
     if isinstance(value, ast.Constant):
         return True

@@ -1,8 +1,8 @@
-"""Names for what a refactoring makes: from the model, and from the code itself, the likeliest in place first.
+"""Names for the results of refactorings, suggested by the model and by the code itself.
 
-The model is asked where the name would stand. What the code says (an attribute's name, the function that is called) is
-as good a suggestion, and the only one without a model. Which is best, the model's likelihood of the whole changed place
-decides, definition and uses alike.
+The model is asked at the place where the name would stand. The code suggests the name of an attribute, or of the
+function that is called; without a model these are the only suggestions. They are ranked later by the likelihood of the
+whole changed text, of definition and uses alike.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable, Container, Iterable
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 
-MOST = 8
-"""Names that are scored."""
+MOST_NAMES = 8
+"""Most names that are scored."""
 NAME_TOKENS = 12
-LONGEST = 30
+MOST_CHARACTERS = 30
 
 _STOPS = [" ", "=", "(", ")", ",", ":", ".", "[", "]", "\t", "+", "-", "*", "/", "%", "'", '"', "#", "!", "<", ">"]
 _VERBS = re.compile(r"^_*(?:get|load|read|make|create|build|fetch|find|compute|calculate|parse|to|from|as|is|new)_+")
@@ -33,23 +33,23 @@ _OPERATORS = {
 
 
 def snake(text: str) -> str:
-    """A name in snake case, with what can't be in one left out."""
+    """Return the text in snake case, without characters that can't be in a name."""
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
     return re.sub(r"\W+|_+", "_", text).strip("_").lower()
 
 
 def fits(name: str, taken: Container[str]) -> bool:
-    """Whether a name is one, of a sensible length, and free."""
-    return name.isidentifier() and len(name) <= LONGEST and name not in taken and bool(name.strip("_"))
+    """Return whether the text is a name of a sensible length that is not taken."""
+    return name.isidentifier() and len(name) <= MOST_CHARACTERS and name not in taken and bool(name.strip("_"))
 
 
 def of_expression(node: ast.expr) -> list[str]:
-    """Names that an expression suggests by what it is, best first."""
+    """Return the names that an expression suggests, best first."""
     return list(dict.fromkeys(name for name in map(snake, _of(node)) if name))
 
 
 def of_statements(statements: list[ast.stmt], result: list[str]) -> list[str]:
-    """Names for a function that does this; `result` are the variables that it gives."""
+    """Return the names that statements suggest for a function; `result` are the variables that it returns."""
     nouns = [snake(name) for name in result]
     calls = [_called(node) for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Call)]
     verbs = [snake(name) for name in calls if name]
@@ -72,10 +72,18 @@ async def suggested(
     shape: Callable[[str], str],
     fallback: str = "value",
 ) -> list[str]:
-    """Free names, at most `MOST`: the model's for between `before` and `after`, then those of the rules.
+    """Return at most `MOST_NAMES` free names: those that the model suggests, then those of the rules.
 
-    `shape` makes a name of what the model or a rule says; `fallback` is the word that is taken where nothing else
-    fits. Raises WorkerError and ModelError.
+    Args:
+        assistant: the model.
+        before: the text before the name.
+        after: the text after the name.
+        rules: names that the code suggests.
+        taken: names that are not free.
+        shape: turns a suggestion into a name, in the case of its kind of symbol.
+        fallback: the suggestion where there is no other free one.
+
+    Raises WorkerError and ModelError.
     """
     stop = StopRules(max_tokens=NAME_TOKENS, max_lines=1, strings=_STOPS)
     candidates = await assistant.continuations(before, after, stop=stop, candidates=6)
@@ -84,15 +92,15 @@ async def suggested(
         for one in candidates
         if (found := re.match(r"\s*([^\W\d]\w*)", one.text)) and one.finish != "length"
     ]
-    # A single letter says nothing about the code, although models are fond of it.
+    # Models often suggest a single letter, which tells nothing about the code.
     written = [word.strip() for word in words if len(word.strip()) > 1]
-    named = [shape(word) for word in [*written[: MOST // 2], *rules]]
+    named = [shape(word) for word in [*written[: MOST_NAMES // 2], *rules]]
     free = [name for name in dict.fromkeys(named) if fits(name, taken)]
-    return free[:MOST] or [numbered(shape(fallback), taken)]
+    return free[:MOST_NAMES] or [numbered(shape(fallback), taken)]
 
 
 def numbered(name: str, taken: Container[str]) -> str:
-    """The name, with a number behind it when it is taken."""
+    """Return the name, with a number behind it if it is taken."""
     number = 2
     free = name
     while free in taken:

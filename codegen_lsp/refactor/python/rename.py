@@ -1,8 +1,8 @@
-"""Rename a symbol to what the model finds likeliest in all its uses.
+"""Rename a symbol to the name that the model finds likeliest in all its uses.
 
-rope finds the uses, in the other files of the workspace, too, for what a module defines. That the result is the same
-program but for the name is then shown by renaming the tree back: since the new name stood nowhere before, that must
-give the old tree again.
+rope finds the uses; for a definition at the top level of a module, in the other files of the workspace, too. To check
+that only the name changed, the name is replaced back in the syntax tree: since the new name did not occur before, the
+result must be the old tree.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import re
+from collections.abc import Callable
 
 from attrs import evolve
 
@@ -29,7 +30,7 @@ from codegen_lsp.refactor.refusal import RefactorError
 
 
 async def rename(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """The symbol at the cursor by other names. Raises RefactorError, WorkerError and ModelError."""
+    """Rename the symbol at the cursor. Raises RefactorError, WorkerError and ModelError."""
     assert view.name is not None
     name, offset = view.name
     scope = scope_of(view, name)
@@ -64,7 +65,7 @@ async def rename(view: SelectionView, assistant: ModelAssistant, report: Progres
 
 
 def _renamed(view: SelectionView, name: str, offset: int, scope: Function | ast.Module) -> RenamedFiles:
-    """The files with a placeholder for the name."""
+    """Return the files with a placeholder for the name."""
     source = view.source
     if isinstance(scope, ast.Module) and source.workspace is not None and source.path is not None:
         return rename_in(source.workspace, source.path, source.text, offset, name)
@@ -73,7 +74,7 @@ def _renamed(view: SelectionView, name: str, offset: int, scope: Function | ast.
 
 
 def _definition(text: str, name: str) -> int:
-    """Offset of the name where the module defines it, or else where it first stands."""
+    """Return the offset of the name where the module defines it, else of its first use."""
     pattern = rf"^(?:(?:async )?def |class )?(?={name}\b)"
     found = re.search(pattern, text, re.MULTILINE)
     return found.end() if found else text.index(name)
@@ -83,12 +84,12 @@ def _check_same(view: SelectionView, base: str, placeholder: str, name: str) -> 
     tree = parse(base)
     if tree is None or base.count("\n") != view.source.text.count("\n"):
         raise RefactorError("does_not_parse", "The result does not parse.")
-    if ast.dump(_Back(placeholder, name).visit(tree)) != ast.dump(view.tree):
+    if ast.dump(_RenameBack(placeholder, name).visit(tree)) != ast.dump(view.tree):
         raise RefactorError("another_meaning", f"Not every {name} here is the same variable.")
 
 
-class _Back(ast.NodeTransformer):
-    """Renames everything back."""
+class _RenameBack(ast.NodeTransformer):
+    """Replaces the new name by the old one."""
 
     def __init__(self, new: str, old: str) -> None:
         self._new, self._old = new, old
@@ -102,8 +103,8 @@ class _Back(ast.NodeTransformer):
         return super().generic_visit(node)
 
 
-def _shape_of(view: SelectionView, name: str, scope: Function | ast.Module):  # type: ignore[no-untyped-def]
-    """How the names of this kind of symbol are written."""
+def _shape_of(view: SelectionView, name: str, scope: Function | ast.Module) -> Callable[[str], str]:
+    """Return the function that writes a word as the name of this kind of symbol."""
     is_class = any(isinstance(node, ast.ClassDef) and node.name == name for node in ast.walk(scope))
     lead = "_" if is_private(name) else ""
 
@@ -117,7 +118,7 @@ def _shape_of(view: SelectionView, name: str, scope: Function | ast.Module):  # 
 
 
 def _rules(scope: ast.AST, name: str) -> list[str]:
-    """Names that the value given to the symbol suggests."""
+    """Return the names that the values assigned to the symbol suggest."""
     found: list[str] = []
     for node in ast.walk(scope):
         if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == name for one in node.targets):
@@ -130,7 +131,7 @@ def _rules(scope: ast.AST, name: str) -> list[str]:
 
 
 def _signatures(view: SelectionView, scope: Function | ast.Module, name: str, new: str) -> frozenset[str]:
-    """Qualified names of definitions that may change: those within the scope. `_check_same` looks at all the rest."""
+    """Return the qualified names of the definitions that may change, those within the scope."""
     found: set[str] = set()
     for qualified, node in definitions(view.tree):
         if isinstance(scope, ast.Module) or node is scope or any(node is inner for inner in ast.walk(scope)):

@@ -1,8 +1,8 @@
-"""A name of a module renamed in all files of the workspace that use it, or the reason why it can't be.
+"""Rename a definition of a module in all files of the workspace that use it, or refuse with the reason.
 
-rope finds the uses. What it can't see (a name in a string, an attribute of it knows not what) must not be one, so a
-name is left alone as soon as anything says that there may be such a use. Files that are not Python, and packages
-elsewhere that import this one, nobody looks at.
+rope finds the uses. It can't see a name in a string, or an attribute of an object of unknown type; the rename is
+refused as soon as there may be such a use. Files in other languages, and packages outside the workspace that import
+this one, are not considered.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from codegen_lsp.workspace.files import WorkspaceError
 from codegen_lsp.workspace.sources import OtherFile, Workspace, module_of
 
 DECLARATIONS = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini")
-"""Files beside the code that name functions by `module:function`."""
+"""Files of a project that name functions by `module:function`."""
 _BY_NAME = frozenset({"getattr", "setattr", "delattr", "hasattr", "object", "attrgetter", "methodcaller"})
 """Functions that take a name as a string; `object` as in `mock.patch.object`."""
 
 
 @frozen
 class RenamedFiles:
-    """What becomes of the files, with a word that stood in none of them in the name's place."""
+    """The changed files, with a placeholder for the new name that occurred in none of them."""
 
     text: str
     """The document, with LF line ends."""
     others: list[OtherFile]
     placeholder: str
     words: frozenset[str]
-    """What the new name must not be: identifiers of the other files, names of modules."""
+    """Names that the new name must not be: identifiers of the other files, and names of modules."""
 
 
 def texts_of(workspace: Workspace) -> Mapping[Path, str]:
@@ -49,7 +49,7 @@ def texts_of(workspace: Workspace) -> Mapping[Path, str]:
 
 
 def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: str) -> RenamedFiles:
-    """Rename what a module defines at its top level. Raises RefactorError."""
+    """Rename a definition at the top level of a module. Raises RefactorError."""
     root, path = workspace.root.resolve(), path.resolve()
     raw = {one.resolve(): content for one, content in texts_of(workspace).items()}
     raw = {one: content for one, content in raw.items() if one.is_relative_to(root)}
@@ -70,8 +70,8 @@ def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: st
             raise RefactorError("another_meaning", f"More than {name} would change in {_shown(one, root)}.")
     local = _modules(texts, sources)
     for one in holding:
-        if left := _left(changed.get(one, texts[one]), name, module, local, own=one == path):
-            raise _refusal(name, one, root, left)
+        if reason := _remaining_use(changed.get(one, texts[one]), name, module, local, own=one == path):
+            raise _refusal(name, one, root, reason)
     _check_declarations(root, name, module)
     if path.with_suffix(".pyi").exists():
         raise _refusal(name, path.with_suffix(".pyi"), root, "may have it, too")
@@ -81,7 +81,7 @@ def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: st
 
 
 def _in_all(text: str, name: str, new: str) -> str:
-    """The text with the name replaced in `__all__`, if it uses the new name otherwise."""
+    """Return the text with the name replaced in `__all__`. Raises RefactorError when it does not parse."""
     tree = parse(text)
     if tree is None:
         raise RefactorError("does_not_parse", "What rope made of it does not parse.")
@@ -100,7 +100,7 @@ def _in_all(text: str, name: str, new: str) -> str:
 
 
 def _modules(texts: Mapping[Path, str], sources: list[Path]) -> set[str]:
-    """First parts of the dotted names that lead into the workspace."""
+    """Return the first parts of the dotted names of the workspace's modules."""
     tops = set()
     for source in sources:
         for one in texts:
@@ -110,8 +110,8 @@ def _modules(texts: Mapping[Path, str], sources: list[Path]) -> set[str]:
     return tops
 
 
-def _left(text: str, name: str, module: str, local: set[str], *, own: bool) -> str | None:
-    """What in a file may still mean the name that was renamed, or None."""
+def _remaining_use(text: str, name: str, module: str, local: set[str], *, own: bool) -> str | None:
+    """Return the reason why a file may still use the name that was renamed, or None."""
     tree = ast.parse(text)
     imported = dict(_imported(tree))
     own_imports = {alias for alias, source in imported.items() if source.split(".")[0] in local or source[:1] == "."}

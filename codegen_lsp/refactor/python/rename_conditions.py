@@ -12,7 +12,7 @@ from codegen_lsp.refactor.python.selection import SelectionView, is_variable
 
 
 def rename_title(view: SelectionView) -> str | None:
-    """A name whose uses can all be found."""
+    """Return the title for a name whose uses can all be found; else None."""
     if view.name is None:
         return None
     name, offset = view.name
@@ -22,7 +22,7 @@ def rename_title(view: SelectionView) -> str | None:
 
 
 def scope_of(view: SelectionView, name: str) -> Function | ast.Module | None:
-    """Where a name lives whose uses can be found: a function, or the module for what stands at its top level."""
+    """Return the function or module that defines a name, if all uses of the name can be found; else None."""
     for function in reversed(view.definitions):
         if isinstance(function, ast.ClassDef):
             continue
@@ -45,7 +45,7 @@ def scope_of(view: SelectionView, name: str) -> Function | ast.Module | None:
 
 
 def _found_by_name(source: SelectedSource, name: str, start: int) -> bool:
-    """Whether somebody may look for a public name by its spelling: a decorator, a test runner, whoever runs it."""
+    """Return whether a public name may be looked up as a string: by a decorator, a test runner or a launcher."""
     above = source.text[:start].rpartition("\n\n")[2]
     return name.startswith(("test", "Test", "pytest_")) or name == "main" or bool(re.search("^@", above, re.MULTILINE))
 
@@ -56,7 +56,7 @@ def _in_class_body(view: SelectionView, name: str) -> bool:
 
 
 def _callers_are_here(view: SelectionView, function: Function) -> bool:
-    """Whether all calls of a function are in this file and give its arguments by position: it is inside another."""
+    """Return whether a function is local to another one, where all its calls give arguments by position."""
     above = view.definitions[: view.definitions.index(function)]
     if not above or isinstance(above[-1], ast.ClassDef):
         return False

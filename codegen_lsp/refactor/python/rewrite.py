@@ -1,8 +1,8 @@
-"""Rewrite the selection as a comment in it says. The model writes freely here, so nothing of this is taken on trust.
+"""Rewrite the selected statements as the comment above them says. The model writes freely here.
 
-A base model only continues text. So it is shown the old code as a comment, the user's words, and the place where the
-new code goes; and what it says must bind what the code behind it uses, and leave where the old code left. It is always
-shown for confirmation. How often it does what the comment says depends on the checkpoint.
+A base model only continues text. So its prompt has the old code as a comment, the words of the user, and the place of
+the new code. The new code must bind the names that the code behind it uses, and return if the old code returned; and it
+is always shown for confirmation. How often it does what the comment says depends on the checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from codegen_lsp.source.lines import start_of_line
 
 
 async def rewrite(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """The selected statements as the comment above them says. Raises RefactorError, WorkerError and ModelError."""
+    """Rewrite the selected statements. Raises RefactorError, WorkerError and ModelError."""
     text = view.source.text
     statements = view.statements
     start, end = view.span(statements[0])[0], view.span(statements[-1])[1]
@@ -62,7 +62,7 @@ async def rewrite(view: SelectionView, assistant: ModelAssistant, report: Progre
 
 
 def _stands_for(code: str, margin: str, needed: set[str], *, leaves: bool) -> bool:
-    """Whether code binds the names that are needed, and returns if and only if it must."""
+    """Return whether code binds the needed names, and returns if and only if it must."""
     block = "\n".join(f" {one}" if one.strip() else "" for one in f"{margin}{code}".split("\n"))
     (function,) = ast.parse(f"async def _():\n{block}").body
     assert isinstance(function, ast.AsyncFunctionDef)
@@ -78,7 +78,7 @@ def _bound(statements: list[ast.stmt]) -> set[str]:
 
 
 def _used_elsewhere(view: SelectionView, statements: list[ast.stmt]) -> set[str]:
-    """Names that the code around the statements reads."""
+    """Return the names that the code around the statements reads."""
     inside = {id(node) for statement in statements for node in ast.walk(statement)}
     return {
         node.id

@@ -1,6 +1,6 @@
-"""Simplify the selection: ruff's safe fixes, and a few rewrites of our own with libcst; the likeliest first.
+"""Simplify the selected statements by ruff's safe fixes, and by a few rewrites of our own with libcst.
 
-Both keep the meaning by construction. Which of the results reads best, the model says.
+Both keep the meaning by construction. The model ranks the results.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 
 RULES = "SIM,C4,PIE,FURB,PERF,RET,UP,E71,PLR5501,PLR1714,PLR1730,RUF005,RUF015"
-"""Rule families of ruff that make code simpler; only fixes that ruff itself calls safe are taken."""
+"""Rules of ruff that simplify code; only fixes that ruff marks as safe are used."""
 TARGET = "py39"
-"""The oldest Python that the results must run on, where nothing else is known."""
+"""The oldest version of Python that the results must run on."""
 
 
 @frozen
 class Fix:
-    """One fix: edits as offsets and new text, and what it is."""
+    """A fix of ruff: edits as offsets and new text, and a description."""
 
     edits: tuple[tuple[int, int, str], ...]
     label: str
 
 
 async def simplify(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """The selected statements, simpler. Raises RefactorError."""
+    """Simplify the selected statements. Raises RefactorError."""
     statements = view.statements
     text = view.source.text
     lines = lines_of(*statements)
@@ -59,7 +59,7 @@ async def simplify(view: SelectionView, assistant: ModelAssistant, report: Progr
 
 
 async def ruff_fixes(text: str, lines: frozenset[int]) -> list[Fix]:
-    """ruff's safe fixes within the lines; none where ruff is not installed."""
+    """Return ruff's safe fixes within the lines; none if ruff is not installed."""
     program = ruff()
     if program is None:
         return []
@@ -94,7 +94,7 @@ async def ruff_fixes(text: str, lines: frozenset[int]) -> list[Fix]:
 
 
 def ruff() -> str | None:
-    """The ruff beside codegen-lsp, or the one on the path."""
+    """Return the ruff that is installed beside codegen-lsp, else the one on the path, or None."""
     beside = Path(sys.executable).with_name("ruff.exe" if sys.platform == "win32" else "ruff")
     return str(beside) if beside.is_file() else shutil.which("ruff")
 
@@ -112,7 +112,7 @@ def _offset(location: dict[str, int], starts: list[int]) -> int:
 
 
 def _compatible(fixes: list[Fix]) -> list[Fix]:
-    """Fixes from the first on that don't overlap."""
+    """Return the fixes that don't overlap an earlier one."""
     taken: list[Fix] = []
     for fix in fixes:
         if all(_apart(one.edits, fix.edits) for one in taken):

@@ -1,7 +1,7 @@
-"""Type hints: what defaults and returns say, else what the model infills, kept only if a type checker agrees.
+"""Add type hints: from defaults and returned values, else from the model, and only if a type checker agrees.
 
-A hint is taken in only if it is a type whose names the file knows, and if mypy finds no error with it that it did not
-find without. Without mypy there are no hints: the model alone is not to be trusted.
+A hint must be a type whose names the file knows, and mypy must find no error with it that it does not find without.
+Without mypy there are no hints: those of the model alone are too often wrong.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Hint:
 
 
 async def type_hints(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
-    """Hints for the function on whose head the cursor is. Raises RefactorError, WorkerError and ModelError."""
+    """Add hints to the function whose head is selected. Raises RefactorError, WorkerError and ModelError."""
     node = view.header
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     text = view.source.text
@@ -48,7 +48,7 @@ async def type_hints(view: SelectionView, assistant: ModelAssistant, report: Pro
     for argument in missing_hints(view, node):
         report("Inferring types", 0.1)
         place = _place(view, node, argument)
-        types = _said(node, argument) or await _written(assistant, text, place, known)
+        types = _types_by_syntax(node, argument) or await _types_by_model(assistant, text, place, known)
         choices.append([_hint(place, one) for one in types])
     kept = [hints for hints in choices if hints]
     if not kept:
@@ -64,7 +64,10 @@ async def type_hints(view: SelectionView, assistant: ModelAssistant, report: Pro
 
 
 async def _accepted(view: SelectionView, choices: list[list[Hint]], report: ProgressReport) -> list[Hint]:
-    """Of each place the first type that the checker takes; all together first, which mostly goes well."""
+    """Return for each place the first hint that the type checker accepts
+
+    The first hints of all places are tried together, which mostly succeeds.
+    """
     text, path = view.source.text, view.source.path
     before = await errors(text, path)
 
@@ -84,8 +87,8 @@ async def _accepted(view: SelectionView, choices: list[list[Hint]], report: Prog
     return kept
 
 
-def _said(node: Function, argument: ast.arg | None) -> list[str]:
-    """The type that syntax alone tells."""
+def _types_by_syntax(node: Function, argument: ast.arg | None) -> list[str]:
+    """Return the types that the syntax tree tells."""
     if argument is None:
         inside = list(walk_scope(node))
         if any(isinstance(one, ast.Yield | ast.YieldFrom) for one in inside):
@@ -118,7 +121,7 @@ def _default(node: Function, argument: ast.arg) -> ast.expr | None:
 
 @frozen
 class _HintPosition:
-    """Where a hint goes: `text[start:end]` gives way to `before`, the type, and `after`."""
+    """The place of a hint: `text[start:end]` is replaced by `before`, the type, and `after`."""
 
     start: int
     end: int
@@ -141,7 +144,7 @@ def _place(view: SelectionView, node: Function, argument: ast.arg | None) -> _Hi
     return _HintPosition(end, value - len(opening), ": ", " = ", argument.arg)
 
 
-async def _written(assistant: ModelAssistant, text: str, place: _HintPosition, known: set[str]) -> list[str]:
+async def _types_by_model(assistant: ModelAssistant, text: str, place: _HintPosition, known: set[str]) -> list[str]:
     before = text[: place.start] + place.before.rstrip(" ")
     after = (place.after or "") + text[place.end :]
     candidates = await assistant.continuations(before, after, stop=STOP, candidates=CANDIDATES)
@@ -150,7 +153,7 @@ async def _written(assistant: ModelAssistant, text: str, place: _HintPosition, k
 
 
 def _type_in(text: str) -> str:
-    """The text up to the comma or bracket that ends a type."""
+    """Return the text up to the comma or bracket that ends a type."""
     depth = 0
     for at, character in enumerate(text):
         depth += (character in "[(") - (character in "])")
@@ -160,7 +163,7 @@ def _type_in(text: str) -> str:
 
 
 def _is_type(text: str, known: set[str]) -> bool:
-    """Whether the text is a type expression whose names the file knows."""
+    """Return whether the text is a type expression whose names the file knows."""
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError):

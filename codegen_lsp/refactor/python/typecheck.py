@@ -1,6 +1,6 @@
-"""mypy's opinion of a text, before and after a change. It runs in a process of its own, and is killed when cancelled.
+"""mypy's errors in a text. mypy runs in a process of its own, which is killed on cancellation.
 
-mypy is not part of codegen-lsp: which one is found (beside codegen-lsp, or on the path) is the user's choice.
+mypy is not a dependency of codegen-lsp: the one that is installed beside codegen-lsp is used, or the one on the path.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ OPTIONS = (
     "--ignore-missing-imports", "--follow-imports=silent", "--check-untyped-defs", "--show-error-codes",
 )  # fmt: skip
 SECONDS = 60.0
+"""Time limit for one run."""
 
 
 def command() -> list[str] | None:
-    """What starts mypy, or None when there is none."""
+    """Return the command that starts mypy, or None if it is not installed."""
     if importlib.util.find_spec("mypy") is not None:
-        # -P: modules of the folder that it runs in are never imported.
+        # -P: never import modules from the current folder.
         return [sys.executable, "-P", "-m", "mypy"]
     found = shutil.which("mypy")
     return [found] if found else None
 
 
 async def errors(text: str, path: Path | None) -> Counter[str]:
-    """What mypy finds in a text that stands for the file. Raises RefactorError without mypy, or when it fails."""
+    """Count mypy's errors in a text in the place of a file. Raises RefactorError without mypy, or when it fails."""
     start = command()
     if start is None:
         raise RefactorError(
@@ -50,20 +51,20 @@ async def errors(text: str, path: Path | None) -> Counter[str]:
         try:
             return Counter(await _errors(start, text, path))
         except _FailedError:
-            # Where a file lies can keep mypy from it, as beside a module named like one of the standard library.
+            # mypy can't check a file in some places, as beside a module that is named like one of the standard library.
             logger.info("mypy can't check %s in its place", path, exc_info=True)
     return Counter(await _errors(start, text, None))
 
 
 class _FailedError(RefactorError):
-    """mypy ended without an opinion."""
+    """mypy failed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("type_checker_failed", f"mypy failed: {reason}.")
 
 
 async def _errors(start: list[str], text: str, path: Path | None) -> list[str]:
-    """The errors of a text in the place of a file, or alone. Raises RefactorError."""
+    """Return mypy's errors in a text, in the place of a file or alone. Raises RefactorError."""
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
         shadow = Path(folder) / "document.py"
         shadow.write_text(text, encoding="utf-8", errors="replace")
@@ -89,7 +90,7 @@ async def _errors(start: list[str], text: str, path: Path | None) -> list[str]:
                 process.kill()
                 await process.wait()
     lines = [line for line in out.decode("utf-8", "replace").splitlines() if ": error:" in line]
-    # It ends with 1 both when it finds errors and when it breaks.
+    # mypy exits with 1 both when it finds errors and when it crashes.
     if process.returncode not in (0, 1) or (process.returncode == 1 and not lines):
         last = (err or out).decode("utf-8", "replace").strip().splitlines()[-1:] or ["it gave no reason"]
         raise _FailedError(last[0])

@@ -13,7 +13,7 @@ from codegen_lsp.source.lines import start_of_line
 
 
 def docstring_title(view: SelectionView) -> str | None:
-    """A definition without one."""
+    """Return the title for a definition without a docstring; else None."""
     node = view.header
     if node is None or docstring_node(node) is not None or _one_line(node):
         return None
@@ -21,7 +21,7 @@ def docstring_title(view: SelectionView) -> str | None:
 
 
 def type_hints_title(view: SelectionView) -> str | None:
-    """A function with parameters or a result that have none."""
+    """Return the title for a function that lacks type hints; else None."""
     node = view.header
     if node is None or isinstance(node, ast.ClassDef) or not missing_hints(view, node):
         return None
@@ -29,7 +29,7 @@ def type_hints_title(view: SelectionView) -> str | None:
 
 
 def body_title(view: SelectionView) -> str | None:
-    """A function with nothing to do yet."""
+    """Return the title for a function without a body; else None."""
     node = view.function
     if node is None or not is_stub(node) or _is_abstract(view, node):
         return None
@@ -37,17 +37,17 @@ def body_title(view: SelectionView) -> str | None:
 
 
 def comment_to_code_title(view: SelectionView) -> str | None:
-    """A comment with nothing below it yet."""
+    """Return the title for a comment without code below it; else None."""
     return "Write code for the comment" if comment_above_nothing(view) else None
 
 
 def simplify_title(view: SelectionView) -> str | None:
-    """Whole statements."""
+    """Return the title for whole statements; else None."""
     return "Simplify the selection" if view.statements else None
 
 
 def rewrite_title(view: SelectionView) -> str | None:
-    """Whole statements below a comment that says what they should become."""
+    """Return the title for whole statements below a comment that describes their replacement; else None."""
     first = view.source.text[view.trimmed[0] : view.trimmed[1]]
     statements = view.statements
     if not first.startswith("#") or not statements or any(isinstance(one, DEFINITIONS) for one in statements):
@@ -58,7 +58,7 @@ def rewrite_title(view: SelectionView) -> str | None:
 
 
 def missing_hints(view: SelectionView, function: Function) -> list[ast.arg | None]:
-    """Parameters without a type hint, and None for the result."""
+    """Return the parameters without a type hint, and None for a result without one."""
     own = parameters(function)
     in_class = len(view.definitions) > 1 and isinstance(
         view.definitions[view.definitions.index(function) - 1], ast.ClassDef
@@ -71,7 +71,7 @@ def missing_hints(view: SelectionView, function: Function) -> list[ast.arg | Non
 
 
 def comment_above_nothing(view: SelectionView) -> tuple[int, int] | None:
-    """Offsets of the comment's text line at the cursor, when no code stands below it at its own indentation."""
+    """Return the offsets of the comment line at the cursor, if the next line has no code of its block; else None."""
     source = view.source
     if source.selected.strip():
         return None
@@ -85,13 +85,13 @@ def comment_above_nothing(view: SelectionView) -> tuple[int, int] | None:
     margin = len(line) - len(line.lstrip())
     if below.strip() and len(below) - len(below.lstrip()) >= margin:
         return None
-    # Inside a string, what looks like a comment is none.
+    # A line of a string may look like a comment.
     around = view.around[-1]
     return None if isinstance(around, ast.Constant | ast.JoinedStr) else (start, end)
 
 
 def _one_line(node: Definition) -> bool:
-    """Whether the body stands on the line of the head."""
+    """Return whether the body stands on the last line of the head."""
     return node.body[0].lineno == max(
         node.lineno, (getattr(node, "args", None) and _last_line_of_head(node)) or node.lineno
     )

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from codegen_lsp.refactor.python.ast_nodes import SCOPES, walk_scope
 
 _FRAME = frozenset({"locals", "vars", "eval", "exec", "globals", "super", "__class__", "__debug__"})
+"""Names that depend on the frame in which they are used."""
 
 
 def leaves_at_end(statements: Sequence[ast.stmt]) -> bool:
-    """Whether control flow leaves the statements only at their end, or by an exception, or by a last `return`."""
+    """Return whether control flow leaves the statements only at their end, by an exception, or by a last `return`.
+
+    Statements that depend on their frame (`await`, `yield`, `global`, `locals()`) do not qualify.
+    """
     returns = 0
     for statement in statements:
         for inner in [statement, *walk_scope(statement)]:
@@ -30,7 +34,7 @@ def leaves_at_end(statements: Sequence[ast.stmt]) -> bool:
 
 
 def _jumps_out(node: ast.AST) -> bool:
-    """Whether a `break` or `continue` belongs to a loop around the node."""
+    """Return whether the node has a `break` or `continue` of a loop around it."""
     if isinstance(node, ast.Break | ast.Continue):
         return True
     if isinstance(node, ast.For | ast.While | ast.AsyncFor):

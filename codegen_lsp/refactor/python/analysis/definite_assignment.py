@@ -10,7 +10,7 @@ from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Function, walk_sc
 
 
 def unbound(tree: ast.AST) -> set[str]:
-    """Local variables that are read where nothing can have given them a value yet, as `function: name`."""
+    """Return the local variables that are read where nothing can have given them a value, as `function: name`."""
     return {
         f"{node.name}: {name}"
         for node in ast.walk(tree)
@@ -21,14 +21,16 @@ def unbound(tree: ast.AST) -> set[str]:
 
 def _unbound_in(function: Function) -> set[str]:
     nodes = list(walk_scope(function))
-    # Of names that are bound in other ways than by plain assignments and loops, nothing is said.
-    odd = {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
-    odd |= {name for node in nodes for name in bound_by(node) if not isinstance(node, ast.Name)}
-    odd |= {name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in names_in_import(node)}
+    # Names that are bound in other ways than by plain assignments and loops are not examined.
+    excluded = {name for node in nodes if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
+    excluded |= {name for node in nodes for name in bound_by(node) if not isinstance(node, ast.Name)}
+    excluded |= {
+        name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in names_in_import(node)
+    }
     inner = [node for node in nodes if isinstance(node, ast.comprehension | ast.NamedExpr)]
-    odd |= {one.id for node in inner for one in ast.walk(node.target) if isinstance(one, ast.Name)}
+    excluded |= {one.id for node in inner for one in ast.walk(node.target) if isinstance(one, ast.Name)}
     stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    local = stored - odd - {one.arg for one in parameters(function)}
+    local = stored - excluded - {one.arg for one in parameters(function)}
     found: set[str] = set()
     _read_first(function.body, local, set(), found, sure=True, looping=False)
     return found
@@ -37,8 +39,16 @@ def _unbound_in(function: Function) -> set[str]:
 def _read_first(
     body: list[ast.stmt], local: set[str], bound: set[str], found: set[str], *, sure: bool, looping: bool
 ) -> None:
-    """Add to `found` what a suite reads before it is in `bound`, which grows by what the suite may bind. `sure`: the
-    suite is run before what stands below it, even in the first round of a loop."""
+    """Add to `found` the variables that a suite reads before they are in `bound`, to `bound` those that it may bind.
+
+    Args:
+        body: the suite.
+        local: the variables in question.
+        bound: variables that may have a value.
+        found: variables that are read before they have one.
+        sure: the suite is executed before the statements below it, even in the first iteration of a loop.
+        looping: the suite is inside a loop.
+    """
     for statement in body:
         if isinstance(statement, DEFINITIONS):
             continue
@@ -46,7 +56,7 @@ def _read_first(
         inner = {id(node) for suite in suites for one in suite for node in ast.walk(one)}
         names = [node for node in walk_scope(statement) if isinstance(node, ast.Name) and id(node) not in inner]
         if sure:
-            # What one part of a `with` binds, the next may read.
+            # An item of a `with` statement may read what an earlier item binds.
             own = {one.id for one in names if isinstance(statement, ast.With | ast.AsyncWith) and not _reads(one)}
             maybe = {id(node) for one in walk_scope(statement) for part in _maybe(one) for node in ast.walk(part)}
             found |= {one.id for one in names if _reads(one) and id(one) not in maybe} & local - bound - own
@@ -58,7 +68,7 @@ def _read_first(
 
 
 def _maybe(node: ast.AST) -> list[ast.expr]:
-    """The parts of an expression that may not be evaluated."""
+    """Return the parts of an expression that may not be evaluated."""
     if isinstance(node, ast.BoolOp):
         return node.values[1:]
     if isinstance(node, ast.IfExp):

@@ -7,7 +7,7 @@ import ast
 PURE = frozenset(
     {"len", "str", "int", "float", "bool", "repr", "abs", "isinstance", "issubclass", "tuple", "min", "max"}
 )
-"""Built-in functions whose order of evaluation nobody notices."""
+"""Built-in functions without effects, whose order of evaluation does not matter."""
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 HOSTS = (
     ast.Assign,
@@ -21,6 +21,7 @@ HOSTS = (
     ast.Assert,
     ast.Raise,
 )
+"""Statements whose expressions are evaluated when the statement begins."""
 
 
 def is_always_evaluated(above: ast.AST, below: ast.AST) -> bool:
@@ -51,7 +52,7 @@ def is_always_evaluated(above: ast.AST, below: ast.AST) -> bool:
 
 
 def has_effects(node: ast.AST) -> bool:
-    """Whether evaluating may do something, or depend on what was done: a call of anything but a few built-ins."""
+    """Return whether evaluating may have effects or depend on them: any call but one of `PURE`."""
     for inner in ast.walk(node):
         if isinstance(inner, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
             return True
