@@ -1,7 +1,7 @@
-"""Puts the results of the commands in docs/refactoring.md below them: `python docs/refactorings.py`.
+"""Update the examples in docs/refactoring.md: `python docs/refactorings.py`.
 
-A line `codegen-lsp refactor …`, indented, is followed by a block of `diff` or by what the command said. It is run on
-the files in docs/examples with the embedded model. Nothing is changed there.
+Each indented line `codegen-lsp refactor …` is followed by a block with the output of the command: a diff, or a message.
+The commands run on the files in docs/examples with the embedded model, and change none of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COMMAND = re.compile(
 
 
 def result(command: str) -> str:
-    """A block with what a command printed: its difference without the first file's names, or what it said."""
+    """Return a block with the output of a command: a diff without the names of the first file, or a message."""
     arguments = [sys.executable, "-m", "codegen_lsp.cli", *shlex.split(command)]
     done = subprocess.run(arguments, cwd=EXAMPLES, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -30,7 +30,7 @@ def result(command: str) -> str:
 
 
 def main() -> None:
-    """Bring the page up to date."""
+    """Update the page."""
     text = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(
         COMMAND.sub(lambda found: f"    codegen-lsp {found[1]}\n\n{result(found[1])}\n", text), encoding="utf-8"
