@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_lsp.checkpoints.store import InstalledBuild, find
-from codegen_lsp.completion.policy import Options
+from codegen_lsp.completion.options import Options
 from codegen_lsp.evaluation import human_eval, lines, part_figures, refactorings
 from codegen_lsp.evaluation.documents import Document, EvaluationError, held_out, in_turn
 from codegen_lsp.evaluation.figures import Figure

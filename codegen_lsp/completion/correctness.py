@@ -17,9 +17,9 @@ import re
 import string
 from collections.abc import Callable, Iterable, Iterator
 
-from codegen_lsp.completion.cursor import Cursor
+from codegen_lsp.completion.shaping.draft import Ending
+from codegen_lsp.completion.snapshot import Cursor
 from codegen_lsp.completion.undefined_names import Modules, Undefined, undefined_names
-from codegen_lsp.inference.rpc.messages import Finish
 from codegen_lsp.source.brackets import PAIRS, Open, is_rest_of_closers, scan
 from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import LANGUAGES, Language
@@ -56,14 +56,14 @@ Judge = Callable[[str, int], int | None]
 """Where in a text (which replaces so many characters after the cursor) the first error is; None when there is none."""
 
 
-def longest_sound(text: str, document: str, cursor: Cursor, replaced: int, opened: Open, finish: Finish) -> str:
+def longest_sound(text: str, document: str, cursor: Cursor, replaced: int, opened: Open, ending: Ending) -> str:
     """The longest beginning of `text` that adds nothing to the document that does not parse; may be empty.
 
     The text stands after the cursor and replaces as many characters there. If the model was stopped because it became
     unsure, the text need only be the beginning of something that parses. What can't be parsed in time is taken to be
     sound.
     """
-    judge = judge_of(document, cursor, opened, finish)
+    judge = judge_of(document, cursor, opened, ending)
     for _ in range(TRIES):
         if judge is None or not text.strip():
             break
@@ -109,13 +109,13 @@ def _best(source: ParseTree, cursor: Cursor, put: str, replaced: int, followed_b
     return best
 
 
-def judge_of(document: str, cursor: Cursor, opened: Open, finish: Finish) -> Judge | None:
+def judge_of(document: str, cursor: Cursor, opened: Open, ending: Ending) -> Judge | None:
     """What finds errors in texts put at the cursor; None where nothing can."""
     source = parsed(document, cursor.language)
     if source is None:
         return None
-    by_tree = _tree_judge(source, cursor, opened, finish)
-    return _python_judge(source, cursor, opened, finish, by_tree) if cursor.language.is_python else by_tree
+    by_tree = _tree_judge(source, cursor, opened, ending)
+    return _python_judge(source, cursor, opened, ending, by_tree) if cursor.language.is_python else by_tree
 
 
 def is_beginning(text: str) -> bool:
@@ -149,7 +149,7 @@ def can_go_on(text: str, rest: str = "", opened: Open = ()) -> bool:
     )
 
 
-def _python_judge(source: ParseTree, cursor: Cursor, opened: Open, finish: Finish, otherwise: Judge) -> Judge:
+def _python_judge(source: ParseTree, cursor: Cursor, opened: Open, ending: Ending, otherwise: Judge) -> Judge:
     """An error counts when it is one after the member of the class, after the statement of the outer level and after
     all that stands above: in half-typed text the tree, which says where these begin, may be wrong."""
     line_start = start_of_line(source.text, cursor.start)
@@ -168,20 +168,20 @@ def _python_judge(source: ParseTree, cursor: Cursor, opened: Open, finish: Finis
         judged = False
         for above in filter(is_in_order, stretches):
             judged = True
-            if _may_follow(above, line, rest, opened, finish):
+            if _may_follow(above, line, rest, opened, ending):
                 return None
         return text.rfind("\n") + 1 if judged else otherwise(text, replaced)
 
     return judge
 
 
-def _may_follow(above: str, line: str, rest: str, opened: Open, finish: Finish) -> bool:
+def _may_follow(above: str, line: str, rest: str, opened: Open, ending: Ending) -> bool:
     """Whether a program can begin with the lines, those above before them and the rest of the line behind them."""
     if is_beginning(above + line + rest):
         return True
-    if finish == "unlikely" or not is_rest_of_closers(rest):
+    if ending == "unsure" or not is_rest_of_closers(rest):
         return can_go_on(above + line, rest)
-    return finish == "length" and is_beginning(above + line + _quote_of_the_user(above + line, opened) + rest)
+    return ending == "truncated" and is_beginning(above + line + _quote_of_the_user(above + line, opened) + rest)
 
 
 def _quote_of_the_user(text: str, opened: Open) -> str:
@@ -191,7 +191,7 @@ def _quote_of_the_user(text: str, opened: Open) -> str:
     return opened[-1] if still else ""
 
 
-def _tree_judge(source: ParseTree, cursor: Cursor, opened: Open, finish: Finish) -> Judge:
+def _tree_judge(source: ParseTree, cursor: Cursor, opened: Open, ending: Ending) -> Judge:
     known: list[int] = []
 
     def judge(text: str, replaced: int) -> int | None:
@@ -200,7 +200,7 @@ def _tree_judge(source: ParseTree, cursor: Cursor, opened: Open, finish: Finish)
         allowed = known[0]
         put = cursor.kept + text
         first: int | None = None
-        for number, following in enumerate(_continuations(text, cursor, opened, finish)):
+        for number, following in enumerate(_continuations(text, cursor, opened, ending)):
             after = edited(source, cursor.start, cursor.end + replaced, put + following)
             if after is None or errors(after) <= allowed:
                 return None
@@ -220,7 +220,7 @@ def _errors_before(source: ParseTree, cursor: Cursor) -> int:
     return min(found, errors(blank)) if blank else found
 
 
-def _continuations(text: str, cursor: Cursor, opened: Open, finish: Finish) -> Iterator[str]:
+def _continuations(text: str, cursor: Cursor, opened: Open, ending: Ending) -> Iterator[str]:
     """The least that could follow a text, nothing first."""
     language = cursor.language
     new = _closers(scan(text, language, opened).open, opened, language)
@@ -228,7 +228,7 @@ def _continuations(text: str, cursor: Cursor, opened: Open, finish: Finish) -> I
     tails: tuple[str, ...] = ("", ": pass")
     if language.braces:
         tails = _TAILS_WITH_PREPROCESSOR if language.preprocessor else _TAILS
-    if finish == "unlikely" and language.braces:
+    if ending == "unsure" and language.braces:
         tails = (*tails, " x;", " (x) {}", " x() {}", " (;;) {}", " x {}")
     tried = {""}
     yield ""

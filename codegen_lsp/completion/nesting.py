@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from codegen_lsp.completion.cursor import Cursor
+from codegen_lsp.completion.snapshot import Cursor
 from codegen_lsp.source.blocks import head_of, only_closers, opens_block
 from codegen_lsp.source.brackets import Open, in_string_or_comment, scan
 from codegen_lsp.source.indentation import columns

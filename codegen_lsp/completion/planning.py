@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from attrs import evolve, field, frozen
 
-from codegen_lsp.completion.cursor import Cursor, cursor_of
-from codegen_lsp.completion.policy import Options, first_refusal, stop_rules
-from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
+from codegen_lsp.completion.options import Options
+from codegen_lsp.completion.refusals import first_refusal
+from codegen_lsp.completion.snapshot import Cursor, Refusal, Snapshot, Trigger
+from codegen_lsp.completion.stop_policy import stop_rules
 from codegen_lsp.completion.undefined_names import Modules
 from codegen_lsp.completion.window import last_characters, rest_of_document, window_after, window_before
 from codegen_lsp.inference.rpc.messages import StopRules
@@ -38,7 +39,7 @@ class Plan:
 
 def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
     """What to ask the model at the snapshot's cursor, or why not to ask."""
-    cursor = cursor_of(snapshot)
+    cursor = snapshot.cursor
     if refusal := first_refusal(snapshot, cursor, options):
         return refusal
     before = last_characters if "window" in options.ablate else window_before

@@ -1,15 +1,25 @@
-"""The values that completion takes and gives: a document at one instant, and a suggestion for it.
+"""The values that completion takes and gives: a document at one instant with the cursor, and a suggestion for it.
 
 Offsets count code points in `Snapshot.text`, which is the document exactly as the editor has it (line ends and all).
+The text around the cursor is read once per snapshot and in one form: line ends as LF, the selected entry applied.
+
+When an entry of the editor's own completion list is selected, everything is computed as though it had been accepted:
+that is what the editor shows, and a suggestion must extend it. Only the neighbourhood of the cursor is read, so the
+cost does not grow with the document.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from functools import cached_property
 
 from attrs import frozen
 
-from codegen_lsp.source.lines import end_of_line, start_of_line
+from codegen_lsp.source.languages import Language, language_of
+from codegen_lsp.source.lines import end_of_line, slice_between, start_of_line, with_lf
+
+REACH = 4_000
+"""Characters before and after the cursor's line that rules may look at."""
 
 
 class Trigger(Enum):
@@ -31,6 +41,38 @@ class Selected:
 
 
 @frozen
+class Cursor:
+    """Where the cursor stands."""
+
+    language: Language
+    trigger: Trigger
+    before: str
+    """The line up to the cursor, with the selected entry in place."""
+    after: str
+    """The rest of the line."""
+    above: tuple[str, ...]
+    """Lines above, nearest last."""
+    below: tuple[str, ...]
+    """Lines below, nearest first."""
+    start: int
+    """Offset in the document at which a suggestion's range begins."""
+    end: int
+    """Offset in the document of the first character that stands after the cursor (and after the selected entry)."""
+    kept: str
+    """What a suggestion's text begins with: the document from `start` to the cursor, or the selected entry."""
+
+    @property
+    def line_above(self) -> str:
+        """The nearest line above that is not blank, or an empty string."""
+        return next((line for line in reversed(self.above) if line.strip()), "")
+
+    @property
+    def line_below(self) -> str:
+        """The nearest line below that is not blank, or an empty string."""
+        return next((line for line in self.below if line.strip()), "")
+
+
+@frozen
 class Snapshot:
     """A document at one version, with the cursor."""
 
@@ -43,6 +85,11 @@ class Snapshot:
     """Of the cursor, in code points."""
     trigger: Trigger = Trigger.AUTOMATIC
     selected: Selected | None = None
+
+    @cached_property
+    def cursor(self) -> Cursor:
+        """The cursor and the text around it."""
+        return _cursor_of(self)
 
     @property
     def line_start(self) -> int:
@@ -77,3 +124,39 @@ class Refusal:
 
     rule: str
     reason: str
+
+
+def _cursor_of(snapshot: Snapshot) -> Cursor:
+    """The surroundings of the snapshot's cursor."""
+    text = snapshot.text
+    line_start, line_end = snapshot.line_start, snapshot.line_end
+    selected = _usable_selection(snapshot)
+    start = selected.start if selected else line_start
+    end = selected.end if selected else snapshot.offset
+    kept = with_lf(selected.text) if selected else text[line_start : snapshot.offset]
+    before = text[line_start:start] + kept
+    above = with_lf(slice_between(text, max(0, line_start - REACH), line_start) + before).split("\n")
+    below = with_lf(text[line_end : line_end + REACH]).split("\n")
+    if line_end + REACH < len(text):
+        below.pop()
+    return Cursor(
+        language=language_of(snapshot.language),
+        trigger=snapshot.trigger,
+        before=above[-1],
+        after=text[end:line_end],
+        above=tuple(above[:-1]),
+        below=tuple(below[1:]),
+        start=start,
+        end=end,
+        kept=kept,
+    )
+
+
+def _usable_selection(snapshot: Snapshot) -> Selected | None:
+    """The snapshot's selected entry, if its span holds the cursor and lies on the cursor's line."""
+    selected = snapshot.selected
+    if selected is None or not selected.start <= snapshot.offset <= selected.end:
+        return None
+    if selected.start < snapshot.line_start or selected.end > snapshot.line_end:
+        return None
+    return selected

@@ -20,8 +20,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from codegen_lsp.completion.cursor import Cursor
-from codegen_lsp.completion.snapshot import Snapshot
+from codegen_lsp.completion.snapshot import Cursor, Snapshot
 from codegen_lsp.source.blocks import continues_statement
 from codegen_lsp.source.brackets import is_rest_of_closers
 from codegen_lsp.source.indentation import columns

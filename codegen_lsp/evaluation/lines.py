@@ -15,11 +15,10 @@ from attrs import evolve, frozen
 
 from codegen_lsp.completion import context
 from codegen_lsp.completion.correctness import can_go_on, first_undefined, is_beginning
-from codegen_lsp.completion.cursor import cursor_of
 from codegen_lsp.completion.modules import Files, modules_of
+from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import plan
-from codegen_lsp.completion.policy import Options
-from codegen_lsp.completion.shaping import shape_all
+from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion
 from codegen_lsp.evaluation.documents import Document
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
@@ -101,7 +100,7 @@ class Answer:
         if self.text is None or place.document.language != "python":
             return None
         text = place.before + (place.below if self.case.below else "")
-        cursor = cursor_of(Snapshot("", 0, "python", text, place.offset))
+        cursor = Snapshot("", 0, "python", text, place.offset).cursor
         opened = open_at_end(place.before, cursor.language)
         return first_undefined(self.whole, text, cursor, 0, opened, {}, cut_short=True) is not None
 

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from attrs import evolve, frozen
 
 from codegen_lsp.completion.context import WorkspaceContext
+from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import Plan, plan
-from codegen_lsp.completion.policy import Options
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.evaluation.figures import Figure, ratio, share
 from codegen_lsp.evaluation.lines import Answer, Case, Packages, shown_of, snapshot_of, surroundings_of

@@ -24,7 +24,7 @@ from codegen_lsp.inference.rpc.messages import (
 from codegen_lsp.source.lines import start_of_line
 
 if TYPE_CHECKING:
-    from codegen_lsp.completion.policy import Options
+    from codegen_lsp.completion.options import Options
     from codegen_lsp.inference.rpc.messages import ModelDescription
 
 SCORED_CHARACTERS = 1_500

@@ -17,10 +17,10 @@ from collections import OrderedDict
 
 from attrs import frozen
 
-from codegen_lsp.completion.cursor import Cursor, cursor_of
-from codegen_lsp.completion.policy import Options, never_here
-from codegen_lsp.completion.shaping import shape_remainder, suggestion_of
-from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
+from codegen_lsp.completion.options import Options
+from codegen_lsp.completion.refusals import never_here
+from codegen_lsp.completion.shaping.pipeline import shape_remainder, suggestion_of
+from codegen_lsp.completion.snapshot import Cursor, Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.source.blocks import only_closers
 from codegen_lsp.source.brackets import is_rest_of_closers, open_at_end
@@ -55,14 +55,14 @@ class SuggestionCache:
 
     def keep(self, snapshot: Snapshot, suggestions: list[Suggestion], options: Options) -> None:
         """Remember what was shown for this snapshot."""
-        cursor = cursor_of(snapshot)
+        cursor = snapshot.cursor
         key = (snapshot.uri, _before(snapshot, cursor)[-BEFORE:], _after(snapshot, cursor))
         texts = tuple((shown.insert[len(cursor.kept) :], shown.log_probability) for shown in suggestions)
         self._store(key, _Entry(texts, _wanted(snapshot, options)))
 
     def find(self, snapshot: Snapshot, options: Options) -> list[Suggestion]:
         """What is left of a suggestion whose beginning was typed since it was made; empty when there is none."""
-        cursor = cursor_of(snapshot)
+        cursor = snapshot.cursor
         if never_here(snapshot, cursor, options):
             return []
         before, after = _before(snapshot, cursor), _after(snapshot, cursor)
@@ -98,7 +98,7 @@ def typed_since(older: Snapshot, newer: Snapshot) -> str | None:
     """What was typed between two snapshots of one document; None when anything else happened to it, too."""
     if older.uri != newer.uri:
         return None
-    cursor, later = cursor_of(older), cursor_of(newer)
+    cursor, later = older.cursor, newer.cursor
     if _after(older, cursor) != _after(newer, later):
         return None
     before, now = _before(older, cursor), _before(newer, later)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from codegen_lsp.completion.cursor import cursor_of
 from codegen_lsp.completion.snapshot import Snapshot, Suggestion, Trigger
 from codegen_lsp.source.blocks import opens_block
 from codegen_lsp.source.indentation import indent_unit, margin
@@ -35,7 +34,7 @@ def after_accepting(snapshot: Snapshot, suggestion: Suggestion) -> Snapshot:
 
 def after_enter(snapshot: Snapshot) -> Snapshot | None:
     """The document after Enter at the end of a line; None elsewhere, and on lines with nothing but white space."""
-    cursor = cursor_of(snapshot)
+    cursor = snapshot.cursor
     if cursor.after or not cursor.before.strip():
         return None
     unit = indent_unit([*cursor.above, cursor.before]) or cursor.language.indent

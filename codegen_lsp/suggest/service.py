@@ -16,9 +16,9 @@ from typing import Any, Literal, Protocol, TypeVar
 from attrs import define, evolve, field, frozen
 
 from codegen_lsp.completion.context import WorkspaceContext
+from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import Plan, plan
-from codegen_lsp.completion.policy import Options
-from codegen_lsp.completion.shaping import shape_all
+from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.completion.window import steady_suffix
 from codegen_lsp.errors import CodegenError, SupersededError

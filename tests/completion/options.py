@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
-from codegen_lsp.completion.policy import Options
+from codegen_lsp.completion.options import Options
 from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.service import options_for
 

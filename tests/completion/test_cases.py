@@ -23,7 +23,7 @@ import re
 from pathlib import Path
 
 from codegen_lsp.completion.planning import Plan, plan
-from codegen_lsp.completion.shaping import shape_all
+from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Selected, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.rpc.messages import Candidate
 from tests.cases import Case, Marked, Section, cases_of, parametrized

@@ -7,8 +7,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion.cursor import REACH, cursor_of
-from codegen_lsp.completion.snapshot import Selected, Snapshot
+from codegen_lsp.completion.snapshot import REACH, Selected, Snapshot
 
 
 def at(source: str) -> Snapshot:
@@ -17,33 +16,33 @@ def at(source: str) -> Snapshot:
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_lines_around(line_end: str) -> None:
-    cursor = cursor_of(at("one\ntwo\nth│ree\nfour\n".replace("\n", line_end)))
+    cursor = at("one\ntwo\nth│ree\nfour\n".replace("\n", line_end)).cursor
     assert (cursor.before, cursor.after) == ("th", "ree")
     assert cursor.above == ("one", "two")
     assert cursor.below == ("four", "")
 
 
 def test_an_empty_document() -> None:
-    cursor = cursor_of(at("│"))
+    cursor = at("│").cursor
     assert (cursor.before, cursor.after, cursor.above, cursor.below) == ("", "", (), ())
     assert (cursor.start, cursor.end, cursor.kept) == (0, 0, "")
 
 
 def test_separators_that_end_no_line() -> None:
-    cursor = cursor_of(at("a\x0cb\u2028c\x85d│"))
+    cursor = at("a\x0cb\u2028c\x85d│").cursor
     assert cursor.before == "a\x0cb\u2028c\x85d"
     assert cursor.above == ()
 
 
 def test_only_the_neighbourhood_is_read() -> None:
-    cursor = cursor_of(at("x = 1\n" * 100_000 + "│\n" + "x = 1\n" * 100_000))
+    cursor = at("x = 1\n" * 100_000 + "│\n" + "x = 1\n" * 100_000).cursor
     assert sum(len(line) + 1 for line in cursor.above) <= REACH
     assert sum(len(line) + 1 for line in cursor.below) <= REACH
     assert set(cursor.below) == {"x = 1"}
 
 
 def test_a_selected_entry_stands_in_the_line() -> None:
-    cursor = cursor_of(evolve(at("a = os.pa│)"), selected=Selected(7, 9, "path")))
+    cursor = evolve(at("a = os.pa│)"), selected=Selected(7, 9, "path")).cursor
     assert (cursor.before, cursor.after) == ("a = os.path", ")")
     assert (cursor.start, cursor.end, cursor.kept) == (7, 9, "path")
 
@@ -51,13 +50,13 @@ def test_a_selected_entry_stands_in_the_line() -> None:
 @pytest.mark.parametrize("span", [(0, 3), (9, 12), (12, 13)])
 def test_a_selected_entry_elsewhere_is_passed_over(span: tuple[int, int]) -> None:
     snapshot = at("one\ntwo│\nthree")
-    assert cursor_of(evolve(snapshot, selected=Selected(*span, "entry"))) == cursor_of(snapshot)
+    assert evolve(snapshot, selected=Selected(*span, "entry")).cursor == snapshot.cursor
 
 
 @given(st.text(alphabet="ab \n\r\t😀\u2028"), st.data())
 def test_a_cursor_anywhere(text: str, data: st.DataObject) -> None:
     snapshot = Snapshot("file:///a.py", 1, "python", text, data.draw(st.integers(0, len(text))))
-    cursor = cursor_of(snapshot)
+    cursor = snapshot.cursor
     assert text[snapshot.line_start : snapshot.line_end] == cursor.before + cursor.after
     assert not set("\r\n") & set(cursor.before + cursor.after)
     assert snapshot.line_start == 0 or text[snapshot.line_start - 1] in "\r\n"

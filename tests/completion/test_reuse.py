@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from codegen_lsp.completion.planning import Plan, plan
-from codegen_lsp.completion.shaping import shape_all
+from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Selected, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.rpc.messages import Candidate
 from codegen_lsp.suggest.cache import LOOK_BACK, SuggestionCache

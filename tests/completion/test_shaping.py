@@ -12,9 +12,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from codegen_lsp.completion.correctness import is_beginning
+from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import Plan, plan
-from codegen_lsp.completion.policy import Options
-from codegen_lsp.completion.shaping import RULES, shape_all
+from codegen_lsp.completion.shaping.pipeline import RULES, shape_all
 from codegen_lsp.completion.snapshot import Refusal, Selected, Snapshot, Suggestion, Trigger
 from codegen_lsp.inference.rpc.messages import Candidate
 from codegen_lsp.source.brackets import is_rest_of_closers, scan

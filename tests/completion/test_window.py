@@ -9,7 +9,6 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion.cursor import cursor_of
 from codegen_lsp.completion.snapshot import Selected, Snapshot
 from codegen_lsp.completion.window import REST_CHARACTERS, rest_of_document, steady_suffix, window_after, window_before
 from codegen_lsp.source.lines import with_lf
@@ -31,11 +30,11 @@ def at(text: str, offset: int, language: str = "python") -> Snapshot:
 
 
 def before(snapshot: Snapshot, budget: int) -> str:
-    return window_before(snapshot, cursor_of(snapshot), budget)
+    return window_before(snapshot, snapshot.cursor, budget)
 
 
 def after(snapshot: Snapshot, budget: int) -> str:
-    return window_after(snapshot, cursor_of(snapshot), budget)
+    return window_after(snapshot, snapshot.cursor, budget)
 
 
 def test_a_short_document_is_taken_whole() -> None:
@@ -179,7 +178,7 @@ def test_text_after_the_cursor_is_frozen_while_it_hardly_changes() -> None:
 
 def rest(text: str, offset: int, budget: int) -> tuple[str, ...]:
     snapshot = at(text, offset)
-    return rest_of_document(snapshot, cursor_of(snapshot), before(snapshot, budget), after(snapshot, budget))
+    return rest_of_document(snapshot, snapshot.cursor, before(snapshot, budget), after(snapshot, budget))
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

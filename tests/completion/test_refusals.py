@@ -10,10 +10,12 @@ import pytest
 from attrs import evolve
 
 from codegen_lsp import completion
+from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import Plan, plan
-from codegen_lsp.completion.policy import LARGE_DOCUMENT, NEVER, UNASKED, Options
-from codegen_lsp.completion.shaping import shape_all
+from codegen_lsp.completion.refusals import NEVER, UNASKED
+from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
+from codegen_lsp.completion.stop_policy import LARGE_DOCUMENT
 from codegen_lsp.inference.rpc.messages import Candidate
 from codegen_lsp.source.languages import LANGUAGES
 from codegen_lsp.workspace.secrets import holds_secrets, is_commit_message
@@ -204,7 +206,7 @@ def test_a_line_that_is_complete_costs_no_further_line() -> None:
 def test_every_refusal_has_a_test() -> None:
     """Each name that `explain` can show is expected somewhere: in a case, or in this module."""
     here = Path(__file__)
-    code = "".join(module.read_text("utf-8") for module in Path(completion.__file__).parent.glob("*.py"))
+    code = "".join(module.read_text("utf-8") for module in Path(completion.__file__).parent.rglob("*.py"))
     cases = "".join(file.read_text("utf-8") for file in here.parent.glob("cases/*.txt"))
     named = set(re.findall(r'Refusal\(\s*"(\w+)"', code))
     expected = set(re.findall(r"^--- refused (\w+)$", cases, re.MULTILINE))

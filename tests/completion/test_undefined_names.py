@@ -134,11 +134,12 @@ def test_attributes_of_self(source: str, names: list[str]) -> None:
 
 def test_this_projects_own_names_are_defined() -> None:
     """Each statement of these modules as though it were suggested."""
-    from codegen_lsp.completion import shaping, window
     from codegen_lsp.completion import undefined_names as names
+    from codegen_lsp.completion import window
+    from codegen_lsp.completion.shaping import pipeline, trim
     from codegen_lsp.source import blocks
 
-    for module in (blocks, names, shaping, window):
+    for module in (blocks, names, pipeline, trim, window):
         assert module.__file__ is not None
         with open(module.__file__, encoding="utf-8") as file:  # noqa: PTH123
             text = file.read()

@@ -1,0 +1,108 @@
+"""Rules that refuse a request before the model is asked.
+
+Each rule has a name, which `codegen-lsp/explain` shows. The rules of `NEVER` apply to every request; those of `UNASKED`
+only to requests that the user did not make explicitly. In the middle of a line a completion is given only if the rest
+of the line is closing brackets and quotes, optionally with `:`, `{`, `;` or `,` after them, as in Copilot. That applies
+to models that infill, too: the rest of the line was written on purpose, and an explicit request is one key away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from codegen_lsp.completion.options import Options
+from codegen_lsp.completion.snapshot import Cursor, Refusal, Snapshot, Trigger
+from codegen_lsp.source.blocks import head_of, opens_block
+from codegen_lsp.source.brackets import code_of, is_rest_of_closers, open_at_end
+from codegen_lsp.source.indentation import columns
+from codegen_lsp.source.languages import EVERY_LANGUAGE
+from codegen_lsp.workspace.secrets import holds_secrets, is_commit_message
+
+LONG_LINE = 1_000
+"""Characters before the cursor on its line, beyond which the file was not written by hand."""
+Rule = Callable[[Snapshot, Cursor, Options], Refusal | None]
+
+
+def refuse_when_off(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """Suggestions are turned off."""
+    return None if options.enabled else Refusal("off", "Suggestions are turned off in the settings.")
+
+
+def refuse_secret_file(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """Files that hold keys or passwords are never given to a model."""
+    if not holds_secrets(snapshot.uri):
+        return None
+    return Refusal("secret_file", "The file's name says that it holds keys or passwords; such files are left alone.")
+
+
+def refuse_commit_message(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """Commit messages are prose, and a suggestion there is in the way."""
+    if not is_commit_message(snapshot.uri, snapshot.language):
+        return None
+    return Refusal("commit_message", "This is a message of a version control system, not code.")
+
+
+def refuse_language(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """Only the languages turned on in the settings."""
+    if EVERY_LANGUAGE in options.languages or snapshot.language in options.languages:
+        return None
+    return Refusal("language", f"The language {snapshot.language!r} is not among those turned on in the settings.")
+
+
+def refuse_empty_document(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """With nothing before the cursor an answer would be a guess."""
+    if cursor.before.strip() or any(line.strip() for line in cursor.above):
+        return None
+    return Refusal("nothing_before", "There is no text before the cursor to continue.")
+
+
+def refuse_long_line(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """Very long lines are data or minified code."""
+    if len(cursor.before) + len(cursor.after) <= LONG_LINE:
+        return None
+    return Refusal("long_line", f"The line has more than {LONG_LINE} characters: data or generated code.")
+
+
+def refuse_middle_of_line(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """In the middle of a line only before closers."""
+    if is_rest_of_closers(cursor.after):
+        return None
+    if cursor.after[:1].isalnum() or cursor.after[:1] == "_":
+        return Refusal("middle_of_word", "The cursor stands before a word; ask by key to get a suggestion here.")
+    return Refusal("middle_of_line", "There is code after the cursor; ask by key to get a suggestion here.")
+
+
+def refuse_finished_statement(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """After the `;` that ends a statement, or the opener of a block that has its body, nothing follows on the line."""
+    line, language = cursor.before, cursor.language
+    if not line.strip():
+        return None
+    if opens_block(line, language) and columns(cursor.line_below) > columns(head_of(line, cursor.above, language)):
+        return Refusal("finished_statement", "The block that this line opens is already written.")
+    if language.braces and code_of(line, language).endswith(";") and not open_at_end(line, language):
+        return Refusal("finished_statement", "The statement before the cursor is complete.")
+    return None
+
+
+NEVER: tuple[Rule, ...] = (refuse_when_off, refuse_secret_file, refuse_commit_message, refuse_language)
+UNASKED: tuple[Rule, ...] = (
+    refuse_empty_document,
+    refuse_long_line,
+    refuse_middle_of_line,
+    refuse_finished_statement,
+)
+
+
+def first_refusal(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """The first rule that speaks against asking the model here."""
+    rules = NEVER if snapshot.trigger is Trigger.INVOKED else NEVER + UNASKED
+    return _first(rules, snapshot, cursor, options)
+
+
+def never_here(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    """The first rule that forbids suggestions in this document, whoever asks."""
+    return _first(NEVER, snapshot, cursor, options)
+
+
+def _first(rules: tuple[Rule, ...], snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+    return next((refusal for rule in rules if (refusal := rule(snapshot, cursor, options))), None)

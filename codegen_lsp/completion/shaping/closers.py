@@ -1,0 +1,120 @@
+"""Rules for closing brackets and quotes: those that are missing, and those that stand there already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import evolve
+
+from codegen_lsp.completion.cursor import empty_block
+from codegen_lsp.completion.shaping.draft import Draft
+from codegen_lsp.completion.snapshot import Refusal
+from codegen_lsp.source.blocks import only_closers
+from codegen_lsp.source.brackets import CLOSERS, Open, closes, is_rest_of_closers, scan, split_closers
+from codegen_lsp.source.indentation import columns
+from codegen_lsp.source.languages import Language
+
+
+def close_the_block(draft: Draft) -> Draft:
+    """A body that is complete gets the bracket that ends it, unless that stands below already.
+
+    What may follow the bracket on its line (`;`, a name, further arguments) is for the model to say.
+    """
+    cursor = draft.cursor
+    block = empty_block(cursor)
+    if block is None or not block.closer or not draft.block or draft.cut_short:
+        return draft
+    body = draft.text.rstrip()
+    if not body or draft.text.lstrip().count("\n") + 1 >= draft.stop.max_lines:
+        return draft
+    if cursor.before.strip() and "\n" not in body:
+        return draft
+    below = cursor.line_below
+    if below.lstrip().startswith(block.closer) and columns(below) == columns(block.margin):
+        return draft
+    if scan(body, cursor.language, draft.opened).open != draft.opened or _preprocessed(draft):
+        return draft
+    return evolve(draft, text=body + "\n" + block.margin + block.closer)
+
+
+def cut_unmatched_closers(draft: Draft) -> Draft:
+    """The text ends before a bracket that closes nothing; one on a line of its own may close what is far above."""
+    for at in scan(draft.text, draft.cursor.language, draft.opened).unmatched:
+        line = (draft.cursor.before + draft.text[:at]).rsplit("\n", 1)[-1]
+        if line.strip():
+            return evolve(draft, text=draft.text[:at].rstrip())
+    return draft
+
+
+def replace_closers_already_there(draft: Draft) -> Draft:
+    """`print(│)` + `x)` shows `x)` and replaces the `)`, as an editor that closes brackets by itself expects.
+
+    As many closers stay as fit what the text leaves open; those before them have been written by the text.
+    """
+    rest, language = draft.cursor.after, draft.cursor.language
+    if not rest.strip() or not is_rest_of_closers(rest):
+        return draft
+    closers, depth = _closers_that_fit(rest, draft.opened, language)
+    left_open = scan(draft.text, language, draft.opened).open[depth:]
+    written = next(number for number in range(len(closers) + 1) if _close(closers[number:], left_open))
+    replaced = closers[written - 1][1] if written else 0
+    remaining = rest[replaced:].strip()
+    if written == len(closers) and _ends_with(draft.text, remaining):
+        replaced = len(rest)
+    return evolve(draft, replaced=replaced)
+
+
+def cut_closers_that_stand_below(draft: Draft) -> Draft | Refusal:
+    """The text ends before a bracket that closes what the next line closes already."""
+    below = draft.cursor.line_below
+    if not below or not only_closers(below):
+        return draft
+    rest = draft.cursor.after
+
+    def too_many(text: str, replaced: int) -> int:
+        return len(scan(f"{text}{rest[replaced:]}\n{below}", draft.cursor.language, draft.opened).unmatched)
+
+    allowed = too_many("", 0)
+    if too_many(draft.text, draft.replaced) <= allowed:
+        return draft
+    for at in reversed([at for at, character in enumerate(draft.text) if character in CLOSERS]):
+        cut = replace_closers_already_there(evolve(draft, text=draft.text[:at].rstrip(), replaced=0))
+        if too_many(cut.text, cut.replaced) <= allowed:
+            break
+    else:
+        return draft
+    if not cut.text.strip():
+        return Refusal("already_there", "What the model would add already stands below.")
+    return cut
+
+
+def _preprocessed(draft: Draft) -> bool:
+    """Whether lines of the text or below it are for the C preprocessor, under which braces need not pair."""
+    return draft.cursor.language.preprocessor and any(
+        line.startswith("#") for line in [*draft.lines, draft.cursor.line_below]
+    )
+
+
+def _closers_that_fit(rest: str, opened: Open, language: Language) -> tuple[list[tuple[str, int]], int]:
+    """The closers in `rest` that close something open, each with its end; and how much stays open after the last."""
+    stack = list(opened)
+    fitting: list[tuple[str, int]] = []
+    for symbol, end in split_closers(rest, language):
+        opener = next((at for at in range(len(stack) - 1, -1, -1) if closes(stack[at], symbol)), None)
+        if opener is not None:
+            del stack[opener:]
+            fitting.append((symbol, end))
+    return fitting, len(stack)
+
+
+def _close(closers: Sequence[tuple[str, int]], opened: Open) -> bool:
+    """Whether the closers one after the other close the innermost of what is open."""
+    innermost = opened[::-1]
+    return len(closers) <= len(opened) and all(
+        closes(opener, symbol) for (symbol, _), opener in zip(closers, innermost, strict=False)
+    )
+
+
+def _ends_with(text: str, punctuation: str) -> bool:
+    first, last = text.split("\n", 1)[0], text.rstrip()
+    return last.endswith(punctuation) or (punctuation in ":{" and first.rstrip().endswith(punctuation))

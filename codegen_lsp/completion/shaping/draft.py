@@ -1,0 +1,76 @@
+"""A candidate on its way from the model to the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from attrs import evolve, field, frozen
+
+from codegen_lsp.completion.snapshot import Cursor
+from codegen_lsp.completion.undefined_names import Modules
+from codegen_lsp.inference.rpc.messages import StopRules
+from codegen_lsp.source.blocks import opens_block
+from codegen_lsp.source.brackets import Open
+
+Ending = Literal["complete", "truncated", "unsure"]
+"""How a draft's text ends: where the model or a rule ended it for good, in the middle of something (token limit, broken
+character, loop), or where the model became too unsure."""
+
+
+@frozen
+class Draft:
+    """A candidate on its way to the screen."""
+
+    text: str
+    """To stand after the cursor."""
+    cursor: Cursor
+    stop: StopRules
+    opened: Open
+    """What is open at the cursor."""
+    ending: Ending = "complete"
+    replaced: int = 0
+    """Characters after the cursor that the text replaces."""
+    steps: Sequence[tuple[int, float]] = ()
+    """Where in the candidate's text each token ends, and its log-probability in nats."""
+    document: str | None = None
+    """The whole document, where correctness is asked for."""
+    modules: Modules = field(factory=dict)
+    """The names that modules of the workspace define."""
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the text; the first continues the cursor's line."""
+        return self.text.split("\n")
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the text ends where nothing ends, because the model was not allowed to go on or is too unsure."""
+        return self.ending != "complete"
+
+    @property
+    def block(self) -> bool:
+        """Whether there may be several lines."""
+        return self.stop.max_lines > 1 or self.brings_body
+
+    @property
+    def brings_body(self) -> bool:
+        """Whether one line was asked for, and it opens a block whose body follows."""
+        if self.stop.max_lines > 1 or self.stop.opened_lines <= 1:
+            return False
+        line, _, body = self.text.partition("\n")
+        return bool(body.strip() and line.strip()) and opens_block(self.cursor.before + line, self.cursor.language)
+
+    def with_lines(self, lines: Sequence[str]) -> Draft:
+        """The draft with these lines for its text."""
+        return evolve(self, text="\n".join(lines))
+
+
+def is_word(character: str) -> bool:
+    """Return true for a character that can be part of a word."""
+    return character.isalnum() or character == "_"
+
+
+def splits_word(text: str, at: int) -> bool:
+    """Return true if an offset lies inside a word."""
+    return 0 < at < len(text) and is_word(text[at - 1]) and is_word(text[at])

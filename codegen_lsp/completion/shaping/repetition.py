@@ -1,0 +1,86 @@
+"""Rules against loops and against lines that the document has already."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from codegen_lsp.completion.shaping.draft import Draft, is_word
+from codegen_lsp.completion.similar_lines import alike
+from codegen_lsp.completion.snapshot import Refusal, Trigger
+from codegen_lsp.source.blocks import only_closers
+
+REPEATS = 3
+"""Equal lines in a row that count as a model going round in circles."""
+LOOP_CHARACTERS = 24
+"""Shortest stretch of equal units within a line that counts as a model going round in circles."""
+LOOP_PERIOD = 60
+"""Longest such unit, in characters."""
+
+
+def cut_circle(draft: Draft) -> Draft:
+    """A line that runs in a circle ends after the first round: `parse(parse(parse(` is `parse(` and nothing more.
+
+    What stands before the cursor counts as a round, but two must be the model's own: people write `[0, 0], [0, 0], `.
+    """
+    before = draft.cursor.before
+    for number, line in enumerate(draft.lines):
+        typed = before if number == 0 else ""
+        end = _first_round(typed + line, len(line))
+        if end is not None:
+            kept = (typed + line)[:end][len(typed) :]
+            return evolve(draft.with_lines([*draft.lines[:number], kept]), ending="truncated")
+    return draft
+
+
+def keep_repeated_line_once(draft: Draft) -> Draft | Refusal:
+    """The same line three times over is kept once; nothing is shown where it has stood twice already."""
+    above = draft.cursor.above[1 - REPEATS :]
+    in_a_row = [*above, draft.cursor.before + draft.lines[0], *draft.lines[1:]]
+    first_new = len(above) + (0 if draft.lines[0].strip() else 1)
+    for number in range(max(0, first_new - REPEATS + 1), len(in_a_row) - REPEATS + 1):
+        group = in_a_row[number : number + REPEATS]
+        if not group[0].strip() or only_closers(group[0]) or any(line != group[0] for line in group):
+            continue
+        if number < first_new:
+            return Refusal("repetition", "The model repeats the same line.")
+        return draft.with_lines(draft.lines[: number - len(above) + 1])
+    return draft
+
+
+def refuse_echo_of_next_line(draft: Draft) -> Draft | Refusal:
+    """The line as it would be already stands below."""
+    if _echoes(draft, draft.cursor.line_below):
+        return Refusal("echo_of_next_line", "The suggestion is the line that stands below already.")
+    return draft
+
+
+def refuse_echo_of_line_above(draft: Draft) -> Draft | Refusal:
+    """The line as it would be already stands above. Of 1,500 lines that people wrote none was such a line."""
+    if draft.cursor.trigger is Trigger.AUTOMATIC and _echoes(draft, draft.cursor.line_above):
+        return Refusal("echo_of_line_above", "The suggestion is the line that stands above, over again.")
+    return draft
+
+
+def _echoes(draft: Draft, neighbour: str) -> bool:
+    """Whether the line would be another over again, as far as it is not the user who has written it otherwise."""
+    before, first = draft.cursor.before, draft.lines[0]
+    if draft.replaced or not first.strip() or only_closers(before + first) or len(draft.lines) > 1:
+        return False
+    return neighbour.startswith(before.rstrip()) and alike((before + first).rstrip(), neighbour.rstrip())
+
+
+def _first_round(line: str, new: int) -> int | None:
+    """Where the first of at least three equal units ends, if the line ends going round in them; else None.
+
+    Of the line the last `new` characters are the model's, and two of the units must be.
+    """
+    for period in range(1, min(LOOP_PERIOD, new // 2) + 1):
+        start = len(line)
+        while start > period and line[start - 1] == line[start - 1 - period]:
+            start -= 1
+        start -= period
+        if len(line) - start < max(LOOP_CHARACTERS, 3 * period):
+            continue
+        if any(is_word(character) for character in line[start : start + period]):
+            return start + period
+    return None

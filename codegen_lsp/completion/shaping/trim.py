@@ -1,0 +1,125 @@
+"""Rules that end the text earlier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from attrs import evolve
+
+from codegen_lsp.completion.cursor import empty_block, follows_docstring
+from codegen_lsp.completion.shaping.draft import Draft, splits_word
+from codegen_lsp.completion.similar_lines import alike
+from codegen_lsp.completion.snapshot import Refusal
+from codegen_lsp.source.blocks import continues_statement, only_closers, opens_block
+from codegen_lsp.source.brackets import is_rest_of_closers
+from codegen_lsp.source.indentation import columns
+from codegen_lsp.source.languages import Language
+from codegen_lsp.source.lines import with_lf
+
+
+def cut_where_unsure(draft: Draft) -> Draft | Refusal:
+    """What the model itself finds unlikely is not shown, but what comes before may be.
+
+    Of all beginnings that end with a word and are likely enough, the one is taken that can be expected to save most
+    keys: its probability times its length, less the key that accepts it.
+    """
+    least = draft.stop.threshold
+    if not least or not draft.steps:
+        return draft
+    text, log_probability = draft.text, 0.0
+    best, most = 0, 0.0
+    for end, step in draft.steps:
+        log_probability += step
+        visible = len(text[:end].strip())
+        if math.exp(log_probability) < least:
+            break
+        expected = math.exp(log_probability) * max(visible - 1, visible / 10)
+        if expected > most and not splits_word(text, end):
+            best, most = end, expected
+    if not most:
+        return Refusal("unlikely", "The model is too unsure of what would come here (setting `threshold`).")
+    return draft if best >= len(text.rstrip()) else evolve(draft, text=text[:best], ending="unsure")
+
+
+def cut_broken_characters(draft: Draft) -> Draft:
+    """Text ends before what is no text: half a character, or a control character."""
+    text = with_lf(draft.text)
+    for at, character in enumerate(text):
+        if character == "\ufffd" or (character < " " and character not in "\t\n\f") or character == "\x7f":
+            return evolve(draft, text=text[:at], ending="truncated")
+    return evolve(draft, text=text)
+
+
+def cut_unfinished_line(draft: Draft) -> Draft:
+    """An answer that ran into the token limit ends with its last whole line, if it has one."""
+    if draft.ending != "truncated" or not draft.block:
+        return draft
+    lines = draft.lines
+    return draft.with_lines(lines[:-1]) if any(line.strip() for line in lines[:-1]) else draft
+
+
+def cut_after_lines(draft: Draft) -> Draft:
+    """No more lines than asked for; line breaks before the first visible character don't count."""
+    lines = draft.lines
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    most = draft.stop.opened_lines if draft.brings_body else draft.stop.max_lines
+    return draft.with_lines(lines[: first + most])
+
+
+def cut_at_scope_end(draft: Draft) -> Draft:
+    """A suggestion of several lines ends where the block, the definition or the paragraph it begins ends."""
+    if not draft.block:
+        return draft
+    cursor, lines = draft.cursor, draft.lines
+    least = draft.stop.opened_indent if draft.brings_body else draft.stop.min_indent or 0
+    outside = next((n for n, line in enumerate(lines) if n and line.strip() and columns(line) < least), len(lines))
+    if empty_block(cursor) is None and not follows_docstring(cursor):
+        outside = min(outside, _end_of_statement(cursor.before, lines, cursor.language))
+    return evolve(draft.with_lines(lines[:outside]), ending="complete") if outside < len(lines) else draft
+
+
+def cut_overlap_with_line(draft: Draft) -> Draft:
+    """In the middle of a line the text ends before what already follows the cursor."""
+    rest = draft.cursor.after.strip()
+    if not rest or is_rest_of_closers(rest):
+        return draft
+    first = draft.lines[0]
+    at = first.find(rest) if len(rest) > 2 else -1
+    if at < 0:
+        shortest = min(len(rest), 2)
+        sizes = range(min(len(rest), len(first)), shortest - 1, -1)
+        overlaps = (size for size in sizes if first.endswith(rest[:size]))
+        at = len(first) - next((size for size in overlaps if not splits_word(first, len(first) - size)), 0)
+    return evolve(draft, text=first[:at])
+
+
+def cut_overlap_below(draft: Draft) -> Draft:
+    """The text ends before lines that already stand below the cursor."""
+    below = [line.rstrip() for line in draft.cursor.below if line.strip()]
+    lines = draft.lines
+    for number in range(1, len(lines) if below else 0):
+        tail = [line.rstrip() for line in lines[number:] if line.strip()]
+        if not tail:
+            break
+        if tail == below[: len(tail)] or (alike(tail[0], below[0]) and not only_closers(tail[0])):
+            return draft.with_lines(lines[:number])
+    return draft
+
+
+def cut_trailing_space(draft: Draft) -> Draft:
+    """No white space at the end of lines nor of the text."""
+    return draft.with_lines([line.rstrip() for line in draft.text.rstrip().split("\n")])
+
+
+def _end_of_statement(before: str, lines: Sequence[str], language: Language) -> int:
+    """The number of the line at which the definition or paragraph that the lines begin with has ended."""
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    head = before + lines[0] if first == 0 else lines[first]
+    opener = opens_block(head, language)
+    for number, line in enumerate(lines[first + 1 :], first + 1):
+        if not line.strip() or columns(line) > columns(head) or continues_statement(line, language):
+            continue
+        if opener or not lines[number - 1].strip():
+            return number
+    return len(lines)
