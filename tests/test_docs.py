@@ -45,7 +45,7 @@ def test_commands_in_the_readme_exist() -> None:
 
 def test_refactorings_of_the_documentation_apply() -> None:
     """To the examples as they are; what comes of them is the model's."""
-    from codegen_lsp.cli.refactor import target_at
+    from codegen_lsp.cli.refactor_target import target_at
     from codegen_lsp.refactor.dispatch import menu
     from codegen_lsp.refactor.registry import KINDS
 

@@ -21,7 +21,7 @@ MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"
 LIBRARIES = {
     "lsprotocol": ["lsp/*", "suggest/outcomes.py"],
     "pygls.lsp": ["lsp/*"],
-    "pygls": ["lsp/*", "inference/*", "benchmarks/replay.py"],
+    "pygls": ["lsp/*", "inference/*", "benchmarks/lsp_client.py"],
     "torch": ["inference/*", "training/*", "checkpoints/*", "evaluation/*", "benchmarks/*"],
     "ctranslate2": ["inference/engines/ct2.py", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],

@@ -34,7 +34,7 @@ TOKENS = 48
 
 
 @frozen
-class Times:
+class CancellationTimes:
     """Of many cancellations, in milliseconds."""
 
     median_ms: float
@@ -53,9 +53,9 @@ class Cancelling:
     threads: int
     chunk_tokens: int
     """Of a prompt, run at once, at the end of the run."""
-    reading: Times
+    reading: CancellationTimes
     """Cancelled while a cold prompt was computed."""
-    writing: Times
+    writing: CancellationTimes
     """Cancelled while tokens were decoded."""
 
 
@@ -116,12 +116,12 @@ def _held_up(engine: NativeEngine, prompt: list[int], after: float) -> float | N
     return None
 
 
-def _times(seconds: list[float | None]) -> Times:
+def _times(seconds: list[float | None]) -> CancellationTimes:
     counted = np.array([one for one in seconds if one is not None]) * 1e3
     if not len(counted):
-        return Times(0.0, 0.0, 0.0, 0)
+        return CancellationTimes(0.0, 0.0, 0.0, 0)
     median, p95, longest = np.percentile(counted, (50, 95, 100)).tolist()
-    return Times(median, p95, longest, len(counted))
+    return CancellationTimes(median, p95, longest, len(counted))
 
 
 def main() -> None:

@@ -29,11 +29,12 @@ import psutil
 from attrs import frozen
 
 from codegen_lsp.benchmarks.engines import build_of_shape
-from codegen_lsp.benchmarks.replay import Editor
+from codegen_lsp.benchmarks.lsp_client import EditorClient
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import read_info, write_info
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, StopRules
+from codegen_lsp.progress import ProgressReport
 
 FIRST, SECOND = 6, 3
 """Documents in each window. The cache holds two prompts of full length unless told otherwise."""
@@ -50,8 +51,12 @@ MARKS = 10
 """How often memory is looked at."""
 
 
+LONG = 20_000
+"""Characters of a document, more than a window's prompt is cut from."""
+
+
 @frozen
-class Windows:
+class WindowMemory:
     """What windows take, in MiB: the most that was seen after any of their documents."""
 
     build: str
@@ -71,7 +76,7 @@ class Windows:
 
 
 @frozen
-class Level:
+class MemoryLevel:
     """A worker's memory after so many completions."""
 
     completions: int
@@ -79,13 +84,64 @@ class Level:
 
 
 @frozen
-class Start:
+class WorkerStart:
     """Seconds from starting a worker, medians."""
 
     ready: float
     answered: float
     slowest: float
     rounds: int
+
+
+@frozen
+class MemoryUse:
+    """The memory of windows on a build of a shape and on the embedded model, and of a worker as it completes."""
+
+    shared: list[WindowMemory]
+    private: list[WindowMemory]
+    """The same builds, each window with its own worker."""
+    levels: list[MemoryLevel]
+
+
+def measure_memory(
+    embedded: Path, shape: str, completions: int, documents: int, threads: int, report: ProgressReport
+) -> MemoryUse:
+    """Open windows on a build of the shape and on the embedded model, then complete with the latter.
+
+    Raises: ModelError, WorkerError and ReplayError.
+    """
+    texts = sources(LONG, max(documents, FIRST + SECOND))
+    found = MemoryUse([], [], [])
+    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+        report(f"Writing a build of the shape {shape}", 0.0)
+        builds = [write_shape(shape, embedded, Path(folder)), embedded]
+        for number, build in enumerate(builds):
+            for place, (shared, kept) in enumerate(((True, found.shared), (False, found.private))):
+                report(f"Two windows, {'one worker' if shared else 'two workers'}", 0.1 + 0.2 * number + 0.1 * place)
+                opened = texts[: FIRST + SECOND]
+                kept.append(asyncio.run(windows(build, opened, threads, shared=shared)))
+    if completions:
+        report(f"{completions} completions", 0.5)
+        found.levels.extend(asyncio.run(levels(embedded, texts[:documents], completions, threads)))
+    return found
+
+
+def measure_start(build: Path, threads: int, rounds: int) -> WorkerStart:
+    """Start workers and ask each once. Raises: ModelError and WorkerError."""
+    return asyncio.run(start(build, sources(PREFIX, 1)[0], threads, rounds))
+
+
+def plain_values(use: MemoryUse) -> dict[str, object]:
+    """Return the memory as plain values, with what the second window adds and its share of the weights."""
+
+    def values(found: WindowMemory) -> dict[str, object]:
+        return attrs.asdict(found) | {"added": found.added, "added_share": found.added / found.weights}
+
+    return {
+        "shared": [values(found) for found in use.shared],
+        "private": [values(found) for found in use.private],
+        "completions": [attrs.asdict(level) for level in use.levels],
+    }
 
 
 def memory_mb(process: psutil.Process) -> float:
@@ -107,7 +163,7 @@ def write_shape(shape: str, embedded: Path, folder: Path) -> Path:
     return build
 
 
-async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bool) -> Windows:
+async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bool) -> WindowMemory:
     """Open two windows on a build, with a worker for both or for each. Raises ReplayError.
 
     `texts` are source code, `FIRST` of them for the first window, the others for the second.
@@ -115,13 +171,13 @@ async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bo
     settings = {"model": str(build), "threads": threads, "metrics": False, "threshold": 0, "candidates": 1}
     settings |= {"languages": {"*": True}, "worker": {"shared": shared}}
     with _apart() as environment, tempfile.TemporaryDirectory() as folder:
-        editors = [Editor(), Editor()]
+        editors = [EditorClient(), EditorClient()]
         try:
             await editors[0].start(settings, environment, [])
             one = [_total(editors[:1]) async for _ in _use(editors[0], Path(folder), texts[:FIRST])]
             await editors[1].start(settings, environment, [])
             two = [_total(editors) async for _ in _use(editors[1], Path(folder), texts[FIRST:])]
-            return Windows(
+            return WindowMemory(
                 read_info(build).name,
                 (build / "model.bin").stat().st_size / 2**20,
                 max(one),
@@ -134,7 +190,7 @@ async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bo
                 await editor.end()
 
 
-async def _use(editor: Editor, folder: Path, texts: Sequence[str]) -> AsyncIterator[None]:
+async def _use(editor: EditorClient, folder: Path, texts: Sequence[str]) -> AsyncIterator[None]:
     """Complete in documents; stops after each, when the server has nothing more to do."""
     for number, text in enumerate(texts):
         uri = (folder / f"{id(editor)}-{number}.py").as_uri()
@@ -150,7 +206,7 @@ async def _use(editor: Editor, folder: Path, texts: Sequence[str]) -> AsyncItera
         yield
 
 
-def _total(editors: Sequence[Editor]) -> float:
+def _total(editors: Sequence[EditorClient]) -> float:
     """All servers and workers, each worker once."""
     processes = {process.pid: process for editor in editors for process in editor.processes}
     return sum(memory_mb(process) for process in processes.values())
@@ -158,11 +214,11 @@ def _total(editors: Sequence[Editor]) -> float:
 
 async def levels(
     build: Path, texts: Sequence[str], completions: int, threads: int, cache_memory_mb: int | None = None
-) -> list[Level]:
+) -> list[MemoryLevel]:
     """Memory of one worker at tenths of so many completions in these documents. Raises ModelError and WorkerError."""
     dice = random.Random(0)  # noqa: S311 - any documents and places will do
     client = InferenceClient()
-    found: list[Level] = []
+    found: list[MemoryLevel] = []
     try:
         await client.load(LoadParams(str(build), threads=threads, cache_memory_mb=cache_memory_mb))
         worker = psutil.Process(client.state.pid)
@@ -177,7 +233,7 @@ async def levels(
                 await client.generate(GenerateParams(str(document), prefix, suffix, SIXTEEN, related=[text[:20_000]]))
                 done += 1
                 if done % max(1, completions // MARKS) == 0:
-                    found.append(Level(done, memory_mb(worker)))
+                    found.append(MemoryLevel(done, memory_mb(worker)))
                 if done == completions:
                     break
     finally:
@@ -185,8 +241,8 @@ async def levels(
     return found
 
 
-async def start(build: Path, text: str, threads: int, rounds: int) -> Start:
-    """Start a worker so many times, and ask it once. Raises ModelError and WorkerError."""
+async def start(build: Path, text: str, threads: int, rounds: int) -> WorkerStart:
+    """WorkerStart a worker so many times, and ask it once. Raises ModelError and WorkerError."""
     ready, answered = [], []
     for _ in range(rounds):
         client = InferenceClient()
@@ -198,7 +254,7 @@ async def start(build: Path, text: str, threads: int, rounds: int) -> Start:
             answered.append(time.perf_counter() - started)
         finally:
             await client.close()
-    return Start(statistics.median(ready), statistics.median(answered), max(answered), rounds)
+    return WorkerStart(statistics.median(ready), statistics.median(answered), max(answered), rounds)
 
 
 def sources(least: int, count: int) -> list[str]:

@@ -25,7 +25,7 @@ from codegen_lsp.inference.engines.base import CancellationToken, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
 from codegen_lsp.inference.tokenizer import Tokenizer
 
-Times = tuple[float, float]
+TokenTimes = tuple[float, float]
 """Seconds to the first token and to the last."""
 
 
@@ -33,7 +33,7 @@ Times = tuple[float, float]
 class Peer:
     """A way to continue token ids, timed."""
 
-    run: Callable[[list[int], int], Times]
+    run: Callable[[list[int], int], TokenTimes]
     """Called with a prompt and the number of tokens wanted."""
     prepare: Callable[[list[int]], None] = lambda context: None
     """Called before a context is typed after."""
@@ -45,7 +45,7 @@ def open_native(build: Path, info: BuildInfo, threads: int) -> Peer:
 
     engine = NativeEngine(build, info, Tokenizer.from_build(build, info), **_options(info, threads))
 
-    def run(prompt: list[int], wanted: int) -> Times:
+    def run(prompt: list[int], wanted: int) -> TokenTimes:
         seen: list[float] = []
 
         def on_token(candidate: int, id: int, log_probability: float) -> bool:
@@ -78,12 +78,12 @@ def open_ct2_static(build: Path, info: BuildInfo, threads: int) -> Peer:
     return Peer(lambda prompt, wanted: call(prompt[len(cached) :], cached, wanted), prepare)
 
 
-def _ct2_call(build: Path, info: BuildInfo, threads: int) -> Callable[[list[int], list[int], int], Times]:
+def _ct2_call(build: Path, info: BuildInfo, threads: int) -> Callable[[list[int], list[int], int], TokenTimes]:
     from codegen_lsp.inference.engines.ct2 import Ct2Engine
 
     engine = Ct2Engine(build, info, Tokenizer.from_build(build, info), **_options(info, threads))
 
-    def call(tail: list[int], static: list[int], wanted: int) -> Times:
+    def call(tail: list[int], static: list[int], wanted: int) -> TokenTimes:
         seen: list[float] = []
 
         def step(result: Any) -> bool:
@@ -116,7 +116,7 @@ def open_llama_cpp(build: Path, info: BuildInfo, threads: int) -> Peer:
             verbose=False,
         )
 
-    def run(prompt: list[int], wanted: int) -> Times:
+    def run(prompt: list[int], wanted: int) -> TokenTimes:
         seen: list[float] = []
         started = time.perf_counter()
         for _ in model.generate(prompt, top_k=1, temp=0.0):
@@ -184,7 +184,7 @@ def _transformers(build: Path, info: BuildInfo, threads: int, dtype: str) -> Pee
         def end(self) -> None:
             return
 
-    def run(prompt: list[int], wanted: int) -> Times:
+    def run(prompt: list[int], wanted: int) -> TokenTimes:
         clock, started = Clock(), time.perf_counter()
         with torch.inference_mode():
             model.generate(

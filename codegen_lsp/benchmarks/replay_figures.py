@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import cattrs
 from attrs import frozen
 
-from codegen_lsp.benchmarks.replay import Replay, Request
+from codegen_lsp.benchmarks.replay_records import Replay, ReplayRequest
 from codegen_lsp.benchmarks.typist import CHARACTERS_A_MINUTE
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
 
 
 @frozen
-class Times:
+class ResponseTimes:
     """Milliseconds from request to answer."""
 
     p50: float
@@ -32,11 +35,11 @@ class ReplayFigures:
     minutes: float
     """Of typing, as a person would have needed with the gaps that were drawn."""
     requests: int
-    model: Times | None
+    model: ResponseTimes | None
     """Of requests for which the model was asked."""
-    cache: Times | None
+    cache: ResponseTimes | None
     """Of requests that were answered from the cache."""
-    answered: Times | None
+    answered: ResponseTimes | None
     """Of all requests that were answered."""
     overtaken: Figure | None
     """Share of requests that a newer key cancelled; they are in none of the times."""
@@ -117,7 +120,7 @@ def figures_of(replay: Replay) -> ReplayFigures:
     )
 
 
-def times_of(requests: Sequence[Request]) -> Times | None:
+def times_of(requests: Sequence[ReplayRequest]) -> ResponseTimes | None:
     """Percentiles by the nearest rank; None without requests."""
     times = sorted(request.milliseconds for request in requests if request.milliseconds is not None)
     if not times:
@@ -126,4 +129,54 @@ def times_of(requests: Sequence[Request]) -> Times | None:
     def percentile(share: float) -> float:
         return times[max(0, math.ceil(share * len(times)) - 1)]
 
-    return Times(percentile(0.50), percentile(0.95), percentile(0.99), len(times))
+    return ResponseTimes(percentile(0.50), percentile(0.95), percentile(0.99), len(times))
+
+
+def as_json(replay: Replay) -> str:
+    """Return the figures, and those of each file, as JSON."""
+    body: dict[str, Any] = cattrs.unstructure(figures_of(replay))
+    body |= {"build": replay.model, "real_time": replay.real_time}
+    kept = ("package", "path", "characters", "keys", "keys_without", "seconds", "accepted", "gained")
+    body["by_file"] = [{name: getattr(file, name) for name in kept} for file in replay.typed]
+    return json.dumps(body, indent=2)
+
+
+def time_cells(times: ResponseTimes) -> tuple[str, str, str, str]:
+    """Return the percentiles in milliseconds and the number of requests, as text."""
+    return f"{times.p50:.1f}", f"{times.p95:.1f}", f"{times.p99:.1f}", str(times.requests)
+
+
+def figure_rows(figures: ReplayFigures) -> list[tuple[str, str]]:
+    """Return a label and the text of each figure but the times."""
+    wasted = "" if figures.wasted_tokens is None else f"{figures.wasted_tokens:.1%}"
+    refusals = ", ".join(f"{rule} {count}" for rule, count in figures.refusals.items())
+    return [
+        ("requests overtaken by a key", percent(figures.overtaken)),
+        ("answered from the cache", percent(figures.from_cache)),
+        ("the same, while typing through a right suggestion", percent(figures.through_from_cache)),
+        ("the same, right after accepting", percent(figures.next_from_cache)),
+        ("p50 right after accepting", "" if figures.next_p50 is None else f"{figures.next_p50:.1f} ms"),
+        ("requests with a suggestion", percent(figures.shown)),
+        ("suggestions right when they came", percent(figures.right)),
+        ("suggestions accepted, whole or in part", percent(figures.accepted)),
+        ("characters that came from suggestions", percent(figures.accepted_characters)),
+        ("keystrokes saved", percent(figures.keystrokes_saved)),
+        ("tokens read anew by a request to the model", _number(figures.read_tokens)),
+        ("generated tokens never shown", wasted),
+        ("generated tokens for each character", f"{figures.tokens_per_character:.2f}"),
+        ("CPU seconds for a minute of typing", f"{figures.cpu_seconds_per_minute:.1f}"),
+        ("CPU at 200 characters a minute, of one core", f"{figures.cpu_share:.0%}"),
+        ("memory of server and worker", f"{figures.server_mb:.0f} + {figures.worker_mb:.0f} MiB"),
+        ("without a suggestion, by rule", refusals),
+    ]
+
+
+def _number(figure: Figure | None) -> str:
+    return "" if figure is None else f"{figure.value:.1f} ({figure.low:.1f} to {figure.high:.1f})"
+
+
+def percent(figure: Figure | None) -> str:
+    """Return a share with its interval as text."""
+    if figure is None:
+        return ""
+    return f"{figure.value * 100:.1f} % ({figure.low * 100:.0f} to {figure.high * 100:.0f})"

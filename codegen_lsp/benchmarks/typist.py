@@ -21,7 +21,7 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.source.brackets import PAIRS, in_string_or_comment, open_at_end, scan
 from codegen_lsp.source.languages import Language, language_of
 
@@ -61,7 +61,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @frozen
-class Offer:
+class ShownSuggestion:
     """A suggestion on the screen: `text[start:end]` becomes `insert`. Offsets count code points."""
 
     start: int
@@ -123,10 +123,10 @@ class _Stretch:
 
 
 @define
-class Session:
+class TypingSession:
     """The typing of one file. `text` and `cursor` are the editor's."""
 
-    document: Document
+    document: SourceDocument
     spans: Sequence[tuple[int, int]]
     """The stretches, as offsets in the document, in order and apart."""
     seed: int
@@ -184,11 +184,11 @@ class Session:
         seconds = _log_normal(dice, MEAN_GAP, GAP_SPREAD)
         return seconds + (_log_normal(dice, LINE_PAUSE, PAUSE_SPREAD) if at_line_start and self._fresh_line() else 0.0)
 
-    def is_right(self, offer: Offer) -> bool:
+    def is_right(self, offer: ShownSuggestion) -> bool:
         """Whether the offer, accepted whole, brings nothing but what the person wants."""
         return self._gain(offer) >= LEAST_GAIN
 
-    def press(self, offer: Offer | None) -> Key | None:
+    def press(self, offer: ShownSuggestion | None) -> Key | None:
         """The next key, with what is on the screen; None when all is written. The text changes as the key says."""
         if self._now.finished:
             if all(stretch.finished for stretch in self.stretches):
@@ -303,7 +303,7 @@ class Session:
         self.current = self._others[0]
         return Key("move", self.cursor, self.cursor, "", self.cursor)
 
-    def _accept(self, offer: Offer) -> Key | None:
+    def _accept(self, offer: ShownSuggestion) -> Key | None:
         if offer.seconds < LOOK or self._dice("notice").random() >= NOTICE:
             return None
         new = self._suggested(offer)
@@ -332,12 +332,12 @@ class Session:
 
     # What the person and the editor know.
 
-    def _suggested(self, offer: Offer) -> str | None:
+    def _suggested(self, offer: ShownSuggestion) -> str | None:
         """What the offer would write at the cursor; None when it would change what stands before it."""
         kept = self.text[offer.start : self.cursor]
         return offer.insert[len(kept) :] if offer.insert.startswith(kept) else None
 
-    def _gain(self, offer: Offer) -> int:
+    def _gain(self, offer: ShownSuggestion) -> int:
         """Characters of the target that the offer brings; 0 when any is wrong."""
         new = self._suggested(offer)
         right = new is not None and not self._now.blank and not self._now.slip and self.wanted.startswith(new)
@@ -383,7 +383,7 @@ class Session:
         return random.Random(f"{self.seed}/{what}/{place}")  # noqa: S311 - a person, not a secret
 
 
-def begin(document: Document, characters: int, seed: int) -> Session | None:
+def begin(document: SourceDocument, characters: int, seed: int) -> TypingSession | None:
     """The typing of about so many characters of a document, in `STRETCHES` stretches of whole lines.
 
     None when the document is too short for it: at least as much again must be there already.
@@ -411,7 +411,7 @@ def begin(document: Document, characters: int, seed: int) -> Session | None:
         if spans and start <= spans[-1][1]:
             return None
         spans.append((start, end))
-    return Session(document, spans, seed)
+    return TypingSession(document, spans, seed)
 
 
 def indentation_step(text: str) -> str:
@@ -422,9 +422,9 @@ def indentation_step(text: str) -> str:
     return " " * max(2, min((len(margin) for margin in margins), default=4))
 
 
-def keys_without(session: Session) -> int:
+def keys_without(session: TypingSession) -> int:
     """How many keys the same text takes without any suggestion."""
-    alone = Session(session.document, session.spans, session.seed)
+    alone = TypingSession(session.document, session.spans, session.seed)
     return sum(1 for _ in iter(lambda: alone.press(None), None))
 
 

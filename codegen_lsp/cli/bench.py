@@ -1,150 +1,232 @@
-"""What `codegen-lsp bench` runs and prints."""
+"""`codegen-lsp bench …`: measure how fast this machine completes, and what that costs."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import attrs
+import typer
 from rich.console import Console
-from rich.table import Table
 
-from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.client.launch import worker_environment
-from codegen_lsp.inference.engines.factory import default_threads
+from codegen_lsp.checkpoints.store import find
+from codegen_lsp.cli.options import (
+    Ablate,
+    AsJson,
+    Corpus,
+    Device,
+    Engine,
+    Model,
+    Seed,
+    Shape,
+    SourcePaths,
+    Threads,
+)
 
-Figures = dict[str, Any]
-"""`benchmarks.engines.Benchmark`, as plain values."""
-
-COLUMNS = {
-    "cold_prefill_ms": "cold prompt",
-    "first_token_ms": "first token",
-    "suggestion_ms": "suggestion",
-    "decode_step_ms": "decode step",
-}
-
-
-def measure_engines(shape: str, context: int, threads: int, peers: Sequence[str] = ()) -> Figures:
-    """Time the engines in processes of their own, in a worker's environment. Raises ModelError.
-
-    `peers` is `--peers` or nothing.
-    """
-    return _measured("engines", shape, str(context), str(threads or default_threads()), *peers)
+app = typer.Typer(help="Measure how fast this machine completes.", no_args_is_help=True)
 
 
-def measure_drafts(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, ngrams: str) -> Figures:
-    """Time decoding with and without drafts (`benchmarks.drafts.Drafting`, as plain values). Raises ModelError."""
-    arguments = (str(build), str(tokens), str(threads or default_threads()), ngrams)
-    return _measured("drafts", *arguments, given=json.dumps(texts))
+@app.command("engine")
+def engine(
+    shape: Annotated[
+        str,
+        typer.Option(
+            metavar="SHAPE",
+            help="350M, 2B or another checkpoint, whose shape is filled with random weights; or a build.",
+        ),
+    ] = "350M",
+    context: Annotated[int, typer.Option(metavar="N", min=16, help="Tokens before the cursor.")] = 1024,
+    threads: Threads = 0,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Time llama.cpp and transformers, too; takes some minutes.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a picture, .svg or .png.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time the engines side by side: four tokens are typed after a context, sixteen are wanted."""
+    from codegen_lsp.benchmarks.isolated import time_engines
+    from codegen_lsp.cli.bench_plot import plot_engines
+    from codegen_lsp.cli.bench_tables import print_engines
+
+    figures = time_engines(shape, context, threads, peers=peers)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        print_engines(Console(), figures)
+    if plot is not None:
+        plot_engines(figures, plot)
 
 
-def measure_cancelling(shape: str, context: int, threads: int, rounds: int) -> Figures:
-    """Time cancellations (`benchmarks.cancel.Cancelling`, as plain values). Raises ModelError."""
-    return _measured("cancel", shape, str(context), str(threads or default_threads()), str(rounds))
+@app.command("drafts")
+def drafts(
+    paths: SourcePaths = None,
+    model: Model = "auto",
+    corpus: Corpus = None,
+    places: Annotated[int, typer.Option(metavar="N", min=1, help="Cursors at starts of lines.")] = 40,
+    tokens: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens to write at each.")] = 64,
+    ngrams: Annotated[
+        str,
+        typer.Option("--ngrams", "--document-cache", metavar="WORD", help="auto, on or off, as the setting `ngrams`."),
+    ] = "auto",
+    seed: Seed = 0,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time writing with drafts and without, by the engine `native` on unseen source."""
+    from codegen_lsp.benchmarks.drafts import WARM_UP
+    from codegen_lsp.benchmarks.isolated import time_drafts
+    from codegen_lsp.cli.bench_tables import print_drafts
+    from codegen_lsp.evaluation.documents import find_documents
+    from codegen_lsp.evaluation.lines import line_start_texts
+
+    texts = line_start_texts(find_documents(paths or [], corpus), places + WARM_UP, seed)
+    figures = time_drafts(find(model).path, texts, tokens, threads, ngrams)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        print_drafts(Console(), figures)
 
 
-def _measured(program: str, *arguments: str, given: str = "") -> Figures:
-    """Run one of the programs in `benchmarks/` that measure apart. Raises ModelError."""
-    result = subprocess.run(
-        [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.benchmarks.{program}", *arguments],
-        input=given,
-        env=worker_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode == 0:
-        figures: Figures = json.loads(result.stdout)
-        return figures
-    last = result.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
-    try:
-        message, advice = json.loads(last[0])
-    except ValueError:
-        raise ModelError(f"The benchmark ended: {last[0]}.", "Free some memory, or choose a smaller shape.") from None
-    raise ModelError(message, advice)
+@app.command("cancel")
+def cancel(
+    shape: Shape = "350M",
+    context: Annotated[int, typer.Option(metavar="N", min=64, help="Tokens of a cold prompt.")] = 1024,
+    rounds: Annotated[int, typer.Option(metavar="N", min=2, help="Cancellations of each kind.")] = 20,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time how long a cancelled request holds up the next one, in the engine `native`."""
+    from codegen_lsp.benchmarks.isolated import time_cancellations
+    from codegen_lsp.cli.bench_tables import print_cancelling
+
+    figures = time_cancellations(shape, context, threads, rounds)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        print_cancelling(Console(), figures)
 
 
-def print_engines(figures: Figures, console: Console) -> None:
-    """A table of medians in milliseconds, the floor in its last row."""
-    table = Table(
-        title=f"{figures['build']}, {figures['context']} tokens of context, {figures['threads']} threads, times in ms"
-    )
-    table.add_column("engine", no_wrap=True)
-    for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
-    table.add_column("memory", justify="right")
-    for name, timings in figures["engines"].items():
-        table.add_row(name, *(f"{timings[column]:.1f}" for column in COLUMNS), f"{figures['memory_mb'][name]:.0f} MB")
-    table.add_section()
-    floor = figures["floor"]
-    table.add_row(f"floor at {floor['bandwidth_gb_s']:.0f} GB/s", "", "", "", f"{floor['decode_step_ms']:.1f}")
-    console.print(table)
+@app.command("memory")
+def memory(
+    shape: Annotated[
+        str,
+        typer.Option(metavar="SHAPE", help="As for `bench engine`. The embedded model is measured beside it."),
+    ] = "350M",
+    completions: Annotated[int, typer.Option(metavar="N", min=0, help="With the embedded model; 0 for none.")] = 5_000,
+    documents: Annotated[int, typer.Option(metavar="N", min=1, help="In which they are made.")] = 50,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what a second editor window takes, and whether a worker grows with what it completes."""
+    from codegen_lsp.benchmarks.memory import measure_memory, plain_values
+    from codegen_lsp.cli.bench_tables import print_memory
+    from codegen_lsp.cli.progress_bar import progress_bar
+
+    with progress_bar() as report:
+        use = measure_memory(find("auto").path, shape, completions, documents, threads, report)
+    if as_json:
+        typer.echo(json.dumps(plain_values(use)))
+    else:
+        print_memory(Console(), use)
 
 
-def plot_engines(figures: Figures, file: Path) -> None:
-    """Write a picture of the table: a panel for each column, the floor as a dashed line.
+@app.command("start")
+def start(
+    model: Model = "auto",
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="How many workers to start.")] = 5,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time how soon a worker that is started answers."""
+    from codegen_lsp.benchmarks.memory import measure_start
+    from codegen_lsp.cli.bench_tables import print_start
 
-    Raises ModelError when matplotlib is missing, the ending is none of its formats', or the file can't be written.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModelError(f"There is nothing to draw with: {error}.", 'pip install "codegen-lsp[plot]"') from error
-    names = list(figures["engines"])
-    figure = Figure(figsize=(11, 1.6 + 0.3 * len(names)), layout="constrained")
-    panels = figure.subplots(1, len(COLUMNS), sharey=True)
-    for panel, (column, heading) in zip(panels, COLUMNS.items(), strict=True):
-        values = [figures["engines"][name][column] for name in names]
-        bars = panel.barh(names, values, color=["tab:blue" if name == "native" else "0.7" for name in names])
-        panel.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
-        panel.set_title(f"{heading} (ms)", fontsize=10)
-        panel.set_xlim(0, max(values) * 1.25)
-        panel.set_xticks([])
-        panel.spines[["top", "right", "bottom"]].set_visible(False)
-    panels[-1].axvline(figures["floor"]["decode_step_ms"], color="black", linestyle="--", linewidth=1)
-    panels[0].invert_yaxis()
-    figure.suptitle(
-        f"{figures['build']}, {figures['context']} tokens of context, {figures['threads']} threads", fontsize=11
-    )
-    try:
-        figure.savefig(file)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} can't be written: {error}.", "Name an .svg or .png in a folder of yours.") from error
+    times = measure_start(find(model).path, threads, rounds)
+    if as_json:
+        typer.echo(json.dumps(attrs.asdict(times)))
+    else:
+        print_start(Console(), times)
 
 
-def print_drafts(figures: Figures, console: Console) -> None:
-    """What drafts give."""
-    table = Table(title=f"{figures['build']}, {figures['places']} places", show_header=False)
-    table.add_row("n-gram mixing", "mixed in" if figures["ngrams"] else "off")
-    table.add_row("tokens per second, without drafts", f"{figures['tokens_per_second']:.0f}")
-    table.add_row("tokens per second, with drafts", f"{figures['drafted_tokens_per_second']:.0f}")
-    for name, label in (
-        ("gain", "the latter over the former"),
-        ("guessed_per_token", "guesses per token"),
-        ("accepted", "share of them that were right"),
-        ("same", "share of tokens alike"),
-    ):
-        figure = figures[name]
-        table.add_row(label, f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else "")
-    console.print(table)
+@app.command("replay")
+def replay(
+    paths: SourcePaths = None,
+    model: Model = "auto",
+    corpus: Corpus = None,
+    files: Annotated[int, typer.Option(metavar="N", min=1, help="How many files are typed into at most.")] = 20,
+    characters: Annotated[
+        int, typer.Option(metavar="N", min=40, help="Characters to type in each file, in two stretches.")
+    ] = 300,
+    real_time: Annotated[
+        bool, typer.Option("--real-time", help="Take the time that a person takes, and cancel what comes too late.")
+    ] = False,
+    engine: Engine = "auto",
+    ablate: Ablate = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots, too.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Type real files into the real server as a person would: times, keystrokes saved, processor time."""
+    from codegen_lsp.benchmarks.replay import replay_files
+    from codegen_lsp.benchmarks.replay_figures import as_json as json_of
+    from codegen_lsp.benchmarks.replay_page import save_page
+    from codegen_lsp.cli.bench_tables import print_replay
+    from codegen_lsp.cli.progress_bar import progress_bar
+    from codegen_lsp.evaluation.documents import find_documents
 
-
-def print_cancelling(figures: Figures, console: Console) -> None:
-    """A table of milliseconds from a cancellation to the engine being idle."""
-    table = Table(
-        title=f"{figures['build']}, {figures['context']} tokens, {figures['threads']} threads, "
-        f"chunks of {figures['chunk_tokens']} tokens"
-    )
-    for heading in ("cancelled while", "median (ms)", "p95 (ms)", "longest (ms)", "times"):
-        table.add_column(heading, justify="left" if heading == "cancelled while" else "right")
-    for name in ("reading", "writing"):
-        times = figures[name]
-        table.add_row(
-            name,
-            *(f"{times[column]:.1f}" for column in ("median_ms", "p95_ms", "longest_ms")),
-            str(times["rounds"]),
+    settings = {
+        "model": str(find(model).path),
+        "engine": engine,
+        "device": device,
+        "threads": threads,
+        "languages": {"*": True},
+        "ablate": ablate or [],
+    }
+    documents = find_documents(paths or [], corpus)
+    with progress_bar() as report:
+        measured = replay_files(
+            documents,
+            files=files,
+            characters=characters,
+            seed=seed,
+            settings=settings,
+            real_time=real_time,
+            report=report,
         )
-    console.print(table)
+    if html:
+        save_page(measured, html)
+    if as_json:
+        typer.echo(json_of(measured))
+    else:
+        print_replay(Console(), measured)
+
+
+@app.command("menu")
+def menu(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A Python file; the standard library's typing by default.")
+    ] = None,
+    places: Annotated[int, typer.Option(metavar="N", min=20, help="Random places in the file.")] = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Time the menu of refactorings, each time as after a change, with nothing parsed yet."""
+    import statistics
+    import typing
+
+    from codegen_lsp.benchmarks.refactoring_menu import menu_seconds
+    from codegen_lsp.refactor.edits import Original
+    from codegen_lsp.workspace.decoding import read_source
+
+    text = Original(read_source(file or Path(typing.__file__))).normal()
+    seconds, whole = menu_seconds(text, places, seed)
+    percentiles = statistics.quantiles(seconds, n=100)
+    typer.echo(
+        f"{text.count(chr(10))} lines, {places} places: "
+        f"median {percentiles[49] * 1e3:.1f} ms, p95 {percentiles[94] * 1e3:.1f} ms, "
+        f"slowest {max(seconds) * 1e3:.1f} ms of processor time; parsing the whole file {whole * 1e3:.1f} ms"
+    )

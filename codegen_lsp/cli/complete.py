@@ -1,29 +1,67 @@
-"""`codegen-lsp complete`: one completion, in place."""
+"""`codegen-lsp complete`: complete code at a place in a file, and print it there."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cattrs
+import typer
 from rich.console import Console
 
 from codegen_lsp.checkpoints.store import find
-from codegen_lsp.cli.render import print_code, stats_line
-from codegen_lsp.cli.session import Session, open_session
-from codegen_lsp.completion.snapshot import Snapshot
+from codegen_lsp.cli.options import AsJson, Device, LanguageIdentifier, Model, Threads
 from codegen_lsp.settings import Settings
-from codegen_lsp.suggest.service import Outcome
+
+if TYPE_CHECKING:
+    from codegen_lsp.cli.session import ModelSession
+    from codegen_lsp.completion.snapshot import Snapshot
+    from codegen_lsp.suggest.service import Outcome
 
 
-async def complete(snapshot: Snapshot, settings: Settings) -> tuple[Outcome, Session]:
-    """Complete at a cursor, with the worker of an editor's windows if one runs. Raises ModelError and WorkerError."""
-    async with open_session(find(settings.model), settings) as session:
-        return await session.complete(snapshot), session
+def complete(
+    place: Annotated[str, typer.Argument(metavar="FILE:LINE[:COL]", help="Where the cursor is, counted from 1.")],
+    number: Annotated[
+        int, typer.Option("-n", metavar="N", min=1, max=8, help="How many different completions to show.")
+    ] = 1,
+    model: Model = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
+    language: LanguageIdentifier = None,
+    temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="Above 0, completions vary.")] = 0.0,
+    stats: Annotated[bool, typer.Option("--stats", help="Show what it cost.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Complete code at a place in a file, and print it there."""
+    from codegen_lsp.cli.location import snapshot_at
+    from codegen_lsp.cli.session import open_session
+
+    snapshot = snapshot_at(place, language)
+    settings = Settings(
+        model=model,
+        device=device,
+        threads=threads,
+        candidates=number,
+        temperature=temperature,
+        languages={snapshot.language: True},
+    )
+
+    async def run() -> tuple[Outcome, ModelSession]:
+        async with open_session(find(model), settings) as session:
+            return await session.complete(snapshot), session
+
+    outcome, session = asyncio.run(run())
+    if as_json:
+        typer.echo(_as_json(snapshot, outcome, session))
+    else:
+        _print(Console(), snapshot, outcome, session, stats=stats)
 
 
-def print_completion(console: Console, snapshot: Snapshot, outcome: Outcome, session: Session, *, stats: bool) -> None:
-    """Show each suggestion in its place, or why there is none."""
+def _print(console: Console, snapshot: Snapshot, outcome: Outcome, session: ModelSession, *, stats: bool) -> None:
+    """Print each suggestion in its place, or the reason why there is none."""
+    from codegen_lsp.cli.render import print_code, stats_line
+
     if not outcome.suggestions:
         print_code(console, snapshot, None)
         reason = outcome.refusal.reason if outcome.refusal else "The model had nothing to say."
@@ -42,11 +80,11 @@ def print_completion(console: Console, snapshot: Snapshot, outcome: Outcome, ses
         )
 
 
-def as_json(snapshot: Snapshot, outcome: Outcome, session: Session) -> str:
-    """The outcome for a program.
+def _as_json(snapshot: Snapshot, outcome: Outcome, session: ModelSession) -> str:
+    """Return the outcome as JSON.
 
     `items` replace `text[start:end]` (offsets in code points from the file's start) by `insert`; `new_text` is the part
-    after the cursor's line so far.
+    after the text that the cursor's line has already.
     """
     body: dict[str, Any] = {
         "uri": snapshot.uri,

@@ -1,11 +1,12 @@
-"""`codegen-lsp demo`: the model at work on real code, and what to paste into an editor.
+"""`codegen-lsp demo`: completions of real code with their timing, and the lines that set up an editor.
 
-The code is this package's own source: real, at hand without a network, and unknown to the embedded model, whose
-training data it is not part of. After it come the first lines of programs as people begin them.
+The code is this package's own source: real, available without a network, and not in the embedded model's training data.
+After it come the first lines of new programs.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import statistics
@@ -13,22 +14,26 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from attrs import frozen
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
 from codegen_lsp.checkpoints.store import find
-from codegen_lsp.cli.render import code_with_suggestion
-from codegen_lsp.cli.session import Session, alone, open_session
+from codegen_lsp.cli.options import Device, Model, Threads
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.settings import Settings
-from codegen_lsp.suggest.service import Outcome
+
+if TYPE_CHECKING:
+    from codegen_lsp.cli.session import ModelSession
+    from codegen_lsp.suggest.service import Outcome
 
 FRAME: str = inspect.signature(Console.save_svg).parameters["code_format"].default
 WITHOUT_WEB_FONT = re.sub(r"@font-face\s*\{\{.*?\}\}\s*", "", FRAME, flags=re.DOTALL)
-"""rich's frame for a picture, without the fonts that it would have a browser fetch."""
+"""rich's frame for SVG pictures, without the web fonts that a browser would fetch."""
 
 
 @frozen
@@ -38,43 +43,43 @@ class Scene:
     module: str
     before: str
     rest_of_line: bool = False
-    """Whether what stands behind the cursor on its line is kept."""
+    """Keep the text after the cursor on its line."""
 
 
 @frozen
-class Draft:
-    """A program just begun: the cursor stands at the end."""
+class NewProgram:
+    """The beginning of a new program: the cursor stands at its end."""
 
     name: str
     text: str
 
 
-SCENES: tuple[Scene | Draft, ...] = (
+SCENES: tuple[Scene | NewProgram, ...] = (
     Scene("codegen_lsp.inference.build", "        raw: dict[str, Any] = json.lo"),
     Scene("codegen_lsp.inference.worker.scheduler", "        with self._chan"),
     Scene("codegen_lsp.inference.client.client", "        if self._connection is "),
-    Draft("connect.py", "import logging\n\nlogger = logging."),
-    Draft(
+    NewProgram("connect.py", "import logging\n\nlogger = logging."),
+    NewProgram(
         "stack.py",
         "class Stack:\n    def __init__(self):\n        self.items = []\n\n"
         "    def push(self, item):\n        self.items.app",
     ),
-    Draft(
+    NewProgram(
         "mean.py",
         'def mean(values):\n    if not values:\n        raise ValueError("values must not be empty")\n'
         "    return sum(val",
     ),
-    Draft(
+    NewProgram(
         "ensure.py",
         "import os\n\n\ndef ensure_directory(path):\n    if not os.path.",
     ),
-    Draft("number.py", "def parse(text):\n    try:\n        return int(text)\n    except Val"),
+    NewProgram("number.py", "def parse(text):\n    try:\n        return int(text)\n    except Val"),
 )
 
 
-def snapshot_of(scene: Scene | Draft) -> Snapshot:
-    """The document of a scene. Raises ValueError when the place is no longer in the source."""
-    if isinstance(scene, Draft):
+def snapshot_of(scene: Scene | NewProgram) -> Snapshot:
+    """Return the document of a scene. Raises: ValueError when the source does not contain the place any more."""
+    if isinstance(scene, NewProgram):
         return Snapshot(f"untitled:{scene.name}", 0, "python", scene.text, len(scene.text))
     path = Path(import_module(scene.module).__file__ or "")
     text = path.read_text(encoding="utf-8")
@@ -83,11 +88,26 @@ def snapshot_of(scene: Scene | Draft) -> Snapshot:
     return Snapshot(path.as_uri(), 0, "python", text[:offset] + text[end:], offset)
 
 
-async def demo(console: Console, settings: Settings, *, picture: Path | None = None) -> int:
-    """Show several completions with their timing; gives the number of suggestions. Raises ModelError, WorkerError.
+def demo(
+    model: Model = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is shown as a picture, too.")] = None,
+) -> None:
+    """Complete real code with the model, show its timing, and how to set up an editor."""
+    console = Console(record=True, width=100, force_terminal=True) if svg else Console()
+    settings = Settings(model=model, device=device, threads=threads, candidates=1)
+    if not asyncio.run(_show_scenes(console, settings, picture=svg)):
+        raise SystemExit(1)
 
-    With `picture`, the completions that a recording console shows are saved as SVG.
+
+async def _show_scenes(console: Console, settings: Settings, *, picture: Path | None) -> int:
+    """Print the completion of each scene with its timing; return the number of scenes with a suggestion.
+
+    With `picture`, the console must be recording, and its output is saved as SVG. Raises: ModelError and WorkerError.
     """
+    from codegen_lsp.cli.session import open_session, private_worker
+
     build = find(settings.model)
     started = time.perf_counter()
     console.print(
@@ -96,7 +116,7 @@ async def demo(console: Console, settings: Settings, *, picture: Path | None = N
         highlight=False,
     )
     outcomes: list[Outcome] = []
-    async with open_session(build, alone(settings)) as session:
+    async with open_session(build, private_worker(settings)) as session:
         console.print(
             f"[dim]Worker started and model loaded in {session.start_seconds:.2f} s.[/dim]\n", highlight=False
         )
@@ -116,19 +136,21 @@ async def demo(console: Console, settings: Settings, *, picture: Path | None = N
     return len(shown)
 
 
-async def _show(console: Console, session: Session, scene: Scene | Draft, since: float | None) -> Outcome:
+async def _show(console: Console, session: ModelSession, scene: Scene | NewProgram, since: float | None) -> Outcome:
+    from codegen_lsp.cli.render import code_with_suggestion
+
     snapshot = snapshot_of(scene)
-    reading = await session.read_ahead(snapshot)
+    prefill_seconds = await session.prefill(snapshot)
     outcome = await session.complete(snapshot)
     suggestion = outcome.suggestions[0] if outcome.suggestions else None
-    name = scene.name if isinstance(scene, Draft) else scene.module.replace(".", "/") + ".py"
+    name = scene.name if isinstance(scene, NewProgram) else scene.module.replace(".", "/") + ".py"
     line = snapshot.text.count("\n", 0, snapshot.offset) + 1
     console.print(
         Panel(
             code_with_suggestion(snapshot, suggestion, before=5, after=2),
             title=f"[bold]{escape(name)}[/bold]:{line}",
             title_align="left",
-            subtitle=f"[bold]{outcome.seconds * 1e3:.0f} ms[/bold][dim], {_tokens(outcome, reading)}[/dim]",
+            subtitle=f"[bold]{outcome.seconds * 1e3:.0f} ms[/bold][dim], {_tokens(outcome, prefill_seconds)}[/dim]",
             subtitle_align="right",
             border_style="green" if suggestion else "yellow",
         )
@@ -142,16 +164,18 @@ async def _show(console: Console, session: Session, scene: Scene | Draft, since:
     return outcome
 
 
-def _tokens(outcome: Outcome, reading: float) -> str:
+def _tokens(outcome: Outcome, prefill_seconds: float) -> str:
     stats = outcome.stats
     if stats is None:
         return "without the model"
-    ahead = f", {stats.cached_tokens} of them when opening ({reading * 1e3:.0f} ms)" if stats.cached_tokens else ""
+    ahead = (
+        f", {stats.cached_tokens} of them when opening ({prefill_seconds * 1e3:.0f} ms)" if stats.cached_tokens else ""
+    )
     return f"{stats.generated_tokens} tokens written; {stats.prompt_tokens} read{ahead}"
 
 
 def print_editor_setup(console: Console) -> None:
-    """The lines that make an editor use this server, bare, so that they can be copied."""
+    """Print the lines that make an editor use this server, without a frame, so that they can be copied."""
     command = str(Path(sys.executable).with_name("codegen-lsp"))
     plugin = Path(__file__).parents[2] / "editors" / "neovim"
     in_clone = (plugin / "plugin").is_dir()
@@ -170,12 +194,12 @@ def print_editor_setup(console: Console) -> None:
 
 
 def neovim_plugin_setup(plugin: Path) -> str:
-    """Lines for the plugin that lies in a clone."""
+    """Return the configuration for the plugin in a clone of the repository."""
     return f'vim.opt.runtimepath:append("{plugin}")\nrequire("codegen").setup {{}}'
 
 
 def neovim_setup(command: str) -> str:
-    """Lines for Neovim's own client, which has inline completion since 0.12; for those who have no clone."""
+    """Return the configuration for Neovim's own client, which has inline completion since 0.12, without a clone."""
     return (
         f'vim.lsp.config("codegen-lsp", {{\n'
         f'  cmd = {{ "{command}", "serve" }},\n'

@@ -1,10 +1,10 @@
-"""`codegen-lsp models …`: what is installed, what can be pulled, and how that goes."""
+"""`codegen-lsp models …`: install, list, check and remove models."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cattrs
 import typer
@@ -15,13 +15,97 @@ from rich.table import Table
 from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.catalogue import Checkpoint, checkpoints, resolve
 from codegen_lsp.checkpoints.store import InstalledBuild
+from codegen_lsp.cli.options import AsJson
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.build import Verification
-from codegen_lsp.progress import ProgressReport
+
+app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(
+    installed: Annotated[bool, typer.Option("--installed", help="Only what is installed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List installed models and checkpoints that can be pulled."""
+    if as_json:
+        typer.echo(json.dumps(_listing(installed_only=installed), indent=2))
+    else:
+        _print_listing(Console(), installed_only=installed)
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A checkpoint, such as codegen-350M-mono.")],
+    yes: Annotated[
+        bool, typer.Option("--accept-license", help="Agree to the checkpoint's licence without being asked.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Download a checkpoint, convert it to int8, verify it, and install it."""
+    from codegen_lsp.checkpoints import pull as checkpoint
+    from codegen_lsp.cli.progress_bar import progress_bar
+
+    if as_json:
+        raise SystemExit(_pull_as_json(name, accepted=yes))
+    console = Console()
+    accepted = yes or _consent(console, name)
+    with progress_bar() as report:
+        build = checkpoint.pull(name, progress=report, accept_license=accepted)
+    _print_installed(console, build)
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a checkpoint in Hugging Face format.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model; the folder's by default.")
+    ] = None,
+) -> None:
+    """Convert a checkpoint's folder to an int8 build, verify it, and install it."""
+    from codegen_lsp.checkpoints.convert import convert_into_store
+    from codegen_lsp.cli.progress_bar import progress_bar
+
+    with progress_bar() as report:
+        build = convert_into_store(source, name=name, progress=report)
+    _print_installed(Console(), build)
+
+
+@app.command("verify")
+def verify(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model, or the folder of a build.")],
+    against: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compare with this checkpoint's float weights.")
+    ] = None,
+) -> None:
+    """Check a build's files, and its answers against the checkpoint's."""
+    from codegen_lsp.checkpoints.verify import check_build, verify_build
+    from codegen_lsp.cli.progress_bar import progress_bar
+
+    with progress_bar() as report:
+        path = store.find(name).path
+        figures = (
+            check_build(path, progress=report) if against is None else verify_build(path, against, progress=report)
+        )
+    _print_verification(Console(), name, figures)
+
+
+@app.command("path")
+def path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model, or auto.")] = "auto",
+) -> None:
+    """Print the folder of a model."""
+    typer.echo(str(store.find(name).path))
+
+
+@app.command("remove")
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model.")]) -> None:
+    """Delete a model from the store."""
+    typer.echo(f"Removed {store.remove(name)}")
 
 
 @frozen
-class Row:
+class ModelRow:
     """One model of the list."""
 
     name: str
@@ -35,11 +119,11 @@ class Row:
     languages: list[str]
     path: str | None = None
     needs_consent: bool = False
-    """Whether pulling it takes consent to its licence."""
+    """Pulling it requires consent to its licence."""
 
 
-def rows(*, installed_only: bool) -> list[Row]:
-    """Installed models, then the catalogue's others."""
+def _rows(*, installed_only: bool) -> list[ModelRow]:
+    """Return the installed models, then the other checkpoints of the catalogue."""
     entries = {entry.name: entry for entry in checkpoints()}
     builds = store.installed()
     found = [_installed_row(build, entries.get(build.name)) for build in builds]
@@ -49,17 +133,17 @@ def rows(*, installed_only: bool) -> list[Row]:
     return found + [_catalogue_row(entry) for entry in entries.values() if entry.name not in there]
 
 
-def listing(*, installed_only: bool) -> list[dict[str, Any]]:
-    """The list for a program."""
-    return [cattrs.unstructure(row) for row in rows(installed_only=installed_only)]
+def _listing(*, installed_only: bool) -> list[dict[str, Any]]:
+    """Return the list as plain values."""
+    return [cattrs.unstructure(row) for row in _rows(installed_only=installed_only)]
 
 
-def print_listing(console: Console, *, installed_only: bool) -> None:
-    """The list for a person."""
+def _print_listing(console: Console, *, installed_only: bool) -> None:
+    """Print the list as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("model", "", "size", "memory", "trained on", "licence"):
         table.add_column(column, justify="right" if column in ("size", "memory") else "left", no_wrap=True)
-    for row in rows(installed_only=installed_only):
+    for row in _rows(installed_only=installed_only):
         table.add_row(
             row.name,
             f"[green]{row.state}[/green]" if row.state else "",
@@ -78,24 +162,22 @@ def print_listing(console: Console, *, installed_only: bool) -> None:
         )
 
 
-def pull(name: str, *, accepted: bool, progress: ProgressReport) -> InstalledBuild:
-    """Fetch and install a checkpoint. Raises DownloadError, ConversionError and ModelError."""
-    from codegen_lsp.checkpoints.pull import pull as fetch
+def _pull_as_json(name: str, *, accepted: bool) -> int:
+    """Pull a checkpoint and print lines of JSON; return the exit code.
 
-    return fetch(name, progress=progress, accept_license=accepted)
-
-
-def pull_for_a_program(name: str, *, accepted: bool) -> int:
-    """`pull` as lines of JSON: `message` and `fraction` (0 to 1) as it goes on, then `name` and `path`, or `error` and
-    `advice`. Returns the exit code."""
+    Lines have `message` and `fraction` (0 to 1) while it goes on; the last has `name` and `path`, or `error` and
+    `advice`.
+    """
+    from codegen_lsp.checkpoints import pull as checkpoint
 
     def line(**values: object) -> None:
         typer.echo(json.dumps(values))
 
+    def report(message: str, fraction: float) -> None:
+        line(message=message, fraction=fraction)
+
     try:
-        build = pull(
-            name, accepted=accepted, progress=lambda message, fraction: line(message=message, fraction=fraction)
-        )
+        build = checkpoint.pull(name, progress=report, accept_license=accepted)
     except CodegenError as error:
         line(error=error.message, advice=error.advice)
         return 1
@@ -103,8 +185,8 @@ def pull_for_a_program(name: str, *, accepted: bool) -> int:
     return 0
 
 
-def consent(console: Console, name: str) -> bool:
-    """Ask for consent to the licence of a checkpoint that needs it; True when it needs none."""
+def _consent(console: Console, name: str) -> bool:
+    """Ask for consent to a checkpoint's licence where it needs consent; return whether it may be downloaded."""
     entry = resolve(name)
     if not entry.needs_consent:
         return True
@@ -116,25 +198,8 @@ def consent(console: Console, name: str) -> bool:
     return console.is_terminal and typer.confirm("Do you agree to them?", default=False)
 
 
-def convert(source: Path, name: str | None, *, progress: ProgressReport) -> InstalledBuild:
-    """Convert a checkpoint's folder and install the build. Raises ConversionError and ModelError."""
-    from codegen_lsp.checkpoints.convert import convert_into_store
-
-    return convert_into_store(source, name=name, progress=progress)
-
-
-def verify(name: str, against: Path | None, *, progress: ProgressReport) -> Verification:
-    """Check a build on its own, or against a checkpoint's folder. Raises ConversionError and ModelError."""
-    from codegen_lsp.checkpoints.verify import check_build, verify_build
-
-    path = store.find(name).path
-    if against is None:
-        return check_build(path, progress=progress)
-    return verify_build(path, against, progress=progress)
-
-
-def print_verification(console: Console, name: str, figures: Verification) -> None:
-    """What was compared, and how it came out."""
+def _print_verification(console: Console, name: str, figures: Verification) -> None:
+    """Print the result of a comparison with the float model."""
     console.print(
         f"[green]{name} is sound.[/green] Over {figures.tokens} tokens of source code, the build and the float model "
         f"agree on the next token in {figures.agreement:.1%};\n"
@@ -144,19 +209,19 @@ def print_verification(console: Console, name: str, figures: Verification) -> No
     )
 
 
-def print_installed(console: Console, build: InstalledBuild) -> None:
-    """Where a new build is, and how to use it."""
+def _print_installed(console: Console, build: InstalledBuild) -> None:
+    """Print the folder of a new build, and how to use it."""
     console.print(f"[green]{build.name}[/green] is installed in {build.path}", highlight=False, soft_wrap=True)
     if build.info.verification is not None:
-        print_verification(console, build.name, build.info.verification)
+        _print_verification(console, build.name, build.info.verification)
     console.print(
         f'Use it: set "codegen-lsp.model" to "{build.name}" in your editor, or --model {build.name} here.',
         highlight=False,
     )
 
 
-def _installed_row(build: InstalledBuild, entry: Checkpoint | None) -> Row:
-    return Row(
+def _installed_row(build: InstalledBuild, entry: Checkpoint | None) -> ModelRow:
+    return ModelRow(
         name=build.name,
         state="embedded" if build.bundled else "installed",
         size_mb=round(build.info.bytes / 1e6),
@@ -167,8 +232,8 @@ def _installed_row(build: InstalledBuild, entry: Checkpoint | None) -> Row:
     )
 
 
-def _catalogue_row(entry: Checkpoint) -> Row:
-    return Row(
+def _catalogue_row(entry: Checkpoint) -> ModelRow:
+    return ModelRow(
         name=entry.name,
         state="",
         size_mb=entry.download_mb,

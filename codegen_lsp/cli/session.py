@@ -1,7 +1,7 @@
-"""A worker with a model, for one command of the command line.
+"""A worker with a loaded model, for one command.
 
-It may be the one that an editor's windows use, so that `complete` need not load what is loaded already. What measures
-must not: `alone`.
+The worker may be the one that the editor's windows share, so that `complete` does not load a model twice. Commands that
+measure take a private one (`private_worker`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from codegen_lsp.suggest.service import Completer, Outcome, options_for
 
 
 @frozen
-class Session:
+class ModelSession:
     """A loaded model."""
 
     client: InferenceClient
@@ -32,12 +32,12 @@ class Session:
     """From nothing to the model being ready, the start of the worker process included."""
 
     async def complete(self, snapshot: Snapshot) -> Outcome:
-        """What an editor would show at this cursor."""
+        """Return the suggestions that an editor would show at this cursor."""
         options = options_for(self.settings, snapshot.language, self.model)
         return await Completer().suggest(snapshot, options, self.client)
 
-    async def read_ahead(self, snapshot: Snapshot) -> float:
-        """Let the model read the text up to the cursor, as an editor does when a file is opened; gives the seconds."""
+    async def prefill(self, snapshot: Snapshot) -> float:
+        """Prefill the text up to the cursor, as the server does when a file is opened; return the seconds it took."""
         started = time.perf_counter()
         await Completer().warm(snapshot, options_for(self.settings, snapshot.language, self.model), self.client)
         return time.perf_counter() - started
@@ -46,17 +46,17 @@ class Session:
 @asynccontextmanager
 async def open_session(
     build: InstalledBuild, settings: Settings, on_progress: Callable[[LoadProgress], None] | None = None
-) -> AsyncIterator[Session]:
-    """Start a worker with this build, or join one; left at the end of the block. Raises ModelError and WorkerError."""
+) -> AsyncIterator[ModelSession]:
+    """Start a worker with a build, or join one, for the length of a block. Raises: ModelError and WorkerError."""
     client = InferenceClient(on_progress=on_progress)
     started = time.perf_counter()
     try:
         model = await client.load(load_params(settings, build.path))
-        yield Session(client, model, settings, time.perf_counter() - started)
+        yield ModelSession(client, model, settings, time.perf_counter() - started)
     finally:
         await client.close()
 
 
-def alone(settings: Settings) -> Settings:
-    """The same with a worker of one's own, as times and memory are measured."""
+def private_worker(settings: Settings) -> Settings:
+    """Return the settings with a worker that no editor shares, so that times and memory can be measured."""
     return evolve(settings, worker=WorkerSettings(shared=False))

@@ -1,4 +1,4 @@
-"""`codegen-lsp stats`: what became of the suggestions, from the counts that servers keep on this machine."""
+"""`codegen-lsp stats`: counts of suggestions by outcome, as servers keep them on this machine."""
 
 from __future__ import annotations
 
@@ -8,24 +8,43 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from codegen_lsp.cli.options import AsJson
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.suggest.metrics import Row, percentile, read
+from codegen_lsp.suggest.metrics import Row, default_path, percentile, read
 
 SOURCES = ("cache", "flight", "model")
-FATES = ("accepted", "accepted in part", "typed", "typed over")
+OUTCOMES = ("accepted", "accepted in part", "typed", "typed over")
 
 
 class StatsError(CodegenError):
-    """The counts can't be read or deleted."""
+    """Counts that can't be read or deleted."""
+
+
+def stats(
+    days: Annotated[int, typer.Option(metavar="N", min=0, help="Of the last N days; 0 takes all.")] = 30,
+    delete: Annotated[bool, typer.Option("--reset", help="Delete all counts.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many suggestions were shown and accepted, and how long they took, as counted on this machine."""
+    path = default_path()
+    if delete:
+        typer.echo("The counts are deleted." if reset(path) else "There are no counts.")
+        return
+    rows = load(path, days)
+    if as_json:
+        typer.echo(figures_as_json(rows))
+    else:
+        print_figures(Console(), rows, path)
 
 
 def load(path: Path, days: int) -> list[Row]:
-    """The counts of the last so many days, today included; 0 takes all. Raises StatsError."""
+    """Return the counts of the last `days` days, today included; 0 takes all. Raises: StatsError."""
     first = datetime.date.today() - datetime.timedelta(days=days - 1) if days else None
     try:
         return read(path, first.isoformat() if first else "")
@@ -34,7 +53,7 @@ def load(path: Path, days: int) -> list[Row]:
 
 
 def reset(path: Path) -> bool:
-    """Delete the counts. False when there are none. Raises StatsError."""
+    """Delete the counts; return whether there were any. Raises: StatsError."""
     try:
         existed = path.is_file()
         for part in ("", "-journal", "-wal", "-shm"):
@@ -45,22 +64,22 @@ def reset(path: Path) -> bool:
 
 
 def figures_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """By language and model: counts, the share accepted, and percentiles of the times in milliseconds."""
+    """Return figures by language and model: counts, the share accepted, percentiles of the times in milliseconds."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.language, row.model].append(row)
     return [_figures(language, model, group) for (language, model), group in sorted(groups.items())]
 
 
-def as_json(rows: Sequence[Row]) -> str:
-    """The figures for a program."""
+def figures_as_json(rows: Sequence[Row]) -> str:
+    """Return the figures as JSON."""
     days = sorted({row.day for row in rows})
     span = {"first_day": days[0], "last_day": days[-1]} if days else {"first_day": None, "last_day": None}
     return json.dumps(span | {"figures": figures_of(rows)}, indent=2)
 
 
 def print_figures(console: Console, rows: Sequence[Row], path: Path) -> None:
-    """Two tables for a person."""
+    """Print the figures as two tables."""
     if not rows:
         console.print("Nothing was counted yet. Servers count unless the setting `metrics` is off.")
         return
@@ -74,7 +93,7 @@ def print_figures(console: Console, rows: Sequence[Row], path: Path) -> None:
             figure["language"],
             figure["model"],
             str(figure["shown"]),
-            *(str(figure[fate.replace(" ", "_")]) for fate in FATES),
+            *(str(figure[outcome.replace(" ", "_")]) for outcome in OUTCOMES),
             share,
             str(figure["accepted_characters"]),
         )
@@ -107,7 +126,7 @@ def _figures(language: str, model: str, rows: Sequence[Row]) -> dict[str, Any]:
         "model": model,
         "requests": total("requests"),
         "shown": shown,
-        **{fate.replace(" ", "_"): total(fate) for fate in FATES},
+        **{outcome.replace(" ", "_"): total(outcome) for outcome in OUTCOMES},
         "accepted_characters": total("accepted characters"),
         "acceptance": taken / shown if shown else None,
         "times": times,

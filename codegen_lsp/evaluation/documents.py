@@ -1,40 +1,70 @@
-"""The files that figures are measured on."""
+"""The source files that models are evaluated on: files and folders that the user names, or a held-out corpus."""
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.source.languages import IDENTIFIER_OF_SUFFIX, identifier_of
+from codegen_lsp.source.lines import with_lf
+from codegen_lsp.workspace.decoding import UnreadableSourceError, read_source
+from codegen_lsp.workspace.files import list_files
 
+CORPUS = Path(".cache/training/model")
+"""Folder in which `make model` leaves its corpus."""
 HELD_OUT = "validation.jsonl"
-"""The held-out packages in a corpus made by `codegen_lsp.training`."""
+"""File with the held-out packages in a corpus made by `codegen_lsp.training`."""
+MAX_CHARACTERS = 200_000
+"""Larger files are data."""
+MAX_FILES = 1_000_000
+"""Files in a folder that are considered."""
 
 
 class EvaluationError(CodegenError):
-    """There is nothing to measure on, or it can't be read."""
+    """An evaluation that has nothing to measure on, or that can't read or write its files."""
 
 
 @frozen
-class Document:
-    """One file of source, line ends as LF."""
+class SourceDocument:
+    """One source file, line ends as LF."""
 
     package: str
-    """Files of one package resemble each other; packages take turns."""
+    """Files of one package resemble each other; draws take one file of each package in turn."""
     path: str
     language: str
     """LSP language identifier."""
     text: str
 
 
-def held_out(folder: Path) -> list[Document]:
-    """The held-out packages of a corpus, which a model trained on it never saw.
+def find_documents(paths: Sequence[Path], corpus: Path | None) -> list[SourceDocument]:
+    """Return the given files and those in the given folders; without any, the held-out packages of a corpus.
 
-    `folder` is the corpus or the training's folder around it. Raises EvaluationError.
+    Each given path counts as a package. Raises: EvaluationError; UnreadableSourceError for a given file.
+    """
+    if not paths and corpus is None and not (CORPUS / "corpus").is_dir():
+        raise EvaluationError(
+            "There is nothing to measure on.",
+            "Give files or folders of source that the model was not trained on, or --corpus DIR, a corpus made by "
+            "`python -m codegen_lsp.training --out DIR --until corpus`: its held-out packages are used.",
+        )
+    if not paths:
+        return held_out(corpus or CORPUS)
+    read = [_read(path, str(given)) for given in paths for path in _source_files(given)]
+    documents = [document for document in read if document is not None]
+    if not documents:
+        raise EvaluationError("No source file can be read there.", "Give files or folders of source code.")
+    return documents
+
+
+def held_out(folder: Path) -> list[SourceDocument]:
+    """Return the held-out packages of a corpus, on which a model was not trained.
+
+    `folder` is the corpus or the training's folder around it. Raises: EvaluationError.
     """
     path = next((place / HELD_OUT for place in (folder, folder / "corpus") if (place / HELD_OUT).is_file()), None)
     if path is None:
@@ -46,14 +76,14 @@ def held_out(folder: Path) -> list[Document]:
     from codegen_lsp.training.corpus import documents
 
     try:
-        return [Document(d.package, d.path, "python", d.text) for d in documents(path)]
+        return [SourceDocument(d.package, d.path, "python", d.text) for d in documents(path)]
     except (OSError, ValueError, TypeError) as error:
         raise EvaluationError(f"{path} can't be read: {error}.", "Delete the corpus and make it again.") from error
 
 
-def in_turn(documents: Iterable[Document], dice: random.Random) -> Iterator[Document]:
-    """The documents in random order, one of each package in turn, each once."""
-    packages: dict[str, list[Document]] = defaultdict(list)
+def in_turn(documents: Iterable[SourceDocument], dice: random.Random) -> Iterator[SourceDocument]:
+    """Yield each document once, in random order, one of each package in turn."""
+    packages: dict[str, list[SourceDocument]] = defaultdict(list)
     for document in documents:
         packages[document.package].append(document)
     waiting = [packages[name] for name in sorted(packages)]
@@ -64,3 +94,23 @@ def in_turn(documents: Iterable[Document], dice: random.Random) -> Iterator[Docu
         for files in waiting:
             yield files.pop()
         waiting = [files for files in waiting if files]
+
+
+def _source_files(given: Path) -> list[Path]:
+    """Return a file as it is, and of a folder the source files that are not ignored, sorted by path."""
+    if not given.is_dir():
+        return [given]
+    return sorted(
+        path for name in list_files(given, "", MAX_FILES) if (path := given / name).suffix in IDENTIFIER_OF_SUFFIX
+    )
+
+
+def _read(path: Path, package: str) -> SourceDocument | None:
+    """Read a document. None when it is too large, or in a folder and unreadable."""
+    try:
+        text = with_lf(read_source(path))
+    except UnreadableSourceError:
+        if str(path) == package:
+            raise
+        return None
+    return SourceDocument(package, str(path), identifier_of(path), text) if len(text) <= MAX_CHARACTERS else None

@@ -82,7 +82,7 @@ class FilledLine:
 
 
 @frozen
-class Attempt:
+class FunctionAttempt:
     """A completed function and what its tests said."""
 
     function: Function
@@ -129,7 +129,7 @@ async def attempt_functions(
     seed: int = 0,
     confinement: Confinement = "namespaces",
     limits: Limits | None = None,
-) -> AsyncIterator[Attempt]:
+) -> AsyncIterator[FunctionAttempt]:
     """Complete each function `samples` times and run its tests; greedily with a temperature of 0.
 
     Raises ModelError, WorkerError and SandboxError.
@@ -141,7 +141,7 @@ async def attempt_functions(
             result = await model.generate(attrs.evolve(params, seed=seed + sample) if temperature else params)
             completion = result.candidates[0].text if result.candidates else ""
             verdict = await asyncio.to_thread(run_program, function.program(completion), limits, confinement)
-            yield Attempt(function, completion, verdict)
+            yield FunctionAttempt(function, completion, verdict)
 
 
 def exact_match(filled: Sequence[FilledLine]) -> Figure | None:
@@ -149,7 +149,7 @@ def exact_match(filled: Sequence[FilledLine]) -> Figure | None:
     return share([one.right for one in filled])
 
 
-def passes(attempts: Sequence[Attempt], k: int) -> Figure | None:
+def passes(attempts: Sequence[FunctionAttempt], k: int) -> Figure | None:
     """pass@k over the problems; None when a problem has fewer than k attempts."""
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for attempt in attempts:

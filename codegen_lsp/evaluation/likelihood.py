@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.evaluation.figures import Figure, ratio
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.base import CancellationToken, Engine
@@ -37,7 +37,7 @@ Score = Callable[[list[int]], list[float]]
 class FileCost:
     """What a model makes of one file."""
 
-    document: Document
+    document: SourceDocument
     bits: float
     size: int
     """In bytes of UTF-8."""
@@ -65,7 +65,7 @@ def windows(ids: Sequence[int], length: int) -> Iterator[Window]:
         yield Window(list(ids[end - length : end]), fresh)
 
 
-def cost(document: Document, info: BuildInfo, tokenizer: Tokenizer, score: Score) -> FileCost:
+def cost(document: SourceDocument, info: BuildInfo, tokenizer: Tokenizer, score: Score) -> FileCost:
     """Bits that a file takes. `score` is an engine's; the tokens are the build's. Raises ModelError."""
     ids = [info.end_of_text, *tokenizer.encode(document.text)]
     nats = 0.0
@@ -75,14 +75,16 @@ def cost(document: Document, info: BuildInfo, tokenizer: Tokenizer, score: Score
     return FileCost(document, nats / math.log(2), len(document.text.encode("utf-8", "replace")))
 
 
-def costs(documents: Sequence[Document], info: BuildInfo, tokenizer: Tokenizer, engine: Engine) -> Iterator[FileCost]:
+def costs(
+    documents: Sequence[SourceDocument], info: BuildInfo, tokenizer: Tokenizer, engine: Engine
+) -> Iterator[FileCost]:
     """Bits of each file with a build. Raises ModelError."""
     for document in documents:
         yield cost(document, info, tokenizer, lambda ids: engine.score(ids, CancellationToken()))
 
 
 def float_costs(
-    documents: Sequence[Document], info: BuildInfo, tokenizer: Tokenizer, checkpoint: Path
+    documents: Sequence[SourceDocument], info: BuildInfo, tokenizer: Tokenizer, checkpoint: Path
 ) -> Iterator[FileCost]:
     """Bits of each file with the float weights of the checkpoint that a build was made from, in float32.
 

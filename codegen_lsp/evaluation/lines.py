@@ -17,16 +17,14 @@ from codegen_lsp.completion import context
 from codegen_lsp.completion.correctness import can_go_on, first_undefined, is_beginning
 from codegen_lsp.completion.modules import Files, modules_of
 from codegen_lsp.completion.options import Options
-from codegen_lsp.completion.planning import plan
-from codegen_lsp.completion.shaping.pipeline import shape_all
-from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.completion.snapshot import Snapshot, Suggestion
+from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
-from codegen_lsp.evaluation.places import KINDS, Kind, Place
+from codegen_lsp.evaluation.places import KINDS, CursorPlace, Kind, draw
 from codegen_lsp.evaluation.similarity import edit_similarity
 from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
 from codegen_lsp.source.brackets import open_at_end
-from codegen_lsp.suggest.service import Completer, Model, Outcome
+from codegen_lsp.suggest.service import Completer, Model
 
 PREFIX_CHARACTERS = 6_000
 SUFFIX_CHARACTERS = 1_500
@@ -40,18 +38,18 @@ Packages = Mapping[str, Mapping[str, str]]
 
 
 @frozen
-class Case:
+class LineCase:
     """A place, with or without the text below its line."""
 
-    place: Place
+    place: CursorPlace
     below: bool
 
 
 @frozen
-class Answer:
+class LineAnswer:
     """What was completed at a case."""
 
-    case: Case
+    case: LineCase
     text: str | None
     """The rest of the line, as completed; None when nothing was shown."""
     whole: str = ""
@@ -131,12 +129,12 @@ class LineFigures:
     """Share of what was shown that uses an undefined name."""
 
 
-def cases_of(places: Iterable[Place]) -> list[Case]:
+def cases_of(places: Iterable[CursorPlace]) -> list[LineCase]:
     """Each place with and without the text below."""
-    return [Case(place, below) for place in places for below in (False, True)]
+    return [LineCase(place, below) for place in places for below in (False, True)]
 
 
-async def ask_model(cases: Iterable[Case], model: Model) -> AsyncIterator[Answer]:
+async def ask_model(cases: Iterable[LineCase], model: Model) -> AsyncIterator[LineAnswer]:
     """What the model alone writes, greedily, up to the end of the line. Raises ModelError and WorkerError."""
     stop = StopRules(max_tokens=MAX_TOKENS, max_lines=1, strings=["\n"])
     for case in cases:
@@ -144,12 +142,12 @@ async def ask_model(cases: Iterable[Case], model: Model) -> AsyncIterator[Answer
         suffix = to_line_end(case.place.below, SUFFIX_CHARACTERS) if case.below else ""
         result = await model.generate(GenerateParams(DOCUMENT, prefix, suffix, stop))
         text = result.candidates[0].text if result.candidates else ""
-        yield Answer(case, text.split("\n")[0])
+        yield LineAnswer(case, text.split("\n")[0])
 
 
 async def ask_editor(
-    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options], packages: Packages | None = None
-) -> AsyncIterator[Answer]:
+    cases: Iterable[LineCase], model: Model, options_of: Callable[[str], Options], packages: Packages | None = None
+) -> AsyncIterator[LineAnswer]:
     """What an editor shows at each case after a key was typed, in a document that it has not seen before.
 
     The document ends with the cursor, or the line does and what is below it follows. `options_of` gives the options in
@@ -162,22 +160,25 @@ async def ask_editor(
         if "modules" in options.ablate:
             around = evolve(around, modules={})
         outcome = await Completer().suggest(snapshot, options, model, around=around)
-        yield shown_of(case, snapshot.offset, outcome)
+        yield answer_of(case, snapshot.offset, outcome.suggestions)
 
 
-def snapshot_of(case: Case, number: int) -> Snapshot:
+def snapshot_of(case: LineCase, number: int) -> Snapshot:
     """The document of a case, as a file of its own for each number."""
     place = case.place
     text = place.before + (place.below if case.below else "")
     return Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
 
 
-def shown_of(case: Case, offset: int, outcome: Outcome) -> Answer:
-    """What an editor shows of an outcome, the cursor being at an offset."""
-    return _shown_of(case, offset, outcome.suggestions or Refusal("none", "Nothing is shown."))
+def answer_of(case: LineCase, offset: int, suggestions: Sequence[Suggestion]) -> LineAnswer:
+    """Return the part of the first suggestion after the cursor at an offset, as an editor shows it."""
+    if not suggestions:
+        return LineAnswer(case, None)
+    whole = suggestions[0].insert[offset - suggestions[0].start :]
+    return LineAnswer(case, whole.split("\n")[0], whole)
 
 
-def packages_of(documents: Iterable[Document]) -> Packages:
+def packages_of(documents: Iterable[SourceDocument]) -> Packages:
     """All files by package and path."""
     packages: dict[str, dict[str, str]] = defaultdict(dict)
     for document in documents:
@@ -185,7 +186,7 @@ def packages_of(documents: Iterable[Document]) -> Packages:
     return packages
 
 
-def surroundings_of(snapshot: Snapshot, document: Document, packages: Packages) -> context.WorkspaceContext:
+def surroundings_of(snapshot: Snapshot, document: SourceDocument, packages: Packages) -> context.WorkspaceContext:
     """What the other files of a document's package say, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
     others = [path for path in files if path != document.path]
@@ -201,7 +202,7 @@ def _entries(folder: str, paths: Iterable[str]) -> set[str]:
     return {path[len(start) :].partition("/")[0] for path in paths if path.startswith(start)}
 
 
-def figures_of(answers: Sequence[Answer]) -> list[LineFigures]:
+def figures_of(answers: Sequence[LineAnswer]) -> list[LineFigures]:
     """The figures by kind of place, without and with the text below."""
     found = []
     for kind in KINDS:
@@ -228,69 +229,16 @@ def figures_of(answers: Sequence[Answer]) -> list[LineFigures]:
     return found
 
 
-THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""At which the curve of precision against coverage is drawn."""
+def line_start_texts(documents: Sequence[SourceDocument], count: int, seed: int) -> list[tuple[str, str]]:
+    """Return the text before and after `count` cursors at starts of lines, cut as for `ask_model`.
 
-
-@frozen
-class CurvePoint:
-    """What a threshold gives, over all places."""
-
-    threshold: float
-    shown: Figure | None
-    fits_of_shown: Figure | None
-    right_of_shown: Figure | None
-    keystrokes: Figure | None
-
-
-async def ask_at_thresholds(
-    cases: Iterable[Case], model: Model, options_of: Callable[[str], Options], packages: Packages | None = None
-) -> AsyncIterator[dict[float, Answer]]:
-    """What an editor would show at each case with each of `THRESHOLDS`; the model is asked once."""
-    for number, case in enumerate(cases):
-        snapshot = snapshot_of(case, number)
-        planned = plan(snapshot, evolve(options_of(snapshot.language), threshold=0.0))
-        if isinstance(planned, Refusal):
-            yield dict.fromkeys(THRESHOLDS, Answer(case, None))
-            continue
-        around = surroundings_of(snapshot, case.place.document, packages or {})
-        related = [*planned.rest_of_document, *(snippet.text for snippet in around.snippets)]
-        params = GenerateParams(DOCUMENT, planned.prefix, planned.suffix, planned.stop, related=related)
-        result = await model.generate(params)
-        planned = evolve(planned, modules=around.modules)
-        yield {
-            threshold: _shown_of(
-                case,
-                snapshot.offset,
-                shape_all(result.candidates, evolve(planned, stop=evolve(planned.stop, threshold=threshold))),
-            )
-            for threshold in THRESHOLDS
-        }
-
-
-def _shown_of(case: Case, offset: int, shaped: Sequence[Suggestion] | Refusal) -> Answer:
-    if isinstance(shaped, Refusal):
-        return Answer(case, None)
-    whole = shaped[0].insert[offset - shaped[0].start :]
-    return Answer(case, whole.split("\n")[0], whole)
-
-
-def curve_of(answers: Sequence[dict[float, Answer]]) -> list[CurvePoint]:
-    """Precision against coverage, by threshold."""
-    points = []
-    for threshold in THRESHOLDS:
-        some = [at[threshold] for at in answers]
-        shown = [answer for answer in some if answer.text is not None]
-        points.append(
-            CurvePoint(
-                threshold,
-                shown=share([answer.text is not None for answer in some]),
-                fits_of_shown=share([answer.fits for answer in shown]),
-                right_of_shown=share([answer.right for answer in shown]),
-                keystrokes=ratio([answer.saved for answer in some], [len(answer.case.place.rest) for answer in some]),
-            )
-        )
-    return points
+    Raises: EvaluationError when the documents have no code.
+    """
+    places = [place for place in draw(documents, count, seed) if place.kind == "line start"]
+    return [
+        (from_line_start(place.before, PREFIX_CHARACTERS), to_line_end(place.below, SUFFIX_CHARACTERS))
+        for place in places
+    ]
 
 
 def leading_word(text: str) -> str:

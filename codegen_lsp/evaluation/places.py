@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from attrs import frozen
 
-from codegen_lsp.evaluation.documents import Document, EvaluationError, in_turn
+from codegen_lsp.evaluation.documents import EvaluationError, SourceDocument, in_turn
 
 Kind = Literal["line start", "mid-line", "mid-word"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -33,11 +33,11 @@ ROUNDS = 200
 
 
 @frozen
-class Place:
+class CursorPlace:
     """A cursor in a document. What is to be completed is the rest of its line."""
 
     kind: Kind
-    document: Document
+    document: SourceDocument
     offset: int
     """Of the cursor, in code points."""
 
@@ -68,7 +68,7 @@ class Place:
         return self.before.count("\n") + 1
 
 
-def draw(documents: Iterable[Document], cases: int, seed: int) -> list[Place]:
+def draw(documents: Iterable[SourceDocument], cases: int, seed: int) -> list[CursorPlace]:
     """`cases` places of each kind, in as many different files as there are, packages in turn; the same for a seed.
 
     The kinds alternate, so that any beginning of the list is balanced. Fewer when the documents have no more. Raises
@@ -76,7 +76,7 @@ def draw(documents: Iterable[Document], cases: int, seed: int) -> list[Place]:
     """
     dice = random.Random(seed)  # noqa: S311 - a sample, not a secret
     order = list(in_turn(documents, dice))
-    drawn: dict[Kind, list[Place]] = {kind: [] for kind in KINDS}
+    drawn: dict[Kind, list[CursorPlace]] = {kind: [] for kind in KINDS}
     taken: set[tuple[int, int]] = set()
     lines: dict[int, list[tuple[int, int]]] = {}
     for _ in range(ROUNDS):
@@ -97,15 +97,15 @@ def draw(documents: Iterable[Document], cases: int, seed: int) -> list[Place]:
     return places
 
 
-def _one(document: Document, lines: list[tuple[int, int]], kind: Kind, dice: random.Random) -> Place | None:
+def _one(document: SourceDocument, lines: list[tuple[int, int]], kind: Kind, dice: random.Random) -> CursorPlace | None:
     if not lines:
         return None
     start, end = dice.choice(lines)
     offsets = list(_OFFSETS[kind](document.text, start, end))
-    return Place(kind, document, dice.choice(offsets)) if offsets else None
+    return CursorPlace(kind, document, dice.choice(offsets)) if offsets else None
 
 
-def code_lines(document: Document) -> list[tuple[int, int]]:
+def code_lines(document: SourceDocument) -> list[tuple[int, int]]:
     """Start and end offsets of the lines on which places may lie."""
     text = document.text
     starts = [0, *(match.end() for match in re.finditer("\n", text))]

@@ -13,7 +13,6 @@ import asyncio
 import inspect
 import logging
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.evaluation.documents import Document, in_turn
+from codegen_lsp.evaluation.documents import SourceDocument, in_turn
 from codegen_lsp.refactor.edits import Original, SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.perform import perform
@@ -81,7 +80,7 @@ class KindFigures:
 
 
 async def attempts(
-    documents: Sequence[Document],
+    documents: Sequence[SourceDocument],
     functions: int,
     seed: int,
     assistant: ModelAssistant,
@@ -138,24 +137,13 @@ def figures_of(found: Sequence[RefactoringAttempt]) -> list[KindFigures]:
     return figures
 
 
-def menu_seconds(text: str, places: int, seed: int) -> tuple[list[float], float]:
-    """Processor seconds of the menu at random places, each as after a change of the text, with nothing parsed yet; and
-    of parsing the whole text. Processor time, since that is what the menu costs on a machine that does other work."""
-    dice = random.Random(seed)  # noqa: S311 - no secret
-    seconds = []
-    for _ in range(places):
-        start = dice.randrange(len(text))
-        source = SelectedSource(text, start, min(len(text), start + dice.choice([0, 0, 10, 200])))
-        started = time.process_time()
-        PythonBackend().menu(source)
-        seconds.append(time.process_time() - started)
-    started = time.process_time()
-    ast.parse(text)
-    return seconds, time.process_time() - started
-
-
 async def _attempt(
-    document: Document, source: SelectedSource, kind: RefactoringKind, assistant: ModelAssistant, *, run_tests: bool
+    document: SourceDocument,
+    source: SelectedSource,
+    kind: RefactoringKind,
+    assistant: ModelAssistant,
+    *,
+    run_tests: bool,
 ) -> RefactoringAttempt:
     path = Path(document.path)
     place = f"{path}:{source.line_of(source.start)}"

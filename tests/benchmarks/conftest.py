@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.documents import SourceDocument
 from tests.evaluation.conftest import SOURCE
 
 
 @pytest.fixture
-def document() -> Document:
-    return Document("package", "module.py", "python", SOURCE)
+def document() -> SourceDocument:
+    return SourceDocument("package", "module.py", "python", SOURCE)

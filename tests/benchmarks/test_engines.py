@@ -18,7 +18,8 @@ from codegen_lsp.benchmarks.engines import OURS, benchmark_shape, measure
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.convert import build_logits
-from codegen_lsp.cli.bench import plot_engines, print_engines
+from codegen_lsp.cli.bench_plot import plot_engines
+from codegen_lsp.cli.bench_tables import print_engines
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.engines.native.torch_forward import Transformer
 from codegen_lsp.inference.engines.native.torch_kernels import choose_kernel
@@ -67,7 +68,7 @@ def test_the_command_times_every_engine(tmp_path: Path) -> None:
     assert min(figures["memory_mb"].values()) > 5
     assert "</svg>" in picture.read_text(encoding="utf-8")
     console = Console(file=io.StringIO(), width=100)
-    print_engines(figures, console)
+    print_engines(console, figures)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "ct2_static" in shown
     assert "floor at" in shown

@@ -8,7 +8,6 @@ import psutil
 import pytest
 
 from codegen_lsp.benchmarks import memory
-from codegen_lsp.cli.bench_memory import Measured, as_dict
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import read_info
 
@@ -28,7 +27,7 @@ async def test_a_second_window_adds_a_server_and_no_worker(
     assert 0 < shared.second_server < shared.two
     assert shared.added < private.added
     weights = (embedded_build / "model.bin").stat().st_size / 2**20
-    values = as_dict(Measured([shared], [private], []))
+    values = memory.plain_values(memory.MemoryUse([shared], [private], []))
     assert values["shared"][0]["added_share"] == pytest.approx(shared.added / weights)  # type: ignore[index]
 
 

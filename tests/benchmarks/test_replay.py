@@ -12,26 +12,29 @@ import pytest
 from attrs import evolve
 
 from codegen_lsp.benchmarks import typist
-from codegen_lsp.benchmarks.replay import Cost, Replay, ReplayError, Request, Screen, Span, Typed, replay
+from codegen_lsp.benchmarks.lsp_client import ReplayError
+from codegen_lsp.benchmarks.replay import replay
 from codegen_lsp.benchmarks.replay_figures import figures_of, times_of
+from codegen_lsp.benchmarks.replay_page import page
+from codegen_lsp.benchmarks.replay_records import ProcessCost, Replay, ReplayRequest, TypedFile, TypedSpan
+from codegen_lsp.benchmarks.typing_run import Screen
 from codegen_lsp.benchmarks.typist import Key
-from codegen_lsp.cli.replay_report import page
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.documents import SourceDocument
 
 SETTINGS: dict[str, Any] = {"threads": 2, "warm": False}
 """Without what goes by the clock."""
-ASKED = Request(1.0, 30.0, "model", shown=True, new=True, generated_tokens=10)
+ASKED = ReplayRequest(1.0, 30.0, "model", shown=True, new=True, generated_tokens=10)
 
 
 @pytest.fixture
-def module(document: Document) -> Document:
+def module(document: SourceDocument) -> SourceDocument:
     """A file that is long enough."""
     return evolve(document, text=document.text * 2)
 
 
-def typed(*requests: Request) -> Replay:
+def typed(*requests: ReplayRequest) -> Replay:
     """A replay of one file with these requests."""
-    file = Typed(
+    file = TypedFile(
         package="p",
         path="<f>.py",
         characters=100,
@@ -40,21 +43,21 @@ def typed(*requests: Request) -> Replay:
         seconds=30.0,
         wall_seconds=1.0,
         requests=list(requests),
-        written=[Span("type", 0, "if a <"), Span("accept", 0, " b:"), Span("accept word", 1, "x")],
+        written=[TypedSpan("type", 0, "if a <"), TypedSpan("accept", 0, " b:"), TypedSpan("accept word", 1, "x")],
         accepted={"accept": 1},
         gained=40,
     )
     shown = sum(request.generated_tokens for request in requests if request.new)
     total = sum(request.generated_tokens for request in requests)
     model = {"name": "m", "engine": "ct2", "threads": 2}
-    return Replay(model, False, [file], Cost(1.0, 2.0, 50.0, 200.0), 10, total + 10, shown)
+    return Replay(model, False, [file], ProcessCost(1.0, 2.0, 50.0, 200.0), 10, total + 10, shown)
 
 
-def untimed(request: Request) -> Request:
+def untimed(request: ReplayRequest) -> ReplayRequest:
     return evolve(request, milliseconds=0.0, cached_tokens=0)
 
 
-async def test_typing_into_the_real_server(embedded_build: Path, module: Document) -> None:
+async def test_typing_into_the_real_server(embedded_build: Path, module: SourceDocument) -> None:
     documents = [module, evolve(module, path="short.py", text="x = 1\n")]
     settings = SETTINGS | {"model": str(embedded_build)}
 
@@ -80,7 +83,7 @@ async def test_typing_into_the_real_server(embedded_build: Path, module: Documen
 
 
 async def test_in_real_time_the_next_key_overtakes_the_answer(
-    embedded_build: Path, module: Document, monkeypatch: pytest.MonkeyPatch
+    embedded_build: Path, module: SourceDocument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(typist, "MEAN_GAP", 0.07)
     monkeypatch.setattr(typist, "LINE_PAUSE", 0.1)
@@ -92,12 +95,12 @@ async def test_in_real_time_the_next_key_overtakes_the_answer(
 
 
 async def test_files_that_are_all_too_short(embedded_build: Path) -> None:
-    documents = [Document("p", "f.py", "python", "x = 1\n")]
+    documents = [SourceDocument("p", "f.py", "python", "x = 1\n")]
     with pytest.raises(ReplayError, match="long enough"):
         await replay(documents, files=1, characters=100, seed=0, settings=SETTINGS, real_time=False)
 
 
-async def test_a_model_that_is_missing_is_said_to_be(module: Document) -> None:
+async def test_a_model_that_is_missing_is_said_to_be(module: SourceDocument) -> None:
     with pytest.raises(ReplayError, match="no model"):
         await replay([module], files=1, characters=60, seed=0, settings={"model": "none-here"}, real_time=False)
 
@@ -107,9 +110,9 @@ def test_figures() -> None:
         typed(
             evolve(ASKED, milliseconds=10.0, right=True, accepted=True),
             evolve(ASKED, milliseconds=20.0, after_accepting=True),
-            Request(2.0, 1.0, "cache", shown=True, through=True),
+            ReplayRequest(2.0, 1.0, "cache", shown=True, through=True),
             evolve(ASKED, milliseconds=30.0, through=True, shown=False, new=False, rule="empty"),
-            Request(3.0, None),
+            ReplayRequest(3.0, None),
         )
     )
     assert figures.model is not None
@@ -137,10 +140,10 @@ def test_figures() -> None:
 
 
 def test_percentiles_are_times_that_occurred() -> None:
-    times = times_of([Request(0.0, float(number)) for number in range(1, 101)])
+    times = times_of([ReplayRequest(0.0, float(number)) for number in range(1, 101)])
     assert times is not None
     assert (times.p50, times.p95, times.p99) == (50.0, 95.0, 99.0)
-    assert times_of([Request(0.0, None)]) is None
+    assert times_of([ReplayRequest(0.0, None)]) is None
 
 
 def test_an_editor_goes_on_showing_what_is_typed_through() -> None:
@@ -153,7 +156,9 @@ def test_an_editor_goes_on_showing_what_is_typed_through() -> None:
 
 
 def test_the_report_is_one_file_with_everything_in_it() -> None:
-    html = page(typed(evolve(ASKED, right=True), Request(2.0, 1.0, "cache", shown=True), Request(3.0, None)))
+    html = page(
+        typed(evolve(ASKED, right=True), ReplayRequest(2.0, 1.0, "cache", shown=True), ReplayRequest(3.0, None))
+    )
     assert "if a &lt;<mark> b:</mark>" in html
     assert '<mark class="part">x</mark>' in html
     assert "&lt;f&gt;.py" in html
@@ -166,7 +171,7 @@ def test_the_report_of_next_to_nothing() -> None:
     assert "<svg" in page(typed())
 
 
-def test_the_command(embedded_build: Path, module: Document, tmp_path: Path) -> None:
+def test_the_command(embedded_build: Path, module: SourceDocument, tmp_path: Path) -> None:
     source = tmp_path / "lines.py"
     source.write_text(module.text, encoding="utf-8")
     report = tmp_path / "report.html"

@@ -8,8 +8,8 @@ import statistics
 import pytest
 
 from codegen_lsp.benchmarks import typist
-from codegen_lsp.benchmarks.typist import Key, Offer, Session, begin, indentation_step, keys_without
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.benchmarks.typist import Key, ShownSuggestion, TypingSession, begin, indentation_step, keys_without
+from codegen_lsp.evaluation.documents import SourceDocument
 
 GO = """package main
 
@@ -32,16 +32,16 @@ func main() {
 
 
 @pytest.fixture
-def module() -> Document:
-    return Document("typist", "typist.py", "python", inspect.getsource(typist))
+def module() -> SourceDocument:
+    return SourceDocument("typist", "typist.py", "python", inspect.getsource(typist))
 
 
-def whole(text: str, language: str = "python") -> Session:
+def whole(text: str, language: str = "python") -> TypingSession:
     """The typing of a whole text."""
-    return Session(Document("p", "f", language, text), [(0, len(text))], 0)
+    return TypingSession(SourceDocument("p", "f", language, text), [(0, len(text))], 0)
 
 
-def type_all(session: Session, offer_at: dict[str, str] | None = None) -> list[Key]:
+def type_all(session: TypingSession, offer_at: dict[str, str] | None = None) -> list[Key]:
     """Every key, checked against the editor's text; suggestions by the line before the cursor."""
     keys = []
     text = session.text
@@ -49,7 +49,7 @@ def type_all(session: Session, offer_at: dict[str, str] | None = None) -> list[K
         line = text[: session.cursor].rpartition("\n")[2]
         suggested = (offer_at or {}).get(line)
         start = session.cursor - len(line)
-        offer = Offer(start, session.cursor, line + suggested, 1.0) if suggested else None
+        offer = ShownSuggestion(start, session.cursor, line + suggested, 1.0) if suggested else None
         key = session.press(offer)
         if key is None:
             return keys
@@ -86,7 +86,7 @@ def test_what_is_written_is_the_file(text: str, language: str) -> None:
     assert session.text == text
 
 
-def test_a_real_file_and_its_own_cursor_jumps_and_mistakes(module: Document) -> None:
+def test_a_real_file_and_its_own_cursor_jumps_and_mistakes(module: SourceDocument) -> None:
     session = begin(module, 3_000, seed=1)
     assert session is not None
     assert session.text != module.text
@@ -147,7 +147,7 @@ def test_wrong_suggestions_and_ones_just_shown_are_typed_past(monkeypatch: pytes
     assert {key.kind for key in keys} == {"type"}
     session = whole("first = 1\n")
     session.press(None)
-    key = session.press(Offer(0, 1, "first = 1", typist.LOOK / 2))
+    key = session.press(ShownSuggestion(0, 1, "first = 1", typist.LOOK / 2))
     assert key is not None
     assert key.kind == "type"
 
@@ -161,7 +161,7 @@ def test_people_overlook_about_as_many_suggestions_as_they_see() -> None:
     assert session.text == text
 
 
-def test_the_same_seed_types_alike(module: Document) -> None:
+def test_the_same_seed_types_alike(module: SourceDocument) -> None:
     def keys(seed: int) -> list[tuple[Key, float]]:
         session = begin(module, 1_000, seed)
         assert session is not None
@@ -177,7 +177,7 @@ def test_the_same_seed_types_alike(module: Document) -> None:
     assert keys(3) != keys(4)
 
 
-def test_the_gaps_are_those_stated(module: Document) -> None:
+def test_the_gaps_are_those_stated(module: SourceDocument) -> None:
     session = begin(module, 4_000, seed=0)
     assert session is not None
     gaps = []
@@ -192,7 +192,7 @@ def test_the_gaps_are_those_stated(module: Document) -> None:
 
 
 def test_short_documents_are_left_out() -> None:
-    assert begin(Document("p", "f", "python", "x = 1\n" * 20), 300, 0) is None
+    assert begin(SourceDocument("p", "f", "python", "x = 1\n" * 20), 300, 0) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.cli.location import PlaceError, snapshot_at
+from codegen_lsp.cli.location import LocationError, snapshot_at
 from codegen_lsp.workspace.decoding import UnreadableSourceError
 
 SOURCE = "import os\r\nx = '🙂é'\n\tlast"
@@ -40,14 +40,14 @@ def test_lines_and_columns_count_characters_from_one(file: Path, place: str, bef
 
 @pytest.mark.parametrize("place", ["0", "4", "1:0", "1:11", "2:10"])
 def test_places_outside_are_refused_with_the_range(file: Path, place: str) -> None:
-    with pytest.raises(PlaceError) as caught:
+    with pytest.raises(LocationError) as caught:
         snapshot_at(f"{file}:{place}")
     assert "from 1 to" in caught.value.advice
 
 
 @pytest.mark.parametrize("place", ["file.py", "file.py:x", ":3", ""])
 def test_what_is_no_place(place: str) -> None:
-    with pytest.raises(PlaceError, match=r"not a place"):
+    with pytest.raises(LocationError, match=r"not a place"):
         snapshot_at(place)
 
 

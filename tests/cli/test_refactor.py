@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.cli.location import PlaceError
-from codegen_lsp.cli.refactor import target_at, write
+from codegen_lsp.cli.location import LocationError
+from codegen_lsp.cli.refactor_target import target_at, write
 
 SOURCE = "def area(w, h):\n    print(w * h + 1)\n    return w\n"
 
@@ -43,7 +43,7 @@ def test_a_line_alone_is_the_start_of_its_text(file: Path) -> None:
 
 @pytest.mark.parametrize("range", ["9", "2:99", "3-2", "x", "", "2:11-2:5", "0"])
 def test_ranges_that_make_no_sense(file: Path, range: str) -> None:
-    with pytest.raises(PlaceError):
+    with pytest.raises(LocationError):
         target_at(f"{file}:{range}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from attrs import define, field
 
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.inference.rpc.messages import Candidate, GenerateParams, GenerateResult, GenerationStats, WarmParams
 
 SOURCE = '''"""A module."""
@@ -62,5 +62,5 @@ class Scripted:
 
 
 @pytest.fixture
-def document() -> Document:
-    return Document("package", "module.py", "python", SOURCE)
+def document() -> SourceDocument:
+    return SourceDocument("package", "module.py", "python", SOURCE)

@@ -9,7 +9,7 @@ import pytest
 
 from codegen_lsp.evaluation import human_eval
 from codegen_lsp.evaluation.documents import EvaluationError
-from codegen_lsp.evaluation.human_eval import Attempt, FilledLine, Function, Line, pass_at_k, passes
+from codegen_lsp.evaluation.human_eval import FilledLine, Function, FunctionAttempt, Line, pass_at_k, passes
 from codegen_lsp.sandbox.sandbox import SandboxError, Verdict, run_program
 
 from .conftest import Scripted
@@ -47,11 +47,11 @@ def test_pass_at_k_is_the_share_of_choices_with_a_right_one() -> None:
             assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, choices)) / len(choices))
 
 
-def attempts_of(*outcomes: str) -> list[Attempt]:
+def attempts_of(*outcomes: str) -> list[FunctionAttempt]:
     """One problem for each word; p for a pass, f for a failure."""
     kinds = {"p": Verdict("passed"), "f": Verdict("failed")}
     return [
-        Attempt(Function(str(number), "", "", "", ""), "", kinds[letter])
+        FunctionAttempt(Function(str(number), "", "", "", ""), "", kinds[letter])
         for number, letters in enumerate(outcomes)
         for letter in letters
     ]

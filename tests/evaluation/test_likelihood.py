@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.evaluation.likelihood import (
     FileCost,
     bits_per_byte,
@@ -61,7 +61,7 @@ def test_each_token_is_fresh_once_with_half_a_window_before_it(count: int, lengt
 
 
 def test_a_model_that_halves_every_choice_takes_one_bit_a_token(info: BuildInfo, tokenizer: Tokenizer) -> None:
-    document = Document("p", "p.py", "python", TEXT + "é")
+    document = SourceDocument("p", "p.py", "python", TEXT + "é")
     found = cost(document, info, tokenizer, lambda ids: [math.log(0.5)] * (len(ids) - 1))
     assert found.bits == pytest.approx(len(tokenizer.encode(document.text)))
     assert found.size == len(TEXT) + 2
@@ -75,7 +75,7 @@ def test_windows_hardly_change_what_a_text_costs(engine: Engine, info: BuildInfo
 
 
 def test_figures_are_sums_over_sums() -> None:
-    document = Document("p", "p.py", "python", "")
+    document = SourceDocument("p", "p.py", "python", "")
     files = [FileCost(document, 10.0, 10), FileCost(document, 90.0, 30)]
     floats = [FileCost(document, 8.0, 10), FileCost(document, 72.0, 30)]
     figure, loss = bits_per_byte(files), loss_of(files, floats)
@@ -114,7 +114,7 @@ def test_float_costs_are_those_of_transformers_and_close_to_the_builds(checkpoin
     info = convert_checkpoint(checkpoint, tmp_path / "build", name="small-random")
     tokenizer = Tokenizer.from_build(tmp_path / "build", info)
     engine = open_engine(LoadParams(str(tmp_path / "build"), threads=1), tmp_path / "build", info, tokenizer)
-    document = Document("p", "p.py", "python", TEXT[:1200])
+    document = SourceDocument("p", "p.py", "python", TEXT[:1200])
     (built,), (floating,) = (
         list(costs([document], info, tokenizer, engine)),
         list(float_costs([document], info, tokenizer, checkpoint)),
@@ -134,4 +134,4 @@ def test_another_models_weights_are_refused(
 ) -> None:
     monkeypatch.setattr(tokenizer, "encode", lambda text: list(text.encode()))
     with pytest.raises(ModelError, match="other tokens"):
-        list(float_costs([Document("p", "p.py", "python", TEXT)], info, tokenizer, checkpoint))
+        list(float_costs([SourceDocument("p", "p.py", "python", TEXT)], info, tokenizer, checkpoint))

@@ -3,21 +3,21 @@ from __future__ import annotations
 import pytest
 
 from codegen_lsp.evaluation import lines
-from codegen_lsp.evaluation.documents import Document
-from codegen_lsp.evaluation.lines import Answer, Case, cases_of
-from codegen_lsp.evaluation.places import Place, draw
+from codegen_lsp.evaluation.documents import SourceDocument
+from codegen_lsp.evaluation.lines import LineAnswer, LineCase, cases_of
+from codegen_lsp.evaluation.places import CursorPlace, draw
 from codegen_lsp.inference.rpc.messages import GenerateParams
 from tests.completion.options import options as make_options
 
 from .conftest import SOURCE, Scripted
 
 
-def place_at(document: Document, before: str, kind: str = "mid-line") -> Place:
-    return Place(kind, document, document.text.index(before) + len(before))  # type: ignore[arg-type]
+def place_at(document: SourceDocument, before: str, kind: str = "mid-line") -> CursorPlace:
+    return CursorPlace(kind, document, document.text.index(before) + len(before))  # type: ignore[arg-type]
 
 
-def answered(document: Document, before: str, text: str | None, kind: str = "mid-line") -> Answer:
-    return Answer(Case(place_at(document, before, kind), below=False), text)
+def answered(document: SourceDocument, before: str, text: str | None, kind: str = "mid-line") -> LineAnswer:
+    return LineAnswer(LineCase(place_at(document, before, kind), below=False), text)
 
 
 def rest_of_line(params: GenerateParams) -> str:
@@ -37,12 +37,12 @@ def rest_of_line(params: GenerateParams) -> str:
         (None, False, 0),
     ],
 )
-def test_right_is_exactly_right(document: Document, text: str | None, right: bool, saved: int) -> None:
+def test_right_is_exactly_right(document: SourceDocument, text: str | None, right: bool, saved: int) -> None:
     answer = answered(document, "for name in sorted(", text)
     assert (answer.right, answer.saved) == (right, saved)
 
 
-def test_a_right_answer_of_one_character_saves_nothing(document: Document) -> None:
+def test_a_right_answer_of_one_character_saves_nothing(document: SourceDocument) -> None:
     assert answered(document, "for folder in folders(sys.argv[1])", ":").saved == 0
 
 
@@ -50,16 +50,16 @@ def test_a_right_answer_of_one_character_saves_nothing(document: Document) -> No
     ("text", "right"),
     [("tdir(path)):", True), ("tdir", True), ("tdir.x", True), ("tdirs(", False), ("", False), (None, False)],
 )
-def test_the_word_is_judged_apart_from_what_follows(document: Document, text: str | None, right: bool) -> None:
+def test_the_word_is_judged_apart_from_what_follows(document: SourceDocument, text: str | None, right: bool) -> None:
     assert answered(document, "os.lis", text, "mid-word").word_right == right
 
 
-def test_similarity_of_nothing_is_none(document: Document) -> None:
+def test_similarity_of_nothing_is_none(document: SourceDocument) -> None:
     assert answered(document, "os.lis", None).similarity == 0.0
     assert answered(document, "os.lis", "tdir(path)):").similarity == 1.0
 
 
-async def test_a_model_that_knows_the_file_is_always_right(document: Document) -> None:
+async def test_a_model_that_knows_the_file_is_always_right(document: SourceDocument) -> None:
     cases = cases_of(draw([document], 6, seed=0))
     model = Scripted(rest_of_line)
     answers = [answer async for answer in lines.ask_model(cases, model)]
@@ -74,11 +74,11 @@ async def test_a_model_that_knows_the_file_is_always_right(document: Document) -
         assert 0.5 < figures.keystrokes.value < 1.0
 
 
-async def test_the_model_sees_what_is_below_only_where_it_should(document: Document) -> None:
+async def test_the_model_sees_what_is_below_only_where_it_should(document: SourceDocument) -> None:
     place = place_at(document, "found.app")
     without, below = [Scripted(lambda params: "") for _ in range(2)]
-    [_ async for _ in lines.ask_model([Case(place, False)], without)]
-    [_ async for _ in lines.ask_model([Case(place, True)], below)]
+    [_ async for _ in lines.ask_model([LineCase(place, False)], without)]
+    [_ async for _ in lines.ask_model([LineCase(place, True)], below)]
     assert without.asked[0].prefix == below.asked[0].prefix
     assert below.asked[0].prefix.endswith("found.app")
     assert without.asked[0].suffix == ""
@@ -86,7 +86,7 @@ async def test_the_model_sees_what_is_below_only_where_it_should(document: Docum
     assert "noted" not in below.asked[0].prefix + below.asked[0].suffix
 
 
-async def test_figures_are_kept_apart_by_kind_and_text_below(document: Document) -> None:
+async def test_figures_are_kept_apart_by_kind_and_text_below(document: SourceDocument) -> None:
     cases = cases_of(draw([document], 4, seed=0))
     model = Scripted(lambda params: rest_of_line(params) if params.suffix else "?")
     answers = [answer async for answer in lines.ask_model(cases, model)]
@@ -95,8 +95,8 @@ async def test_figures_are_kept_apart_by_kind_and_text_below(document: Document)
         assert figures.exact.value == (1.0 if figures.below else 0.0)
 
 
-async def test_what_an_editor_shows_goes_through_its_rules(document: Document) -> None:
-    cases = [Case(place_at(document, "for name in sorted("), below=True)]
+async def test_what_an_editor_shows_goes_through_its_rules(document: SourceDocument) -> None:
+    cases = [LineCase(place_at(document, "for name in sorted("), below=True)]
     options = make_options(infill=True)
 
     async def shown(text: str) -> str | None:
@@ -110,8 +110,8 @@ async def test_what_an_editor_shows_goes_through_its_rules(document: Document) -
     assert await shown("# a comment") is None
 
 
-async def test_refused_places_count_as_not_shown(document: Document) -> None:
-    cases = [Case(place_at(document, "for name in sorted("), below=False)]
+async def test_refused_places_count_as_not_shown(document: SourceDocument) -> None:
+    cases = [LineCase(place_at(document, "for name in sorted("), below=False)]
     model = Scripted(lambda params: pytest.fail("asked"))
     off = make_options(enabled=False)
     answers = [answer async for answer in lines.ask_editor(cases, model, lambda language: off)]

@@ -8,11 +8,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from codegen_lsp.evaluation.documents import Document, EvaluationError, held_out, in_turn
+from codegen_lsp.evaluation.documents import EvaluationError, SourceDocument, held_out, in_turn
 from codegen_lsp.evaluation.places import KINDS, code_lines, draw
 
 
-def test_lines_of_code_are_those_a_model_could_know(document: Document) -> None:
+def test_lines_of_code_are_those_a_model_could_know(document: SourceDocument) -> None:
     lines = [document.text[start:end].strip() for start, end in code_lines(document)]
     assert lines == [
         "found = []",
@@ -29,16 +29,16 @@ def test_lines_of_code_are_those_a_model_could_know(document: Document) -> None:
     ]
 
 
-def test_what_python_can_not_read_has_no_places(document: Document) -> None:
+def test_what_python_can_not_read_has_no_places(document: SourceDocument) -> None:
     assert code_lines(attrs.evolve(document, text=document.text + "\nx = (\n")) == []
 
 
 def test_other_languages_have_every_line_with_a_word() -> None:
-    document = Document("p", "a.c", "c", "int a;\nint b;\nint c;\n\nint main() {\n  return 0;\n}\n")
+    document = SourceDocument("p", "a.c", "c", "int a;\nint b;\nint c;\n\nint main() {\n  return 0;\n}\n")
     assert [document.text[start:end] for start, end in code_lines(document)] == ["int main() {", "  return 0;"]
 
 
-def test_places_are_where_their_kind_says(document: Document) -> None:
+def test_places_are_where_their_kind_says(document: SourceDocument) -> None:
     for place in draw([document], 40, seed=3):
         line = place.before.rpartition("\n")[2]
         assert place.rest
@@ -54,7 +54,7 @@ def test_places_are_where_their_kind_says(document: Document) -> None:
             assert inside == (place.kind == "mid-word")
 
 
-def test_words_are_worth_completing(document: Document) -> None:
+def test_words_are_worth_completing(document: SourceDocument) -> None:
     words = set()
     for place in draw([document], 60, seed=1):
         if place.kind == "mid-word":
@@ -67,7 +67,7 @@ def test_words_are_worth_completing(document: Document) -> None:
     assert min(map(len, words)) >= 3
 
 
-def test_the_same_seed_draws_the_same_places(document: Document) -> None:
+def test_the_same_seed_draws_the_same_places(document: SourceDocument) -> None:
     documents = [attrs.evolve(document, path=str(n), package=str(n % 3)) for n in range(7)]
     shuffled = random.Random(0).sample(documents, 7)
     assert draw(documents, 9, seed=5) == draw(documents, 9, seed=5)
@@ -75,13 +75,13 @@ def test_the_same_seed_draws_the_same_places(document: Document) -> None:
     assert {p.document.package for p in draw(shuffled, 9, seed=5)} == {"0", "1", "2"}
 
 
-def test_kinds_alternate_and_none_repeats(document: Document) -> None:
+def test_kinds_alternate_and_none_repeats(document: SourceDocument) -> None:
     places = draw([document], 8, seed=0)
     assert [place.kind for place in places] == list(KINDS) * 8
     assert len({(place.kind, place.offset) for place in places}) == len(places)
 
 
-def test_there_are_no_more_places_than_there_are(document: Document) -> None:
+def test_there_are_no_more_places_than_there_are(document: SourceDocument) -> None:
     places = draw([document], 1000, seed=0)
     starts = [place for place in places if place.kind == "line start"]
     assert len(starts) == len(code_lines(document))
@@ -89,12 +89,12 @@ def test_there_are_no_more_places_than_there_are(document: Document) -> None:
 
 def test_files_without_code_are_refused() -> None:
     with pytest.raises(EvaluationError, match="no code"):
-        draw([Document("p", "p.py", "python", "# nothing\n")], 5, seed=0)
+        draw([SourceDocument("p", "p.py", "python", "# nothing\n")], 5, seed=0)
 
 
 def test_packages_take_turns() -> None:
-    large = [Document("large", str(n), "python", "") for n in range(50)]
-    small = [Document("small", str(n), "python", "") for n in range(3)]
+    large = [SourceDocument("large", str(n), "python", "") for n in range(50)]
+    small = [SourceDocument("small", str(n), "python", "") for n in range(3)]
     order = [document.package for document in in_turn([*large, *small], random.Random(0))]
     assert order[:6].count("small") == 3
     assert len(order) == 53
@@ -104,7 +104,7 @@ def test_held_out_packages_of_a_corpus(tmp_path: Path) -> None:
     row = {"package": "p", "path": "p/a.py", "text": "x = 1\n"}
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "validation.jsonl").write_text(json.dumps(row) + "\n")
-    assert held_out(tmp_path) == held_out(tmp_path / "corpus") == [Document("p", "p/a.py", "python", "x = 1\n")]
+    assert held_out(tmp_path) == held_out(tmp_path / "corpus") == [SourceDocument("p", "p/a.py", "python", "x = 1\n")]
 
 
 @pytest.mark.parametrize("content", ["{", "[]\n", '{"package": 1}\n'])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.evaluation.documents import Document
+from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.evaluation.refactorings import attempts, figures_of, what_is_wrong
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import LoadParams
@@ -19,10 +19,10 @@ MODEL_FREE = ("extract-variable", "extract-function", "inline-variable", "inline
 
 
 @pytest.fixture(scope="module")
-def documents() -> list[Document]:
+def documents() -> list[SourceDocument]:
     site = Path(sysconfig.get_paths()["purelib"])
     files = [path for name in PACKAGES for path in sorted((site / name).glob("*.py"))]
-    return [Document(path.parent.name, str(path), "python", path.read_text(encoding="utf-8")) for path in files]
+    return [SourceDocument(path.parent.name, str(path), "python", path.read_text(encoding="utf-8")) for path in files]
 
 
 def kind(name: str) -> RefactoringKind:
@@ -31,14 +31,16 @@ def kind(name: str) -> RefactoringKind:
     return found
 
 
-async def test_without_a_model_every_result_holds(documents: list[Document]) -> None:
+async def test_without_a_model_every_result_holds(documents: list[SourceDocument]) -> None:
     assistant = ModelAssistant(None)
     found = [one async for one in attempts(documents, 12, 1, assistant, [kind(name) for name in MODEL_FREE])]
     assert sum(one.offers for one in found) > 5
     assert [one for one in found if one.broken or (one.refused or "").startswith("crash")] == []
 
 
-async def test_with_the_embedded_model_every_result_holds(documents: list[Document], embedded_build: Path) -> None:
+async def test_with_the_embedded_model_every_result_holds(
+    documents: list[SourceDocument], embedded_build: Path
+) -> None:
     client = InferenceClient()
     try:
         model = await client.load(LoadParams(str(embedded_build), threads=1))

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from codegen_lsp.cli import eval as evaluation
+from codegen_lsp.cli.eval_tables import print_shares
 from codegen_lsp.evaluation import human_eval
-from codegen_lsp.evaluation.documents import EvaluationError
+from codegen_lsp.evaluation.runtime import Measurement
 from codegen_lsp.sandbox.sandbox import SandboxError, run_program
-
-from .conftest import SOURCE
+from tests.evaluation.conftest import SOURCE
 
 
 @pytest.fixture
@@ -133,51 +129,10 @@ def test_what_is_missing_is_named(
     assert "Traceback" not in result.stderr
 
 
-def test_documents_of_files_and_folders(sources: Path) -> None:
-    found = evaluation.documents([sources, sources / "module.py"], None)
-    assert [(Path(d.path).name, d.language) for d in found] == [
-        ("module.py", "python"),
-        ("windows.py", "python"),
-        ("module.py", "python"),
-    ]
-    assert {d.text for d in found} == {SOURCE}
-    assert len({d.package for d in found}) == 2
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Ctrl-C as at a terminal; a process that a shell began in the background ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_an_interrupted_run_keeps_what_it_has() -> None:
-    async def answers() -> AsyncIterator[int]:
-        for number in range(100):
-            if number == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-            await asyncio.sleep(0.01)
-            yield number
-
-    async def run_them() -> list[int]:
-        found = await evaluation._gathered(answers(), lambda message, fraction: None, 0, 100)
-        await asyncio.sleep(0)
-        return found
-
-    assert len(asyncio.run(run_them())) in (3, 4)
-
-
 def test_an_interrupted_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     from codegen_lsp.inference.rpc.messages import ModelDescription
 
     model = ModelDescription("m", "codegen", "ct2", "cpu", "int8", 1, 2048, True, [], 3.5, 0.1)
-    measured = evaluation.Measured(model, "0" * 64, True, {"exact_match": None})
-    evaluation.print_shares(Console(width=80), measured)
+    measurement = Measurement(model, "0" * 64, True, {"exact_match": None})
+    print_shares(Console(width=80), measurement)
     assert "Interrupted" in capsys.readouterr().out
-
-
-def test_answers_that_can_not_be_saved_are_named(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="can't be written"):
-        evaluation.save_answers([], tmp_path / "missing" / "answers.jsonl")

@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
-from codegen_lsp.benchmarks.replay import Replay, Request, Span, Typed
-from codegen_lsp.benchmarks.replay_figures import ReplayFigures, figures_of
+from codegen_lsp.benchmarks.lsp_client import ReplayError
+from codegen_lsp.benchmarks.replay_figures import ReplayFigures, figure_rows, figures_of, time_cells
+from codegen_lsp.benchmarks.replay_records import Replay, ReplayRequest, TypedFile, TypedSpan
 from codegen_lsp.evaluation.figures import Figure
 
 WIDTH, HEIGHT = 640, 260
@@ -43,6 +45,14 @@ mark { background: var(--whole); color: inherit; border-radius: 3px } mark.part 
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 .9em }
 .key:first-child { margin-left: 0 }
 """
+
+
+def save_page(replay: Replay, path: Path) -> None:
+    """Write the report to a file. Raises: ReplayError when it can't be written."""
+    try:
+        path.write_text(page(replay), encoding="utf-8")
+    except OSError as error:
+        raise ReplayError(f"{path} can't be written: {error.strerror or error}.", "Give another path.") from error
 
 
 def page(replay: Replay) -> str:
@@ -92,7 +102,7 @@ def cards(figures: ReplayFigures) -> list[str]:
     ]
 
 
-def times_plot(requests: Sequence[Request]) -> str:
+def times_plot(requests: Sequence[ReplayRequest]) -> str:
     """Cumulative shares over time on a logarithmic axis."""
     groups = {
         name: sorted(
@@ -129,7 +139,7 @@ def times_plot(requests: Sequence[Request]) -> str:
     return _svg(parts)
 
 
-def outcomes_plot(requests: Sequence[Request]) -> str:
+def outcomes_plot(requests: Sequence[ReplayRequest]) -> str:
     """Bars of what requests ended in."""
     counts: Counter[tuple[str, str]] = Counter()
     for request in requests:
@@ -154,7 +164,7 @@ def outcomes_plot(requests: Sequence[Request]) -> str:
     return _svg(parts)
 
 
-def saved_plot(typed: Sequence[Typed]) -> str:
+def saved_plot(typed: Sequence[TypedFile]) -> str:
     """A bar for each file, sorted."""
     shares = sorted(((1 - file.keys / max(1, file.keys_without), file) for file in typed), key=lambda pair: -pair[0])
     high = max(0.1, math.ceil(max(share for share, _ in shares) * 10) / 10)
@@ -179,7 +189,7 @@ def saved_plot(typed: Sequence[Typed]) -> str:
     return _svg(parts)
 
 
-def reading_plot(requests: Sequence[Request]) -> str:
+def reading_plot(requests: Sequence[ReplayRequest]) -> str:
     """A dot for each request to the model."""
     dots = [
         (request.prompt_tokens - request.cached_tokens, request.milliseconds)
@@ -203,8 +213,6 @@ def reading_plot(requests: Sequence[Request]) -> str:
 
 def table(figures: ReplayFigures) -> str:
     """Every figure."""
-    from codegen_lsp.cli.replay import figure_rows, time_cells
-
     times = [
         (f"{name}: p50, p95, p99 in ms ({cells[3]} requests)", ", ".join(cells[:3]))
         for name, of in (("model", figures.model), ("cache", figures.cache), ("all answered", figures.answered))
@@ -214,7 +222,7 @@ def table(figures: ReplayFigures) -> str:
     return f"<table>{rows}</table>"
 
 
-def written(file: Typed) -> str:
+def written(file: TypedFile) -> str:
     """The text of a file's stretches, what was accepted marked."""
     pieces = []
     for stretch in sorted({span.stretch for span in file.written}):
@@ -225,7 +233,7 @@ def written(file: Typed) -> str:
     return f"<p>{heading} ({saved:.0%} saved)</p><pre>{text}</pre>"
 
 
-def _span(span: Span) -> str:
+def _span(span: TypedSpan) -> str:
     text = escape(span.text)
     if span.kind == "accept":
         return f"<mark>{text}</mark>"

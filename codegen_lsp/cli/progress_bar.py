@@ -12,8 +12,8 @@ from codegen_lsp.progress import ProgressReport
 
 
 @contextmanager
-def progress() -> Iterator[ProgressReport]:
-    """Gives a function that takes what is being done and how far it is, 0 to 1."""
+def progress_bar() -> Iterator[ProgressReport]:
+    """Show a bar until the block ends; yields the function that moves it."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

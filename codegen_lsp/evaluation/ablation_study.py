@@ -18,7 +18,7 @@ from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.evaluation.figures import Figure, ratio, share
-from codegen_lsp.evaluation.lines import Answer, Case, Packages, shown_of, snapshot_of, surroundings_of
+from codegen_lsp.evaluation.lines import LineAnswer, LineCase, Packages, answer_of, snapshot_of, surroundings_of
 from codegen_lsp.suggest.service import Completer, Model
 
 EVERYTHING = ""
@@ -31,18 +31,18 @@ to, which `bench replay` gives."""
 
 
 @frozen
-class Asked:
+class AblationCase:
     """One place with all its answers."""
 
-    case: Case
+    case: LineCase
     concerned: frozenset[str]
     """The parts that can make a difference here."""
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, LineAnswer]
     """By the part that was left out; `EVERYTHING` has what an editor shows."""
 
 
 @frozen
-class PartFigures:
+class AblationFigures:
     """What a part gives, on the places that it concerns. Differences are those of having it to not having it."""
 
     part: str
@@ -66,12 +66,12 @@ class PartFigures:
 
 
 async def ask_without(
-    cases: Iterable[Case],
+    cases: Iterable[LineCase],
     model: Model,
     options_of: Callable[[str], Options],
     packages: Packages,
     parts: Sequence[str],
-) -> AsyncIterator[Asked]:
+) -> AsyncIterator[AblationCase]:
     """What an editor shows at each case, with everything and without each of the parts."""
     for number, case in enumerate(cases):
         snapshot = snapshot_of(case, number)
@@ -82,11 +82,11 @@ async def ask_without(
             some = evolve(options, ablate=options.ablate | ({part} - {EVERYTHING}))
             beside = evolve(around, modules={}) if "modules" in some.ablate else around
             outcome = await Completer().suggest(snapshot, some, model, around=beside)
-            answers[part] = shown_of(case, snapshot.offset, outcome)
-        yield Asked(case, _concerned(snapshot, options, around), answers)
+            answers[part] = answer_of(case, snapshot.offset, outcome.suggestions)
+        yield AblationCase(case, _concerned(snapshot, options, around), answers)
 
 
-def joined(one: Asked, without_cache: Asked) -> Asked:
+def joined(one: AblationCase, without_cache: AblationCase) -> AblationCase:
     """A place with the answer of a model that was loaded without n-gram mixing."""
     return evolve(one, answers={**one.answers, OF_THE_MODEL: without_cache.answers[EVERYTHING]})
 
@@ -105,16 +105,16 @@ def _concerned(snapshot: Snapshot, options: Options, around: WorkspaceContext) -
     return frozenset(parts)
 
 
-def figures_of(asked: Sequence[Asked], parts: Sequence[str]) -> list[PartFigures]:
+def figures_of(asked: Sequence[AblationCase], parts: Sequence[str]) -> list[AblationFigures]:
     """The figures of each part."""
     return [_figures([one for one in asked if part in one.concerned and part in one.answers], part) for part in parts]
 
 
-def _figures(asked: Sequence[Asked], part: str) -> PartFigures:
+def _figures(asked: Sequence[AblationCase], part: str) -> AblationFigures:
     with_it = [one.answers[EVERYTHING] for one in asked]
     without = [one.answers[part] for one in asked]
     rests = [len(one.case.place.rest) for one in asked]
-    return PartFigures(
+    return AblationFigures(
         part,
         len(asked),
         sum(a.whole != b.whole or a.text != b.text for a, b in zip(with_it, without, strict=True)),
@@ -128,19 +128,19 @@ def _figures(asked: Sequence[Asked], part: str) -> PartFigures:
     )
 
 
-def _shown(answers: Sequence[Answer]) -> Figure | None:
+def _shown(answers: Sequence[LineAnswer]) -> Figure | None:
     return share([one.text is not None for one in answers])
 
 
-def _of_shown(answers: Sequence[Answer], is_so: Callable[[Answer], bool | None]) -> Figure | None:
+def _of_shown(answers: Sequence[LineAnswer], is_so: Callable[[LineAnswer], bool | None]) -> Figure | None:
     return share([so for one in answers if one.text is not None and (so := is_so(one)) is not None])
 
 
-def _wrong(answer: Answer) -> int:
+def _wrong(answer: LineAnswer) -> int:
     return answer.text is not None and not answer.fits
 
 
-def _by_file(asked: Sequence[Asked], parts: Sequence[float], wholes: Sequence[float]) -> Figure | None:
+def _by_file(asked: Sequence[AblationCase], parts: Sequence[float], wholes: Sequence[float]) -> Figure | None:
     """Sum of the parts over sum of the wholes; the interval is over files."""
     sums: dict[tuple[str, str], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for one, part, whole in zip(asked, parts, wholes, strict=True):

@@ -1,0 +1,62 @@
+"""Run a benchmark in a process of its own, with the environment of a worker.
+
+Threads and memory allocation are tuned in a worker's environment, and the engines must not share a process with the
+command line. The figures come back as plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.client.launch import worker_environment
+from codegen_lsp.inference.engines.factory import default_threads
+
+PlainFigures = dict[str, Any]
+"""The figures of a benchmark as JSON has them."""
+
+
+def time_engines(shape: str, context: int, threads: int, *, peers: bool) -> PlainFigures:
+    """Return a `benchmarks.engines.Benchmark`. Raises: ModelError."""
+    arguments = (shape, str(context), _threads(threads))
+    return _run("engines", *arguments, *(["--peers"] if peers else []))
+
+
+def time_drafts(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, ngrams: str) -> PlainFigures:
+    """Return a `benchmarks.drafts.Drafting`. Raises: ModelError."""
+    return _run("drafts", str(build), str(tokens), _threads(threads), ngrams, standard_input=json.dumps(texts))
+
+
+def time_cancellations(shape: str, context: int, threads: int, rounds: int) -> PlainFigures:
+    """Return a `benchmarks.cancel.Cancelling`. Raises: ModelError."""
+    return _run("cancel", shape, str(context), _threads(threads), str(rounds))
+
+
+def _threads(threads: int) -> str:
+    return str(threads or default_threads())
+
+
+def _run(module: str, *arguments: str, standard_input: str = "") -> PlainFigures:
+    """Run a module of `benchmarks`, which prints its figures, or message and advice as the last line of stderr."""
+    result = subprocess.run(
+        [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.benchmarks.{module}", *arguments],
+        input=standard_input,
+        env=worker_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode == 0:
+        figures: PlainFigures = json.loads(result.stdout)
+        return figures
+    last = result.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
+    try:
+        message, advice = json.loads(last[0])
+    except ValueError:
+        raise ModelError(f"The benchmark ended: {last[0]}.", "Free some memory, or choose a smaller shape.") from None
+    raise ModelError(message, advice)

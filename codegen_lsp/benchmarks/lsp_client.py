@@ -1,0 +1,167 @@
+"""An LSP client that starts the real server with its worker, and the positions of the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pygls.client import JsonRPCClient
+
+from codegen_lsp.errors import CodegenError
+from codegen_lsp.inference.rpc import connection
+from codegen_lsp.source.lines import end_of_line, line_starts, start_of_line
+
+TIMEOUT = 60.0
+"""Seconds in which the server must answer a request or reach a state."""
+SHUTDOWN_TIMEOUT = 10.0
+COMMAND = (sys.executable, "-m", "codegen_lsp.cli", "serve")
+
+
+class ReplayError(CodegenError):
+    """A replay that can't start or go on."""
+
+
+class EditorClient(JsonRPCClient):
+    """The client: one server with one worker."""
+
+    def __init__(self) -> None:
+        super().__init__(connection.WorkerProtocol, connection.converter)
+        self.status: dict[str, Any] = {}
+        self.changed = asyncio.Event()
+        self.lines: list[str] = []
+        self._ids = itertools.count(1)
+        self._stderr: asyncio.Task[None] | None = None
+        self.feature("codegen-lsp/status")(lambda params: self._take_status(params))
+        for silent in ("window/logMessage", "window/showMessage"):
+            self.feature(silent)(lambda params: None)
+
+    async def start(self, settings: dict[str, Any], environment: dict[str, str], folders: Sequence[Path]) -> None:
+        """Start and initialize a server; returns when its model is ready. Raises ReplayError."""
+        await self.start_io(*COMMAND, env=environment)
+        assert self._server is not None
+        self._stderr = asyncio.ensure_future(self._drain())
+        capabilities: dict[str, Any] = {"textDocument": {"inlineCompletion": {}, "synchronization": {}}}
+        await self.ask(
+            "initialize",
+            {
+                "processId": os.getpid(),
+                "rootUri": None,
+                "capabilities": capabilities,
+                "initializationOptions": settings,
+                "workspaceFolders": [{"uri": folder.as_uri(), "name": folder.name} for folder in folders],
+            },
+        )
+        self.tell("initialized", {})
+        await self.until("ready", "error", "disabled")
+        if self.status["state"] != "ready":
+            raise ReplayError(f"The server has no model: {self.status['message']}", self.status["advice"])
+
+    async def ask(self, method: str, params: object) -> Any:
+        """The result of a request. Raises ReplayError when none comes."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await self.begin(method, params)[1]
+        except TimeoutError as error:
+            raise ReplayError(f"The server did not answer {method} in {TIMEOUT:.0f} s.", "See its log.") from error
+
+    def begin(self, method: str, params: object) -> tuple[str, asyncio.Future[Any]]:
+        """Send a request: its id, and a future of its result."""
+        id = str(next(self._ids))
+        future = asyncio.wrap_future(self.protocol.send_request(method, params, msg_id=id))
+        return id, future
+
+    def tell(self, method: str, params: object) -> None:
+        """Send a notification."""
+        self.protocol.notify(method, params)
+
+    async def until(self, *states: str) -> None:
+        """Wait for one of these states. Raises ReplayError."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                while self.status.get("state") not in states:
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError as error:
+            said = "\n".join(self.lines[-5:])
+            raise ReplayError(f"The server did not become {states[0]}. It said: {said or 'nothing'}") from error
+
+    async def end(self) -> None:
+        """Shut the server down; kill it when it does not end."""
+        server = self._server
+        if server is None:
+            return
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT):
+                await self.begin("shutdown", None)[1]
+                self.tell("exit", None)
+                await server.wait()
+        if server.returncode is None:
+            server.kill()
+        if self._stderr is not None:
+            await self._stderr
+        await self.stop()  # type: ignore[no-untyped-call]
+
+    @property
+    def processes(self) -> tuple[psutil.Process, psutil.Process]:
+        """Server and worker."""
+        assert self._server is not None
+        return psutil.Process(self._server.pid), psutil.Process(self.status["workerPid"])
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """Cancelled requests come back as errors; that is no error here."""
+
+    def _take_status(self, params: dict[str, Any]) -> None:
+        self.status = params
+        self.changed.set()
+
+    async def _drain(self) -> None:
+        assert self._server is not None
+        assert self._server.stderr is not None
+        async for line in self._server.stderr:
+            self.lines = [*self.lines[-99:], line.decode("utf-8", "replace").rstrip()]
+
+
+@asynccontextmanager
+async def opened(settings: dict[str, Any], log: Path, folders: Sequence[Path]) -> AsyncIterator[EditorClient]:
+    """A server with these settings and workspace folders, that writes to the log what its worker does. That is its own:
+    what is measured is not to depend on which windows are open.
+
+    Raises ReplayError.
+    """
+    editor = EditorClient()
+    environment = {**os.environ, "CODEGEN_LSP_LOG": "info"}
+    try:
+        await editor.start(
+            settings | {"metrics": False, "worker": {"shared": False}, "log": {"level": "info", "file": str(log)}},
+            environment,
+            folders,
+        )
+        yield editor
+    finally:
+        await editor.end()
+
+
+def position_at(text: str, offset: int) -> dict[str, int]:
+    """Return the position of an offset, its column in UTF-16 units."""
+    start = start_of_line(text, offset)
+    return {"line": text.count("\n", 0, start), "character": len(text[start:offset].encode("utf-16-le")) // 2}
+
+
+def range_at(text: str, start: int, end: int) -> dict[str, Any]:
+    """Return the range between two offsets."""
+    return {"start": position_at(text, start), "end": position_at(text, end)}
+
+
+def offset_at(text: str, position: dict[str, int]) -> int:
+    """Return the offset of a position, in code points."""
+    start = line_starts(text)[position["line"]]
+    line = text[start : end_of_line(text, start)]
+    return start + len(line.encode("utf-16-le")[: 2 * position["character"]].decode("utf-16-le", "ignore"))

@@ -1,0 +1,128 @@
+"""Figures of `codegen-lsp bench` as tables on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from codegen_lsp.benchmarks.isolated import PlainFigures
+from codegen_lsp.benchmarks.memory import MemoryUse, WorkerStart
+from codegen_lsp.benchmarks.replay_figures import figure_rows, figures_of, time_cells
+from codegen_lsp.benchmarks.replay_records import Replay
+
+ENGINE_COLUMNS = {
+    "cold_prefill_ms": "cold prompt",
+    "first_token_ms": "first token",
+    "suggestion_ms": "suggestion",
+    "decode_step_ms": "decode step",
+}
+
+
+def print_engines(console: Console, figures: PlainFigures) -> None:
+    """Print medians in milliseconds, the floor in the last row."""
+    table = Table(
+        title=f"{figures['build']}, {figures['context']} tokens of context, {figures['threads']} threads, times in ms"
+    )
+    table.add_column("engine", no_wrap=True)
+    for heading in ENGINE_COLUMNS.values():
+        table.add_column(heading, justify="right")
+    table.add_column("memory", justify="right")
+    for name, timings in figures["engines"].items():
+        table.add_row(
+            name, *(f"{timings[column]:.1f}" for column in ENGINE_COLUMNS), f"{figures['memory_mb'][name]:.0f} MB"
+        )
+    table.add_section()
+    floor = figures["floor"]
+    table.add_row(f"floor at {floor['bandwidth_gb_s']:.0f} GB/s", "", "", "", f"{floor['decode_step_ms']:.1f}")
+    console.print(table)
+
+
+def print_drafts(console: Console, figures: PlainFigures) -> None:
+    """Print the gain from speculative drafts."""
+    table = Table(title=f"{figures['build']}, {figures['places']} places", show_header=False)
+    table.add_row("n-gram mixing", "mixed in" if figures["ngrams"] else "off")
+    table.add_row("tokens per second, without drafts", f"{figures['tokens_per_second']:.0f}")
+    table.add_row("tokens per second, with drafts", f"{figures['drafted_tokens_per_second']:.0f}")
+    for name, label in (
+        ("gain", "the latter over the former"),
+        ("guessed_per_token", "guesses per token"),
+        ("accepted", "share of them that were right"),
+        ("same", "share of tokens alike"),
+    ):
+        figure = figures[name]
+        table.add_row(label, f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else "")
+    console.print(table)
+
+
+def print_cancelling(console: Console, figures: PlainFigures) -> None:
+    """Print the milliseconds from a cancellation until the engine is idle."""
+    table = Table(
+        title=f"{figures['build']}, {figures['context']} tokens, {figures['threads']} threads, "
+        f"chunks of {figures['chunk_tokens']} tokens"
+    )
+    for heading in ("cancelled while", "median (ms)", "p95 (ms)", "longest (ms)", "times"):
+        table.add_column(heading, justify="left" if heading == "cancelled while" else "right")
+    for name in ("reading", "writing"):
+        times = figures[name]
+        table.add_row(
+            name,
+            *(f"{times[column]:.1f}" for column in ("median_ms", "p95_ms", "longest_ms")),
+            str(times["rounds"]),
+        )
+    console.print(table)
+
+
+def print_memory(console: Console, use: MemoryUse) -> None:
+    """Print memory in MiB."""
+    table = Table(title="Proportional set size in MiB, all processes together")
+    for heading in ("build", "worker", "weights", "one window", "two windows", "the second adds", "of the weights"):
+        table.add_column(heading, justify="left" if heading in ("build", "worker") else "right")
+    for shared, private in zip(use.shared, use.private, strict=True):
+        for name, found in (("shared", shared), ("one each", private)):
+            table.add_row(
+                found.build,
+                name,
+                *(f"{value:.0f}" for value in (found.weights, found.one, found.two, found.added)),
+                f"{found.added / found.weights:.0%}",
+            )
+    console.print(table)
+    if use.levels:
+        levels = Table(title="A worker's, after so many completions", show_header=False)
+        for level in use.levels:
+            levels.add_row(str(level.completions), f"{level.mb:.0f} MiB")
+        console.print(levels)
+
+
+def print_start(console: Console, start: WorkerStart) -> None:
+    """Print the times of a start in one line."""
+    console.print(
+        f"From starting a worker, {start.rounds} times, median: ready after {start.ready:.2f} s, first answer after "
+        f"{start.answered:.2f} s; slowest {start.slowest:.2f} s",
+        highlight=False,
+    )
+
+
+def print_replay(console: Console, replay: Replay) -> None:
+    """Print the figures of a replay."""
+    figures = figures_of(replay)
+    model = replay.model
+    pace = "real time" if replay.real_time else "brisk"
+    console.print(
+        f"{model['name']} ({model['engine']}, {model['threads']} threads): {figures.files} files, "
+        f"{figures.characters} characters, {figures.minutes:.1f} minutes of typing, {pace}",
+        style="bold",
+        highlight=False,
+    )
+    times = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("from request to answer (ms)", "p50", "p95", "p99", "requests"):
+        times.add_column(name, justify="left" if " " in name else "right")
+    for name, of in (("model", figures.model), ("cache", figures.cache), ("all answered", figures.answered)):
+        if of:
+            times.add_row(name, *time_cells(of))
+    console.print(times, highlight=False)
+    console.print()
+    rows = Table(box=None, pad_edge=False, show_header=False)
+    for label, value in figure_rows(figures):
+        rows.add_row(label, value)
+    console.print(rows, highlight=False)
+    console.print("Shares come with their 95 % interval. What each means: docs/evaluation.md.", style="dim")
