@@ -7,15 +7,20 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo vsix pictures test test-editors check format docs model clean
+.PHONY: help demo vsix pictures test test-fast test-editors check format docs model clean
+
+# Half of the tests' time is waiting for processes, so two at once suit two cores. WORKERS=0: all in one process.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 help:
 	@echo "make demo    set up, then complete real code with the embedded model in the terminal"
 	@echo "make vsix    make the extension for VS Code"
-	@echo "make test    set up, then run the whole test suite"
-	@echo "make test-editors   run the tests in real editors alone (downloaded into .cache/)"
+	@echo "make test    set up, then run the whole test suite; downloads editors into .cache/"
+	@echo "make test-fast      the tests that need neither an editor nor much time"
+	@echo "make test-editors   the tests in real editors alone"
 	@echo "make check   lint, type check, import rules; the editors' code, too"
-	@echo "make pictures       take the pictures of the README anew, in real editors"
+	@echo "make pictures       take the pictures of the README again, in real editors"
 	@echo "make format  format the Python sources"
 	@echo "make docs    write the reference pages from the program"
 	@echo "make model   rebuild the embedded model from scratch (MINUTES=195 on a CPU; minutes on a GPU: PRESET=gpu MINUTES=25)"
@@ -41,10 +46,13 @@ pictures: $(READY)
 	@CODEGEN_LSP_PICTURES=$(CURDIR)/docs $(BIN)/python -m pytest tests/editors -k picture
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
+
+test-fast: $(READY)
+	@$(PYTEST) -m "not editors and not slow"
 
 test-editors: $(READY)
-	@$(BIN)/python -m pytest tests/editors
+	@$(PYTEST) -m editors
 
 check: $(READY)
 	@$(BIN)/ruff check .

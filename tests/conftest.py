@@ -32,6 +32,15 @@ for name in ("CODEGEN_LSP_LOG", "CODEGEN_LSP_MODELS", "HF_HOME", "HF_HUB_CACHE",
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let pytest-xdist run the tests of one file in one process, and so those that share the one VS Code."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        group = "vscode" if "vscode" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the suite's folders at the end of the run."""
     shutil.rmtree(OWN, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Of all tests in real editors: the one that runs first installs what is missing, which takes its time."""
+"""Tests in real editors: marked `editors`, with time to install what is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """More time than other tests have."""
+    """Mark the tests in this folder; the first one to run may have to install an editor, hence the longer timeout."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.editors)
             item.add_marker(pytest.mark.timeout(900))
