@@ -8,7 +8,7 @@ import pytest
 
 from tests.cases import Case, Marked, Section, cases_of, parse, render
 
-TABLES = sorted(Path(__file__).parent.glob("completion/cases/*.txt"))
+TABLES = sorted(Path(__file__).parent.rglob("cases/*.txt"))
 TABLE = """\
 === the first one
 def f():

@@ -16,7 +16,8 @@ from codegen_lsp.inference.rpc.messages import GenerateParams
 from codegen_lsp.lsp.serve import session
 from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.service import options_for
-from tests.lsp.conftest import URI, Editor, describe, text_of
+from tests.lsp.conftest import URI, Editor, text_of
+from tests.played_model import describe
 
 CODE = "def add(a, b):\n    retu"
 

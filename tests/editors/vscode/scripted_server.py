@@ -2,14 +2,15 @@
 
     python scripted_server.py FOLDER serve
 
-`FOLDER/script.json` is read anew for every request:
+`FOLDER/script.json` is read for each request:
 
-- `texts`: whole texts that begin with a line as it will be; a text goes on where the line before the cursor is its
-  beginning.
+- `texts`: texts whose first line is the whole line as it will be; where the line before the cursor is the beginning of
+  a text, the rest of the text is the answer.
 - `delay`: seconds until the model has answered.
+- `anywhere`: answer on blank lines, too.
 
-What the model is asked is written to `FOLDER/log.jsonl`, and so is what was cancelled. Other commands than `serve` are
-played, too, as far as the extension needs them.
+Requests to the model and their cancellations are written to `FOLDER/log.jsonl`. The other commands of codegen-lsp that
+the extension uses are played, too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,61 +38,42 @@ def log(**entry: Any) -> None:
 
 
 def serve() -> int:
-    from codegen_lsp.inference.client.client import WorkerState
-    from codegen_lsp.inference.rpc.messages import (
-        Candidate,
-        GenerateParams,
-        GenerateResult,
-        GenerationStats,
-        LoadParams,
-        LoadProgress,
-        ModelDescription,
-        WarmParams,
-    )
+    from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult, LoadParams, ModelDescription
     from codegen_lsp.lsp.serve import serve_stdio
     from codegen_lsp.lsp.server import CodegenServer, create_server
+    from tests.played_model import PlayedModel
 
-    class Played:
-        """An inference client."""
+    def script() -> dict[str, Any]:
+        return dict(json.loads((FOLDER / "script.json").read_text(encoding="utf-8")))
 
-        def __init__(
-            self, *, on_state: Callable[[WorkerState], None], on_progress: Callable[[LoadProgress], None]
-        ) -> None:
-            self._on_state = on_state
-            self._model: ModelDescription | None = None
+    def answers(params: GenerateParams) -> list[str]:
+        line = params.prefix.rpartition("\n")[2]
+        if not line.strip() and not script().get("anywhere"):
+            return []
+        texts = [text[len(line) :] for text in script().get("texts", []) if text.startswith(line) and text != line]
+        return texts[: params.candidates]
+
+    class LoggedModel(PlayedModel):
+        """Writes its requests to the log, and takes its time."""
 
         async def load(self, params: LoadParams) -> ModelDescription:
-            name = Path(params.build).name
-            self._model = ModelDescription(name, "codegen", "ct2", "cpu", "int8", 2, 2048, False, ["python"], 3.5, 0.1)
-            log(event="load", model=name)
-            self._on_state(WorkerState("ready", "The model is ready.", model=self._model, pid=os.getpid()))
-            return self._model
+            model = await super().load(params)
+            log(event="load", model=model.name)
+            return model
 
         async def generate(self, params: GenerateParams) -> GenerateResult:
-            script = json.loads((FOLDER / "script.json").read_text(encoding="utf-8"))
             line = params.prefix.rpartition("\n")[2]
             log(event="generate", line=line, prefix=params.prefix, candidates=params.candidates)
             try:
-                await asyncio.sleep(script.get("delay", 0))
+                await asyncio.sleep(script().get("delay", 0))
             except asyncio.CancelledError:
                 log(event="cancelled", line=line)
                 raise
-            texts = [text[len(line) :] for text in script.get("texts", []) if text.startswith(line) and text != line]
-            stats = GenerationStats(100, 60, 12, 0.0, 0.01, 0.02)
-            fitting = texts[: params.candidates] if line.strip() or script.get("anywhere") else []
-            return GenerateResult([Candidate(text, 5, -0.1, "stop") for text in fitting], stats)
-
-        async def warm(self, params: WarmParams) -> None:
-            pass
-
-        async def restart(self) -> None:
-            self._on_state(WorkerState("ready", "The model is ready.", model=self._model, pid=os.getpid()))
-
-        async def close(self) -> None:
-            pass
+            return await super().generate(params)
 
     def make() -> CodegenServer:
-        return create_server(Played, lambda name: Path("/models") / ("scripted" if name == "auto" else name))
+        make_model = partial(LoggedModel, answer=answers)
+        return create_server(make_model, lambda name: Path("/models") / ("scripted" if name == "auto" else name))
 
     log(event="started", pid=os.getpid(), environment=dict(os.environ))
     return serve_stdio(make)

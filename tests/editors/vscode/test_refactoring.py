@@ -138,8 +138,10 @@ def preview(window):
 
 
 def button(window, title: str) -> None:
-    window.page.locator(".bulk-edit-panel .monaco-button", has_text=title).click()
-    window.page.locator(".panel .bulk-edit-panel").wait_for(state="hidden")
+    """Press a button of the panel; again where the click came while VS Code was at something else."""
+    panel = window.page.locator(".panel .bulk-edit-panel")
+    found = window.page.locator(".bulk-edit-panel .monaco-button", has_text=title)
+    window.repeat(lambda: found.is_visible() and found.click(), panel.is_hidden, title)
 
 
 def test_menu_apply_and_one_step_to_undo(window, answers, name):
@@ -206,7 +208,8 @@ def test_a_rewrite_is_previewed_and_never_chosen_by_default(window, answers, nam
     assert "out.append(row.x)" in said
     assert shown.locator(CHOSEN).count() == 0
     assert window.text() == LOOP
-    shown.locator(".edit-checkbox").first.check()
+    box = shown.locator(".edit-checkbox").first
+    window.repeat(lambda: box.is_checked() or box.click(), box.is_checked, "the edit to be chosen")
     button(window, "Apply")
     window.until(lambda: "    out = [row.x for row in rows]\n    return out\n" in window.text(), "the edit")
     undone(window, LOOP)
