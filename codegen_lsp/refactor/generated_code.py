@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CODE_CANDIDATES = 5
-"""Candidates asked for."""
+"""Candidates that the model is asked for."""
 CODE_TOKENS = 200
 CODE_LINES = 30
 _LABEL_CHARACTERS = 60

@@ -45,7 +45,7 @@ class LanguageModel(Protocol):
 
 @frozen
 class ModelAssistant:
-    """The model at work for one document."""
+    """The model as the assistant of refactorings in one document."""
 
     model: LanguageModel | None
     infill: bool = False

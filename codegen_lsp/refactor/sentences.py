@@ -1,4 +1,4 @@
-"""Sentences that the model writes: the filter for text that reads like a sentence about code.
+"""Filter for generated text that reads like a sentence about code.
 
 A small model that is asked for a sentence may write code, a fragment, or the same words again and again; such text is
 dropped here. A sentence that passes may still be wrong, which only its reader can tell.

@@ -146,7 +146,7 @@ async def docstring(
     after = f"{closing}{text[start:]}"
     shown = text[:start]
     if not assistant.infill:
-        # A model that can't see what follows is shown the whole function before the comment.
+        # Without infilling the prompt ends at the comment, so the whole function is put before it.
         shown = f"{text[: function.tree.offset(function.declaration.end_byte)]}\n\n"
     candidates = await assistant.continuations((shown + opening + line).rstrip(" "), after, stop=_STOP, candidates=4)
     sentences = [found for one in candidates if (found := as_sentence(one.text, words=3))]
@@ -154,7 +154,7 @@ async def docstring(
         raise RefactorError("no_sentence", "The model wrote nothing that reads like a comment.")
     drafts = []
     for sentence in dict.fromkeys(sentences):
-        # In Go a comment begins with the name of what it documents.
+        # In Go a comment begins with the name of the function.
         shown = sentence[0].lower() + sentence[1:] if function.language == "go" else sentence
         new = f"{text[:start]}{opening}{line}{shown}{closing}{text[start:]}"
         drafts.append(RefactoringDraft(new, sentence, AllowedChanges()))

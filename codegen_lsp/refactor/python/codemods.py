@@ -62,7 +62,7 @@ class DropElseAfterLeaving(_Within):
                     and not m.matches(other.body.header, m.TrailingWhitespace(comment=m.Comment()))
                 ):
                     first, *rest = other.body.body
-                    # Comments above and below the `else` stay where they were.
+                    # Comments above and below the `else` keep their place.
                     lead = [*other.leading_lines, *getattr(first, "leading_lines", ())]
                     result += [new.with_changes(orelse=None), first.with_changes(leading_lines=lead), *rest]
                     continue

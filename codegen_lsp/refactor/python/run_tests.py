@@ -191,7 +191,7 @@ def run_files(*further):
     import pytest
 
     options = ["-q", "-s", "-p", "no:cacheprovider", "-o", "addopts=", "--rootdir", REQUEST["project"], *further]
-    # pytest reads test files itself to rewrite their assertions, and would not see those that are changed.
+    # To rewrite assertions pytest reads test files itself, and would miss a changed text.
     code = pytest.main([*options, "--assert=plain", "--import-mode=importlib", *REQUEST["files"]])
     assert code == 0, f"the tests failed (pytest says {int(code)})"
 

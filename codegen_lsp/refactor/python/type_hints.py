@@ -64,7 +64,7 @@ async def type_hints(view: SelectionView, assistant: ModelAssistant, report: Pro
 
 
 async def _accepted(view: SelectionView, choices: list[list[Hint]], report: ProgressReport) -> list[Hint]:
-    """Return for each place the first hint that the type checker accepts
+    """Return for each place the first hint that the type checker accepts.
 
     The first hints of all places are tried together, which mostly succeeds.
     """
@@ -88,7 +88,7 @@ async def _accepted(view: SelectionView, choices: list[list[Hint]], report: Prog
 
 
 def _types_by_syntax(node: Function, argument: ast.arg | None) -> list[str]:
-    """Return the types that the syntax tree tells."""
+    """Return the types that follow from the syntax tree."""
     if argument is None:
         inside = list(walk_scope(node))
         if any(isinstance(one, ast.Yield | ast.YieldFrom) for one in inside):
