@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from codegen_lsp.inference.build import BuildInfo, read_info
+from codegen_lsp.inference.client import launch
 from codegen_lsp.inference.engines.base import Engine
 from codegen_lsp.inference.engines.factory import ENGINES, open_engine
 from codegen_lsp.inference.engines.native import c_forward as native
@@ -45,3 +48,33 @@ def engine(
 @pytest.fixture(scope="session")
 def model(info: BuildInfo, tokenizer: Tokenizer, engine: Engine) -> TextModel:
     return TextModel(info, tokenizer, engine)
+
+
+class ObservedWorker:
+    """Controls and observes the worker of `tests/end_to_end/observed_worker.py` through a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def slow_down(self) -> None:
+        """Let generations take their time, and wait for the first token of the next one."""
+        (self._folder / "first-token").unlink(missing_ok=True)
+        (self._folder / "slow").touch()
+
+    def speed_up(self) -> None:
+        (self._folder / "slow").unlink()
+
+    async def first_token(self) -> None:
+        """Wait until a generation has chosen its first token."""
+        async with asyncio.timeout(60):
+            while not (self._folder / "first-token").exists():  # noqa: ASYNC110 - the signal is a file
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def observed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObservedWorker:
+    """Have clients start the observed worker."""
+    program = Path(__file__).parents[1] / "end_to_end" / "observed_worker.py"
+    monkeypatch.setenv("OBSERVED", str(tmp_path))
+    monkeypatch.setattr(launch, "worker_command", lambda: [sys.executable, str(program)])
+    return ObservedWorker(tmp_path)

@@ -17,6 +17,7 @@ from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import client as client_module
 from codegen_lsp.inference.client.client import InferenceClient, WorkerState
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress, StopRules, WarmParams
+from tests.inference.conftest import ObservedWorker
 
 PREFIX = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi"
 LONG = StopRules(max_tokens=900, max_lines=10_000)
@@ -83,7 +84,7 @@ async def test_the_worker_stays_light_with_ct2(client: Watched, embedded_build: 
 
 
 async def test_cancelling_stops_the_computation(
-    client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+    client: Watched, observed: ObservedWorker, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within one token of the cancel's arrival, as the contract test has it; here, that it arrives."""
     monkeypatch.setenv("CODEGEN_LSP_LOG", "info")
@@ -91,18 +92,19 @@ async def test_cancelling_stops_the_computation(
     endless = request(stop=LONG, prefix="x = [\n" + "    1,\n" * 50)
     whole = await client.generate(endless)
     assert whole.stats.generated_tokens > 100
+    observed.slow_down()
     task = asyncio.create_task(client.generate(endless))
-    await client.until("busy")
-    await asyncio.sleep(0.02)
+    await observed.first_token()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    observed.speed_up()
     assert (await client.generate(request("b"))).stats.generated_tokens > 0
     (line,) = [line for line in client.stderr if "cancelled after" in line]
     assert int(line.split()[-2]) < whole.stats.generated_tokens
 
 
-async def test_a_newer_request_replaces_an_older_one_of_its_document(client: Watched, params: LoadParams) -> None:
+async def test_a_newer_request_supersedes_an_older_one_of_its_document(client: Watched, params: LoadParams) -> None:
     await client.load(params)
     tasks = []
     for number in range(6):
@@ -189,30 +191,43 @@ async def test_warming_makes_the_next_request_hit_the_cache(client: Watched, par
     assert (await client.generate(request(prefix=text + "value_"))).stats.cached_tokens > 200
 
 
-async def test_background_generation_gives_way_and_shows_no_work(client: Watched, params: LoadParams) -> None:
+async def test_background_generation_gives_way_and_shows_no_work(
+    client: Watched, observed: ObservedWorker, params: LoadParams
+) -> None:
     await client.load(params)
+    observed.slow_down()
     text = "x = [\n" + "    1,\n" * 50
-    ahead = asyncio.create_task(client.generate(GenerateParams("a", text, stop=LONG, background=True)))
-    await asyncio.sleep(0.1)
+    prefetch = asyncio.create_task(client.generate(GenerateParams("a", text, stop=LONG, background=True)))
+    await observed.first_token()
     assert client.state.phase == "ready"
     assert (await client.generate(request("b"))).stats.generated_tokens > 0
     with pytest.raises(SupersededError):
-        await ahead
+        await prefetch
+    observed.speed_up()
     undisturbed = await client.generate(GenerateParams("a", text, stop=SHORT, background=True))
     assert undisturbed.stats.generated_tokens > 0
 
 
-async def test_quiet_after_a_background_generation_warms_what_was_asked_for(
-    client: Watched, params: LoadParams
+async def test_signals_of_a_terminal_are_not_for_the_worker_and_others_are(
+    client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the text that may never be."""
-    await client.load(params)
-    text = "".join(f"value_{n} = {n} * scale  # one of many\n" for n in range(60))
-    await client.generate(request(prefix=text + "value_"))
-    await client.generate(GenerateParams("a", text + "value_60 = 60\n", stop=SHORT, background=True))
-    await asyncio.sleep(1.0)
-    again = await client.generate(request(prefix=text + "value_6"))
-    assert again.stats.cached_tokens > 200
+    """Whatever dispositions it inherits: a shell starts background jobs with SIGINT ignored."""
+    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (600.0, 600.0, 600.0, 600.0))
+    inherited = {signal.SIGINT: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_IGN}
+    before = {number: signal.signal(number, disposition) for number, disposition in inherited.items()}
+    try:
+        await client.load(params)
+    finally:
+        for number, disposition in before.items():
+            signal.signal(number, disposition)
+    pid = client.state.pid
+    assert pid is not None
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.kill(pid, number)
+    assert (await client.generate(request())).stats.generated_tokens > 0
+    os.kill(pid, signal.SIGTERM)
+    await client.until("starting")
+    assert "signal 15" in client.state.message
 
 
 async def test_cancelled_requests_leave_nothing_behind(client: Watched, params: LoadParams) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult, L
 from codegen_lsp.inference.worker import server as worker_server
 from codegen_lsp.settings import Settings, structure_settings
 from codegen_lsp.suggest.options import load_params
+from tests.inference.conftest import ObservedWorker
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets")
 
@@ -302,6 +304,36 @@ def test_what_must_be_equal(params: LoadParams, monkeypatch: pytest.MonkeyPatch,
         assert shared_worker.digest_of(params) != digest
 
 
+def test_a_native_library_that_was_compiled_anew_is_another_program(
+    params: LoadParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = shutil.copytree(shared_worker.PACKAGE, tmp_path / "codegen_lsp")
+    monkeypatch.setattr(shared_worker, "PACKAGE", package)
+    native = package / "inference" / "engines" / "native"
+    for number, changed in enumerate(("decoder_avx2.so", "c_forward.py", "../base.py", "../../text_model.py")):
+        (native / changed).touch()
+        before = shared_worker.digest_of(params)
+        (native / changed).write_bytes(b"changed")
+        assert shared_worker.digest_of(params) != before, changed
+        bytecode = native / "__pycache__" / f"written_{number}.pyc"
+        bytecode.parent.mkdir(exist_ok=True)
+        before = shared_worker.digest_of(params)
+        bytecode.write_bytes(b"by the interpreter")
+        assert shared_worker.digest_of(params) == before
+
+
+def test_every_module_that_a_worker_imports_is_in_the_digest(params: LoadParams) -> None:
+    program = (
+        "import sys; import codegen_lsp.inference.worker.__main__; "
+        "from codegen_lsp.inference.engines.native import c_forward, compile_decoder, engine; "
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('codegen_lsp')), "
+        "*map(compile_decoder.library_of, compile_decoder.compiled()), sep='\\n')"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    files = set(map(str, shared_worker.program_files()))
+    assert [path for path in result.stdout.splitlines() if path not in files] == []
+
+
 def test_a_build_that_was_made_anew_is_another(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"old")
     params = LoadParams(str(tmp_path), shared=True)
@@ -411,32 +443,34 @@ async def test_requests_of_different_servers_do_not_replace_each_other(make: Mak
     assert isinstance(newer, GenerateResult)
 
 
-async def test_background_work_yields_to_any_server(make: Make, params: LoadParams) -> None:
+async def test_background_work_yields_to_any_server(make: Make, observed: ObservedWorker, params: LoadParams) -> None:
     first, second = make(), make()
     await first.load(params)
     await second.load(params)
-    ahead = asyncio.create_task(first.generate(attrs.evolve(ENDLESS, background=True)))
-    await asyncio.sleep(0.05)
+    observed.slow_down()
+    prefetch = asyncio.create_task(first.generate(attrs.evolve(ENDLESS, background=True)))
+    await observed.first_token()
     assert await works(second)
     with pytest.raises(SupersededError):
-        await ahead
+        await prefetch
 
 
 async def test_a_server_that_vanishes_takes_its_requests_along(
-    make: Make, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+    make: Make, observed: ObservedWorker, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CODEGEN_LSP_LOG", "info")
     first, second = make(), make()
     await first.load(params)
     await second.load(params)
+    observed.slow_down()
     running = asyncio.create_task(first.generate(ENDLESS))
-    await until(lambda: first.state.phase == "busy")
-    await asyncio.sleep(0.05)
+    await observed.first_token()
     assert first._connection is not None
     first._connection.expected_to_end = True
     first._connection.worker.writer.transport.abort()
     with pytest.raises(WorkerError):
         await running
+    observed.speed_up()
     assert await works(second)
     assert [line for line in second.stderr if "cancelled after" in line]
     await until(lambda: second._connection is not None and second._connection.clients == 1)
