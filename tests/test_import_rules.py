@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "codegen_lsp"
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 LIBRARIES = {
-    "lsprotocol": ["lsp/*", "suggest/outcomes.py"],
+    "lsprotocol": ["lsp/*"],
     "pygls.lsp": ["lsp/*"],
     "pygls": ["lsp/*", "inference/*", "benchmarks/lsp_client.py"],
     "torch": ["inference/*", "training/*", "checkpoints/*", "evaluation/*", "benchmarks/*"],
@@ -52,7 +52,7 @@ PACKAGES = {
         *("inference.rpc.messages", "progress", "errors"),
     ],
     "suggest": [
-        *("suggest", "completion", "source", "workspace", "lsp"),
+        *("suggest", "completion", "source", "workspace"),
         *("inference.client", "inference.rpc.messages", "settings", "errors"),
     ],
     "lsp": [

@@ -17,7 +17,7 @@ from codegen_lsp.settings import Settings
 if TYPE_CHECKING:
     from codegen_lsp.cli.session import ModelSession
     from codegen_lsp.completion.snapshot import Snapshot
-    from codegen_lsp.suggest.service import Outcome
+    from codegen_lsp.suggest.request import SuggestionResult
 
 
 def complete(
@@ -47,7 +47,7 @@ def complete(
         languages={snapshot.language: True},
     )
 
-    async def run() -> tuple[Outcome, ModelSession]:
+    async def run() -> tuple[SuggestionResult, ModelSession]:
         async with open_session(find(model), settings) as session:
             return await session.complete(snapshot), session
 
@@ -58,7 +58,9 @@ def complete(
         _print(Console(), snapshot, outcome, session, stats=stats)
 
 
-def _print(console: Console, snapshot: Snapshot, outcome: Outcome, session: ModelSession, *, stats: bool) -> None:
+def _print(
+    console: Console, snapshot: Snapshot, outcome: SuggestionResult, session: ModelSession, *, stats: bool
+) -> None:
     """Print each suggestion in its place, or the reason why there is none."""
     from codegen_lsp.cli.render import print_code, stats_line
 
@@ -80,7 +82,7 @@ def _print(console: Console, snapshot: Snapshot, outcome: Outcome, session: Mode
         )
 
 
-def _as_json(snapshot: Snapshot, outcome: Outcome, session: ModelSession) -> str:
+def _as_json(snapshot: Snapshot, outcome: SuggestionResult, session: ModelSession) -> str:
     """Return the outcome as JSON.
 
     `items` replace `text[start:end]` (offsets in code points from the file's start) by `insert`; `new_text` is the part

@@ -29,7 +29,7 @@ from codegen_lsp.settings import Settings
 
 if TYPE_CHECKING:
     from codegen_lsp.cli.session import ModelSession
-    from codegen_lsp.suggest.service import Outcome
+    from codegen_lsp.suggest.request import SuggestionResult
 
 FRAME: str = inspect.signature(Console.save_svg).parameters["code_format"].default
 WITHOUT_WEB_FONT = re.sub(r"@font-face\s*\{\{.*?\}\}\s*", "", FRAME, flags=re.DOTALL)
@@ -115,7 +115,7 @@ async def _show_scenes(console: Console, settings: Settings, *, picture: Path | 
         f"({build.info.bytes / 2**20:.0f} MB, int8) on this machine. Nothing leaves it.\n",
         highlight=False,
     )
-    outcomes: list[Outcome] = []
+    outcomes: list[SuggestionResult] = []
     async with open_session(build, private_worker(settings)) as session:
         console.print(
             f"[dim]Worker started and model loaded in {session.start_seconds:.2f} s.[/dim]\n", highlight=False
@@ -136,7 +136,9 @@ async def _show_scenes(console: Console, settings: Settings, *, picture: Path | 
     return len(shown)
 
 
-async def _show(console: Console, session: ModelSession, scene: Scene | NewProgram, since: float | None) -> Outcome:
+async def _show(
+    console: Console, session: ModelSession, scene: Scene | NewProgram, since: float | None
+) -> SuggestionResult:
     from codegen_lsp.cli.render import code_with_suggestion
 
     snapshot = snapshot_of(scene)
@@ -164,7 +166,7 @@ async def _show(console: Console, session: ModelSession, scene: Scene | NewProgr
     return outcome
 
 
-def _tokens(outcome: Outcome, prefill_seconds: float) -> str:
+def _tokens(outcome: SuggestionResult, prefill_seconds: float) -> str:
     stats = outcome.stats
     if stats is None:
         return "without the model"

@@ -104,7 +104,7 @@ async def _perform(
     from codegen_lsp.cli.session import open_session
     from codegen_lsp.refactor.model_assistant import ModelAssistant
     from codegen_lsp.refactor.perform import perform
-    from codegen_lsp.suggest.service import options_for
+    from codegen_lsp.suggest.options import options_for
 
     report("Starting the model", 0.0)
     async with open_session(find(settings.model), settings) as session:

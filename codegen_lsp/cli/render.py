@@ -8,7 +8,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from codegen_lsp.completion.snapshot import Snapshot, Suggestion
-from codegen_lsp.suggest.service import Outcome
+from codegen_lsp.suggest.request import SuggestionResult
 
 LINES_BEFORE = 8
 LINES_AFTER = 3
@@ -47,7 +47,7 @@ def print_code(console: Console, snapshot: Snapshot, suggestion: Suggestion | No
     console.print(Padding(code, (0, 0, 0, 2)) if console.is_terminal else code, soft_wrap=not console.is_terminal)
 
 
-def stats_line(outcome: Outcome) -> str:
+def stats_line(outcome: SuggestionResult) -> str:
     """What the suggestion cost, in one line."""
     stats = outcome.stats
     if stats is None:

@@ -17,8 +17,9 @@ from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import LoadProgress, ModelDescription
 from codegen_lsp.settings import Settings, WorkerSettings
-from codegen_lsp.suggest.options import load_params
-from codegen_lsp.suggest.service import Completer, Outcome, options_for
+from codegen_lsp.suggest.options import load_params, options_for
+from codegen_lsp.suggest.request import SuggestionResult
+from codegen_lsp.suggest.service import SuggestionService
 
 
 @frozen
@@ -31,15 +32,15 @@ class ModelSession:
     start_seconds: float
     """From nothing to the model being ready, the start of the worker process included."""
 
-    async def complete(self, snapshot: Snapshot) -> Outcome:
+    async def complete(self, snapshot: Snapshot) -> SuggestionResult:
         """Return the suggestions that an editor would show at this cursor."""
         options = options_for(self.settings, snapshot.language, self.model)
-        return await Completer().suggest(snapshot, options, self.client)
+        return await SuggestionService().complete(snapshot, options, self.client)
 
     async def prefill(self, snapshot: Snapshot) -> float:
         """Prefill the text up to the cursor, as the server does when a file is opened; return the seconds it took."""
         started = time.perf_counter()
-        await Completer().warm(snapshot, options_for(self.settings, snapshot.language, self.model), self.client)
+        await SuggestionService().warm(snapshot, options_for(self.settings, snapshot.language, self.model), self.client)
         return time.perf_counter() - started
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import Enum
 from functools import cached_property
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from codegen_lsp.source.languages import Language, language_of
 from codegen_lsp.source.lines import end_of_line, slice_between, start_of_line, with_lf
@@ -85,6 +85,13 @@ class Snapshot:
     """Of the cursor, in code points."""
     trigger: Trigger = Trigger.AUTOMATIC
     selected: Selected | None = None
+    prelude: int = 0
+    """Length of the text put before the document, such as the cells of a notebook above this one. All offsets of the
+    snapshot count it."""
+
+    def to_document(self, suggestion: Suggestion) -> Suggestion:
+        """Return a suggestion for this snapshot with offsets in the document, which has no prelude."""
+        return evolve(suggestion, start=suggestion.start - self.prelude, end=suggestion.end - self.prelude)
 
     @cached_property
     def cursor(self) -> Cursor:

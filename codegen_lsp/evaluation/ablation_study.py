@@ -19,7 +19,8 @@ from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.evaluation.figures import Figure, ratio, share
 from codegen_lsp.evaluation.lines import LineAnswer, LineCase, Packages, answer_of, snapshot_of, surroundings_of
-from codegen_lsp.suggest.service import Completer, Model
+from codegen_lsp.suggest.request import CompletionModel
+from codegen_lsp.suggest.service import SuggestionService
 
 EVERYTHING = ""
 """Stands for no part left out."""
@@ -67,7 +68,7 @@ class AblationFigures:
 
 async def ask_without(
     cases: Iterable[LineCase],
-    model: Model,
+    model: CompletionModel,
     options_of: Callable[[str], Options],
     packages: Packages,
     parts: Sequence[str],
@@ -81,7 +82,7 @@ async def ask_without(
         for part in (EVERYTHING, *parts):
             some = evolve(options, ablate=options.ablate | ({part} - {EVERYTHING}))
             beside = evolve(around, modules={}) if "modules" in some.ablate else around
-            outcome = await Completer().suggest(snapshot, some, model, around=beside)
+            outcome = await SuggestionService().complete(snapshot, some, model, context=beside)
             answers[part] = answer_of(case, snapshot.offset, outcome.suggestions)
         yield AblationCase(case, _concerned(snapshot, options, around), answers)
 

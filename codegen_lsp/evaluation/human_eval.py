@@ -23,7 +23,7 @@ from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.figures import Figure, mean, share
 from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
 from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
-from codegen_lsp.suggest.service import Model
+from codegen_lsp.suggest.request import CompletionModel
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ def some(problems: Sequence[T], cases: int, seed: int) -> list[T]:
     return [problems[index] for index in sorted(dice.sample(range(len(problems)), cases))]
 
 
-async def fill_lines(lines: Iterable[Line], model: Model) -> AsyncIterator[FilledLine]:
+async def fill_lines(lines: Iterable[Line], model: CompletionModel) -> AsyncIterator[FilledLine]:
     """Fill the lines in, greedily, as in an editor: the line's break is there already.
 
     Raises ModelError and WorkerError.
@@ -122,7 +122,7 @@ async def fill_lines(lines: Iterable[Line], model: Model) -> AsyncIterator[Fille
 
 async def attempt_functions(
     functions: Iterable[Function],
-    model: Model,
+    model: CompletionModel,
     *,
     samples: int = 1,
     temperature: float = 0.0,

@@ -24,7 +24,8 @@ from codegen_lsp.evaluation.places import KINDS, CursorPlace, Kind, draw
 from codegen_lsp.evaluation.similarity import edit_similarity
 from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
 from codegen_lsp.source.brackets import open_at_end
-from codegen_lsp.suggest.service import Completer, Model
+from codegen_lsp.suggest.request import CompletionModel
+from codegen_lsp.suggest.service import SuggestionService
 
 PREFIX_CHARACTERS = 6_000
 SUFFIX_CHARACTERS = 1_500
@@ -134,7 +135,7 @@ def cases_of(places: Iterable[CursorPlace]) -> list[LineCase]:
     return [LineCase(place, below) for place in places for below in (False, True)]
 
 
-async def ask_model(cases: Iterable[LineCase], model: Model) -> AsyncIterator[LineAnswer]:
+async def ask_model(cases: Iterable[LineCase], model: CompletionModel) -> AsyncIterator[LineAnswer]:
     """What the model alone writes, greedily, up to the end of the line. Raises ModelError and WorkerError."""
     stop = StopRules(max_tokens=MAX_TOKENS, max_lines=1, strings=["\n"])
     for case in cases:
@@ -146,7 +147,10 @@ async def ask_model(cases: Iterable[LineCase], model: Model) -> AsyncIterator[Li
 
 
 async def ask_editor(
-    cases: Iterable[LineCase], model: Model, options_of: Callable[[str], Options], packages: Packages | None = None
+    cases: Iterable[LineCase],
+    model: CompletionModel,
+    options_of: Callable[[str], Options],
+    packages: Packages | None = None,
 ) -> AsyncIterator[LineAnswer]:
     """What an editor shows at each case after a key was typed, in a document that it has not seen before.
 
@@ -159,7 +163,7 @@ async def ask_editor(
         around = surroundings_of(snapshot, case.place.document, packages or {})
         if "modules" in options.ablate:
             around = evolve(around, modules={})
-        outcome = await Completer().suggest(snapshot, options, model, around=around)
+        outcome = await SuggestionService().complete(snapshot, options, model, context=around)
         yield answer_of(case, snapshot.offset, outcome.suggestions)
 
 

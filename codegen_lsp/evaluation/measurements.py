@@ -27,7 +27,7 @@ from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.sandbox.sandbox import Confinement
 from codegen_lsp.settings import Settings
-from codegen_lsp.suggest.service import options_for
+from codegen_lsp.suggest.options import options_for
 
 KS = (1, 10, 100)
 """The k of pass@k that are given, where there are as many samples."""

@@ -21,7 +21,7 @@ from codegen_lsp.evaluation.lines import (
     surroundings_of,
 )
 from codegen_lsp.inference.rpc.messages import GenerateParams
-from codegen_lsp.suggest.service import Model
+from codegen_lsp.suggest.request import CompletionModel
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
 """At which the curve of precision against coverage is drawn."""
@@ -39,7 +39,10 @@ class CurvePoint:
 
 
 async def ask_at_thresholds(
-    cases: Iterable[LineCase], model: Model, options_of: Callable[[str], Options], packages: Packages | None = None
+    cases: Iterable[LineCase],
+    model: CompletionModel,
+    options_of: Callable[[str], Options],
+    packages: Packages | None = None,
 ) -> AsyncIterator[dict[float, LineAnswer]]:
     """What an editor would show at each case with each of `THRESHOLDS`; the model is asked once."""
     for number, case in enumerate(cases):

@@ -14,45 +14,26 @@ from __future__ import annotations
 import contextvars
 import json
 import logging
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
 from pygls.protocol import LanguageServerProtocol, default_converter
 
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.inference.rpc.messages import GenerationStats, ModelDescription
-from codegen_lsp.lsp.handlers.explain import EXPLAIN, DocumentState, ExplainParams, Explanation, Refactoring
-from codegen_lsp.lsp.status import Status
-from codegen_lsp.refactor.refusal import RejectedResult
-
-if TYPE_CHECKING:
-    from codegen_lsp.lsp.server import CodegenServer
+from codegen_lsp.lsp.extensions import REQUEST_PARAMS, VALUES
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 MessageId = int | str
-
-_OWN_PARAMS: dict[str, type] = {EXPLAIN: ExplainParams}
-"""Requests that the protocol doesn't have."""
-
-_OWN_VALUES: tuple[type, ...] = (
-    ModelDescription,
-    GenerationStats,
-    Status,
-    DocumentState,
-    ExplainParams,
-    RejectedResult,
-    Refactoring,
-    Explanation,
-)
-"""Classes that are sent in camel case, as everything is in this protocol."""
 
 _REPLACED = (
     types.SHUTDOWN,
@@ -80,25 +61,27 @@ class Rejected(Exception):  # noqa: N818 - a refusal, not a failure
 class CodegenProtocol(LanguageServerProtocol):
     """The protocol's state for one connection."""
 
-    _server: CodegenServer
-
-    def __init__(self, server: CodegenServer, converter: cattrs.Converter) -> None:
+    def __init__(self, server: LanguageServer, converter: cattrs.Converter) -> None:
         super().__init__(server, converter)
+        self.on_exit: Callable[[int], object] = lambda exit_code: None
+        """Called with the exit code when `exit` arrives."""
+        self.on_unreadable_change: Callable[[str, dict[str, Any]], object] = lambda method, message: None
+        """Called with the method and the message of a change of a document that could not be structured."""
         self._running: set[MessageId] = set()
         self._initialize_seen = False
 
     @property
     def exit_code(self) -> int:
-        """What the process shall say when it ends now: 0 only after `shutdown`."""
+        """Exit code of the process if it ends now: 0 only after `shutdown`."""
         return 0 if self._shutdown else 1
 
-    def refuse_from_now_on(self) -> None:
-        """After `shutdown`: what runs is cancelled, and new requests are refused."""
+    def refuse_requests(self) -> None:
+        """Cancel all requests in progress, and refuse new ones, as after `shutdown`."""
         self._shutdown = True
         self.cancel_all()
 
     def cancel_all(self) -> None:
-        """Cancel all that runs for the editor, but for the request at hand."""
+        """Cancel all requests in progress, but for the one at hand."""
         for msg_id, future in list(self._request_futures.items()):
             if msg_id != self.msg_id:
                 future.cancel()
@@ -169,7 +152,7 @@ class CodegenProtocol(LanguageServerProtocol):
 
     def _take_notification(self, message: dict[str, Any], method: str) -> None:
         if method == types.EXIT:
-            self._server.stop(self.exit_code)
+            self.on_exit(self.exit_code)
             return
         if self._shutdown or not self._initialize_seen:
             raise Rejected(types.ErrorCodes.InvalidRequest, f"{method!r} came before `initialize` or after `shutdown`.")
@@ -179,10 +162,8 @@ class CodegenProtocol(LanguageServerProtocol):
         try:
             params = self._params(message, method)
         except Rejected:
-            if method == types.TEXT_DOCUMENT_DID_CHANGE:
-                self._lose_document(message)
-            if method == types.NOTEBOOK_DOCUMENT_DID_CHANGE:
-                self._lose_notebook(message)
+            if method in (types.TEXT_DOCUMENT_DID_CHANGE, types.NOTEBOOK_DOCUMENT_DID_CHANGE):
+                self.on_unreadable_change(method, message)
             raise
         self._handle_notification(method, params)
 
@@ -217,8 +198,8 @@ class CodegenProtocol(LanguageServerProtocol):
     def _params(self, message: dict[str, Any], method: str) -> Any:
         """The params as a value of the method's own type. Raises Rejected (InvalidParams)."""
         try:
-            if method in _OWN_PARAMS:
-                return self._converter.structure(message.get("params") or {}, _OWN_PARAMS[method])
+            if method in REQUEST_PARAMS:
+                return self._converter.structure(message.get("params") or {}, REQUEST_PARAMS[method])
             message_type = types.METHOD_TO_TYPES[method][0]
             return getattr(self._converter.structure(message, message_type), "params", None)
         except Exception as error:
@@ -254,15 +235,6 @@ class CodegenProtocol(LanguageServerProtocol):
         params = {name: value for name, value in raw.items() if name != "capabilities" and fits(**{name: value})}
         logger.warning("Parts of the params of 'initialize' are not understood and ignored")
         return self._converter.structure(params | {"capabilities": kept}, types.InitializeParams)
-
-    def _lose_document(self, message: dict[str, Any]) -> None:
-        if uri := _uri_in(message, "textDocument"):
-            self._server.documents.lose(uri)
-
-    def _lose_notebook(self, message: dict[str, Any]) -> None:
-        if uri := _uri_in(message, "notebookDocument"):
-            for cell in self._server.notebooks.cells(uri):
-                self._server.documents.lose(cell)
 
     def _handle_cancel_notification(self, msg_id: MessageId) -> None:
         if msg_id in self._running and (future := self._request_futures.get(msg_id)) is not None:
@@ -307,7 +279,7 @@ def make_converter() -> cattrs.Converter:
     converter: cattrs.Converter = default_converter()  # type: ignore[no-untyped-call]
     for kind in (str, bool, int):
         converter.register_structure_hook(kind, _strict)
-    for cls in _OWN_VALUES:
+    for cls in VALUES:
         names: Any = {field.name: override(rename=_camel(field.name)) for field in attrs.fields(cls)}
         converter.register_structure_hook(cls, make_dict_structure_fn(cls, converter, **names))
         converter.register_unstructure_hook(cls, make_dict_unstructure_fn(cls, converter, **names))
@@ -329,14 +301,6 @@ def _strict(value: object, kind: type[T]) -> T:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.capitalize() for part in rest)
-
-
-def _uri_in(message: dict[str, Any], name: str) -> str | None:
-    """The URI of the document of this name in a message whose params may be anything."""
-    params = message.get("params")
-    document = params.get(name) if isinstance(params, dict) else None
-    uri = document.get("uri") if isinstance(document, dict) else None
-    return uri if isinstance(uri, str) else None
 
 
 def _is_id(value: object) -> bool:

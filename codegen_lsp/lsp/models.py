@@ -1,7 +1,7 @@
 """Which model runs, and what the editor is told about it.
 
-The client keeps one worker alive; here is decided which build it loads, when, and what its states mean to a user. One
-load at a time: settings arrive in bursts, and only the last of them counts.
+The inference client keeps one worker alive; `Models` decides which build it loads and when, and translates its states
+for the user. One load at a time: settings arrive in bursts, and only the last of them counts.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from codegen_lsp.errors import CodegenError, SettingsError, WorkerError
 from codegen_lsp.inference.client.client import Phase, WorkerState
 from codegen_lsp.inference.rpc.messages import LoadParams, LoadProgress, ModelDescription, ScoreParams, ScoreResult
+from codegen_lsp.lsp.extensions import State, Status
 from codegen_lsp.lsp.progress import WorkProgress
-from codegen_lsp.lsp.status import State, Status
+from codegen_lsp.lsp.status import StatusLine
+from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.options import load_params
-from codegen_lsp.suggest.service import Model
-
-if TYPE_CHECKING:
-    from codegen_lsp.lsp.server import CodegenServer
+from codegen_lsp.suggest.request import CompletionModel, ModelHandle
 
 logger = logging.getLogger(__name__)
 
+MODEL_TIMEOUT = 10.0
+"""Seconds that a request waits for a model that is loading."""
+_CLOSE_TIMEOUT = 5.0
 _STATES: dict[Phase, State] = {
     "starting": "starting",
     "loading": "loading",
@@ -33,11 +35,10 @@ _STATES: dict[Phase, State] = {
     "busy": "busy",
     "failed": "error",
 }
-_CLOSING_SECONDS = 5.0
 
 
-class Client(Model, Protocol):
-    """What is needed of an inference client. `InferenceClient` is one."""
+class ModelClient(CompletionModel, Protocol):
+    """The part of `InferenceClient` that the server needs."""
 
     async def load(self, params: LoadParams) -> ModelDescription:
         """See `InferenceClient.load`."""
@@ -61,41 +62,62 @@ class ClientFactory(Protocol):
 
     def __call__(
         self, *, on_state: Callable[[WorkerState], None], on_progress: Callable[[LoadProgress], None]
-    ) -> Client:
-        """A client that reports its states and the progress of loads."""
+    ) -> ModelClient:
+        """Return a client that reports its states and the progress of loads."""
         ...
 
 
 FindBuild = Callable[[str], Path]
-"""From what the setting `model` says to the folder of a build. Raises ModelError."""
+"""From the setting `model` to the folder of a build. Raises: ModelError."""
 
 
 class Models:
-    """The model of one server."""
+    """The model of one connection.
 
-    def __init__(self, server: CodegenServer, make_client: ClientFactory, find_build: FindBuild) -> None:
-        self._server = server
+    `settings` returns those in force, `start_progress` begins a progress with a title, and `on_change` is called when
+    another model is about to answer.
+    """
+
+    def __init__(
+        self,
+        make_client: ClientFactory,
+        find_build: FindBuild,
+        *,
+        settings: Callable[[], Settings],
+        status: StatusLine,
+        start_progress: Callable[[str], WorkProgress],
+        on_change: Callable[[], None],
+    ) -> None:
         self._make_client = make_client
         self._find_build = find_build
+        self._settings = settings
+        self._status = status
+        self._start_progress = start_progress
+        self._on_change = on_change
         self._lock = asyncio.Lock()
         self._loaded: LoadParams | None = None
         self._chosen: str | None = None
-        """A model chosen by command, which goes before the setting."""
+        """A model chosen by command, which takes precedence over the setting."""
         self._progress: WorkProgress | None = None
         self._settled = asyncio.Event()
-        """Set unless a model is about to be ready."""
+        """Set unless a model is starting or loading."""
         self._closed = False
         self.client = self._new_client()
 
+    @property
+    def current(self) -> ModelHandle:
+        """The model as it is now."""
+        return ModelHandle(self.client, self._status.current.model)
+
     async def apply(self) -> None:
-        """Bring what runs in line with the settings. What goes wrong becomes the status."""
+        """Load the model that the settings name. Errors become the status."""
         async with self._lock:
-            if not self._server.settings.enabled:
+            if not self._settings().enabled:
                 await self._stop()
                 self._show(Status("disabled", "Suggestions are turned off in the settings."))
                 return
             try:
-                build = self._find_build(self._chosen or self._server.settings.model)
+                build = self._find_build(self._chosen or self._settings().model)
             except CodegenError as error:
                 await self._stop()
                 self._show(Status("error", error.message, error.advice))
@@ -104,8 +126,11 @@ class Models:
                 await self._load(build)
 
     async def switch(self, name: str) -> ModelDescription:
-        """Run this model from now on. Raises ModelError and WorkerError; then what ran before runs on."""
-        if not self._server.settings.enabled:
+        """Load another model in place of that of the settings.
+
+        Raises: ModelError and WorkerError; the model before is loaded again then.
+        """
+        if not self._settings().enabled:
             raise SettingsError("Suggestions are turned off.", "Turn the setting `enabled` on first.")
         build = self._find_build(name)
         try:
@@ -118,49 +143,49 @@ class Models:
         return description
 
     def follow_settings(self) -> None:
-        """Drop a choice made by command: the setting was changed since."""
+        """Drop a choice made by command, because the setting was changed since."""
         self._chosen = None
 
     async def restart(self) -> None:
-        """Start a new worker. Raises ModelError and WorkerError."""
+        """Start a new worker. Raises: ModelError and WorkerError."""
         if self._loaded is None:
             await self.apply()
         else:
             await self.client.restart()
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait while a model loads. False when it still does after this time."""
+    async def wait(self) -> ModelHandle | None:
+        """Wait while a model loads, and return the model as it is then; None after `MODEL_TIMEOUT` seconds."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(MODEL_TIMEOUT):
                 await self._settled.wait()
         except TimeoutError:
-            return False
-        return True
+            return None
+        return self.current
 
     async def close(self) -> None:
         """End the worker for good."""
         self._closed = True
         try:
-            async with asyncio.timeout(_CLOSING_SECONDS):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self.client.close()
         except Exception:
-            # Whatever went wrong: the worker ends by itself when its input does.
+            # In any case the worker ends by itself when its input does.
             logger.exception("The worker was not ended in order")
 
     async def _load(self, build: Path) -> ModelDescription:
         if self._closed:
             raise WorkerError("The server is being shut down.")
-        params = load_params(self._server.settings, build)
-        current = self._server.status.current
+        params = load_params(self._settings(), build)
+        current = self._status.current
         if params == self._loaded and current.model is not None:
             return current.model
-        self._server.completer.forget()
+        self._on_change()
         self._loaded = params
         try:
             return await self.client.load(params)
         except CodegenError as error:
-            # A worker that dies is started again by the client, whose state says so.
-            if self._server.status.current.state not in ("error", "starting"):
+            # The client starts a worker that died again, and reports that itself.
+            if self._status.current.state not in ("error", "starting"):
                 self._show(Status("error", error.message, error.advice))
             raise
 
@@ -169,11 +194,11 @@ class Models:
             return
         self._loaded = None
         client, self.client = self.client, self._new_client()
-        self._server.completer.forget()
+        self._on_change()
         await client.close()
 
-    def _new_client(self) -> Client:
-        """A client whose reports count as long as it is the one in use."""
+    def _new_client(self) -> ModelClient:
+        """Return a client whose reports count as long as it is the one in use."""
 
         def on_state(state: WorkerState) -> None:
             if self.client is client:
@@ -181,7 +206,7 @@ class Models:
 
         def on_progress(progress: LoadProgress) -> None:
             if self.client is client and self._progress is not None:
-                self._progress.report(progress)
+                self._progress.report(progress.message, progress.fraction)
 
         client = self._make_client(on_state=on_state, on_progress=on_progress)
         return client
@@ -190,7 +215,7 @@ class Models:
         if state.phase == "stopped":
             return
         if state.phase == "loading" and self._progress is None:
-            self._progress = WorkProgress(self._server, "Loading the code model")
+            self._progress = self._start_progress("Loading the code model")
         elif state.phase != "loading" and self._progress is not None:
             self._progress.end(state.message)
             self._progress = None
@@ -201,4 +226,11 @@ class Models:
             self._settled.clear()
         else:
             self._settled.set()
-        self._server.status.show(status)
+        self._status.show(status)
+
+
+def find_build(name: str) -> Path:
+    """Return the folder of an installed model. Raises: ModelError."""
+    from codegen_lsp.checkpoints.store import find
+
+    return find(name).path

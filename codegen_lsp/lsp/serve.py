@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from codegen_lsp.errors import AddressError
 from codegen_lsp.inference.rpc.framing import MAX_MESSAGE_BYTES, read_messages
-from codegen_lsp.lsp.handlers.configuration import configure_logging
+from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.lsp.server import CodegenServer, create_server
 from codegen_lsp.lsp.transports import StdinThread, StdoutThread, WebSocketWriter, claim_stdio
 from codegen_lsp.settings import LogSettings
@@ -40,11 +40,11 @@ def serve_stdio(make_server: MakeServer = create_server) -> int:
 
     async def run() -> int:
         server = make_server()
-        server.watches_editor = True
-        _stop_at_signals(lambda number: server.stop(128 + number))
+        server.session.watches_editor = True
+        _stop_at_signals(lambda number: server.session.stop(128 + number))
         writer = StdoutThread(stdout)
         server.protocol.set_writer(writer)
-        code = await session(server, read_messages(StdinThread(stdin).reader))
+        code = await serve_messages(server, read_messages(StdinThread(stdin).reader))
         writer.close()
         return code
 
@@ -60,7 +60,7 @@ def serve_tcp(address: str, make_server: MakeServer = create_server) -> int:
         server = make_server()
         server.protocol.set_writer(writer)
         try:
-            await session(server, read_messages(reader))
+            await serve_messages(server, read_messages(reader))
         except ConnectionError as error:
             logger.info("The connection broke: %s", error)
         finally:
@@ -96,7 +96,7 @@ def serve_ws(address: str, make_server: MakeServer = create_server) -> int:
         writer = WebSocketWriter(socket)
         server.protocol.set_writer(writer, include_headers=False)  # type: ignore[arg-type]
         try:
-            await session(server, _frames(socket))
+            await serve_messages(server, _frames(socket))
         finally:
             await writer.aclose()
 
@@ -116,10 +116,10 @@ def serve_ws(address: str, make_server: MakeServer = create_server) -> int:
     return asyncio.run(run())
 
 
-async def session(server: CodegenServer, messages: AsyncIterator[bytes | str]) -> int:
+async def serve_messages(server: CodegenServer, messages: AsyncIterator[bytes | str]) -> int:
     """Handle messages until `exit` or the end of the input, then end the worker. Returns the exit code."""
     reading = asyncio.create_task(_receive_all(server, messages))
-    stopped = asyncio.create_task(server.stopped.wait())
+    stopped = asyncio.create_task(server.session.stopped.wait())
     try:
         await asyncio.wait({reading, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if reading.done() and (error := reading.exception()) is not None:
@@ -127,10 +127,10 @@ async def session(server: CodegenServer, messages: AsyncIterator[bytes | str]) -
     finally:
         for task in (reading, stopped):
             task.cancel()
-        server.stop(server.protocol.exit_code)
-        await server.close()
-    assert server.exit_code is not None
-    return server.exit_code
+        server.session.stop(server.protocol.exit_code)
+        await server.session.close()
+    assert server.session.exit_code is not None
+    return server.session.exit_code
 
 
 async def _receive_all(server: CodegenServer, messages: AsyncIterator[bytes | str]) -> None:

@@ -1,83 +1,96 @@
-"""How long to wait before the model is asked while somebody types.
+"""Adaptive debounce: when to ask the model while the user types, and how long to wait for a request in flight.
 
-A request that the next key overtakes has cost work for nothing; waiting costs the time that is waited. Which is worse
-depends on the model: when it mostly answers before the next key, asking at once wastes little, and when it never does,
-only a pause in typing is worth asking in. So the wait grows with what the mean answer takes beyond half a mean gap
-between keys, up to one gap. (Tabby, too, goes by the mean gap and the mean answer, but waits at least 100 ms, since
-what it has begun can't be cancelled.) Where a word or a line ends, people pause more often, and half the wait does.
+A generation that the next key overtakes is wasted; a delay costs its own length. If the model usually answers before
+the next key, asking at once wastes little; if it never does, only a pause in typing is worth a request. The delay is
+therefore the mean answer time less half the mean gap between keys, at most one gap. (Tabby's adaptive debounce, too,
+uses both means, but has a minimum of 100 ms because its generations can't be cancelled.) At the end of a word or line,
+where pauses are more likely, the delay is halved.
 
-How long a newer request waits for a generation that is under way is the same kind of question. Of an answer that takes
-c in the mean and is right for the newer request in a share p of cases, what is left is worth waiting for as long as it
-is less than p c: else a new generation, which takes c, is the shorter way. Both are measured as they go.
+The same means decide how long a newer request waits for a generation in flight. If an answer takes c seconds on average
+and a share p of the answers in flight fit the newer request, waiting for the rest of one pays while that rest is less
+than p c; otherwise a new generation, which takes c, is the shorter way.
 """
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 
 WEIGHT = 0.1
-"""Of the newest value in the running means: they follow about the last ten."""
-LONGEST_GAP = 1.5
-"""Seconds between keys beyond which somebody has stopped typing."""
-LONGEST_WAIT = 0.4
-"""Seconds. As Tabby."""
+"""Weight of the newest value in the exponential moving averages, which therefore follow about the last ten values."""
+MAX_GAP = 1.5
+"""Seconds between two keys above which the user has stopped typing."""
+MAX_DELAY = 0.4
+"""Seconds, as in Tabby."""
+PRIOR_REUSE = 0.5
+"""Share of in-flight answers assumed to fit a newer request before any was waited for."""
+PRIOR_ANSWER = 0.3
+"""Seconds assumed for an answer before one was measured."""
 
 
-@frozen
-class Rhythm:
-    """Running means of how somebody types and how the model answers, in seconds; None before the first value."""
+class DebouncePolicy:
+    """Moving averages of the typing and of the model's answers, and the two delays that follow from them.
 
-    gap: float | None = None
-    answer: float | None = None
+    `clock` and `sleep` replace the real time in tests.
+    """
 
-    def typed(self, gap: float) -> Rhythm:
-        """After a key that came this long after the one before."""
-        return self if gap > LONGEST_GAP else evolve(self, gap=_mean(self.gap, gap))
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._last_key: float | None = None
+        self.gap: float | None = None
+        """Mean seconds between two keys; None before the first gap."""
+        self.answer: float | None = None
+        """Mean seconds of a generation; None before the first."""
+        self.reuse = PRIOR_REUSE
+        """Share of the in-flight answers waited for that fitted the newer request."""
 
-    def answered(self, seconds: float) -> Rhythm:
-        """After an answer of the model."""
-        return evolve(self, answer=_mean(self.answer, seconds))
+    def key_pressed(self) -> None:
+        """Count a change of a document as a key."""
+        now = self._clock()
+        if self._last_key is not None and (gap := now - self._last_key) <= MAX_GAP:
+            self.gap = _average(self.gap, gap)
+        self._last_key = now
 
+    def answered(self, seconds: float) -> None:
+        """Count the time of a generation."""
+        self.answer = _average(self.answer, seconds)
 
-def wait_before_asking(rhythm: Rhythm, before: str, since_key: float) -> float:
-    """Seconds still to wait. `before` is the line up to the cursor, `since_key` how long ago the last key was."""
-    if rhythm.gap is None or rhythm.answer is None:
-        return 0.0
-    wait = min(rhythm.answer - rhythm.gap / 2, rhythm.gap, LONGEST_WAIT)
-    if not (before[-1:].isalnum() or before[-1:] == "_"):
-        wait /= 2
-    return max(0.0, wait - since_key)
+    def waited(self, *, reused: bool) -> None:
+        """Count whether an in-flight answer that a newer request waited for fitted it."""
+        self.reuse = _average(self.reuse, float(reused))
 
+    def reset_answers(self) -> None:
+        """Forget what depends on the model and its settings."""
+        self.answer, self.reuse = None, PRIOR_REUSE
 
-FIRST_RIGHT = 0.5
-"""Share of generations under way that are right for who typed on meanwhile, before any was waited for."""
-FIRST_ANSWER = 0.3
-"""Seconds of an answer before there was one."""
+    def delay(self, line: str) -> float:
+        """Return the seconds to wait from now before the model is asked; `line` is the line up to the cursor."""
+        if self.gap is None or self.answer is None:
+            return 0.0
+        delay = min(self.answer - self.gap / 2, self.gap, MAX_DELAY)
+        if not (line[-1:].isalnum() or line[-1:] == "_"):
+            delay /= 2
+        since_key = self._clock() - self._last_key if self._last_key is not None else 0.0
+        return max(0.0, delay - since_key)
 
+    async def pause(self, line: str) -> None:
+        """Sleep for `delay(line)`."""
+        if (delay := self.delay(line)) > 0:
+            await self._sleep(delay)
 
-@frozen
-class Adoption:
-    """Running means of what became of the generations under way that newer requests waited for."""
-
-    right: float = FIRST_RIGHT
-    answer: float | None = None
-    """Seconds of a generation."""
-
-    def waited_for(self, right: bool) -> Adoption:
-        """After a generation that was waited for has ended."""
-        return evolve(self, right=_mean(self.right, float(right)))
-
-    def answered(self, seconds: float) -> Adoption:
-        """After any generation."""
-        return evolve(self, answer=_mean(self.answer, seconds))
-
-    def patience(self, since: float) -> float:
-        """Seconds that a generation is worth waiting for which began so many seconds ago."""
+    def wait_budget(self, elapsed: float) -> float:
+        """Return the seconds worth waiting for a generation that has run for `elapsed` seconds; 0 for not at all."""
         if self.answer is None:
-            return FIRST_RIGHT * FIRST_ANSWER
-        most = self.right * self.answer
-        return most if self.answer - since <= most else 0.0
+            return PRIOR_REUSE * PRIOR_ANSWER
+        budget = self.reuse * self.answer
+        return budget if self.answer - elapsed <= budget else 0.0
 
 
-def _mean(mean: float | None, value: float) -> float:
+def _average(mean: float | None, value: float) -> float:
     return value if mean is None else mean + WEIGHT * (value - mean)

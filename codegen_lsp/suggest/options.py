@@ -1,11 +1,57 @@
-"""From the settings to the parameters of the layers below."""
+"""From the settings and the model to the parameters of the layers below."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from codegen_lsp.inference.rpc.messages import LoadParams
+from codegen_lsp.completion.options import Options
+from codegen_lsp.inference.rpc.messages import LoadParams, ModelDescription
 from codegen_lsp.settings import Settings
+from codegen_lsp.source.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
+
+SUFFIX_SHARE = 0.2
+"""Share of the prompt for text after the cursor if the model's context is smaller than the settings allow."""
+
+COLD_PREFILL_SECONDS = 1.0
+"""A prompt of which nothing is in the KV cache is at most as long as the model can prefill in this time."""
+MIN_PROMPT_CHARACTERS = 1_500
+"""Characters of a prompt that are allowed however slow the model is."""
+
+INFILLING_PARAMETERS = 100_000_000
+"""Models with fewer parameters get no text after the cursor unless the setting says so. The embedded model (7 million)
+saves no more keys with it; larger ones could not be measured."""
+
+
+def options_for(settings: Settings, language: str, model: ModelDescription | None) -> Options:
+    """Return what the settings and the model allow in a document of this language."""
+    named = {name for name, on in settings.languages.items() if on and name != EVERY_LANGUAGE}
+    on = (DEFAULT_LANGUAGES | named) - {name for name, on in settings.languages.items() if not on}
+    if settings.languages.get(EVERY_LANGUAGE) and settings.languages.get(language, True):
+        on |= {language}
+    block = settings.multi_line == "auto"
+    prefix, suffix = settings.prompt.prefix_characters, settings.prompt.suffix_characters
+    if model is not None:
+        available = int((model.context_length - settings.max_tokens) * model.characters_per_token)
+        if model.prefill_tokens_per_second is not None:
+            in_time = int(COLD_PREFILL_SECONDS * model.prefill_tokens_per_second * model.characters_per_token)
+            available = min(available, max(MIN_PROMPT_CHARACTERS, in_time))
+        suffix = min(suffix, max(0, int(available * SUFFIX_SHARE)))
+        prefix = min(prefix, max(1, available - suffix))
+    return Options(
+        enabled=settings.enabled,
+        languages=frozenset(on),
+        prefix_characters=prefix,
+        suffix_characters=suffix,
+        infill=model is not None and _infills(settings, model),
+        candidates=settings.candidates,
+        max_lines=settings.max_lines if block else 1,
+        max_tokens=settings.max_tokens if block else settings.line_tokens,
+        line_tokens=settings.line_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        threshold=settings.threshold,
+        ablate=frozenset(settings.ablate),
+    )
 
 
 def load_params(settings: Settings, build: Path) -> LoadParams:
@@ -20,3 +66,9 @@ def load_params(settings: Settings, build: Path) -> LoadParams:
         ngrams="off" if "ngrams" in settings.ablate else settings.ngrams,
         shared=settings.worker.shared,
     )
+
+
+def _infills(settings: Settings, model: ModelDescription) -> bool:
+    small = model.parameters is not None and model.parameters < INFILLING_PARAMETERS
+    wanted = not small if settings.infilling == "auto" else settings.infilling == "on"
+    return wanted and model.infill

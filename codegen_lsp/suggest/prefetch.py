@@ -1,7 +1,7 @@
-"""Where the user will be after accepting a suggestion, so that the next one can be made before he is there.
+"""Prefetch of the suggestion that follows the one on the screen, so that it is ready when that one is accepted.
 
-Accepting mostly completes a line, and what comes then is Enter. So there are two places: just behind the suggestion,
-and, where the line ends there, the next line with the indentation that editors give it.
+Accepting mostly completes a line, and the next key is then Enter. The two positions to prefetch for are therefore
+directly after the suggestion and, if the line ends there, on the next line with the indentation that editors insert.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from codegen_lsp.source.blocks import opens_block
 from codegen_lsp.source.indentation import indent_unit, margin
 
 
-def next_places(snapshot: Snapshot, suggestion: Suggestion) -> list[Snapshot]:
-    """The document after accepting the suggestion, and after Enter there if the line is complete then."""
+def next_snapshots(snapshot: Snapshot, suggestion: Suggestion) -> list[Snapshot]:
+    """Return the document after accepting the suggestion, and after Enter there if the line is complete then."""
     accepted = after_accepting(snapshot, suggestion)
     entered = after_enter(accepted)
     return [accepted] if entered is None else [accepted, entered]
 
 
 def after_accepting(snapshot: Snapshot, suggestion: Suggestion) -> Snapshot:
-    """The document after accepting the suggestion, the cursor behind it."""
+    """Return the document after accepting the suggestion, with the cursor after it."""
     return evolve(
         snapshot,
         text=snapshot.text[: suggestion.start] + suggestion.insert + snapshot.text[suggestion.end :],
@@ -33,7 +33,7 @@ def after_accepting(snapshot: Snapshot, suggestion: Suggestion) -> Snapshot:
 
 
 def after_enter(snapshot: Snapshot) -> Snapshot | None:
-    """The document after Enter at the end of a line; None elsewhere, and on lines with nothing but white space."""
+    """Return the document after Enter at the end of a line; None elsewhere, and on blank lines."""
     cursor = snapshot.cursor
     if cursor.after or not cursor.before.strip():
         return None

@@ -1,7 +1,11 @@
-"""From a snapshot to suggestions: what was typed through, else what the model says. Knows no protocol.
+"""The suggestion service: from a snapshot of a document to suggestions, and the work done while the user pauses.
 
-One straight way, once per request, with an `Outcome` at its end that says what there is to show or which rule spoke
-against it, so that `codegen-lsp/explain` has nothing to find out anew.
+It knows no protocol: editors use it through the language server, the command line and the evaluation directly. One
+request goes one straight way: the cache of suggestions being typed through, the plan of the prompt, a generation in
+flight, debounce, the model, shaping. Its `SuggestionResult` says what there is to show or which rule refused it.
+
+While the user pauses, the service scans the workspace, warms the KV cache and prefetches the next suggestion. For that
+it asks its `Host` for settings, documents and the model; without a host it does none of it.
 """
 
 from __future__ import annotations
@@ -10,10 +14,8 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Coroutine
-from typing import Any, Literal, Protocol, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve
 
 from codegen_lsp.completion.context import WorkspaceContext
 from codegen_lsp.completion.options import Options
@@ -22,238 +24,261 @@ from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.completion.window import steady_suffix
 from codegen_lsp.errors import CodegenError, SupersededError
-from codegen_lsp.inference.rpc.messages import (
-    GenerateParams,
-    GenerateResult,
-    GenerationStats,
-    ModelDescription,
-    WarmParams,
-)
-from codegen_lsp.settings import Settings
-from codegen_lsp.source.languages import DEFAULT_LANGUAGES, EVERY_LANGUAGE
-from codegen_lsp.suggest.cache import SuggestionCache, typed_since
-from codegen_lsp.suggest.debounce import Adoption
-from codegen_lsp.suggest.prefetch import next_places
+from codegen_lsp.inference.rpc.messages import GenerateParams, ModelDescription, WarmParams
+from codegen_lsp.suggest.acceptance import AcceptanceTracker
+from codegen_lsp.suggest.cache import SuggestionCache
+from codegen_lsp.suggest.debounce import DebouncePolicy
+from codegen_lsp.suggest.host import Host
+from codegen_lsp.suggest.idle import IdleTimer
+from codegen_lsp.suggest.inflight import InFlightRequests, ShapedResult
+from codegen_lsp.suggest.metrics import Metrics
+from codegen_lsp.suggest.options import options_for
+from codegen_lsp.suggest.prefetch import next_snapshots
+from codegen_lsp.suggest.request import CompletionModel, SuggestionRequest, SuggestionResult, refused
+from codegen_lsp.suggest.workspace_context import ScanRequest, WorkspaceScanner
 
-T = TypeVar("T")
-
-SUFFIX_SHARE = 0.2
-"""Share of the prompt for text after the cursor, where the model's context is too small for all that the settings
-allow."""
-
-COLD_SECONDS = 1.0
-"""A prompt of which nothing is cached is no longer than what the model reads in this time."""
-LEAST_CHARACTERS = 1_500
-"""However slow the model is, it may read so much."""
-GRACE = 0.1
-"""Seconds that a generation goes on after its request was cancelled. VS Code cancels at a key and asks again 50 ms
-later, and what was typed meanwhile is often what is just being written."""
-
-LIKELY = 0.5
-"""Mean probability of a token from which on a suggestion is likely enough to be accepted for its continuation to be
-made."""
-
-NOTHING_AROUND = WorkspaceContext()
-
-INFILLING_PARAMETERS = 100_000_000
-"""Smaller models are not given the text after the cursor unless the user wants it so. The embedded one, of 7 million,
-saves no more keys with it; larger ones could not be measured."""
-
-Source = Literal["cache", "flight", "model", "none"]
+PAUSE = 0.4
+"""Seconds without a key after which idle work begins; the gaps of steady typing are shorter."""
+PREFETCH_DELAY = 0.15
+"""Seconds between a suggestion and the prefetch of the next one. A user who types on has typed by then, and one who
+reads the suggestion needs longer to accept it."""
+MIN_PREFETCH_PROBABILITY = 0.5
+"""Mean probability of a token from which on a suggestion is likely enough to be accepted to prefetch the next one."""
 
 
-class Model(Protocol):
-    """The part of `InferenceClient` that suggestions need."""
+@define
+class _DocumentState:
+    """State of an open document."""
 
-    async def generate(self, params: GenerateParams) -> GenerateResult:
-        """See `InferenceClient.generate`."""
-        ...
-
-    async def warm(self, params: WarmParams) -> None:
-        """See `InferenceClient.warm`."""
-        ...
-
-
-@frozen
-class Outcome:
-    """How a request ended."""
-
-    suggestions: list[Suggestion]
-    source: Source
-    """Where the suggestions came from: typed through, or made ahead (`cache`); a generation for an earlier request that
-    was under way (`flight`); the model; `none` when it was not asked."""
-    refusal: Refusal | None = None
-    """Why there is no suggestion."""
-    stats: GenerationStats | None = None
-    seconds: float = 0.0
-    """From the arrival of the request to its answer."""
+    version: int | None = None
+    """The newest version."""
+    read_prefix: str = ""
+    """The prefix that the model has read last."""
+    suffix: str = ""
+    """The suffix of the last prompt."""
 
 
-def refused(rule: str, reason: str) -> Outcome:
-    """An outcome without suggestions that the model had no part in."""
-    return Outcome([], "none", Refusal(rule, reason))
+class SuggestionService:
+    """Makes suggestions, and remembers them while they are typed through."""
 
-
-@define(eq=False)
-class _Flight:
-    """A generation under way, and what it was asked for."""
-
-    snapshot: Snapshot
-    options: Options
-    task: asyncio.Task[tuple[GenerateResult, list[Suggestion] | Refusal]]
-    waiting: int = 0
-    since: float = field(factory=time.perf_counter)
-
-    async def join(self) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
-        """Wait for the answer. The generation is given up when nobody has waited for it for a while."""
-        self.waiting += 1
-        try:
-            return await asyncio.shield(self.task)
-        finally:
-            self.waiting -= 1
-            if not self.waiting and not self.task.done():
-                asyncio.get_running_loop().call_later(GRACE, self._give_up)
-
-    def leads_to(self, snapshot: Snapshot, options: Options) -> bool:
-        """Whether its answer may be right for this snapshot, too."""
-        if self.task.done() or self.options != options or snapshot.trigger is not self.snapshot.trigger:
-            return False
-        return typed_since(self.snapshot, snapshot) is not None
-
-    def _give_up(self) -> None:
-        if not self.waiting:
-            self.task.cancel()
-
-
-class Completer:
-    """Makes suggestions and remembers them while they are typed through."""
-
-    def __init__(self) -> None:
-        self._cache = SuggestionCache()
-        self._last_prefix: dict[str, str] = {}
-        self._last_suffix: dict[str, str] = {}
-        self._flights: dict[str, _Flight] = {}
-        self._ahead: _Flight | None = None
-        self._adoption = Adoption()
-        self._prepared: tuple[str, str, Options] | None = None
-        """What the last continuation was for: while its suggestion is typed through, that stays the same."""
+    def __init__(
+        self, host: Host | None = None, *, metrics: Metrics | None = None, debounce: DebouncePolicy | None = None
+    ) -> None:
+        self.debounce = debounce or DebouncePolicy()
+        self.acceptance = AcceptanceTracker(metrics)
+        self.scanner = WorkspaceScanner()
+        self.pause_timer = IdleTimer(self._pause, PAUSE)
+        self.prefetch_timer = IdleTimer(self._prefetch_next, PREFETCH_DELAY)
         self.generated_tokens = 0
         """Tokens of all generations that were not cancelled."""
+        self._host = host
+        self._cache = SuggestionCache()
+        self._in_flight = InFlightRequests()
+        self._documents: dict[str, _DocumentState] = {}
+        self._prefetch_task: asyncio.Task[None] | None = None
+        self._prefetched: tuple[str, str, Options] | None = None
+        """What the last prefetch was for: while its suggestion is typed through, that stays the same."""
+
+    @property
+    def prefetching(self) -> bool:
+        """True while a prefetch is scheduled or runs."""
+        return self.prefetch_timer.active or self._in_flight.prefetching
+
+    # Events.
+
+    def opened(self, uri: str, version: int, length: int) -> None:
+        """Note an opened document of `length` characters."""
+        self._state(uri).version = version
+        self._schedule_pause(uri, length)
+
+    def changed(self, uri: str, version: int, text: str, end: int, inserted: str) -> None:
+        """Note a change that inserted text up to the offset `end`; `text` is the document after it."""
+        self._state(uri).version = version
+        self.debounce.key_pressed()
+        self.acceptance.changed(uri, text, end, inserted)
+        self.scanner.document_changed(uri)
+        self._schedule_pause(uri, end)
+
+    def closed(self, uri: str) -> None:
+        """Cancel what runs for a document, and forget it."""
+        self._documents.pop(uri, None)
+        self.pause_timer.cancel(uri)
+        self.prefetch_timer.cancel(uri)
+        self._in_flight.cancel_document(uri)
+        self.acceptance.closed(uri)
+        self.scanner.forget(uri)
+
+    def accepted(self, number: int) -> None:
+        """Note that the editor reports a suggestion as accepted whole."""
+        self.acceptance.report_accepted(number)
 
     def forget(self) -> None:
-        """Forget all suggestions: another model, or other settings."""
+        """Forget all suggestions, because the model or the settings were changed."""
         self._cache.clear()
-        self._last_prefix.clear()
-        self._last_suffix.clear()
-        for flight in (*self._flights.values(), self._ahead):
-            if flight is not None:
-                flight.task.cancel()
-        self._flights.clear()
-        self._ahead = self._prepared = None
-        self._adoption = Adoption()
+        self._in_flight.cancel_all()
+        self._prefetched = None
+        self.debounce.reset_answers()
+        for state in self._documents.values():
+            state.read_prefix = state.suffix = ""
 
-    def typed_through(self, snapshot: Snapshot, options: Options) -> Outcome | None:
-        """What is left of a suggestion whose beginning was typed; costs no model."""
-        started = time.perf_counter()
-        found = self._cache.find(snapshot, options)
-        return Outcome(found, "cache", seconds=time.perf_counter() - started) if found else None
+    def close(self) -> None:
+        """Cancel everything. The service must not be used again."""
+        self.pause_timer.cancel()
+        self.prefetch_timer.cancel()
+        if self._prefetch_task is not None:
+            self._prefetch_task.cancel()
+        self.forget()
+        self.scanner.close()
 
-    async def suggest(
+    # Suggestions.
+
+    async def suggest(self, request: SuggestionRequest) -> SuggestionResult:
+        """Answer an editor's request, and track what becomes of the suggestions.
+
+        The offsets of the result are those of the document. Cancelling the caller cancels the generation, unless a
+        newer request soon joins it.
+        """
+        self.pause_timer.cancel()
+        self.prefetch_timer.cancel()
+        result = await self._answer(request)
+        snapshot = request.snapshot
+        state = self._documents.get(snapshot.uri)
+        if result.suggestions and (state is None or state.version != snapshot.version):
+            result = refused("document_changed", "The document was changed before the answer was ready.")
+        return self._deliver(request, evolve(result, seconds=time.perf_counter() - request.received))
+
+    async def complete(
         self,
         snapshot: Snapshot,
         options: Options,
-        model: Model,
+        model: CompletionModel,
         *,
-        wait: float = 0.0,
-        around: WorkspaceContext = NOTHING_AROUND,
-    ) -> Outcome:
-        """Ask the model, after waiting some seconds. Errors a user can act on become refusals; cancelling ends the
-        generation, unless another request comes at once that its answer may be right for."""
-        started = time.perf_counter()
-        planned = self._plan(snapshot, options)
-        if isinstance(planned, Refusal):
-            return Outcome([], "none", planned)
-        if outcome := await self._from_flight(snapshot, options, started):
-            return outcome
-        if wait > 0:
-            await asyncio.sleep(wait)
-        if older := self._flights.pop(snapshot.uri, None):
-            older.task.cancel()
-        flight = _Flight(snapshot, options, _quietly(self._generate(snapshot, planned, options, model, around)))
-        self._flights[snapshot.uri] = flight
-        try:
-            result, shaped = await flight.join()
-        except SupersededError as error:
-            return refused("superseded", str(error))
-        except CodegenError as error:
-            return refused("no_model", str(error))
-        finally:
-            if flight.task.done() and self._flights.get(snapshot.uri) is flight:
-                del self._flights[snapshot.uri]
-        outcome = Outcome([], "model", stats=result.stats, seconds=time.perf_counter() - started)
-        if isinstance(shaped, Refusal):
-            return evolve(outcome, refusal=shaped)
-        return evolve(outcome, suggestions=shaped)
+        context: WorkspaceContext | None = None,
+    ) -> SuggestionResult:
+        """Return the suggestions for a snapshot, by its own offsets; errors a user can act on become refusals.
 
-    async def prepare(
-        self,
-        snapshot: Snapshot,
-        suggestion: Suggestion,
-        options: Options,
-        model: Model,
-        *,
-        around: WorkspaceContext = NOTHING_AROUND,
+        `context` replaces the result of the last workspace scan.
+        """
+        started = time.perf_counter()
+        result = await self._complete(snapshot, options, model, debounce=False, context=context)
+        return evolve(result, seconds=time.perf_counter() - started)
+
+    async def warm(self, snapshot: Snapshot, options: Options, model: CompletionModel) -> bool:
+        """Prefill the KV cache with the text up to the cursor. False if that was done already or must not be done."""
+        planned = self._plan(evolve(snapshot, trigger=Trigger.INVOKED), options)
+        state = self._state(snapshot.uri)
+        if isinstance(planned, Refusal) or not planned.prefix or state.read_prefix == planned.prefix:
+            return False
+        state.read_prefix = planned.prefix
+        await model.warm(WarmParams(snapshot.uri, planned.prefix, planned.suffix))
+        return True
+
+    async def prefetch(
+        self, snapshot: Snapshot, suggestion: Suggestion, options: Options, model: CompletionModel
     ) -> None:
-        """Make the suggestion that follows this one, as though it were accepted, while nobody waits."""
-        places = next_places(snapshot, suggestion)
-        unlikely = math.exp(suggestion.log_probability) < LIKELY
-        if unlikely or "prefetch" in options.ablate or self._prepared == (places[0].uri, places[0].text, options):
+        """Generate the suggestion that follows this one, as though it were accepted, at background priority."""
+        following = next_snapshots(snapshot, suggestion)
+        key = (snapshot.uri, following[0].text, options)
+        unlikely = math.exp(suggestion.log_probability) < MIN_PREFETCH_PROBABILITY
+        if unlikely or "prefetch" in options.ablate or self._prefetched == key:
             return
-        self._prepared = (places[0].uri, places[0].text, options)
-        for place in places:
+        self._prefetched = key
+        for place in following:
             if self._cache.find(place, options):
                 return
             planned = self._plan(place, options)
             if isinstance(planned, Refusal):
                 continue
-            if self._ahead:
-                self._ahead.task.cancel()
-            work = self._generate(place, planned, options, model, around, background=True)
-            self._ahead = _Flight(place, options, _quietly(work))
+            context = self.scanner.context(snapshot.uri)
+            work = self._generate(place, planned, options, model, context, background=True)
             try:
-                _, shaped = await self._ahead.join()
+                _, shaped = await self._in_flight.start_prefetch(place, options, time.perf_counter(), work).join()
             except CodegenError:
-                self._prepared = None  # something else was more urgent
+                self._prefetched = None  # a request had priority
                 return
             if not isinstance(shaped, Refusal):
                 return
 
+    async def _answer(self, request: SuggestionRequest) -> SuggestionResult:
+        if request.refusal is not None:
+            return SuggestionResult([], "none", request.refusal)
+        if found := self._cache.find(request.snapshot, request.options):
+            return SuggestionResult(found, "cache")
+        if request.model is None:
+            return refused("no_model", "The model is not ready yet.")
+        debounce = request.debounce and request.snapshot.trigger is Trigger.AUTOMATIC
+        return await self._complete(request.snapshot, request.options, request.model.client, debounce=debounce)
+
+    async def _complete(
+        self,
+        snapshot: Snapshot,
+        options: Options,
+        model: CompletionModel,
+        *,
+        debounce: bool,
+        context: WorkspaceContext | None = None,
+    ) -> SuggestionResult:
+        planned = self._plan(snapshot, options)
+        if isinstance(planned, Refusal):
+            return SuggestionResult([], "none", planned)
+        if result := await self._from_flight(snapshot, options):
+            return result
+        if debounce:
+            await self.debounce.pause(snapshot.text[snapshot.line_start : snapshot.offset])
+        context = self.scanner.context(snapshot.uri) if context is None else context
+        work = self._generate(snapshot, planned, options, model, context)
+        request = self._in_flight.start(snapshot, options, time.perf_counter(), work)
+        try:
+            answer, shaped = await request.join()
+        except SupersededError as error:
+            return refused("superseded", str(error))
+        except CodegenError as error:
+            return refused("no_model", str(error))
+        if isinstance(shaped, Refusal):
+            return SuggestionResult([], "model", shaped, answer.stats)
+        return SuggestionResult(shaped, "model", stats=answer.stats)
+
+    def _deliver(self, request: SuggestionRequest, result: SuggestionResult) -> SuggestionResult:
+        """Track a result, and schedule the idle work that follows it. Returns it by offsets in the document."""
+        snapshot = request.snapshot
+        suggestions = [snapshot.to_document(suggestion) for suggestion in result.suggestions]
+        first = next(iter(suggestions), None)
+        numbers = self.acceptance.give(snapshot.uri, len(suggestions))
+        offset = snapshot.offset - snapshot.prelude
+        if request.model is not None and request.model.description is not None:
+            language, model = snapshot.language, request.model.description.name
+            self.acceptance.answered(language, model, result.source, result.seconds)
+            self.acceptance.track(snapshot.uri, language, model, first, offset, next(iter(numbers), 0))
+        if result.source in ("cache", "none"):
+            self._schedule_pause(snapshot.uri, offset)
+        if first is not None and snapshot.trigger is Trigger.AUTOMATIC and self._host is not None:
+            self.prefetch_timer.schedule(snapshot.uri, (snapshot, result.suggestions[0]))
+        return evolve(result, suggestions=suggestions, numbers=numbers)
+
     def _plan(self, snapshot: Snapshot, options: Options) -> Plan | Refusal:
-        """What to ask, with the text after the cursor as it was last time while it hardly changes."""
+        """Plan the prompt; the suffix stays that of the last prompt while it hardly changes, for the KV cache."""
         planned = plan(snapshot, options)
         if isinstance(planned, Refusal) or "window" in options.ablate:
             return planned
-        suffix = steady_suffix(planned.suffix, self._last_suffix.get(snapshot.uri, ""))
-        self._last_suffix[snapshot.uri] = suffix
-        return evolve(planned, suffix=suffix)
+        state = self._state(snapshot.uri)
+        state.suffix = steady_suffix(planned.suffix, state.suffix)
+        return evolve(planned, suffix=state.suffix)
 
-    async def _from_flight(self, snapshot: Snapshot, options: Options, started: float) -> Outcome | None:
-        """The answer of a generation under way, if it begins with what was typed since it was asked for."""
+    async def _from_flight(self, snapshot: Snapshot, options: Options) -> SuggestionResult | None:
+        """Return the rest of an in-flight answer, if it begins with the text typed since it was requested."""
         if "coalescing" in options.ablate:
             return None
-        for flight in (self._flights.get(snapshot.uri), self._ahead):
-            if flight is None or not flight.leads_to(snapshot, options):
-                continue
-            patience = self._adoption.patience(time.perf_counter() - flight.since)
-            if not patience:
+        for request in self._in_flight.matching(snapshot, options):
+            budget = self.debounce.wait_budget(time.perf_counter() - request.started)
+            if not budget:
                 continue
             with contextlib.suppress(CodegenError, TimeoutError):
-                async with asyncio.timeout(patience):
-                    result, _ = await flight.join()
+                async with asyncio.timeout(budget):
+                    result, _ = await request.join()
                 found = self._cache.find(snapshot, options)
-                self._adoption = self._adoption.waited_for(bool(found))
+                self.debounce.waited(reused=bool(found))
                 if found:
-                    return Outcome(found, "flight", stats=result.stats, seconds=time.perf_counter() - started)
+                    return SuggestionResult(found, "flight", stats=result.stats)
         return None
 
     async def _generate(
@@ -261,13 +286,13 @@ class Completer:
         snapshot: Snapshot,
         planned: Plan,
         options: Options,
-        model: Model,
-        around: WorkspaceContext,
+        model: CompletionModel,
+        context: WorkspaceContext,
         *,
         background: bool = False,
-    ) -> tuple[GenerateResult, list[Suggestion] | Refusal]:
-        """Ask the model and shape its answer, which is remembered."""
-        others = () if "context" in options.ablate else around.snippets
+    ) -> ShapedResult:
+        """Ask the model, shape its answer and keep the suggestions in the cache."""
+        snippets = () if "context" in options.ablate else context.snippets
         params = GenerateParams(
             document=snapshot.uri,
             prefix=planned.prefix,
@@ -277,84 +302,60 @@ class Completer:
             temperature=planned.temperature,
             top_p=planned.top_p,
             background=background,
-            related=[*planned.rest_of_document, *(other.text for other in others)],
+            related=[*planned.rest_of_document, *(snippet.text for snippet in snippets)],
         )
         started = time.perf_counter()
         result = await model.generate(params)
         self.generated_tokens += result.stats.generated_tokens
         if not background:
-            self._adoption = self._adoption.answered(time.perf_counter() - started)
-            self._last_prefix[snapshot.uri] = planned.prefix
-        shaped = shape_all(result.candidates, evolve(planned, modules=around.modules))
+            self.debounce.answered(time.perf_counter() - started)
+            if state := self._documents.get(snapshot.uri):
+                state.read_prefix = planned.prefix
+        shaped = shape_all(result.candidates, evolve(planned, modules=context.modules))
         if not isinstance(shaped, Refusal):
             self._cache.keep(snapshot, shaped, options)
         return result, shaped
 
-    async def warm(self, snapshot: Snapshot, options: Options, model: Model) -> bool:
-        """Let the model read the text up to the cursor ahead. False when it has done so already or must not."""
-        planned = self._plan(evolve(snapshot, trigger=Trigger.INVOKED), options)
-        if isinstance(planned, Refusal) or not planned.prefix or self._last_prefix.get(snapshot.uri) == planned.prefix:
-            return False
-        self._last_prefix[snapshot.uri] = planned.prefix
-        await model.warm(WarmParams(snapshot.uri, planned.prefix, planned.suffix))
-        return True
+    # Idle work.
 
-    def close(self, uri: str) -> None:
-        """Forget a document that was closed."""
-        self._last_prefix.pop(uri, None)
-        self._last_suffix.pop(uri, None)
-        if flight := self._flights.pop(uri, None):
-            flight.task.cancel()
-        if self._ahead and self._ahead.snapshot.uri == uri:
-            self._ahead.task.cancel()
+    def _schedule_pause(self, uri: str, offset: int) -> None:
+        if self._host is not None:
+            self.pause_timer.schedule(uri, offset)
 
-    @property
-    def preparing(self) -> bool:
-        """Whether the suggestion that may come next is being made."""
-        return self._ahead is not None and not self._ahead.task.done()
+    async def _pause(self, uri: str, offset: int) -> None:
+        """Scan the workspace and warm the KV cache for a document in which the user pauses."""
+        host = self._host
+        if host is None:
+            return
+        model, snapshot = await host.idle_model(), host.snapshot(uri, offset)
+        if model is None or model.description is None or snapshot is None or host.busy:
+            return
+        options = options_for(host.settings, snapshot.language, model.description)
+        await self._scan(host, snapshot, options, model.description)
+        if host.settings.warm:
+            await self.warm(snapshot, options, model.client)
 
+    async def _scan(self, host: Host, snapshot: Snapshot, options: Options, model: ModelDescription) -> None:
+        """Scan the workspace, if the last scan is old enough and the model or the rules can use the result."""
+        snippets = model.ngrams and "context" not in options.ablate
+        modules = snapshot.language == "python" and not {"correctness", "modules"} & options.ablate
+        if not (snippets or modules) or not self.scanner.is_due(snapshot.uri):
+            return
+        if (access := host.file_access(snapshot.uri)) is not None:
+            await self.scanner.scan(ScanRequest(snapshot, access, snippets=snippets, modules=modules))
 
-def _quietly(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task whose failure is nobody's business when nobody waits for it."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task
+    async def _prefetch_next(self, uri: str, given: tuple[Snapshot, Suggestion]) -> None:
+        """Prefetch the suggestion that follows the one on the screen."""
+        host, (snapshot, suggestion) = self._host, given
+        if host is None or not host.settings.warm:
+            return
+        model = await host.idle_model()
+        if model is None or model.description is None or host.busy:
+            return
+        options = options_for(host.settings, snapshot.language, model.description)
+        # A newer request does not end the prefetch; the worker does, if that request needs the model.
+        self._prefetch_task = asyncio.create_task(self.prefetch(snapshot, suggestion, options, model.client))
+        await asyncio.shield(self._prefetch_task)
 
-
-def options_for(settings: Settings, language: str, model: ModelDescription | None) -> Options:
-    """What the settings and the model allow in a document of this language."""
-    named = {name for name, on in settings.languages.items() if on and name != EVERY_LANGUAGE}
-    on = (DEFAULT_LANGUAGES | named) - {name for name, on in settings.languages.items() if not on}
-    if settings.languages.get(EVERY_LANGUAGE) and settings.languages.get(language, True):
-        on |= {language}
-    block = settings.multi_line == "auto"
-    prefix, suffix = settings.prompt.prefix_characters, settings.prompt.suffix_characters
-    if model is not None:
-        room = int((model.context_length - settings.max_tokens) * model.characters_per_token)
-        if model.prefill_tokens_per_second is not None:
-            in_time = int(COLD_SECONDS * model.prefill_tokens_per_second * model.characters_per_token)
-            room = min(room, max(LEAST_CHARACTERS, in_time))
-        suffix = min(suffix, max(0, int(room * SUFFIX_SHARE)))
-        prefix = min(prefix, max(1, room - suffix))
-    return Options(
-        enabled=settings.enabled,
-        languages=frozenset(on),
-        prefix_characters=prefix,
-        suffix_characters=suffix,
-        infill=model is not None and _infills(settings, model),
-        candidates=settings.candidates,
-        max_lines=settings.max_lines if block else 1,
-        max_tokens=settings.max_tokens if block else settings.line_tokens,
-        line_tokens=settings.line_tokens,
-        temperature=settings.temperature,
-        threshold=settings.threshold,
-        top_p=settings.top_p,
-        ablate=frozenset(settings.ablate),
-    )
-
-
-def _infills(settings: Settings, model: ModelDescription) -> bool:
-    """Whether text after the cursor is part of the prompt."""
-    small = model.parameters is not None and model.parameters < INFILLING_PARAMETERS
-    wanted = not small if settings.infilling == "auto" else settings.infilling == "on"
-    return wanted and model.infill
+    def _state(self, uri: str) -> _DocumentState:
+        return self._documents.setdefault(uri, _DocumentState())

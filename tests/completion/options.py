@@ -8,7 +8,7 @@ from attrs import evolve
 
 from codegen_lsp.completion.options import Options
 from codegen_lsp.settings import Settings
-from codegen_lsp.suggest.service import options_for
+from codegen_lsp.suggest.options import options_for
 
 _DEFAULTS = evolve(options_for(Settings(), "python", None), threshold=0.0)
 

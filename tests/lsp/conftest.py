@@ -99,7 +99,7 @@ class Editor:
 
     async def wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first message that is wanted, of those that came and those to come."""
-        for _ in range(2_000):
+        for _ in range(15_000):
             for message in self.sent:
                 if wanted(message):
                     return message
@@ -174,7 +174,7 @@ async def editor() -> AsyncIterator[Editor]:
     """An editor before `initialize`."""
     editor = Editor()
     yield editor
-    await editor.server.close()
+    await editor.server.session.close()
     assert_all_answered_once(editor)
 
 
@@ -193,3 +193,15 @@ def assert_all_answered_once(editor: Editor) -> None:
 
 def text_of(items: list[dict[str, Any]]) -> list[str]:
     return [item["insertText"] for item in items]
+
+
+async def pause(editor: Editor) -> None:
+    """Let the pause come that the server waits for, and the idle work that follows it."""
+    await editor.settle()
+    await editor.server.session.suggestions.pause_timer.fire()
+
+
+async def look(editor: Editor) -> None:
+    """Let the time pass in which a user looks at a suggestion, and the prefetch that follows it."""
+    await editor.settle()
+    await editor.server.session.suggestions.prefetch_timer.fire()

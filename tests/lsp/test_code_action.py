@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lsprotocol import types
 
-from codegen_lsp.lsp.documents import Document
+from codegen_lsp.lsp.documents import TextDocument
 from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from tests.lsp.conftest import URI, Editor
 
@@ -52,7 +52,7 @@ def titled(found: list[dict[str, Any]], title: str) -> dict[str, Any]:
     return next(action for action in found if action["title"] == title)
 
 
-def applied(document: Document, edit: dict[str, Any]) -> str:
+def applied(document: TextDocument, edit: dict[str, Any]) -> str:
     """The document's text after an edit, as an editor applies it."""
     (change,) = edit["documentChanges"]
     assert change["textDocument"] == {"uri": document.uri, "version": document.version}
@@ -102,18 +102,18 @@ async def test_a_head_without_a_body_has_a_fix(able: Editor) -> None:
     assert found[0]["title"] == "Write the body of 'add'"
     able.model.answer = lambda params: ["return a + b"]
     action = await able.request("codeAction/resolve", found[0])
-    document = able.server.documents.get(URI)
+    document = able.server.session.documents.get(URI)
     assert document is not None
-    assert applied(document, action["edit"]) == "def add(a, b):\n    return a + b\n"
+    assert applied(document.current, action["edit"]) == "def add(a, b):\n    return a + b\n"
 
 
 async def test_resolving_gives_an_edit_of_this_version(able: Editor) -> None:
     able.open(SOURCE, version=7)
     able.model.answer = lambda params: ["surface"]
     action = await able.request("codeAction/resolve", await extract(able))
-    document = able.server.documents.get(URI)
+    document = able.server.session.documents.get(URI)
     assert document is not None
-    assert applied(document, action["edit"]) == "def area(w, h):\n    surface = w * h\n    print(surface + 1)\n"
+    assert applied(document.current, action["edit"]) == "def area(w, h):\n    surface = w * h\n    print(surface + 1)\n"
 
 
 async def test_line_ends_and_columns_are_the_documents_own(able: Editor) -> None:
@@ -122,9 +122,9 @@ async def test_line_ends_and_columns_are_the_documents_own(able: Editor) -> None
     # The party popper takes two UTF-16 units.
     found = await actions(able, (1, 16), (1, 23))
     action = await able.request("codeAction/resolve", titled(found, "Extract variable"))
-    document = able.server.documents.get(URI)
+    document = able.server.session.documents.get(URI)
     assert document is not None
-    assert applied(document, action["edit"]) == "def f(a):\r\n    size = a.x + 1\r\n    print('🎉', size)\r\n"
+    assert applied(document.current, action["edit"]) == "def f(a):\r\n    size = a.x + 1\r\n    print('🎉', size)\r\n"
 
 
 async def test_names_that_are_taken_are_not_sent_to_anybody(able: Editor) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from codegen_lsp.lsp.handlers.configuration import configure_logging
+from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.settings import LogSettings
 from tests.lsp.conftest import Editor
 
@@ -32,7 +32,7 @@ async def ready(editor: Editor, **how: Any) -> Editor:
 
 async def test_initialization_options(editor: Editor) -> None:
     await ready(editor, options={"candidates": 2, "model": "small", "threads": 3})
-    assert editor.server.settings.candidates == 2
+    assert editor.server.session.settings.candidates == 2
     assert editor.model.loads[-1].build == "/models/small"
     assert editor.model.loads[-1].threads == 3
 
@@ -43,7 +43,7 @@ async def test_an_editor_that_can_be_asked_is_asked_before_the_model_is_loaded(e
     (request,) = [message for message in editor.sent if message.get("method") == "workspace/configuration"]
     assert request["params"] == {"items": [{"section": "codegen-lsp"}]}
     assert [params.build for params in editor.model.loads] == ["/models/asked"]
-    assert editor.server.settings.candidates == 2
+    assert editor.server.session.settings.candidates == 2
 
 
 @pytest.mark.parametrize("answer", [None, [], 5])
@@ -56,7 +56,7 @@ async def test_an_editor_that_is_asked_and_knows_nothing(editor: Editor, answer:
 async def test_an_editor_that_does_not_answer_gets_completion_nevertheless(
     editor: Editor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codegen_lsp.lsp.handlers.configuration._PATIENCE", 0.01)
+    monkeypatch.setattr("codegen_lsp.lsp.client.SETTINGS_TIMEOUT", 0.01)
     editor.silent_about.add("workspace/configuration")
     await ready(editor, capabilities=PULLS, options={"model": "option"})
     assert editor.model.loads[-1].build == "/models/option"
@@ -75,16 +75,16 @@ async def test_settings_that_the_editor_sends(editor: Editor, settings: Any) -> 
     await ready(editor, options={"max_lines": 4})
     editor.notify("workspace/didChangeConfiguration", {"settings": settings})
     await editor.settle()
-    assert editor.server.settings.candidates == 5
-    assert editor.server.settings.max_lines == 4
-    assert editor.server.configuration.problems == []
+    assert editor.server.session.settings.candidates == 5
+    assert editor.server.session.settings.max_lines == 4
+    assert editor.server.session.configuration.problems == []
 
 
 async def test_settings_of_other_servers_are_not_ours(editor: Editor) -> None:
     await ready(editor)
     editor.notify("workspace/didChangeConfiguration", {"settings": {"python": {"analysis": True}}})
     await editor.settle()
-    assert editor.server.configuration.problems == []
+    assert editor.server.session.configuration.problems == []
 
 
 async def test_a_change_is_asked_for(editor: Editor) -> None:
@@ -92,7 +92,7 @@ async def test_a_change_is_asked_for(editor: Editor) -> None:
     editor.configuration = {"candidates": 5}
     editor.notify("workspace/didChangeConfiguration", {"settings": None})
     await editor.settle()
-    assert editor.server.settings.candidates == 5
+    assert editor.server.session.settings.candidates == 5
 
 
 async def test_the_server_registers_for_changes_where_that_is_needed(editor: Editor) -> None:
@@ -109,7 +109,7 @@ async def test_wrong_settings_are_reported_by_name_once(editor: Editor) -> None:
     assert shown["type"] == 2
     assert "`codegen-lsp.threads`" in shown["message"]
     assert "0 is used" in shown["message"]
-    assert editor.server.settings.candidates == 2
+    assert editor.server.session.settings.candidates == 2
     assert len((await editor.explain())["settingsProblems"]) == 1
     editor.notify("workspace/didChangeConfiguration", {"settings": {"candidates": 4}})
     await editor.settle()

@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lsprotocol import types
 
-from codegen_lsp.lsp.documents import Document, Documents, end_of_change
+from codegen_lsp.lsp.documents import TextDocument, end_of_change
 from codegen_lsp.lsp.jsonrpc import make_converter
+from codegen_lsp.lsp.open_documents import OpenDocuments
+from codegen_lsp.suggest.service import SuggestionService
 
 ENCODINGS = ("utf-8", "utf-16", "utf-32")
 CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
 CONVERTER = make_converter()
 
 
-def document(text: str, encoding: str = "utf-16") -> Document:
-    return Document("file:///a.py", "python", 1, text, types.PositionEncodingKind(encoding))
+def document(text: str, encoding: str = "utf-16") -> TextDocument:
+    return TextDocument("file:///a.py", "python", 1, text, types.PositionEncodingKind(encoding))
 
 
 def change(start: tuple[int, int], end: tuple[int, int], text: str) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def arrived(*changes: dict[str, Any], uri: str = "file:///a.py", version: int = 
     return CONVERTER.structure(json.loads(json.dumps(params)), types.DidChangeTextDocumentParams)
 
 
-def changed(before: Document, *changes: dict[str, Any]) -> Document:
+def changed(before: TextDocument, *changes: dict[str, Any]) -> TextDocument:
     """The document after changes."""
     return before.changed(arrived(*changes).content_changes, 2)
 
@@ -206,7 +208,7 @@ class Synchronisation(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.documents = Documents()
+        self.documents = OpenDocuments(SuggestionService())
         self.texts: dict[str, list[bytes]] = {}
         """The editor's side: for each document its code units."""
         self.versions: dict[str, int] = {}
@@ -227,7 +229,9 @@ class Synchronisation(RuleBasedStateMachine):
     def close(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.texts)))
         del self.texts[name]
-        self.documents.close(name)
+        document = self.documents.pop(name)
+        assert document is not None
+        document.close()
 
     @precondition(lambda self: self.texts)
     @rule(data=st.data(), count=st.integers(1, 3))
@@ -235,7 +239,9 @@ class Synchronisation(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.texts)))
         changes = [self.one_change(data, name) for _ in range(count)]
         self.versions[name] += 1
-        self.documents.change(arrived(*changes, uri=name, version=self.versions[name]))
+        document = self.documents.get(name)
+        assert document is not None
+        document.change(arrived(*changes, uri=name, version=self.versions[name]))
 
     def one_change(self, data: st.DataObject, name: str) -> dict[str, Any]:
         text = data.draw(TEXTS)
@@ -287,10 +293,12 @@ class Synchronisation(RuleBasedStateMachine):
 
     @invariant()
     def the_texts_are_equal(self) -> None:
-        ours = {shown.uri: shown.text for shown in self.documents}
+        ours = {shown.current.uri: shown.current.text for shown in self.documents}
         theirs = {name: b"".join(units).decode(self.codec, "surrogatepass") for name, units in self.texts.items()}
         assert ours == theirs
-        assert {shown.uri: shown.version for shown in self.documents} == {name: self.versions[name] for name in theirs}
+        assert {shown.current.uri: shown.current.version for shown in self.documents} == {
+            name: self.versions[name] for name in theirs
+        }
 
 
 TestSynchronisation = Synchronisation.TestCase

@@ -13,9 +13,9 @@ from attrs import evolve
 from codegen_lsp.completion.snapshot import Trigger
 from codegen_lsp.errors import SupersededError, WorkerError
 from codegen_lsp.inference.rpc.messages import GenerateParams
-from codegen_lsp.lsp.serve import session
+from codegen_lsp.lsp.serve import serve_messages
 from codegen_lsp.settings import Settings
-from codegen_lsp.suggest.service import options_for
+from codegen_lsp.suggest.options import options_for
 from tests.lsp.conftest import URI, Editor, text_of
 from tests.played_model import describe
 
@@ -195,7 +195,8 @@ async def test_closing_a_document_ends_its_request(ready: Editor) -> None:
     ready.notify("textDocument/didClose", {"textDocument": {"uri": URI}})
     assert (await ready.answer(number))["result"] == {"items": []}
     assert len(ready.model.cancelled) == 1
-    assert ready.server.answered == {}
+    assert len(ready.server.session.documents) == 0
+    assert (await ready.explain(URI))["rule"] is None
 
 
 async def test_a_document_that_is_not_open(ready: Editor) -> None:
@@ -236,7 +237,7 @@ async def test_a_request_waits_for_the_model_that_is_loading(editor: Editor) -> 
 
 
 async def test_a_request_does_not_wait_for_ever(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen_lsp.lsp.handlers.inline_completion.PATIENCE", 0.01)
+    monkeypatch.setattr("codegen_lsp.lsp.models.MODEL_TIMEOUT", 0.01)
     editor.model.loading.clear()
     await editor.initialize()
     editor.open(CODE)
@@ -366,65 +367,5 @@ async def test_a_request_is_about_the_text_as_it_was_though_the_next_change_came
             yield json.dumps({"jsonrpc": "2.0"} | message).encode()
         await ready.answer(77)
 
-    await session(ready.server, messages())
+    await serve_messages(ready.server, messages())
     assert [params.prefix for params in ready.model.generated] == ["a = "]
-
-
-# Reading ahead.
-
-
-@pytest.fixture
-def hasty(ready: Editor, monkeypatch: pytest.MonkeyPatch) -> Editor:
-    """An editor whose server takes any moment for a pause."""
-    monkeypatch.setattr(ready.server.pauses, "_seconds", 0.0)
-    return ready
-
-
-async def test_a_document_is_read_ahead_when_it_is_opened_and_when_typing_pauses(hasty: Editor) -> None:
-    hasty.open("a = 1\n")
-    await hasty.wait_for(lambda _: len(hasty.model.warmed) == 1)
-    assert hasty.model.warmed[0].prefix == "a = 1\n"
-    hasty.type(2, 1, 0, "b = ")
-    await hasty.wait_for(lambda _: len(hasty.model.warmed) == 2)
-    assert hasty.model.warmed[1].prefix == "a = 1\nb = "
-    assert hasty.model.warmed[1].document == URI
-
-
-async def test_nothing_is_read_ahead_twice_or_after_the_model_has_read_it(hasty: Editor) -> None:
-    hasty.open("a = 1\nb = ")
-    await hasty.complete(1, 4)
-    await asyncio.sleep(0.02)
-    assert hasty.model.warmed == []
-
-
-async def test_nothing_is_read_ahead_while_a_request_runs(hasty: Editor) -> None:
-    hasty.model.gate.clear()
-    hasty.open("a = 1\nb = ")
-    number = hasty.begin_completion(1, 4)
-    await hasty.settle()
-    hasty.open("c = 1\n", uri="file:///c.py")
-    await asyncio.sleep(0.02)
-    assert hasty.model.warmed == []
-    hasty.model.gate.set()
-    await hasty.answer(number)
-
-
-@pytest.mark.parametrize(
-    ("options", "uri"),
-    [({"warm": False}, URI), ({"enabled": False}, URI), ({}, "file:///.env"), ({"exclude": ["*.py"]}, URI)],
-)
-async def test_what_may_not_be_read_is_not_read_ahead(
-    editor: Editor, options: Any, uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(editor.server.pauses, "_seconds", 0.0)
-    await editor.initialize(options=options)
-    editor.open("a = 1\n", uri=uri)
-    await asyncio.sleep(0.02)
-    assert editor.model.warmed == []
-
-
-async def test_a_closed_document_is_not_read_ahead(hasty: Editor) -> None:
-    hasty.open("a = 1\n")
-    hasty.notify("textDocument/didClose", {"textDocument": {"uri": URI}})
-    await asyncio.sleep(0.02)
-    assert hasty.model.warmed == []

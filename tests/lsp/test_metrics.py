@@ -1,11 +1,7 @@
-"""The counts that a server keeps, and a file that is shared, damaged or out of reach."""
+"""The counts that a session leaves in the metrics file."""
 
 from __future__ import annotations
 
-import sqlite3
-import subprocess
-import sys
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,16 +9,15 @@ from typing import Any
 import pytest
 
 from codegen_lsp.suggest import metrics
-from codegen_lsp.suggest.metrics import Event, Metrics, Row, default_path, percentile, read, step_of, write
+from codegen_lsp.suggest.metrics import default_path, read
 from tests.lsp.conftest import Editor
 
-SHOWN = Event("2026-01-31", "python", "m", "shown")
 CODE = "def add(a, b):\n    retu"
 
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the counts go, at once."""
+    """The file of the counts, which is written at once."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(metrics, "WRITE_SECONDS", 0.0)
     return default_path()
@@ -35,72 +30,6 @@ def counts(path: Path) -> dict[str, int]:
     return dict(found)
 
 
-def test_counts_add_up_over_servers(path: Path) -> None:
-    threads = []
-    for _ in range(4):
-        one = Metrics(path)
-        one.enabled = True
-        threads.append(threading.Thread(target=lambda one=one: [*(one.count(SHOWN) for _ in range(50)), one.close()]))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert read(path) == [Row("2026-01-31", "python", "m", "shown", 0, 200)]
-
-
-def test_other_processes_may_write_too(path: Path) -> None:
-    program = (
-        "import sys; from collections import Counter; from pathlib import Path;"
-        "from codegen_lsp.suggest.metrics import Event, write;"
-        "[write(Path(sys.argv[1]), Counter([Event('2026-01-31', 'python', 'm', 'shown')])) for _ in range(20)]"
-    )
-    running = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _ in range(3)]
-    assert [process.wait() for process in running] == [0, 0, 0]
-    assert counts(path) == {"shown": 60}
-
-
-def test_a_damaged_file_is_put_aside(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"this is no database, however long it is" * 100)
-    assert write(path, Counter([SHOWN]))
-    assert counts(path) == {"shown": 1}
-    assert path.with_suffix(".damaged").is_file()
-
-
-def test_what_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    counting = Metrics(blocked / "metrics.sqlite")
-    counting.enabled = True
-    counting.count(SHOWN)
-    counting.close()
-    counting.count(SHOWN)
-    assert not write(blocked / "metrics.sqlite", Counter([SHOWN]))
-
-
-def test_a_file_of_something_else_is_not_harmed(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(path) as other:
-        other.execute("CREATE TABLE counts (mine TEXT)")
-    other.close()
-    assert not write(path, Counter([SHOWN]))
-
-
-def test_old_days_go(path: Path) -> None:
-    write(path, Counter([Event("1999-01-01", "python", "m", "shown"), Event(metrics.today(), "python", "m", "shown")]))
-    assert [row.day for row in read(path)] == [metrics.today()]
-
-
-def test_percentiles_are_within_a_step() -> None:
-    steps = Counter(step_of(float(milliseconds)) for milliseconds in range(1, 1001))
-    for share, true in ((0.5, 500), (0.95, 950), (0.99, 990)):
-        found = percentile(steps.items(), share)
-        assert found is not None
-        assert abs(found / true - 1) < 0.06
-    assert percentile([], 0.5) is None
-    assert step_of(0.0) == step_of(0.1)
-
-
 async def test_what_a_session_leaves(editor: Editor, path: Path) -> None:
     await editor.initialize()
     editor.model.answer = lambda params: ["rn a + b"] if params.prefix.endswith("retu") else []
@@ -110,7 +39,7 @@ async def test_what_a_session_leaves(editor: Editor, path: Path) -> None:
     await editor.complete(1, 9)
     editor.change(3, {"range": item["range"] | {"end": {"line": 1, "character": 9}}, "text": item["insertText"]})
     await editor.complete(1, 16)
-    await editor.server.close()
+    await editor.server.session.close()
     found = counts(path)
     assert found["requests"] == 3
     assert found["shown"] == 1
@@ -130,7 +59,7 @@ async def test_typed_over_and_closed(editor: Editor, path: Path) -> None:
     editor.change(3, {"range": {"start": {"line": 1, "character": 8}, "end": {"line": 1, "character": 9}}, "text": ""})
     await editor.complete(1, 8)
     editor.notify("textDocument/didClose", {"textDocument": {"uri": "file:///project/main.py"}})
-    await editor.server.close()
+    await editor.server.session.close()
     found = counts(path)
     assert found["typed over"] == 1
     assert found["shown"] == 2
@@ -143,5 +72,17 @@ async def test_nothing_is_counted_when_it_is_off(editor: Editor, path: Path, opt
     editor.model.answer = lambda params: ["rn a"]
     editor.open(CODE)
     await editor.complete(1, 8)
-    await editor.server.close()
+    await editor.server.session.close()
     assert not path.exists()
+
+
+async def test_the_editors_report_of_an_acceptance_is_counted(editor: Editor, path: Path) -> None:
+    await editor.initialize()
+    editor.model.answer = lambda params: ["rn a + b"]
+    editor.open(CODE)
+    (item,) = await editor.complete(1, 8)
+    await editor.request("workspace/executeCommand", {"command": "codegen-lsp.accepted"} | item["command"])
+    told = await editor.explain()
+    assert (told["shown"], told["accepted"]) == (1, 1)
+    await editor.server.session.close()
+    assert counts(path)["accepted"] == 1

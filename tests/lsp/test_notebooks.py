@@ -112,6 +112,6 @@ async def test_a_change_that_cannot_be_read_makes_its_cells_unknown(notebook: Ed
 async def test_a_closed_notebook_is_forgotten(notebook: Editor) -> None:
     cells = [{"uri": cell_uri(str(number))} for number in range(1, 5)]
     notebook.notify("notebookDocument/didClose", {"notebookDocument": {"uri": NOTEBOOK}, "cellTextDocuments": cells})
-    assert len(notebook.server.documents) == 0
-    assert notebook.server.notebooks.cells(NOTEBOOK) == []
+    assert len(notebook.server.session.documents) == 0
+    assert notebook.server.session.notebooks.cells(NOTEBOOK) == []
     assert await notebook.complete(0, 0, uri=cell_uri("4")) == []

@@ -215,7 +215,7 @@ async def test_before_initialize_requests_are_refused_and_notifications_dropped(
     assert (await editor.refusal(COMPLETION, GOOD))["code"] == NOT_INITIALIZED
     assert (await editor.refusal("shutdown"))["code"] == NOT_INITIALIZED
     await editor.initialize()
-    assert editor.server.documents.get(URI) is None
+    assert editor.server.session.documents.get(URI) is None
 
 
 async def test_after_shutdown_requests_are_refused(ready: Editor) -> None:
@@ -228,12 +228,12 @@ async def test_after_shutdown_requests_are_refused(ready: Editor) -> None:
     assert (await ready.refusal(COMPLETION, GOOD))["code"] == INVALID_REQUEST
     assert (await ready.refusal("shutdown"))["code"] == INVALID_REQUEST
     ready.notify("exit")
-    assert ready.server.exit_code == 0
+    assert ready.server.session.exit_code == 0
 
 
 async def test_exit_without_shutdown_is_a_failure(ready: Editor) -> None:
     ready.notify("exit")
-    assert ready.server.exit_code == 1
+    assert ready.server.session.exit_code == 1
 
 
 @pytest.mark.parametrize("params", [None, 5, [], {}, {"capabilities": 5}, {"capabilities": None}])
@@ -260,13 +260,13 @@ async def test_what_is_not_understood_of_initialize_does_not_end_completion(edit
     assert result["capabilities"]["inlineCompletionProvider"] == {}
     editor.notify("initialized", {})
     await editor.wait_for(lambda message: message.get("params", {}).get("state") == "ready")
-    assert editor.server.settings.candidates == 2
+    assert editor.server.session.settings.candidates == 2
     if "general" in capabilities:
         assert result["capabilities"]["positionEncoding"] == "utf-8"
 
 
 async def test_a_bug_in_a_handler_is_answered_without_a_stack_trace(ready: Editor, caplog: Any) -> None:
-    ready.server.counts.accept = lambda number: 1 / 0  # type: ignore[method-assign,return-value,assignment]
+    ready.server.session.suggestions.accepted = lambda number: 1 / 0  # type: ignore[method-assign,return-value,assignment]
     params = {"command": "codegen-lsp.accepted", "arguments": [{"suggestion": 1}]}
     error = await ready.refusal("workspace/executeCommand", params)
     assert error["code"] == INTERNAL_ERROR
@@ -285,7 +285,7 @@ async def test_a_bug_in_completion_is_an_empty_list_since_an_error_would_be_show
 
 
 async def test_a_bug_in_a_notification_is_logged(ready: Editor, caplog: Any) -> None:
-    ready.server.documents.close = lambda uri: 1 / 0  # type: ignore[method-assign,return-value,assignment]
+    ready.server.session.documents.pop = lambda uri: 1 / 0  # type: ignore[method-assign,return-value,assignment]
     ready.notify("textDocument/didClose", {"textDocument": {"uri": URI}})
     await ready.settle()
     assert "ZeroDivisionError" in caplog.text
@@ -370,7 +370,7 @@ def test_any_messages_at_all(messages: list[dict[str, Any]]) -> None:
         warned = [m for m in editor.notifications("window/showMessage") if "Settings" not in m["message"]]
         assert warned == []
         assert (await editor.answer(editor.begin("codegen-lsp/explain", {})))["result"]
-        await editor.server.close()
+        await editor.server.session.close()
 
     asyncio.run(run())
 

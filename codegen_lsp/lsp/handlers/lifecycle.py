@@ -1,4 +1,4 @@
-"""The beginning and the end of a connection: `initialize`, `initialized`, `shutdown`, and an editor that vanishes."""
+"""The start and the end of a connection: `initialize`, `initialized`, `shutdown`, and an editor that vanishes."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from typing import TYPE_CHECKING
 
 from lsprotocol import types
 
-from codegen_lsp.lsp.handlers import configuration
+from codegen_lsp.lsp.client import EditorCapabilities
+from codegen_lsp.lsp.handlers.configuration import start
+from codegen_lsp.lsp.session import Session
 
 if TYPE_CHECKING:
     import psutil
 
-    from codegen_lsp.lsp.server import CodegenServer
-
 logger = logging.getLogger(__name__)
 
-WATCH_SECONDS = 1.0
-"""Time between two looks at whether the editor's process is still there."""
+WATCH_INTERVAL = 1.0
+"""Seconds between two checks of whether the editor's process is alive."""
 
 
-def initialize(ls: CodegenServer, params: types.InitializeParams) -> None:
-    """`initialize`. Nothing slow may happen here: the model is loaded after `initialized`."""
-    ls.documents.encoding = ls.workspace.position_encoding or types.PositionEncodingKind.Utf16
-    ls.configuration.initial = params.initialization_options
-    if ls.watches_editor and params.process_id is not None and (editor := process_of(params.process_id)):
-        ls.background(stop_with(ls, editor))
+def initialize(session: Session, params: types.InitializeParams) -> None:
+    """`initialize`. Must be fast: the model is loaded after `initialized`."""
+    session.editor.capabilities = EditorCapabilities.of(params.capabilities)
+    session.documents.encoding = session.editor.position_encoding
+    session.configuration.initial = params.initialization_options
+    if session.watches_editor and params.process_id is not None and (editor := process_of(params.process_id)):
+        session.background.start(stop_with(session, editor))
 
 
-async def initialized(ls: CodegenServer, params: types.InitializedParams) -> None:
-    """`initialized`: from here on the editor may be asked things, and the model is loaded."""
-    await configuration.start(ls)
+async def initialized(session: Session, params: types.InitializedParams) -> None:
+    """`initialized`: from here on the server may send requests; the settings are read and the model is loaded."""
+    await start(session)
 
 
-async def shutdown(ls: CodegenServer, params: None) -> None:
-    """`shutdown`: what is running is cancelled, and the worker ends; `exit` follows."""
-    ls.protocol.refuse_from_now_on()
-    ls.begin_closing()
+async def shutdown(session: Session, params: None) -> None:
+    """`shutdown`: cancel all requests and end the worker; `exit` follows."""
+    session.editor.refuse_requests()
+    session.begin_closing()
 
 
 def process_of(process_id: int) -> psutil.Process | None:
-    """The editor's process; None when it is not there, as in another container or on another machine."""
+    """Return the editor's process; None if there is none of this number, as in another container."""
     import psutil
 
     try:
@@ -51,15 +52,15 @@ def process_of(process_id: int) -> psutil.Process | None:
         return None
 
 
-async def stop_with(server: CodegenServer, editor: psutil.Process) -> None:
+async def stop_with(session: Session, editor: psutil.Process) -> None:
     """Stop the server when the editor's process has ended.
 
-    The end of stdin says the same, but not while another process holds the pipe open.
+    The end of stdin tells the same, but not while another process holds the pipe open.
     """
     while _alive(editor):  # noqa: ASYNC110 - another process sets no event
-        await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.sleep(WATCH_INTERVAL)
     logger.warning("The editor's process %d is gone; the server stops", editor.pid)
-    server.stop(1)
+    session.stop(1)
 
 
 def _alive(process: psutil.Process) -> bool:

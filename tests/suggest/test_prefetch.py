@@ -1,11 +1,11 @@
-"""Where the user will be after accepting, as source with the cursor in it."""
+"""The snapshots that are prefetched for, as source with the cursor in it."""
 
 from __future__ import annotations
 
 import pytest
 
 from codegen_lsp.completion.snapshot import Snapshot, Suggestion, Trigger
-from codegen_lsp.suggest.prefetch import after_enter, next_places
+from codegen_lsp.suggest.prefetch import after_enter, next_snapshots
 
 
 def at(source: str, language: str = "python") -> Snapshot:
@@ -21,7 +21,7 @@ def accepting(source: str, insert: str, beyond: int = 0, language: str = "python
     line_start = snapshot.line_start
     kept = snapshot.text[line_start : snapshot.offset]
     suggestion = Suggestion(line_start, snapshot.offset + beyond, kept + insert)
-    return [shown(place) for place in next_places(snapshot, suggestion)]
+    return [shown(place) for place in next_snapshots(snapshot, suggestion)]
 
 
 def test_the_end_of_a_line_and_the_next_one() -> None:
@@ -55,7 +55,7 @@ def test_nothing_new_on_a_blank_line() -> None:
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 def test_the_place_is_asked_about_as_though_it_had_been_typed(end: str) -> None:
-    (place, _) = next_places(at(f"a = 1{end}b = │{end}"), Suggestion(5 + len(end), 9 + len(end), "b = 2"))
+    (place, _) = next_snapshots(at(f"a = 1{end}b = │{end}"), Suggestion(5 + len(end), 9 + len(end), "b = 2"))
     assert place.trigger is Trigger.AUTOMATIC
     assert place.version == 4
     assert shown(place) == f"a = 1{end}b = 2│{end}"

@@ -1,31 +1,17 @@
-"""What is under way or was made ahead, and then turns out to be what is asked for."""
+"""Generations in flight and prefetched suggestions that turn out to be what is asked for."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from codegen_lsp.inference.rpc.messages import GenerateParams
-from codegen_lsp.suggest import service as completer
-from codegen_lsp.suggest.debounce import FIRST_RIGHT, Adoption
-from codegen_lsp.suggest.inflight import Pauses
-from tests.lsp.conftest import Editor, text_of
+from codegen_lsp.suggest import inflight
+from codegen_lsp.suggest.debounce import PRIOR_REUSE
+from tests.lsp.conftest import Editor, look, text_of
 
 CODE = "def add(a, b):\n    retu"
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for pauses here."""
-    wait = Pauses._wait
-
-    async def hurried(self: Pauses, uri: str, what: object) -> None:
-        self._seconds = 0.001 if self._seconds < 0.2 else self._seconds
-        await wait(self, uri, what)
-
-    monkeypatch.setattr(Pauses, "_wait", hurried)
 
 
 def overtake(editor: Editor, typed: str) -> int:
@@ -95,7 +81,7 @@ async def test_an_answer_that_comes_after_the_cancel_is_kept(ready: Editor) -> N
 
 
 async def test_nobody_asks_again(ready: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completer, "GRACE", 0.01)
+    monkeypatch.setattr(inflight, "GRACE", 0.01)
     first = await start(ready)
     ready.notify("$/cancelRequest", {"id": first})
     await ready.until(lambda: len(ready.model.cancelled) == 1)
@@ -125,8 +111,8 @@ async def test_accepting_brings_the_next_one_at_once(ready: Editor) -> None:
     ready.model.answer = answer
     ready.open(CODE)
     (item,) = await ready.complete(1, 8)
-    await ready.until(lambda: any(params.background for params in ready.model.generated))
-    await ready.settle()
+    await look(ready)
+    assert any(params.background for params in ready.model.generated)
     ready.change(2, {"range": item["range"], "text": item["insertText"]})
     assert text_of(await ready.complete(1, 12)) == ["    return a + b"]
     assert (await ready.explain())["source"] == "cache"
@@ -139,8 +125,8 @@ async def test_enter_after_accepting_brings_the_next_line_at_once(ready: Editor)
     )
     ready.open("def add(a, b):\n    s = ")
     (item,) = await ready.complete(1, 8)
-    await ready.until(lambda: any(params.prefix.endswith("\n    ") for params in ready.model.generated))
-    await ready.settle()
+    await look(ready)
+    assert any(params.prefix.endswith("\n    ") for params in ready.model.generated)
     ready.change(2, {"range": item["range"], "text": item["insertText"]})
     ready.type(3, 1, 13, "\n    ")
     assert text_of(await ready.complete(2, 4)) == ["    return s"]
@@ -153,8 +139,7 @@ async def test_nothing_is_made_ahead_when_it_is_off(editor: Editor, options: dic
     editor.model.answer = lambda params: ["rn a"]
     editor.open(CODE)
     await editor.complete(1, 8)
-    await asyncio.sleep(0.02)
-    await editor.settle()
+    await look(editor)
     assert not any(params.background for params in editor.model.generated)
 
 
@@ -172,15 +157,18 @@ async def test_nothing_is_kept_under_way_when_that_is_off(editor: Editor) -> Non
 async def test_typing_on_before_the_suggestion_was_looked_at_asks_for_nothing_ahead(ready: Editor) -> None:
     ready.model.answer = lambda params: ["rn a"]
     ready.open(CODE)
-    ready.server.looking._seconds = 10.0
     await ready.complete(1, 8)
+    assert ready.server.session.suggestions.prefetch_timer.active
     ready.type(2, 1, 8, "r")
-    await ready.complete(1, 9)
+    number = ready.begin_completion(1, 9)
+    await ready.settle()
     assert not any(params.background for params in ready.model.generated)
+    await ready.answer(number)
 
 
 async def test_what_is_under_way_is_not_waited_for_where_that_never_paid(ready: Editor) -> None:
-    ready.server.completer._adoption = Adoption(right=0.0, answer=1.0)
+    debounce = ready.server.session.suggestions.debounce
+    debounce.reuse, debounce.answer = 0.0, 1.0
     ready.model.answer = lambda params: ["rn a + b"]
     await start(ready)
     second = overtake(ready, "r")
@@ -196,5 +184,5 @@ async def test_it_is_noted_whether_what_was_under_way_was_right(ready: Editor) -
     await ready.settle()
     ready.model.gate.set()
     await ready.answer(second)
-    assert ready.server.completer._adoption.right > FIRST_RIGHT
-    assert ready.server.completer._adoption.answer is not None
+    assert ready.server.session.suggestions.debounce.reuse > PRIOR_REUSE
+    assert ready.server.session.suggestions.debounce.answer is not None

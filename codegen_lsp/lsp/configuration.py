@@ -1,0 +1,30 @@
+"""The settings in force, and the layers they are read from: `initializationOptions`, then those sent later."""
+
+from __future__ import annotations
+
+from codegen_lsp.settings import Settings, structure_settings
+
+
+class Configuration:
+    """The settings in force, their layers, and their problems."""
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.problems: list[str] = []
+        self.initial: object = None
+        """`initializationOptions`."""
+        self.later: object = None
+        """The newest of `workspace/configuration` and `workspace/didChangeConfiguration`."""
+        self._reported: list[str] = []
+
+    def read(self) -> Settings:
+        """Read the layers anew and return the settings that were in force before."""
+        before = self.settings
+        self.settings, self.problems = structure_settings(self.initial, self.later)
+        return before
+
+    def unreported(self) -> list[str]:
+        """Return the problems, or an empty list if the last call returned the same ones."""
+        new = self.problems if self.problems != self._reported else []
+        self._reported = self.problems
+        return new

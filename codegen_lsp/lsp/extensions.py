@@ -1,0 +1,130 @@
+"""The messages that the server has beyond the protocol: `codegen-lsp/status`, `codegen-lsp/explain`, and its commands.
+
+docs/protocol.md describes them for authors of editor plugins. All fields are sent in camel case.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import field, frozen
+from lsprotocol import types
+
+from codegen_lsp.inference.rpc.messages import GenerationStats, ModelDescription
+from codegen_lsp.refactor.refusal import RejectedResult
+
+STATUS = "codegen-lsp/status"
+EXPLAIN = "codegen-lsp/explain"
+
+ACCEPTED = "codegen-lsp.accepted"
+RESTART_WORKER = "codegen-lsp.restartWorker"
+SWITCH_MODEL = "codegen-lsp.switchModel"
+REFACTOR = "codegen-lsp.refactor"
+
+State = Literal["starting", "loading", "ready", "busy", "error", "disabled"]
+
+
+@frozen
+class Status:
+    """Params of `codegen-lsp/status`."""
+
+    state: State
+    """`starting`: no model yet. `loading`, `ready`, `busy` (a suggestion is being made). `error`: no suggestions until
+    the cause is removed. `disabled`: off in the settings."""
+    message: str = ""
+    """What happened, in a sentence."""
+    advice: str = ""
+    """What to do about it, in a sentence; empty if there is nothing to do."""
+    model: ModelDescription | None = None
+    worker_pid: int | None = None
+    """Process of the model."""
+
+
+@frozen
+class ExplainParams:
+    """Params of `codegen-lsp/explain`."""
+
+    text_document: types.TextDocumentIdentifier | None = None
+    """The document whose last request is meant; without it, the last request of any."""
+
+
+@frozen
+class DocumentState:
+    """A document as the server has it. Where this differs from the editor's text, edits were lost."""
+
+    version: int
+    characters: int
+    """Code points."""
+    sha256: str
+    """Of the text in UTF-8."""
+
+
+@frozen
+class RefactoringReport:
+    """A refactoring that was chosen, and how it ended."""
+
+    kind: str
+    version: int
+    position: types.Position
+    offers: list[str]
+    """Labels of the results that passed all checks."""
+    rejected: list[RejectedResult]
+    rule: str | None = None
+    """Name of the rule or check that refused it."""
+    reason: str | None = None
+    notes: list[str] = field(factory=list)
+    milliseconds: float = 0.0
+
+
+@frozen
+class Explanation:
+    """Result of `codegen-lsp/explain`."""
+
+    message: str
+    """The whole answer in words."""
+    status: Status
+    settings_problems: list[str]
+    document: DocumentState | None = None
+    """The document as it is now, to compare with the editor's."""
+    uri: str | None = None
+    version: int | None = None
+    position: types.Position | None = None
+    trigger: str | None = None
+    """`automatic` or `invoked`."""
+    suggestions: int = 0
+    """Number of suggestions."""
+    source: str | None = None
+    """`model`; `cache` if a suggestion was typed through or prefetched; `flight` if a generation for an earlier request
+    was in flight; `none` if the model was not asked."""
+    rule: str | None = None
+    """Name of the rule that refused a suggestion."""
+    reason: str | None = None
+    stats: GenerationStats | None = None
+    milliseconds: float | None = None
+    """From the request's arrival to its answer."""
+    refactoring: RefactoringReport | None = None
+    """The last refactoring of the document, independent of the suggestions since."""
+    shown: int = 0
+    """Suggestions given since the server started."""
+    accepted: int = 0
+    """Suggestions accepted whole since the server started."""
+    generated_tokens: int = 0
+    """Tokens generated since the server started, those of cancelled requests left out."""
+    preparing: bool = False
+    """True while the suggestion that may come next is prefetched."""
+
+
+VALUES: tuple[type, ...] = (
+    ModelDescription,
+    GenerationStats,
+    Status,
+    DocumentState,
+    ExplainParams,
+    RejectedResult,
+    RefactoringReport,
+    Explanation,
+)
+"""The classes of these messages."""
+
+REQUEST_PARAMS: dict[str, type] = {EXPLAIN: ExplainParams}
+"""Params of the requests beyond the protocol."""
