@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from pygls.client import JsonRPCClient
 
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.rpc import connection
-from codegen_lsp.source.lines import end_of_line, line_starts, start_of_line
+from codegen_lsp.source.lines import end_of_line, line_starts
 
 TIMEOUT = 60.0
 """Seconds in which the server must answer a request or reach a state."""
@@ -151,8 +152,9 @@ async def opened(settings: dict[str, Any], log: Path, folders: Sequence[Path]) -
 
 def position_at(text: str, offset: int) -> dict[str, int]:
     """Return the position of an offset, its column in UTF-16 units."""
-    start = start_of_line(text, offset)
-    return {"line": text.count("\n", 0, start), "character": len(text[start:offset].encode("utf-16-le")) // 2}
+    starts = line_starts(text)
+    line = bisect_right(starts, offset) - 1
+    return {"line": line, "character": len(text[starts[line] : offset].encode("utf-16-le")) // 2}
 
 
 def range_at(text: str, start: int, end: int) -> dict[str, Any]:

@@ -140,37 +140,9 @@ def open_transformers_bfloat16(build: Path, info: BuildInfo, threads: int) -> Pe
 
 def _transformers(build: Path, info: BuildInfo, threads: int, dtype: str) -> Peer:
     import torch
-    from transformers import CodeGenConfig, CodeGenForCausalLM, LlamaConfig, LlamaForCausalLM
-
-    from codegen_lsp.inference.engines.native.weights import read_weights
 
     torch.set_num_threads(threads)
-    weights = read_weights(build)
-    rows, width, layers, heads = weights.head.values.shape[0], weights.width, len(weights.layers), weights.heads
-    if weights.block == "llama":
-        hidden = weights.layers[0].up.values.shape[0]
-        model: Any = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=rows,
-                hidden_size=width,
-                intermediate_size=hidden,
-                num_hidden_layers=layers,
-                num_attention_heads=heads,
-                max_position_embeddings=info.context_length,
-            )
-        )
-    else:
-        model = CodeGenForCausalLM(
-            CodeGenConfig(
-                vocab_size=rows,
-                n_positions=info.context_length,
-                n_embd=width,
-                n_layer=layers,
-                n_head=heads,
-                rotary_dim=weights.rotary,
-            )
-        )
-    model = model.to(getattr(torch, dtype)).eval()
+    model = _random_transformers_model(build, info).to(getattr(torch, dtype)).eval()
 
     class Clock:
         """A streamer that notes when tokens come; the first call is the prompt."""
@@ -200,6 +172,37 @@ def _transformers(build: Path, info: BuildInfo, threads: int, dtype: str) -> Pee
         return clock.seen[1] - started, clock.seen[-1] - started
 
     return Peer(run)
+
+
+def _random_transformers_model(build: Path, info: BuildInfo) -> Any:
+    """Return a model of transformers with random weights in the shape of a build."""
+    from transformers import CodeGenConfig, CodeGenForCausalLM, LlamaConfig, LlamaForCausalLM
+
+    from codegen_lsp.inference.engines.native.weights import read_weights
+
+    weights = read_weights(build)
+    rows, width, layers, heads = weights.head.values.shape[0], weights.width, len(weights.layers), weights.heads
+    if weights.block == "llama":
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=rows,
+                hidden_size=width,
+                intermediate_size=weights.layers[0].up.values.shape[0],
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                max_position_embeddings=info.context_length,
+            )
+        )
+    return CodeGenForCausalLM(
+        CodeGenConfig(
+            vocab_size=rows,
+            n_positions=info.context_length,
+            n_embd=width,
+            n_layer=layers,
+            n_head=heads,
+            rotary_dim=weights.rotary,
+        )
+    )
 
 
 PEERS: dict[str, Callable[[Path, BuildInfo, int], Peer]] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import frozen
 
-from codegen_lsp.benchmarks.typist import KeyKind
+from codegen_lsp.benchmarks.keystrokes import KeyKind
 
 
 @frozen

@@ -12,9 +12,10 @@ from typing import Any
 
 from attrs import define, evolve, field
 
+from codegen_lsp.benchmarks.keystrokes import Key, ShownSuggestion
 from codegen_lsp.benchmarks.lsp_client import EditorClient, offset_at, position_at, range_at
 from codegen_lsp.benchmarks.replay_records import ReplayRequest, TypedFile, TypedSpan
-from codegen_lsp.benchmarks.typist import Key, ShownSuggestion, TypingSession, keys_without
+from codegen_lsp.benchmarks.typist import TypingSession, keys_without
 
 DEBOUNCE = 0.05
 """Seconds after a change until VS Code asks for inline suggestions, unless another change comes first."""

@@ -17,12 +17,13 @@ import math
 import random
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from codegen_lsp.benchmarks.editor_behavior import CLOSING, QUOTES, closer_of, indentation_step, line_break_after
+from codegen_lsp.benchmarks.keystrokes import Key, KeyKind, ShownSuggestion, Stretch
 from codegen_lsp.evaluation.documents import SourceDocument
-from codegen_lsp.source.brackets import PAIRS, in_string_or_comment, open_at_end, scan
+from codegen_lsp.source.brackets import scan
 from codegen_lsp.source.languages import Language, language_of
 
 MEAN_GAP = 0.239
@@ -47,79 +48,11 @@ LEAST_GAIN = 2
 STRETCHES = 2
 """In each file."""
 
-KeyKind = Literal["type", "backspace", "accept", "accept line", "accept word", "move"]
-
-_QUOTES = ("'", '"', "`")
-_CLOSING = frozenset(PAIRS.values()) | frozenset(_QUOTES)
-_CLOSES_BEFORE = frozenset(";:.,=}])> \n\t")
-"""Characters before which VS Code closes brackets and quotes."""
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s]+)")
 """What accepting by word takes at once."""
 _LEAST_WORDS_GAIN = 4
 """Characters that accepting by word must bring before a person thinks of it."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-@frozen
-class ShownSuggestion:
-    """A suggestion on the screen: `text[start:end]` becomes `insert`. Offsets count code points."""
-
-    start: int
-    end: int
-    insert: str
-    seconds: float
-    """For which it has been there."""
-
-
-@frozen
-class Key:
-    """One key, and what the editor makes of it: `text[start:end]` becomes `insert`, the cursor stands at `cursor`."""
-
-    kind: KeyKind
-    start: int
-    end: int
-    insert: str
-    cursor: int
-    gained: int = 0
-    """Characters of the file that are there now, for the kinds that accept."""
-
-    @property
-    def edits(self) -> bool:
-        """Whether the text changes."""
-        return self.kind != "move"
-
-
-@define
-class _Stretch:
-    """A stretch of the file that is being typed. Its text is `typed + pending`, the cursor between the two."""
-
-    target: str
-    done: int = 0
-    """Characters of the target that are there."""
-    blank: str = ""
-    """White space that the editor put there and that the target does not have."""
-    slip: str = ""
-    """What was mistyped."""
-    slip_length: int = 0
-    """Characters after which the mistake is noticed."""
-    pending: str = ""
-    """What the editor put behind the cursor."""
-    mended: int = -1
-    """Where the last mistake was mended; nobody makes it twice."""
-    left: int = -1
-    """Where the stretch was left last."""
-
-    @property
-    def typed(self) -> str:
-        return self.target[: self.done] + self.blank + self.slip
-
-    @property
-    def line(self) -> str:
-        return self.typed.rpartition("\n")[2]
-
-    @property
-    def finished(self) -> bool:
-        return self.done == len(self.target) and not (self.pending or self.blank or self.slip)
 
 
 @define
@@ -130,13 +63,13 @@ class TypingSession:
     spans: Sequence[tuple[int, int]]
     """The stretches, as offsets in the document, in order and apart."""
     seed: int
-    stretches: list[_Stretch] = field(init=False)
+    stretches: list[Stretch] = field(init=False)
     current: int = 0
     _language: Language = field(init=False)
     _step: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.stretches = [_Stretch(self.document.text[start:end]) for start, end in self.spans]
+        self.stretches = [Stretch(self.document.text[start:end]) for start, end in self.spans]
         self._language = language_of(self.document.language)
         self._step = indentation_step(self.document.text)
 
@@ -166,7 +99,7 @@ class TypingSession:
         return self.current, self._now.target[: self._now.done]
 
     @property
-    def _now(self) -> _Stretch:
+    def _now(self) -> Stretch:
         return self.stretches[self.current]
 
     @property
@@ -214,9 +147,9 @@ class TypingSession:
             blanks = after[: len(after) - len(after.lstrip())]
             if blanks and wanted.startswith(blanks) and "\n" in blanks:
                 return self._move_over(blanks)
-            if blanks and after.lstrip().startswith(wanted[0]) and wanted[0] in _CLOSING:
+            if blanks and after.lstrip().startswith(wanted[0]) and wanted[0] in CLOSING:
                 return self._cut_pending(len(blanks))
-            if after[0] == wanted[0] and wanted[0] in _CLOSING and not now.typed.endswith("\\"):
+            if after[0] == wanted[0] and wanted[0] in CLOSING and not now.typed.endswith("\\"):
                 return self._write(wanted[0], over=1)
             if wanted[0] == "\n" and self._is_surplus(after):
                 return self._cut_pending(1)
@@ -230,7 +163,7 @@ class TypingSession:
         if slips and now.mended != now.done:
             now.slip_length = dice.choice((1, 1, 2, 3))
             return self._slip_in(dice.choice(_LETTERS.replace(wanted[0].lower(), "")))
-        return self._write(wanted[0], closer=self._closer(wanted[0]))
+        return self._write(wanted[0], closer=closer_of(wanted[0], now.line, (now.pending or "\n")[0], self._language))
 
     # What keys do.
 
@@ -280,11 +213,7 @@ class TypingSession:
     def _enter(self) -> Key:
         now = self._now
         at = self.cursor
-        line = now.line
-        margin = line[: len(line) - len(line.lstrip(" \t"))]
-        opened = line.rstrip()[-1:]
-        indent = margin + (self._step if opened in PAIRS or (opened == ":" and self._language.is_python) else "")
-        apart = "\n" + margin if opened in PAIRS and now.pending.startswith(PAIRS[opened]) else ""
+        indent, apart = line_break_after(now.line, now.pending, self._step, self._language)
         key = Key("type", at - len(now.blank), at, "\n" + indent + apart, at - len(now.blank) + 1 + len(indent))
         now.blank = ""
         now.done += 1
@@ -343,23 +272,10 @@ class TypingSession:
         right = new is not None and not self._now.blank and not self._now.slip and self.wanted.startswith(new)
         return len(new) if right and new else 0
 
-    def _closer(self, typed: str) -> str:
-        """What the editor puts behind a character."""
-        now = self._now
-        following = (now.pending or "\n")[0]
-        if following not in _CLOSES_BEFORE and following not in _CLOSING:
-            return ""
-        if typed in PAIRS:
-            return PAIRS[typed]
-        line = now.line
-        if typed not in _QUOTES or re.search(r"(?:\w\w|[^\W_bBfFrRuU]|['\"`\\])$", line):
-            return ""
-        return "" if in_string_or_comment(open_at_end(line, self._language), self._language) else typed
-
     def _is_surplus(self, pending: str) -> bool:
         """Whether the target has no use for the first closer behind the cursor."""
-        if pending[0] in _QUOTES or pending[0].isspace():
-            return pending[0] in _QUOTES
+        if pending[0] in QUOTES or pending[0].isspace():
+            return pending[0] in QUOTES
         unmatched = scan(self.wanted, self._language).unmatched
         return not unmatched or self.wanted[unmatched[0]] != pending[0]
 
@@ -412,14 +328,6 @@ def begin(document: SourceDocument, characters: int, seed: int) -> TypingSession
             return None
         spans.append((start, end))
     return TypingSession(document, spans, seed)
-
-
-def indentation_step(text: str) -> str:
-    """What a file indents by: a tab, or the fewest spaces of an indented line, at least 2."""
-    margins = re.findall(r"^([ \t]+)\S", text, re.MULTILINE)
-    if any(margin.startswith("\t") for margin in margins):
-        return "\t"
-    return " " * max(2, min((len(margin) for margin in margins), default=4))
 
 
 def keys_without(session: TypingSession) -> int:

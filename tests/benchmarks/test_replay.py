@@ -12,13 +12,13 @@ import pytest
 from attrs import evolve
 
 from codegen_lsp.benchmarks import typist
+from codegen_lsp.benchmarks.keystrokes import Key
 from codegen_lsp.benchmarks.lsp_client import ReplayError
 from codegen_lsp.benchmarks.replay import replay
 from codegen_lsp.benchmarks.replay_figures import figures_of, times_of
 from codegen_lsp.benchmarks.replay_page import page
 from codegen_lsp.benchmarks.replay_records import ProcessCost, Replay, ReplayRequest, TypedFile, TypedSpan
 from codegen_lsp.benchmarks.typing_run import Screen
-from codegen_lsp.benchmarks.typist import Key
 from codegen_lsp.evaluation.documents import SourceDocument
 
 SETTINGS: dict[str, Any] = {"threads": 2, "warm": False}

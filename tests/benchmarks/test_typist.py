@@ -8,7 +8,9 @@ import statistics
 import pytest
 
 from codegen_lsp.benchmarks import typist
-from codegen_lsp.benchmarks.typist import Key, ShownSuggestion, TypingSession, begin, indentation_step, keys_without
+from codegen_lsp.benchmarks.editor_behavior import indentation_step
+from codegen_lsp.benchmarks.keystrokes import Key, ShownSuggestion
+from codegen_lsp.benchmarks.typist import TypingSession, begin, keys_without
 from codegen_lsp.evaluation.documents import SourceDocument
 
 GO = """package main
