@@ -225,10 +225,11 @@ def measure_refactorings(
     Raises: SandboxError.
     """
     total = functions * len(kinds)
+    settings = Settings(model=str(runtime.build.path))
 
     async def run() -> tuple[ModelDescription, list[refactorings.RefactoringAttempt]]:
         async with running(runtime) as (client, model):
-            assistant = ModelAssistant(client, model.infill)
+            assistant = ModelAssistant.for_model(client, model, options_for(settings, "python", model), "refactor")
             attempts = refactorings.attempts(documents, functions, seed, assistant, kinds, verified)
             return model, await gather(attempts, report, total=total)
 

@@ -48,11 +48,15 @@ class ModelAssistant:
     """The model as the assistant of refactorings in one document."""
 
     model: LanguageModel | None
-    infill: bool = False
-    document: str = "refactor"
+    """None while no model is ready."""
+    infill: bool
+    """The model takes text after the place."""
+    document: str
     """Identifies the document's requests to the model; a newer one supersedes an older one."""
-    prefix_characters: int = 4_000
-    suffix_characters: int = 1_500
+    prefix_characters: int
+    """Most characters before the place in the prompt."""
+    suffix_characters: int
+    """Most characters after the place in the prompt of a model that infills."""
     temperature: float = 0.0
     optional: bool = False
     """The refactoring can do without the model: failures of the model become notes."""

@@ -13,6 +13,7 @@ from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.registry import KINDS, RefactoringKind, kind_named
+from tests.completion.options import options
 
 PACKAGES = ("attr", "rich", "typer", "platformdirs", "psutil", "rope")
 MODEL_FREE = ("extract-variable", "extract-function", "inline-variable", "inline-function", "rename", "simplify")
@@ -32,7 +33,7 @@ def kind(name: str) -> RefactoringKind:
 
 
 async def test_without_a_model_every_result_holds(documents: list[SourceDocument]) -> None:
-    assistant = ModelAssistant(None)
+    assistant = ModelAssistant.for_model(None, None, options(), "refactor")
     found = [one async for one in attempts(documents, 12, 1, assistant, [kind(name) for name in MODEL_FREE])]
     assert sum(one.offers for one in found) > 5
     assert [one for one in found if one.broken or (one.refused or "").startswith("crash")] == []
@@ -45,7 +46,8 @@ async def test_with_the_embedded_model_every_result_holds(
     try:
         model = await client.load(LoadParams(str(embedded_build), threads=1))
         kinds = [one for one in KINDS if one.name not in ("type-hints", "docstring")]
-        found = [one async for one in attempts(documents, 1, 2, ModelAssistant(client, model.infill), kinds)]
+        assistant = ModelAssistant.for_model(client, model, options(), "refactor")
+        found = [one async for one in attempts(documents, 1, 2, assistant, kinds)]
     finally:
         await client.close()
     assert found

@@ -42,7 +42,7 @@ class ScriptedModel:
         return -1.0 if any(word in text for word in self.likes) else -10.0
 
     def assistant(self, *, infill: bool = True) -> ModelAssistant:
-        return ModelAssistant(self, infill)
+        return ModelAssistant(self, infill, "refactor", prefix_characters=4_000, suffix_characters=1_500)
 
 
 def cut(text: str, stops: list[str]) -> str:
