@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from codegen_lsp.completion.snapshot import Cursor
-from codegen_lsp.source.blocks import head_of, only_closers, opens_block
+from codegen_lsp.source.blocks import head_of, is_comment, only_closers, opens_block
 from codegen_lsp.source.brackets import Open, in_string_or_comment, scan
 from codegen_lsp.source.indentation import columns
 
@@ -40,8 +40,8 @@ def lines_that_fit(lines: Sequence[str], cursor: Cursor, opened: Open) -> int:
 
     All of them where that line does not begin a statement, or will not after them, or had no place even before.
     """
-    below = cursor.line_below
-    if not below.strip() or only_closers(below) or scan(cursor.after + "\n", cursor.language, opened).open:
+    below = _statement_below(cursor)
+    if not below or only_closers(below) or scan(cursor.after + "\n", cursor.language, opened).open:
         return len(lines)
     place = _above(cursor)
     if place is None or place.then(columns(below)) is None:
@@ -55,17 +55,21 @@ def lines_that_fit(lines: Sequence[str], cursor: Cursor, opened: Open) -> int:
     return count
 
 
+def _statement_below(cursor: Cursor) -> str:
+    """Return the nearest line below that has code; comments may stand at any column."""
+    lines = (line for line in cursor.below if line.strip() and not is_comment(line, cursor.language))
+    return next(lines, "")
+
+
 def _above(cursor: Cursor) -> Nesting | None:
     """The cursor's place: after its own line, if that is begun, else after the one above."""
-    lines = [*cursor.above, cursor.before] if cursor.before.strip() else list(cursor.above)
-    while lines and not lines[-1].strip():
-        lines.pop()
+    lines = [line for line in (*cursor.above, cursor.before) if line.strip() and not is_comment(line, cursor.language)]
     if not lines:
         return None
     head = head_of(lines[-1], lines[:-1], cursor.language)
     levels = [columns(head)]
     for line in reversed(lines[:-1]):
-        if line.strip() and columns(line) < levels[-1]:
+        if columns(line) < levels[-1]:
             levels.append(columns(line))
     return Nesting(tuple(reversed(levels)), opens_block(lines[-1], cursor.language))
 

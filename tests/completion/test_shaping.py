@@ -212,6 +212,8 @@ def test_python_that_was_in_order_stays_so(above: str, depth: int, answer: str, 
 @example("class A:\n    def f(self):\n        pass\n", "    def g(self):\n        pass\n", 0, "x = 1", None)
 @example("if x:\n    y = 1\n", "    y = 2\n", 1, "y = 3\n\nx = 1", None)
 @example("x = 1\ndef f(a):\n", "", 1, "@property", None)
+@example("x = 1\ndef f(a):\n", "# comment\n    x = 1\n", 2, "x = 1", None)
+@example("x = 1\ndef f(a):\n# comment\n", "    x = 1\n", 2, "x = 1", None)
 def test_indentation_that_parsed_stays_so(
     above: str, below: str, depth: int, answer: str, data: st.DataObject | None
 ) -> None:
