@@ -214,6 +214,7 @@ def test_python_that_was_in_order_stays_so(above: str, depth: int, answer: str, 
 @example("x = 1\ndef f(a):\n", "", 1, "@property", None)
 @example("x = 1\ndef f(a):\n", "# comment\n    x = 1\n", 2, "x = 1", None)
 @example("x = 1\ndef f(a):\n# comment\n", "    x = 1\n", 2, "x = 1", None)
+@example("x = 1\ndef f(a):\n", "    x = 1\n", 2, "x = 1{", None)
 def test_indentation_that_parsed_stays_so(
     above: str, below: str, depth: int, answer: str, data: st.DataObject | None
 ) -> None:
@@ -224,6 +225,7 @@ def test_indentation_that_parsed_stays_so(
         at = data.draw(st.integers(1, len(lines)))
         above, below = "".join(lines[:at]), "".join(lines[at:])
     assume(indentation_error(above + below) is None)
+    assume(not scan(above, LANGUAGES["python"]).open)
     typed = "    " * depth
     snapshot = Snapshot("file:///a.py", 1, "python", above + typed + "\n" + below, len(above + typed))
     assume(indentation_error(snapshot.text) is None)

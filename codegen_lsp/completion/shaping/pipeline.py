@@ -85,8 +85,8 @@ RULES: tuple[Rule, ...] = (
     refuse_echo_of_next_line,
     refuse_echo_of_line_above,
     refuse_comment_only,
-    keep_the_block_below,
     cut_what_does_not_parse,
+    keep_the_block_below,
     refuse_undefined_names,
 )
 RULES_OF_REMAINDER: tuple[Rule, ...] = (
