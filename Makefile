@@ -27,7 +27,7 @@ help:
 	@echo "make clean   remove .venv/ and caches; training runs in .cache/ stay"
 
 # torch goes first and alone, so that no other package's looser range can choose another version.
-$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard codegen_lsp/inference/engines/native/*.c) codegen_lsp/inference/engines/native/compile_decoder.py
+$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard codegen_lsp/inference/engines/native/*.[ch]) codegen_lsp/inference/engines/native/compile_decoder.py
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing. Install Python 3.11 or later, or say: make PYTHON=python3"; exit 1; }
 	@echo "Setting up $(VENV) (once; about a minute)"
 	@$(PYTHON) -m venv $(VENV) || { echo "No venv module: on Debian, apt-get install python3-venv"; exit 1; }

@@ -23,7 +23,7 @@ LIBRARIES = {
     "pygls.lsp": ["lsp/*"],
     "pygls": ["lsp/*", "inference/*", "benchmarks/lsp_client.py"],
     "torch": ["inference/*", "training/*", "checkpoints/*", "evaluation/*", "benchmarks/*"],
-    "ctranslate2": ["inference/engines/ct2.py", "checkpoints/convert.py"],
+    "ctranslate2": ["inference/engines/ct2/*", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
     "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
@@ -81,7 +81,7 @@ LIGHT = {
     "codegen_lsp.refactor.registry": ["pygls", "lsprotocol", "rope", "libcst", "tree_sitter", "numpy"],
     "codegen_lsp.refactor.perform": ["lsprotocol", "rope", "libcst", "numpy"],
     "codegen_lsp.inference.worker.__main__": ["torch", "transformers"],
-    "codegen_lsp.inference.engines.ct2": ["torch", "transformers"],
+    "codegen_lsp.inference.engines.ct2.engine": ["torch", "transformers"],
     "codegen_lsp.evaluation.lines": ["torch", "ctranslate2", "transformers"],
     "codegen_lsp.cli.app": ["torch", "transformers", "pygls", "rich.markdown"],
 }

@@ -25,7 +25,7 @@ from attrs import frozen
 from codegen_lsp.benchmarks.engines import build_of_shape
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.build import read_info
-from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, SamplingParams
+from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.native.engine import NativeEngine
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -66,10 +66,12 @@ def measure(build: Path, context: int, threads: int, rounds: int) -> Cancelling:
         build,
         info,
         Tokenizer.from_build(build, info),
-        device="cpu",
-        compute_type="auto",
-        threads=threads,
-        cache_bytes=context * info.layers * info.width * 2 * 4 * 2,
+        EngineConfig(
+            device="cpu",
+            compute_type="auto",
+            threads=threads,
+            cache_bytes=context * info.layers * info.width * 2 * 4 * 2,
+        ),
     )
     draw = random.Random(0)  # noqa: S311 - any ids and moments will do
     limit = info.vocabulary_size

@@ -22,10 +22,10 @@ from attrs import frozen
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.evaluation.figures import Figure, ratio
 from codegen_lsp.inference.build import read_info
-from codegen_lsp.inference.engines.base import CancellationToken, SamplingParams
+from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
 from codegen_lsp.inference.engines.native.engine import NativeEngine
-from codegen_lsp.inference.text_model import TextModel, mixes
+from codegen_lsp.inference.text_model import TextModel, mixes_ngrams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 WARM_UP = 3
@@ -68,13 +68,15 @@ def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads:
         build,
         info,
         tokenizer,
-        device="cpu",
-        compute_type="auto",
-        threads=threads,
-        cache_bytes=default_cache_bytes(info),
+        EngineConfig(
+            device="cpu",
+            compute_type="auto",
+            threads=threads,
+            cache_bytes=default_cache_bytes(info),
+        ),
     )
     model = TextModel(info, tokenizer, engine)
-    mixed = mixes(info, ngrams)
+    mixed = mixes_ngrams(info, ngrams)
     plain: list[_Run] = []
     drafted: list[_Run] = []
     for number, (prefix, suffix) in enumerate(texts):

@@ -21,7 +21,7 @@ from attrs import frozen
 
 from codegen_lsp.errors import CodegenError, ModelError
 from codegen_lsp.inference.build import BuildInfo, read_info
-from codegen_lsp.inference.engines.base import CancellationToken, SamplingParams
+from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -43,7 +43,7 @@ def open_native(build: Path, info: BuildInfo, threads: int) -> Peer:
     """The native engine as the worker uses it."""
     from codegen_lsp.inference.engines.native.engine import NativeEngine
 
-    engine = NativeEngine(build, info, Tokenizer.from_build(build, info), **_options(info, threads))
+    engine = NativeEngine(build, info, Tokenizer.from_build(build, info), _config(info, threads))
 
     def run(prompt: list[int], wanted: int) -> TokenTimes:
         seen: list[float] = []
@@ -79,9 +79,9 @@ def open_ct2_static(build: Path, info: BuildInfo, threads: int) -> Peer:
 
 
 def _ct2_call(build: Path, info: BuildInfo, threads: int) -> Callable[[list[int], list[int], int], TokenTimes]:
-    from codegen_lsp.inference.engines.ct2 import Ct2Engine
+    from codegen_lsp.inference.engines.ct2.engine import Ct2Engine
 
-    engine = Ct2Engine(build, info, Tokenizer.from_build(build, info), **_options(info, threads))
+    engine = Ct2Engine(build, info, Tokenizer.from_build(build, info), _config(info, threads))
 
     def call(tail: list[int], static: list[int], wanted: int) -> TokenTimes:
         seen: list[float] = []
@@ -181,13 +181,13 @@ def _random_transformers_model(build: Path, info: BuildInfo) -> Any:
     from codegen_lsp.inference.engines.native.weights import read_weights
 
     weights = read_weights(build)
-    rows, width, layers, heads = weights.head.values.shape[0], weights.width, len(weights.layers), weights.heads
-    if weights.block == "llama":
+    rows, width, layers, heads = weights.padded_vocab_size, weights.width, len(weights.layers), weights.heads
+    if weights.block_type == "llama":
         return LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=rows,
                 hidden_size=width,
-                intermediate_size=weights.layers[0].up.values.shape[0],
+                intermediate_size=weights.mlp_width,
                 num_hidden_layers=layers,
                 num_attention_heads=heads,
                 max_position_embeddings=info.context_length,
@@ -221,8 +221,9 @@ def memory() -> int:
     return int(getattr(found, "pss", 0) or found.rss)
 
 
-def _options(info: BuildInfo, threads: int) -> dict[str, Any]:
-    return {"device": "cpu", "compute_type": "auto", "threads": threads, "cache_bytes": default_cache_bytes(info)}
+def _config(info: BuildInfo, threads: int) -> EngineConfig:
+    cache_bytes = default_cache_bytes(info)
+    return EngineConfig(device="cpu", compute_type="auto", threads=threads, cache_bytes=cache_bytes)
 
 
 def main() -> None:

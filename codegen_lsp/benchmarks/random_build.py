@@ -19,7 +19,8 @@ from tokenizers.models import WordLevel
 
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.inference.build import BuildInfo, read_info, write_info
-from codegen_lsp.inference.engines.native.weights import BINARY_VERSION, GELU_TANH, SPECIFICATION, SWISH
+from codegen_lsp.inference.engines.native.model_file import BINARY_VERSION, SPECIFICATION
+from codegen_lsp.inference.engines.native.weights import GELU_TANH, SWISH
 
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.int16): 2, np.dtype(np.int32): 3}
 REVISION = 8

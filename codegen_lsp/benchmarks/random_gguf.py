@@ -19,9 +19,9 @@ SCALE = np.float16(0.0005)
 
 def write_random_gguf(path: Path, weights: ModelWeights, context: int) -> None:
     """Write the file. Raises OSError when there is no room."""
-    llama = weights.block == "llama"
-    width, hidden = weights.width, weights.layers[0].up.values.shape[0]
-    rows = weights.head.values.shape[0]
+    llama = weights.block_type == "llama"
+    width, hidden = weights.width, weights.mlp_width
+    rows = weights.padded_vocab_size
     writer = gguf.GGUFWriter(path, "llama" if llama else "gptneox")
     writer.add_vocab_size(rows)
     writer.add_tokenizer_model("none")

@@ -69,7 +69,7 @@ def _print_machine(
     console: Console, builds: Sequence[InstalledBuild], features: Sequence[str], available: int, total: int
 ) -> None:
     """Print versions, hardware and installed models. Memory is in bytes."""
-    from codegen_lsp.inference.engines.ct2 import capabilities
+    from codegen_lsp.inference.engines.ct2.devices import capabilities
     from codegen_lsp.inference.engines.factory import default_threads, usable_cores
     from codegen_lsp.inference.engines.native.compile_decoder import compiled
 

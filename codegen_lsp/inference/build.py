@@ -20,6 +20,11 @@ from codegen_lsp.errors import ModelError
 METADATA = "build.json"
 FORMAT = 1
 
+SMALL_MODEL_PARAMETERS = 100_000_000
+"""Parameters below which a model counts as small. With the setting `auto`, a small model gets n-gram mixing, whose gain
+shrinks as models grow (Hellendoorn and Devanbu, 2017), and no text after the cursor, which saves the embedded model, of
+7 million parameters, no keys. Both were measured for small models alone (`docs/lab.md`)."""
+
 InfillStyle = Literal["none", "suffix-first", "mask"]
 """How text after the cursor enters the prompt.
 
@@ -82,6 +87,16 @@ class BuildInfo:
     def bytes(self) -> int:
         """Size of all files on disk."""
         return sum(file.bytes for file in self.files.values())
+
+    @property
+    def parameters(self) -> int:
+        """Approximate number of parameters: the matrices of the blocks, the embedding and the output layer."""
+        return 12 * self.layers * self.width**2 + 2 * self.vocabulary_size * self.width
+
+    @property
+    def small(self) -> bool:
+        """Whether the model has fewer than `SMALL_MODEL_PARAMETERS`."""
+        return self.parameters < SMALL_MODEL_PARAMETERS
 
 
 def read_info(directory: Path) -> BuildInfo:

@@ -9,16 +9,16 @@ from pathlib import Path
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.factory import open_engine
 from codegen_lsp.inference.rpc.messages import LoadParams, ModelDescription
-from codegen_lsp.inference.text_model import TextModel, mixes, parameters_of
+from codegen_lsp.inference.text_model import TextModel, mixes_ngrams
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.progress import ProgressReport
 
-NGRAM_ENGINES = ("native",)
-"""Engines that can mix n-grams into the model's probabilities."""
-
 
 def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel, ModelDescription]:
-    """Read a build and open its engine. Raises ModelError."""
+    """Read a build, open its engine and measure how fast it prefills.
+
+    Raises: ModelError when the build can't be read, or can't be run as the parameters ask.
+    """
     started = time.perf_counter()
     directory = Path(params.build)
     info = read_info(directory)
@@ -27,7 +27,7 @@ def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel,
     progress(f"Loading {info.name}", 0.3)
     engine = open_engine(params, directory, info, tokenizer)
     _trim_heap()
-    model = TextModel(info, tokenizer, engine, ngrams=mixes(info, params.ngrams))
+    model = TextModel(info, tokenizer, engine, ngrams=mixes_ngrams(info, params.ngrams))
     progress(f"Measuring {info.name}", 0.9)
     rate = model.prefill_rate()
     progress(f"{info.name} is ready", 1.0)
@@ -44,8 +44,9 @@ def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel,
         characters_per_token=model.characters_per_token,
         load_seconds=time.perf_counter() - started,
         prefill_tokens_per_second=rate,
-        ngrams=model.ngrams and engine.name in NGRAM_ENGINES,
-        parameters=parameters_of(info),
+        ngrams=model.ngrams and engine.mixes_ngrams,
+        parameters=info.parameters,
+        small=info.small,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,16 @@ def ranked(logits: Logits, mask: NDArray[np.bool_]) -> list[int]:
     """Ids that the mask allows, most likely first, the lower id first among equals."""
     order = np.argsort(-np.where(mask, logits, -np.inf), kind="stable")
     return [int(id) for id in order[: int(mask.sum())]]
+
+
+def alternatives(logits: Logits, mask: NDArray[np.bool_], excluded: Iterable[int], count: int) -> list[int]:
+    """Return up to `count` ids that the mask allows, most likely first, without the excluded ones.
+
+    The greedy candidates after the first one begin with these.
+    """
+    allowed = mask.copy()
+    allowed[list(excluded)] = False
+    return ranked(logits, allowed)[:count]
 
 
 def most_likely(logits: Logits, mask: NDArray[np.bool_]) -> int:

@@ -46,9 +46,6 @@ RELATED_CHARACTERS = 100_000
 """Of a related text beyond the prompt, so much is looked at."""
 RELATED_KEPT = 16
 """Related texts whose tokens are kept."""
-NGRAMS_PARAMETERS = 100_000_000
-"""From this size on, the document's n-grams are not mixed in unless asked for: what they give shrinks as models grow
-(Hellendoorn and Devanbu, 2017), and it was measured for small ones alone (`docs/lab.md`)."""
 PROBE = "\n".join(inspect.getsource(textwrap).splitlines()[:250])
 """Source code that every Python has, to measure tokenizers and speed with."""
 
@@ -286,14 +283,9 @@ class _Marks:
         return len(self.start) + len(self.between) + len(self.end)
 
 
-def mixes(info: BuildInfo, ngrams: str) -> bool:
-    """Whether the document's n-grams are to be mixed in: `on`, `off` or `auto`."""
-    return ngrams == "on" or (ngrams == "auto" and parameters_of(info) < NGRAMS_PARAMETERS)
-
-
-def parameters_of(info: BuildInfo) -> int:
-    """About how many parameters a model has: the matrices of its blocks, embedding and output."""
-    return 12 * info.layers * info.width**2 + 2 * info.vocabulary_size * info.width
+def mixes_ngrams(info: BuildInfo, setting: str) -> bool:
+    """Return whether n-grams are mixed into this model's probabilities, by the setting `ngrams`: on, off or auto."""
+    return setting == "on" or (setting == "auto" and info.small)
 
 
 def keep_end(ids: list[int], room: int) -> list[int]:

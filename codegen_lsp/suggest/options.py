@@ -17,10 +17,6 @@ COLD_PREFILL_SECONDS = 1.0
 MIN_PROMPT_CHARACTERS = 1_500
 """Characters of a prompt that are allowed however slow the model is."""
 
-INFILLING_PARAMETERS = 100_000_000
-"""Models with fewer parameters get no text after the cursor unless the setting says so. The embedded model (7 million)
-saves no more keys with it; larger ones could not be measured."""
-
 
 def options_for(settings: Settings, language: str, model: ModelDescription | None) -> Options:
     """Return what the settings and the model allow in a document of this language."""
@@ -69,6 +65,5 @@ def load_params(settings: Settings, build: Path) -> LoadParams:
 
 
 def _infills(settings: Settings, model: ModelDescription) -> bool:
-    small = model.parameters is not None and model.parameters < INFILLING_PARAMETERS
-    wanted = not small if settings.infilling == "auto" else settings.infilling == "on"
+    wanted = not model.small if settings.infilling == "auto" else settings.infilling == "on"
     return wanted and model.infill

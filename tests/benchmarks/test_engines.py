@@ -21,7 +21,7 @@ from codegen_lsp.checkpoints.convert import build_logits
 from codegen_lsp.cli.bench_plot import plot_engines
 from codegen_lsp.cli.bench_tables import print_engines
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
 from codegen_lsp.inference.engines.native.torch_kernels import choose_kernel
 from codegen_lsp.inference.engines.native.weights import read_weights
 
@@ -39,10 +39,10 @@ def test_random_builds_run_in_both_engines(block: str, tmp_path: Path) -> None:
     ids = list(range(1, 60))
     theirs = build_logits(tmp_path, ids)
     weights = read_weights(tmp_path)
-    assert weights.block == block
-    transformer = Transformer(weights, choose_kernel())
+    assert weights.block_type == block
+    forward_pass = TorchForwardPass(weights, choose_kernel())
     with torch.inference_mode():
-        ours = transformer.logits(transformer.forward(ids, transformer.new_cache(len(ids)), 0))
+        ours = forward_pass.logits(forward_pass.forward(ids, forward_pass.new_cache(len(ids)), 0))
     assert (ours - theirs).norm() < 0.05 * theirs.norm()
 
 

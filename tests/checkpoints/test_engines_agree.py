@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint
-from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
 from codegen_lsp.inference.engines.native.torch_kernels import KERNELS, is_exact
 from codegen_lsp.inference.engines.native.weights import read_weights
 
@@ -24,16 +24,16 @@ def test_both_engines_compute_the_same(family: str, make_checkpoint, small: Simp
     ids = torch.randint(0, 256, (200,), generator=torch.Generator().manual_seed(1)).tolist()
     theirs = build_logits(build, ids)
     weights = read_weights(build)
-    assert weights.block == shape.block
+    assert weights.block_type == shape.block
     assert weights.epsilon == pytest.approx(shape.epsilon)
     assert (weights.rotary, weights.heads) == (shape.rotary, shape.heads)
     for kernel in filter(is_exact, KERNELS):
-        transformer = Transformer(weights, kernel)
+        forward_pass = TorchForwardPass(weights, kernel)
         with torch.inference_mode():
-            cache = transformer.new_cache(len(ids))
-            hidden = [transformer.forward(ids[:150], cache, 0), transformer.forward(ids[150:], cache, 150)]
-            ours = transformer.logits(torch.cat(hidden))
-            wrong = Transformer(attrs.evolve(weights, rotary_interleaved=True), kernel)
+            cache = forward_pass.new_cache(len(ids))
+            hidden = [forward_pass.forward(ids[:150], cache, 0), forward_pass.forward(ids[150:], cache, 150)]
+            ours = forward_pass.logits(torch.cat(hidden))
+            wrong = TorchForwardPass(attrs.evolve(weights, rotary_interleaved=True), kernel)
             turned = wrong.logits(wrong.forward(ids, cache, 0))
         spread = (theirs - theirs.mean(-1, keepdim=True)).norm()
         assert (ours - theirs).norm() < 0.02 * spread

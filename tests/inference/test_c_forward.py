@@ -19,9 +19,11 @@ from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.engines.base import Cancelled
 from codegen_lsp.inference.engines.native import c_forward as native
+from codegen_lsp.inference.engines.native import c_structs, engine
 from codegen_lsp.inference.engines.native import compile_decoder as native_build
-from codegen_lsp.inference.engines.native.c_forward import NativeTransformer
-from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.engines.native.c_forward import CForwardPass
+from codegen_lsp.inference.engines.native.forward import ForwardPass
+from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
 from codegen_lsp.inference.engines.native.torch_kernels import Mapped
 from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
 
@@ -50,10 +52,10 @@ def weights(request: pytest.FixtureRequest, build: Path) -> ModelWeights:
     return attrs.evolve(read_weights(build), rotary_interleaved=request.param)
 
 
-def made(weights: ModelWeights, way: str, threads: int = 2, **options: bool) -> NativeTransformer:
+def made(weights: ModelWeights, way: str, threads: int = 2, **options: bool) -> CForwardPass:
     found = LIBRARIES[way]
     assert found is not None
-    return NativeTransformer(weights, found, threads, **options)
+    return CForwardPass(weights, found, threads, **options)
 
 
 def near(one: Tensor, other: Tensor) -> bool:
@@ -62,23 +64,23 @@ def near(one: Tensor, other: Tensor) -> bool:
     return float(apart.max()) < 0.5 and float(apart.mean()) < 0.02
 
 
-def logits_of(transformer: Transformer | NativeTransformer, pieces: list[int]) -> Tensor:
+def logits_of(forward_pass: ForwardPass, pieces: list[int]) -> Tensor:
     """All logits of IDS, run in pieces of such lengths, and the rest at once."""
-    cache = transformer.new_cache(len(IDS))
+    cache = forward_pass.new_cache(len(IDS))
     at, hidden = 0, []
     for length in [*pieces, len(IDS)]:
         ids = IDS[at : at + length]
         if ids:
-            hidden.append(transformer.forward(ids, cache, at))
+            hidden.append(forward_pass.forward(ids, cache, at))
         at += len(ids)
-    return transformer.logits(torch.cat(hidden))
+    return forward_pass.logits(torch.cat(hidden))
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("pieces", [[], [1] * 40, [2, 3, 4, 5, 6, 7, 8], [9, 15, 16, 17, 31, 32, 33, 100]], ids=str)
 def test_it_computes_what_torch_computes(weights: ModelWeights, way: str, pieces: list[int]) -> None:
-    expected = logits_of(Transformer(weights, Mapped), [])
+    expected = logits_of(TorchForwardPass(weights, Mapped), [])
     for options in ({"threads": 1}, {"threads": 3}, {"tiles": False}):
         assert near(logits_of(made(weights, way, **options), pieces), expected)
 
@@ -86,10 +88,10 @@ def test_it_computes_what_torch_computes(weights: ModelWeights, way: str, pieces
 @torch.inference_mode()
 @pytest.mark.parametrize("way", WAYS)
 def test_a_prompt_left_before_any_layer_goes_on_there(weights: ModelWeights, way: str) -> None:
-    transformer = made(weights, way)
-    whole = transformer.prefill(IDS[:50], transformer.new_cache(300), 0, lambda: None)
-    cache = transformer.new_cache(300)
-    for layer in range(transformer.layers):
+    forward_pass = made(weights, way)
+    whole = forward_pass.prefill(IDS[:50], forward_pass.new_cache(300), 0, lambda: None)
+    cache = forward_pass.new_cache(300)
+    for layer in range(forward_pass.layers):
         checks = iter([True] * layer)
 
         def check() -> None:
@@ -100,17 +102,17 @@ def test_a_prompt_left_before_any_layer_goes_on_there(weights: ModelWeights, way
         with pytest.raises(Cancelled):
             fresh.prefill(IDS[:50], cache, 0, check)
         assert torch.equal(fresh.prefill(IDS[:50], cache, 0, lambda: None), whole)
-    assert torch.equal(transformer.forward(IDS[:50], transformer.new_cache(300), 0)[-1:], whole)
+    assert torch.equal(forward_pass.forward(IDS[:50], forward_pass.new_cache(300), 0)[-1:], whole)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("way", WAYS)
 def test_a_forward_pass_ends_before_any_layer_when_asked(weights: ModelWeights, way: str) -> None:
-    transformer = made(weights, way)
+    forward_pass = made(weights, way)
     checks: list[None] = []
-    hidden = transformer.forward(IDS[:20], transformer.new_cache(20), 0, check=lambda: checks.append(None))
-    assert len(checks) == transformer.layers
-    assert torch.equal(hidden, transformer.forward(IDS[:20], transformer.new_cache(20), 0))
+    hidden = forward_pass.forward(IDS[:20], forward_pass.new_cache(20), 0, check=lambda: checks.append(None))
+    assert len(checks) == forward_pass.layers
+    assert torch.equal(hidden, forward_pass.forward(IDS[:20], forward_pass.new_cache(20), 0))
 
 
 @torch.inference_mode()
@@ -121,11 +123,11 @@ def test_candidates_see_the_prompt_and_their_own(weights: ModelWeights, way: str
     visible[:, :60] = 0
     visible[range(candidates), range(60, 60 + candidates)] = 0
     got = []
-    for transformer in (Transformer(weights, Mapped), made(weights, way)):
-        cache = transformer.new_cache(80)
-        transformer.forward(IDS[:60], cache, 0)
-        hidden = transformer.forward(IDS[60 : 60 + candidates], cache, 60, [60] * candidates, visible)
-        got.append(transformer.logits(hidden))
+    for forward_pass in (TorchForwardPass(weights, Mapped), made(weights, way)):
+        cache = forward_pass.new_cache(80)
+        forward_pass.forward(IDS[:60], cache, 0)
+        hidden = forward_pass.forward(IDS[60 : 60 + candidates], cache, 60, [60] * candidates, visible)
+        got.append(forward_pass.logits(hidden))
     assert near(got[1], got[0])
 
 
@@ -141,17 +143,18 @@ def test_a_text_may_be_longer_than_the_rotations_at_hand(build: Path, way: str) 
 
 @pytest.mark.parametrize("id", [-1, 160, 2**40])
 def test_an_id_without_an_embedding_is_refused(build: Path, id: int) -> None:
-    transformer = made(read_weights(build), WAYS[0])
+    forward_pass = made(read_weights(build), WAYS[0])
     with pytest.raises(IndexError):
-        transformer.forward([1, id], transformer.new_cache(64), 0)
+        forward_pass.forward([1, id], forward_pass.new_cache(64), 0)
 
 
 def test_weights_stay_where_they_lie(build: Path) -> None:
     """But one at the end of the file, after which nothing may be read, is copied."""
     weights = read_weights(build)
-    transformer = made(weights, WAYS[0])
-    kept = {values.data_ptr() for values in transformer._kept if isinstance(values, Tensor)}
-    matrices = [matrix.values for layer in weights.layers for matrix in (layer.qkv, layer.out, layer.up, layer.down)]
+    forward_pass = made(weights, WAYS[0])
+    kept = {values.data_ptr() for values in forward_pass._kept if isinstance(values, Tensor)}
+    layer = weights.layers[0]
+    matrices = [matrix.values for matrix in (layer.qkv_proj, layer.o_proj, layer.up_proj, layer.down_proj)]
     assert {values.data_ptr() for values in matrices} <= kept
     assert weights.bytes_after(matrices[0]) > native.READ_BEYOND
     assert weights.bytes_after(torch.empty(64, dtype=torch.int8)) == 0
@@ -168,15 +171,15 @@ def test_a_matrix_that_nothing_follows_is_copied(build: Path, monkeypatch: pytes
 def test_models_of_odd_shapes_are_left_to_torch(build: Path) -> None:
     weights = read_weights(build)
     assert native.suits(weights)
-    assert isinstance(native.open_transformer(weights, 1), NativeTransformer)
+    assert isinstance(engine.open_forward_pass(weights, 1), CForwardPass)
     odd = attrs.evolve(weights, heads=weights.width // 8, rotary=8)
     assert not native.suits(odd)
-    assert isinstance(native.open_transformer(odd, 1), Transformer)
+    assert isinstance(engine.open_forward_pass(odd, 1), TorchForwardPass)
 
 
 def test_without_a_library_torch_does_it(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "library", lambda: None)
-    assert isinstance(native.open_transformer(read_weights(build), 1), Transformer)
+    assert isinstance(engine.open_forward_pass(read_weights(build), 1), TorchForwardPass)
 
 
 def test_lack_of_memory_is_told(build: Path) -> None:
@@ -189,7 +192,7 @@ def test_lack_of_memory_is_told(build: Path) -> None:
         codegen_free=lambda _: None,
     )
     with pytest.raises(ModelError, match="memory"):
-        NativeTransformer(read_weights(build), refusing, 1)  # type: ignore[arg-type]
+        CForwardPass(read_weights(build), refusing, 1)  # type: ignore[arg-type]
 
 
 def test_a_library_that_is_none_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,14 +202,40 @@ def test_a_library_that_is_none_is_passed_over(tmp_path: Path, monkeypatch: pyte
     assert native.library.__wrapped__(("avx512", "avx2")) is None
 
 
+class _Reordered(ctypes.Structure):
+    _fields_ = tuple(reversed(c_structs.CMatrix._fields_))
+
+
+@pytest.mark.parametrize("structures", [(_Reordered, *c_structs.STRUCTURES[1:]), c_structs.STRUCTURES[:-1]])
+def test_a_library_with_other_structures_is_refused(
+    structures: tuple[type[ctypes.Structure], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = c_structs.abi_fingerprint(structures)
+    monkeypatch.setattr(native, "abi_fingerprint", lambda: other)
+    with pytest.raises(ModelError, match="another version") as caught:
+        native.library.__wrapped__((WAYS[0],))
+    assert "compile_decoder" in caught.value.advice
+
+
+def test_a_library_of_another_abi_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_structs, "ABI_VERSION", c_structs.ABI_VERSION + 1)
+    with pytest.raises(ModelError, match="another version"):
+        native.library.__wrapped__((WAYS[0],))
+
+
+def test_a_library_without_a_fingerprint_is_refused() -> None:
+    with pytest.raises(ModelError, match="another version"):
+        native.check_abi(SimpleNamespace(), Path("decoder_avx2.so"))  # type: ignore[arg-type]
+
+
 def test_threads_end_with_the_transformer(build: Path) -> None:
     weights = read_weights(build)
     process = psutil.Process()
     before = process.num_threads()
-    transformer = made(weights, WAYS[0], threads=4)
+    forward_pass = made(weights, WAYS[0], threads=4)
     assert process.num_threads() == before + 3
-    transformer.close()
-    transformer.close()
+    forward_pass.close()
+    forward_pass.close()
     assert process.num_threads() == before
 
 
@@ -215,12 +244,14 @@ COMPILER = native_build.compiler() if native_build.suits() else None
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 def test_it_is_compiled_from_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "decoder.c"
-    source.write_bytes(native_build.SOURCE.read_bytes())
-    monkeypatch.setattr(native_build, "SOURCE", source)
+    for path in native_build.sources():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(native_build, "SOURCE", tmp_path / "decoder.c")
     monkeypatch.setattr(native_build, "VARIANTS", {"avx2": native_build.VARIANTS["avx2"], "other": "-mno-such-thing"})
     assert native_build.build() == [tmp_path / "decoder_avx2.so"]
-    assert ctypes.CDLL(str(tmp_path / "decoder_avx2.so")).codegen_lanes() == 8
+    compiled = ctypes.CDLL(str(tmp_path / "decoder_avx2.so"))
+    assert compiled.codegen_lanes() == 8
+    native.check_abi(compiled, tmp_path / "decoder_avx2.so")
 
 
 def test_a_compiler_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

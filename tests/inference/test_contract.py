@@ -15,7 +15,7 @@ from codegen_lsp.inference.constraint import agrees
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Engine, Generation, SamplingParams
 from codegen_lsp.inference.engines.factory import ENGINES, open_engine
 from codegen_lsp.inference.engines.native import c_forward as native
-from codegen_lsp.inference.engines.native.torch_forward import Transformer
+from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -169,7 +169,7 @@ def cold_engine(like: Engine, build: object, info: BuildInfo, tokenizer: Tokeniz
     """An engine of the same kind that keeps nothing."""
     params = LoadParams(str(build), engine=like.name, threads=2, cache_memory_mb=0)
     with pytest.MonkeyPatch.context() as patch:
-        if isinstance(getattr(like, "_transformer", None), Transformer):
+        if isinstance(getattr(like, "_forward_pass", None), TorchForwardPass):
             patch.setattr(native, "library", lambda: None)
         return open_engine(params, Path(str(build)), info, tokenizer)
 

@@ -9,11 +9,11 @@ def taught(cost: float, right: bool, rounds: int = 400) -> DraftLength:
     """After steps in which each further token took `cost` single steps."""
     drafts = DraftLength()
     for _ in range(rounds):
-        drafts.took(1, 0.01)
+        drafts.record_step(1, 0.01)
         for length in LENGTHS[1:]:
-            drafts.took(1 + length, 0.01 * (1 + cost * length))
-        drafts.guessed(4, right)
-        drafts.guessed(1, False)
+            drafts.record_step(1 + length, 0.01 * (1 + cost * length))
+        drafts.record_guess(4, right)
+        drafts.record_guess(1, False)
     return drafts
 
 
@@ -41,11 +41,11 @@ def test_what_did_not_pay_is_tried_again() -> None:
     drafts = taught(1.2, True)
     assert drafts.choose(4) == 0
     for _ in range(1000):
-        drafts.took(1, 0.01)
+        drafts.record_step(1, 0.01)
     assert drafts.choose(4) > 0
 
 
 def test_one_slow_step_does_not_end_drafts() -> None:
     drafts = taught(0.05, True)
-    drafts.took(1 + LENGTHS[-1], 60.0)
+    drafts.record_step(1 + LENGTHS[-1], 60.0)
     assert drafts.choose(4) > 0

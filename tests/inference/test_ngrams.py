@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.inference.engines.native.ngrams import CAUTION, GAP, LONGEST, ORDERS, Matches
+from codegen_lsp.inference.engines.native.ngrams import GAP, MAX_AGREEMENT, ORDERS, WITTEN_BELL_K, NgramMatcher
 
 SOME = st.lists(st.integers(0, 3), max_size=24)
 TEXT = st.lists(st.integers(0, 3), min_size=1, max_size=40)
@@ -23,7 +23,7 @@ def successors(texts: list[list[int]], context: list[int]) -> Counter[int]:
 
 
 def mixed_by_hand(texts: list[list[int]], context: list[int], model: np.ndarray) -> np.ndarray:
-    for order, caution in zip(ORDERS, CAUTION, strict=True):
+    for order, caution in zip(ORDERS, WITTEN_BELL_K, strict=True):
         found = successors(texts, context[-order:]) if len(context) >= order else Counter()
         total = sum(found.values())
         if not total:
@@ -40,7 +40,7 @@ def test_the_mixture_is_the_nested_one(
     text: list[int], others: list[list[int]], dropped: list[list[int]], written: list[int]
 ) -> None:
     """What was written since and what was dropped is not counted, but written text is context."""
-    matches = Matches(text, others, dropped)
+    matches = NgramMatcher(text, others, dropped)
     model = np.array([0.4, 0.3, 0.2, 0.1])
     for end in range(len(written) + 1):
         if end:
@@ -57,7 +57,7 @@ def test_the_mixture_is_the_nested_one(
 def test_a_draft_follows_the_longest_agreement(
     text: list[int], others: list[list[int]], dropped: list[list[int]], written: list[int], length: int
 ) -> None:
-    matches = Matches(text, others, dropped)
+    matches = NgramMatcher(text, others, dropped)
     for id in written:
         matches.append(id)
     whole = text + written
@@ -66,7 +66,7 @@ def test_a_draft_follows_the_longest_agreement(
     longest = max(
         (
             size
-            for size in range(1, min(len(whole), LONGEST) + 1)
+            for size in range(1, min(len(whole), MAX_AGREEMENT) + 1)
             if any(holds(one, whole[-size:]) for one in (*others, *dropped)) or holds(whole[:-1], whole[-size:])
         ),
         default=0,
@@ -81,7 +81,7 @@ def holds(text: list[int], part: list[int]) -> bool:
 
 
 def test_nothing_agrees_across_a_gap() -> None:
-    matches = Matches([1, 2, GAP, 3, 1, 2], [], [])
+    matches = NgramMatcher([1, 2, GAP, 3, 1, 2], [], [])
     assert matches.mixture() is None
     assert matches.draft(4) == ([], 2)
     matches.append(3)
@@ -89,7 +89,7 @@ def test_nothing_agrees_across_a_gap() -> None:
 
 
 def test_copies_go_on_apart() -> None:
-    matches = Matches([1, 2, 3, 1], [], [])
+    matches = NgramMatcher([1, 2, 3, 1], [], [])
     other = matches.copy()
     matches.append(2)
     other.append(3)
@@ -98,6 +98,6 @@ def test_copies_go_on_apart() -> None:
 
 
 def test_a_text_of_one_token_agrees_with_nothing() -> None:
-    assert Matches([5], [], []).mixture() is None
-    assert Matches([5], [], []).draft(3) == ([], 0)
-    assert Matches([], [[5, 6]], []).mixture() is None
+    assert NgramMatcher([5], [], []).mixture() is None
+    assert NgramMatcher([5], [], []).draft(3) == ([], 0)
+    assert NgramMatcher([], [[5, 6]], []).mixture() is None

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines.native.weights import read_variables, read_weights
+from codegen_lsp.inference.engines.native.model_file import map_file, read_variables
+from codegen_lsp.inference.engines.native.weights import read_weights
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
 
@@ -33,9 +34,13 @@ def encode(variables: dict[str, NDArray[np.generic]], aliases: dict[str, str] | 
     return b"".join(parts)
 
 
+def variables_of(build: Path) -> dict[str, torch.Tensor]:
+    return read_variables(build / "model.bin", map_file(build / "model.bin"))
+
+
 @pytest.fixture(scope="module")
 def variables(embedded_build: Path) -> dict[str, NDArray[np.generic]]:
-    return {name: value.numpy() for name, value in read_variables(embedded_build / "model.bin").items()}
+    return {name: value.numpy() for name, value in variables_of(embedded_build).items()}
 
 
 @pytest.fixture
@@ -46,16 +51,16 @@ def build(tmp_path: Path, embedded_build: Path) -> Path:
 
 def test_the_embedded_build_is_what_its_description_says(embedded_build: Path, info: BuildInfo) -> None:
     weights = read_weights(embedded_build)
-    assert (weights.block, weights.heads, weights.width) == ("codegen", info.heads, info.width)
+    assert (weights.block_type, weights.heads, weights.width) == ("codegen", info.heads, info.width)
     assert len(weights.layers) == info.layers
-    assert weights.embedding.values.shape == weights.head.values.shape
-    assert weights.layers[0].qkv.values.shape == (3 * info.width, info.width)
+    assert weights.embedding.values.shape == weights.lm_head.values.shape
+    assert weights.layers[0].qkv_proj.values.shape == (3 * info.width, info.width)
     assert weights.step_bytes < (embedded_build / "model.bin").stat().st_size
 
 
 def test_what_is_written_is_read(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
     (build / "model.bin").write_bytes(encode(variables))
-    for name, value in read_variables(build / "model.bin").items():
+    for name, value in variables_of(build).items():
         assert torch.equal(value, torch.from_numpy(np.array(variables[name])))
 
 
@@ -66,7 +71,7 @@ def test_aliases_stand_for_what_they_name(build: Path, variables: dict[str, NDAr
     kept = {name: value for name, value in variables.items() if name not in aliases}
     (build / "model.bin").write_bytes(encode(kept, aliases))
     weights = read_weights(build)
-    assert torch.equal(weights.head.values, weights.embedding.values)
+    assert torch.equal(weights.lm_head.values, weights.embedding.values)
     (build / "model.bin").write_bytes(encode(kept, {"decoder/projection/weight": "decoder/nowhere"}))
     with pytest.raises(ModelError, match="nowhere"):
         read_weights(build)
@@ -91,7 +96,7 @@ def test_damage_is_refused_or_reads_as_numbers(build: Path, variables: dict[str,
         damaged[at] ^= 1 << int(random.integers(8))
         (build / "model.bin").write_bytes(damaged)
         with contextlib.suppress(ModelError):
-            read_variables(build / "model.bin")
+            variables_of(build)
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04" + b"\0" * 100, b"GGUF\x03\0\0\0" + b"\0" * 100, b"<!doctype html>"])
@@ -147,10 +152,10 @@ def test_packed_weights_leave_the_file_to_the_system(embedded_build: Path, tmp_p
     """What is read again afterwards is the file's again."""
     build = Path(shutil.copytree(embedded_build, tmp_path / "build"))
     weights = read_weights(build)
-    before = weights.head.values.clone()
+    before = weights.lm_head.values.clone()
     weights.forget_pages()
     if Path("/proc/self/smaps").exists():
         of_the_file = Path("/proc/self/smaps").read_text().split(str(build / "model.bin"))[1]
         resident = next(line for line in of_the_file.splitlines() if line.startswith("Rss:"))
         assert int(resident.split()[1]) == 0
-    assert torch.equal(weights.head.values, before)
+    assert torch.equal(weights.lm_head.values, before)

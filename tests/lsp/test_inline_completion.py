@@ -315,11 +315,11 @@ async def test_text_after_the_cursor_goes_to_models_that_infill(editor: Editor) 
 
 
 @pytest.mark.parametrize(
-    ("infilling", "parameters", "reads"),
-    [("auto", 7_000_000, False), ("auto", 1_000_000_000, True), ("on", 7_000_000, True), ("off", 1_000_000_000, False)],
+    ("infilling", "small", "reads"),
+    [("auto", True, False), ("auto", False, True), ("on", True, True), ("off", False, False)],
 )
-def test_small_models_are_not_given_what_they_gain_nothing_by(infilling: str, parameters: int, reads: bool) -> None:
-    model = evolve(describe("infill"), parameters=parameters)
+def test_small_models_are_not_given_what_they_gain_nothing_by(infilling: str, small: bool, reads: bool) -> None:
+    model = evolve(describe("infill"), small=small)
     assert options_for(Settings(infilling=infilling), "python", model).infill is reads
     assert not options_for(Settings(infilling=infilling), "python", evolve(model, infill=False)).infill
 

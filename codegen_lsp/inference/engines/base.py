@@ -41,6 +41,19 @@ class CancellationToken:
             raise Cancelled
 
 
+@frozen(kw_only=True)
+class EngineConfig:
+    """How an engine is to run a model."""
+
+    device: str
+    """`auto`, `cpu` or `cuda`."""
+    compute_type: str
+    """A CTranslate2 compute type, or `auto`."""
+    threads: int
+    cache_bytes: int
+    """Limit for the memory of cached prefixes, in bytes."""
+
+
 @frozen
 class SamplingParams:
     """How to continue a prompt."""
@@ -99,6 +112,8 @@ class Engine(Protocol):
     device: str
     compute_type: str
     threads: int
+    mixes_ngrams: bool
+    """Whether the engine honours `SamplingParams.ngrams`."""
 
     def generate(
         self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines.base import Engine
+from codegen_lsp.inference.engines.base import Engine, EngineConfig
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from codegen_lsp.inference.engines.ct2 import Ct2Engine
+    from codegen_lsp.inference.engines.ct2.engine import Ct2Engine
     from codegen_lsp.inference.engines.native.engine import NativeEngine
 
 logger = logging.getLogger(__name__)
@@ -36,20 +36,20 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
         logger.warning("The engine %r is now called %r.", params.engine, name)
     if name not in ("auto", *ENGINES):
         raise ModelError(f"There is no engine {name!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}.")
-    options: dict[str, Any] = {
-        "device": params.device,
-        "compute_type": params.compute_type,
-        "threads": params.threads or default_threads(),
-        "cache_bytes": default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
-    }
+    config = EngineConfig(
+        device=params.device,
+        compute_type=params.compute_type,
+        threads=params.threads or default_threads(),
+        cache_bytes=default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
+    )
     if name != "auto":
-        return engine_class(name)(directory, info, tokenizer, **options)
+        return engine_class(name)(directory, info, tokenizer, config)
     if suits_native(params.device):
         try:
-            return engine_class("native")(directory, info, tokenizer, **options)
+            return engine_class("native")(directory, info, tokenizer, config)
         except ModelError as error:
-            logger.info("The native engine can't run this: %s", error.message)
-    return engine_class("ct2")(directory, info, tokenizer, **options)
+            logger.warning("The native engine can't run this model, so ct2 runs it: %s", error.message)
+    return engine_class("ct2")(directory, info, tokenizer, config)
 
 
 def suits_native(device: str) -> bool:
@@ -68,7 +68,7 @@ def suits_native(device: str) -> bool:
 
 def cuda_devices() -> int:
     """How many CUDA devices CTranslate2 finds."""
-    from codegen_lsp.inference.engines.ct2 import capabilities
+    from codegen_lsp.inference.engines.ct2.devices import capabilities
 
     return capabilities().gpus
 
@@ -79,7 +79,7 @@ def engine_class(name: str) -> type[Ct2Engine] | type[NativeEngine]:
         from codegen_lsp.inference.engines.native.engine import NativeEngine
 
         return NativeEngine
-    from codegen_lsp.inference.engines.ct2 import Ct2Engine
+    from codegen_lsp.inference.engines.ct2.engine import Ct2Engine
 
     return Ct2Engine
 

@@ -89,6 +89,8 @@ class ModelDescription:
     """Whether n-grams of the document and of related texts are mixed into its probabilities."""
     parameters: int | None = None
     """About how many it has."""
+    small: bool = False
+    """Whether it has fewer than `build.SMALL_MODEL_PARAMETERS`, which decides settings that are `auto`."""
 
 
 @frozen

@@ -1,85 +1,46 @@
-"""The forward pass in C (`decoder.c`): the same as `transformer`'s, as one call instead of two hundred.
+"""The forward pass in C (`decoder.c`): one call instead of two hundred.
 
-torch's kernels for int8 are fast, but a decoding step calls ten of them for each layer, its threads wait for each other
-after each, and they read a packed copy of the weights. Here a layer is one pass over the mapped weights.
+torch's int8 kernels are fast, but a decode step calls ten of them for each layer, its threads wait for each other after
+each call, and the kernels read a packed copy of the weights. Here a layer is one pass over the mapped weights.
 
-The library is compiled when the package is built (`build.py`), once for each instruction set. Where it is missing, or
-the processor has none of them, `transformer` does the work.
+The library is compiled when the package is built (`compile_decoder.py`), once for each instruction set. Where it is
+missing, or the processor supports none of them, `torch_forward` is used.
 """
 
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Callable, Sequence
-from ctypes import POINTER, Structure, byref, c_float, c_int, c_int32, c_void_p
+from ctypes import POINTER, byref, c_int, c_int32, c_uint64, c_void_p
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.engines.native.c_structs import CLayer, CMatrix, CModel, CNorm, abi_fingerprint
 from codegen_lsp.inference.engines.native.compile_decoder import VARIANTS, library_of
-from codegen_lsp.inference.engines.native.torch_forward import Interrupted, Transformer, new_cache, rotary_angles
-from codegen_lsp.inference.engines.native.torch_kernels import choose_kernel
+from codegen_lsp.inference.engines.native.forward import ForwardPass, rotary_angles
 from codegen_lsp.inference.engines.native.weights import Matrix, ModelWeights, Norm
 
 SPIN_MICROSECONDS = 50
-"""How long a thread looks whether the others are done before it sleeps (`docs/lab.md`)."""
-VECTOR = 16
-"""Heads, and the MLP, must be multiples of this wide: of the widest vectors' floats."""
+"""Time that a waiting thread spins before it sleeps (`docs/lab.md`)."""
+VECTOR_FLOATS = 16
+"""The widths of a head and of the MLP must be multiples of this: the floats of the widest vectors."""
 READ_BEYOND = 64
 """Bytes after a matrix that may be read along with its last row."""
-WIDEST_ROTARY = 512
-
-
-class _Matrix(Structure):
-    _fields_ = (("values", c_void_p), ("steps", c_void_p), ("rows", c_int32), ("columns", c_int32))
-
-
-class _Norm(Structure):
-    _fields_ = (("gamma", c_void_p), ("beta", c_void_p))
-
-
-class _Layer(Structure):
-    _fields_ = (
-        ("attention_norm", _Norm),
-        ("mlp_norm", _Norm),
-        ("qkv", _Matrix),
-        ("out", _Matrix),
-        ("up", _Matrix),
-        ("gate", _Matrix),
-        ("down", _Matrix),
-        ("up_bias", c_void_p),
-        ("down_bias", c_void_p),
-    )
-
-
-class _Model(Structure):
-    _fields_ = (
-        ("llama", c_int32),
-        ("heads", c_int32),
-        ("width", c_int32),
-        ("hidden", c_int32),
-        ("rotary", c_int32),
-        ("interleaved", c_int32),
-        ("layers", c_int32),
-        ("positions", c_int32),
-        ("epsilon", c_float),
-        ("cosines", c_void_p),
-        ("sines", c_void_p),
-        ("layer", POINTER(_Layer)),
-        ("norm", _Norm),
-        ("head", _Matrix),
-        ("embedding", _Matrix),
-        ("head_bias", c_void_p),
-    )
+MAX_ROTARY = 512
+INITIAL_POSITIONS = 2048
 
 
 @cache
 def library(variants: tuple[str, ...] = tuple(VARIANTS)) -> ctypes.CDLL | None:
-    """The library for the best instructions that this processor has; None when there is none."""
+    """Load the library for the best instruction set that this processor supports; None when there is none.
+
+    Raises: ModelError when the library was compiled from another version of its source.
+    """
     for variant in variants:
         path = library_of(variant)
         if not path.is_file():
@@ -89,28 +50,43 @@ def library(variants: tuple[str, ...] = tuple(VARIANTS)) -> ctypes.CDLL | None:
         except OSError:
             continue
         if found.codegen_supported():
+            check_abi(found, path)
             return _declared(found)
     return None
 
 
+def check_abi(found: ctypes.CDLL, path: Path) -> None:
+    """Compare the layout of the structures in a compiled library with those in `c_structs`.
+
+    Raises: ModelError when they differ, or when the library is too old to tell.
+    """
+    try:
+        found.codegen_abi.restype = c_uint64
+        if found.codegen_abi() == abi_fingerprint():
+            return
+    except AttributeError:
+        pass
+    raise ModelError(
+        f"The library {path} was compiled from another version of codegen-lsp.",
+        "Install codegen-lsp again, or compile the library with "
+        "`python -m codegen_lsp.inference.engines.native.compile_decoder`; or set `engine` to `ct2`.",
+    )
+
+
 def suits(weights: ModelWeights) -> bool:
-    """Whether the library computes models of this shape."""
-    hidden = weights.layers[0].up.values.shape[0]
-    return weights.head_width % VECTOR == 0 and hidden % VECTOR == 0 and weights.rotary <= WIDEST_ROTARY
+    """Return whether the library can run models of this shape."""
+    return (
+        weights.head_width % VECTOR_FLOATS == 0
+        and weights.mlp_width % VECTOR_FLOATS == 0
+        and weights.rotary <= MAX_ROTARY
+    )
 
 
-def open_transformer(weights: ModelWeights, threads: int) -> Transformer | NativeTransformer:
-    """The fastest way to compute this model here. Raises ModelError when there is none, or not enough memory."""
-    found = library()
-    if found is not None and suits(weights):
-        return NativeTransformer(weights, found, threads)
-    return Transformer(weights, choose_kernel())
+class CForwardPass(ForwardPass):
+    """The forward pass in C.
 
-
-class NativeTransformer:
-    """A decoder on the CPU, with `transformer.Transformer`'s methods. Not thread-safe.
-
-    Raises ModelError when there is not enough memory.
+    Activations are (tokens, width) for few tokens, (groups, width, lanes) for many. Raises: ModelError when there is
+    not enough memory.
     """
 
     def __init__(
@@ -122,40 +98,24 @@ class NativeTransformer:
         spin: int = SPIN_MICROSECONDS,
         tiles: bool = True,
     ) -> None:
-        self.weights = weights
-        self.layers = len(weights.layers)
-        self.heads = weights.heads
-        self.width = weights.width
-        self.head_width = weights.head_width
-        self.rows = weights.head.values.shape[0]
-        """Logits to a token."""
+        super().__init__(weights)
         self._library = found
         self._lanes: int = found.codegen_lanes()
         self._few: int = found.codegen_few()
         self._kept: list[Any] = []
+        """Objects that the decoder in C points to."""
         self._positions = 0
+        """Length of the rotary tables."""
         self._options = (threads, spin, tiles)
         self._decoder = c_void_p()
-        self._interrupted: Interrupted | None = None
-        self._open(2048)
+        self._open(INITIAL_POSITIONS)
 
-    @property
-    def token_bytes(self) -> int:
-        """Memory of one token's keys and values, in bytes."""
-        return self.layers * 2 * self.width * 4
-
-    def new_cache(self, capacity: int) -> Tensor:
-        """See `transformer.new_cache`."""
-        return new_cache(self.weights, capacity)
-
-    def forward(
-        self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None = None,
-        visible: Tensor | None = None, check: Callable[[], None] | None = None,
+    def _forward(
+        self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None,
+        attn_mask: Tensor | None, check: Callable[[], None] | None,
     ) -> Tensor:  # fmt: skip
-        """See `Transformer.forward`."""
-        self._interrupted = None
-        if positions is None and visible is None:
-            x = self._embedded(ids)
+        if positions is None and attn_mask is None:
+            x = self.embed(ids)
             layers_at_once = self.layers if check is None else 1
             for layer in range(0, self.layers, layers_at_once):
                 if check is not None:
@@ -164,39 +124,43 @@ class NativeTransformer:
             return self._by_token(x, len(ids))
         parts = []
         for at in range(0, len(ids), self._few):
-            some = ids[at : at + self._few]
-            end = offset + at + len(some)
-            x = self._embedded(some)
-            places = None if positions is None else positions[at : at + len(some)]
-            seen = None if visible is None else visible[at : at + len(some), :end].contiguous()
-            self._run(x, len(some), 0, self.layers, cache, offset + at, places, seen)
+            part = ids[at : at + self._few]
+            end = offset + at + len(part)
+            x = self.embed(part)
+            part_positions = None if positions is None else positions[at : at + len(part)]
+            part_mask = None if attn_mask is None else attn_mask[at : at + len(part), :end].contiguous()
+            self._run(x, len(part), 0, self.layers, cache, offset + at, part_positions, part_mask)
             parts.append(x)
         return torch.cat(parts)
 
-    def prefill(self, ids: list[int], cache: Tensor, offset: int, check: Callable[[], None]) -> Tensor:
-        """See `Transformer.prefill`."""
-        start, x = 0, None
-        left, self._interrupted = self._interrupted, None
-        if left is not None and left.is_of(ids, cache, offset):
-            start, x = left.layer, left.x
-        if x is None:
-            x = self._embedded(ids)
-        for layer in range(start, self.layers):
-            try:
-                check()
-            except BaseException:
-                self._interrupted = Interrupted(ids, weakref.ref(cache), offset, layer, x)
-                raise
-            self._run(x, len(ids), layer, layer + 1, cache, offset, tail=(len(ids) - 1) // self._lanes)
-        return self._by_token(x, len(ids))[-1:]
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """See `ForwardPass.embed`. Raises: IndexError when an id has no embedding."""
+        count, width = len(ids), self.width
+        if not 0 <= min(ids) <= max(ids) < self.weights.embedding.values.shape[0]:
+            raise IndexError("a token id without an embedding")
+        if count <= self._few:
+            x = torch.empty(count, width)
+        else:
+            x = torch.zeros(-(-count // self._lanes), width, self._lanes)
+        self._library.codegen_embed(self._decoder, (c_int32 * count)(*ids), count, x.data_ptr())
+        return x
+
+    def run_layer(self, layer: int, x: Tensor, count: int, cache: Tensor, offset: int) -> Tensor:
+        """See `ForwardPass.run_layer`. Of many tokens, the last layer computes the last group alone."""
+        self._run(x, count, layer, layer + 1, cache, offset, tail=(count - 1) // self._lanes)
+        return x
+
+    def finish(self, x: Tensor, count: int) -> Tensor:
+        """See `ForwardPass.finish`."""
+        return self._by_token(x, count)[-1:]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits of the next token: (tokens, width) to (tokens, rows)."""
+        """See `ForwardPass.logits`."""
         hidden = hidden.contiguous()
-        logits = torch.empty(len(hidden), self.rows)
+        logits = torch.empty(len(hidden), self.padded_vocab_size)
         for at in range(0, len(hidden), self._few):
-            some, to = hidden[at : at + self._few], logits[at : at + self._few]
-            self._check(self._library.codegen_logits(self._decoder, some.data_ptr(), len(some), to.data_ptr()))
+            part, to = hidden[at : at + self._few], logits[at : at + self._few]
+            self._check(self._library.codegen_logits(self._decoder, part.data_ptr(), len(part), to.data_ptr()))
         return logits
 
     def close(self) -> None:
@@ -209,49 +173,40 @@ class NativeTransformer:
         if hasattr(self, "_decoder"):
             self.close()
 
-    def _embedded(self, ids: Sequence[int]) -> Tensor:
-        """What goes into the first layer: (tokens, width), or (groups, width, lanes) when they are many."""
-        count = len(ids)
-        if not 0 <= min(ids) <= max(ids) < self.weights.embedding.values.shape[0]:
-            raise IndexError("a token id without an embedding")
-        if count <= self._few:
-            x = torch.empty(count, self.width)
-        else:
-            x = torch.zeros(-(-count // self._lanes), self.width, self._lanes)
-        self._library.codegen_embed(self._decoder, (c_int32 * count)(*ids), count, x.data_ptr())
-        return x
-
     def _by_token(self, x: Tensor, count: int) -> Tensor:
-        """(tokens, width) of what `_embedded` gave."""
+        """Return activations of either layout as (tokens, width)."""
         return x if x.dim() == 2 else x.transpose(1, 2).reshape(-1, self.width)[:count]
 
     def _run(
         self, x: Tensor, count: int, first: int, end: int, cache: Tensor, offset: int,
-        positions: Sequence[int] | None = None, visible: Tensor | None = None, tail: int = 0,
+        positions: Sequence[int] | None = None, attn_mask: Tensor | None = None, tail: int = 0,
     ) -> None:  # fmt: skip
-        """Run layers over `x`, in place. `tail`: the group of tokens whose output of the last layer is wanted first."""
+        """Run layers `first` to `end` - 1 over `x`, in place.
+
+        `tail` is the first group of tokens whose output of the last layer is needed.
+        """
         furthest = max(positions) + 1 if positions else offset + count
         if furthest + self._lanes > self._positions:
             self._open(max(furthest + self._lanes, 2 * self._positions))
         done = self._library.codegen_layers(
             self._decoder, x.data_ptr(), count, first, end, cache.data_ptr(), cache.shape[2], offset,
             (c_int32 * count)(*positions) if positions else None,
-            None if visible is None else visible.data_ptr(), tail,
+            None if attn_mask is None else attn_mask.data_ptr(), tail,
         )  # fmt: skip
         self._check(done)
 
     def _open(self, positions: int) -> None:
-        """Make the decoder, with rotations for so many positions."""
+        """Create the decoder in C, with rotary tables for this number of positions."""
         self.close()
         self._kept.clear()
         self._positions = positions
         weights = self.weights
         angles = rotary_angles(weights, positions)
-        model = _Model(
-            llama=weights.block == "llama",
+        model = CModel(
+            llama=weights.block_type == "llama",
             heads=weights.heads,
             width=weights.width,
-            hidden=weights.layers[0].up.values.shape[0],
+            mlp_width=weights.mlp_width,
             rotary=weights.rotary,
             interleaved=weights.rotary_interleaved,
             layers=self.layers,
@@ -259,16 +214,16 @@ class NativeTransformer:
             epsilon=weights.epsilon,
             cosines=self._vector(angles.cos().t()),
             sines=self._vector(angles.sin().t()),
-            layer=(_Layer * self.layers)(
+            layer=(CLayer * self.layers)(
                 *(
-                    _Layer(
+                    CLayer(
                         attention_norm=self._norm(layer.attention_norm),
                         mlp_norm=self._norm(layer.mlp_norm),
-                        qkv=self._matrix(layer.qkv),
-                        out=self._matrix(layer.out),
-                        up=self._matrix(layer.up),
-                        gate=self._matrix(layer.gate),
-                        down=self._matrix(layer.down),
+                        qkv_proj=self._matrix(layer.qkv_proj),
+                        o_proj=self._matrix(layer.o_proj),
+                        up_proj=self._matrix(layer.up_proj),
+                        gate_proj=self._matrix(layer.gate_proj),
+                        down_proj=self._matrix(layer.down_proj),
                         up_bias=self._vector(layer.up_bias),
                         down_bias=self._vector(layer.down_bias),
                     )
@@ -276,9 +231,9 @@ class NativeTransformer:
                 )
             ),
             norm=self._norm(weights.norm),
-            head=self._matrix(weights.head),
+            lm_head=self._matrix(weights.lm_head),
             embedding=self._matrix(weights.embedding),
-            head_bias=self._vector(weights.head_bias),
+            lm_head_bias=self._vector(weights.lm_head_bias),
         )
         self._kept.append(model)
         threads, spin, tiles = self._options
@@ -292,17 +247,17 @@ class NativeTransformer:
         self._kept.append(kept)
         return kept.data_ptr()
 
-    def _norm(self, norm: Norm | None) -> _Norm:
-        return _Norm() if norm is None else _Norm(self._vector(norm.gamma), self._vector(norm.beta))
+    def _norm(self, norm: Norm | None) -> CNorm:
+        return CNorm() if norm is None else CNorm(self._vector(norm.gamma), self._vector(norm.beta))
 
-    def _matrix(self, matrix: Matrix | None) -> _Matrix:
+    def _matrix(self, matrix: Matrix | None) -> CMatrix:
         if matrix is None:
-            return _Matrix()
+            return CMatrix()
         values = matrix.values.contiguous()
         if self.weights.bytes_after(values) < READ_BEYOND:
             values = torch.cat([values.flatten(), torch.zeros(READ_BEYOND, dtype=torch.int8)])
         self._kept.append(values)
-        return _Matrix(values.data_ptr(), self._vector(matrix.scales.reciprocal()), *matrix.values.shape)
+        return CMatrix(values.data_ptr(), self._vector(matrix.scales.reciprocal()), *matrix.values.shape)
 
     def _check(self, done: object) -> None:
         if not done:
@@ -310,8 +265,9 @@ class NativeTransformer:
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+    """Declare the types of the library's functions."""
     found.codegen_new.restype = c_void_p
-    found.codegen_new.argtypes = (POINTER(_Model), c_int, c_int, c_int)
+    found.codegen_new.argtypes = (POINTER(CModel), c_int, c_int, c_int)
     found.codegen_free.restype = None
     found.codegen_free.argtypes = (c_void_p,)
     found.codegen_embed.restype = None

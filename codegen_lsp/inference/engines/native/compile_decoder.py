@@ -43,6 +43,11 @@ def compiler() -> list[str] | None:
     return None
 
 
+def sources() -> list[Path]:
+    """Return `decoder.c` and its headers."""
+    return [SOURCE, *sorted(SOURCE.parent.glob("*.h"))]
+
+
 def library_of(variant: str) -> Path:
     """Where the library for an instruction set is, if it was compiled."""
     return SOURCE.with_name(f"decoder_{variant}.so")

@@ -1,12 +1,9 @@
-"""Reads the weights of an int8 build: CTranslate2's `model.bin`, mapped into memory.
+"""Weights of a decoder, from the `model.bin` of an int8 build.
 
-The int8 matrices are used where they lie, so that loading costs no copy and processes share the pages; norms, biases
-and scales are few and copied. The format (binary version 6, which CTranslate2 has written since 2.11) is what
-`ctranslate2/specs/model_spec.py` writes: little-endian throughout; version, name and revision of the specification;
-the number of variables; for each its name, shape, type, size and bytes; then aliases, pairs of names.
-
-What a model is follows from its variables. Two kinds of block are known: GPT-J's, attention and MLP side by side behind
-one LayerNorm (CodeGen1, CodeGen2), and Llama's (CodeGen2.5). Whatever else CTranslate2 can store is refused by name.
+The int8 matrices are used in place, in the mapped file; norms, biases and scales are small and copied. The variables
+say what the model is. Two kinds of block are supported: GPT-J's, with attention and MLP in parallel behind one
+LayerNorm (CodeGen1, CodeGen2), and Llama's (CodeGen2.5). Everything else that CTranslate2 can store is refused by
+name.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import mmap
-import struct
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,13 +19,8 @@ from attrs import frozen
 from torch import Tensor
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.engines.native.model_file import CONVERT_AGAIN, map_file, read_variables
 
-BINARY_VERSION = 6
-SPECIFICATION = "TransformerDecoderSpec"
-DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
-"""By CTranslate2's type number."""
-MOST_VARIABLES = 1_000_000
-CONVERT_AGAIN = "Pull or convert the model again."
 OTHER_ENGINE = "Set `engine` to `ct2`."
 
 GELU_TANH, SWISH = 1, 2
@@ -38,73 +29,75 @@ GELU_TANH, SWISH = 1, 2
 
 @frozen
 class Matrix:
-    """An int8 matrix: row r of the float one is `values[r] / scales[r]`."""
+    """An int8 matrix: row r stands for the floats `values[r] / scales[r]`."""
 
     values: Tensor
     """int8, (rows, columns)."""
     scales: Tensor
-    """float32, (rows,): 127 over the row's largest magnitude."""
+    """float32, (rows,): 127 divided by the largest magnitude in the row."""
 
 
 @frozen
 class Norm:
-    """LayerNorm, or RMSNorm where there is no beta. float32, (width,)."""
+    """LayerNorm, or RMSNorm if there is no beta. float32, (width,)."""
 
     gamma: Tensor
     beta: Tensor | None
 
 
 @frozen
-class Layer:
-    """One block. Matrices are (outputs, inputs); biases are float32 or missing."""
+class LayerWeights:
+    """One layer. Matrices are (outputs, inputs); biases are float32, or None."""
 
     attention_norm: Norm
     mlp_norm: Norm | None
-    """None where the MLP reads what the attention reads."""
-    qkv: Matrix
-    """Rows of query, key, value, each by head."""
-    out: Matrix
-    up: Matrix
+    """None in a GPT-J block, whose MLP has the same input as its attention."""
+    qkv_proj: Matrix
+    """Rows of query, key and value, each ordered by head."""
+    o_proj: Matrix
+    up_proj: Matrix
     up_bias: Tensor | None
-    gate: Matrix | None
-    """Llama's: its output goes through the activation and multiplies `up`'s."""
-    down: Matrix
+    gate_proj: Matrix | None
+    """In a Llama block: the activation of its output multiplies the output of `up_proj`."""
+    down_proj: Matrix
     down_bias: Tensor | None
 
 
 @frozen
 class ModelWeights:
-    """A decoder, ready to compute with."""
+    """All weights of a decoder."""
 
-    block: Literal["codegen", "llama"]
+    block_type: Literal["codegen", "llama"]
     heads: int
     width: int
     rotary: int
-    """Entries of each head that are rotated by position."""
+    """Entries of each head that have rotary embeddings."""
     rotary_interleaved: bool
-    """Whether neighbouring entries are rotated as pairs, instead of the first half with the second."""
+    """Whether a rotated pair is two neighbouring entries, instead of one from each half."""
     rotary_base: float
     epsilon: float
     embedding: Matrix
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerWeights, ...]
     norm: Norm
-    head: Matrix
-    """The output layer, (rows of the embedding, width)."""
-    head_bias: Tensor | None
+    lm_head: Matrix
+    """(padded vocabulary size, width)."""
+    lm_head_bias: Tensor | None
     pages: mmap.mmap
-    """Where the int8 matrices lie."""
+    """The mapped file, in which the int8 matrices lie."""
 
     def forget_pages(self) -> None:
-        """Leave the mapped file to the system's cache, from which it comes back where it is read again.
+        """Drop the pages of the mapped file from this process; those that are read again come from the system's cache.
 
-        To be called once the matrices have been packed: only a few rows of the embedding are read after that.
+        To be called when the matrices have been packed: after that, only a few rows of the embedding are read.
         """
         if hasattr(mmap, "MADV_DONTNEED"):
             self.pages.madvise(mmap.MADV_DONTNEED)
 
     def bytes_after(self, values: Tensor) -> int:
-        """How many bytes may be read after these int8 values: those to the end of the map's last page, if they lie
-        in the map, and otherwise none."""
+        """Return how many bytes beyond these int8 values may be read.
+
+        That is up to the end of the last mapped page for values in the mapped file, 0 for others.
+        """
         start = torch.frombuffer(self.pages, dtype=torch.int8).data_ptr()
         end = start + math.ceil(len(self.pages) / mmap.PAGESIZE) * mmap.PAGESIZE
         return end - (values.data_ptr() + values.numel()) if start <= values.data_ptr() < end else 0
@@ -115,12 +108,27 @@ class ModelWeights:
         return self.width // self.heads
 
     @property
+    def mlp_width(self) -> int:
+        """Entries between the two products of an MLP."""
+        return self.layers[0].up_proj.values.shape[0]
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Number of logits; more than the tokenizer's tokens if the embedding has padding rows."""
+        return self.lm_head.values.shape[0]
+
+    @property
+    def token_bytes(self) -> int:
+        """Memory of the keys and values of one token, in bytes."""
+        return len(self.layers) * 2 * self.width * 4
+
+    @property
     def step_bytes(self) -> int:
-        """Bytes of int8 weights that one decoding step must read: all but the embedding."""
-        return self.head.values.numel() + sum(
+        """Bytes of int8 weights that one decode step reads: all but the embedding."""
+        return self.lm_head.values.numel() + sum(
             matrix.values.numel()
             for layer in self.layers
-            for matrix in (layer.qkv, layer.out, layer.up, layer.gate, layer.down)
+            for matrix in (layer.qkv_proj, layer.o_proj, layer.up_proj, layer.gate_proj, layer.down_proj)
             if matrix is not None
         )
 
@@ -128,113 +136,16 @@ class ModelWeights:
 def read_weights(directory: Path) -> ModelWeights:
     """Map the weights of a build.
 
-    Raises ModelError when model.bin is missing, truncated, something else or too new, and when the model is not int8 or
-    of an architecture that is not CodeGen's.
+    Raises: ModelError when model.bin is missing, truncated, too new or something else, when the model is not int8, and
+    when its architecture is not one of CodeGen's.
     """
     path = directory / "model.bin"
-    pages = _mapped(path)
-    return _Assembler(directory, _variables(path, pages), _epsilon(directory)).assemble(pages)
-
-
-def read_variables(path: Path) -> dict[str, Tensor]:
-    """All variables of a `model.bin` by name, aliases included. Raises ModelError as `read_weights` does."""
-    return _variables(path, _mapped(path))
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError) as error:  # an empty file can't be mapped
-        raise ModelError(f"{path} can't be read: {error}.", CONVERT_AGAIN) from error
-
-
-def _variables(path: Path, buffer: mmap.mmap) -> dict[str, Tensor]:
-    reader = _Reader(path, buffer)
-    version = reader.number("I")
-    if version > BINARY_VERSION and version < 256:
-        raise ModelError(
-            f"{path} has format {version}; this version reads {BINARY_VERSION}.",
-            "Update codegen-lsp, or convert the model again.",
-        )
-    if version != BINARY_VERSION:
-        raise ModelError(f"{path} is not a CTranslate2 model of format {BINARY_VERSION}.", CONVERT_AGAIN)
-    name, _revision = reader.text(), reader.number("I")
-    if name != SPECIFICATION:
-        raise ModelError(f"{path} holds a {name}, not a decoder.", CONVERT_AGAIN)
-    variables = dict(reader.variable() for _ in range(reader.count()))
-    for _ in range(reader.count()):
-        alias, target = reader.text(), reader.text()
-        if target not in variables:
-            raise ModelError(f"{path} is damaged: {alias} stands for {target}, which is missing.", CONVERT_AGAIN)
-        variables[alias] = variables[target]
-    if reader.offset != len(buffer):
-        raise ModelError(f"{path} is damaged: {len(buffer) - reader.offset} bytes too many.", CONVERT_AGAIN)
-    return variables
-
-
-class _Reader:
-    """Reads a mapped file from its beginning. Raises ModelError at its end and at what can't be."""
-
-    def __init__(self, path: Path, buffer: mmap.mmap) -> None:
-        self._path = path
-        self._buffer = buffer
-        self.offset = 0
-
-    def number(self, code: str) -> int:
-        """A number of the `struct` type `code`."""
-        size = struct.calcsize("<" + code)
-        start = self._advance(size)
-        (value,) = struct.unpack_from("<" + code, self._buffer, start)
-        return int(value)
-
-    def count(self) -> int:
-        """How many entries of a table follow."""
-        value = self.number("I")
-        if value > MOST_VARIABLES:
-            raise self._damaged(f"a table of {value} entries")
-        return value
-
-    def text(self) -> str:
-        """A string with its length, ended by a zero byte."""
-        length = self.number("H")
-        start = self._advance(length)
-        raw = self._buffer[start : self.offset]
-        if not raw.endswith(b"\0") or not raw[:-1].isascii():
-            raise self._damaged("a name that is none")
-        return raw[:-1].decode("ascii")
-
-    def variable(self) -> tuple[str, Tensor]:
-        """A name and its values: int8 in the map itself, other types as a copy."""
-        name = self.text()
-        shape = [self.number("I") for _ in range(self.number("B"))]
-        kind, size = self.number("B"), self.number("I")
-        if kind >= len(DTYPES):
-            raise self._damaged(f"{name} has the unknown type {kind}")
-        dtype = DTYPES[kind]
-        count = math.prod(shape)
-        if count * dtype.itemsize != size:
-            raise self._damaged(f"{name} has {size} bytes for {count} values")
-        start = self._advance(size)
-        if not count:
-            return name, torch.empty(shape, dtype=dtype)
-        if dtype is torch.int8:
-            return name, torch.frombuffer(self._buffer, dtype=dtype, count=count, offset=start).view(shape)
-        return name, torch.frombuffer(bytearray(self._buffer[start : self.offset]), dtype=dtype).view(shape)
-
-    def _advance(self, size: int) -> int:
-        start = self.offset
-        if start + size > len(self._buffer):
-            raise ModelError(f"{self._path} is truncated.", CONVERT_AGAIN)
-        self.offset = start + size
-        return start
-
-    def _damaged(self, what: str) -> ModelError:
-        return ModelError(f"{self._path} is damaged: {what}.", CONVERT_AGAIN)
+    pages = map_file(path)
+    return _Assembler(directory, read_variables(path, pages), _epsilon(directory)).assemble(pages)
 
 
 class _Assembler:
-    """Makes a ModelWeights of variables, and refuses what they mean when the engine could not do it."""
+    """Builder of a ModelWeights from variables. Raises: ModelError for models that the engine can't compute."""
 
     def __init__(self, directory: Path, variables: dict[str, Tensor], epsilon: float | None) -> None:
         self._directory = directory
@@ -242,7 +153,7 @@ class _Assembler:
         self._epsilon = epsilon
 
     def assemble(self, pages: mmap.mmap) -> ModelWeights:
-        """All of it."""
+        """Check all variables and return the weights."""
         heads = int(self._scalar("num_heads", 0))
         embedding = self._matrix("embeddings")
         rows, width = embedding.values.shape
@@ -261,7 +172,7 @@ class _Assembler:
         if rotary % 2 or rotary > width // heads:
             raise self._refused(f"a rotary width of {rotary}")
         return ModelWeights(
-            block="llama" if llama else "codegen",
+            block_type="llama" if llama else "codegen",
             heads=heads,
             width=width,
             rotary=rotary,
@@ -271,8 +182,8 @@ class _Assembler:
             embedding=embedding,
             layers=layers,
             norm=norm,
-            head=head,
-            head_bias=self._vector("projection/bias", rows),
+            lm_head=head,
+            lm_head_bias=self._vector("projection/bias", rows),
             pages=pages,
         )
 
@@ -298,7 +209,7 @@ class _Assembler:
             if part.startswith(unknown) or "position_encodings" in name or "/attention/" in name:
                 raise self._refused(name)
 
-    def _layer(self, name: str, width: int, llama: bool) -> Layer:
+    def _layer(self, name: str, width: int, llama: bool) -> LayerWeights:
         attention, mlp = f"{name}/self_attention", f"{name}/ffn"
         for bias in (f"{attention}/linear_0/bias", f"{attention}/linear_1/bias"):
             if f"decoder/{bias}" in self._variables:
@@ -308,15 +219,15 @@ class _Assembler:
             raise self._refused(f"{qkv.values.shape[0]} rows of query, key and value for a width of {width}")
         up = self._matrix(f"{mlp}/linear_0_noact" if llama else f"{mlp}/linear_0", width)
         hidden = up.values.shape[0]
-        return Layer(
+        return LayerWeights(
             attention_norm=self._norm(f"{attention}/layer_norm" if llama else f"{name}/shared_layer_norm", width),
             mlp_norm=self._norm(f"{mlp}/layer_norm", width) if llama else None,
-            qkv=qkv,
-            out=self._matrix(f"{attention}/linear_1", width),
-            up=up,
+            qkv_proj=qkv,
+            o_proj=self._matrix(f"{attention}/linear_1", width),
+            up_proj=up,
             up_bias=self._vector(f"{mlp}/linear_0{'_noact' if llama else ''}/bias", hidden),
-            gate=self._matrix(f"{mlp}/linear_0", width) if llama else None,
-            down=self._matrix(f"{mlp}/linear_1", hidden),
+            gate_proj=self._matrix(f"{mlp}/linear_0", width) if llama else None,
+            down_proj=self._matrix(f"{mlp}/linear_1", hidden),
             down_bias=self._vector(f"{mlp}/linear_1/bias", width),
         )
 
@@ -360,6 +271,7 @@ class _Assembler:
 
 
 def _epsilon(directory: Path) -> float | None:
+    """Return the epsilon of the norms from `config.json`; None if it has none."""
     path = directory / "config.json"
     try:
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,251 @@
+"""Decoding of the candidates of one request, as one batch.
+
+The tokens of the candidates lie side by side in the KV cache, behind the prompt, and each candidate attends to the
+prompt and its own tokens. A candidate that is alone may run ahead with a draft (`speculative`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from attrs import define, field
+from torch import Tensor
+
+from codegen_lsp.inference.constraint import Constraint
+from codegen_lsp.inference.engines.base import CancellationToken, Completion, OnToken, SamplingParams
+from codegen_lsp.inference.engines.native.forward import ForwardPass
+from codegen_lsp.inference.engines.native.kv_cache import CachedSequence
+from codegen_lsp.inference.engines.native.ngrams import NgramMatcher
+from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
+from codegen_lsp.inference.sampling import Logits, alternatives, log_sum, sample
+
+
+@define
+class CandidateState:
+    """One candidate while it is decoded."""
+
+    number: int
+    random: np.random.Generator | None
+    """Source of its samples; None for greedy decoding."""
+    ngrams: NgramMatcher
+    tokens: list[int] = field(factory=list)
+    log_probabilities: list[float] = field(factory=list)
+    written: bytes = b""
+    slots: list[int] = field(factory=list)
+    """Positions in the KV cache of its tokens, without the last one, which has not been run."""
+    ended: bool = False
+    """Whether the model chose an end token."""
+
+
+@define
+class PendingDraft:
+    """A draft that was run, as far as it has not been compared with the chosen tokens."""
+
+    ids: list[int] = field(factory=list)
+    """Tokens of the draft; those at its end may not have been run."""
+    agreeing: int = 0
+    """Tokens before the first of them that agree with those before the text it was copied from."""
+    logits: Tensor = field(factory=lambda: torch.empty(0, 0))
+    """Logits after each of the tokens that were run."""
+
+
+class DecodeBatch:
+    """One `generate` call, from the logits after the prompt on."""
+
+    def __init__(
+        self,
+        forward_pass: ForwardPass,
+        sequence: CachedSequence,
+        constraint: Constraint,
+        sampling: SamplingParams,
+        cancellation: CancellationToken,
+        on_token: OnToken,
+        ngrams: NgramMatcher,
+        draft_length: DraftLength,
+    ) -> None:
+        self._forward_pass = forward_pass
+        self._sequence = sequence
+        self._prompt = len(sequence.ids)
+        self._constraint = constraint
+        self._penalty = np.where(constraint.allowed, np.float32(0), np.float32(-np.inf))
+        self._sampling = sampling
+        self._cancellation = cancellation
+        self._on_token = on_token
+        self._ngrams = ngrams
+        self._draft_length = draft_length
+        self._pending = PendingDraft()
+        self.generated = 0
+        self.drafted = 0
+        self.accepted = 0
+        self.first_token_at: float | None = None
+
+    def run(self, logits: Tensor) -> list[Completion]:
+        """Decode all candidates; `logits` are those after the prompt, (padded vocabulary size,)."""
+        greedy = self._sampling.temperature == 0
+        candidates = [CandidateState(0, None, self._ngrams.copy())] if greedy else self._samples()
+        branched = len(candidates) == self._sampling.candidates
+        active, end = candidates, self._prompt
+        logits = logits.repeat(len(candidates), 1)
+        try:
+            while active:
+                going_on = self._choose_all(active, logits)
+                if not branched and self._is_branch(candidates[0], going_on):
+                    branched = True
+                    others = self._branch(candidates[0], logits[0])
+                    candidates = [*candidates, *(candidate for candidate, _ in others)]
+                    going_on += [candidate for candidate, goes_on in others if goes_on]
+                active = going_on
+                if active:
+                    self._cancellation.check()
+                    logits = self._next(active, end)
+                    end += len(active)
+        finally:
+            self._keep(candidates[0])
+        return [Completion(one.tokens, one.log_probabilities, one.ended) for one in candidates]
+
+    def _samples(self) -> list[CandidateState]:
+        """Return candidates that sample independently, each from a generator of its own."""
+        seeds = np.random.SeedSequence(self._sampling.seed).spawn(self._sampling.candidates)
+        generators = map(np.random.default_rng, seeds)
+        return [CandidateState(number, random, self._ngrams.copy()) for number, random in enumerate(generators)]
+
+    def _is_branch(self, best: CandidateState, going_on: list[CandidateState]) -> bool:
+        """Return whether the last token of the greedy candidate was the first beyond the forced bytes, or its last."""
+        return len(best.written) > len(self._sampling.forced) or not going_on
+
+    def _branch(self, best: CandidateState, logits: Tensor) -> list[tuple[CandidateState, bool]]:
+        """Return the other greedy candidates, and whether each goes on.
+
+        They begin with the most likely alternatives to the last token of the first candidate, and share the tokens
+        before it, with their slots in the KV cache.
+        """
+        shared = len(best.slots)
+        mask = self._constraint.mask(self._constraint.bytes_of(best.tokens[:shared]))
+        excluded = [*self._sampling.end_tokens, *best.tokens[shared : shared + 1]]
+        others = alternatives(logits.numpy(), mask, excluded, self._sampling.candidates - 1)
+        normaliser = log_sum(logits.numpy())
+        result = []
+        for number, id in enumerate(others, start=1):
+            self._cancellation.check()
+            candidate = CandidateState(number, None, self._ngrams.copy(), slots=list(best.slots))
+            for token, log_probability in zip(best.tokens[:shared], best.log_probabilities[:shared], strict=True):
+                self._take(candidate, token, log_probability)
+            result.append((candidate, self._take(candidate, id, float(logits[id]) - normaliser)))
+        return result
+
+    def _next(self, active: Sequence[CandidateState], end: int) -> Tensor:
+        """Return the logits after the last token of each candidate: (candidates, padded vocabulary size)."""
+        if len(active) > 1 or len(active[0].slots) < end - self._prompt:
+            self._pending = PendingDraft()
+            return self._step(active, end)
+        (candidate,) = active
+        logits = self._drafted_logits(candidate.tokens[-1])
+        if logits is None:
+            logits = self._step_with_draft(candidate, end)
+        candidate.slots.append(end)
+        return logits
+
+    def _drafted_logits(self, id: int) -> Tensor | None:
+        """Return the logits after this token if it is the next one of a draft that was run; (1, padded vocab. size)."""
+        pending, self._pending = self._pending, PendingDraft()
+        if not pending.ids:
+            return None
+        right = pending.ids[0] == id
+        self._draft_length.record_guess(pending.agreeing, right)
+        if not right or not len(pending.logits):
+            return None
+        self.accepted += 1
+        self._pending = PendingDraft(pending.ids[1:], pending.agreeing + 1, pending.logits[1:])
+        return pending.logits[:1]
+
+    def _step_with_draft(self, candidate: CandidateState, end: int) -> Tensor:
+        """Run the last token of the only candidate in the cache, and a draft of the tokens after it."""
+        draft: list[int] = []
+        agreeing = 0
+        if self._sampling.drafts:
+            limit = min(LENGTHS[-1], self._sampling.max_tokens - len(candidate.tokens) - 1)
+            draft, agreeing = candidate.ngrams.draft(limit)
+        length = self._draft_length.choose(agreeing)
+        ids = [candidate.tokens[-1], *draft[:length]]
+        started = time.perf_counter()
+        hidden = self._forward_pass.forward(ids, self._sequence.cache, end)
+        logits = self._forward_pass.logits(hidden)
+        self._draft_length.record_step(len(ids), time.perf_counter() - started)
+        self.drafted += len(ids) - 1
+        self._pending = PendingDraft(draft, agreeing, logits[1:])
+        return logits[:1]
+
+    def _step(self, active: Sequence[CandidateState], end: int) -> Tensor:
+        """Run the last token of each candidate and return the logits: (candidates, padded vocabulary size)."""
+        ids = [candidate.tokens[-1] for candidate in active]
+        positions = [self._prompt + len(candidate.tokens) - 1 for candidate in active]
+        for slot, candidate in enumerate(active, start=end):
+            candidate.slots.append(slot)
+        attn_mask = torch.full((len(active), end + len(active)), -torch.inf)
+        attn_mask[:, : self._prompt] = 0
+        for row, candidate in enumerate(active):
+            attn_mask[row, candidate.slots] = 0
+        hidden = self._forward_pass.forward(ids, self._sequence.cache, end, positions, attn_mask)
+        return self._forward_pass.logits(hidden)
+
+    def _choose_all(self, active: Sequence[CandidateState], logits: Tensor) -> list[CandidateState]:
+        """Choose the next token of each candidate and return those that go on. N-grams are mixed into the logits."""
+        going_on = []
+        for candidate, values in zip(active, logits.numpy(), strict=True):
+            normaliser = log_sum(values)
+            if self._sampling.ngrams:
+                normaliser = interpolate_ngrams(values, normaliser, candidate.ngrams)
+            id = self._choose(candidate, values)
+            if self._take(candidate, id, float(values[id]) - normaliser):
+                going_on.append(candidate)
+        return going_on
+
+    def _choose(self, candidate: CandidateState, logits: Logits) -> int:
+        """Choose the next token of one candidate."""
+        if candidate.random is not None:
+            mask = self._constraint.mask(candidate.written)
+            return sample(logits, mask, self._sampling.temperature, self._sampling.top_p, candidate.random)
+        if len(candidate.written) >= len(self._sampling.forced):
+            return int((logits + self._penalty).argmax())
+        allowed = np.flatnonzero(self._constraint.mask(candidate.written))
+        return int(allowed[logits[allowed].argmax()])
+
+    def _take(self, candidate: CandidateState, id: int, log_probability: float) -> bool:
+        """Report a token and append it, unless it is an end token. Return whether the candidate goes on."""
+        self.generated += 1
+        if self.first_token_at is None:
+            self.first_token_at = time.perf_counter()
+        stop = self._on_token(candidate.number, id, min(log_probability, 0.0))
+        if id in self._sampling.end_tokens:
+            candidate.ended = True
+            return False
+        candidate.tokens.append(id)
+        candidate.ngrams.append(id)
+        candidate.log_probabilities.append(min(log_probability, 0.0))
+        candidate.written += self._constraint.bytes_of([id])
+        return not stop and len(candidate.tokens) < self._sampling.max_tokens
+
+    def _keep(self, candidate: CandidateState) -> None:
+        """Leave the keys and values of a candidate in the sequence, for the case that it is accepted."""
+        cache, count = self._sequence.cache, len(candidate.slots)
+        if candidate.slots != list(range(self._prompt, self._prompt + count)):
+            cache[:, :, self._prompt : self._prompt + count] = cache[:, :, candidate.slots]
+        self._sequence.append(candidate.tokens[:count])
+
+
+def interpolate_ngrams(logits: Logits, normaliser: float, ngrams: NgramMatcher) -> float:
+    """Mix the n-grams' prediction of the next token into its logits, (padded vocabulary size,), in place.
+
+    `normaliser` is the log of the sum of the exponentials of the logits. Return the new one. A gain g beside the
+    probability p increases exp(logit) by g times that sum.
+    """
+    mixture = ngrams.mixture()
+    if mixture is None:
+        return normaliser
+    gains = np.log(mixture.gains).astype(np.float32) + np.float32(normaliser)
+    logits[mixture.ids] = np.logaddexp(logits[mixture.ids], gains)
+    return normaliser + math.log1p(float(mixture.gains.sum()))

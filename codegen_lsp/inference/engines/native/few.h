@@ -1,0 +1,300 @@
+/* Layers and logits for up to FEW tokens: decode steps, drafts, candidates.
+
+   Each token is a row of features, and a vector holds features. The speed is bound by reading the weights from memory;
+   each is read once for all tokens. */
+
+#ifndef CODEGEN_FEW_H
+#define CODEGEN_FEW_H
+
+#include <math.h>
+#include <string.h>
+
+#include "decoder.h"
+
+/* Round the activations of one token. */
+static void round_few(const float *x, int columns, Rounded to, int token) {
+    int8_t *q = to.q + (size_t)token * padded(columns);
+    vf greatest = all(0);
+    int c = 0;
+    for (; c + LANES <= columns; c += LANES) greatest = vmax(greatest, vabs(load(x + c)));
+    float largest = max_lanes(greatest);
+    for (int i = c; i < columns; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+    if (largest < 1e-10f) largest = 1e-10f;
+    float by = 127.0f / largest;
+    vi sum = all_i(0);
+    for (c = 0; c + LANES <= columns; c += LANES) {
+        vi r = rounded(load(x + c), all(by));
+        sum += r;
+        store_bytes(q + c, r);
+    }
+    int32_t total = sum_lanes_i(sum);
+    for (; c < columns; c++) total += q[c] = (int8_t)(lrintf(fmaf(x[c], by, 128.0f)) - 128);
+    to.step[token] = largest / 127.0f;
+    to.excess[token] = 128 * total;
+}
+
+/* LayerNorm, or RMSNorm, of one token. */
+static void norm_few(const Model *m, Norm norm, const float *x, float *y) {
+    int width = m->width;
+    vf sum = all(0), squares = all(0);
+    float mean = 0;
+    if (norm.beta) {
+        for (int c = 0; c < width; c += LANES) sum += load(x + c);
+        mean = sum_lanes(sum) / width;
+    }
+    for (int c = 0; c < width; c += LANES) {
+        vf v = load(x + c) - mean;
+        squares += v * v;
+    }
+    float by = 1.0f / sqrtf(sum_lanes(squares) / width + m->epsilon);
+    for (int c = 0; c < width; c += LANES) {
+        vf v = (load(x + c) - mean) * by * load(norm.gamma + c);
+        store(y + c, norm.beta ? v + load(norm.beta + c) : v);
+    }
+}
+
+/* LANES dot products, of LANES / tokens rows with `tokens` inputs: lane t + tokens i is that of row i and token t. */
+ALWAYS vi dots(const int8_t *w, int columns, int rows, const int8_t *q, int depth, int tokens) {
+    vi sum[LANES];
+    const int row_count = LANES / tokens;
+    for (int i = 0; i < LANES; i++) sum[i] = all_i(0);
+    const int8_t *row[LANES];
+    for (int i = 0; i < row_count; i++) row[i] = w + (size_t)(i < rows ? i : rows - 1) * columns;
+    for (int i = 0; i < row_count; i++)
+        for (int c = 0; c < depth; c += 4 * LANES) {
+            vi weights = load_i(row[i] + c) ^ SIGN_BITS;
+            for (int t = 0; t < tokens; t++)
+                sum[i * tokens + t] = dot4(sum[i * tokens + t], weights, load_i(q + (size_t)t * depth + c));
+        }
+    return sums_i(sum);
+}
+
+enum { SET, ADD };
+
+ALWAYS void product_few_of(const Matrix *m, Span rows, Rounded in, int count, int tokens, const float *bias, float *y,
+                           int stride, int how) {
+    int depth = padded(m->columns);
+    const int at_once = LANES / tokens;
+    for (int r = rows.begin; r < rows.end; r += at_once) {
+        int left = rows.end - r;
+        union {
+            vi v;
+            int32_t s[LANES];
+        } dot;
+        dot.v = dots(m->values + (size_t)r * m->columns, m->columns, left, in.q, depth, tokens);
+        for (int i = 0; i < at_once && i < left; i++)
+            for (int t = 0; t < count; t++) {
+                float value = (float)(dot.s[i * tokens + t] - in.excess[t]) * in.step[t] * m->steps[r + i];
+                if (bias) value += bias[r + i];
+                float *to = y + (size_t)t * stride + r + i;
+                *to = how == ADD ? *to + value : value;
+            }
+    }
+}
+
+/* Set columns `rows` of y, (count, stride), to the product + bias, or add it to them. */
+static void product_few(const Matrix *m, Span rows, Rounded in, int count, const float *bias, float *y, int stride,
+                        int how) {
+    if (count == 1) product_few_of(m, rows, in, count, 1, bias, y, stride, how);
+    else if (count == 2) product_few_of(m, rows, in, count, 2, bias, y, stride, how);
+    else if (count <= 4) product_few_of(m, rows, in, count, 4, bias, y, stride, how);
+    else product_few_of(m, rows, in, count, 8, bias, y, stride, how);
+}
+
+/* Rotate the pairs of one head, (head width), by the cosines and sines of a position. */
+ALWAYS void rotate_few(const Model *m, float *x, const float *cosines, const float *sines) {
+    int pairs = m->rotary / 2;
+    for (int i = 0; i < pairs; i++) {
+        float *a = x + (m->interleaved ? 2 * i : i), *b = m->interleaved ? a + 1 : a + pairs;
+        float first = *a, second = *b;
+        *a = first * cosines[i] - second * sines[i];
+        *b = second * cosines[i] + first * sines[i];
+    }
+}
+
+/* Keys and values are prefetched this many keys ahead: the hardware prefetcher stops at the end of each page. */
+#define PREFETCH_KEYS 32
+
+/* Add the weighted values of keys begin .. end - 1 to LANES * chunks entries of `attn`. */
+ALWAYS void add_weighted_values(float *attn, const float *values, const float *weights, int begin, int end,
+                                int head_width, int chunks) {
+    vf sum[4];
+    for (int j = 0; j < chunks; j++) sum[j] = load(attn + j * LANES);
+    for (int k = begin; k < end; k++) {
+        const float *row = values + (size_t)k * head_width;
+        for (int j = 0; j < chunks; j++)
+            _mm_prefetch(row + (size_t)PREFETCH_KEYS * head_width + j * LANES, _MM_HINT_T0);
+        for (int j = 0; j < chunks; j++) sum[j] = vfma(all(weights[k]), load(row + j * LANES), sum[j]);
+    }
+    for (int j = 0; j < chunks; j++) store(attn + j * LANES, sum[j]);
+}
+
+static void attend_few(Decoder *d, int head, const float *keys, const float *values, float *scores, int score_stride) {
+    int hw = d->head_width, count = d->count, end = d->offset + count, stride = 3 * d->model.width;
+    float scale = 1.0f / sqrtf((float)hw);
+    for (int k = 0; k < end; k += LANES)
+        for (int t = 0; t < count; t++) {
+            const float *query = d->few_qkv + (size_t)t * stride + head * hw;
+            vf sum[LANES];
+            for (int i = 0; i < LANES; i++) {
+                const float *key = keys + (size_t)(k + i < end ? k + i : end - 1) * hw;
+                if (!t)
+                    for (int c = 0; c < hw; c += 16) _mm_prefetch(key + (size_t)PREFETCH_KEYS * hw + c, _MM_HINT_T0);
+                vf s = load(query) * load(key);
+                for (int c = LANES; c < hw; c += LANES) s = vfma(load(query + c), load(key + c), s);
+                sum[i] = s;
+            }
+            store(scores + (size_t)t * score_stride + k, sums(sum) * scale);
+        }
+    for (int t = 0; t < count; t++) {
+        float *row = scores + (size_t)t * score_stride;
+        int seen = end;
+        if (d->attn_mask) {
+            for (int k = 0; k < end; k++) row[k] += d->attn_mask[(size_t)t * end + k];
+        } else {
+            seen = d->offset + t + 1;
+        }
+        for (int k = seen; k < (end + LANES - 1) / LANES * LANES; k++) row[k] = -INFINITY;
+        vf greatest = all(-INFINITY);
+        for (int k = 0; k < end; k += LANES) greatest = vmax(greatest, load(row + k));
+        float largest = max_lanes(greatest);
+        vf total = all(0);
+        for (int k = 0; k < end; k += LANES) {
+            vf score = load(row + k);
+            vf p = vexp(score - largest);
+            p = (vf)((vi)p & (score > -INFINITY)); /* vexp never returns exactly 0 */
+            total += p;
+            store(row + k, p);
+        }
+        float by = 1.0f / sum_lanes(total);
+        for (int k = 0; k < end; k += LANES) store(row + k, load(row + k) * by);
+    }
+    float *attn = d->few_attn + head * hw;
+    for (int t = 0; t < count; t++) memset(attn + (size_t)t * d->model.width, 0, sizeof(float) * hw);
+    for (int begin = 0; begin < end; begin += 64) {
+        int stop = begin + 64 < end ? begin + 64 : end;
+        for (int t = 0; t < count; t++) {
+            float *to = attn + (size_t)t * d->model.width;
+            const float *row = scores + (size_t)t * score_stride;
+            int c = 0;
+            for (; c + 4 * LANES <= hw; c += 4 * LANES)
+                add_weighted_values(to + c, values + c, row, begin, stop, hw, 4);
+            for (; c < hw; c += LANES) add_weighted_values(to + c, values + c, row, begin, stop, hw, 1);
+        }
+    }
+}
+
+static void norm_and_round_few(Decoder *d, Norm norm, const float *x, int token, int thread) {
+    norm_few(&d->model, norm, x + (size_t)token * d->model.width, d->scratch[thread]);
+    round_few(d->scratch[thread], d->model.width, d->few_in_q, token);
+}
+
+/* One attention head: its query, keys and values, the KV cache, and its attention. */
+static void head_few(Decoder *d, const Layer *l, int index, int head, int thread) {
+    const Model *m = &d->model;
+    int width = m->width, hw = d->head_width, count = d->count, pairs = m->rotary / 2;
+    int score_stride = (d->offset + count + LANES - 1) / LANES * LANES;
+    float *keys = d->cache + ((size_t)index * 2 * m->heads + head) * d->capacity * hw;
+    float *values = keys + (size_t)m->heads * d->capacity * hw;
+    for (int which = 0; which < 3; which++) {
+        Span rows = {which * width + head * hw, which * width + (head + 1) * hw};
+        product_few(&l->qkv_proj, rows, d->few_in_q, count, NULL, d->few_qkv, 3 * width, SET);
+    }
+    for (int t = 0; t < count; t++) {
+        float *y = d->few_qkv + (size_t)t * 3 * width + head * hw, cosines[MAX_ROTARY / 2], sines[MAX_ROTARY / 2];
+        for (int i = 0; i < pairs; i++) {
+            size_t at = (size_t)i * m->positions + (d->positions ? d->positions[t] : d->offset + t);
+            cosines[i] = m->cosines[at], sines[i] = m->sines[at];
+        }
+        rotate_few(m, y, cosines, sines);
+        rotate_few(m, y + width, cosines, sines);
+        memcpy(keys + (size_t)(d->offset + t) * hw, y + width, sizeof(float) * hw);
+        memcpy(values + (size_t)(d->offset + t) * hw, y + 2 * width, sizeof(float) * hw);
+    }
+    attend_few(d, head, keys, values, d->scratch[thread], score_stride);
+}
+
+static void mlp_few(Decoder *d, const Layer *l, Span rows) {
+    int hidden = d->model.mlp_width, count = d->count;
+    product_few(&l->up_proj, rows, d->few_in_q, count, l->up_bias, d->few_mlp, hidden, SET);
+    float *gates = d->few_mlp + (size_t)FEW * hidden;
+    if (l->gate_proj.values) product_few(&l->gate_proj, rows, d->few_in_q, count, NULL, gates, hidden, SET);
+    for (int t = 0; t < count; t++)
+        for (int r = rows.begin; r < rows.end; r += LANES) {
+            float *h = d->few_mlp + (size_t)t * hidden + r;
+            store(h, l->gate_proj.values ? load(h) * silu(load(gates + (size_t)t * hidden + r)) : gelu(load(h)));
+        }
+}
+
+/* Phases of a layer. A GPT-J block has attention and MLP in parallel, a Llama block one after the other. */
+enum { NORM, PROJECT, ROUND, RESIDUAL, CODEGEN_PHASES };
+enum {
+    LLAMA_NORM, LLAMA_HEADS, LLAMA_ROUND, LLAMA_OUT, LLAMA_MLP_NORM, LLAMA_MLP, LLAMA_MLP_ROUND, LLAMA_DOWN,
+    LLAMA_PHASES
+};
+
+ALWAYS int phases_of_layer(const Model *m) { return m->llama ? LLAMA_PHASES : CODEGEN_PHASES; }
+
+/* Number of units of a phase; `parts` is that of norms and rounding. */
+static int units_of_layer(const Decoder *d, int phase, int parts) {
+    const Model *m = &d->model;
+    phase %= phases_of_layer(m);
+    if (m->llama) {
+        if (phase == LLAMA_HEADS) return m->heads;
+        if (phase == LLAMA_OUT || phase == LLAMA_DOWN) return blocks(d, m->width);
+        return phase == LLAMA_MLP ? blocks(d, m->mlp_width) : parts;
+    }
+    if (phase == PROJECT) return m->heads + blocks(d, m->mlp_width);
+    if (phase == RESIDUAL) return blocks(d, m->width);
+    return phase == ROUND ? 2 * parts : parts;
+}
+
+static int few_units(const Decoder *d, int phase) { return units_of_layer(d, phase, d->count); }
+
+static void few_unit(Decoder *d, int phase, int unit, int thread) {
+    const Model *m = &d->model;
+    int index = d->first_layer + phase / phases_of_layer(m), width = m->width, count = d->count;
+    const Layer *l = m->layer + index;
+    phase %= phases_of_layer(m);
+    if (m->llama) switch (phase) {
+        case LLAMA_NORM: norm_and_round_few(d, l->attention_norm, d->x, unit, thread); return;
+        case LLAMA_HEADS: head_few(d, l, index, unit, thread); return;
+        case LLAMA_ROUND: round_few(d->few_attn + (size_t)unit * width, width, d->few_attn_q, unit); return;
+        case LLAMA_OUT:
+            product_few(&l->o_proj, block(d, width, unit), d->few_attn_q, count, NULL, d->x, width, ADD);
+            return;
+        case LLAMA_MLP_NORM: norm_and_round_few(d, l->mlp_norm, d->x, unit, thread); return;
+        case LLAMA_MLP: mlp_few(d, l, block(d, m->mlp_width, unit)); return;
+        case LLAMA_MLP_ROUND:
+            round_few(d->few_mlp + (size_t)unit * m->mlp_width, m->mlp_width, d->few_mlp_q, unit);
+            return;
+        default:
+            product_few(&l->down_proj, block(d, width, unit), d->few_mlp_q, count, l->down_bias, d->x, width, ADD);
+            return;
+    }
+    switch (phase) {
+    case NORM: norm_and_round_few(d, l->attention_norm, d->x, unit, thread); return;
+    case PROJECT:
+        if (unit < m->heads) head_few(d, l, index, unit, thread);
+        else mlp_few(d, l, block(d, m->mlp_width, unit - m->heads));
+        return;
+    case ROUND:
+        if (unit < count) round_few(d->few_mlp + (size_t)unit * m->mlp_width, m->mlp_width, d->few_mlp_q, unit);
+        else round_few(d->few_attn + (size_t)(unit - count) * width, width, d->few_attn_q, unit - count);
+        return;
+    default:
+        product_few(&l->o_proj, block(d, width, unit), d->few_attn_q, count, NULL, d->x, width, ADD);
+        product_few(&l->down_proj, block(d, width, unit), d->few_mlp_q, count, l->down_bias, d->x, width, ADD);
+    }
+}
+
+static int logits_units(const Decoder *d, int phase) { return phase ? blocks(d, d->model.lm_head.rows) : d->count; }
+
+static void logits_unit(Decoder *d, int phase, int unit, int thread) {
+    const Matrix *head = &d->model.lm_head;
+    int rows = head->rows;
+    if (!phase) norm_and_round_few(d, d->model.norm, d->hidden, unit, thread);
+    else product_few(head, block(d, rows, unit), d->few_in_q, d->count, d->model.lm_head_bias, d->logits, rows, SET);
+}
+
+#endif

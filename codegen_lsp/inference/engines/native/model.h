@@ -1,0 +1,54 @@
+/* The model as Python passes it. `c_structs.py` mirrors these structures and compares the fingerprint. */
+
+#ifndef CODEGEN_MODEL_H
+#define CODEGEN_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ABI_VERSION 1 /* to be raised when the parameters of an exported function change */
+
+typedef struct {
+    const int8_t *values; /* (rows, columns) */
+    const float *steps;   /* of each row: the reciprocal of its scale */
+    int32_t rows, columns;
+} Matrix;
+
+typedef struct {
+    const float *gamma, *beta; /* beta is NULL in an RMSNorm */
+} Norm;
+
+typedef struct {
+    Norm attention_norm, mlp_norm;
+    Matrix qkv_proj, o_proj, up_proj, gate_proj, down_proj; /* gate_proj and mlp_norm: in a Llama block only */
+    const float *up_bias, *down_bias;
+} Layer;
+
+typedef struct {
+    int32_t llama, heads, width, mlp_width, rotary, interleaved, layers, positions;
+    float epsilon;
+    const float *cosines, *sines; /* (rotary / 2, positions) */
+    const Layer *layer;
+    Norm norm;
+    Matrix lm_head, embedding;
+    const float *lm_head_bias;
+} Model;
+
+static const uint64_t ABI[] = {
+    ABI_VERSION,
+    sizeof(Matrix),
+    offsetof(Matrix, values), offsetof(Matrix, steps), offsetof(Matrix, rows), offsetof(Matrix, columns),
+    sizeof(Norm),
+    offsetof(Norm, gamma), offsetof(Norm, beta),
+    sizeof(Layer),
+    offsetof(Layer, attention_norm), offsetof(Layer, mlp_norm), offsetof(Layer, qkv_proj), offsetof(Layer, o_proj),
+    offsetof(Layer, up_proj), offsetof(Layer, gate_proj), offsetof(Layer, down_proj), offsetof(Layer, up_bias),
+    offsetof(Layer, down_bias),
+    sizeof(Model),
+    offsetof(Model, llama), offsetof(Model, heads), offsetof(Model, width), offsetof(Model, mlp_width),
+    offsetof(Model, rotary), offsetof(Model, interleaved), offsetof(Model, layers), offsetof(Model, positions),
+    offsetof(Model, epsilon), offsetof(Model, cosines), offsetof(Model, sines), offsetof(Model, layer),
+    offsetof(Model, norm), offsetof(Model, lm_head), offsetof(Model, embedding), offsetof(Model, lm_head_bias),
+};
+
+#endif

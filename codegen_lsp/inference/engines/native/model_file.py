@@ -1,0 +1,128 @@
+"""Reader of `model.bin`, the file in which CTranslate2 stores a model.
+
+The format, binary version 6, which CTranslate2 has written since 2.11, is the one that
+`ctranslate2/specs/model_spec.py` writes: little-endian throughout; version, name and revision of the specification; the
+number of variables; for each its name, shape, type, size and bytes; then the number of aliases, and pairs of names.
+
+int8 variables are views of the mapped file, so that loading them costs no copy and processes share the pages; all
+others are copied.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from codegen_lsp.errors import ModelError
+
+BINARY_VERSION = 6
+SPECIFICATION = "TransformerDecoderSpec"
+DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
+"""By CTranslate2's type number."""
+MAX_VARIABLES = 1_000_000
+CONVERT_AGAIN = "Pull or convert the model again."
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Map a file into memory, copy-on-write.
+
+    Raises: ModelError when it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:  # an empty file can't be mapped
+        raise ModelError(f"{path} can't be read: {error}.", CONVERT_AGAIN) from error
+
+
+def read_variables(path: Path, buffer: mmap.mmap) -> dict[str, Tensor]:
+    """Read all variables of a mapped `model.bin` by name, aliases included.
+
+    Raises: ModelError when the file is truncated, damaged, too new, or something else.
+    """
+    reader = _Reader(path, buffer)
+    version = reader.number("I")
+    if version > BINARY_VERSION and version < 256:
+        raise ModelError(
+            f"{path} has format {version}; this version reads {BINARY_VERSION}.",
+            "Update codegen-lsp, or convert the model again.",
+        )
+    if version != BINARY_VERSION:
+        raise ModelError(f"{path} is not a CTranslate2 model of format {BINARY_VERSION}.", CONVERT_AGAIN)
+    name, _revision = reader.text(), reader.number("I")
+    if name != SPECIFICATION:
+        raise ModelError(f"{path} holds a {name}, not a decoder.", CONVERT_AGAIN)
+    variables = dict(reader.variable() for _ in range(reader.count()))
+    for _ in range(reader.count()):
+        alias, target = reader.text(), reader.text()
+        if target not in variables:
+            raise ModelError(f"{path} is damaged: {alias} stands for {target}, which is missing.", CONVERT_AGAIN)
+        variables[alias] = variables[target]
+    if reader.offset != len(buffer):
+        raise ModelError(f"{path} is damaged: {len(buffer) - reader.offset} bytes too many.", CONVERT_AGAIN)
+    return variables
+
+
+class _Reader:
+    """Sequential reader of a mapped file. Raises: ModelError at the end of the file and for damaged content."""
+
+    def __init__(self, path: Path, buffer: mmap.mmap) -> None:
+        self._path = path
+        self._buffer = buffer
+        self.offset = 0
+
+    def number(self, code: str) -> int:
+        """Read a number of the `struct` type `code`."""
+        size = struct.calcsize("<" + code)
+        start = self._advance(size)
+        (value,) = struct.unpack_from("<" + code, self._buffer, start)
+        return int(value)
+
+    def count(self) -> int:
+        """Read the number of entries of a table."""
+        value = self.number("I")
+        if value > MAX_VARIABLES:
+            raise self._damaged(f"a table of {value} entries")
+        return value
+
+    def text(self) -> str:
+        """Read a string: its length, then its bytes, of which the last is zero."""
+        length = self.number("H")
+        start = self._advance(length)
+        raw = self._buffer[start : self.offset]
+        if not raw.endswith(b"\0") or not raw[:-1].isascii():
+            raise self._damaged("a name that is not text")
+        return raw[:-1].decode("ascii")
+
+    def variable(self) -> tuple[str, Tensor]:
+        """Read a name and its values: int8 as a view of the map, other types as a copy."""
+        name = self.text()
+        shape = [self.number("I") for _ in range(self.number("B"))]
+        kind, size = self.number("B"), self.number("I")
+        if kind >= len(DTYPES):
+            raise self._damaged(f"{name} has the unknown type {kind}")
+        dtype = DTYPES[kind]
+        count = math.prod(shape)
+        if count * dtype.itemsize != size:
+            raise self._damaged(f"{name} has {size} bytes for {count} values")
+        start = self._advance(size)
+        if not count:
+            return name, torch.empty(shape, dtype=dtype)
+        if dtype is torch.int8:
+            return name, torch.frombuffer(self._buffer, dtype=dtype, count=count, offset=start).view(shape)
+        return name, torch.frombuffer(bytearray(self._buffer[start : self.offset]), dtype=dtype).view(shape)
+
+    def _advance(self, size: int) -> int:
+        start = self.offset
+        if start + size > len(self._buffer):
+            raise ModelError(f"{self._path} is truncated.", CONVERT_AGAIN)
+        self.offset = start + size
+        return start
+
+    def _damaged(self, what: str) -> ModelError:
+        return ModelError(f"{self._path} is damaged: {what}.", CONVERT_AGAIN)
