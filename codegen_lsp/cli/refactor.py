@@ -18,8 +18,8 @@ from codegen_lsp.settings import Settings
 
 if TYPE_CHECKING:
     from codegen_lsp.cli.refactor_target import RefactoringTarget
-    from codegen_lsp.refactor.draft import RefactoringOutcome
     from codegen_lsp.refactor.registry import RefactoringKind
+    from codegen_lsp.refactor.results import RefactoringOutcome
     from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 
 

@@ -12,8 +12,8 @@ from attrs import frozen
 
 from codegen_lsp.cli.location import range_at
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.refactor.draft import RefactoringOffer
 from codegen_lsp.refactor.edits import Original, SelectedSource
+from codegen_lsp.refactor.results import RefactoringOffer
 from codegen_lsp.source.languages import identifier_of
 from codegen_lsp.workspace.files import FileAccess, python_files
 from codegen_lsp.workspace.sources import Workspace, project_of

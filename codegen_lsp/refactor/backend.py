@@ -15,10 +15,10 @@ from attrs import frozen
 
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import CheckFailure
-from codegen_lsp.refactor.draft import RefactoringDraft, RefactoringOffer
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.registry import RefactoringKind
+from codegen_lsp.refactor.results import RefactoringDraft, RefactoringOffer
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 
 

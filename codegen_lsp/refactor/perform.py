@@ -11,11 +11,11 @@ from attrs import evolve
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.backend import PreparedRefactoring
 from codegen_lsp.refactor.dispatch import backend_for
-from codegen_lsp.refactor.draft import RefactoringDraft, RefactoringOffer, RefactoringOutcome
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.refusal import RefactorError, RejectedResult
 from codegen_lsp.refactor.registry import RefactoringKind
+from codegen_lsp.refactor.results import RefactoringDraft, RefactoringOffer, RefactoringOutcome
 from codegen_lsp.refactor.verification import VerificationPolicy
 from codegen_lsp.sandbox.sandbox import SandboxError
 

@@ -18,12 +18,12 @@ from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor import registry
 from codegen_lsp.refactor.backend import MenuEntry
 from codegen_lsp.refactor.checks import AllowedChanges, CheckFailure, line_that_would_change
-from codegen_lsp.refactor.draft import RefactoringDraft, RefactoringOffer
 from codegen_lsp.refactor.edits import SelectedSource, margin_of
 from codegen_lsp.refactor.generated_code import CODE_CANDIDATES, CODE_LINES, CODE_TOKENS, label_of
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import RefactoringKind
+from codegen_lsp.refactor.results import RefactoringDraft, RefactoringOffer
 from codegen_lsp.refactor.sentences import as_sentence
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 from codegen_lsp.source.languages import language_of

@@ -30,6 +30,7 @@ from codegen_lsp.lsp.progress import WorkProgress
 from codegen_lsp.lsp.session import Session
 from codegen_lsp.refactor.backend import MenuEntry
 from codegen_lsp.refactor.edits import Original, SelectedSource
+from codegen_lsp.refactor.generated_code import shortened
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import KINDS, RefactoringKind, kind_named
@@ -40,7 +41,7 @@ from codegen_lsp.workspace.sources import Workspace
 from codegen_lsp.workspace.uris import path_of
 
 if TYPE_CHECKING:
-    from codegen_lsp.refactor.draft import RefactoringOffer, RefactoringOutcome
+    from codegen_lsp.refactor.results import RefactoringOffer, RefactoringOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +226,7 @@ async def _chosen(session: Session, text: TextDocument, outcome: RefactoringOutc
     confirm = outcome.kind.confirm and not session.editor.capabilities.confirms_edits
     if len(offers) == 1 and not confirm:
         return offers[0]
-    titles = _distinct([_shortened(offer.label) for offer in offers])
+    titles = _distinct([shortened(offer.label) for offer in offers])
     message = f"{outcome.kind.title}: which one?"
     if confirm:
         shown = [f"{title}\n{difference(text, offer.text)}" for title, offer in zip(titles, offers, strict=True)]
@@ -239,10 +240,6 @@ def _distinct(titles: list[str]) -> list[str]:
     if len(set(titles)) == len(titles):
         return titles
     return [f"{at}. {title}" for at, title in enumerate(titles, start=1)]
-
-
-def _shortened(label: str) -> str:
-    return label if len(label) <= 60 else label[:57] + "..."
 
 
 def _source(

@@ -13,7 +13,6 @@ from itertools import pairwise
 from codegen_lsp.inference.rpc.messages import Candidate, StopRules
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import margin_of
 from codegen_lsp.refactor.generated_code import CODE_CANDIDATES, CODE_LINES, CODE_TOKENS, label_of
 from codegen_lsp.refactor.model_assistant import ModelAssistant
@@ -21,6 +20,7 @@ from codegen_lsp.refactor.python.ast_nodes import docstring_node, lines_of
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.python.writing_conditions import comment_above_nothing
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.results import RefactoringDraft
 from codegen_lsp.source.lines import start_of_line
 
 REPEATS = 3

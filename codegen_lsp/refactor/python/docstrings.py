@@ -16,13 +16,13 @@ from attrs import frozen
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.analysis.scopes import parameters
 from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, docstring_node, walk_scope
 from codegen_lsp.refactor.python.selection import SelectionView, end_of_head
 from codegen_lsp.refactor.python.summaries import SUMMARY_STOP
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.results import RefactoringDraft
 from codegen_lsp.refactor.sentences import as_sentence
 from codegen_lsp.source.lines import start_of_line
 

@@ -8,7 +8,6 @@ import re
 
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python import names, summaries
@@ -17,6 +16,7 @@ from codegen_lsp.refactor.python.ast_nodes import lines_of, parse
 from codegen_lsp.refactor.python.rope_backend import extract_function, extract_variable
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.results import RefactoringDraft
 
 PLACEHOLDER = "extracted_piece"
 """The name of the result until it gets one."""

@@ -17,7 +17,6 @@ from attrs import frozen
 
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.analysis.evaluation_order import PURE
@@ -28,6 +27,7 @@ from codegen_lsp.refactor.python.rename_across import texts_of
 from codegen_lsp.refactor.python.rope_backend import inline
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.results import RefactoringDraft
 
 _ATOMS = (ast.Name, ast.Constant, ast.Call, ast.Attribute, ast.Subscript, ast.List, ast.Dict, ast.Set)
 """Expressions that need no parentheses in the place of a name."""

@@ -14,7 +14,6 @@ from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor import registry
 from codegen_lsp.refactor.backend import MenuEntry
 from codegen_lsp.refactor.checks import CheckFailure
-from codegen_lsp.refactor.draft import RefactoringDraft, RefactoringOffer
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.extract_conditions import extract_function_title, extract_variable_title
@@ -33,6 +32,7 @@ from codegen_lsp.refactor.python.writing_conditions import (
 )
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import RefactoringKind
+from codegen_lsp.refactor.results import RefactoringDraft, RefactoringOffer
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 
 Applies = Callable[[SelectionView], str | None]

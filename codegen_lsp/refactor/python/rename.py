@@ -16,7 +16,6 @@ from attrs import evolve
 
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python import names
 from codegen_lsp.refactor.python.analysis.scopes import RESERVED, identifiers, is_private, variables
@@ -27,6 +26,7 @@ from codegen_lsp.refactor.python.rename_conditions import scope_of
 from codegen_lsp.refactor.python.rope_backend import rename as rope_rename
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.results import RefactoringDraft
 
 
 async def rename(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:

@@ -13,7 +13,6 @@ import re
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import margin_of
 from codegen_lsp.refactor.generated_code import CODE_CANDIDATES, CODE_LINES, CODE_TOKENS, label_of
 from codegen_lsp.refactor.model_assistant import ModelAssistant
@@ -23,6 +22,7 @@ from codegen_lsp.refactor.python.ast_nodes import lines_of
 from codegen_lsp.refactor.python.bodies import usable
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.results import RefactoringDraft
 from codegen_lsp.source.lines import start_of_line
 
 

@@ -18,12 +18,12 @@ from attrs import frozen
 
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.ast_nodes import lines_of
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.results import RefactoringDraft
 
 RULES = "SIM,C4,PIE,FURB,PERF,RET,UP,E71,PLR5501,PLR1714,PLR1730,RUF005,RUF015"
 """Rules of ruff that simplify code; only fixes that ruff marks as safe are used."""

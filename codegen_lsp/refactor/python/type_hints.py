@@ -14,7 +14,6 @@ from attrs import frozen
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.draft import RefactoringDraft
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python.analysis.scopes import bound_at_top, imported
 from codegen_lsp.refactor.python.ast_nodes import Function, lines_of, walk_scope
@@ -23,6 +22,7 @@ from codegen_lsp.refactor.python.selection import SelectionView, end_of_head
 from codegen_lsp.refactor.python.typecheck import errors
 from codegen_lsp.refactor.python.writing_conditions import missing_hints
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.results import RefactoringDraft
 
 CANDIDATES = 4
 STOP = StopRules(max_tokens=16, max_lines=1, strings=["=", "):", "\n", " #", ":"])

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.refactor.dispatch import menu
-from codegen_lsp.refactor.draft import RefactoringOutcome
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.perform import perform
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import INLINE_FUNCTION, RENAME
+from codegen_lsp.refactor.results import RefactoringOutcome
 from codegen_lsp.workspace.files import WorkspaceError
 from codegen_lsp.workspace.sources import Workspace
 from tests.cases import Case, Section, cases_of, parametrized

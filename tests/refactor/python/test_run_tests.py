@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.refactor.draft import RefactoringOutcome
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.perform import perform
 from codegen_lsp.refactor.python.run_tests import collect_tests, has_doctests, verify
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import kind_named
+from codegen_lsp.refactor.results import RefactoringOutcome
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from tests.refactor.conftest import ScriptedModel
