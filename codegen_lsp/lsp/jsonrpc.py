@@ -1,12 +1,24 @@
-"""How a message becomes a call of a handler, and how every request gets its answer.
+"""JSON-RPC: from the bytes of a message to the call of a handler, and back.
 
-pygls does this too, but leaves a request unanswered when its params don't fit, after `shutdown` and before
-`initialize`, shows its own errors to the user in a message box, sends stack traces to the editor, and takes a message
-with the key "jsonrpc" inside its params for several. An editor waits for ever for a missing answer, so this class takes
-over the way from the bytes to the handler and back; the rest is pygls'.
+pygls leaves a request unanswered when its params don't fit, after `shutdown` and before `initialize`; it shows its own
+errors to the user in a message box, sends stack traces to the editor, and takes a message with the key "jsonrpc" inside
+its params for several. An editor waits for ever for a missing answer, so `CodegenProtocol` replaces the dispatch of
+pygls. Its rules: a request with an id is answered exactly once; an invalid notification is logged; nothing raises, and
+nothing is shown.
 
-The rules: a request with an id is answered exactly once; what is wrong with a notification is logged; nothing raises,
-and nothing is shown.
+These internals of pygls are used, and tests/lsp/test_pygls.py checks that they exist and behave so:
+
+- `_request_futures`: futures of the requests in both directions, by id. To cancel requests of the editor, and to
+  resolve those of the server.
+- `_result_types`: response types of the server's own requests, by id. To structure responses.
+- `_shutdown`: true after `shutdown`. It decides the exit code, and pygls reads it, too.
+- `fm.features`, `fm.builtin_features`: the handlers by method; pygls' own handlers are removed from the latter by
+  overriding `_register_builtin_features`.
+- `_handle_request`, `_handle_notification`: run a handler, and keep the id of its request in a context variable.
+- `_send_handler_result`, `_check_handler_result`, `_handle_cancel_notification`: overridden. The first two are called
+  when a handler of a request or of a notification has ended.
+- `_send_response`, `_send_data`: serialize and write a message.
+- `_converter`, `_server`: what the constructor was given.
 """
 
 from __future__ import annotations
@@ -47,11 +59,11 @@ _REPLACED = (
     types.WORKSPACE_EXECUTE_COMMAND,
     types.WINDOW_WORK_DONE_PROGRESS_CANCEL,
 )
-"""Methods that pygls handles itself and this server handles otherwise or not at all."""
+"""Methods that pygls would handle itself, and that this server handles otherwise or not at all."""
 
 
 class Rejected(Exception):  # noqa: N818 - a refusal, not a failure
-    """A message that can't be handled, with the JSON-RPC error code that says why."""
+    """A message is invalid; `code` is the JSON-RPC error code of the answer."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -59,7 +71,7 @@ class Rejected(Exception):  # noqa: N818 - a refusal, not a failure
 
 
 class CodegenProtocol(LanguageServerProtocol):
-    """The protocol's state for one connection."""
+    """The protocol and its state for one connection."""
 
     def __init__(self, server: LanguageServer, converter: cattrs.Converter) -> None:
         super().__init__(server, converter)
@@ -94,7 +106,7 @@ class CodegenProtocol(LanguageServerProtocol):
     # In: from the bytes to the handler.
 
     def receive(self, body: bytes | str) -> None:
-        """Take in one message. Never raises."""
+        """Handle one message. Never raises."""
         try:
             message = json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -196,7 +208,7 @@ class CodegenProtocol(LanguageServerProtocol):
         return method in self.fm.features or method in self.fm.builtin_features
 
     def _params(self, message: dict[str, Any], method: str) -> Any:
-        """The params as a value of the method's own type. Raises Rejected (InvalidParams)."""
+        """Return the params as a value of the method's type. Raises: Rejected (InvalidParams)."""
         try:
             if method in REQUEST_PARAMS:
                 return self._converter.structure(message.get("params") or {}, REQUEST_PARAMS[method])
@@ -210,10 +222,10 @@ class CodegenProtocol(LanguageServerProtocol):
             ) from error
 
     def _lenient_initialize(self, raw: dict[str, Any]) -> types.InitializeParams:
-        """What can be understood of the params of `initialize`.
+        """Return the params of `initialize` without the parts that can't be structured.
 
-        Editors newer than lsprotocol announce values that it doesn't know, and Lua's empty table arrives as a list;
-        neither is a reason to leave a user without completion.
+        Editors newer than lsprotocol announce values that it doesn't know, and Lua's empty table arrives as a list.
+        Completion works in both cases.
         """
 
         def fits(**params: Any) -> bool:
@@ -272,9 +284,9 @@ class CodegenProtocol(LanguageServerProtocol):
 
 
 def make_converter() -> cattrs.Converter:
-    """The converter of the protocol's types and of our own, which are sent in camel case like the others.
+    """Return the converter of the protocol's types and of the extensions, whose fields are sent in camel case.
 
-    Left alone, cattrs makes a string of whatever stands for one, and a document of the number 5.
+    It is strict about types; cattrs alone converts any value to a string where a string is expected.
     """
     converter: cattrs.Converter = default_converter()  # type: ignore[no-untyped-call]
     for kind in (str, bool, int):
@@ -287,7 +299,7 @@ def make_converter() -> cattrs.Converter:
 
 
 def _strict(value: object, kind: type[T]) -> T:
-    """The value, which must be of this kind, or the member of an enumeration that it is the value of."""
+    """Return a value that must be of this kind, or the member of an enumeration with this value."""
     if kind not in (str, bool, int):
         return kind(value)  # type: ignore[call-arg]
     # Lua has one type of number, and some encoders write 3.0 for 3.
@@ -308,7 +320,7 @@ def _is_id(value: object) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What doesn't fit, for a person, without the text of a document that may be in it."""
+    """Describe an error of structuring for the user, without the text of a document that may be part of it."""
     if isinstance(error, cattrs.BaseValidationError):
         return "; ".join(cattrs.transform_error(error, path="message"))[:500]
     return f"{type(error).__name__}: {error}"[:500]

@@ -1,7 +1,7 @@
-"""Running the server on a transport. What the command line calls.
+"""The server on stdio, TCP or WebSocket; the entry points of the command line.
 
-On stdio there is one connection, and the process ends with it. On a socket each connection is a server of its own, with
-documents and settings of its own, and its end is not the end of the process: that is interrupted by a signal.
+On stdio there is one connection, and the process ends with it. On a socket each connection has a server of its own,
+with its own documents and settings, and the process ends at a signal.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOCAL_PAGES = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
-"""Web pages that may connect. Any other page that a user visits could otherwise talk to the server."""
+"""Origins of web pages that may connect. Otherwise any page that the user visits could talk to the server."""
 
 MakeServer = Callable[[], CodegenServer]
 
 
 def serve_stdio(make_server: MakeServer = create_server) -> int:
-    """Serve the editor that started this process. Returns the exit code."""
+    """Serve the editor that started this process; return the exit code."""
     configure_logging(LogSettings())
     stdin, stdout = claim_stdio()
 
@@ -52,7 +52,7 @@ def serve_stdio(make_server: MakeServer = create_server) -> int:
 
 
 def serve_tcp(address: str, make_server: MakeServer = create_server) -> int:
-    """Serve editors that connect to `HOST:PORT`, until a signal. Returns the exit code. Raises AddressError."""
+    """Serve editors that connect to `HOST:PORT` until a signal; return the exit code. Raises: AddressError."""
     host, port = parse_address(address)
     configure_logging(LogSettings())
 
@@ -84,9 +84,9 @@ def serve_tcp(address: str, make_server: MakeServer = create_server) -> int:
 
 
 def serve_ws(address: str, make_server: MakeServer = create_server) -> int:
-    """Serve WebSocket clients at `HOST:PORT`, until a signal. Returns the exit code. Raises AddressError.
+    """Serve WebSocket clients at `HOST:PORT` until a signal; return the exit code. Raises: AddressError.
 
-    Pages of other hosts than this machine are refused.
+    Web pages of other hosts are refused.
     """
     host, port = parse_address(address)
     configure_logging(LogSettings())
@@ -117,7 +117,7 @@ def serve_ws(address: str, make_server: MakeServer = create_server) -> int:
 
 
 async def serve_messages(server: CodegenServer, messages: AsyncIterator[bytes | str]) -> int:
-    """Handle messages until `exit` or the end of the input, then end the worker. Returns the exit code."""
+    """Handle messages until `exit` or the end of the input, then end the worker; return the exit code."""
     reading = asyncio.create_task(_receive_all(server, messages))
     stopped = asyncio.create_task(server.session.stopped.wait())
     try:
@@ -136,7 +136,7 @@ async def serve_messages(server: CodegenServer, messages: AsyncIterator[bytes | 
 async def _receive_all(server: CodegenServer, messages: AsyncIterator[bytes | str]) -> None:
     async for body in messages:
         server.protocol.receive(body)
-        # Each request begins, and takes its snapshot, before the next message changes the document.
+        # Each handler starts, and takes its snapshot, before the next message changes the document.
         await asyncio.sleep(0)
 
 
@@ -149,9 +149,9 @@ async def _frames(socket: ServerConnection) -> AsyncIterator[bytes | str]:
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `PORT` as host and port; without a host this machine only.
+    """Split `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `PORT`; the host is 127.0.0.1 if there is none.
 
-    Raises AddressError.
+    Raises: AddressError.
     """
     host, _, port = address.rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
@@ -160,13 +160,13 @@ def parse_address(address: str) -> tuple[str, int]:
 
 
 def announce(scheme: str, address: tuple[str, int]) -> None:
-    """Say on stderr where the server listens; with port 0 that is the only way to know."""
+    """Print on stderr where the server listens; with port 0 there is no other way to know."""
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     print(f"codegen-lsp listens on {scheme}://{host}:{address[1]}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 async def _signal() -> int:
-    """Wait for a signal to end; the exit code that shells give to it."""
+    """Wait for SIGINT or SIGTERM; return the exit code that shells report for it."""
     received: asyncio.Queue[int] = asyncio.Queue()
     _stop_at_signals(received.put_nowait)
     return 128 + await received.get()
@@ -174,6 +174,6 @@ async def _signal() -> int:
 
 def _stop_at_signals(stop: Callable[[int], object]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no handlers in the event loop; there the process just ends.
+        # The event loop of Windows has no signal handlers; the process ends there.
         with contextlib.suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, stop, int(number))

@@ -1,8 +1,8 @@
-"""Streams of bytes to messages and back: stdio, TCP, WebSocket.
+"""Reading stdin and writing stdout or a WebSocket without blocking the event loop.
 
-pygls has loops of its own for this. They are replaced because they lose the exit code, keep the process alive in a
-thread that waits on stdin, ask for header fields in one exact spelling, never find back after a wrong length, and stop
-the event loop while an editor doesn't read.
+They replace pygls' own loops, which lose the exit code, keep the process alive in a thread that waits on stdin, require
+one exact spelling of the header fields, never resynchronize after a wrong length, and block the event loop while an
+editor doesn't read.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 64 * 1024
+CHUNK_BYTES = 64 * 1024
+"""Read at once from stdin."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds for writing what is queued when a writer is closed."""
 
 
 class StdinThread:
-    """Feeds a stream from a file descriptor, in a thread that the end of the process doesn't wait for.
+    """Feeds a stream from a file descriptor, in a daemon thread.
 
-    The stream reader pauses it while more is buffered than it likes, as it does with an asyncio transport. Never is
-    more than one chunk on its way from the thread to the loop, however slow that is.
+    The stream reader pauses it while its buffer is full, as it does with an asyncio transport. At most one chunk is on
+    its way from the thread to the event loop, however slow the loop is.
     """
 
     def __init__(self, descriptor: int) -> None:
-        self.reader = asyncio.StreamReader(limit=_CHUNK)
+        self.reader = asyncio.StreamReader(limit=CHUNK_BYTES)
         self.reader.set_transport(self)  # type: ignore[arg-type]
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
@@ -56,7 +59,7 @@ class StdinThread:
                 self._wanted.wait()
                 self._wanted.clear()
                 try:
-                    data = os.read(self._descriptor, _CHUNK)
+                    data = os.read(self._descriptor, CHUNK_BYTES)
                 except OSError:
                     data = b""
                 self._loop.call_soon_threadsafe(self._feed, data)
@@ -73,7 +76,7 @@ class StdinThread:
 
 
 class StdoutThread:
-    """Writes to a file descriptor in a thread, so that an editor that doesn't read can't stop the event loop."""
+    """Writes to a file descriptor in a thread, so that an editor that doesn't read can't block the event loop."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -82,13 +85,23 @@ class StdoutThread:
         self._thread.start()
 
     def write(self, data: bytes) -> None:
-        """Put data in the queue."""
+        """Queue data to be written."""
         self._queue.put(data)
 
+    @property
+    def queued(self) -> int:
+        """Number of messages that wait to be written."""
+        return self._queue.qsize()
+
+    @property
+    def closed(self) -> bool:
+        """True after everything was written and `close` was called, or after writing failed."""
+        return not self._thread.is_alive()
+
     def close(self) -> None:
-        """Write what is left, for at most two seconds."""
+        """Write what is queued, for at most `CLOSE_TIMEOUT` seconds."""
         self._queue.put(None)
-        self._thread.join(2.0)
+        self._thread.join(CLOSE_TIMEOUT)
 
     def _run(self) -> None:
         while (data := self._queue.get()) is not None:
@@ -103,21 +116,21 @@ class StdoutThread:
 
 
 class WebSocketWriter:
-    """One text frame for each message, in order."""
+    """Sends one text frame for each message, in order."""
 
     def __init__(self, socket: ServerConnection) -> None:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(socket))
 
     def write(self, data: bytes) -> None:
-        """Put data in the queue."""
+        """Queue data to be sent."""
         self._queue.put_nowait(data)
 
     async def aclose(self) -> None:
-        """Send what is left, for at most two seconds."""
+        """Send what is queued, for at most `CLOSE_TIMEOUT` seconds."""
         self._queue.put_nowait(None)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._task, 2.0)
+            await asyncio.wait_for(self._task, CLOSE_TIMEOUT)
 
     async def _run(self, socket: ServerConnection) -> None:
         from websockets.exceptions import ConnectionClosed
@@ -128,10 +141,10 @@ class WebSocketWriter:
 
 
 def claim_stdio() -> tuple[int, int]:
-    """Descriptors of stdin and stdout for the protocol alone.
+    """Return descriptors of stdin and stdout that only the protocol uses.
 
-    From here on `print` and C libraries write to stderr, and children inherit neither stream, so that nothing can get
-    between the messages and no child can keep the editor's pipe open.
+    Afterwards, `print` and C libraries write to stderr, and child processes inherit neither stream: nothing is written
+    between the messages, and no child process keeps the editor's pipe open.
     """
     stdin, stdout = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)

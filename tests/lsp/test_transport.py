@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
 import time
 
 import pytest
 
 from codegen_lsp.errors import AddressError
 from codegen_lsp.inference.rpc.framing import read_messages
-from codegen_lsp.lsp import transports as transport
 from codegen_lsp.lsp.serve import LOCAL_PAGES, parse_address
-from codegen_lsp.lsp.transports import StdinThread, StdoutThread
+from codegen_lsp.lsp.transports import CHUNK_BYTES, StdinThread, StdoutThread
 
 
 def framed(body: bytes) -> bytes:
@@ -40,29 +42,37 @@ async def test_a_flood_is_held_back(slow: bool) -> None:
     read, write = os.pipe()
     source = StdinThread(read)
     os.set_blocking(write, False)
-    written = 0
-    for _ in range(60):
+    written = full = 0
+    while full < 20:
         try:
-            written += os.write(write, b"x" * 65536)
+            written += os.write(write, b"x" * CHUNK_BYTES)
+            full = 0
         except BlockingIOError:
-            # A loop that is busy, or one that is not.
+            full += 1
+            # An event loop that is blocked, or one that is not.
             time.sleep(0.005) if slow else await asyncio.sleep(0.005)  # noqa: ASYNC251
-    await asyncio.sleep(0.05)
-    buffered = len(source.reader._buffer)  # type: ignore[attr-defined]
-    assert 0 < buffered <= 3 * transport._CHUNK
+        assert written <= 100 * CHUNK_BYTES, "nothing holds the flood back"
+    assert 0 < written - bytes_in(read) <= 3 * CHUNK_BYTES
     os.close(write)
-    rest = await source.reader.read(-1)
-    assert len(rest) == written
+    assert len(await source.reader.read(-1)) == written
     os.close(read)
+
+
+def bytes_in(pipe: int) -> int:
+    """The number of bytes that can be read from a pipe."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def test_an_editor_that_does_not_read_stops_nothing() -> None:
     read, write = os.pipe()
     writer = StdoutThread(write)
     for _ in range(100):
-        writer.write(b"x" * 65536)
+        writer.write(b"x" * CHUNK_BYTES)
+    assert writer.queued > 90  # a pipe holds one chunk, or little more
+    assert not writer.closed
     os.close(read)
     writer.close()
+    assert writer.closed
     os.close(write)
 
 
