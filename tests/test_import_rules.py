@@ -53,10 +53,10 @@ PACKAGES = {
     ],
     "suggest": [
         *("suggest", "completion", "source", "workspace"),
-        *("inference.client", "inference.rpc.messages", "settings", "errors"),
+        *("inference.rpc.messages", "settings", "errors"),
     ],
     "lsp": [
-        *("lsp", "suggest", "refactor", "completion", "source", "workspace"),
+        *("lsp", "suggest", "refactor", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "errors"),
     ],
     "evaluation": [

@@ -61,7 +61,7 @@ class EditorCapabilities:
         )
 
 
-class EditorClient:
+class EditorConnection:
     """Sends messages to the editor."""
 
     def __init__(self, server: LanguageServer, protocol: CodegenProtocol) -> None:

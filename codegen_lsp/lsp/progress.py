@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lsprotocol import types
 
 from codegen_lsp.lsp.background import BackgroundTasks
-from codegen_lsp.lsp.client import EditorClient
+from codegen_lsp.lsp.client import EditorConnection
 
 
 class WorkProgress:
@@ -16,7 +16,7 @@ class WorkProgress:
 
     def __init__(
         self,
-        editor: EditorClient,
+        editor: EditorConnection,
         background: BackgroundTasks,
         title: str,
         cancel: Callable[[], object] | None = None,

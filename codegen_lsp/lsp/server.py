@@ -12,7 +12,7 @@ from pygls.lsp.server import LanguageServer
 
 from codegen_lsp import __version__
 from codegen_lsp.inference.client.client import InferenceClient
-from codegen_lsp.lsp.client import EditorClient
+from codegen_lsp.lsp.client import EditorConnection
 from codegen_lsp.lsp.extensions import EXPLAIN
 from codegen_lsp.lsp.handlers.code_action import OPTIONS, code_action, code_action_resolve
 from codegen_lsp.lsp.handlers.commands import COMMANDS, execute_command
@@ -65,7 +65,7 @@ class CodegenServer(LanguageServer):
             protocol_cls=CodegenProtocol,
             converter_factory=make_converter,
         )
-        self.session = Session(EditorClient(self, self.protocol), make_client, find_build)
+        self.session = Session(EditorConnection(self, self.protocol), make_client, find_build)
         self.protocol.on_exit = self.session.stop
         self.protocol.on_unreadable_change = partial(unreadable_change, self.session)
         for method, (handler, options) in FEATURES.items():

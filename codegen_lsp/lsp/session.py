@@ -13,7 +13,7 @@ from lsprotocol import types
 
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
 from codegen_lsp.lsp.background import BackgroundTasks
-from codegen_lsp.lsp.client import EditorClient
+from codegen_lsp.lsp.client import EditorConnection
 from codegen_lsp.lsp.configuration import Configuration
 from codegen_lsp.lsp.models import ClientFactory, FindBuild, Models
 from codegen_lsp.lsp.notebooks import Notebooks
@@ -33,7 +33,7 @@ from codegen_lsp.workspace.uris import path_of
 class Session:
     """One connection. It is the `Host` of its suggestion service."""
 
-    def __init__(self, editor: EditorClient, make_client: ClientFactory, find_build: FindBuild) -> None:
+    def __init__(self, editor: EditorConnection, make_client: ClientFactory, find_build: FindBuild) -> None:
         self.editor = editor
         self.configuration = Configuration()
         self.status = StatusLine(editor.send_status)
