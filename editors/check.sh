@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check.sh: the editors' own code: TypeScript by tsc (strict) and eslint, Lua by luacheck. What can't be had here is
-# said and left out.
+# check.sh: checks the editors' code: TypeScript with tsc (strict) and eslint, Lua with luacheck. A tool that can't be
+# installed is reported and skipped.
 set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

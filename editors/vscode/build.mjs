@@ -1,5 +1,5 @@
-// Bundles the extension. The clone that it is made in is noted in it, so that it finds the server there; set
-// CODEGEN_LSP_CLONE to an empty string for a package that goes to other machines.
+// Bundles the extension. The path of the clone is compiled in, so that the extension finds the server there; set
+// CODEGEN_LSP_CLONE to an empty string for a package for other machines.
 import { copyFileSync, existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';

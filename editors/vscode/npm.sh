@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# npm.sh ARGUMENTS: npm in this folder, with the packages of package-lock.json installed first if they are not. Uses the
-# Node of the system or, without one, one from PyPI in the repository's .cache/. Exits with 3 where neither can be had.
+# npm.sh ARGUMENTS: runs npm in this folder, after installing the packages of package-lock.json if needed. Uses the
+# system's Node or, without one, Node from PyPI in the repository's .cache/. Exits with 3 when it can get neither.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

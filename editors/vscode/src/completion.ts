@@ -1,6 +1,6 @@
 /**
- * What stands between VS Code's requests for ghost text and the server: nothing is asked where suggestions are off, the
- * time to an answer is taken, and what goes wrong is logged instead of shown.
+ * Middleware for VS Code's requests for ghost text: sends none where suggestions are off, measures the time to an
+ * answer, and logs errors instead of showing them.
  */
 
 import * as vscode from 'vscode';
@@ -8,10 +8,10 @@ import type { Middleware } from 'vscode-languageclient/node';
 
 import { enabled, isOn, SECTION } from './configuration';
 
-/** Notes how long suggestions take. */
+/** Measures the time of suggestions. */
 export class Answers {
   private readonly taken = new vscode.EventEmitter<number>();
-  /** Fires with milliseconds, whenever there was something to show. */
+  /** Fires with the milliseconds of each answer that has a suggestion. */
   readonly onDidAnswer = this.taken.event;
 
   constructor(private readonly log: vscode.LogOutputChannel) {}
@@ -41,8 +41,8 @@ export class Answers {
 const PAIR = /^[^]*[\uD800-\uDBFF][\uDC00-\uDFFF]/;
 
 /**
- * The item with its range begun behind the last character that takes two UTF-16 units, if it replaces such characters
- * by themselves: VS Code does not show it otherwise.
+ * Returns the item with a range that begins behind the last surrogate pair, if it replaces such characters by
+ * themselves: VS Code does not show it otherwise.
  */
 function behindPairs(document: vscode.TextDocument, item: vscode.InlineCompletionItem): vscode.InlineCompletionItem {
   if (typeof item.insertText !== 'string' || !item.range) return item;

@@ -1,6 +1,6 @@
 /**
- * What the user has set. The server's settings are checked by the server; here are the extension's own, and the few of
- * the server's that decide what the server is sent at all.
+ * The user's settings: the extension's own, and those of the server that decide which documents it is sent. The server
+ * checks its settings itself.
  */
 
 import * as vscode from 'vscode';
@@ -9,19 +9,19 @@ import known from './languages.json';
 
 export const SECTION = 'codegen-lsp';
 
-/** Settings of this extension, which the server doesn't know. */
+/** Settings of this extension that are not sent to the server. */
 export interface OwnSettings {
   /** A Python with codegen-lsp; empty to look for one. */
   readonly python: string;
-  /** The whole command line of the server; empty for none. */
+  /** The command line of the server; empty to look for a Python. */
   readonly command: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
-  /** What is installed into the private environment; empty for the usual. */
+  /** The package that is installed into the private environment; empty for the default. */
   readonly package: string;
   readonly pipArguments: readonly string[];
 }
 
-/** The extension's settings. A value of the wrong type counts as not set; VS Code marks it where it is written. */
+/** Returns the extension's settings. A value of the wrong type counts as not set; VS Code marks it in the editor. */
 export function ownSettings(): OwnSettings {
   const section = vscode.workspace.getConfiguration(`${SECTION}.server`);
   return {
@@ -33,24 +33,24 @@ export function ownSettings(): OwnSettings {
   };
 }
 
-/** The section without the extension's own settings, as the server wants it. */
+/** Returns the section without the extension's own settings, for the server. */
 export function withoutOwn(section: unknown): unknown {
   if (!isTable(section)) return section;
   return Object.fromEntries(Object.entries(section).filter(([name]) => name !== 'server'));
 }
 
-/** Whether anything is suggested at all. */
+/** Returns true when suggestions are on. */
 export function enabled(): boolean {
   return vscode.workspace.getConfiguration(SECTION).get('enabled') !== false;
 }
 
-/** Whether anything is suggested in this language; the same rule as the server's. */
+/** Returns true when suggestions are on in this language, by the same rule as the server's. */
 export function isOn(language: string): boolean {
   const table = languageTable();
   return table[language] ?? (table['*'] === true || known.on.includes(language));
 }
 
-/** All languages that are on, or `*`. */
+/** Returns all languages that are on, or `*`. */
 export function languagesOn(): readonly string[] {
   const table = languageTable();
   if (table['*']) return ['*'];
@@ -58,7 +58,7 @@ export function languagesOn(): readonly string[] {
   return [...new Set([...known.on, ...named])].sort();
 }
 
-/** What a language is called. */
+/** Returns the display name of a language. */
 export function languageName(language: string): string {
   return (known.names as Record<string, string>)[language] ?? language;
 }
@@ -78,7 +78,7 @@ export async function setLanguage(language: string, on: boolean): Promise<void> 
   await section.update('languages', { ...(isTable(before) ? before : {}), [language]: on }, target);
 }
 
-/** Where a setting must be written to be in force: in the workspace if it is set there, else for the user. */
+/** Returns the target where a new value takes effect: the workspace if the setting is set there, else the user. */
 function targetOf(section: vscode.WorkspaceConfiguration, name: string): vscode.ConfigurationTarget {
   const inspected = section.inspect(name);
   const { Global, Workspace } = vscode.ConfigurationTarget;

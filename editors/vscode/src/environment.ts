@@ -1,6 +1,5 @@
 /**
- * A virtual environment of the extension's own, for users who have no codegen-lsp: made and filled when they ask for
- * it, and removed again without a trace.
+ * A private virtual environment for users without codegen-lsp: created and filled on request, and removed completely.
  */
 
 import { existsSync } from 'node:fs';
@@ -24,17 +23,17 @@ export class PrivateEnvironment {
     this.folder = join(storage, 'environment');
   }
 
-  /** Its Python; there once everything is installed. */
+  /** Its Python, or an empty string until everything is installed. */
   get python(): string {
     return existsSync(this.mark) ? pythonOf(this.folder) : '';
   }
 
-  /** What would be installed. */
+  /** The package to install. */
   get package(): string {
     return ownSettings().package || clone || 'codegen-lsp';
   }
 
-  /** Makes the environment anew. Returns what went wrong, or an empty string. Cancelled, nothing stays. */
+  /** Creates the environment. Returns an error message, or an empty string. Leaves nothing behind when cancelled. */
   async install(progress: vscode.Progress<{ message: string }>, token: vscode.CancellationToken): Promise<string> {
     await this.remove();
     await mkdir(this.folder, { recursive: true });

@@ -1,4 +1,4 @@
-/** Puts the parts together: what is started when, and which command calls what. */
+/** Entry point: creates the parts of the extension and registers its commands. */
 
 import { mkdir } from 'node:fs/promises';
 
@@ -43,7 +43,7 @@ export async function deactivate(): Promise<void> {
   await server?.stop();
 }
 
-/** What the commands of one window need. */
+/** The commands of one window, and the state that they share. */
 class Window {
   private finding: Promise<Program | undefined> | undefined;
   private told = false;
@@ -83,13 +83,13 @@ class Window {
     await this.start();
   }
 
-  /** Finds the server and starts it anew. */
+  /** Finds the server again and restarts it. */
   async restart(): Promise<void> {
     this.finding = undefined;
     await this.start();
   }
 
-  /** Does what changed settings ask for; most are the server's, which is told by the client. */
+  /** Applies changed settings of the extension; the client sends those of the server. */
   async follow(event: vscode.ConfigurationChangeEvent): Promise<void> {
     if (!event.affectsConfiguration(SECTION)) return;
     if (this.finding === undefined) {

@@ -1,4 +1,4 @@
-/** What a click on the status bar's item offers. */
+/** The menu behind the item in the status bar. */
 
 import * as vscode from 'vscode';
 
@@ -7,7 +7,7 @@ import { documentAtHand, type Server } from './server';
 
 type Entry = vscode.QuickPickItem & { readonly command?: string; readonly argument?: string };
 
-/** Shows the menu and runs what is chosen. */
+/** Shows the menu and runs the chosen command. */
 export async function showMenu(server: Server): Promise<void> {
   const { state, message, advice, model } = server.status;
   const language = documentAtHand()?.languageId;

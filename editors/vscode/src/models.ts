@@ -1,4 +1,4 @@
-/** Models: which there are, which one runs, and pulling another, with its progress and a way to stop it. */
+/** Models: choosing an installed one, and pulling another with progress and cancellation. */
 
 import * as vscode from 'vscode';
 

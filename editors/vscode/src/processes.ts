@@ -1,16 +1,16 @@
-/** Running programs to their end: with a limit of time, line by line, and ended when nobody wants them any more. */
+/** Runs programs to their end: with a timeout, line by line, and with cancellation. */
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 import type * as vscode from 'vscode';
 
-/** How a program ended. */
+/** The result of a program. */
 export interface Ended {
   /** Exit status, or null when it was ended by a signal or could not be started. */
   readonly status: number | null;
   readonly output: string;
-  /** What it wrote to its standard error stream. */
+  /** The text of its standard error stream. */
   readonly errors: string;
 }
 
@@ -29,7 +29,7 @@ export function run(command: readonly string[], options: RunOptions): Promise<En
     const [program = '', ...rest] = command;
     const env = { ...process.env, PYTHONUTF8: '1', PYTHONUNBUFFERED: '1', ...options.environment };
     const windows = process.platform === 'win32';
-    // A group of its own, so that what it started ends with it.
+    // A process group of its own, so that its children end with it.
     const child = spawn(program, rest, { cwd: options.cwd, env, detached: !windows, windowsHide: true });
     child.stdin.on('error', () => undefined).end();
     let output = '';
@@ -71,7 +71,7 @@ function signalGroup(pid: number): void {
   }
 }
 
-/** The last line that says something; what a program that failed most often ends with. */
+/** Returns the last line that is not blank: most often the error of a program that failed. */
 export function lastLine(ended: Ended): string {
   const lines = `${ended.output}\n${ended.errors}`.split(/\r?\n/).map((line) => line.trim());
   return lines.filter((line) => line !== '').at(-1) ?? 'It said nothing.';

@@ -1,6 +1,6 @@
 /**
- * Which program is the server: looks where a user may have it, and takes the first that is there. A Python counts when
- * it can import codegen-lsp. Nothing of a workspace is run before the workspace is trusted.
+ * Finds the server's program: the first of the usual places that has one. A Python counts when it can import
+ * codegen-lsp. Nothing in a workspace is run before the workspace is trusted.
  */
 
 import { existsSync } from 'node:fs';
@@ -20,11 +20,11 @@ export const clone = CLONE;
 export interface Program {
   /** Command line to which `serve` or another command is added. */
   readonly command: readonly string[];
-  /** Where it was found, in words. */
+  /** Its origin, for the user. */
   readonly origin: string;
 }
 
-/** What is there instead of a program, when there is none. */
+/** The reason why there is no program. */
 export interface Missing {
   readonly reason: string;
 }
@@ -32,7 +32,7 @@ export interface Missing {
 const SECONDS = 20;
 const MODULE = ['-m', 'codegen_lsp.cli'];
 
-/** Looks for the server. `cwd` is a folder without Python files: they would be imported. */
+/** Looks for the server. `cwd` must be a folder without Python files, which would be imported. */
 export async function findProgram(cwd: string, privatePython: string): Promise<Program | Missing> {
   const settings = ownSettings();
   if (settings.command.length > 0) {
@@ -64,23 +64,23 @@ export async function findProgram(cwd: string, privatePython: string): Promise<P
   return { reason: 'No Python with codegen-lsp was found.' };
 }
 
-/** Whether this Python can import codegen-lsp. */
+/** Returns true when this Python can import codegen-lsp. */
 export async function hasServer(python: string, cwd: string): Promise<boolean> {
   const ended = await run([python, '-c', 'import codegen_lsp.cli'], { cwd, milliseconds: SECONDS * 1000 });
   return ended.status === 0;
 }
 
-/** The Python of a virtual environment. */
+/** Returns the Python of a virtual environment. */
 export function pythonOf(environment: string): string {
   return process.platform === 'win32' ? join(environment, 'Scripts', 'python.exe') : join(environment, 'bin', 'python');
 }
 
-/** Whether there is a program of this path or name. */
+/** Returns true when there is a program of this path or name. */
 export function canRun(program: string): boolean {
   return /[\\/]/.test(program) ? existsSync(program) : which(program) !== undefined;
 }
 
-/** The program of this name on `PATH`. */
+/** Returns the program of this name on `PATH`. */
 export function which(name: string): string | undefined {
   const endings = process.platform === 'win32' ? ['.exe', '.cmd', '.bat'] : [''];
   const folders = (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '');

@@ -1,4 +1,4 @@
-/** What the server's command line prints for a person, shown in a read-only editor. */
+/** Output of the server's command line, shown in a read-only editor. */
 
 import * as vscode from 'vscode';
 
@@ -16,7 +16,7 @@ export class Reports implements vscode.TextDocumentContentProvider {
     return this.texts.get(uri.path) ?? '';
   }
 
-  /** Runs a command of the server's program and shows what it prints. */
+  /** Runs a command of the server's program and shows its output. */
   async show(title: string, program: Program, command: readonly string[], cwd: string): Promise<void> {
     const environment = { ...ownSettings().environment, COLUMNS: '100', NO_COLOR: '1' };
     const ended = await vscode.window.withProgress(

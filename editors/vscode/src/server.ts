@@ -1,9 +1,9 @@
 /**
- * The language server of this window: started with the first document that it serves, started again when it dies, and
- * told about here as one state. One for all folders, since each would load a model of its own.
+ * The language server of this window: started with the first document that it serves, restarted when it dies, with one
+ * state for the status bar. One server for all folders, since each would load a model of its own.
  *
- * The client of the library shows message boxes when a connection breaks and gives up after five times for good; so it
- * is kept from both, and a new one is made for each start.
+ * The library's client shows message boxes when a connection breaks, and gives up for good after five times. Both are
+ * disabled here, and each start creates a new client.
  */
 
 import * as vscode from 'vscode';
@@ -24,7 +24,7 @@ import {
 import { languagesOn, ownSettings, SECTION, withoutOwn } from './configuration';
 import { canRun, type Program } from './program';
 
-/** What the server says about its model. */
+/** The model, as the server describes it. */
 export interface Model {
   readonly name: string;
   readonly engine: string;
@@ -33,7 +33,7 @@ export interface Model {
   readonly threads: number;
 }
 
-/** `stopped` and `missing` are this side's; the others are the server's. */
+/** `stopped` and `missing` come from the extension, the others from the server. */
 export type StateName = 'starting' | 'loading' | 'ready' | 'busy' | 'error' | 'disabled' | 'stopped' | 'missing';
 
 export interface Status {
@@ -43,7 +43,7 @@ export interface Status {
   readonly model?: Model | null;
 }
 
-/** Why there was no suggestion, or where the last one came from. */
+/** The reason why there was no suggestion, or the origin of the last one. */
 export interface Explanation {
   readonly message: string;
 }
@@ -53,7 +53,7 @@ const WITHIN = 60_000;
 const FIRST_WAIT = 250;
 const SCHEMES = ['file', 'untitled', 'vscode-notebook-cell', 'vscode-vfs'];
 
-/** The document at hand, if documents of its kind are sent to the server: a log or a report is not. */
+/** Returns the active document, if its scheme is sent to the server: not a log or a report. */
 export function documentAtHand(): vscode.TextDocument | undefined {
   const document = vscode.window.activeTextEditor?.document;
   return document && SCHEMES.includes(document.uri.scheme) ? document : undefined;
@@ -80,12 +80,12 @@ export class Server implements vscode.Disposable {
     return this.current;
   }
 
-  /** Whether requests can be sent. */
+  /** True while requests can be sent. */
   get running(): boolean {
     return this.client?.state === State.Running;
   }
 
-  /** Languages of the documents that are sent to the server; changed ones need a new start. */
+  /** Languages of the documents that are sent to the server; a change needs a restart. */
   get served(): readonly string[] {
     return this.languages;
   }
@@ -96,7 +96,7 @@ export class Server implements vscode.Disposable {
     this.changed.fire(status);
   }
 
-  /** Starts the server; one that runs is ended first. Resolves when it answers or has failed. */
+  /** Starts the server, after ending one that runs. Resolves when it answers or has failed. */
   async start(program: Program): Promise<void> {
     await this.stop();
     this.program = program;
@@ -121,7 +121,7 @@ export class Server implements vscode.Disposable {
     if (this.client === client && this.current.state === 'starting') this.show(this.current);
   }
 
-  /** Starts the server again by the user's wish; what went wrong before is forgotten. */
+  /** Restarts the server on the user's request, and resets the count of its deaths. */
   async restart(program: Program): Promise<void> {
     this.deaths = [];
     await this.start(program);
@@ -141,14 +141,14 @@ export class Server implements vscode.Disposable {
     await client.dispose().catch(() => undefined);
   }
 
-  /** Runs a command of the server. Rejects with what the server says. */
+  /** Runs a command of the server. Rejects with the server's error. */
   async execute<Result>(command: string, ...args: unknown[]): Promise<Result> {
     if (!this.client || !this.running) throw new Error('The server is not running.');
     const result: unknown = await this.client.sendRequest(ExecuteCommandRequest.type, { command, arguments: args });
     return result as Result;
   }
 
-  /** Asks why there was no suggestion in a document, or in any. */
+  /** Requests the reason why there was no suggestion in a document, or in any. */
   async explain(uri: vscode.Uri | undefined): Promise<Explanation> {
     if (!this.client || !this.running) return { message: `${this.current.message} ${this.current.advice}`.trim() };
     const params = uri ? { textDocument: { uri: this.client.code2ProtocolConverter.asUri(uri) } } : {};
@@ -162,7 +162,7 @@ export class Server implements vscode.Disposable {
 
   private newClient(program: Program): LanguageClient {
     const [command = '', ...args] = program.command;
-    // The library passes on what is given here and nothing else.
+    // The library passes no other variables to the server.
     const env = { ...process.env, PYTHONUTF8: '1', ...ownSettings().environment };
     const anywhere = this.languages.includes('*');
     const documentSelector = SCHEMES.flatMap((scheme) =>
@@ -172,7 +172,7 @@ export class Server implements vscode.Disposable {
       documentSelector,
       outputChannel: this.log,
       revealOutputChannelOn: RevealOutputChannelOn.Never,
-      // A server that fails while it starts is started again, like any that dies.
+      // A server that fails while it starts is restarted, as one that dies later.
       initializationFailedHandler: (error: unknown) => {
         this.log.error(`The server did not begin: ${String(error)}`);
         return false;
@@ -180,14 +180,14 @@ export class Server implements vscode.Disposable {
       errorHandler: {
         error: () => ({ action: ErrorAction.Continue, handled: true }),
         closed: () => {
-          // Only once the client has put its features away can another one take their place.
+          // The client unregisters its features first; until then, another one can't register them.
           setTimeout(() => this.died(client), 0);
           return { action: CloseAction.DoNotRestart, handled: true };
         },
       },
       middleware: {
         ...this.middleware,
-        // VS Code says nothing when an action that was chosen can't be resolved.
+        // VS Code shows no message when a chosen action can't be resolved.
         resolveCodeAction: async (action, token, next) => {
           try {
             return await next(action, token);
@@ -228,7 +228,7 @@ export class Server implements vscode.Disposable {
     }
     this.show({ state: 'starting', message: 'The server ended and is started again.', advice: '' });
     const wait = FIRST_WAIT * 2 ** (this.deaths.length - 1);
-    // Not before the old client is gone: what it registered can't be registered twice.
+    // Wait for the old client to be disposed: its registrations can't be made twice.
     const begin = () => {
       if (this.client === undefined && this.program) void this.start(this.program);
     };
@@ -236,15 +236,15 @@ export class Server implements vscode.Disposable {
   }
 }
 
-/** Asks what the server wants to know where VS Code has lists to choose from, not in a message's buttons. */
+/** Shows the server's question as a list to choose from, instead of a message with buttons. */
 async function choose(params: ShowMessageRequestParams): Promise<MessageActionItem | null> {
   const items = (params.actions ?? []).map((action) => ({ label: action.title, action }));
-  // The list comes when the server is ready for it, while the focus may be on its way back from a menu.
+  // The focus may still be returning from a menu when the list opens.
   const chosen = await vscode.window.showQuickPick(items, { placeHolder: params.message, ignoreFocusOut: true });
   return chosen?.action ?? null;
 }
 
-/** A client that writes to the log what it would put before somebody who types. */
+/** A client that writes its messages to the log instead of interrupting the user. */
 class QuietClient extends LanguageClient {
   override error(message: string, data?: unknown): void {
     super.error(message, data, false);

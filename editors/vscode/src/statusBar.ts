@@ -1,4 +1,4 @@
-/** The item in the status bar: the state, the model, and how long the last suggestion took. A click opens the menu. */
+/** The item in the status bar: state, model, and time of the last suggestion. A click opens the menu. */
 
 import * as vscode from 'vscode';
 
@@ -25,7 +25,7 @@ const WORDS: Partial<Record<StateName, string>> = {
 };
 const BUSY_AFTER = 250;
 
-/** Shows the item until it is disposed. */
+/** Shows the item until the result is disposed. */
 export function showStatusBar(server: Server, answers: Answers): vscode.Disposable {
   const item = vscode.window.createStatusBarItem('state', vscode.StatusBarAlignment.Right, 90);
   item.name = 'Codegen';
@@ -68,7 +68,7 @@ export function showStatusBar(server: Server, answers: Answers): vscode.Disposab
       milliseconds = value;
       draw();
     }),
-    // An answer within a moment is not worth an icon that turns.
+    // No busy icon for answers within BUSY_AFTER milliseconds.
     server.onDidChange(({ state }) => {
       if (state === 'busy') {
         clearTimeout(timer);

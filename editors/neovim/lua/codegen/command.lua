@@ -1,4 +1,4 @@
---- `:Codegen`: one command with subcommands. What it is asked for it says in a message; nothing is changed silently.
+--- `:Codegen`: one command with subcommands. Each reports its result, and every change that it makes, in a message.
 
 local config = require('codegen.config')
 local server = require('codegen.server')
@@ -74,12 +74,12 @@ end
 
 local function trigger()
   if vim.fn.mode():sub(1, 1) == 'i' then return require('codegen').trigger() end
-  -- From normal mode: at the end of the line, where one goes on typing.
+  -- From normal mode: at the end of the line, where typing continues.
   vim.cmd.startinsert({ bang = true })
   vim.schedule(function() require('codegen').trigger() end)
 end
 
---- Rows of `models list`, or none when they can't be had.
+--- Returns the rows of `models list`, or none when the command fails.
 local function models()
   local line = server.program('models', 'list', '--json')
   if not line then return {} end
@@ -89,7 +89,7 @@ local function models()
   return read and rows or {}
 end
 
---- Calls `act` with each whole line of a stream that arrives in pieces.
+--- Returns a callback for a stream that calls `act` with each complete line.
 local function by_line(act)
   local rest = ''
   return function(_, data)
@@ -172,7 +172,7 @@ function M.names()
   return names
 end
 
---- Names of the models that can be named after a subcommand: installed ones run, the others are pulled.
+--- Returns the names that fit a subcommand: installed models for `model`, the others for `pull`.
 local function names_for(subcommand)
   local named = {}
   for _, row in ipairs((subcommand == 'model' or subcommand == 'pull') and models() or {}) do
@@ -181,7 +181,7 @@ local function names_for(subcommand)
   return named
 end
 
---- Completion of the command line.
+--- Completes the command line.
 function M.complete(lead, line)
   local words = vim.split(vim.trim(line), '%s+')
   local second = #words > 2 or (#words == 2 and lead == '')

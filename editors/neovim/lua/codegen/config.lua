@@ -1,5 +1,5 @@
---- What a user can set in `require("codegen").setup{}`, with the defaults. Settings of the server itself go into
---- `settings` and are passed on as they are; the server checks those.
+--- The options of `require("codegen").setup{}` and their defaults. `settings` holds the server's own settings; it is
+--- passed on unchanged, and checked by the server.
 
 local M = {}
 
@@ -10,19 +10,19 @@ M.defaults = {
   cmd_env = nil,
   --- Filetypes for which the server is started.
   filetypes = { 'python', 'c', 'cpp', 'go', 'java', 'javascript', 'javascriptreact' },
-  --- What marks the folder of a project.
+  --- Files or folders that mark the root of a project.
   root_markers = { '.git', 'pyproject.toml', 'setup.py', 'package.json', 'go.mod' },
   --- Settings of the server, as in docs/settings.md, without `codegen-lsp.` before them.
   settings = {},
-  --- Whether suggestions come by themselves while you type.
+  --- Suggest automatically while typing.
   auto = true,
-  --- Whether Neovim's own inline completion (0.12) shows the suggestions.
+  --- Show suggestions with Neovim's own inline completion (0.12).
   native = false,
-  --- Whether the loading of a model is shown in the message line.
+  --- Show the progress of loading a model in the message line.
   progress = true,
-  --- Milliseconds without a key until the server is asked. The server ends older requests by itself.
+  --- Milliseconds without a key before a request is sent. The server cancels superseded requests by itself.
   debounce = 20,
-  --- Keys of insert mode; false for none. Each keeps its own meaning while there is no suggestion.
+  --- Keys of insert mode; false for none. Without a suggestion, each key keeps its previous meaning.
   keys = {
     accept = '<Tab>',
     accept_word = '<C-j>',
@@ -49,7 +49,7 @@ local types = {
 
 M.current = vim.deepcopy(M.defaults)
 
---- Reads the options. Returns what is wrong with them, a sentence each; a wrong option keeps its default.
+--- Reads the options. Returns one sentence for each invalid option, which keeps its default.
 ---@param options table?
 ---@return string[]
 function M.read(options)

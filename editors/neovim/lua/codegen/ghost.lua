@@ -1,10 +1,10 @@
---- The ghost text: asks the server, shows the answer at the cursor, keeps it while it is typed through, and puts it into
---- the buffer. Neovim's own inline completion does not cancel, shows late answers over newer text and knows no parts, so
---- this is done here; it is also all there is before 0.12.
+--- Ghost text: requests suggestions, shows them at the cursor, keeps them while they are typed through, and inserts
+--- them into the buffer. Neovim's own inline completion (0.12) does not cancel requests, shows late answers over newer
+--- text and can't accept a part of a suggestion; before 0.12 there is none.
 ---
---- An item is anchored in its line by what stands around it: it begins at byte `start` of line `row`, replaces `tail`
---- after the cursor (closing brackets that an editor typed), and is followed by `after`, the end of the line. Whatever
---- happens in between, it is shown only where all that still holds.
+--- An item is anchored in its line by the text around it: it begins at byte `start` of line `row`, replaces `tail`
+--- after the cursor (closing brackets that the editor inserted), and is followed by `after`, the end of the line. It is
+--- shown only while all three still match the buffer.
 
 local config = require('codegen.config')
 local menu = require('codegen.menu')
@@ -14,7 +14,7 @@ local api = vim.api
 local M = {}
 
 M.namespace = api.nvim_create_namespace('codegen')
---- Whether suggestions come at all; `:Codegen toggle`.
+--- Suggestions are on everywhere; changed by `:Codegen toggle`.
 M.enabled = true
 
 local METHOD = 'textDocument/inlineCompletion'
@@ -30,7 +30,7 @@ local function inserting() return api.nvim_get_mode().mode:sub(1, 1) == 'i' end
 
 local function line_of(bufnr, row) return api.nvim_buf_get_lines(bufnr, row, row + 1, false)[1] or '' end
 
---- Byte of a line at a column of the protocol; beyond the end is the end.
+--- Returns the byte of a line at a column of the protocol; columns beyond the end are clamped.
 local function byte_at(line, column, encoding)
   if encoding == 'utf-8' then return math.min(column, #line) end
   local ok, byte
@@ -48,7 +48,7 @@ local function hide(bufnr)
   state.drawn = false
 end
 
---- Ends whatever was asked; an answer that still comes is not looked at.
+--- Cancels the request under way; an answer that still arrives is ignored.
 local function cancel(state)
   state.seq = state.seq + 1
   if state.timer then
@@ -69,8 +69,8 @@ local function drop(bufnr)
   if api.nvim_buf_is_valid(bufnr) then hide(bufnr) end
 end
 
---- What is left of an item at the cursor: the text, the row, the column and what is replaced after the cursor. Nil
---- when it doesn't go on from what stands there.
+--- Returns the rest of an item at the cursor: the text, the row, the column, and the text that it replaces after the
+--- cursor. Nil when the text before the cursor is not a beginning of the item.
 local function left_of(bufnr, item)
   local cursor = api.nvim_win_get_cursor(0)
   local row, column = cursor[1] - 1, cursor[2]
@@ -85,7 +85,7 @@ local function left_of(bufnr, item)
   return item.text:sub(#typed + 1), row, column, tail
 end
 
---- Tabs as the blanks that they take from a display column on; other control characters made visible.
+--- Expands tabs from a display column on; makes other control characters visible.
 local function displayed(text, column)
   local out = ''
   for part, tab in text:gmatch('([^\t]*)(\t?)') do
@@ -98,8 +98,8 @@ local function displayed(text, column)
   return out
 end
 
---- Where each piece of `text` goes between the bytes of `tail`, when `tail` is part of it: pairs of an offset in `tail`
---- and a piece. Nil when it isn't.
+--- Splits `text` into the pieces between the bytes of `tail`: pairs of an offset in `tail` and a piece. Nil when `tail`
+--- is not a subsequence of `text`.
 local function around(text, tail)
   local pieces, from = {}, 1
   for at = 1, #tail do
@@ -117,7 +117,7 @@ local function mark(bufnr, row, column, options)
   api.nvim_buf_set_extmark(bufnr, M.namespace, row, column, options)
 end
 
---- Scrolls so that the lines under the cursor's line are seen: they would be below the window's end.
+--- Scrolls so that `below` virtual lines under the cursor's line are inside the window.
 local function reveal(row, below)
   local win = api.nvim_get_current_win()
   local height = api.nvim_win_get_height(win) - (vim.wo[win].winbar ~= '' and 1 or 0)
@@ -131,7 +131,7 @@ local function reveal(row, below)
   vim.fn.winrestview(view)
 end
 
---- Shows the current item; false when it doesn't fit what stands at the cursor, and then nothing is shown.
+--- Shows the current item. Shows nothing and returns false when it doesn't match the text at the cursor.
 local function draw(bufnr)
   hide(bufnr)
   local state = state_of(bufnr)
@@ -162,7 +162,7 @@ local function draw(bufnr)
     return true
   end
 
-  -- What follows on the cursor's line will stand at the end of the last line: it is covered here and shown there.
+  -- The rest of the cursor's line will follow the last line of the item: cover it here, show it there.
   local after = item.after:match('^%s*$') and '' or item.after
   local covered = vim.fn.strdisplaywidth(tail .. after, first)
   local shown = displayed(lines[1], first)
@@ -184,7 +184,7 @@ local function draw(bufnr)
   return true
 end
 
---- The items of an answer, anchored in the line as it was when the request was made.
+--- Returns the items of an answer, anchored in the line as it was at the time of the request.
 local function items_of(result, row, column, line, client)
   local items = {}
   for _, item in ipairs(type(result) == 'table' and (result.items or result) or {}) do
@@ -209,7 +209,7 @@ local function items_of(result, row, column, line, client)
   return items
 end
 
---- Asks the server. `done(items)` is called with its answer, unless something else happened in between.
+--- Sends a request. `done(items)` is called with the answer, unless the request was superseded.
 local function ask(bufnr, kind, done)
   local client = server.client(bufnr)
   if not client or not client.server_capabilities.inlineCompletionProvider then return false end
@@ -241,13 +241,13 @@ local function wanted(bufnr)
   return M.enabled and vim.b[bufnr].codegen_enabled ~= false and vim.fn.reg_executing() == ''
 end
 
---- Text, cursor or mode changed: what is shown goes on if it still fits, else the server is asked anew.
+--- Called when text, cursor or mode changed: keeps an item that still matches, else sends a new request.
 local function on_change(bufnr)
   if bufnr ~= api.nvim_get_current_buf() or not inserting() then return end
   local state = state_of(bufnr)
   local cursor = api.nvim_win_get_cursor(0)
   local key = table.concat({ api.nvim_buf_get_changedtick(bufnr), cursor[1], cursor[2], menu.word() or '' }, ':')
-  if key == state.key then return end -- one key press is several events
+  if key == state.key then return end -- one key press causes several events
   state.key = key
   if draw(bufnr) then return cancel(state) end
   for index in ipairs(state.items or {}) do
@@ -266,7 +266,7 @@ local function on_change(bufnr)
   end, config.current.debounce)
 end
 
---- Asks anew for what was typed before there was anybody to answer.
+--- Sends a request for text that was typed before the server or its model was ready.
 local function on_answerable(bufnr)
   local state = state_of(bufnr)
   if state.drawn or state.request or state.timer then return end
@@ -274,7 +274,7 @@ local function on_answerable(bufnr)
   on_change(bufnr)
 end
 
---- Whether a suggestion is shown at the cursor.
+--- Returns true while a suggestion is shown at the cursor.
 function M.visible()
   local bufnr = api.nvim_get_current_buf()
   local state = states[bufnr]
@@ -282,7 +282,7 @@ function M.visible()
   return item ~= nil and item ~= false and left_of(bufnr, item) ~= nil
 end
 
---- Asks for suggestions at the cursor whatever the mode of asking; cycling then goes through them.
+--- Requests all suggestions at the cursor, in manual mode too; cycling then goes through them.
 function M.trigger()
   local bufnr = api.nvim_get_current_buf()
   if not inserting() or not wanted(bufnr) then return false end
@@ -292,7 +292,7 @@ function M.trigger()
   end)
 end
 
---- Shows another suggestion, `count` further. The server gives only the best one unasked, so it is asked for more first.
+--- Shows the suggestion `count` further. Automatic requests return only the best one, so the first call requests more.
 function M.cycle(count)
   if not M.visible() then return false end
   local bufnr = api.nvim_get_current_buf()
@@ -319,7 +319,7 @@ function M.cycle(count)
   end)
 end
 
---- Takes the suggestion away; none comes by itself until something changes.
+--- Dismisses the suggestion; the next automatic request is sent after a change.
 function M.dismiss()
   if not M.visible() then return false end
   local bufnr = api.nvim_get_current_buf()
@@ -330,17 +330,17 @@ function M.dismiss()
   return true
 end
 
---- First word of a text, with the blanks before it; a run of punctuation is a word, too.
+--- Returns the first word of a text with the blanks before it; a run of punctuation counts as a word.
 function M.first_word(text)
   return text:match('^%s*[%w_\128-\255]+') or text:match('^%s*[^%w%s_\128-\255]+') or text
 end
 
---- First line of a text; when it begins with a line break, the line after it.
+--- Returns the first line of a text, or the second one when the text begins with a line break.
 function M.first_line(text) return text:match('^\n?[^\n]*') end
 
 local parts = { all = function(text) return text end, word = M.first_word, line = M.first_line }
 
---- Puts the suggestion or its first part into the buffer. To be called where text may be changed; see `accept`.
+--- Inserts the suggestion or its first part into the buffer. Must be called where text may be changed; see `accept`.
 ---@param part 'all'|'word'|'line'
 function M.apply(part)
   local bufnr = api.nvim_get_current_buf()
@@ -354,7 +354,7 @@ function M.apply(part)
   local whole = taken == text
   local replaced = whole and #tail or 0
   while not whole and replaced < #tail and around(taken, tail:sub(1, replaced + 1)) do
-    replaced = replaced + 1 -- closing brackets among what is taken
+    replaced = replaced + 1 -- closing brackets in the accepted part
   end
   local lines = vim.split(taken, '\n', { plain = true })
   api.nvim_buf_set_text(bufnr, row, column, row, column + replaced, lines)
@@ -374,8 +374,8 @@ function M.apply(part)
   if item.command then server.execute(item.client, item.command.command, item.command.arguments) end
 end
 
---- Accepts the suggestion or its first part, as an undo step of its own. False when none is shown. May be called from an
---- `<expr>` mapping: the text is changed by keys that are fed.
+--- Accepts the suggestion or its first part, as a separate undo step. Returns false when none is shown. May be called
+--- from an `<expr>` mapping: the text is changed by keys that are fed.
 ---@param part 'all'|'word'|'line'|nil
 function M.accept(part)
   if not M.visible() then return false end
@@ -404,7 +404,7 @@ function M.setup()
   on({ 'CompleteChanged', 'CompleteDone' }, function(event)
     vim.schedule(function() on_change(event.buf) end)
   end)
-  -- A plugin's menu opens and closes without any event of Neovim's: more or fewer lines can be shown then.
+  -- A plugin's menu opens and closes without an event of Neovim's, and changes how many lines can be shown.
   menu.on_plugin_menu(group, function()
     local bufnr = api.nvim_get_current_buf()
     if state_of(bufnr).drawn then draw(bufnr) end
@@ -419,7 +419,7 @@ function M.setup()
       if api.nvim_buf_is_valid(event.buf) then on_answerable(event.buf) end
     end)
   end)
-  local answers = false -- whether a model does
+  local answers = false -- a model is ready
   on('User', function()
     local state = server.status and server.status.state
     local before = answers

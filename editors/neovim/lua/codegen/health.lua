@@ -1,4 +1,4 @@
---- `:checkhealth codegen`: whether everything is there that a suggestion needs, in the order in which it is needed.
+--- `:checkhealth codegen`: checks everything that a suggestion needs, in the order in which it is needed.
 
 local M = {}
 

@@ -1,5 +1,5 @@
---- Inline completion by codegen-lsp: `require('codegen').setup{}`. This module is all that a configuration needs;
---- `:help codegen` describes it.
+--- Inline completion by codegen-lsp: `require('codegen').setup{}`. The public interface of the plugin, described in
+--- `:help codegen`.
 
 local M = {}
 
@@ -19,24 +19,24 @@ function M.setup(options)
   M.ready = true
 end
 
---- Accepts the suggestion (`all`, `word`, `line`). False when none is shown.
+--- Accepts the suggestion (`all`, `word`, `line`). Returns false when none is shown.
 ---@param part 'all'|'word'|'line'|nil
 function M.accept(part) return require('codegen.ghost').accept(part) end
 
---- Takes the suggestion away. False when none is shown.
+--- Dismisses the suggestion. Returns false when none is shown.
 function M.dismiss() return require('codegen.ghost').dismiss() end
 
---- Shows the next suggestion, or the previous one with -1. False when none is shown.
+--- Shows the next suggestion, or the previous one with -1. Returns false when none is shown.
 ---@param count integer?
 function M.cycle(count) return require('codegen.ghost').cycle(count or 1) end
 
---- Asks for suggestions at the cursor. False when there is no server.
+--- Requests suggestions at the cursor. Returns false without a server.
 function M.trigger() return require('codegen.ghost').trigger() end
 
---- Whether a suggestion is shown.
+--- Returns true while a suggestion is shown.
 function M.visible() return require('codegen.ghost').visible() end
 
---- Turns suggestions on or off; whether they are on now.
+--- Turns suggestions on or off. Returns true when they are on now.
 function M.toggle()
   if not require('codegen.config').current.native then return require('codegen.ghost').toggle() end
   local builtin = vim.lsp.inline_completion
@@ -46,7 +46,7 @@ end
 
 local words = { starting = ': starting', error = ': error', busy = '*', disabled = ' off' }
 
---- The state in a few characters, for a statusline; empty in buffers without the server.
+--- Returns the state in a few characters, for a statusline; empty in buffers without the server.
 ---@return string
 function M.statusline()
   local server = package.loaded['codegen.server']

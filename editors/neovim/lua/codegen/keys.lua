@@ -1,5 +1,5 @@
---- Keys of insert mode. A key that has nothing to do does what it did before: what the user, a plugin or Neovim itself
---- had mapped it to, or what it means unmapped.
+--- Keys of insert mode. Without a suggestion, a key does what it did before: the mapping of the user, of a plugin or of
+--- Neovim, or its unmapped meaning.
 
 local config = require('codegen.config')
 
@@ -31,7 +31,7 @@ local function actions()
   }
 end
 
---- Keeps what the key does now under another name.
+--- Keeps the key's present mapping under another name.
 local function keep(action, key)
   local plug = M.PLUG:format(action)
   local before = vim.fn.maparg(key, 'i', false, true)
@@ -44,10 +44,10 @@ local function keep(action, key)
   return plug
 end
 
---- Whether a key is mapped by this module.
+--- Returns true for a key that this module has mapped.
 function M.is_ours(action) return mapped[action] ~= nil end
 
---- Takes all keys back.
+--- Removes all mappings.
 local function release()
   for action, key in pairs(mapped) do
     local plug = M.PLUG:format(action)

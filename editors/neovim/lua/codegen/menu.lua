@@ -1,10 +1,10 @@
---- The popup menu of Neovim's completion, and those that nvim-cmp and blink.cmp draw themselves. A suggestion goes along
---- with the entry that is selected there; while a menu covers the lines below the cursor, only the first line is shown.
+--- The popup menu of Neovim's completion, and the menus of nvim-cmp and blink.cmp. A suggestion continues the selected
+--- entry; while a menu covers the lines below the cursor, only the first line of a suggestion is shown.
 
 local M = {}
 
-local changed -- to be called when a plugin's menu opens or closes
-local told -- the nvim-cmp that calls it
+local changed -- called when a plugin's menu opens or closes
+local told -- the nvim-cmp module that calls it
 
 local function loaded(name, visible)
   local plugin = package.loaded[name]
@@ -13,7 +13,7 @@ local function loaded(name, visible)
   return ok and shown == true
 end
 
---- Has nvim-cmp tell about its menu, once it is there.
+--- Registers with nvim-cmp for the events of its menu, once it is loaded.
 local function listen_to_cmp()
   local cmp = package.loaded['cmp']
   if not changed or type(cmp) ~= 'table' or not cmp.event or told == cmp then return end
@@ -23,7 +23,7 @@ local function listen_to_cmp()
   end
 end
 
---- Whether a menu is open.
+--- Returns true while a menu is open.
 function M.visible()
   listen_to_cmp()
   return vim.fn.pumvisible() == 1 or loaded('cmp', 'visible') or loaded('blink.cmp', 'is_visible')
@@ -41,7 +41,7 @@ function M.on_plugin_menu(group, act)
   })
 end
 
---- The selected entry of Neovim's menu, or nil.
+--- Returns the selected entry of Neovim's menu, or nil.
 function M.word()
   if vim.fn.pumvisible() == 0 then return nil end
   local info = vim.fn.complete_info({ 'selected', 'items' })
@@ -53,7 +53,7 @@ local function before_cursor()
   return vim.api.nvim_get_current_line():sub(1, vim.api.nvim_win_get_cursor(0)[2])
 end
 
---- `selectedCompletionInfo` for a position: the selected entry, when it is not in the text yet, and what it replaces.
+--- Returns `selectedCompletionInfo` for a position: the selected entry, if it is not in the text yet, and its range.
 function M.selected(row, column, line, encoding)
   local word = M.word()
   local before = line:sub(1, column)
@@ -72,7 +72,7 @@ function M.selected(row, column, line, encoding)
   end
 end
 
---- The key that closes Neovim's menu and leaves the text as it is; empty when it is not open.
+--- Returns the key that closes Neovim's menu without changing the text; empty while it is closed.
 function M.closing_key()
   if vim.fn.pumvisible() == 0 then return '' end
   local word = M.word()

@@ -1,5 +1,5 @@
---- The language server: finds it, starts one for the whole session, attaches buffers to it, starts it again when it
---- dies, and remembers what it says about itself. One for all projects, since each would load a model of its own.
+--- The language server: finds the program, starts one server for the session, attaches buffers to it, restarts it when
+--- it dies, and keeps its last status. One server for all projects, since each would load a model of its own.
 
 local config = require('codegen.config')
 
@@ -7,19 +7,19 @@ local M = {}
 
 M.NAME = 'codegen-lsp'
 
-local MOST_DEATHS, WITHIN = 5, 60000 -- more deaths than this within so many milliseconds, and it stays down
-local FIRST_WAIT = 250 -- milliseconds before it is started again; doubled each time
+local MOST_DEATHS, WITHIN = 5, 60000 -- the most deaths within WITHIN milliseconds before it stays down
+local FIRST_WAIT = 250 -- milliseconds before the first restart; doubled each time
 
---- Last `codegen-lsp/status`, or nil. With `failed`, the server dies again and again and is not started any more.
+--- Last `codegen-lsp/status`, or nil. `failed`: the server died too often and is not restarted.
 M.status = nil
---- Percentage and message of a model that loads, or nil.
+--- Percentage and message while a model loads, or nil.
 M.loading = nil
 
 local deaths = {}
-local restarting = {} -- ids of clients that were stopped to be started again
+local restarting = {} -- ids of clients that were stopped for a restart
 local told_missing = false
 
---- A client's method, in the manner of this version of Neovim.
+--- Calls a client's method; Neovim 0.11 changed its signature.
 local function call(client, method, ...)
   if vim.fn.has('nvim-0.11') == 1 then return client[method](client, ...) end
   return client[method](...)
@@ -43,7 +43,7 @@ function M.notify(message, level)
   vim.notify('codegen: ' .. message, level or vim.log.levels.INFO)
 end
 
---- Program of the clone that this plugin is part of.
+--- Returns the program in the clone that contains this plugin.
 local function of_clone()
   local here = debug.getinfo(1, 'S').source:sub(2)
   local root = vim.fn.fnamemodify(vim.uv.fs_realpath(here) or here, ':p:h:h:h:h:h')
@@ -52,7 +52,7 @@ local function of_clone()
   end
 end
 
---- Command line of the server and where it was found; nil and what to do when there is none.
+--- Returns the command line of the server and its origin; without one, nil and advice.
 ---@return string[]?, string
 function M.command()
   local cmd = config.current.cmd
@@ -67,7 +67,7 @@ function M.command()
   return nil, 'The program codegen-lsp was not found. Run `make demo` in the clone, put it on PATH, or set the option `cmd`.'
 end
 
---- Command line of another command of the same program, or nil when the server is started in some other way.
+--- Returns the command line of another command of the same program, or nil when `cmd` is not its `serve`.
 function M.program(...)
   local cmd = M.command()
   if not cmd or cmd[#cmd] ~= 'serve' then return nil end
@@ -75,7 +75,7 @@ function M.program(...)
   return vim.list_extend(line, { ... })
 end
 
---- The running client; of a buffer, when it is attached there.
+--- Returns the running client; with a buffer, only if it is attached there.
 ---@param bufnr integer?
 function M.client(bufnr)
   local clients = vim.lsp.get_clients({ name = M.NAME, bufnr = bufnr })
@@ -84,7 +84,7 @@ function M.client(bufnr)
   end
 end
 
---- Sends a request. `handler(err, result)` is called with its answer. Returns the request's id, or nil.
+--- Sends a request. `handler(err, result)` is called with the answer. Returns the id of the request, or nil.
 function M.request(client, method, params, bufnr, handler)
   local sent, id = call(client, 'request', method, params, handler, bufnr)
   return sent and id or nil
@@ -193,11 +193,11 @@ local function show_with_neovim(client, bufnr)
   if config.current.native then
     builtin.enable(true, { bufnr = bufnr })
   elseif builtin and builtin.is_enabled({ client_id = client.id }) then
-    builtin.enable(false, { client_id = client.id }) -- else both would show the suggestion
+    builtin.enable(false, { client_id = client.id }) -- otherwise both would show the suggestion
   end
 end
 
---- Attaches a buffer to the server, which is started if it doesn't run. Does nothing for buffers that aren't wanted.
+--- Attaches a buffer to the server, starting it if needed. Ignores buffers of other filetypes and without a name.
 ---@param bufnr integer
 function M.attach(bufnr)
   if not wanted(bufnr) or (M.status and M.status.failed) then return end
@@ -220,7 +220,7 @@ function M.on_attach(client, bufnr)
   show_with_neovim(client, bufnr)
 end
 
---- Stops the server and starts it again.
+--- Restarts the server.
 function M.restart()
   deaths, told_missing = {}, false
   local clients = vim.lsp.get_clients({ name = M.NAME })
@@ -229,7 +229,7 @@ function M.restart()
   for _, client in ipairs(clients) do
     restarting[client.id] = true
     call(client, 'stop')
-    -- A server that hangs is not waited for.
+    -- Don't wait for a server that hangs.
     vim.defer_fn(function()
       if restarting[client.id] and not call(client, 'is_stopped') then call(client, 'stop', true) end
     end, 3000)
