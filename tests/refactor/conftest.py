@@ -20,7 +20,7 @@ from tests.cases import Marked
 
 @define
 class ScriptedModel:
-    """Answers call by call from a script, and likes texts with certain words in them."""
+    """Answers each call from a script; texts with certain words are likely."""
 
     answers: list[list[str]]
     likes: list[str] = field(factory=list)

@@ -1,4 +1,4 @@
-"""Programs that misbehave stay where they are put."""
+"""Programs that misbehave stay confined."""
 
 from __future__ import annotations
 

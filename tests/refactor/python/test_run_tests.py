@@ -45,42 +45,42 @@ def file_of(project: Path, text: str) -> Path:
     return path
 
 
-def tried(path: Path, before: str, after: str, policy: VerificationPolicy | None = None) -> VerificationResult:
+def verified(path: Path, before: str, after: str, policy: VerificationPolicy | None = None) -> VerificationResult:
     return verify(path, before, [{path: after}], policy)[0]
 
 
 def test_doctests_pass(project: Path) -> None:
-    found = tried(file_of(project, GOOD), GOOD, GOOD.replace("a + b", "b + a"))
+    found = verified(file_of(project, GOOD), GOOD, GOOD.replace("a + b", "b + a"))
     assert (found.kind, found.tests) == ("passed", ["doctests"])
 
 
 def test_doctests_fail(project: Path) -> None:
-    found = tried(file_of(project, GOOD), GOOD, BAD)
+    found = verified(file_of(project, GOOD), GOOD, BAD)
     assert found.kind == "failed"
     assert "1 of 1 doctests failed" in found.detail
 
 
 def test_doctests_that_failed_before_say_nothing(project: Path) -> None:
-    assert tried(file_of(project, BAD), BAD, GOOD).kind == "fails_before"
+    assert verified(file_of(project, BAD), BAD, GOOD).kind == "fails_before"
 
 
 def test_a_test_file_is_found_and_imports_the_changed_text(project: Path) -> None:
     path = file_of(project, PLAIN)
     test = project / "tests" / "inner" / "test_sums.py"
     test.write_text("from package.sums import add\n\n\ndef test_add(tmp_path):\n    assert add(1, 2) == 3\n")
-    found = tried(path, PLAIN, PLAIN.replace("+", "*"))
+    found = verified(path, PLAIN, PLAIN.replace("+", "*"))
     assert (found.kind, found.tests) == ("failed", ["tests/inner/test_sums.py"])
-    assert tried(path, PLAIN, PLAIN.replace("a + b", "b + a")).kind == "passed"
+    assert verified(path, PLAIN, PLAIN.replace("a + b", "b + a")).kind == "passed"
     assert path.read_text() == PLAIN
 
 
 def test_nothing_to_run(project: Path) -> None:
-    assert tried(file_of(project, PLAIN), PLAIN, PLAIN + "\n").kind == "nothing"
+    assert verified(file_of(project, PLAIN), PLAIN, PLAIN + "\n").kind == "nothing"
 
 
 def test_a_loop_without_end_is_a_failure(project: Path) -> None:
     looping = GOOD.replace("return a + b", "while True: pass")
-    assert tried(file_of(project, GOOD), GOOD, looping, VerificationPolicy(seconds=2.0)).kind == "failed"
+    assert verified(file_of(project, GOOD), GOOD, looping, VerificationPolicy(seconds=2.0)).kind == "failed"
 
 
 STUBS = "def add(a, b):\n    pass\n\n\ndef other(a):\n    pass\n"
@@ -124,7 +124,7 @@ async def test_without_a_result_that_passes_there_is_an_error(project: Path) -> 
     assert len((await done(project, STUBS, "add", ["return a * b"], None)).offers) == 1
 
 
-async def test_where_nothing_can_be_confined_results_are_offered_untried(
+async def test_where_nothing_can_be_confined_results_are_offered_unverified(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*given: object) -> None:
@@ -141,9 +141,9 @@ async def test_where_nothing_can_be_confined_results_are_offered_untried(
 def test_the_time_for_all_results_is_limited(project: Path) -> None:
     (project / "tests" / "test_sums.py").write_text("import time\n\n\ndef test_it():\n    time.sleep(0.5)\n")
     path = file_of(project, PLAIN)
-    said = verify(path, PLAIN, [{path: PLAIN}] * 40, VerificationPolicy(seconds=5.0))
-    assert said[0].kind == "passed"
-    assert (said[-1].kind, said[-1].tests) == ("nothing", ["tests/test_sums.py"])
+    results = verify(path, PLAIN, [{path: PLAIN}] * 40, VerificationPolicy(seconds=5.0))
+    assert results[0].kind == "passed"
+    assert (results[-1].kind, results[-1].tests) == ("nothing", ["tests/test_sums.py"])
 
 
 def test_names_and_places(project: Path) -> None:
