@@ -1,10 +1,10 @@
-"""How long a cancelled request holds up the next one: from `cancel` to the engine being idle.
+"""Cancellation latency: the time from cancelling a request until the engine is idle.
 
-Somebody who types cancels a request with each key. A prompt is computed in chunks and can end before each layer of
-one; the worst case is a cold prompt that is cancelled just after a layer of a long chunk began. So cold prompts are
-cancelled at random moments, and decoding is, too.
+Typing cancels a request with each key. Prefill proceeds in chunks and can stop before each layer of a chunk; the worst
+case is a cold prompt that is cancelled just after a layer of a long chunk began. So cold prompts are cancelled at
+random moments, and so is decoding.
 
-Run it as a program of its own (`python -m codegen_lsp.benchmarks.cancel`), in the environment of a worker.
+Run it in a process of its own (`python -m codegen_lsp.benchmarks.cancel`), with the environment of a worker.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ TOKENS = 48
 
 @frozen
 class CancellationTimes:
-    """Of many cancellations, in milliseconds."""
+    """Latencies of many cancellations, in milliseconds."""
 
     median_ms: float
     p95_ms: float
     longest_ms: float
     rounds: int
-    """Those that were cancelled before they ended by themselves."""
+    """Rounds that were cancelled before they ended by themselves."""
 
 
 @frozen
 class Cancelling:
-    """One run."""
+    """The figures of one run."""
 
     build: str
     context: int
     threads: int
     chunk_tokens: int
-    """Of a prompt, run at once, at the end of the run."""
+    """Tokens of a prefill chunk at the end of the run."""
     reading: CancellationTimes
-    """Cancelled while a cold prompt was computed."""
+    """Cancelled during the prefill of a cold prompt."""
     writing: CancellationTimes
-    """Cancelled while tokens were decoded."""
+    """Cancelled during decoding."""
 
 
 def measure(build: Path, context: int, threads: int, rounds: int) -> Cancelling:
-    """Cancel so many cold prompts of `context` tokens, and as many continuations. Raises ModelError."""
+    """Cancel `rounds` cold prompts of `context` tokens, and as many continuations. Raises: ModelError."""
     info = read_info(build)
     engine = NativeEngine(
         build,
@@ -98,7 +98,7 @@ def _run(engine: NativeEngine, prompt: list[int], cancellation: CancellationToke
 
 
 def _held_up(engine: NativeEngine, prompt: list[int], after: float) -> float | None:
-    """Seconds from a cancellation, so long after the beginning, to the end; None when it had ended before."""
+    """Cancel a generation `after` seconds; return the seconds until it stops, or None if it had ended before."""
     cancellation = CancellationToken()
     cancelled = 0.0
 

@@ -1,9 +1,9 @@
-"""What drafts give: tokens per second on real code with them and without, by the same engine in the same run.
+"""Speculative decoding: tokens per second on real code with drafts and without, by the same engine in the same run.
 
-Each place is continued twice from the same cached prompt, in turns; only decoding is timed, from the first token on.
-The tokens must be the same, but where two were as good as equally likely.
+Each place is continued twice from the same cached prompt, alternately first with and first without drafts; only
+decoding is timed, from the first token on. The tokens must be the same, except where two are almost equally likely.
 
-Run it as a program of its own (`python -m codegen_lsp.benchmarks.drafts`), in the environment of a worker. It reads
+Run it in a process of its own (`python -m codegen_lsp.benchmarks.drafts`), with the environment of a worker. It reads
 the texts before and after each cursor from its standard input, as JSON.
 """
 
@@ -29,7 +29,7 @@ from codegen_lsp.inference.text_model import TextModel, mixes_ngrams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 WARM_UP = 3
-"""Places before those that count: the engine learns there what drafts cost and how often they are right."""
+"""Places that don't count: there the engine learns the cost of drafts and how often they are right."""
 
 
 @frozen
@@ -43,12 +43,12 @@ class Drafting:
     """Without drafts."""
     drafted_tokens_per_second: float
     gain: Figure | None
-    """The latter over the former."""
+    """Speed with drafts over speed without."""
     accepted: Figure | None
-    """Share of guessed tokens that were right."""
+    """Share of drafted tokens that were accepted."""
     guessed_per_token: Figure | None
     same: Figure | None
-    """Share of tokens that came before the two ways parted: all, but for near-ties."""
+    """Share of tokens before the two outputs differ: all, except for near-ties."""
 
 
 @frozen
@@ -61,7 +61,7 @@ class _Run:
 
 
 def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, ngrams: str) -> Drafting:
-    """Time continuations of so many tokens. `texts` are those before and after each cursor. Raises ModelError."""
+    """Time continuations of `tokens` tokens at each pair of texts before and after a cursor. Raises: ModelError."""
     info = read_info(build)
     tokenizer = Tokenizer.from_build(build, info)
     engine = NativeEngine(

@@ -1,4 +1,4 @@
-"""What VS Code inserts by default while one types: closing brackets and quotes, and indentation."""
+"""The text that VS Code inserts by default during typing: closing brackets and quotes, and indentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from codegen_lsp.source.languages import Language
 
 QUOTES = ("'", '"', "`")
 CLOSING = frozenset(PAIRS.values()) | frozenset(QUOTES)
-"""Characters that VS Code inserts after the cursor, and lets the user type over."""
+"""Characters that VS Code inserts after the cursor and that can be typed over."""
 _CLOSES_BEFORE = frozenset(";:.,=}])> \n\t")
 """Characters before which VS Code closes brackets and quotes."""
 _NO_QUOTE_AFTER = re.compile(r"(?:\w\w|[^\W_bBfFrRuU]|['\"`\\])$")

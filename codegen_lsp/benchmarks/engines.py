@@ -1,16 +1,16 @@
-"""How fast the engines are, on one build and in one run: what somebody who types has to wait for.
+"""Speed of the engines on one build, in one run: the latencies that a user sees while typing.
 
-The scenario: a context is cached, four tokens are typed, sixteen are wanted. `ct2_static` is CTranslate2 used as well
-as it can be, its cached prefix ending where the typing began; `ct2` computes the whole prompt each time. Other programs
-that run such models can be measured along. Each has a process of its own (`peers.py`), so that none finds another's
-threads still spinning or its memory in use. Rounds go through all of them in turn, so that whatever else the machine
-does meets them all alike; medians are given.
+The scenario: a context is cached, four tokens are typed, sixteen are wanted. `ct2_static` is the best use of
+CTranslate2, with a cached prefix that ends where the typing begins; `ct2` computes the whole prompt each time. Other
+programs that run such models can be timed as well. Each has a process of its own (`peers.py`), so that the spinning
+threads and the memory of one don't disturb another. Rounds go through all of them in turn, so that other load on the
+machine affects all alike; the figures are medians.
 
-The floor is what this machine could do at best: a decoding step reads every weight but the embedding's, and the keys
-and values of the context, at the rate at which memory was measured to give them. That rate wavers on machines that are
-shared, so it is measured in each round.
+The floor is the least time of a decode step on this machine: it reads every weight except the embedding, and the keys
+and values of the context, at the measured memory bandwidth. The bandwidth of shared machines varies, so it is measured
+in each round.
 
-Run it as a program of its own (`python -m codegen_lsp.benchmarks.engines`), in the environment of a worker.
+Run it in a process of its own (`python -m codegen_lsp.benchmarks.engines`), with the environment of a worker.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ OTHERS = ("llama.cpp", "transformers", "transformers_bfloat16")
 TYPED, WANTED = 4, 16
 ROUNDS, COLD_ROUNDS = 7, 3
 SLOW_ROUNDS = 1
-"""Rounds of those that compute a whole prompt each time in float, which takes long."""
+"""Rounds of the peers that compute a whole prompt in float each time, which is slow."""
 SETTLE_SECONDS = 0.3
-"""Pause before each measurement: the threads of the one before may go on spinning for up to 0.2 s."""
+"""Pause before each measurement, since the threads of the one before spin for up to 0.2 s."""
 READ_BYTES = 2**29
-"""What is read to measure memory's rate: more than any processor's cache holds."""
+"""Bytes that are read to measure the memory bandwidth: more than the cache of any processor."""
 READ_TIMES = 4
 
 
@@ -56,18 +56,18 @@ class Timings:
     """Medians in milliseconds."""
 
     cold_prefill_ms: float
-    """A context that nothing is cached of, up to its first token."""
+    """From a context of which nothing is cached to its first token."""
     first_token_ms: float
     """After `TYPED` tokens."""
     suggestion_ms: float
     """`WANTED` tokens after `TYPED`."""
     decode_step_ms: float
-    """Each token of a suggestion but the first."""
+    """Each token of a suggestion except the first."""
 
 
 @frozen
 class Floor:
-    """What memory bandwidth allows."""
+    """The bound that memory bandwidth sets."""
 
     bandwidth_gb_s: float
     decode_step_ms: float
@@ -75,7 +75,7 @@ class Floor:
 
 @frozen
 class Benchmark:
-    """One run."""
+    """The figures of one run."""
 
     build: str
     context: int
@@ -83,12 +83,12 @@ class Benchmark:
     floor: Floor
     engines: dict[str, Timings]
     memory_mb: dict[str, float]
-    """Of each one's process after the run, libraries included; shared pages count in part."""
+    """Memory of each process after the run, libraries included; shared pages count in part."""
 
 
 @frozen
 class Samples:
-    """What was measured of one peer, in seconds."""
+    """The measurements of one peer, in seconds."""
 
     cold: list[float] = field(factory=list)
     first: list[float] = field(factory=list)
@@ -104,7 +104,7 @@ class Running:
     samples: Samples = field(factory=Samples)
 
     def ask(self, *command: object) -> Any:
-        """Send a command and give its answer. Raises ModelError when the process has ended."""
+        """Send a command and return its answer. Raises: ModelError when the process has ended."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(command) + "\n")
@@ -114,7 +114,7 @@ class Running:
         return self.answer()
 
     def answer(self) -> Any:
-        """The next answer. Raises ModelError when the process has ended."""
+        """Return the next answer. Raises: ModelError when the process has ended."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -122,7 +122,7 @@ class Running:
         return json.loads(line)
 
     def ended(self) -> ModelError:
-        """Why the process is no more."""
+        """Return the reason why the process has ended."""
         assert self.process.stderr is not None
         last = self.process.stderr.read().strip().splitlines()[-1:] or ["no reason given"]
         try:
@@ -135,7 +135,7 @@ class Running:
 
 
 def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS) -> Benchmark:
-    """Time peers on a build. Raises ModelError when one can't run it, or it has not that much context."""
+    """Time peers on a build. Raises: ModelError when one can't run it, or the build's context is too short."""
     info = read_info(build)
     if context + TYPED + WANTED > info.context_length:
         raise ModelError(
@@ -177,13 +177,13 @@ def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS
 
 
 def rounds_of(name: str, rounds: int) -> int:
-    """How many of the rounds a peer takes part in."""
+    """Return the number of rounds in which a peer takes part."""
     return min(rounds, SLOW_ROUNDS) if name.startswith("transformers") else rounds
 
 
 @contextlib.contextmanager
 def started(name: str, build: Path, threads: int) -> Iterator[Running]:
-    """A peer's process, which ends with the context. Raises ModelError when it can't run."""
+    """Start a peer's process, which ends with the block. Raises: ModelError when it can't run."""
     process = subprocess.Popen(
         [sys.executable, "-X", "utf8", "-m", "codegen_lsp.benchmarks.peers", name, str(build), str(threads)],
         stdin=subprocess.PIPE,
@@ -202,7 +202,7 @@ def started(name: str, build: Path, threads: int) -> Iterator[Running]:
 
 
 def timings_of(samples: Samples) -> Timings:
-    """Medians of samples."""
+    """Return the medians of samples."""
     steps = [(last - begin) / (WANTED - 1) for begin, last in zip(samples.first, samples.whole, strict=True)]
     cold, first, whole, step = (
         statistics.median(times) * 1e3 for times in (samples.cold, samples.first, samples.whole, steps)
@@ -211,13 +211,13 @@ def timings_of(samples: Samples) -> Timings:
 
 
 def floor(build: Path, info: BuildInfo, context: int, rate: float) -> Floor:
-    """The least time that a decoding step can take where memory gives `rate` bytes per second."""
+    """Return the least time of a decode step with a memory bandwidth of `rate` bytes per second."""
     needed = read_weights(build).step_bytes + context * info.layers * info.width * 2 * 4
     return Floor(rate / 1e9, needed / rate * 1e3)
 
 
 def bandwidth(threads: int) -> float:
-    """Bytes per second that all threads together read from memory, one after the other in each: the best of a few."""
+    """Return the bytes per second that all threads together read from memory sequentially: the best of `READ_TIMES`."""
     torch.set_num_threads(threads)
     values = torch.ones(READ_BYTES // 4)
     best = 0.0
@@ -231,16 +231,16 @@ def bandwidth(threads: int) -> float:
 def benchmark_shape(shape: str, context: int, threads: int, names: Sequence[str] = OURS) -> Benchmark:
     """Measure a shape of the catalogue with random weights, or an existing build given by its folder.
 
-    Raises ModelError when it is neither.
+    Raises: ModelError when it is neither.
     """
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
         return measure(build_of_shape(shape, Path(folder)), context, threads, names)
 
 
 def build_of_shape(shape: str, folder: Path) -> Path:
-    """The build in the folder `shape`, or one of the catalogue's shapes with random weights, written to `folder`.
+    """Return the build in the folder `shape`, or one with random weights of a catalogue shape, written to `folder`.
 
-    Raises ModelError when it is neither.
+    Raises: ModelError when it is neither.
     """
     if (Path(shape) / "build.json").is_file():
         return Path(shape)

@@ -55,7 +55,7 @@ class Stretch:
     """Characters after which the mistake is noticed."""
     pending: str = ""
     """Text that the editor inserted after the cursor."""
-    mended: int = -1
+    corrected: int = -1
     """Offset in the target of the last corrected mistake, which is not made twice."""
     left: int = -1
     """Offset in the target at which the person last left the stretch."""

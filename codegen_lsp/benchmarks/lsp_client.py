@@ -31,7 +31,7 @@ class ReplayError(CodegenError):
 
 
 class EditorClient(JsonRPCClient):
-    """The client: one server with one worker."""
+    """A client with its server and one worker."""
 
     def __init__(self) -> None:
         super().__init__(connection.WorkerProtocol, connection.converter)
@@ -45,7 +45,7 @@ class EditorClient(JsonRPCClient):
             self.feature(silent)(lambda params: None)
 
     async def start(self, settings: dict[str, Any], environment: dict[str, str], folders: Sequence[Path]) -> None:
-        """Start and initialize a server; returns when its model is ready. Raises ReplayError."""
+        """Start and initialize a server; return when its model is ready. Raises: ReplayError."""
         await self.start_io(*COMMAND, env=environment)
         assert self._server is not None
         self._stderr = asyncio.ensure_future(self._drain())
@@ -66,7 +66,7 @@ class EditorClient(JsonRPCClient):
             raise ReplayError(f"The server has no model: {self.status['message']}", self.status["advice"])
 
     async def ask(self, method: str, params: object) -> Any:
-        """The result of a request. Raises ReplayError when none comes."""
+        """Return the result of a request. Raises: ReplayError when there is none within `TIMEOUT`."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 return await self.begin(method, params)[1]
@@ -74,7 +74,7 @@ class EditorClient(JsonRPCClient):
             raise ReplayError(f"The server did not answer {method} in {TIMEOUT:.0f} s.", "See its log.") from error
 
     def begin(self, method: str, params: object) -> tuple[str, asyncio.Future[Any]]:
-        """Send a request: its id, and a future of its result."""
+        """Send a request; return its id and the future of its result."""
         id = str(next(self._ids))
         future = asyncio.wrap_future(self.protocol.send_request(method, params, msg_id=id))
         return id, future
@@ -84,7 +84,7 @@ class EditorClient(JsonRPCClient):
         self.protocol.notify(method, params)
 
     async def until(self, *states: str) -> None:
-        """Wait for one of these states. Raises ReplayError."""
+        """Wait for one of these states. Raises: ReplayError."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 while self.status.get("state") not in states:
@@ -95,7 +95,7 @@ class EditorClient(JsonRPCClient):
             raise ReplayError(f"The server did not become {states[0]}. It said: {said or 'nothing'}") from error
 
     async def end(self) -> None:
-        """Shut the server down; kill it when it does not end."""
+        """Shut the server down; kill it if it does not end."""
         server = self._server
         if server is None:
             return
@@ -112,12 +112,12 @@ class EditorClient(JsonRPCClient):
 
     @property
     def processes(self) -> tuple[psutil.Process, psutil.Process]:
-        """Server and worker."""
+        """The processes of server and worker."""
         assert self._server is not None
         return psutil.Process(self._server.pid), psutil.Process(self.status["workerPid"])
 
     def report_server_error(self, error: Exception, source: Any) -> None:
-        """Cancelled requests come back as errors; that is no error here."""
+        """Ignore the errors with which cancelled requests are answered."""
 
     def _take_status(self, params: dict[str, Any]) -> None:
         self.status = params
@@ -132,10 +132,9 @@ class EditorClient(JsonRPCClient):
 
 @asynccontextmanager
 async def opened(settings: dict[str, Any], log: Path, folders: Sequence[Path]) -> AsyncIterator[EditorClient]:
-    """A server with these settings and workspace folders, that writes to the log what its worker does. That is its own:
-    what is measured is not to depend on which windows are open.
+    """Start a server with these settings and workspace folders; its worker writes to the log.
 
-    Raises ReplayError.
+    The worker is private, so that the figures don't depend on open windows. Raises: ReplayError.
     """
     editor = EditorClient()
     environment = {**os.environ, "CODEGEN_LSP_LOG": "info"}

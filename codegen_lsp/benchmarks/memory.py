@@ -1,15 +1,14 @@
-"""What memory editor windows and their worker take, and how soon a worker answers: the real processes, as an editor
-starts them.
+"""Memory of editor windows and their worker, and start-up time of a worker, with the real processes.
 
 Memory is the proportional set size (PSS): pages that several processes map count in part for each, so that the sum over
-processes is what the machine has less. Systems that don't tell it give the unique set size instead.
+processes is the memory in use. Systems that don't report it give the unique set size instead.
 
 - *Windows*: servers with the same settings, one after the other, each with documents in which something is completed.
-  The first one's are enough to fill the worker's cache: what the second adds is then what a window takes, and not what
-  its documents would take in the first one, too.
-- *Completions*: many of them over many documents, as a client asks for them: visits to a document in random order, in
-  each a few requests with a little more text.
-- *Start*: from nothing to the model being ready, and to the first answer.
+  The documents of the first are enough to fill the worker's cache, so that the second adds the cost of a window and not
+  that of its documents.
+- *Completions*: a worker's memory during many completions over many documents, visited in random order with a few
+  requests each.
+- *Start*: the time from starting a worker until the model is ready, and until the first answer.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ from codegen_lsp.progress import ProgressReport
 FIRST, SECOND = 6, 3
 """Documents in each window. The cache holds two prompts of full length unless told otherwise."""
 PLACES = (0.5, 0.8)
-"""Where in each something is completed."""
+"""Positions of the completions in each document, as shares of its lines."""
 SETTLE_SECONDS = 2.0
-"""After which the last prompt has been prepared for the next, and nothing runs."""
+"""Seconds after which the prefetch has ended and nothing runs."""
 SIXTEEN = StopRules(max_tokens=16, max_lines=1)
 VISIT = 10
 """Requests in a document before another is visited."""
 PREFIX = 3_000
 """Characters before the cursor."""
 MARKS = 10
-"""How often memory is looked at."""
+"""Number of memory readings."""
 
 
 LONG = 20_000
@@ -57,7 +56,7 @@ LONG = 20_000
 
 @frozen
 class WindowMemory:
-    """What windows take, in MiB: the most that was seen after any of their documents."""
+    """Memory of windows in MiB: the maximum over the readings after each of their documents."""
 
     build: str
     weights: float
@@ -71,13 +70,13 @@ class WindowMemory:
 
     @property
     def added(self) -> float:
-        """What the second window adds."""
+        """The memory that the second window adds."""
         return self.two - self.one
 
 
 @frozen
 class MemoryLevel:
-    """A worker's memory after so many completions."""
+    """A worker's memory after a number of completions."""
 
     completions: int
     mb: float
@@ -85,7 +84,7 @@ class MemoryLevel:
 
 @frozen
 class WorkerStart:
-    """Seconds from starting a worker, medians."""
+    """Seconds from starting a worker; medians."""
 
     ready: float
     answered: float
@@ -145,15 +144,15 @@ def plain_values(use: MemoryUse) -> dict[str, object]:
 
 
 def memory_mb(process: psutil.Process) -> float:
-    """Proportional set size in MiB, or what the system has that comes nearest."""
+    """Return the proportional set size in MiB, or the unique set size where the system does not report it."""
     found = process.memory_full_info()
     return float(getattr(found, "pss", 0) or found.uss) / 2**20
 
 
 def write_shape(shape: str, embedded: Path, folder: Path) -> Path:
-    """A build of this shape with random weights and a real tokenizer, so that documents have tokens.
+    """Write a build of a shape with random weights and a real tokenizer, to tokenize documents; return its folder.
 
-    A build's folder is given back as it is. Raises ModelError.
+    The folder of an existing build is returned as it is. Raises: ModelError.
     """
     build = build_of_shape(shape, folder)
     if build == folder:
@@ -164,7 +163,7 @@ def write_shape(shape: str, embedded: Path, folder: Path) -> Path:
 
 
 async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bool) -> WindowMemory:
-    """Open two windows on a build, with a worker for both or for each. Raises ReplayError.
+    """Open two windows on a build, with a worker for both or for each. Raises: ReplayError.
 
     `texts` are source code, `FIRST` of them for the first window, the others for the second.
     """
@@ -191,7 +190,7 @@ async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bo
 
 
 async def _use(editor: EditorClient, folder: Path, texts: Sequence[str]) -> AsyncIterator[None]:
-    """Complete in documents; stops after each, when the server has nothing more to do."""
+    """Complete in documents; yield after each, when the server is idle."""
     for number, text in enumerate(texts):
         uri = (folder / f"{id(editor)}-{number}.py").as_uri()
         item = {"uri": uri, "languageId": "python", "version": 1, "text": text}
@@ -207,7 +206,7 @@ async def _use(editor: EditorClient, folder: Path, texts: Sequence[str]) -> Asyn
 
 
 def _total(editors: Sequence[EditorClient]) -> float:
-    """All servers and workers, each worker once."""
+    """Return the memory of all servers and workers, each worker counted once."""
     processes = {process.pid: process for editor in editors for process in editor.processes}
     return sum(memory_mb(process) for process in processes.values())
 
@@ -215,7 +214,7 @@ def _total(editors: Sequence[EditorClient]) -> float:
 async def levels(
     build: Path, texts: Sequence[str], completions: int, threads: int, cache_memory_mb: int | None = None
 ) -> list[MemoryLevel]:
-    """Memory of one worker at tenths of so many completions in these documents. Raises ModelError and WorkerError."""
+    """Return a worker's memory at each tenth of `completions` in documents. Raises: ModelError and WorkerError."""
     dice = random.Random(0)  # noqa: S311 - any documents and places will do
     client = InferenceClient()
     found: list[MemoryLevel] = []
@@ -242,7 +241,7 @@ async def levels(
 
 
 async def start(build: Path, text: str, threads: int, rounds: int) -> WorkerStart:
-    """WorkerStart a worker so many times, and ask it once. Raises ModelError and WorkerError."""
+    """Start a worker `rounds` times, and ask it once each time. Raises: ModelError and WorkerError."""
     ready, answered = [], []
     for _ in range(rounds):
         client = InferenceClient()
@@ -258,7 +257,7 @@ async def start(build: Path, text: str, threads: int, rounds: int) -> WorkerStar
 
 
 def sources(least: int, count: int) -> list[str]:
-    """So many modules of the standard library with this many characters at least. Raises ModelError."""
+    """Return `count` modules of the standard library with at least `least` characters. Raises: ModelError."""
     folder = Path(os.__file__).parent
     found = []
     for path in sorted(folder.glob("*.py")):
@@ -272,6 +271,6 @@ def sources(least: int, count: int) -> list[str]:
 
 @contextmanager
 def _apart() -> Iterator[dict[str, str]]:
-    """An environment in which servers meet no other windows' worker."""
+    """Yield an environment in which servers share no worker with other windows."""
     with tempfile.TemporaryDirectory(prefix="cl-") as folder:
         yield {**os.environ, "XDG_RUNTIME_DIR": folder}

@@ -1,9 +1,9 @@
-"""One way to run a model, in a process of its own, for `benchmarks/engines.py` to time among others.
+"""One engine in a process of its own, which `benchmarks/engines.py` times among others.
 
-Each peer is used as well as it can be for somebody who types: with its own cache of what was computed before, greedy,
-and without drafts. It reads commands from its standard input, a JSON array each line, and answers each with one.
+Each peer is used in its best way for typing: with its own prompt cache, greedy, and without drafts. It reads commands
+from its standard input, one JSON array per line, and answers each with one line of JSON.
 
-Run it in the environment of a worker: how threads wait and memory is allocated is tuned there.
+Run it with the environment of a worker, where waiting of threads and memory allocation are tuned.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ TokenTimes = tuple[float, float]
 
 @frozen
 class Peer:
-    """A way to continue token ids, timed."""
+    """An engine that continues token ids and times itself."""
 
     run: Callable[[list[int], int], TokenTimes]
-    """Called with a prompt and the number of tokens wanted."""
+    """Continue a prompt by a number of tokens."""
     prepare: Callable[[list[int]], None] = lambda context: None
-    """Called before a context is typed after."""
+    """Prepare for prompts that begin with a context."""
 
 
 def open_native(build: Path, info: BuildInfo, threads: int) -> Peer:
-    """The native engine as the worker uses it."""
+    """Open the native engine as the worker uses it."""
     from codegen_lsp.inference.engines.native.engine import NativeEngine
 
     engine = NativeEngine(build, info, Tokenizer.from_build(build, info), _config(info, threads))
@@ -61,13 +61,13 @@ def open_native(build: Path, info: BuildInfo, threads: int) -> Peer:
 
 
 def open_ct2(build: Path, info: BuildInfo, threads: int) -> Peer:
-    """CTranslate2 without any cache."""
+    """Open CTranslate2 without a cache."""
     call = _ct2_call(build, info, threads)
     return Peer(lambda prompt, wanted: call(prompt, [], wanted))
 
 
 def open_ct2_static(build: Path, info: BuildInfo, threads: int) -> Peer:
-    """CTranslate2 with its `static_prompt` cached up to where the typing begins. Cold, it is CTranslate2."""
+    """Open CTranslate2 with a `static_prompt` that ends where the typing begins. Cold, it is the same as `open_ct2`."""
     call = _ct2_call(build, info, threads)
     cached: list[int] = []
 
@@ -98,7 +98,7 @@ def _ct2_call(build: Path, info: BuildInfo, threads: int) -> Callable[[list[int]
 
 
 def open_llama_cpp(build: Path, info: BuildInfo, threads: int) -> Peer:
-    """llama.cpp with its prompt cache, on Q8_0 weights of the same shape."""
+    """Open llama.cpp with its prompt cache, on Q8_0 weights of the same shape."""
     import llama_cpp
 
     from codegen_lsp.benchmarks.random_gguf import write_random_gguf
@@ -129,12 +129,12 @@ def open_llama_cpp(build: Path, info: BuildInfo, threads: int) -> Peer:
 
 
 def open_transformers(build: Path, info: BuildInfo, threads: int) -> Peer:
-    """`generate` of transformers in float32, which computes the whole prompt."""
+    """Open `generate` of transformers in float32, which computes the whole prompt."""
     return _transformers(build, info, threads, "float32")
 
 
 def open_transformers_bfloat16(build: Path, info: BuildInfo, threads: int) -> Peer:
-    """`generate` of transformers in bfloat16."""
+    """Open `generate` of transformers in bfloat16."""
     return _transformers(build, info, threads, "bfloat16")
 
 
@@ -145,7 +145,7 @@ def _transformers(build: Path, info: BuildInfo, threads: int, dtype: str) -> Pee
     model = _random_transformers_model(build, info).to(getattr(torch, dtype)).eval()
 
     class Clock:
-        """A streamer that notes when tokens come; the first call is the prompt."""
+        """A streamer that records the time of each token; the first call is the prompt."""
 
         def __init__(self) -> None:
             self.seen: list[float] = []
@@ -216,7 +216,7 @@ PEERS: dict[str, Callable[[Path, BuildInfo, int], Peer]] = {
 
 
 def memory() -> int:
-    """Bytes of this process; pages that several share count in part, where the system tells."""
+    """Return the bytes of this process; shared pages count in part, where the system reports that."""
     found = psutil.Process().memory_full_info()
     return int(getattr(found, "pss", 0) or found.rss)
 
@@ -227,7 +227,7 @@ def _config(info: BuildInfo, threads: int) -> EngineConfig:
 
 
 def main() -> None:
-    """Answer commands until the input ends: `run` with ids and a number, `prepare` with ids, `memory`."""
+    """Answer the commands `run` (ids and a number), `prepare` (ids) and `memory` until the input ends."""
     name, build, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     try:
         peer = PEERS[name](build, read_info(build), threads)

@@ -1,6 +1,6 @@
-"""Builds of a checkpoint's shape with random weights: as fast or slow as the real one, with nothing to download.
+"""Builds of a checkpoint's shape with random weights: as fast as the real one, without a download.
 
-They are written in CTranslate2's format (see `inference/weights.py`), so that both engines run them.
+They are in CTranslate2's format (`inference/engines/native/weights.py`), so that both engines run them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from codegen_lsp.inference.engines.native.weights import GELU_TANH, SWISH
 
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.int16): 2, np.dtype(np.int32): 3}
 REVISION = 8
-"""Of CTranslate2's specification of decoders."""
+"""Revision of CTranslate2's specification of decoders."""
 
 Values = NDArray[np.generic]
 
 
 def write_random_build(directory: Path, name: str, architecture: Architecture) -> BuildInfo:
-    """Write a build of that shape into an existing empty directory. Raises OSError when there is no room."""
+    """Write a build of that shape into an existing empty directory. Raises: OSError when the disk is full."""
     variables = _variables(architecture)
     with (directory / "model.bin").open("wb") as file:
         file.write(struct.pack("<I", BINARY_VERSION))
@@ -65,7 +65,7 @@ def write_random_build(directory: Path, name: str, architecture: Architecture) -
 
 
 def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
-    """How to make each variable: one at a time, since all of a large model would not fit in memory."""
+    """Return a factory for each variable; they are made one at a time, since a large model would not fit in memory."""
     random = np.random.default_rng(0)
     width, hidden = architecture.width, architecture.hidden
     llama = architecture.block == "llama"

@@ -1,7 +1,7 @@
 """A model of a build's shape with random weights for llama.cpp, in Q8_0: 8-bit blocks of 32 weights with one scale.
 
-GPT-NeoX is the architecture of llama.cpp's that is nearest to CodeGen's block, attention and MLP side by side; it has
-one LayerNorm more, which costs next to nothing. CodeGen2.5 is a Llama.
+GPT-NeoX is the architecture of llama.cpp that is nearest to CodeGen's block, with attention and MLP in parallel; it has
+one LayerNorm more, whose cost is negligible. CodeGen2.5 is a Llama.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCALE = np.float16(0.0005)
 
 
 def write_random_gguf(path: Path, weights: ModelWeights, context: int) -> None:
-    """Write the file. Raises OSError when there is no room."""
+    """Write the file. Raises: OSError when the disk is full."""
     llama = weights.block_type == "llama"
     width, hidden = weights.width, weights.mlp_width
     rows = weights.padded_vocab_size

@@ -11,8 +11,11 @@ from codegen_lsp.refactor.python.python_backend import PythonBackend
 
 
 def menu_seconds(text: str, places: int, seed: int) -> tuple[list[float], float]:
-    """Processor seconds of the menu at random places, each as after a change of the text, with nothing parsed yet; and
-    of parsing the whole text. Processor time, since that is what the menu costs on a machine that does other work."""
+    """Return the processor seconds of the menu at random places, and those of parsing the whole text.
+
+    Each menu is computed as after a change of the text, with nothing parsed yet. Processor time is the cost of the menu
+    on a machine that does other work as well.
+    """
     dice = random.Random(seed)  # noqa: S311 - no secret
     seconds = []
     for _ in range(places):

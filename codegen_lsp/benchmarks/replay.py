@@ -1,13 +1,12 @@
-"""Typing replay: real files typed into the real server, over LSP, as a person at an editor types them.
+"""Typing replay: real files typed into the real server, over LSP, as a person types them in an editor.
 
-`typist` says which keys come; here is the editor: it sends each change, asks 50 ms after it as VS Code does, cancels
-what a newer key overtakes, and shows what comes back. Two paces:
+`typist` chooses the keys, `typing_run` is the editor. There are two paces:
 
-- *real time*: keys come when they come, and what was not answered by then is cancelled. Everything an editor would see
-  is measured, and it takes as long as typing takes.
-- *brisk*: an answer is always waited for, idle time is cut short as soon as the server has nothing more to do, and
-  nothing is cancelled. The same seed, files and model give the same edits and requests, whatever the machine. What the
-  server does after a time of silence (reading ahead) never gets its turn, and the processor never rests.
+- *real time*: keys come at their times, and a request that is not answered by the next key is cancelled. All that an
+  editor sees is measured, and it takes as long as typing.
+- *brisk*: every answer is awaited, idle time is cut short once the server has nothing to do, and nothing is cancelled.
+  The same seed, files and model give the same edits and requests on any machine. Work that the server does after a
+  period of silence (warming the prompt) never runs, and the processor never rests.
 """
 
 from __future__ import annotations
@@ -65,7 +64,10 @@ async def replay(
     real_time: bool,
     report: ProgressReport | None = None,
 ) -> Replay:
-    """Type about so many characters of each of the first files that are long enough. Raises ReplayError."""
+    """Type about `characters` characters into each of the first `files` documents that are long enough.
+
+    Raises: ReplayError.
+    """
     sessions = [session for session in (begin(document, characters, seed) for document in documents) if session][:files]
     if not sessions:
         raise ReplayError("No file is long enough.", f"Give files of more than {2 * characters + 200} characters.")
@@ -93,7 +95,7 @@ async def replay(
 
 
 def _write(document: SourceDocument, folder: Path) -> None:
-    """Put a file into a workspace, where the server may look at it."""
+    """Write a file into a workspace folder, where the server can read it."""
     path = folder / _path_in_package(document)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(document.text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a replay comes to: the figures of a table and of a report."""
+"""The figures of a replay, as numbers, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -33,52 +33,52 @@ class ReplayFigures:
     files: int
     characters: int
     minutes: float
-    """Of typing, as a person would have needed with the gaps that were drawn."""
+    """Minutes of typing with the gaps that were drawn."""
     requests: int
     model: ResponseTimes | None
-    """Of requests for which the model was asked."""
+    """Of requests to the model."""
     cache: ResponseTimes | None
     """Of requests that were answered from the cache."""
     answered: ResponseTimes | None
     """Of all requests that were answered."""
     overtaken: Figure | None
-    """Share of requests that a newer key cancelled; they are in none of the times."""
+    """Share of requests that a newer key cancelled; the times exclude them."""
     from_cache: Figure | None
     """Share of the answered requests that came from the cache."""
     through_from_cache: Figure | None
-    """The same, of those made while the person typed on through a right suggestion."""
+    """The same, of requests made while a right suggestion was typed through."""
     next_from_cache: Figure | None
-    """The same, of those right after accepting, or after the Enter that followed."""
+    """The same, of requests right after accepting, or after the Enter that followed."""
     next_p50: float | None
     """Median of their times, in milliseconds."""
     shown: Figure | None
     """Share of requests with a suggestion."""
     right: Figure | None
-    """Share of suggestions, each counted once, that were right as a whole or in their first line when they came."""
+    """Share of suggestions, each counted once, that were right when they appeared, whole or in their first line."""
     accepted: Figure | None
     """Share of suggestions, each counted once, that were accepted, whole or in part."""
     accepted_characters: Figure | None
     """Share of the characters that came from suggestions."""
     keystrokes_saved: Figure | None
-    """Share of the keys that the text takes without suggestions that were not needed."""
+    """Share of the keys needed without suggestions that were saved."""
     read_tokens: Figure | None
-    """Tokens of the prompt that a request to the model had to read anew."""
+    """Tokens of the prompt that a request to the model had to prefill."""
     refusals: dict[str, int]
     """Requests without a suggestion, by rule."""
     wasted_tokens: float | None
-    """Share of the generated tokens that were never on the screen."""
+    """Share of the generated tokens that were never shown."""
     tokens_per_character: float
     """Tokens generated for each character of the files."""
     cpu_seconds_per_minute: float
-    """Of server and worker, for a minute of typing."""
+    """Processor seconds of server and worker for a minute of typing."""
     cpu_share: float
-    """Of one core, at 200 characters a minute."""
+    """Share of one core, at 200 characters a minute."""
     server_mb: float
     worker_mb: float
 
 
 def figures_of(replay: Replay) -> ReplayFigures:
-    """The figures; None where there were no cases."""
+    """Return the figures; None where there were no cases."""
     typed = replay.typed
     requests = [request for file in typed for request in file.requests]
     answered = [request for request in requests if request.milliseconds is not None]
@@ -121,7 +121,7 @@ def figures_of(replay: Replay) -> ReplayFigures:
 
 
 def times_of(requests: Sequence[ReplayRequest]) -> ResponseTimes | None:
-    """Percentiles by the nearest rank; None without requests."""
+    """Return percentiles by the nearest rank; None without requests."""
     times = sorted(request.milliseconds for request in requests if request.milliseconds is not None)
     if not times:
         return None

@@ -1,4 +1,4 @@
-"""The report of a typing replay: one HTML file with its plots inside, which asks nothing of any network."""
+"""The report of a typing replay: one HTML file with its plots, which loads nothing from a network."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def save_page(replay: Replay, path: Path) -> None:
 
 
 def page(replay: Replay) -> str:
-    """The whole report as HTML."""
+    """Return the report as HTML."""
     figures = figures_of(replay)
     model = replay.model
     pace = "in real time" if replay.real_time else "at brisk pace: waits cut short, nothing cancelled"
@@ -90,7 +90,7 @@ def page(replay: Replay) -> str:
 
 
 def cards(figures: ReplayFigures) -> list[str]:
-    """The figures that one looks at first."""
+    """Return the most important figures."""
     model, cache = figures.model, figures.cache
     return [
         _card("model, p50 and p95", f"{model.p50:.0f} / {model.p95:.0f} ms" if model else "none"),
@@ -103,7 +103,7 @@ def cards(figures: ReplayFigures) -> list[str]:
 
 
 def times_plot(requests: Sequence[ReplayRequest]) -> str:
-    """Cumulative shares over time on a logarithmic axis."""
+    """Plot the cumulative share of answers over time, on a logarithmic axis."""
     groups = {
         name: sorted(
             max(request.milliseconds, 0.2)
@@ -140,7 +140,7 @@ def times_plot(requests: Sequence[ReplayRequest]) -> str:
 
 
 def outcomes_plot(requests: Sequence[ReplayRequest]) -> str:
-    """Bars of what requests ended in."""
+    """Plot the outcomes of requests as bars."""
     counts: Counter[tuple[str, str]] = Counter()
     for request in requests:
         if request.milliseconds is None:
@@ -165,7 +165,7 @@ def outcomes_plot(requests: Sequence[ReplayRequest]) -> str:
 
 
 def saved_plot(typed: Sequence[TypedFile]) -> str:
-    """A bar for each file, sorted."""
+    """Plot the share of keys saved in each file, sorted."""
     shares = sorted(((1 - file.keys / max(1, file.keys_without), file) for file in typed), key=lambda pair: -pair[0])
     high = max(0.1, math.ceil(max(share for share, _ in shares) * 10) / 10)
     low = min(0.0, math.floor(min(share for share, _ in shares) * 10) / 10)
@@ -190,7 +190,7 @@ def saved_plot(typed: Sequence[TypedFile]) -> str:
 
 
 def reading_plot(requests: Sequence[ReplayRequest]) -> str:
-    """A dot for each request to the model."""
+    """Plot time against prefilled tokens, one dot for each request to the model."""
     dots = [
         (request.prompt_tokens - request.cached_tokens, request.milliseconds)
         for request in requests
@@ -212,7 +212,7 @@ def reading_plot(requests: Sequence[ReplayRequest]) -> str:
 
 
 def table(figures: ReplayFigures) -> str:
-    """Every figure."""
+    """Return a table of all figures."""
     times = [
         (f"{name}: p50, p95, p99 in ms ({cells[3]} requests)", ", ".join(cells[:3]))
         for name, of in (("model", figures.model), ("cache", figures.cache), ("all answered", figures.answered))
@@ -223,7 +223,7 @@ def table(figures: ReplayFigures) -> str:
 
 
 def written(file: TypedFile) -> str:
-    """The text of a file's stretches, what was accepted marked."""
+    """Return the text of a file's stretches, with accepted text marked."""
     pieces = []
     for stretch in sorted({span.stretch for span in file.written}):
         pieces.append("".join(_span(span) for span in file.written if span.stretch == stretch))

@@ -1,4 +1,4 @@
-"""One file typed into the server: when requests are sent and cancelled, and what is on the screen.
+"""One file typed into the server: its requests, their cancellation, and the suggestion on the screen.
 
 The editor behaves as VS Code: it sends each change, requests a suggestion 50 ms after it, and cancels the request at
 the next key.
@@ -20,9 +20,9 @@ from codegen_lsp.benchmarks.typist import TypingSession, keys_without
 DEBOUNCE = 0.05
 """Seconds after a change until VS Code asks for inline suggestions, unless another change comes first."""
 BRISK_ANSWER = 0.05
-"""Seconds that an answer is taken to need where nothing is timed: it decides whether a suggestion was seen."""
+"""Seconds that an answer is assumed to take at brisk pace; they decide whether a suggestion is noticed."""
 OPENING = 1.5
-"""Seconds between opening a file and typing in it. By then the server has looked around in the workspace."""
+"""Seconds between opening a file and typing in it, in which the server scans the workspace."""
 
 
 @define
@@ -35,7 +35,7 @@ class Screen:
     since: float
 
     def after(self, key: Key, text: str) -> Screen | None:
-        """What an editor still shows of it after a key: the rest, if the key wrote what it begins with."""
+        """Return the suggestion as it is shown after a key: its rest, if the key wrote its beginning; else None."""
         if not key.edits or key.start < self.start or key.end > self.end:
             return None
         end = self.end + len(key.insert) - (key.end - key.start)
@@ -56,7 +56,7 @@ class _PendingRequest:
     answered: float = 0.0
 
     def note(self, done: asyncio.Future[Any]) -> None:
-        """Note when the answer came."""
+        """Record the time of the answer."""
         self.answered = time.perf_counter()
 
 
@@ -122,7 +122,7 @@ class TypingRun:
         )
 
     async def _wait(self, gap: float, asks: bool, request: ReplayRequest) -> None:
-        """Let the time until the next key pass, asking meanwhile."""
+        """Let the time until the next key pass, and send a request in it."""
         until = time.perf_counter() + gap
         if asks and gap > DEBOUNCE:
             await asyncio.sleep(DEBOUNCE)
@@ -138,7 +138,7 @@ class TypingRun:
         self.clock += gap
 
     async def _skip(self, gap: float, asks: bool, request: ReplayRequest) -> None:
-        """Ask if the time until the next key allows it, and wait for no more than the server needs."""
+        """Send a request if the time until the next key allows it, and wait only until the server is idle."""
         if not asks or gap <= DEBOUNCE:
             self.clock += gap
             return
@@ -231,7 +231,7 @@ class TypingRun:
         self.requests.append(asked.request)
 
     def _mark_accepted(self) -> None:
-        """Note it with the request that brought the suggestion."""
+        """Mark the request that brought the suggestion."""
         for number in reversed(range(len(self.requests))):
             if self.requests[number].new:
                 self.requests[number] = evolve(self.requests[number], accepted=True)

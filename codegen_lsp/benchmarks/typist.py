@@ -1,14 +1,14 @@
-"""A person at an editor, as a pure model: which key comes next, after how long, and what it does to the text.
+"""A model of a person at an editor: the next key, the time until it, and its effect on the text.
 
-The person types stretches of real files that were cut out, and knows every character of them. The editor does what VS
-Code does by default: closes brackets and quotes, lets the person type over what it closed, indents after Enter, takes
-white space of empty lines back. Every draw depends on the seed and the place alone, never on what happened before, so
-two runs that differ in their suggestions still type alike wherever both type by hand.
+The person types stretches that were cut out of real files, and knows every character of them. The editor behaves as VS
+Code does by default: it closes brackets and quotes, lets the person type over them, indents after Enter, and removes
+the white space of empty lines. Every random draw depends only on the seed and the place, so two runs with different
+suggestions type alike wherever both type by hand.
 
 Gaps between keys are log-normal (González et al., 2021, find that it fits free text well) around the mean of 168,000
 people, 0.239 s (Dhakal et al., 2018), with a longer pause at the start of each line, which brings code to about 200
-characters a minute. Their spread, the length of the pause, and how often somebody errs or overlooks a suggestion
-are assumptions, and stated below.
+characters a minute. Their spread, the length of the pause, and the rates of mistakes and of overlooked suggestions are
+assumptions, stated as constants below.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ MEAN_GAP = 0.239
 GAP_SPREAD = 0.6
 """Standard deviation of the logarithm of a gap: half of them lie between 0.13 and 0.3 s."""
 LINE_PAUSE = 2.0
-"""Mean of the seconds that a person thinks before a line."""
+"""Mean seconds of the pause before a line."""
 PAUSE_SPREAD = 0.8
 CHARACTERS_A_MINUTE = 200
-"""What the gaps above come to, over lines of code."""
+"""The typing speed that results from the gaps, over lines of code."""
 SLIP = 0.03
-"""Share of letters and digits that are mistyped first, and mended after up to two more characters."""
+"""Share of letters and digits that are mistyped first, and corrected after up to two more characters."""
 NOTICE = 0.5
-"""Share of the keys at which a person looks at what is suggested. At the others he types on."""
+"""Share of the keys at which the person looks at the suggestion; otherwise typing goes on."""
 LOOK = 0.2
-"""Seconds that a suggestion must have been on the screen to be seen (a simple reaction takes that long)."""
+"""Seconds after which a suggestion on the screen is noticed (a simple reaction time)."""
 JUMP = 0.08
-"""Share of line ends at which the person goes on in the other stretch of the file."""
+"""Share of line ends at which the person moves to the other stretch of the file."""
 LEAST_GAIN = 2
 """Characters beyond those of its key that an accepted suggestion must bring."""
 STRETCHES = 2
-"""In each file."""
+"""Stretches in each file."""
 
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s]+)")
-"""What accepting by word takes at once."""
+"""The text that accepting by word takes at once."""
 _LEAST_WORDS_GAIN = 4
-"""Characters that accepting by word must bring before a person thinks of it."""
+"""Minimum characters that accepting by word must bring."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @define
 class TypingSession:
-    """The typing of one file. `text` and `cursor` are the editor's."""
+    """The typing of one file, with the text and cursor of the editor."""
 
     document: SourceDocument
     spans: Sequence[tuple[int, int]]
@@ -75,7 +75,7 @@ class TypingSession:
 
     @property
     def text(self) -> str:
-        """The document as it is now."""
+        """The current text of the document."""
         pieces: list[str] = []
         at = 0
         for (start, end), stretch in zip(self.spans, self.stretches, strict=True):
@@ -90,12 +90,12 @@ class TypingSession:
 
     @property
     def wanted(self) -> str:
-        """What the person is about to write at the cursor."""
+        """The text that the person is about to write at the cursor."""
         return self._now.target[self._now.done :]
 
     @property
     def progress(self) -> tuple[int, str]:
-        """Which stretch is being typed, and as much of it as is there."""
+        """The number of the current stretch, and the part of it that is written."""
         return self.current, self._now.target[: self._now.done]
 
     @property
@@ -111,23 +111,23 @@ class TypingSession:
         return origin
 
     def gap(self) -> float:
-        """Seconds until the next key."""
+        """Return the seconds until the next key."""
         dice = self._dice("gap")
         at_line_start = not self._now.line.strip() and not self._now.slip
         seconds = _log_normal(dice, MEAN_GAP, GAP_SPREAD)
         return seconds + (_log_normal(dice, LINE_PAUSE, PAUSE_SPREAD) if at_line_start and self._fresh_line() else 0.0)
 
-    def is_right(self, offer: ShownSuggestion) -> bool:
-        """Whether the offer, accepted whole, brings nothing but what the person wants."""
-        return self._gain(offer) >= LEAST_GAIN
+    def is_right(self, suggestion: ShownSuggestion) -> bool:
+        """Return true if the whole suggestion is what the person wants to write."""
+        return self._gain(suggestion) >= LEAST_GAIN
 
-    def press(self, offer: ShownSuggestion | None) -> Key | None:
-        """The next key, with what is on the screen; None when all is written. The text changes as the key says."""
+    def press(self, suggestion: ShownSuggestion | None) -> Key | None:
+        """Press the next key, given the suggestion on the screen, and change the text; None when all is written."""
         if self._now.finished:
             if all(stretch.finished for stretch in self.stretches):
                 return None
             return self._jump()
-        if offer and not self._now.slip and (key := self._accept(offer)):
+        if suggestion and not self._now.slip and (key := self._accept(suggestion)):
             return key
         if self._leaves():
             return self._jump()
@@ -137,7 +137,7 @@ class TypingSession:
         now = self._now
         wanted = self.wanted
         if now.slip:
-            return self._mend()
+            return self._correct()
         if not wanted or (now.blank and not wanted.startswith("\n")):
             return self._tidy()
         after = now.pending
@@ -160,12 +160,12 @@ class TypingSession:
             return self._write(wanted[: min(run, len(self._step))])
         dice = self._dice("slip")
         slips = wanted[0].isalnum() and wanted[0].isascii() and dice.random() < SLIP
-        if slips and now.mended != now.done:
+        if slips and now.corrected != now.done:
             now.slip_length = dice.choice((1, 1, 2, 3))
             return self._slip_in(dice.choice(_LETTERS.replace(wanted[0].lower(), "")))
         return self._write(wanted[0], closer=closer_of(wanted[0], now.line, (now.pending or "\n")[0], self._language))
 
-    # What keys do.
+    # The effects of keys.
 
     def _write(self, text: str, *, over: int = 0, closer: str = "") -> Key:
         at = self.cursor
@@ -179,18 +179,18 @@ class TypingSession:
         self._now.slip += letter
         return Key("type", at, at, letter, at + 1)
 
-    def _mend(self) -> Key:
-        """Type on after a mistake, or take it back."""
+    def _correct(self) -> Key:
+        """Type on after a mistake, or delete it."""
         now = self._now
         ahead = self.wanted[len(now.slip) : len(now.slip) + 1]
         if len(now.slip) < now.slip_length and ahead.isalnum():
             return self._slip_in(ahead)
         at = self.cursor
-        now.slip, now.slip_length, now.mended = now.slip[:-1], 0, now.done
+        now.slip, now.slip_length, now.corrected = now.slip[:-1], 0, now.done
         return Key("backspace", at - 1, at, "", at - 1)
 
     def _tidy(self) -> Key:
-        """Take back a step of indentation, or what the editor put behind the cursor."""
+        """Delete a step of indentation, or the text that the editor inserted after the cursor."""
         now = self._now
         at = self.cursor
         if now.blank:
@@ -232,14 +232,14 @@ class TypingSession:
         self.current = self._others[0]
         return Key("move", self.cursor, self.cursor, "", self.cursor)
 
-    def _accept(self, offer: ShownSuggestion) -> Key | None:
-        if offer.seconds < LOOK or self._dice("notice").random() >= NOTICE:
+    def _accept(self, suggestion: ShownSuggestion) -> Key | None:
+        if suggestion.seconds < LOOK or self._dice("notice").random() >= NOTICE:
             return None
-        new = self._suggested(offer)
+        new = self._inserted(suggestion)
         if new is None:
             return None
-        if self._gain(offer) >= LEAST_GAIN:
-            return self._take(offer.start, offer.end, offer.insert, "accept")
+        if self._gain(suggestion) >= LEAST_GAIN:
+            return self._take(suggestion.start, suggestion.end, suggestion.insert, "accept")
         first, line_break, _ = new.partition("\n")
         if line_break and len(first) >= LEAST_GAIN and (self.wanted + "\n").startswith(first + "\n"):
             return self._take(self.cursor, self.cursor, first, "accept line")
@@ -259,34 +259,34 @@ class TypingSession:
         now.pending = pending
         return Key(kind, start, end, insert, start + len(insert), now.done - before)
 
-    # What the person and the editor know.
+    # Judgements of the person.
 
-    def _suggested(self, offer: ShownSuggestion) -> str | None:
-        """What the offer would write at the cursor; None when it would change what stands before it."""
-        kept = self.text[offer.start : self.cursor]
-        return offer.insert[len(kept) :] if offer.insert.startswith(kept) else None
+    def _inserted(self, suggestion: ShownSuggestion) -> str | None:
+        """Return the text that a suggestion inserts at the cursor; None if it changes the text before it."""
+        kept = self.text[suggestion.start : self.cursor]
+        return suggestion.insert[len(kept) :] if suggestion.insert.startswith(kept) else None
 
-    def _gain(self, offer: ShownSuggestion) -> int:
-        """Characters of the target that the offer brings; 0 when any is wrong."""
-        new = self._suggested(offer)
+    def _gain(self, suggestion: ShownSuggestion) -> int:
+        """Return the characters of the target that a suggestion brings; 0 if any is wrong."""
+        new = self._inserted(suggestion)
         right = new is not None and not self._now.blank and not self._now.slip and self.wanted.startswith(new)
         return len(new) if right and new else 0
 
     def _is_surplus(self, pending: str) -> bool:
-        """Whether the target has no use for the first closer behind the cursor."""
+        """Return true if the target does not need the first closing character after the cursor."""
         if pending[0] in QUOTES or pending[0].isspace():
             return pending[0] in QUOTES
         unmatched = scan(self.wanted, self._language).unmatched
         return not unmatched or self.wanted[unmatched[0]] != pending[0]
 
     def _leaves(self) -> bool:
-        """Whether the person goes on elsewhere, at the end of a line."""
+        """Return true if the person moves to another stretch, at the end of a line."""
         now = self._now
         at_end = self.wanted.startswith("\n") and now.line.strip() and not (now.slip or now.pending)
         return bool(at_end and now.left != now.done and self._others and self._dice("jump").random() < JUMP)
 
     def _fresh_line(self) -> bool:
-        """Whether the line's first character is yet to come."""
+        """Return true if the line's first character is still to be typed."""
         return bool(self.wanted) and not self.wanted[0].isspace()
 
     @property
@@ -300,9 +300,9 @@ class TypingSession:
 
 
 def begin(document: SourceDocument, characters: int, seed: int) -> TypingSession | None:
-    """The typing of about so many characters of a document, in `STRETCHES` stretches of whole lines.
+    """Return the typing of about `characters` of a document, in `STRETCHES` stretches of whole lines.
 
-    None when the document is too short for it: at least as much again must be there already.
+    None when the document is too short: at least as much text again must remain around the stretches.
     """
     text = document.text
     length = characters // STRETCHES
@@ -331,13 +331,13 @@ def begin(document: SourceDocument, characters: int, seed: int) -> TypingSession
 
 
 def keys_without(session: TypingSession) -> int:
-    """How many keys the same text takes without any suggestion."""
+    """Return the number of keys that the same text takes without suggestions."""
     alone = TypingSession(session.document, session.spans, session.seed)
     return sum(1 for _ in iter(lambda: alone.press(None), None))
 
 
 def _right_words(suggested: str, wanted: str) -> Iterator[str]:
-    """The first words of what is suggested, as far as they are whole words of what is wanted."""
+    """Yield the first words of a suggestion, as long as they are whole words of the wanted text."""
     at = 0
     for match in _WORD.finditer(suggested):
         word = match.group()
@@ -353,5 +353,5 @@ def _common_length(one: str, other: str) -> int:
 
 
 def _log_normal(dice: random.Random, mean: float, spread: float) -> float:
-    """A draw with this mean, whose logarithm has this standard deviation."""
+    """Draw from a log-normal distribution with this mean, whose logarithm has this standard deviation."""
     return dice.lognormvariate(math.log(mean) - spread**2 / 2, spread)

@@ -1,4 +1,4 @@
-"""The `codegen-lsp` command: its subcommands, and how errors reach the user.
+"""The `codegen-lsp` command: its subcommands, and how errors are shown.
 
 Modules of commands import at the top only what loads quickly. What loads numpy, pygls or an engine is imported in the
 command that needs it, so that `serve` does not wait for what only `eval` uses.

@@ -1,4 +1,4 @@
-"""Code with a suggestion in it, in colour."""
+"""Highlighted code with a suggestion in it, on the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THEME = "ansi_dark"
 def code_with_suggestion(
     snapshot: Snapshot, suggestion: Suggestion | None, *, before: int = LINES_BEFORE, after: int = LINES_AFTER
 ) -> Text:
-    """The lines around the cursor, with what would be inserted in the style of ghost text."""
+    """Return the lines around the cursor with the inserted text in the style of ghost text."""
     text, cursor = snapshot.text, snapshot.offset
     new = suggestion.insert[cursor - suggestion.start :] if suggestion else "│"
     whole = text[:cursor] + new + text[suggestion.end if suggestion else cursor :]
@@ -36,7 +36,7 @@ def code_with_suggestion(
 
 
 def highlighted(code: str, language: str) -> Text:
-    """Code in colour, exactly as long as it is."""
+    """Return highlighted code of exactly the same length."""
     text = Syntax(code, _lexer(language), theme=THEME, background_color="default").highlight(code)
     return text[: len(code)] if len(text) > len(code) else text
 
@@ -48,7 +48,7 @@ def print_code(console: Console, snapshot: Snapshot, suggestion: Suggestion | No
 
 
 def stats_line(outcome: SuggestionResult) -> str:
-    """What the suggestion cost, in one line."""
+    """Return the cost of a suggestion in one line."""
     stats = outcome.stats
     if stats is None:
         return f"{outcome.seconds * 1e3:.0f} ms"

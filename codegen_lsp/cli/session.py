@@ -30,7 +30,7 @@ class ModelSession:
     model: ModelDescription
     settings: Settings
     start_seconds: float
-    """From nothing to the model being ready, the start of the worker process included."""
+    """Time until the model was ready, the start of the worker process included."""
 
     async def complete(self, snapshot: Snapshot) -> SuggestionResult:
         """Return the suggestions that an editor would show at this cursor."""

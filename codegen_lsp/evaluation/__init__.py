@@ -1,1 +1,1 @@
-"""How good a build is: figures with their uncertainty, each from one command, the same for every build."""
+"""Evaluation of builds: figures with their uncertainty, each from one command that is the same for every build."""

@@ -1,8 +1,8 @@
-"""What each part of a completion gives: the same places asked with everything, and without one part at a time.
+"""Ablation study: the effect of each part of a completion, by asking the same places with and without it.
 
-Two runs on different places differ by more than most parts give. So each place is asked both ways, and what is shown of
-a part is the difference on the places that it concerns: infilling can make no difference where nothing stands below the
-cursor, nor the text of other files where there is none. Places in one file resemble each other, so the intervals are
+Two runs on different places differ by more than the effect of most parts. So each place is asked both ways, and the
+figures of a part are paired differences on the places that it concerns: infilling can't make a difference where nothing
+is below the cursor, nor other files where there are none. Places in one file resemble each other, so the intervals are
 over files.
 """
 
@@ -18,22 +18,22 @@ from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.evaluation.figures import Figure, ratio, share
-from codegen_lsp.evaluation.lines import LineAnswer, LineCase, Packages, answer_of, snapshot_of, surroundings_of
+from codegen_lsp.evaluation.lines import LineAnswer, LineCase, Packages, answer_of, context_of, snapshot_of
 from codegen_lsp.suggest.request import CompletionModel
 from codegen_lsp.suggest.service import SuggestionService
 
 EVERYTHING = ""
-"""Stands for no part left out."""
+"""Key of the answer with no part left out."""
 OF_THE_MODEL = "ngrams"
 """The part that is chosen when the model is loaded, not for each request."""
 IN_LINES = ("window", OF_THE_MODEL, "rest_of_document", "threshold", "correctness", "modules", "context")
-"""The parts that single places can show the worth of, but for `infilling`, which is not always on; others take time
-to, which `bench replay` gives."""
+"""Parts whose effect shows at single places, except `infilling`, which is not always on. The effect of the others shows
+over time, in `bench replay`."""
 
 
 @frozen
 class AblationCase:
-    """One place with all its answers."""
+    """One case with all its answers."""
 
     case: LineCase
     concerned: frozenset[str]
@@ -44,7 +44,7 @@ class AblationCase:
 
 @frozen
 class AblationFigures:
-    """What a part gives, on the places that it concerns. Differences are those of having it to not having it."""
+    """The effect of a part on the cases that it concerns. Differences are with the part minus without it."""
 
     part: str
     cases: int
@@ -53,17 +53,17 @@ class AblationFigures:
     shown: tuple[Figure | None, Figure | None]
     """Share with a suggestion: with the part, and without."""
     fits: tuple[Figure | None, Figure | None]
-    """Share of what is shown that fits."""
+    """Share of the suggestions that fit."""
     undefined: tuple[Figure | None, Figure | None]
-    """Python: share of what is shown that uses an undefined name."""
+    """Python: share of the suggestions that use an undefined name."""
     parses: tuple[Figure | None, Figure | None]
-    """Python: share of what is shown that parses."""
+    """Python: share of the suggestions that parse."""
     saved: tuple[Figure | None, Figure | None]
     """Share of the characters that need not be typed."""
     gain: Figure | None
     """Difference of the share saved."""
     wrong: Figure | None
-    """Difference of the share of cases in which something is shown that does not fit."""
+    """Difference of the share of cases with a suggestion that does not fit."""
 
 
 async def ask_without(
@@ -73,41 +73,41 @@ async def ask_without(
     packages: Packages,
     parts: Sequence[str],
 ) -> AsyncIterator[AblationCase]:
-    """What an editor shows at each case, with everything and without each of the parts."""
+    """Yield what an editor shows at each case, with everything and without each of the parts."""
     for number, case in enumerate(cases):
         snapshot = snapshot_of(case, number)
         options = options_of(snapshot.language)
-        around = surroundings_of(snapshot, case.place.document, packages)
+        context = context_of(snapshot, case.place.document, packages)
         answers = {}
         for part in (EVERYTHING, *parts):
             some = evolve(options, ablate=options.ablate | ({part} - {EVERYTHING}))
-            beside = evolve(around, modules={}) if "modules" in some.ablate else around
-            outcome = await SuggestionService().complete(snapshot, some, model, context=beside)
+            visible = evolve(context, modules={}) if "modules" in some.ablate else context
+            outcome = await SuggestionService().complete(snapshot, some, model, context=visible)
             answers[part] = answer_of(case, snapshot.offset, outcome.suggestions)
-        yield AblationCase(case, _concerned(snapshot, options, around), answers)
+        yield AblationCase(case, _concerned(snapshot, options, context), answers)
 
 
 def joined(one: AblationCase, without_cache: AblationCase) -> AblationCase:
-    """A place with the answer of a model that was loaded without n-gram mixing."""
+    """Return a case with the answer of a model that was loaded without n-gram mixing added."""
     return evolve(one, answers={**one.answers, OF_THE_MODEL: without_cache.answers[EVERYTHING]})
 
 
-def _concerned(snapshot: Snapshot, options: Options, around: WorkspaceContext) -> frozenset[str]:
+def _concerned(snapshot: Snapshot, options: Options, context: WorkspaceContext) -> frozenset[str]:
     planned = plan(snapshot, options)
     if not isinstance(planned, Plan):
         return frozenset()
     parts = {OF_THE_MODEL, "threshold"}
     parts |= {"infilling"} if planned.suffix else set()
     parts |= {"rest_of_document"} if planned.rest_of_document else set()
-    parts |= {"context"} if around.snippets else set()
-    parts |= {"modules"} if around.modules else set()
+    parts |= {"context"} if context.snippets else set()
+    parts |= {"modules"} if context.modules else set()
     parts |= {"correctness"} if snapshot.language == "python" else set()
     parts |= {"window"} if len(snapshot.text[: snapshot.offset]) > options.prefix_characters else set()
     return frozenset(parts)
 
 
 def figures_of(asked: Sequence[AblationCase], parts: Sequence[str]) -> list[AblationFigures]:
-    """The figures of each part."""
+    """Return the figures of each part."""
     return [_figures([one for one in asked if part in one.concerned and part in one.answers], part) for part in parts]
 
 
@@ -142,7 +142,7 @@ def _wrong(answer: LineAnswer) -> int:
 
 
 def _by_file(asked: Sequence[AblationCase], parts: Sequence[float], wholes: Sequence[float]) -> Figure | None:
-    """Sum of the parts over sum of the wholes; the interval is over files."""
+    """Return the sum of the parts over the sum of the wholes, with an interval over files."""
     sums: dict[tuple[str, str], tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for one, part, whole in zip(asked, parts, wholes, strict=True):
         key = one.case.place.document.package, one.case.place.document.path

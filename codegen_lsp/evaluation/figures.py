@@ -10,7 +10,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 Z = 1.959963984540054
-"""Of the normal distribution, for 95 %."""
+"""97.5 % quantile of the normal distribution, for intervals of 95 %."""
 RESAMPLES = 2000
 
 
@@ -25,7 +25,7 @@ class Figure:
 
 
 def share(right: Sequence[bool]) -> Figure | None:
-    """The share of cases that are right, with Wilson's score interval (1927); None without cases."""
+    """Return the share of cases that are right, with Wilson's score interval (1927); None without cases."""
     n = len(right)
     if not n:
         return None
@@ -37,14 +37,15 @@ def share(right: Sequence[bool]) -> Figure | None:
 
 
 def mean(values: Sequence[float]) -> Figure | None:
-    """The mean with a percentile bootstrap interval; None without cases."""
+    """Return the mean with a percentile bootstrap interval; None without cases."""
     return ratio(values, [1.0] * len(values))
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Figure | None:
-    """Sum of the parts over sum of the wholes, with a percentile bootstrap interval over the cases (Efron, 1979).
+    """Return the sum of the parts over the sum of the wholes, with an interval over the cases.
 
-    The draws are the same for equally many cases. None when there is nothing to divide by.
+    The interval is a percentile bootstrap (Efron, 1979), whose draws are the same for equally many cases. None when the
+    wholes sum to 0.
     """
     if not sum(wholes):
         return None
@@ -55,7 +56,7 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Figure | None:
 
 
 def _resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of `RESAMPLES` draws with replacement, shape (RESAMPLES,)."""
+    """Return the sums of `RESAMPLES` draws with replacement, shape (RESAMPLES,)."""
     dice = np.random.default_rng(0)
     n = len(values)
     return np.array([values[dice.integers(n, size=n)].sum() for _ in range(RESAMPLES)])

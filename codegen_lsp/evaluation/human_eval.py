@@ -1,7 +1,8 @@
 """HumanEval: the functions of Chen et al. (2021) written whole; single lines of them filled in (Bavarian et al., 2022).
 
-Small models solve few of these problems, so pass@1 is for the record; the infilling lines tell more. Those are judged
-by exact match, as InCoder (Fried et al., 2022) reports beside pass rates; the functions by their tests, in a sandbox.
+Small models solve few of these problems, so pass@1 is for the record; the infilling lines discriminate better. Lines
+are judged by exact match, which InCoder (Fried et al., 2022) reports beside pass rates, functions by their tests, in a
+sandbox.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ SOURCES = {
     SINGLE_LINES: "https://github.com/openai/human-eval-infilling",
 }
 DATA = Path(__file__).parents[3] / "shared" / "data"
-"""A data folder beside the checkout."""
+"""Default folder of the benchmarks' files, beside the checkout."""
 
 STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
-"""Where a function written by a model ends (Chen et al., 2021)."""
+"""Strings at which a generated function ends (Chen et al., 2021)."""
 FUNCTION_TOKENS = 512
 LINE_TOKENS = 64
 DOCUMENT = "evaluation"
@@ -54,7 +55,7 @@ class Function:
     test: str
 
     def program(self, completion: str) -> str:
-        """The program that tests a completion of the prompt."""
+        """Return the program that tests a completion of the prompt."""
         return f"{self.prompt}{completion}\n{self.test}\ncheck({self.entry_point})\n"
 
 
@@ -70,20 +71,20 @@ class Line:
 
 @frozen
 class FilledLine:
-    """A line as a model wrote it."""
+    """A line and the model's answer."""
 
     line: Line
     text: str
 
     @property
     def right(self) -> bool:
-        """Whether it is the line that was taken out, indentation included, blanks at its end aside."""
+        """Return true if it is the line that was taken out, indentation included, trailing blanks aside."""
         return self.text.rstrip() == self.line.canonical_solution.rstrip()
 
 
 @frozen
 class FunctionAttempt:
-    """A completed function and what its tests said."""
+    """A completed function and the verdict of its tests."""
 
     function: Function
     completion: str
@@ -91,17 +92,17 @@ class FunctionAttempt:
 
 
 def read_functions(source: Path) -> list[Function]:
-    """The problems in a file, or in the file `PROGRAMS` of a folder. Raises EvaluationError."""
+    """Return the problems in a file, or in the file `PROGRAMS` of a folder. Raises: EvaluationError."""
     return [_structured(Function, row) for row in _rows(source, PROGRAMS)]
 
 
 def read_lines(source: Path) -> list[Line]:
-    """The problems in a file, or in the file `SINGLE_LINES` of a folder. Raises EvaluationError."""
+    """Return the problems in a file, or in the file `SINGLE_LINES` of a folder. Raises: EvaluationError."""
     return [_structured(Line, row) for row in _rows(source, SINGLE_LINES)]
 
 
 def some(problems: Sequence[T], cases: int, seed: int) -> list[T]:
-    """A random choice of the problems in their order; all when there are no more than `cases` or that is 0."""
+    """Return a random sample of `cases` problems in their order; all of them if `cases` is 0 or not less than that."""
     if not cases or cases >= len(problems):
         return list(problems)
     dice = random.Random(seed)  # noqa: S311 - a sample, not a secret
@@ -109,9 +110,9 @@ def some(problems: Sequence[T], cases: int, seed: int) -> list[T]:
 
 
 async def fill_lines(lines: Iterable[Line], model: CompletionModel) -> AsyncIterator[FilledLine]:
-    """Fill the lines in, greedily, as in an editor: the line's break is there already.
+    """Fill in the lines greedily. As in an editor, the suffix begins with the line's break.
 
-    Raises ModelError and WorkerError.
+    Raises: ModelError and WorkerError.
     """
     stop = StopRules(max_tokens=LINE_TOKENS, max_lines=1)
     for line in lines:
@@ -132,7 +133,7 @@ async def attempt_functions(
 ) -> AsyncIterator[FunctionAttempt]:
     """Complete each function `samples` times and run its tests; greedily with a temperature of 0.
 
-    Raises ModelError, WorkerError and SandboxError.
+    Raises: ModelError, WorkerError and SandboxError.
     """
     stop = StopRules(max_tokens=FUNCTION_TOKENS, max_lines=FUNCTION_TOKENS, strings=STOPS)
     for function in functions:
@@ -145,12 +146,12 @@ async def attempt_functions(
 
 
 def exact_match(filled: Sequence[FilledLine]) -> Figure | None:
-    """Share of lines filled in exactly."""
+    """Return the share of lines filled in exactly."""
     return share([one.right for one in filled])
 
 
 def passes(attempts: Sequence[FunctionAttempt], k: int) -> Figure | None:
-    """pass@k over the problems; None when a problem has fewer than k attempts."""
+    """Return pass@k over the problems; None when a problem has fewer than k attempts."""
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for attempt in attempts:
         outcomes[attempt.function.task_id].append(attempt.verdict.kind == "passed")
@@ -162,9 +163,9 @@ def passes(attempts: Sequence[FunctionAttempt], k: int) -> Figure | None:
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Chance that one of k samples is right, of n samples of which c are: 1 - C(n-c, k) / C(n, k) (Chen et al., 2021).
+    """Return an estimate of the chance that one of k samples is right, from n samples of which c are.
 
-    1 <= k <= n.
+    1 - C(n-c, k) / C(n, k) (Chen et al., 2021), for 1 <= k <= n.
     """
     return 1 - math.comb(n - c, k) / math.comb(n, k)
 

@@ -1,9 +1,9 @@
 """Bits per byte: how well a model predicts whole files.
 
-Unlike nats per token it compares models with different tokenizers, and it moves long before an exact match does. A file
+Unlike nats per token, it compares models with different tokenizers, and it is more sensitive than exact match. A file
 is cut into overlapping windows, so that each token is predicted once, with at least half a window of text before it
-(Hugging Face's "perplexity of fixed-length models" describes the scheme); the first is predicted from the token that
-stands between documents.
+(Hugging Face's "perplexity of fixed-length models" describes the scheme). The first token is predicted from the
+end-of-text token.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from codegen_lsp.checkpoints.weights import Weights
 
 WINDOW = 1024
-"""Tokens of a window at most, whatever the context: so models of different contexts are compared on the same text."""
+"""Maximum tokens of a window; the same for all contexts, so that models are compared on the same text."""
 
 Score = Callable[[list[int]], list[float]]
 """See `Engine.score`."""
@@ -35,17 +35,17 @@ Score = Callable[[list[int]], list[float]]
 
 @frozen
 class FileCost:
-    """What a model makes of one file."""
+    """The cost of one file with a model."""
 
     document: SourceDocument
     bits: float
     size: int
-    """In bytes of UTF-8."""
+    """Bytes of UTF-8."""
 
 
 @frozen
 class Window:
-    """A piece of a file: log-probabilities count from the `fresh`-th last token on."""
+    """A piece of a file. The log-probabilities of its last `fresh` tokens count."""
 
     ids: list[int]
     fresh: int
@@ -66,7 +66,7 @@ def windows(ids: Sequence[int], length: int) -> Iterator[Window]:
 
 
 def cost(document: SourceDocument, info: BuildInfo, tokenizer: Tokenizer, score: Score) -> FileCost:
-    """Bits that a file takes. `score` is an engine's; the tokens are the build's. Raises ModelError."""
+    """Return the bits of a file. `score` is an engine's; the tokens are the build's. Raises: ModelError."""
     ids = [info.end_of_text, *tokenizer.encode(document.text)]
     nats = 0.0
     for window in windows(ids, min(WINDOW, info.context_length)):
@@ -78,7 +78,7 @@ def cost(document: SourceDocument, info: BuildInfo, tokenizer: Tokenizer, score:
 def costs(
     documents: Sequence[SourceDocument], info: BuildInfo, tokenizer: Tokenizer, engine: Engine
 ) -> Iterator[FileCost]:
-    """Bits of each file with a build. Raises ModelError."""
+    """Yield the bits of each file with a build. Raises: ModelError."""
     for document in documents:
         yield cost(document, info, tokenizer, lambda ids: engine.score(ids, CancellationToken()))
 
@@ -86,10 +86,11 @@ def costs(
 def float_costs(
     documents: Sequence[SourceDocument], info: BuildInfo, tokenizer: Tokenizer, checkpoint: Path
 ) -> Iterator[FileCost]:
-    """Bits of each file with the float weights of the checkpoint that a build was made from, in float32.
+    """Yield the bits of each file with the float32 weights of the checkpoint that a build was made from.
 
-    They are run by the reference that conversions are checked against (`checkpoints.reference`). Raises ConversionError
-    when the folder is no checkpoint, ModelError when its tokenizer is another one than the build's.
+    They are run by the reference that conversions are checked against (`checkpoints.reference`).
+
+    Raises: ConversionError when the folder is not a checkpoint, ModelError when its tokenizer is not the build's.
     """
     from codegen_lsp.checkpoints.weights import Weights
 
@@ -106,18 +107,18 @@ def float_costs(
 
 
 def bits_per_byte(files: Sequence[FileCost]) -> Figure | None:
-    """All bits over all bytes, with a bootstrap interval over the files."""
+    """Return all bits over all bytes, with a bootstrap interval over the files."""
     return ratio([file.bits for file in files], [file.size for file in files])
 
 
 def loss_of(files: Sequence[FileCost], floats: Sequence[FileCost]) -> Figure | None:
-    """By which share the first take more bits than the second, for the same files."""
+    """Return the relative excess of the first costs over the second, for the same files."""
     figure = ratio([file.bits for file in files], [file.bits for file in floats])
     return figure and Figure(figure.value - 1, figure.low - 1, figure.high - 1, figure.cases)
 
 
 def _read_as_converted(checkpoint: Path, weights: Weights, info: BuildInfo) -> CheckpointSource:
-    """The checkpoint, read the way that a conversion chooses."""
+    """Read the checkpoint as a conversion does."""
     from codegen_lsp.checkpoints import agreement
     from codegen_lsp.checkpoints.convert import read_source
     from codegen_lsp.checkpoints.reference import float_logits

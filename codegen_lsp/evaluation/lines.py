@@ -1,8 +1,8 @@
-"""The line evaluation: how much of the rest of a line a model gets right, and what an editor shows of it.
+"""The line evaluation: completing the rest of a line, by the model alone and as an editor shows it.
 
-The model alone is asked through the client's own text interface, so that any build of any engine can be compared; what
-an editor shows goes the same straight way as in the server (`editor.completer`), with its rules on when to ask and what
-to show.
+The model alone is asked through the text interface of the inference client, so that any build of any engine can be
+compared. The editor's view goes through the same service as in the server (`suggest.service`), with its rules on when
+to ask and what to show.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from codegen_lsp.suggest.service import SuggestionService
 
 PREFIX_CHARACTERS = 6_000
 SUFFIX_CHARACTERS = 1_500
-"""Text around the cursor that the model alone is given: as much as the server's settings give it by default."""
+"""Text around the cursor that the model alone gets, the same as by the default settings of the server."""
 MAX_TOKENS = 64
 DOCUMENT = "evaluation"
 
@@ -48,32 +48,32 @@ class LineCase:
 
 @frozen
 class LineAnswer:
-    """What was completed at a case."""
+    """The completion of a case."""
 
     case: LineCase
     text: str | None
-    """The rest of the line, as completed; None when nothing was shown."""
+    """The completed rest of the line; None when nothing was shown."""
     whole: str = ""
-    """All that was shown, further lines and all."""
+    """The whole suggestion, further lines included."""
 
     @property
     def right(self) -> bool:
-        """Whether it is the rest of the line, blanks at its end aside."""
+        """Return true if it is the rest of the line, trailing blanks aside."""
         return self.text is not None and self.text.rstrip() == self.case.place.rest
 
     @property
     def similarity(self) -> float:
-        """Edit similarity with the rest of the line; 0 when nothing was shown."""
+        """Return the edit similarity with the rest of the line; 0 when nothing was shown."""
         return edit_similarity(self.text.rstrip(), self.case.place.rest) if self.text is not None else 0.0
 
     @property
     def word_right(self) -> bool:
-        """Whether the word at the cursor ends as in the file."""
+        """Return true if the word at the cursor ends as in the file."""
         return self.text is not None and leading_word(self.text) == leading_word(self.case.place.rest)
 
     @property
     def fits(self) -> bool:
-        """Whether the rest of the line begins with it and with its last word: accepting it leaves nothing to mend."""
+        """Return true if the rest of the line begins with it, up to the end of a word: it needs no correction."""
         if self.text is None:
             return False
         text, rest = self.text.rstrip(), self.case.place.rest
@@ -81,12 +81,15 @@ class LineAnswer:
 
     @property
     def saved(self) -> int:
-        """Characters that need not be typed: those that fit, less the key that accepts them."""
+        """Return the characters that need not be typed: those that fit, less the key that accepts them."""
         return max(0, len((self.text or "").rstrip()) - 1) if self.fits else 0
 
     @property
     def parses(self) -> bool | None:
-        """Whether a Python program can begin with the text before and what was shown; None where it can't as it is."""
+        """Return true if a Python program can begin with the text before the cursor and the suggestion.
+
+        None in other languages, without a suggestion, and where no program can begin with the lines above.
+        """
         above = self.case.place.before.rpartition("\n")[0]
         if self.text is None or self.case.place.document.language != "python" or not is_beginning(above):
             return None
@@ -94,7 +97,10 @@ class LineAnswer:
 
     @property
     def undefined(self) -> bool | None:
-        """Whether what was shown uses a name that nothing in the document defines; None in other languages."""
+        """Return true if the suggestion uses a name that nothing in the document defines.
+
+        None in languages other than Python, and without a suggestion.
+        """
         place = self.case.place
         if self.text is None or place.document.language != "python":
             return None
@@ -115,28 +121,28 @@ class LineFigures:
     similarity: Figure | None
     """Mean edit similarity."""
     word: Figure | None
-    """Share of words completed exactly; for the kind `mid-word` alone."""
+    """Share of words completed exactly; only for the kind `mid-word`."""
     keystrokes: Figure | None
     """Share of the characters that need not be typed."""
     shown: Figure | None
-    """Share of places where something was shown; 1 for the model alone."""
+    """Share of places with a suggestion; 1 for the model alone."""
     right_of_shown: Figure | None
-    """Share of what was shown that is right."""
+    """Share of the suggestions that are right."""
     fits_of_shown: Figure | None
-    """Share of what was shown that the rest of the line begins with."""
+    """Share of the suggestions that fit."""
     parses: Figure | None
-    """Share of what was shown that parses."""
+    """Share of the suggestions that parse."""
     undefined: Figure | None
-    """Share of what was shown that uses an undefined name."""
+    """Share of the suggestions that use an undefined name."""
 
 
 def cases_of(places: Iterable[CursorPlace]) -> list[LineCase]:
-    """Each place with and without the text below."""
+    """Return each place with and without the text below."""
     return [LineCase(place, below) for place in places for below in (False, True)]
 
 
 async def ask_model(cases: Iterable[LineCase], model: CompletionModel) -> AsyncIterator[LineAnswer]:
-    """What the model alone writes, greedily, up to the end of the line. Raises ModelError and WorkerError."""
+    """Yield what the model alone generates, greedily, up to the end of the line. Raises: ModelError and WorkerError."""
     stop = StopRules(max_tokens=MAX_TOKENS, max_lines=1, strings=["\n"])
     for case in cases:
         prefix = from_line_start(case.place.before, PREFIX_CHARACTERS)
@@ -152,23 +158,23 @@ async def ask_editor(
     options_of: Callable[[str], Options],
     packages: Packages | None = None,
 ) -> AsyncIterator[LineAnswer]:
-    """What an editor shows at each case after a key was typed, in a document that it has not seen before.
+    """Yield what an editor shows at each case after a key was typed, in a document that it opens for the first time.
 
-    The document ends with the cursor, or the line does and what is below it follows. `options_of` gives the options in
-    a language; `packages` are the workspaces, whose other files may help.
+    The document ends at the cursor, or the line does and the text below follows. `options_of` returns the options of a
+    language; `packages` are the workspaces with their other files.
     """
     for number, case in enumerate(cases):
         snapshot = snapshot_of(case, number)
         options = options_of(snapshot.language)
-        around = surroundings_of(snapshot, case.place.document, packages or {})
+        workspace_context = context_of(snapshot, case.place.document, packages or {})
         if "modules" in options.ablate:
-            around = evolve(around, modules={})
-        outcome = await SuggestionService().complete(snapshot, options, model, context=around)
+            workspace_context = evolve(workspace_context, modules={})
+        outcome = await SuggestionService().complete(snapshot, options, model, context=workspace_context)
         yield answer_of(case, snapshot.offset, outcome.suggestions)
 
 
 def snapshot_of(case: LineCase, number: int) -> Snapshot:
-    """The document of a case, as a file of its own for each number."""
+    """Return the document of a case, as a separate file for each number."""
     place = case.place
     text = place.before + (place.below if case.below else "")
     return Snapshot(f"file:///{number}", 0, place.document.language, text, place.offset)
@@ -183,15 +189,15 @@ def answer_of(case: LineCase, offset: int, suggestions: Sequence[Suggestion]) ->
 
 
 def packages_of(documents: Iterable[SourceDocument]) -> Packages:
-    """All files by package and path."""
+    """Return all texts by package and path."""
     packages: dict[str, dict[str, str]] = defaultdict(dict)
     for document in documents:
         packages[document.package][document.path] = document.text
     return packages
 
 
-def surroundings_of(snapshot: Snapshot, document: SourceDocument, packages: Packages) -> context.WorkspaceContext:
-    """What the other files of a document's package say, as the server finds it in a workspace."""
+def context_of(snapshot: Snapshot, document: SourceDocument, packages: Packages) -> context.WorkspaceContext:
+    """Return the context from the other files of a document's package, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
     others = [path for path in files if path != document.path]
     found = context.related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
@@ -207,7 +213,7 @@ def _entries(folder: str, paths: Iterable[str]) -> set[str]:
 
 
 def figures_of(answers: Sequence[LineAnswer]) -> list[LineFigures]:
-    """The figures by kind of place, without and with the text below."""
+    """Return the figures by kind of place, without and with the text below."""
     found = []
     for kind in KINDS:
         for below in (False, True):
@@ -246,13 +252,13 @@ def line_start_texts(documents: Sequence[SourceDocument], count: int, seed: int)
 
 
 def leading_word(text: str) -> str:
-    """The letters, digits and underscores that a text begins with."""
+    """Return the letters, digits and underscores at the start of a text."""
     match = re.match(r"\w*", text)
     return match.group() if match else ""
 
 
 def from_line_start(text: str, limit: int) -> str:
-    """The end of the text, whole lines of at most `limit` characters; at least part of the last line."""
+    """Return the end of the text, whole lines of at most `limit` characters; at least part of the last line."""
     if len(text) <= limit:
         return text
     at = text.find("\n", len(text) - limit - 1)
@@ -260,5 +266,5 @@ def from_line_start(text: str, limit: int) -> str:
 
 
 def to_line_end(text: str, limit: int) -> str:
-    """The beginning of the text, whole lines of at most `limit` characters."""
+    """Return the beginning of the text, whole lines of at most `limit` characters."""
     return text if len(text) <= limit else text[: max(0, text.rfind("\n", 0, limit))]

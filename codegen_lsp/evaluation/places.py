@@ -1,8 +1,8 @@
-"""Where the cursor stands in the line evaluation: at line starts, within lines, within words.
+"""Cursor places of the line evaluation: at line starts, within lines, within words.
 
-Only places in code count. What comments and texts say can't be known, and lines of brackets alone need no model; both
-would blur the figure for everything else. So a place needs part of a word after it on its line, and on Python files
-it lies neither in a comment nor in a string of several lines, nor on a line that has a comment.
+Only places in code count. Comments and texts can't be predicted, and lines of brackets alone need no model; both would
+blur the figures. So a place has part of a word after it on its line, and in Python it lies neither in a string of
+several lines nor on a line with a comment.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from codegen_lsp.evaluation.documents import EvaluationError, SourceDocument, in
 Kind = Literal["line start", "mid-line", "mid-word"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """`line start`: after the indentation, where an editor leaves the cursor after Enter. `mid-line`: between two words or
-signs of a line. `mid-word`: after the first characters of an identifier or keyword."""
+symbols of a line. `mid-word`: after the first characters of an identifier or keyword."""
 
 WORD = re.compile(r"[^\W\d]\w{2,}")
-"""Identifiers and keywords of three characters or more: of shorter ones there is nothing left to complete."""
+"""Identifiers and keywords of three characters or more; shorter ones leave nothing to complete."""
 LEAST_LINES_ABOVE = 3
-"""Lines of code above a place: before that there is nothing a model could go by."""
+"""Minimum lines of code above a place, for the model to go by."""
 
 ROUNDS = 200
-"""How often the documents are gone through at most for places."""
+"""Maximum number of passes over the documents."""
 
 
 @frozen
 class CursorPlace:
-    """A cursor in a document. What is to be completed is the rest of its line."""
+    """A cursor in a document; the rest of its line is to be completed."""
 
     kind: Kind
     document: SourceDocument
     offset: int
-    """Of the cursor, in code points."""
+    """Offset of the cursor, in code points."""
 
     @property
     def line_end(self) -> int:
-        """Offset of the end of the line."""
+        """The offset of the end of the line."""
         end = self.document.text.find("\n", self.offset)
         return len(self.document.text) if end < 0 else end
 
@@ -54,25 +54,26 @@ class CursorPlace:
 
     @property
     def rest(self) -> str:
-        """The rest of the line, which is to be completed; no blanks at its end."""
+        """The rest of the line, without trailing blanks."""
         return self.document.text[self.offset : self.line_end].rstrip()
 
     @property
     def below(self) -> str:
-        """What follows the line, from its line break on."""
+        """The text after the line, from its line break on."""
         return self.document.text[self.line_end :]
 
     @property
     def line_number(self) -> int:
-        """Counted from 1."""
+        """The number of the line, from 1."""
         return self.before.count("\n") + 1
 
 
 def draw(documents: Iterable[SourceDocument], cases: int, seed: int) -> list[CursorPlace]:
-    """`cases` places of each kind, in as many different files as there are, packages in turn; the same for a seed.
+    """Draw `cases` places of each kind, from as many files as possible, packages in turn; the same for a seed.
 
-    The kinds alternate, so that any beginning of the list is balanced. Fewer when the documents have no more. Raises
-    EvaluationError when they have none.
+    The kinds alternate, so that any beginning of the list is balanced. There are fewer when the documents have no more.
+
+    Raises: EvaluationError when they have none.
     """
     dice = random.Random(seed)  # noqa: S311 - a sample, not a secret
     order = list(in_turn(documents, dice))
@@ -106,7 +107,7 @@ def _one(document: SourceDocument, lines: list[tuple[int, int]], kind: Kind, dic
 
 
 def code_lines(document: SourceDocument) -> list[tuple[int, int]]:
-    """Start and end offsets of the lines on which places may lie."""
+    """Return the start and end offsets of the lines on which places may lie."""
     text = document.text
     starts = [0, *(match.end() for match in re.finditer("\n", text))]
     excluded = _not_code(text) if document.language == "python" else frozenset()
@@ -119,7 +120,7 @@ def code_lines(document: SourceDocument) -> list[tuple[int, int]]:
 
 
 def _not_code(text: str) -> frozenset[int]:
-    """Numbers of the lines with comments and of those that a string of several lines touches; all when unreadable."""
+    """Return the numbers of lines with a comment or part of a string of several lines; all if tokenizing fails."""
     excluded: set[int] = set()
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -135,7 +136,7 @@ _STRINGS = frozenset({tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", token
 
 
 def _docstring_lines(text: str) -> set[int]:
-    """Lines that are a string and nothing else."""
+    """Return the numbers of lines that consist of one string."""
     return {n for n, line in enumerate(text.split("\n"), start=1) if _ONE_STRING.fullmatch(line.strip())}
 
 

@@ -17,19 +17,19 @@ from codegen_lsp.evaluation.lines import (
     LineCase,
     Packages,
     answer_of,
+    context_of,
     snapshot_of,
-    surroundings_of,
 )
 from codegen_lsp.inference.rpc.messages import GenerateParams
 from codegen_lsp.suggest.request import CompletionModel
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""At which the curve of precision against coverage is drawn."""
+"""Thresholds of the points of the curve."""
 
 
 @frozen
 class CurvePoint:
-    """What a threshold gives, over all places."""
+    """Precision and coverage at a threshold, over all places."""
 
     threshold: float
     shown: Figure | None
@@ -44,18 +44,18 @@ async def ask_at_thresholds(
     options_of: Callable[[str], Options],
     packages: Packages | None = None,
 ) -> AsyncIterator[dict[float, LineAnswer]]:
-    """What an editor would show at each case with each of `THRESHOLDS`; the model is asked once."""
+    """Yield what an editor would show at each case with each of `THRESHOLDS`; the model is asked once."""
     for number, case in enumerate(cases):
         snapshot = snapshot_of(case, number)
         planned = plan(snapshot, evolve(options_of(snapshot.language), threshold=0.0))
         if isinstance(planned, Refusal):
             yield dict.fromkeys(THRESHOLDS, LineAnswer(case, None))
             continue
-        around = surroundings_of(snapshot, case.place.document, packages or {})
-        related = [*planned.rest_of_document, *(snippet.text for snippet in around.snippets)]
+        context = context_of(snapshot, case.place.document, packages or {})
+        related = [*planned.rest_of_document, *(snippet.text for snippet in context.snippets)]
         params = GenerateParams(DOCUMENT, planned.prefix, planned.suffix, planned.stop, related=related)
         result = await model.generate(params)
-        planned = evolve(planned, modules=around.modules)
+        planned = evolve(planned, modules=context.modules)
         answers = {}
         for threshold in THRESHOLDS:
             stop = evolve(planned.stop, threshold=threshold)
@@ -65,7 +65,7 @@ async def ask_at_thresholds(
 
 
 def curve_of(answers: Sequence[dict[float, LineAnswer]]) -> list[CurvePoint]:
-    """Precision against coverage, by threshold."""
+    """Return the points of the curve, by threshold."""
     points = []
     for threshold in THRESHOLDS:
         some = [at[threshold] for at in answers]

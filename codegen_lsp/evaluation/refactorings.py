@@ -1,9 +1,9 @@
-"""Refactorings of functions that people wrote: how often each is offered, and whether what is offered holds.
+"""Evaluation of refactorings on published code: how often each is offered, and how many of the results are correct.
 
-Functions are drawn from files at random, one of each file, and every kind is tried at a random place of each where its
-menu has it. What is offered has passed the checks of `refactor.checks`; here it is looked at again by other means (the
-compiler, `inspect`'s idea of a signature), and, where the file has doctests or tests, those may be run on a sample: by
-the trial that the server makes of code that a model wrote, and once more as the judge of what is offered after it.
+Functions are drawn at random, one from each file, and every kind is tried at a random place of each function where the
+menu has it. Results have passed the checks of the refactoring itself; here they are checked by other means: the
+compiler and the signatures of `inspect`. On a sample of the files that have doctests or tests, those are run twice: by
+the verification that the server makes of generated code, and again on the first result that is offered after it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from codegen_lsp.workspace.sources import Workspace, module_of
 logger = logging.getLogger(__name__)
 
 LONGEST = 100_000
-"""Characters of a file at most."""
+"""Maximum characters of a file."""
 PLACES = 12
-"""Random places in a function at which a kind is looked for."""
+"""Random places in a function at which a kind is tried."""
 
 
 @frozen
@@ -50,29 +50,29 @@ class RefactoringAttempt:
     """File and line."""
     offers: int
     refused: str | None = None
-    """The rule that spoke against it."""
+    """The rule that refused it."""
     broken: list[str] = field(factory=list)
-    """What is wrong with results that were offered."""
+    """Defects of the results that were offered."""
     withheld: int = 0
-    """Results with which the tests failed, so that they were not offered."""
+    """Results that were not offered since the tests failed with them."""
     verified: VerificationResult | None = None
-    """What the tests say of the first offer."""
+    """Result of the tests with the first offer."""
 
 
 @frozen
 class KindFigures:
-    """What became of one kind."""
+    """Counts of one kind."""
 
     kind: str
     tried: int
     done: int
-    """With at least one result."""
+    """Attempts with at least one result."""
     results: int
     broken: int
     """Results that do not parse, or change a signature; there must be none."""
     refused: dict[str, int]
     withheld: int
-    """Results that the server tried by tests and did not offer."""
+    """Results that were not offered since the tests failed with them."""
     passed: int
     """First offers whose tests were run and passed."""
     failed: int
@@ -87,9 +87,9 @@ async def attempts(
     kinds: Sequence[RefactoringKind],
     verified: int = 0,
 ) -> AsyncIterator[RefactoringAttempt]:
-    """Refactor functions of the documents; of each kind, the first `verified` places with tests have them run.
+    """Refactor functions of the documents, and run the tests of the first `verified` places of each kind.
 
-    Raises WorkerError, ModelError and SandboxError.
+    Raises: WorkerError, ModelError and SandboxError.
     """
     dice = random.Random(seed)  # noqa: S311 - no secret
     left = Counter({kind.name: verified for kind in kinds})
@@ -115,7 +115,7 @@ async def attempts(
 
 
 def figures_of(found: Sequence[RefactoringAttempt]) -> list[KindFigures]:
-    """The attempts by kind, in the order of the menu."""
+    """Return the counts by kind, in the order of the menu."""
     figures = []
     for kind in KINDS:
         own = [one for one in found if one.kind == kind.name]
@@ -174,8 +174,11 @@ def _by_tests(rejected: Sequence[RejectedResult]) -> int:
 
 
 def what_is_wrong(before: str, after: str, kind: RefactoringKind) -> str | None:
-    """Why a result does not hold, or None: it must compile, and every function that was there must be there with the
-    same parameters (a rename's and an inlined function's own name aside)."""
+    """Return the defect of a result, or None.
+
+    It must compile, and every function must still exist with the same parameters, except under the name that a rename
+    changes and the function that an inlining removes.
+    """
     try:
         compile(after, "<after>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
@@ -190,7 +193,7 @@ def what_is_wrong(before: str, after: str, kind: RefactoringKind) -> str | None:
 
 
 def _callables(text: str) -> dict[str, str]:
-    """Names and bare parameters of all functions, as `inspect` writes them."""
+    """Return the parameters without annotations of all functions by name, as `inspect` writes them."""
     found: dict[str, str] = {}
 
     def walk(node: ast.AST, prefix: str) -> None:
@@ -231,7 +234,7 @@ def _substantial(node: ast.AST) -> bool:
 
 
 def _package_of(path: Path) -> Workspace | None:
-    """The package of an installed file as a workspace, the folder that it is imported from being its root."""
+    """Return the package of an installed file as a workspace, whose root is the folder that it is imported from."""
     module, root = module_of(path)
     top = root / module.split(".")[0]
     if not top.is_dir():
@@ -240,7 +243,7 @@ def _package_of(path: Path) -> Workspace | None:
 
 
 def _place(view: SelectionView, node: ast.AST, kind: RefactoringKind, dice: random.Random) -> SelectedSource | None:
-    """A random place in the function whose menu has the kind."""
+    """Return a random place in the function whose menu has the kind; None if there is none."""
     backend = PythonBackend()
     found = list(_selections(view, node, kind))
     dice.shuffle(found)

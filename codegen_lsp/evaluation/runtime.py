@@ -57,7 +57,7 @@ class Measurement:
     weights: str
     """SHA-256 of the build's weights."""
     interrupted: bool
-    """Whether the user ended it before all cases were done."""
+    """True if the user ended it before all cases were done."""
     figures: Any
     """By name; see the functions of `measurements`."""
 
