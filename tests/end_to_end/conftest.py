@@ -25,8 +25,8 @@ OBSERVED = (
     "import sys; from codegen_lsp.inference.client import launch; "
     f"launch.worker_command = lambda: [sys.executable, {str(Path(__file__).parent / 'observed_worker.py')!r}]; "
 ) + SERVE
-PATIENCE = 60.0
-"""Seconds until something that must happen is given up on."""
+ANSWER_TIMEOUT = 60.0
+"""Seconds until a test gives up on something that must happen."""
 
 
 class Recording(LanguageClientProtocol):
@@ -67,7 +67,7 @@ class Client(LanguageClient):
 
     async def until(self, holds: Callable[[], Any]) -> Any:
         """Wait until something holds; its value."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(ANSWER_TIMEOUT):
             while not (value := holds()):  # noqa: ASYNC110 - what is waited for sets no event
                 await asyncio.sleep(0.01)
         return value
@@ -134,7 +134,7 @@ class Client(LanguageClient):
     async def complete(
         self, uri: str, line: int, character: int, *, invoked: bool = False
     ) -> list[types.InlineCompletionItem]:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(ANSWER_TIMEOUT):
             answer = await self.request(uri, line, character, invoked=invoked)
         return list(answer.items)
 
@@ -145,7 +145,7 @@ class Client(LanguageClient):
     async def explain(self, uri: str | None = None) -> dict[str, Any]:
         params = {"textDocument": {"uri": uri}} if uri else {}
         number = f"explain-{len(self.received)}"
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(ANSWER_TIMEOUT):
             await self.protocol.send_request_async("codegen-lsp/explain", params, msg_id=number)
         return next(message["result"] for message in reversed(self.received) if message.get("id") == number)
 
@@ -180,7 +180,7 @@ async def end(client: Client) -> None:
     if server is None:
         return
     if server.returncode is None and client.capabilities is not None:
-        await asyncio.wait_for(client.shutdown_session(), PATIENCE)
+        await asyncio.wait_for(client.shutdown_session(), ANSWER_TIMEOUT)
         assert server.returncode == 0
     await client.stop()
 

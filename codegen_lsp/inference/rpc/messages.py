@@ -1,7 +1,7 @@
-"""What the language server and the inference worker say to each other.
+"""Message bodies of the JSON-RPC between the language server and the inference worker, one attrs class each.
 
-Both processes import these classes, so the wire format (JSON-RPC, one attrs class per message body) is stated once.
-Text goes in and text comes out: only the worker knows how text becomes tokens.
+Both processes import these classes, so the wire format is stated once. Requests and results hold text; only the worker
+knows tokens.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Literal
 from attrs import field, frozen
 
 Finish = Literal["stop", "length", "end", "unlikely"]
-"""Why a candidate ended: a stop rule, the token limit, the model's own end-of-text token, or `threshold`."""
+"""Reason why a candidate ended: a stop rule, the token limit, the model's end-of-text token, or `threshold`."""
 
 
 @frozen
 class LoadParams:
-    """Which build to run, and how."""
+    """A request to load a build: its path, and how to run it."""
 
     build: str
     """Directory of the build."""
@@ -25,17 +25,16 @@ class LoadParams:
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
     compute_type: str = "auto"
-    """A CTranslate2 compute type; `auto` takes the fastest int8 type of the device."""
+    """A CTranslate2 compute type; `auto` is the fastest int8 type of the device."""
     threads: int = 0
-    """Threads of one generation; 0 takes the number of physical cores this process may use, at most 8."""
+    """Threads of one generation; 0 means the number of physical cores that this process may use, at most 8."""
     cache_memory_mb: int | None = None
-    """Memory in MiB that cached prefixes may take, beside the weights; 0 caches nothing, None suits the model."""
+    """Size limit of the KV cache in MiB, beside the weights; 0 caches nothing, None means a default for the model."""
     ngrams: str = "auto"
-    """Whether the document's n-grams are mixed into the model's probabilities: `on`, `off`, or `auto` for where it
-    pays."""
+    """Mixing of the document's n-grams into the model's probabilities: `on`, `off`, or `auto`, which is on for small
+    models."""
     shared: bool = False
-    """Whether the worker may be one that other servers of this user use, too, with the same build and the rest of
-    this."""
+    """Whether other servers of this user with equal parameters may use the same worker."""
 
 
 @frozen
@@ -66,41 +65,48 @@ class ClientCount:
 
 @frozen
 class ModelDescription:
-    """The model that the worker has loaded."""
+    """The loaded model: the answer to `LoadParams`."""
 
     name: str
+    """Name of the build."""
     family: str
+    """`codegen`, `codegen2` or `codegen25`."""
     engine: str
+    """Name of the engine in use, never `auto`."""
     device: str
+    """`cpu` or `cuda`."""
     compute_type: str
+    """Arithmetic in use, never `auto`."""
     threads: int
+    """Threads of one generation."""
     context_length: int
-    """Tokens, prompt and answer together."""
+    """Tokens of prompt and answer together."""
     infill: bool
     """Whether text after the cursor can be part of the prompt."""
     languages: list[str]
-    """LSP language identifiers the model was trained on."""
+    """LSP language identifiers of the languages that the model was trained on."""
     characters_per_token: float
     """Mean length of a token of source code in characters, measured with this model's tokenizer."""
     load_seconds: float
     prefill_tokens_per_second: float | None = None
-    """How fast it reads a prompt, measured when it was loaded; None when it was not."""
+    """Prefill speed, measured while loading; None when it was not measured."""
     ngrams: bool = False
-    """Whether n-grams of the document and of related texts are mixed into its probabilities."""
+    """Whether n-grams of the document and of related texts are mixed into the probabilities."""
     parameters: int | None = None
-    """About how many it has."""
+    """Number of parameters, approximately."""
     small: bool = False
     """Whether it has fewer than `build.SMALL_MODEL_PARAMETERS`, which decides settings that are `auto`."""
 
 
 @frozen
 class StopRules:
-    """When to end a candidate. Checked after each token on the text generated so far; the text is cut at the rule.
+    """Conditions that end a candidate, checked after each token on the text so far, which is cut where one applies.
 
-    The rules speak of text alone, so that the worker needs to know nothing of languages.
+    They concern text alone, so the worker needs no knowledge of languages.
     """
 
     max_tokens: int = 64
+    """Limit of generated tokens."""
     max_lines: int = 1
     """Line breaks allowed plus one: with 1 the text ends before the first line break that follows any text."""
     strings: list[str] = field(factory=list)
@@ -109,12 +115,14 @@ class StopRules:
     """The text ends before a later line that is not blank and is indented by fewer columns than this (tabs reach to
     the next multiple of 8). None: no such rule."""
     openers: list[str] = field(factory=list)
-    """A first line that ends with one of these (blanks aside) begins a block: the text may have `opened_lines` lines
-    then, the later ones indented by `opened_indent` columns at least. Only where `max_lines` is 1."""
+    """A first line that ends with one of these (blanks aside) begins a block: the text may then have `opened_lines`
+    lines, the later ones indented by at least `opened_indent` columns. Only where `max_lines` is 1."""
     opened_lines: int = 1
+    """Limit of lines after an opener."""
     opened_indent: int = 0
+    """Columns."""
     threshold: float = 0.0
-    """The text ends with the token at which the probability of all of it falls below this."""
+    """The text ends with the token at which the product of all token probabilities falls below this."""
 
 
 @frozen
@@ -122,28 +130,30 @@ class GenerateParams:
     """A request for one or more continuations of `prefix`."""
 
     document: str
-    """Key of the requester: a newer request with the same key replaces an older one."""
+    """Key of the request: a newer request with the same key supersedes an older one."""
     prefix: str
-    """Text up to the cursor, line ends as LF. Cut at its start by the worker when it does not fit."""
+    """Text up to the cursor, line ends as LF. The worker cuts its start when it exceeds the context."""
     suffix: str = ""
-    """Text after the cursor: part of the prompt for a model that infills, for n-gram mixing with any."""
+    """Text after the cursor: part of the prompt of a model that infills, and a source of n-grams for any model."""
     stop: StopRules = field(factory=StopRules)
     candidates: int = 1
-    """How many different continuations are wanted at most."""
+    """Limit of different continuations."""
     temperature: float = 0.0
     """0 decodes greedily (several candidates then differ in their first new token); above 0 samples."""
     top_p: float = 0.95
+    """Probability mass of nucleus sampling."""
     seed: int | None = None
+    """Seed of sampling; None draws one."""
     heal: bool = True
-    """Whether the last token of the prompt may be taken back and chosen again together with what follows."""
+    """Whether to heal tokens: the last token of the prompt may be chosen anew together with what follows."""
     background: bool = False
-    """Nobody waits for the answer yet, as for what follows a suggestion that may be accepted. It runs only while
-    nothing else does, and is given up as replaced, within one token or chunk, for any other request; what was computed
-    stays in the cache. Whoever needs the answer after all asks again without this, or awaits the request that runs."""
+    """Whether this is a prefetch, as for the text after a suggestion that may be accepted. It runs only while no other
+    request does, and any other request supersedes it within one token or chunk of the prompt; its computed prefix stays
+    in the KV cache. A caller that needs the result after all asks again without this, or awaits the running request."""
     related: list[str] = field(factory=list)
-    """Texts that the answer may repeat something of, and that are not in the prompt: the rest of a long document,
-    other files. For n-gram mixing and drafts alone. Their tokens are kept from request to request, so better the
-    same few than ever new ones."""
+    """Texts that are not in the prompt and parts of which the answer may repeat: the rest of a long document, other
+    files. Used for n-gram mixing and speculative drafts only. Their tokens are cached between requests, so a few that
+    stay the same are better than new ones each time."""
 
 
 @frozen
@@ -153,32 +163,35 @@ class Candidate:
     text: str
     """Continuation of the prefix, line ends as LF."""
     tokens: int
+    """Number of generated tokens."""
     log_probability: float
     """Mean over the tokens, in nats."""
     finish: Finish
     steps: list[tuple[int, float]] = field(factory=list)
-    """For each token, where in `text` it ends, in code points, and its log-probability in nats. Tokens that hold what
-    had been typed already are certain: 0."""
+    """End of each token in `text`, in code points, and its log-probability in nats; 0 for tokens of text that had
+    already been typed."""
 
 
 @frozen
 class GenerationStats:
-    """What a request cost."""
+    """Cost of a request."""
 
     prompt_tokens: int
+    """Length of the prompt."""
     cached_tokens: int
-    """Prompt tokens whose state came from the cache."""
+    """Prompt tokens whose keys and values came from the KV cache."""
     generated_tokens: int
-    """Over all candidates, those cut away by stop rules included."""
+    """Of all candidates, including tokens that stop rules cut away."""
     queue_seconds: float
+    """Wait before the computation."""
     first_token_seconds: float
     """From the start of the computation to the first token."""
     total_seconds: float
     """From the start of the computation to the last token."""
     drafted_tokens: int = 0
-    """Guessed ahead and checked by the model."""
+    """Speculative tokens that the model verified."""
     accepted_tokens: int = 0
-    """Those of them that were right."""
+    """Drafted tokens that it accepted."""
 
 
 @frozen
@@ -192,7 +205,7 @@ class GenerateResult:
 
 @frozen
 class WarmParams:
-    """A prompt that is likely to be extended soon: the worker may cache its state while idle."""
+    """A request to prefill the KV cache with a prompt that is likely to be extended soon."""
 
     document: str
     prefix: str
@@ -201,16 +214,17 @@ class WarmParams:
 
 @frozen
 class ScoredText:
-    """A text whose likelihood is wanted, given what stands before it."""
+    """A text to score, given the text before it."""
 
     before: str
+    """Context, line ends as LF."""
     text: str
     """Not empty, line ends as LF."""
 
 
 @frozen
 class ScoreParams:
-    """A request for the likelihood of texts. A newer one with the same `document` replaces it."""
+    """A request for the log-likelihood of texts. A newer one with the same `document` supersedes it."""
 
     document: str
     texts: list[ScoredText]
@@ -218,27 +232,27 @@ class ScoreParams:
 
 @frozen
 class Score:
-    """How likely a text is."""
+    """Log-likelihood of a text."""
 
     log_probability: float
-    """Sum over the tokens, in nats; a token that begins before the text counts whole."""
+    """Sum over the tokens, in nats; a token that begins before the text counts in full."""
     tokens: int
 
 
 @frozen
 class ScoreResult:
-    """The answer to `ScoreParams`, in its order."""
+    """The answer to `ScoreParams`, in the order of its texts."""
 
     scores: list[Score]
 
 
 @frozen
 class LoadProgress:
-    """Sent while a model loads."""
+    """Notification while a model loads."""
 
     message: str
     fraction: float
-    """0 to 1."""
+    """Share that is done, 0 to 1."""
 
 
 @frozen
@@ -247,7 +261,7 @@ class Rates:
 
     prefill_tokens_per_second: float
     prefill_tokens: int
-    """Length of the prompt it was measured with."""
+    """Length of the prompt that was measured."""
     decode_tokens_per_second: float
     resident_mb: float
     """Memory of the worker process in MiB."""

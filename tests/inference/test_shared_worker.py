@@ -24,7 +24,7 @@ from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import launch, shared_worker
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc import endpoint
-from codegen_lsp.inference.rpc.endpoint import Endpoint, NoSocketsError, SharingError
+from codegen_lsp.inference.rpc.endpoint import Endpoint
 from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult, LoadParams, StopRules
 from codegen_lsp.inference.worker import server as worker_server
 from codegen_lsp.settings import Settings, structure_settings
@@ -558,61 +558,6 @@ async def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, fol
         writer.close()
 
 
-def test_a_folder_of_another_user_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.mkdir(mode=0o700)
-    if os.geteuid() == 0:
-        os.chown(folder, 12345, -1)
-    else:
-        mine = os.geteuid()
-        monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
-    with pytest.raises(SharingError, match="another user"):
-        endpoint.private_folder()
-
-
-@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
-def test_a_folder_that_is_open_to_others_is_not_used(folder: Path, mode: int) -> None:
-    folder.mkdir()
-    folder.chmod(mode)
-    with pytest.raises(SharingError, match="open to other users"):
-        endpoint.private_folder()
-    assert folder.stat().st_mode & 0o777 == mode
-
-
-def test_a_link_or_a_file_in_its_place_is_not_used(folder: Path, tmp_path: Path) -> None:
-    folder.symlink_to(tmp_path)
-    with pytest.raises(SharingError, match="not a folder"):
-        endpoint.private_folder()
-    folder.unlink()
-    folder.touch()
-    with pytest.raises(SharingError, match="not a folder"):
-        endpoint.private_folder()
-
-
-def test_without_a_runtime_folder_one_is_made_among_temporary_files(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for value in ("", "relative/path"):
-        monkeypatch.setenv("XDG_RUNTIME_DIR", value)
-        made = endpoint.private_folder()
-        assert made == tmp_path / f"codegen-lsp-{os.getuid()}"
-        assert made.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_path_too_long_for_a_socket(params: LoadParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    long = tmp_path / ("x" * 100)
-    long.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
-    with pytest.raises(SharingError, match="too long"):
-        shared_worker.endpoint_for(params)
-
-
-def test_a_system_without_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "sys", SimpleNamespace(platform="win32"))
-    with pytest.raises(NoSocketsError):
-        endpoint.private_folder()
-
-
 @pytest.mark.parametrize("reason", ["open", "nothing", "runtime"])
 async def test_where_none_can_be_shared_each_has_its_own(
     make: Make,
@@ -652,14 +597,3 @@ async def test_the_setting_decides(make: Make, embedded_build: Path) -> None:
     await until(lambda: not alive(pid))
     await client.load(load_params(shared, embedded_build))
     assert endpoint_of(client) is not None
-
-
-async def test_another_user_is_told_apart(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    if not hasattr(socket, "SO_PEERCRED"):
-        pytest.skip("this system does not tell")
-    ours, theirs = socket.socketpair(socket.AF_UNIX)
-    with ours, theirs:
-        assert endpoint.is_same_user(ours)
-        mine = os.geteuid()
-        monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
-        assert not endpoint.is_same_user(ours)
