@@ -133,6 +133,7 @@ belows = st.sampled_from(["", "}\n", "    }\n}\n", "});\n", "]\n", "    x\n}\n"]
 @example("foo(function() {", "})", "", "\n    x\n}", "javascript")
 @example("{", "", "}\n", "}", "python")
 @example("if (x) {", "", "}\n", "\n    x\n}", "c")
+@example("", "", "", "{\n}\n}", "c")
 def test_no_closer_is_doubled(before: str, rest: str, below: str, text: str, language: str) -> None:
     """Accepting never leaves more brackets that close nothing than there were, on the line and below."""
     assume(not scan(before, LANGUAGES[language]).unmatched)

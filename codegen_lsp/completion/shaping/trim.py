@@ -12,7 +12,7 @@ from codegen_lsp.completion.shaping.draft import Draft, splits_word
 from codegen_lsp.completion.similar_lines import alike
 from codegen_lsp.completion.snapshot import Refusal
 from codegen_lsp.source.blocks import continues_statement, only_closers, opens_block
-from codegen_lsp.source.brackets import is_rest_of_closers
+from codegen_lsp.source.brackets import CLOSERS, is_rest_of_closers, scan
 from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import Language
 from codegen_lsp.source.lines import with_lf
@@ -118,7 +118,12 @@ def _end_of_statement(before: str, lines: Sequence[str], language: Language) -> 
     head = before + lines[0] if first == 0 else lines[first]
     opener = opens_block(head, language)
     for number, line in enumerate(lines[first + 1 :], first + 1):
-        if not line.strip() or columns(line) > columns(head) or continues_statement(line, language):
+        if not line.strip() or columns(line) > columns(head):
+            continue
+        closes = line.lstrip()[:1] in CLOSERS
+        if opener and closes and not scan("\n".join([head, *lines[first + 1 : number]]), language).open:
+            return number  # it would close what is outside of the statement
+        if continues_statement(line, language):
             continue
         if opener or not lines[number - 1].strip():
             return number
