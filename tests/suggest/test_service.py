@@ -1,0 +1,212 @@
+"""The suggestion service without an editor: a document, a played model, and a host that says what is allowed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, evolve, field
+
+from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
+from codegen_lsp.errors import SupersededError, WorkerError
+from codegen_lsp.inference.rpc.messages import LoadParams
+from codegen_lsp.settings import Settings
+from codegen_lsp.suggest.request import ModelHandle, SuggestionRequest, SuggestionResult
+from codegen_lsp.suggest.service import SuggestionService
+from codegen_lsp.workspace.files import FileAccess
+from tests.completion.options import options
+from tests.played_model import PlayedModel
+
+URI = "file:///project/main.py"
+CODE = "def add(a, b):\n    retu"
+
+
+@define
+class PlayedHost:
+    """An application with one document."""
+
+    handle: ModelHandle
+    settings: Settings = field(factory=Settings)
+    busy: bool = False
+    document: Snapshot | None = None
+    root: Path | None = None
+
+    def snapshot(self, uri: str, offset: int) -> Snapshot | None:
+        return self.document
+
+    def file_access(self, uri: str) -> FileAccess | None:
+        return FileAccess(self.root, (self.root.as_uri(),)) if self.root else None
+
+    async def idle_model(self) -> ModelHandle | None:
+        return self.handle
+
+
+@pytest.fixture
+async def model() -> PlayedModel:
+    """A model that is loaded."""
+    played = PlayedModel(on_state=lambda state: None, on_progress=lambda progress: None)
+    await played.load(LoadParams("/models/native"))
+    played.answer = lambda params: ["rn a + b"]
+    return played
+
+
+@pytest.fixture
+def host(model: PlayedModel) -> PlayedHost:
+    return PlayedHost(ModelHandle(model, model.model))
+
+
+@pytest.fixture
+def service(host: PlayedHost) -> SuggestionService:
+    return SuggestionService(host)
+
+
+def at(text: str, version: int = 1, **changed: Any) -> Snapshot:
+    return Snapshot(URI, version, "python", text, len(text), **changed)
+
+
+async def ask(
+    service: SuggestionService, host: PlayedHost, snapshot: Snapshot, refusal: Refusal | None = None
+) -> SuggestionResult:
+    request = SuggestionRequest(snapshot, options(), host.handle, time.perf_counter(), refusal=refusal)
+    return await service.suggest(request)
+
+
+async def test_the_model_is_asked_once_while_its_answer_is_typed(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel
+) -> None:
+    service.opened(URI, 1, len(CODE))
+    first = await ask(service, host, at(CODE))
+    service.changed(URI, 2, CODE + "r", len(CODE) + 1, "r")
+    second = await ask(service, host, at(CODE + "r", 2))
+    assert [shown.insert for shown in first.suggestions + second.suggestions] == ["    return a + b"] * 2
+    assert (first.source, second.source) == ("model", "cache")
+    assert (list(first.numbers), list(second.numbers)) == ([1], [2])
+    assert len(model.generated) == 1
+    assert first.seconds > 0
+    assert service.generated_tokens == 12
+    service.close()
+
+
+async def test_a_known_refusal_is_the_answer(service: SuggestionService, host: PlayedHost, model: PlayedModel) -> None:
+    service.opened(URI, 1, len(CODE))
+    result = await ask(service, host, at(CODE), Refusal("excluded", "Excluded."))
+    assert (result.suggestions, result.refusal, result.source) == ([], Refusal("excluded", "Excluded."), "none")
+    assert model.generated == []
+    service.close()
+
+
+@pytest.mark.parametrize(("error", "rule"), [(SupersededError(), "superseded"), (WorkerError("w"), "no_model")])
+async def test_errors_of_the_model_become_refusals(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel, error: Exception, rule: str
+) -> None:
+    model.generate_error = error
+    result = await service.complete(at(CODE), options(), host.handle.client)
+    assert result.refusal is not None
+    assert result.refusal.rule == rule
+
+
+async def test_a_document_that_was_changed_meanwhile_shows_nothing(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel
+) -> None:
+    service.opened(URI, 2, len(CODE))
+    result = await ask(service, host, at(CODE, 1))
+    assert result.suggestions == []
+    assert result.refusal is not None
+    assert result.refusal.rule == "document_changed"
+    service.close()
+
+
+async def test_suggestions_have_the_offsets_of_the_document(service: SuggestionService, host: PlayedHost) -> None:
+    prelude = "x = 1\n\n"
+    service.opened(URI, 1, len(CODE))
+    result = await ask(service, host, at(prelude + CODE, prelude=len(prelude)))
+    assert (result.suggestions[0].start, result.suggestions[0].end) == (15, len(CODE))
+    service.close()
+
+
+async def test_without_a_host_nothing_is_scheduled(model: PlayedModel) -> None:
+    service = SuggestionService()
+    service.opened(URI, 1, len(CODE))
+    service.changed(URI, 2, CODE, len(CODE), "u")
+    assert not service.pause_timer.active
+    result = await service.complete(at(CODE), options(), model)
+    assert len(result.suggestions) == 1
+    assert not service.prefetching
+    service.close()
+
+
+async def test_a_pause_warms_the_cache_with_the_document_as_it_is_then(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel
+) -> None:
+    host.document = at(CODE)
+    service.opened(URI, 1, len(CODE))
+    await service.pause_timer.fire()
+    assert [params.prefix for params in model.warmed] == [CODE]
+    service.close()
+
+
+@pytest.mark.parametrize("reason", ["busy", "closed", "off"])
+async def test_no_warming_when_it_would_be_in_the_way(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel, reason: str
+) -> None:
+    host.document = None if reason == "closed" else at(CODE)
+    host.busy = reason == "busy"
+    host.settings = Settings(warm=reason != "off")
+    service.opened(URI, 1, len(CODE))
+    await service.pause_timer.fire()
+    assert model.warmed == []
+    service.close()
+
+
+async def test_the_workspace_is_scanned_without_warming(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "names.py").write_text("class User: pass\n")
+    uri = (tmp_path / "main.py").as_uri()
+    host.settings, host.root = Settings(warm=False), tmp_path
+    host.document = evolve(at("import names\n"), uri=uri)
+    service.opened(uri, 1, 13)
+    await service.pause_timer.fire()
+    assert model.warmed == []
+    assert service.scanner.context(uri).modules == {"names": {"User"}}
+    service.close()
+
+
+async def test_a_prefetch_answers_what_follows_the_suggestion(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel
+) -> None:
+    def answer(params: Any) -> list[str]:
+        return ["rn a"] if params.prefix.endswith("retu") else [" + b"] if params.prefix.endswith("return a") else []
+
+    model.answer = answer
+    service.opened(URI, 1, len(CODE))
+    await ask(service, host, at(CODE))
+    assert service.prefetching
+    await service.prefetch_timer.fire()
+    assert [params.background for params in model.generated] == [False, True]
+    accepted = CODE + "rn a"
+    service.changed(URI, 2, accepted, len(accepted), "rn a")
+    result = await ask(service, host, at(accepted, 2))
+    assert (result.source, result.suggestions[0].insert) == ("cache", "    return a + b")
+    service.close()
+
+
+async def test_invoked_requests_prefetch_nothing(service: SuggestionService, host: PlayedHost) -> None:
+    service.opened(URI, 1, len(CODE))
+    result = await ask(service, host, at(CODE, trigger=Trigger.INVOKED))
+    assert len(result.suggestions) == 1
+    assert not service.prefetching
+    service.close()
+
+
+async def test_closing_a_document_forgets_it(service: SuggestionService, host: PlayedHost, model: PlayedModel) -> None:
+    service.opened(URI, 1, len(CODE))
+    await ask(service, host, at(CODE))
+    service.closed(URI)
+    assert not service.pause_timer.active
+    assert not service.prefetching
+    result = await ask(service, host, at(CODE))
+    assert result.suggestions == []
+    service.close()
