@@ -16,7 +16,7 @@ from rich.table import Table
 
 from codegen_lsp.cli.options import AsJson
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.suggest.metrics import Row, default_path, percentile, read
+from codegen_lsp.suggest.metrics import CountRow, default_path, percentile, read
 
 SOURCES = ("cache", "flight", "model")
 OUTCOMES = ("accepted", "accepted in part", "typed", "typed over")
@@ -43,7 +43,7 @@ def stats(
         print_figures(Console(), rows, path)
 
 
-def load(path: Path, days: int) -> list[Row]:
+def load(path: Path, days: int) -> list[CountRow]:
     """Return the counts of the last `days` days, today included; 0 takes all. Raises: StatsError."""
     first = datetime.date.today() - datetime.timedelta(days=days - 1) if days else None
     try:
@@ -63,22 +63,22 @@ def reset(path: Path) -> bool:
     return existed
 
 
-def figures_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def figures_of(rows: Sequence[CountRow]) -> list[dict[str, Any]]:
     """Return figures by language and model: counts, the share accepted, percentiles of the times in milliseconds."""
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[CountRow]] = defaultdict(list)
     for row in rows:
         groups[row.language, row.model].append(row)
     return [_figures(language, model, group) for (language, model), group in sorted(groups.items())]
 
 
-def figures_as_json(rows: Sequence[Row]) -> str:
+def figures_as_json(rows: Sequence[CountRow]) -> str:
     """Return the figures as JSON."""
     days = sorted({row.day for row in rows})
     span = {"first_day": days[0], "last_day": days[-1]} if days else {"first_day": None, "last_day": None}
     return json.dumps(span | {"figures": figures_of(rows)}, indent=2)
 
 
-def print_figures(console: Console, rows: Sequence[Row], path: Path) -> None:
+def print_figures(console: Console, rows: Sequence[CountRow], path: Path) -> None:
     """Print the figures as two tables."""
     if not rows:
         console.print("Nothing was counted yet. Servers count unless the setting `metrics` is off.")
@@ -109,7 +109,7 @@ def print_figures(console: Console, rows: Sequence[Row], path: Path) -> None:
     console.print(f"Kept in {path}, on this machine alone: numbers, no text.", style="dim", highlight=False)
 
 
-def _figures(language: str, model: str, rows: Sequence[Row]) -> dict[str, Any]:
+def _figures(language: str, model: str, rows: Sequence[CountRow]) -> dict[str, Any]:
     def total(what: str) -> int:
         return sum(row.count for row in rows if row.what == what)
 

@@ -14,7 +14,7 @@ from codegen_lsp.completion.refusals import first_refusal
 from codegen_lsp.completion.snapshot import Cursor, Refusal, Snapshot, Trigger
 from codegen_lsp.completion.stop_policy import stop_rules
 from codegen_lsp.completion.undefined_names import Modules
-from codegen_lsp.completion.window import last_characters, rest_of_document, window_after, window_before
+from codegen_lsp.completion.window import last_characters, rest_of_document, steady_suffix, window_after, window_before
 from codegen_lsp.inference.rpc.messages import StopRules
 
 
@@ -37,8 +37,11 @@ class Plan:
     """The names that modules of the workspace define, for `names`."""
 
 
-def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
-    """What to ask the model at the snapshot's cursor, or why not to ask."""
+def plan(snapshot: Snapshot, options: Options, last_suffix: str = "") -> Plan | Refusal:
+    """Return the request to the model for the snapshot's cursor, or the reason why there is none.
+
+    `last_suffix` is the suffix of the document's last prompt, which is kept while the text hardly changes.
+    """
     cursor = snapshot.cursor
     if refusal := first_refusal(snapshot, cursor, options):
         return refusal
@@ -50,7 +53,7 @@ def plan(snapshot: Snapshot, options: Options) -> Plan | Refusal:
     rest = () if "rest_of_document" in options.ablate else rest_of_document(snapshot, cursor, prefix, suffix)
     return Plan(
         prefix=prefix,
-        suffix=suffix,
+        suffix=suffix if "window" in options.ablate else steady_suffix(suffix, last_suffix),
         stop=evolve(
             stop_rules(cursor, options, document_length=len(snapshot.text)),
             threshold=0.0 if invoked or "threshold" in options.ablate else options.threshold,

@@ -1,14 +1,14 @@
-"""Suggestions that the user is typing through, answered without the model.
+"""Cache of suggestions that are being typed through, which answers without the model.
 
-Editors ask again at every key, also while the text on the screen still holds. Each suggestion is kept under where it
-was made: the text before the cursor, and the lines after it. At a request the cache looks back over what was typed
-since: if an entry was made that many characters ago and begins with them, the rest of it is the answer. That covers
-typing, accepting by word or line, and going back over what was typed; any other edit changes the key and misses. (The
-scheme and its constants are those of llama.vim.)
+Editors ask again at every key, also while the suggestion on the screen still fits. The key of a suggestion is its
+position: the text before the cursor, and the lines after it. A lookup goes back over the characters typed since: if an
+entry was made n characters ago and begins with the last n characters, the rest of it is the answer. That covers typing,
+accepting by word or line, and deleting typed characters again; any other edit changes the key and misses. (The scheme
+and its constants are those of llama.vim.)
 
-The rest of the line is part of the key only if it is more than closers, because those come and go while an editor
-closes brackets by itself; likewise lines below that only close brackets. What is left of a suggestion is therefore
-fitted again to what stands after the cursor.
+The rest of the line is part of the key only if it is more than closing brackets, which come and go while an editor
+closes brackets by itself; so are lines below that only close brackets. The rest of a suggestion is therefore shaped
+again for the text after the cursor.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from codegen_lsp.source.lines import slice_between, with_lf
 
 CAPACITY = 250
 LOOK_BACK = 128
-"""Characters typed since a suggestion was made."""
+"""Characters that may have been typed since a suggestion was made."""
 BEFORE = 2_000
-"""Characters before a suggestion's place that must be the same."""
+"""Characters before the position of a suggestion that must be equal."""
 AFTER = 400
-"""Characters after it that must be the same."""
+"""Characters after the position of a suggestion that must be equal."""
 
 
 @frozen
 class _Entry:
     texts: tuple[tuple[str, float], ...]
-    """What to show after the cursor, each with its log-probability."""
+    """Texts after the cursor, each with its log-probability."""
     wanted: int
-    """How many were asked for."""
+    """Number of suggestions that were requested."""
 
 
 _Key = tuple[str, str, str]
 
 
 class SuggestionCache:
-    """The last suggestions, by where they were made. Least recently used goes first."""
+    """The last suggestions by position (LRU)."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 
     def keep(self, snapshot: Snapshot, suggestions: list[Suggestion], options: Options) -> None:
-        """Remember what was shown for this snapshot."""
+        """Store the suggestions for a snapshot."""
         cursor = snapshot.cursor
         key = (snapshot.uri, _before(snapshot, cursor)[-BEFORE:], _after(snapshot, cursor))
         texts = tuple((shown.insert[len(cursor.kept) :], shown.log_probability) for shown in suggestions)
         self._store(key, _Entry(texts, _wanted(snapshot, options)))
 
     def find(self, snapshot: Snapshot, options: Options) -> list[Suggestion]:
-        """What is left of a suggestion whose beginning was typed since it was made; empty when there is none."""
+        """Return the rest of suggestions whose beginning was typed since they were made; an empty list on a miss."""
         cursor = snapshot.cursor
         if never_here(snapshot, cursor, options):
             return []
@@ -84,7 +84,7 @@ class SuggestionCache:
         return []
 
     def clear(self) -> None:
-        """Forget everything: another model, or other settings."""
+        """Remove all entries, because the model or the settings were changed."""
         self._entries.clear()
 
     def _store(self, key: _Key, entry: _Entry) -> None:
@@ -95,7 +95,7 @@ class SuggestionCache:
 
 
 def typed_since(older: Snapshot, newer: Snapshot) -> str | None:
-    """What was typed between two snapshots of one document; None when anything else happened to it, too."""
+    """Return the text typed between two snapshots of one document; None if there was any other change."""
     if older.uri != newer.uri:
         return None
     cursor, later = older.cursor, newer.cursor

@@ -1,9 +1,9 @@
-"""Counts of what was shown and what became of it, kept on this machine for `codegen-lsp stats`; nothing is sent.
+"""Counts of suggestions shown and accepted, kept on this machine for `codegen-lsp stats`; nothing is sent.
 
-What is stored are numbers by day, language and model: no text, no names of files. Times are counted in steps of a tenth
-(a histogram on a logarithmic scale), which gives percentiles within 5 % and never grows. A thread of its own writes, in
-batches; whatever goes wrong with the file, completion never notices: a damaged one is put aside once, and one that
-can't be written is left alone.
+The counts are stored by day, language and model, without text or file names. Answer times are counted in a histogram
+with a logarithmic scale of steps of a tenth, which gives percentiles within 5 % and does not grow. A thread writes them
+in batches. Errors of the file do not reach completion: a damaged file is renamed once, and one that can't be written is
+left alone.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from attrs import frozen
 logger = logging.getLogger(__name__)
 
 STEP = 1.1
-"""Ratio of the bounds of one step of time."""
-WRITE_SECONDS = 5.0
-"""Between two writes."""
-PATIENCE = 2.0
-"""Seconds to wait while another server writes."""
+"""Ratio of the bounds of one step of the histogram."""
+WRITE_INTERVAL = 5.0
+"""Seconds between two writes."""
+WRITE_TIMEOUT = 2.0
+"""Seconds to wait while another server writes, and for the last write."""
 KEPT_DAYS = 400
+"""Days after which counts are deleted."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS counts (
@@ -44,7 +45,7 @@ ON CONFLICT (day, language, model, what, step) DO UPDATE SET count = count + exc
 
 @frozen
 class Event:
-    """Something that is counted."""
+    """A kind of event that is counted."""
 
     day: str
     """As 2026-01-31."""
@@ -54,12 +55,12 @@ class Event:
     """`requests`, `shown`, `accepted`, `accepted in part`, `typed`, `typed over`, `accepted characters`, or the time of
     an answer by its source: `time cache`, `time flight`, `time model`."""
     step: int = 0
-    """Of a time: the power of `STEP`, in milliseconds. 0 for all else."""
+    """Of an answer time: the exponent of `STEP`, in milliseconds; 0 for other events."""
 
 
 @frozen
-class Row:
-    """One count."""
+class CountRow:
+    """One row of the counts."""
 
     day: str
     language: str
@@ -70,40 +71,40 @@ class Row:
 
 
 def default_path() -> Path:
-    """Where the counts are."""
+    """Return the path of the file."""
     from platformdirs import user_state_path
 
     return user_state_path("codegen-lsp", appauthor=False) / "metrics.sqlite"
 
 
 def today() -> str:
-    """The day in local time."""
+    """Return the day in local time, as 2026-01-31."""
     return datetime.date.today().isoformat()
 
 
 def step_of(milliseconds: float) -> int:
-    """The step of a time; below 0.1 ms all are one."""
+    """Return the step of the histogram for a time; times below 0.1 ms share one."""
     return round(math.log(max(milliseconds, 0.1), STEP))
 
 
 def milliseconds_of(step: float) -> float:
-    """The middle of a step."""
+    """Return the middle of a step."""
     return float(STEP**step)
 
 
 class Metrics:
-    """Takes events, and writes them in a thread."""
+    """Counts events, and writes the counts in a thread."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.enabled = False
-        """Set from the settings; until then nothing is counted."""
+        """Set from the settings; nothing is counted before."""
         self._path = path
         self._queue: queue.SimpleQueue[tuple[Event, int] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
     def count(self, event: Event, by: int = 1) -> None:
-        """Count something. Never raises, never waits."""
+        """Count an event. Never raises and never blocks."""
         if not self.enabled:
             return
         self._queue.put((event, by))
@@ -112,17 +113,17 @@ class Metrics:
             self._thread.start()
 
     def close(self) -> None:
-        """Write what is left, within a moment."""
+        """Write the remaining counts, for at most `WRITE_TIMEOUT` seconds."""
         self._closing.set()
         self._queue.put(None)
         if self._thread is not None:
-            self._thread.join(PATIENCE)
+            self._thread.join(WRITE_TIMEOUT)
 
     def _write_all(self) -> None:
         closing = False
         while not closing:
             entries = [self._queue.get()]
-            self._closing.wait(WRITE_SECONDS)
+            self._closing.wait(WRITE_INTERVAL)
             with contextlib.suppress(queue.Empty):
                 while True:
                     entries.append(self._queue.get_nowait())
@@ -136,7 +137,7 @@ class Metrics:
 
 
 def write(path: Path, batch: Counter[Event]) -> bool:
-    """Add counts to the file. False when it can't be written, which is logged."""
+    """Add counts to the file. Returns false if it can't be written, which is logged."""
     import sqlite3
 
     try:
@@ -158,7 +159,7 @@ def write(path: Path, batch: Counter[Event]) -> bool:
 def _add(path: Path, batch: Counter[Event]) -> None:
     import sqlite3
 
-    with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=WRITE_TIMEOUT)) as connection, connection:
         connection.execute(_SCHEMA)
         connection.executemany(
             _ADD, [(event.day, event.language, event.model, event.what, event.step, n) for event, n in batch.items()]
@@ -167,19 +168,24 @@ def _add(path: Path, batch: Counter[Event]) -> None:
         connection.execute("DELETE FROM counts WHERE day < ?", (oldest.isoformat(),))
 
 
-def read(path: Path, since: str = "") -> list[Row]:
-    """All counts from a day on; none when there is no file. Raises sqlite3.Error."""
+def read(path: Path, since: str = "") -> list[CountRow]:
+    """Return the counts since a day; an empty list if there is no file. Raises: sqlite3.Error."""
     import sqlite3
 
     if not path.is_file():
         return []
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)) as db:
+    with contextlib.closing(
+        sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WRITE_TIMEOUT)
+    ) as db:
         rows = db.execute("SELECT * FROM counts WHERE day >= ? ORDER BY day, language, model, what, step", (since,))
-        return [Row(*row) for row in rows]
+        return [CountRow(*row) for row in rows]
 
 
 def percentile(steps: Iterable[tuple[int, int]], share: float) -> float | None:
-    """The time in milliseconds within which this share was answered, from (step, count) pairs; None without any."""
+    """Return the time in milliseconds below which this share of the answers is; None without answers.
+
+    `steps` are pairs of step and count.
+    """
     ordered = sorted(steps)
     total = sum(count for _, count in ordered)
     seen = 0

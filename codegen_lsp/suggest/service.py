@@ -22,7 +22,6 @@ from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
-from codegen_lsp.completion.window import steady_suffix
 from codegen_lsp.errors import CodegenError, SupersededError
 from codegen_lsp.inference.rpc.messages import GenerateParams, ModelDescription, WarmParams
 from codegen_lsp.suggest.acceptance import AcceptanceTracker
@@ -256,13 +255,11 @@ class SuggestionService:
         return evolve(result, suggestions=suggestions, numbers=numbers)
 
     def _plan(self, snapshot: Snapshot, options: Options) -> Plan | Refusal:
-        """Plan the prompt; the suffix stays that of the last prompt while it hardly changes, for the KV cache."""
-        planned = plan(snapshot, options)
-        if isinstance(planned, Refusal) or "window" in options.ablate:
-            return planned
         state = self._state(snapshot.uri)
-        state.suffix = steady_suffix(planned.suffix, state.suffix)
-        return evolve(planned, suffix=state.suffix)
+        planned = plan(snapshot, options, state.suffix)
+        if not isinstance(planned, Refusal):
+            state.suffix = planned.suffix
+        return planned
 
     async def _from_flight(self, snapshot: Snapshot, options: Options) -> SuggestionResult | None:
         """Return the rest of an in-flight answer, if it begins with the text typed since it was requested."""

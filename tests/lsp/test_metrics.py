@@ -19,7 +19,7 @@ CODE = "def add(a, b):\n    retu"
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of the counts, which is written at once."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(metrics, "WRITE_SECONDS", 0.0)
+    monkeypatch.setattr(metrics, "WRITE_INTERVAL", 0.0)
     return default_path()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.suggest import metrics
-from codegen_lsp.suggest.metrics import Event, Metrics, Row, default_path, percentile, read, step_of, write
+from codegen_lsp.suggest.metrics import CountRow, Event, Metrics, default_path, percentile, read, step_of, write
 
 SHOWN = Event("2026-01-31", "python", "m", "shown")
 
@@ -21,7 +21,7 @@ SHOWN = Event("2026-01-31", "python", "m", "shown")
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the counts go, at once."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(metrics, "WRITE_SECONDS", 0.0)
+    monkeypatch.setattr(metrics, "WRITE_INTERVAL", 0.0)
     return default_path()
 
 
@@ -42,7 +42,7 @@ def test_counts_add_up_over_servers(path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert read(path) == [Row("2026-01-31", "python", "m", "shown", 0, 200)]
+    assert read(path) == [CountRow("2026-01-31", "python", "m", "shown", 0, 200)]
 
 
 def test_other_processes_may_write_too(path: Path) -> None:
