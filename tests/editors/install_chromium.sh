@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# install_chromium.sh: a Chromium that runs without a screen, for the tests. Prints its path: the system's if there is
-# one, else one below .cache/chromium/ of this repository, from npm (Linux on x86-64). A second call finds what the
-# first one made. Needs `node` and `npm` on PATH for the latter.
+# install_chromium.sh: installs a headless Chromium for the tests and prints its path: the system's if there is one, else
+# one from npm (Linux on x86-64) below .cache/chromium/ of this repository, unless it is there already. npm needs `node`
+# and `npm` on PATH.
 set -euo pipefail
 
 version=153.0.0
@@ -23,7 +23,7 @@ if [ ! -x "$place/run" ]; then
   cd "$place"
   echo '{ "private": true }' > package.json
   npm install --no-audit --no-fund --ignore-scripts --loglevel=error "@sparticuz/chromium@$version" >&2
-  # The package brings the libraries along for a service that has none; told that it is there, it unpacks them, too.
+  # The package contains Chromium's libraries and unpacks them only on AWS Lambda, hence the variable.
   AWS_LAMBDA_JS_RUNTIME=nodejs22.x TMPDIR="$place/unpacked" node --input-type=module -e \
     'import chromium from "@sparticuz/chromium"; await chromium.executablePath();' >&2
   program=$(find "$place/unpacked" -type f -name chromium | head -n 1)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# install_code_server.sh: VS Code as a server, for the tests, below .cache/code-server/ of this repository; from npm,
-# without any compiler. Prints the path of its entry script. A second call finds what the first one made. Needs `node`
+# install_code_server.sh: installs code-server (VS Code as a server) from npm, without a compiler, below
+# .cache/code-server/ of this repository, unless it is there already. Prints the path of its entry script. Needs `node`
 # and `npm` on PATH.
 set -euo pipefail
 
@@ -19,7 +19,7 @@ if [ ! -f "$place/$entry" ]; then
   flags=(--no-audit --no-fund --ignore-scripts --loglevel=error)
   npm install "${flags[@]}" "code-server@$version" >&2
   (cd node_modules/code-server/lib/vscode && npm install "${flags[@]}" --omit=dev >&2)
-  # The module that hashes passwords needs a compiler; without a password it is only loaded.
+  # The module that hashes passwords needs a compiler. It is loaded, but not used without a password.
   echo 'module.exports = {};' > node_modules/argon2/argon2.js
   mv "$place.new" "$place"
 fi

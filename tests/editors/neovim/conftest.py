@@ -1,7 +1,7 @@
 """Real Neovims of three versions, with the plugin installed as a user would, driven over their RPC.
 
-A screen is attached, so what a test sees is what Neovim draws. `install_neovim.sh` fetches the programs; where that is
-not possible the tests are skipped.
+A UI is attached, so tests see the screen as Neovim draws it. `install_neovim.sh` installs the programs; the tests are
+skipped where it fails.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tests.editors.install import run_script
 ROOT = Path(__file__).parents[3]
 PLUGIN = ROOT / "editors" / "neovim"
 PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
-"""Seconds until something that must happen is given up on."""
+"""Timeout of waits, in seconds."""
 VERSIONS = ("0.10", "0.11", "0.12")
 WITHOUT_PYTHON = "let g:loaded_python3_provider = 0"
-"""For Neovim's own file type plugin, which else looks for a Python to run plugins with: a second for each editor."""
+"""Keeps Neovim's file type plugin from looking for a Python to run plugins with, which takes a second."""
 
 
 def pack(value: Any) -> bytes:
-    """A value in msgpack, of the types that requests need."""
+    """Return a value in msgpack; only the types that requests need."""
     if value is None:
         return b"\xc0"
     if isinstance(value, bool):
@@ -169,12 +169,12 @@ class Neovim:
         self.request("nvim_command", command)
 
     def keys(self, keys: str) -> None:
-        """Type keys, and wait until Neovim has worked through them."""
+        """Type keys, and wait until Neovim has processed them."""
         self.request("nvim_input", keys)
         self.lua("return 1")
 
     def until(self, holds: Callable[[], Any], what: str = "", patience: float = 1.0) -> Any:
-        """Wait until something holds; its value. `patience`: how many times the usual time it may take."""
+        """Wait until `holds` returns a true value, and return it. `patience` multiplies the timeout."""
         end = time.monotonic() + patience * PATIENCE
         while not (value := holds()):
             assert time.monotonic() < end, f"waited in vain{' for ' + what if what else ''}:\n" + "\n".join(
@@ -184,12 +184,12 @@ class Neovim:
         return value
 
     def sees(self, *texts: str) -> list[str]:
-        """Wait until all these stand on the screen."""
+        """Wait until all these texts are on the screen."""
         self.until(lambda: all(any(text in line for line in self.screen()) for text in texts), repr(texts))
         return self.screen()
 
     def screen(self) -> list[str]:
-        """What is drawn, line by line, without blanks at the ends."""
+        """Return the lines of the screen, without blanks at their ends."""
         return self.lua(
             """vim.cmd.redraw()
             local lines = {}
@@ -205,7 +205,7 @@ class Neovim:
         )
 
     def settle(self) -> None:
-        """Let the timers of the moment run out and the server work through what they sent: for what must not happen."""
+        """Wait until timers have run and the server has handled their messages: before asserting that nothing happened."""
         self.lua(
             """vim.wait(80)
             for _, client in ipairs(vim.lsp.get_clients()) do
@@ -217,15 +217,15 @@ class Neovim:
         )
 
     def text(self) -> list[str]:
-        """The lines of the current buffer."""
+        """Return the lines of the current buffer."""
         return self.request("nvim_buf_get_lines", 0, 0, -1, False)
 
     def cursor(self) -> tuple[int, int]:
-        """Line from 1, byte from 0."""
+        """Return the line from 1 and the byte from 0."""
         return tuple(self.request("nvim_win_get_cursor", 0))
 
     def ghost(self) -> str:
-        """The whole of the suggestion that is shown, or an empty string."""
+        """Return the whole suggestion that is shown, or an empty string."""
         return self.lua(
             """local space = vim.api.nvim_get_namespaces().codegen
             local marks = space and vim.api.nvim_buf_get_extmarks(0, space, 0, -1, { details = true }) or {}
@@ -244,7 +244,7 @@ class Neovim:
         return self.lua("return vim.fn.execute('messages')").strip()
 
     def edit(self, name: str, text: str = "", *, mode: str = "") -> Path:
-        """Write a file and open it. Waits until the server has it, unless the name says that it doesn't get it."""
+        """Write a file and open it. Waits until the server has it, unless `mode` is "unattached"."""
         path = self.home / "project" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
@@ -281,7 +281,7 @@ def plugins() -> Path:
 
 @pytest.fixture
 def start_bare(program: Path, tmp_path: Path) -> Iterator[Callable[..., Neovim]]:
-    """Starts editors whose init.lua has just these lines, each in a home with nothing else in it."""
+    """Start editors whose init.lua has only these lines, each in an empty home."""
     running: list[Neovim] = []
 
     def begin(init: str, **size: int) -> Neovim:
@@ -296,20 +296,20 @@ def start_bare(program: Path, tmp_path: Path) -> Iterator[Callable[..., Neovim]]
 
 @pytest.fixture
 def start(start_bare: Callable[..., Neovim]) -> Callable[..., Neovim]:
-    """Starts editors whose init.lua has the plugin and these lines."""
+    """Start editors whose init.lua has the plugin and these lines."""
     before = f"vim.opt.runtimepath:append({json.dumps(str(PLUGIN))})\n"
     return lambda init, **size: start_bare(before + init, **size)
 
 
 class Fake:
-    """The scripted server, as a test sees it."""
+    """The scripted server: its script, and the messages that it received."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.script()
 
     def script(self, *lines: str, delay: float = 0.0) -> None:
-        """What is suggested from now on."""
+        """Set the suggestions."""
         whole = json.dumps({"lines": lines, "delay": delay})
         (self.folder / "new.json").write_text(whole, encoding="utf-8")
         (self.folder / "new.json").replace(self.folder / "script.json")
@@ -333,7 +333,7 @@ class Fake:
         return [call["arguments"][0]["suggestion"] for call in commands if call["command"] == "codegen-lsp.accepted"]
 
     def setup(self, options: str = "") -> str:
-        """The call of setup() in an init.lua."""
+        """Return the call of setup() for an init.lua."""
         cmd = [sys.executable, str(Path(__file__).parent / "fake_server.py"), str(self.folder)]
         command = ", ".join(map(json.dumps, cmd))
         return f"require('codegen').setup {{ cmd = {{ {command} }}, {options} }}\n"

@@ -1,15 +1,15 @@
-"""A language server with scripted answers, so that tests of the editor's side need no model.
+"""A language server with scripted answers, so that tests of the plugin need neither a model nor this package.
 
     python fake_server.py FOLDER
 
-`FOLDER/script.json` is read anew for every request:
+`FOLDER/script.json` is read for each request:
 
-- `lines`: whole texts that begin with a line as it will be. A text is suggested where the line up to the cursor is its
-  beginning, and stands for the closing brackets after the cursor, too.
+- `lines`: texts whose first line is the whole line as it will be. A text is suggested where the line up to the cursor
+  is its beginning, and it replaces the closing brackets after the cursor.
 - `delay`: seconds until a suggestion is answered.
 
-What arrives is written to `FOLDER/log.jsonl`. The command `fake.notify` `[method, params]` sends a notification, and
-`fake.exit` ends the process.
+Received messages are written to `FOLDER/log.jsonl`. The command `fake.notify` `[method, params]` sends a notification,
+and `fake.exit` ends the process.
 """
 
 from __future__ import annotations

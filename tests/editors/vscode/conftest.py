@@ -1,7 +1,7 @@
-"""A real VS Code (code-server in a headless Chromium) with the packaged extension, driven as a person would.
+"""A real VS Code (code-server in a headless Chromium) with the packaged extension, driven by keyboard and mouse.
 
-One code-server serves all tests; each folder that is opened in it is a window of its own with a server of its own.
-What can't be installed here is the reason to skip.
+One code-server serves all tests; each folder opened in it is a window with a language server of its own. The tests are
+skipped where a program can't be installed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from tests.editors.install import run_script
 ROOT = Path(__file__).parents[3]
 EXTENSION = ROOT / "editors" / "vscode"
 PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
-"""Seconds until something that must happen is given up on."""
+"""Timeout of waits, in seconds."""
 AGAIN = 5.0
-"""Seconds until a key that has had no effect is pressed again, the first time."""
+"""Seconds before a key without effect is pressed again the first time; doubled each time."""
 SETTINGS = {
     "chat.commandCenter.enabled": False,
     "chat.disableAIFeatures": True,
@@ -59,7 +59,7 @@ SETTINGS = {
     "workbench.tips.enabled": False,
     "workbench.welcomePage.walkthroughs.openOnInstall": False,
 }
-"""Of the user: what comes up by itself is off, so that only what a test does happens."""
+"""The user's settings: everything that opens by itself is off."""
 GHOST = """() => {
   const editor = document.querySelector('.monaco-editor.focused')
     ?? document.querySelector('.editor-group-container.active .monaco-editor');
@@ -70,13 +70,13 @@ GHOST = """() => {
   const below = [...editor.querySelectorAll('.suggest-preview-text .view-line')].map(text);
   return [first, ...below].join('\\n');
 }"""
-"""Ghost text of the editor at hand: on the cursor's line it is in spans, below it a zone between the lines."""
+"""Returns the ghost text of the active editor: spans on the cursor's line, and a view zone below it."""
 LINES = "(lines) => lines.map((line) => ({ top: line.getBoundingClientRect().top, text: line.textContent }))"
 
 
 @pytest.fixture(scope="session")
 def node() -> dict[str, str]:
-    """The environment of a shell that has Node and npm."""
+    """Return the environment of a shell with Node and npm."""
     folder = run_script("install_node.sh")
     environment = install.environment()
     return environment | {"PATH": f"{folder}{os.pathsep}{environment['PATH']}"}
@@ -84,13 +84,13 @@ def node() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the extension believes that it was made. A test that wants a server there puts it there."""
+    """Return the folder that the extension takes for its clone. Tests that need a server there install it."""
     return tmp_path_factory.mktemp("vscode") / "clone"
 
 
 @pytest.fixture(scope="session")
 def vsix(node: dict[str, str], clone: Path) -> Path:
-    """The extension as it is given to users, made anew."""
+    """Build the extension's package as it is distributed."""
     modules, lock = EXTENSION / "node_modules", EXTENSION / "package-lock.json"
     done = modules / ".package-lock.json"
     if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
@@ -110,10 +110,10 @@ def _npm(arguments: list[str], environment: dict[str, str]) -> None:
 
 
 class InThread:
-    """An object of playwright that is used in another thread only.
+    """A playwright object that is only used in another thread.
 
-    Its synchronous interface leaves an event loop running in its thread, which the asynchronous tests of the other
-    rooms would trip over.
+    Playwright's synchronous interface leaves an event loop running in its thread, which would break the asynchronous
+    tests of other packages.
     """
 
     def __init__(self, thread: ThreadPoolExecutor, inner: Any) -> None:
@@ -189,7 +189,7 @@ class CodeServer:
             time.sleep(0.05)
 
     def processes(self, words: str) -> list[psutil.Process]:
-        """Processes below code-server whose command line has these words."""
+        """Return the descendants of code-server whose command line contains these words."""
         found = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -198,7 +198,7 @@ class CodeServer:
         return found
 
     def window(self, place: Path, **size: int) -> Window:
-        """Open a window."""
+        """Open a window on a folder or on a file `*.code-workspace`."""
         return Window(self, place, **size)
 
     def close(self) -> None:
@@ -227,7 +227,7 @@ class Window:
         self.page.locator(".part.statusbar").wait_for(timeout=4 * PATIENCE * 1000)
         self.page.locator(".explorer-folders-view, .explorer-viewlet").first.wait_for()
 
-    # What a person does.
+    # Input.
 
     def press(self, *keys: str) -> None:
         for key in keys:
@@ -237,18 +237,18 @@ class Window:
         self.page.keyboard.type(text, delay=delay)
 
     def insert(self, text: str) -> None:
-        """Put text in as an input method does, in one piece."""
+        """Insert text in one piece, as an input method does."""
         self.page.keyboard.insert_text(text)
 
     def edit(self, name: str, text: str = "") -> Path:
-        """Write a file and open it, with the cursor at its end."""
+        """Write a file and open it, with the cursor at its end. Return its path."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
         return self.open(path)
 
     def open(self, path: Path, *, cursor: bool = True) -> Path:
-        """Open a file, with the cursor at its end unless that is not wanted."""
+        """Open a file; with `cursor`, put the cursor at its end."""
         first = self.page.locator('.quick-input-list .monaco-list-row[data-index="0"]')
         self.enter("Control+p", str(path), lambda: first.count() and first.inner_text().startswith(path.name))
         self.page.locator(f'.tab.active[data-resource-name="{path.name}"]').wait_for()
@@ -264,15 +264,15 @@ class Window:
         self.press("Control+End")
 
     def command(self, title: str) -> None:
-        """Run a command by its title."""
+        """Run a command of the command palette."""
         row = self.page.locator(".quick-input-list .monaco-list-row.focused", has_text=title)
         self.enter("F1", f">{title}", row.count)
 
     def enter(self, key: str, text: str, offered: Callable[[], Any]) -> None:
-        """Open the quick input with a key, type, and press Enter once what is wanted is offered.
+        """Open the quick input with a key, type, and press Enter once `offered` holds.
 
-        From the beginning where the input is gone again: it closes when the focus goes elsewhere, as it does when a
-        file that was opened before is only drawn now.
+        Starts again when the input has closed: it does when the focus moves, for instance to a file that was opened
+        before and is drawn late.
         """
         from playwright.sync_api import TimeoutError
 
@@ -291,14 +291,14 @@ class Window:
         self.press_until("Enter", lambda: not typed(), f"{text!r} to be taken")
 
     def within(self, seconds: float, holds: Callable[[], Any]) -> Any:
-        """Wait until something holds, but no longer than so many seconds; its value."""
+        """Wait until `holds` returns a true value, for at most this time, and return its last value."""
         end = time.monotonic() + seconds
         while not (value := holds()) and time.monotonic() < end:
             self.page.wait_for_timeout(20)
         return value
 
     def repeat(self, act: Callable[[], Any], holds: Callable[[], Any], what: str = "", again: float = AGAIN) -> None:
-        """Do something until something holds; anew when it does not come to hold, each time after a longer while."""
+        """Call `act` until `holds` returns a true value; wait twice as long before each further attempt."""
         end = time.monotonic() + PATIENCE
         while True:
             act()
@@ -309,32 +309,32 @@ class Window:
             again *= 2
 
     def press_until(self, key: str, holds: Callable[[], Any], what: str = "") -> None:
-        """Press a key until something holds: one that comes while VS Code is at something else is lost now and then."""
+        """Press a key until `holds` returns a true value: VS Code loses some keys while it is busy."""
         self.repeat(lambda: self.press(key), holds, f"{key}, {what}" if what else key)
 
     def change(self, key: str) -> None:
-        """Press a key that changes the text. Pressed again only where nothing has changed at all."""
+        """Press a key that changes the text; again only if the text has not changed at all."""
         before = self.text()
         self.press_until(key, lambda: self.text() != before, "another text")
 
     def take(self, key: str) -> None:
-        """Press a key that takes a suggestion, whole or in part, or drops it. Again only where nothing came of it."""
+        """Press a key that accepts or dismisses a suggestion; again only if the ghost text has not changed."""
         before = self.ghost()
         self.press_until(key, lambda: self.ghost() != before, "a part to be taken")
 
     def choose(self, label: str, title: str = "") -> None:
-        """Choose from a list that is open, or that the command of this title opens."""
+        """Choose from the list that is open, or that the command `title` opens."""
         row = self.page.locator(".quick-input-list .monaco-list-row", has_text=label).first
         self.repeat(lambda: title and self.command(title), row.is_visible, f"{label!r} in the list", 4 * AGAIN)
         row.click()
 
     def dismiss(self) -> None:
-        """Take the messages away."""
+        """Clear all notifications."""
         self.command("Notifications: Clear All Notifications")
         self.until(lambda: self.toasts() == "", "the messages to go away")
 
     def nudge(self, ghost: str) -> None:
-        """Type a blank and delete it, for a suggestion to come anew."""
+        """Type a blank and delete it, until this ghost text is shown."""
 
         def type_and_delete() -> None:
             self.type(" ")
@@ -343,14 +343,14 @@ class Window:
         self.repeat(type_and_delete, lambda: self.ghost() == ghost, repr(ghost))
 
     def saves(self, text: str) -> None:
-        """Save the file at hand, and wait until this is its text on disk."""
+        """Save the active file, and wait until this is its text on disk."""
         name = self.page.locator(".tab.active").first.get_attribute("data-resource-name")
         assert name is not None
         (path,) = self.folder.rglob(name)
         self.press_until("Control+s", lambda: path.read_bytes().decode() == text, f"{text!r} on disk")
 
     def close_all(self) -> None:
-        """Leave no file open, no list and no message."""
+        """Close all files and lists."""
         self.press("Escape", "Escape")
         if not self.page.locator(".tab").count():
             return
@@ -365,7 +365,7 @@ class Window:
         self.until(closed, "all files to be closed")
 
     def write_settings(self, values: dict[str, Any]) -> None:
-        """Change settings of the workspace; those that are None go away."""
+        """Change settings of the workspace; None removes a setting."""
         path = self.folder / ".vscode" / "settings.json"
         before = json.loads(path.read_text(encoding="utf-8"))
         kept = {name: value for name, value in (before | values).items() if value is not None}
@@ -373,33 +373,33 @@ class Window:
         new.write_text(json.dumps(kept), encoding="utf-8")
         new.replace(path)
 
-    # What a person sees.
+    # Output.
 
     def ghost(self) -> str:
         return str(self.page.evaluate(GHOST))
 
     def text(self) -> str:
-        """What is in the editor at hand, as far as it is drawn."""
+        """Return the text of the active editor, as far as it is drawn."""
         lines = self.page.locator(".editor-group-container.active .view-lines .view-line")
         by_place = sorted((line["top"], line["text"]) for line in lines.evaluate_all(LINES))
         return "\n".join(one for _, one in by_place).replace("\u00a0", " ").replace("\u200c", "")
 
     def selection(self) -> str:
-        """Where the cursor is and how much is selected, as the status bar says it."""
+        """Return the cursor's position and the size of the selection, as the status bar shows them."""
         item = self.page.locator('.statusbar-item[id="status.editor.selection"]')
         return str(item.inner_text()).strip() if item.count() else ""
 
     def status(self) -> str:
-        """The text of the item in the status bar."""
+        """Return the text of the item in the status bar."""
         item = self.page.locator('.statusbar-item[id*="codegen-lsp"]')
         return item.inner_text().replace("\u00a0", " ").strip() if item.count() else ""
 
     def toasts(self) -> str:
-        """The messages in the corner."""
+        """Return the text of all notifications."""
         return "\n".join(self.page.locator(".notification-toast").all_inner_texts())
 
     def until(self, holds: Callable[[], Any], what: str = "", patience: float = 1.0) -> Any:
-        """Wait until something holds; its value. `patience`: how many times the usual time it may take."""
+        """Wait until `holds` returns a true value, and return it. `patience` multiplies the timeout."""
         if not (value := self.within(patience * PATIENCE, holds)):
             raise AssertionError(f"waited in vain{' for ' + what if what else ''}; {self.ghost()!r}; {self._picture()}")
         return value
@@ -414,7 +414,7 @@ class Window:
         self.until(lambda: self.ghost() == ghost, repr(ghost))
 
     def suggestion(self) -> str:
-        """Wait for any ghost text, and until it stays as it is: it is not drawn at once."""
+        """Wait for any ghost text until it is drawn completely, and return it."""
         seen = [""]
 
         def stays() -> bool:
@@ -426,7 +426,7 @@ class Window:
         return seen[-1]
 
     def ready(self) -> None:
-        """Wait for the model: its name takes the place of the program's."""
+        """Wait until the status bar shows the name of the model."""
         self.until(lambda: (text := self.status()) and not text.startswith("Codegen"), "the model", 4)
 
     def close(self) -> None:
@@ -435,7 +435,7 @@ class Window:
 
 @pytest.fixture(scope="session")
 def code_server(vsix: Path, clone: Path, node: dict[str, str]) -> Iterator[CodeServer]:
-    """VS Code with the extension installed."""
+    """Start VS Code with the extension installed."""
     pytest.importorskip("playwright.sync_api")
     entry = run_script("install_code_server.sh", env=node)
     chromium = run_script("install_chromium.sh", env=node)
@@ -446,7 +446,7 @@ def code_server(vsix: Path, clone: Path, node: dict[str, str]) -> Iterator[CodeS
 
 @pytest.fixture
 def open_window(code_server: CodeServer) -> Iterator[Callable[..., Window]]:
-    """Opens further windows."""
+    """Open further windows."""
     opened: list[Window] = []
 
     def begin(place: Path, **size: int) -> Window:
@@ -459,7 +459,7 @@ def open_window(code_server: CodeServer) -> Iterator[Callable[..., Window]]:
 
 
 class Script:
-    """The played model of scripted_server.py, as a test sees it."""
+    """The played model of scripted_server.py: its script, and its log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -467,7 +467,7 @@ class Script:
         self.set()
 
     def set(self, *texts: str, delay: float = 0.0, anywhere: bool = False) -> None:
-        """What is suggested from now on; `anywhere`: on blank lines, too."""
+        """Set the suggestions; with `anywhere`, on blank lines too."""
         text = json.dumps({"texts": texts, "delay": delay, "anywhere": anywhere})
         (self.folder / "new.json").write_text(text, encoding="utf-8")
         (self.folder / "new.json").replace(self.folder / "script.json")
@@ -479,11 +479,11 @@ class Script:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def events(self, event: str, after: int = 0) -> list[dict[str, Any]]:
-        """Those of one kind among the entries after the first so many."""
+        """Return the log's entries of one kind, without the first `after` entries."""
         return [entry for entry in self.log[after:] if entry["event"] == event]
 
     def settings(self) -> dict[str, Any]:
-        """Settings of a workspace that is served by it."""
+        """Return the settings of a workspace that uses this server."""
         command = [sys.executable, str(Path(__file__).parent / "scripted_server.py"), str(self.folder), "serve"]
         return {
             "codegen-lsp.server.command": command,
@@ -511,7 +511,7 @@ def scripted_window(code_server: CodeServer, script: Script) -> Iterator[Window]
 
 @pytest.fixture
 def window(scripted_window: Window, script: Script) -> Iterator[Window]:
-    """A window with the played model, with no file open. No message may be left in its corner."""
+    """A window with the played model and no open file. A test must leave no notification."""
     yield scripted_window
     script.set()
     toasts = scripted_window.toasts()
@@ -521,7 +521,7 @@ def window(scripted_window: Window, script: Script) -> Iterator[Window]:
 
 @pytest.fixture(scope="session")
 def ghost_source() -> str:
-    """The function of the page that reads the ghost text."""
+    """Return the JavaScript function that reads the ghost text."""
     return GHOST
 
 
@@ -530,5 +530,5 @@ numbers = itertools.count(1)
 
 @pytest.fixture
 def name() -> str:
-    """A file that no other test has."""
+    """Return the name of a file that no other test uses."""
     return f"file{next(numbers)}.py"
