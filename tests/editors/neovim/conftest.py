@@ -205,7 +205,7 @@ class Neovim:
         )
 
     def settle(self) -> None:
-        """Wait until timers have run and the server has handled their messages: before asserting that nothing happened."""
+        """Wait for timers, and for the server to handle their messages, before asserting that nothing happened."""
         self.lua(
             """vim.wait(80)
             for _, client in ipairs(vim.lsp.get_clients()) do
