@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.completion.similar_lines import ALLOWED, alike
+from codegen_lsp.completion.similar_lines import ALLOWED, are_similar
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ from codegen_lsp.completion.similar_lines import ALLOWED, alike
     ],
 )
 def test_lines(one: str, other: str, same: bool) -> None:
-    assert alike(one, other) is same
-    assert alike(other, one) is same
+    assert are_similar(one, other) is same
+    assert are_similar(other, one) is same
 
 
 def distance(one: str, other: str) -> int:
@@ -50,4 +50,4 @@ def test_by_the_definition(one: str, other: str, edits: int, data: st.DataObject
             other = other[:at] + data.draw(st.sampled_from(["", ",", ";"])) + other[at + 1 :]
     near = distance(one, other) <= int(ALLOWED * max(len(one), len(other)))
     words = re.findall(r"\w+", one) == re.findall(r"\w+", other)
-    assert alike(one, other) is (near and words)
+    assert are_similar(one, other) is (near and words)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen_lsp.evaluation.figures import mean, ratio, share
-from codegen_lsp.evaluation.similarity import common_subsequence, edit_similarity
+from codegen_lsp.evaluation.similarity import edit_similarity
 
 
 def test_wilsons_interval() -> None:
@@ -78,5 +78,7 @@ def slow_common_subsequence(one: str, other: str) -> int:
 
 
 @given(st.text("abé(", max_size=40), st.text("abé(", max_size=40))
-def test_common_subsequence_agrees_with_the_textbook(one: str, other: str) -> None:
-    assert common_subsequence(one, other) == slow_common_subsequence(one, other)
+def test_edit_similarity_agrees_with_the_textbook(one: str, other: str) -> None:
+    total = len(one) + len(other)
+    expected = 2 * slow_common_subsequence(one, other) / total if total else 1.0
+    assert edit_similarity(one, other) == pytest.approx(expected)

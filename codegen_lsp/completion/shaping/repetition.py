@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from codegen_lsp.completion.shaping.draft import Draft, is_word
-from codegen_lsp.completion.similar_lines import alike
+from codegen_lsp.completion.similar_lines import are_similar
 from codegen_lsp.completion.snapshot import Refusal, Trigger
 from codegen_lsp.source.blocks import only_closers
 
@@ -66,7 +66,7 @@ def _echoes(draft: Draft, neighbour: str) -> bool:
     before, first = draft.cursor.before, draft.lines[0]
     if draft.replaced or not first.strip() or only_closers(before + first) or len(draft.lines) > 1:
         return False
-    return neighbour.startswith(before.rstrip()) and alike((before + first).rstrip(), neighbour.rstrip())
+    return neighbour.startswith(before.rstrip()) and are_similar((before + first).rstrip(), neighbour.rstrip())
 
 
 def _first_round(line: str, new: int) -> int | None:

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from codegen_lsp.completion.cursor import empty_block, follows_docstring
 from codegen_lsp.completion.shaping.draft import Draft, splits_word
-from codegen_lsp.completion.similar_lines import alike
+from codegen_lsp.completion.similar_lines import are_similar
 from codegen_lsp.completion.snapshot import Refusal
 from codegen_lsp.source.blocks import continues_statement, only_closers, opens_block
 from codegen_lsp.source.brackets import CLOSERS, is_rest_of_closers, scan
@@ -102,7 +102,7 @@ def cut_overlap_below(draft: Draft) -> Draft:
         tail = [line.rstrip() for line in lines[number:] if line.strip()]
         if not tail:
             break
-        if tail == below[: len(tail)] or (alike(tail[0], below[0]) and not only_closers(tail[0])):
+        if tail == below[: len(tail)] or (are_similar(tail[0], below[0]) and not only_closers(tail[0])):
             return draft.with_lines(lines[:number])
     return draft
 
