@@ -1,16 +1,16 @@
-"""Errors a user can act on.
+"""Errors that a user can act on.
 
-Every error that may reach a person is one of these. The message says what happened, `advice` says what to do next; the
-command line and the status notification print both. Anything else that escapes is a bug and goes to the log.
+All errors that may reach a user derive from `CodegenError`. The message says what happened, `advice` says what to do
+next; the command line and the status notification show both. Any other exception is a bug and goes to the log.
 """
 
 from __future__ import annotations
 
 
 class CodegenError(Exception):
-    """Base of all errors with a message meant for the user.
+    """Base class of errors with a message for the user.
 
-    `advice` is one sentence in the imperative, or empty when there is nothing to do.
+    `advice` is a sentence in the imperative, or empty when there is nothing to do.
     """
 
     def __init__(self, message: str, advice: str = "") -> None:

@@ -1,1 +1,1 @@
-"""From a checkpoint's name to a verified int8 CTranslate2 build on disk."""
+"""Checkpoints of CodeGen: pull, convert to int8 CTranslate2 builds, verify, and keep the builds."""

@@ -1,13 +1,13 @@
-"""Whether a build says what its float checkpoint says, and whether the checkpoint itself was read as it was trained.
+"""Comparison of a build with its float checkpoint, and checks that the checkpoint was read as it was trained.
 
-Everything is judged on one snippet of source code:
+All checks use one snippet of source code:
 
-- The build's logits must be close to the float model's. Rounding to int8 was measured at a relative error of 0.01 to
-  0.04, another arrangement of the same weights at about 1 (`docs/models.md` has the table).
-- Weights whose attention hardly matters differ little when they are arranged wrongly. So the build must also be much
-  closer to the right arrangement than to the other one.
-- A trained model is about as surprised by real code as it expects to be. One that is much more surprised gets its
-  weights in the wrong arrangement, or tokens it was not trained with.
+- The build's logits must be close to the float model's. The relative error of int8 was measured at 0.01 to 0.04, that
+  of another arrangement of the same weights at about 1 (`docs/models.md` has the table).
+- Weights with weak attention differ little when they are arranged wrongly. So the build must also be much closer to
+  the right arrangement than to the other one.
+- The loss of a trained model on real code is about the entropy of its own predictions. A much higher loss means that
+  its weights are in the wrong arrangement, or that its tokens are not those it was trained with.
 """
 
 from __future__ import annotations
@@ -69,47 +69,48 @@ def main():
 if __name__ == "__main__":
     main()
 '''
-"""Ordinary Python, which every checkpoint has seen much of, `nl` ones too."""
+"""Ordinary Python, which is common in the training data of every checkpoint, `nl` included."""
 
 ERROR_LIMIT = 0.4
-"""Largest relative error of the build's logits: ten times what int8 was measured to cost, and under half of what any
-wrong arrangement of weights with working attention gave."""
+"""Largest relative error of the build's logits: ten times the error measured for int8, and less than half of the
+smallest error measured for a wrong arrangement of weights with working attention."""
 
 UNTRAINED_ERROR_LIMIT = 0.1
-"""The same for a model that has learned nothing: it has no loss to go by, and none of the outlying activations that
-make int8 coarser in large trained models."""
+"""The same for an untrained model, which has no meaningful loss, and none of the outlier activations that make int8
+coarser in large trained models."""
 
 CLOSER = 0.5
-"""The build must be at most this much as far from its own arrangement of the weights as from any other."""
+"""Largest ratio of the build's distance from its own arrangement of the weights to that from any other."""
 
 SAME = 1e-6
-"""Relative error under which two arrangements are one and the same."""
+"""Relative error below which two arrangements are equivalent."""
 
 LOSS_LIMIT = 0.5
-"""Nats per token that a build may lose. Vector-wise int8 costs large models up to 0.3 (Dettmers et al., LLM.int8(),
-2022, table 1)."""
+"""Nats per token by which a build's loss may exceed the float model's. Vector-wise int8 costs large models up to 0.3
+(Dettmers et al., LLM.int8(), 2022, table 1)."""
 
 SURPRISE_LIMIT = 3.0
 """Nats by which a model's loss may exceed the entropy of its own predictions. Well trained models are near 0, random
-ones at the variance of their logits (1 to 2.3 measured)."""
+ones at the variance of their logits (measured: 1 to 2.3)."""
 
 LEARNED = 2.0
-"""Nats below an even guess from where on a model counts as trained, so that its loss can tell arrangements apart."""
+"""Nats below the loss of a uniform guess from which a model counts as trained, so that its loss tells arrangements
+apart."""
 
 CLEARLY = 0.1
-"""Nats per token by which one reading must beat the declared one to overrule it."""
+"""Nats per token by which a reading's loss must be below the declared reading's to overrule it."""
 
 
 @frozen
 class Fit:
-    """How well predictions fit the snippet: mean over tokens, in nats."""
+    """Fit of predictions to the snippet: means over tokens, in nats."""
 
     loss: float
     entropy: float
 
 
 def fit(logits: Tensor, ids: Sequence[int]) -> Fit:
-    """Cross-entropy of `logits` (tokens, rows) against the tokens that follow, and their own entropy."""
+    """Return the cross-entropy of `logits` (tokens, rows) with the tokens that follow, and the logits' entropy."""
     log_probabilities = logits[:-1].float().log_softmax(-1)
     targets = torch.tensor(list(ids[1:]))[:, None]
     entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
@@ -117,24 +118,26 @@ def fit(logits: Tensor, ids: Sequence[int]) -> Fit:
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Distance of two sets of logits (tokens, rows), relative to the spread of the expected ones. A constant added to
-    all logits of a position changes no prediction, so each position is centred first."""
+    """Return the distance of two sets of logits (tokens, rows), relative to the norm of the expected ones.
+
+    Each position is centred first, since a constant added to all its logits changes no prediction.
+    """
     found = found.float() - found.float().mean(-1, keepdim=True)
     expected = expected.float() - expected.float().mean(-1, keepdim=True)
     return float((found - expected).norm() / expected.norm().clamp(min=1e-9))
 
 
 def possible_groupings(declared: int, heads: int) -> list[int]:
-    """The declared number of qkv groups first, then the other one that CodeGen checkpoints have, if heads allow."""
+    """Return the declared number of qkv groups, then the other one of CodeGen checkpoints if it divides the heads."""
     return [declared, *(groups for groups in (4, 8) if declared and groups != declared and heads % groups == 0)]
 
 
 def choose_reading(readings: Sequence[Reading], logits: Sequence[Tensor]) -> int:
-    """Which reading a checkpoint was trained for, by its place; the first one is the declared one.
+    """Return the index of the reading that a checkpoint was trained for; the first reading is the declared one.
 
-    That is the declared one, unless the model is trained and another reading predicts the snippet clearly better: then
-    what the checkpoint's config.json or the catalogue says is wrong. A random model can't tell. Readings that cut the
-    text into different tokens are compared by what the whole text costs.
+    The declared one is chosen, unless the model is trained and another reading predicts the snippet clearly better:
+    then config.json or the catalogue is wrong. An untrained model can't tell. Readings with different tokens are
+    compared by the cost of the whole text.
     """
     costs = [
         fit(found, reading.ids).loss * (len(reading.ids) - 1) for reading, found in zip(readings, logits, strict=True)
@@ -146,8 +149,11 @@ def choose_reading(readings: Sequence[Reading], logits: Sequence[Tensor]) -> int
 
 
 def check_checkpoint(logits: Tensor, ids: Sequence[int], what: str) -> Fit:
-    """How well the float model fits the snippet. Raises ConversionError when it is confidently wrong: then weights or
-    tokenizer are not read as they were trained."""
+    """Return the float model's fit to the snippet.
+
+    Raises ConversionError when the loss is not finite, or exceeds the entropy of the predictions by `SURPRISE_LIMIT`:
+    then weights or tokenizer are not those that the model was trained with.
+    """
     found = fit(logits, ids)
     if not math.isfinite(found.loss):
         raise ConversionError(f"{what} gives no finite predictions: its weights are damaged.", "Fetch it again.")

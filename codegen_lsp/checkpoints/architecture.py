@@ -1,6 +1,6 @@
-"""The numbers that make a checkpoint's architecture, and what follows from them: parameters, memory, qkv grouping.
+"""Sizes of a checkpoint's architecture, and numbers that follow from them: parameters, memory, shapes of weights.
 
-Kept free of torch, so that the command line can tell what a model needs before anything is fetched.
+Does not import torch, so that the command line can show the needs of a model before anything is fetched.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from codegen_lsp.checkpoints.weights import read_json
 from codegen_lsp.errors import ConversionError
 
 BlockType = Literal["codegen", "llama"]
-"""CodeGen1, CodeGen2 and the embedded model share one block; CodeGen2.5 is a Llama."""
+"""Transformer block: CodeGen1, CodeGen2 and the embedded model share one; CodeGen2.5 has Llama's."""
 
 Family = Literal["codegen", "codegen2", "codegen25"]
-"""What settles tokenizer and infill format."""
+"""Family of checkpoints with one kind of tokenizer and one infill format."""
 
 
 @frozen
 class Architecture:
-    """Sizes of a decoder. Immutable; every count below follows from these."""
+    """Sizes of a decoder."""
 
     block: BlockType
     layers: int
@@ -40,15 +40,15 @@ class Architecture:
     epsilon: float
     """Added to the variance by LayerNorm or RMSNorm."""
     qkv_groups: int = 0
-    """In how many groups of [query | value | key] rows CodeGen's fused projection is stored; 0 for Llama, which stores
-    three matrices."""
+    """Number of groups of [query | value | key] rows in CodeGen's fused projection; 0 for Llama, which stores three
+    matrices."""
 
     @property
     def head_width(self) -> int:
         return self.width // self.heads
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every weight of a checkpoint by name, as transformers names them, and its shape."""
+        """Return the shape of every weight of a checkpoint, by its name in transformers."""
         width, hidden = self.width, self.hidden
         if self.block == "llama":
             outer: dict[str, tuple[int, ...]] = {
@@ -89,39 +89,40 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Number of weights, embedding and output layer included."""
+        """Number of weights, including embedding and output layer."""
         return sum(math.prod(shape) for shape in self.shapes().values())
 
     def matrices(self) -> list[tuple[int, ...]]:
-        """Shape of every weight that is quantized; norms and biases are not."""
+        """Return the shape of every weight that is quantized: all but norms and biases."""
         return [shape for shape in self.shapes().values() if len(shape) == 2]
 
     @property
     def int8_bytes(self) -> int:
-        """Size of the int8 build's weights: a byte for each matrix entry, a float32 scale for each of its rows, and
-        float32 for the rest."""
+        """Size of the int8 build's weights: a byte for each matrix entry, a float32 scale for each row of a matrix,
+        and float32 for the rest."""
         vectors = sum(shape[0] for shape in self.shapes().values() if len(shape) == 1)
         return sum(rows * columns + 4 * rows for rows, columns in self.matrices()) + 4 * vectors
 
     @property
     def memory_bytes(self) -> int:
-        """Memory to run the int8 build on a CPU: its weights and the float32 keys and values of one full context. The
-        process itself (interpreter and libraries, about 250 MiB) comes on top."""
+        """Memory to run the int8 build on a CPU: its weights and the float32 KV cache of one full context.
+
+        The process (interpreter and libraries) takes about 250 MiB more.
+        """
         return self.int8_bytes + 2 * 4 * self.layers * self.width * self.context
 
     @property
     def conversion_bytes(self) -> int:
-        """Memory to convert: the finished int8 weights, the rearranged qkv matrices in the checkpoint's own type (at
-        most float32), and float32 copies of the largest matrix while it is quantized."""
+        """Memory to convert: the int8 weights, the rearranged qkv matrices in the checkpoint's type (at most float32),
+        and float32 copies of the largest matrix while it is quantized."""
         qkv = 3 * self.width * self.width * self.layers * 4
         return self.int8_bytes + qkv + 3 * 4 * max(rows * columns for rows, columns in self.matrices())
 
 
 def read_architecture(directory: Path) -> Architecture:
-    """The architecture that a checkpoint's config.json declares.
+    """Read the architecture from a checkpoint's config.json.
 
-    Raises ConversionError for a missing or incomplete config.json, and for an architecture that is not one of
-    CodeGen's.
+    Raises ConversionError when config.json is missing or incomplete, or the architecture is none of CodeGen's.
     """
     path = directory / "config.json"
     config = read_json(path)
@@ -162,8 +163,10 @@ def _codegen(config: dict[str, Any]) -> Architecture:
 
 
 def _declared_groups(config: dict[str, Any], heads: int) -> int:
-    """CodeGen2's 1B and 3.7B were trained on eight shards, everything else on four. Only their config.json has a
-    `head_dim` of 128 or 256, which is how CTranslate2 tells them apart, too."""
+    """Return the number of qkv groups: 8 for CodeGen2's 1B and 3.7B, which were trained on eight shards, else 4.
+
+    Only the config.json of those two has a `head_dim` of 128 or 256; CTranslate2 uses the same criterion.
+    """
     declared = 8 if config.get("head_dim") in (128, 256) else 4
     if heads % declared:
         raise ValueError(f"n_head {heads} is not a multiple of {declared}, the number of qkv groups")

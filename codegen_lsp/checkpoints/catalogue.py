@@ -16,7 +16,7 @@ from codegen_lsp.errors import ModelError
 CATALOGUE = "catalogue.toml"
 
 SHOWN_LANGUAGES = 6
-"""How many languages a table names before it only counts them."""
+"""Number of languages up to which a table names them; above, it shows their number."""
 
 
 @frozen
@@ -24,27 +24,27 @@ class Checkpoint:
     """One entry of the catalogue."""
 
     name: str
-    """What a user calls it, and what its build is called."""
+    """Name of the checkpoint and of its build."""
     repository: str
-    """On the Hugging Face Hub."""
+    """Repository on the Hugging Face Hub."""
     family: Family
     variant: str
-    """What it was trained on: `nl`, `multi`, `mono`, `instruct`, or empty."""
+    """Kind of training data: `nl`, `multi`, `mono`, `instruct`, or empty."""
     license: str
     """SPDX identifier, or `research-only`."""
     needs_consent: bool
-    """Whether the user must agree to the licence before it is fetched."""
+    """True if the user must agree to the licence before the checkpoint is fetched."""
     languages: tuple[str, ...]
-    """LSP language identifiers; empty when it was not trained for programming languages in particular."""
+    """LSP language identifiers; empty when it was not trained on particular programming languages."""
     architecture: Architecture
     download_mb: int
-    """Size of the published weights in MB (10**6 bytes), estimated; `pull` asks the hub for the exact one."""
+    """Estimated size of the published weights in MB (10**6 bytes); `pull` asks the hub for the exact size."""
     memory_mb: int
     """Memory to run the int8 build in MiB: `Architecture.memory_bytes`."""
     aliases: tuple[str, ...] = field(factory=tuple)
     """Other names of the repository."""
     vocabulary_from: str = ""
-    """Repository that has the vocabulary, when the checkpoint's own has none."""
+    """Repository with the vocabulary, when the checkpoint's own has none."""
 
 
 @frozen
@@ -53,8 +53,7 @@ class _Catalogue:
 
 
 def bundled_directory() -> Path:
-    """Where the catalogue and the models that ship with codegen-lsp are: inside an installed package, or beside it in a
-    checkout."""
+    """Return the folder of catalogue and bundled models: in an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "models"
     return installed if (installed / CATALOGUE).is_file() else package.parent / "models"
@@ -62,12 +61,12 @@ def bundled_directory() -> Path:
 
 @cache
 def checkpoints() -> tuple[Checkpoint, ...]:
-    """All entries, in the catalogue's order. Raises ModelError when the catalogue can't be read."""
+    """Return all entries, in the catalogue's order. Raises ModelError when the catalogue can't be read."""
     return read_catalogue(bundled_directory() / CATALOGUE)
 
 
 def read_catalogue(path: Path) -> tuple[Checkpoint, ...]:
-    """The entries of a catalogue file. Raises ModelError that names what is wrong with it."""
+    """Read the entries of a catalogue file. Raises ModelError, which names the problems of a damaged file."""
     advice = "Install codegen-lsp again."
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -82,8 +81,7 @@ def read_catalogue(path: Path) -> tuple[Checkpoint, ...]:
 
 
 def look_up(name: str) -> Checkpoint | None:
-    """The entry that a name means, in any case and with or without `Salesforce/` and `codegen-`; None when there is no
-    such entry."""
+    """Return the entry for a name, in any case and with or without `Salesforce/` and `codegen-`, or None."""
     wanted = _key(name)
     for entry in checkpoints():
         if wanted in _keys(entry):
@@ -92,7 +90,7 @@ def look_up(name: str) -> Checkpoint | None:
 
 
 def resolve(name: str) -> Checkpoint:
-    """The entry that a name means. Raises ModelError that suggests what may have been meant."""
+    """Return the entry for a name. Raises ModelError, which suggests similar names."""
     entry = look_up(name)
     if entry is not None:
         return entry
@@ -102,7 +100,7 @@ def resolve(name: str) -> Checkpoint:
 
 
 def suggestions(name: str, others: list[str]) -> list[str]:
-    """Up to three names close to `name`, from the catalogue and `others`."""
+    """Return up to three names close to `name`, from the catalogue and `others`."""
     keys = {key: entry.name for entry in checkpoints() for key in _keys(entry)} | {
         _key(other): other for other in others
     }
@@ -111,7 +109,7 @@ def suggestions(name: str, others: list[str]) -> list[str]:
 
 
 def markdown_table() -> str:
-    """The catalogue as the table that `docs/models.md` shows."""
+    """Return the table of `docs/models.md`."""
     lines = [
         "| name | parameters | layers, heads, width | download | memory (int8) | languages | licence |",
         "|---|---|---|---|---|---|---|",
@@ -143,6 +141,6 @@ def _keys(entry: Checkpoint) -> set[str]:
 
 
 def _key(name: str) -> str:
-    """A name with what people write differently made alike: case, owner, `_P`, `3_7B` for 3.7B, `2.5` for 25."""
+    """Return a name with variants of spelling unified: case, owner, `_P`, `3_7B` for 3.7B, `2.5` for 25."""
     key = name.strip().lower().removeprefix("salesforce/").removesuffix("_p").replace("_", ".")
     return key.replace("codegen2.5", "codegen25")

@@ -1,9 +1,9 @@
-"""From a checkpoint's folder to a verified int8 CTranslate2 build.
+"""Convert a checkpoint's folder to a verified int8 CTranslate2 build.
 
-CTranslate2's own loaders do the work. They get the weights straight from the memory-mapped files instead of from a
-transformers model, so that a checkpoint is never in memory as a whole, no class of transformers has to fit it, and no
-code of it can run. What is mended here: the number of qkv groups, which CTranslate2 guesses from a name in config.json;
-and the vocabulary, whose gaps it would close up.
+CTranslate2's loaders do the conversion. They get the weights from the memory-mapped files instead of from a
+transformers model, so that a checkpoint is never in memory as a whole, needs no class of transformers, and none of its
+code runs. Corrected here: the number of qkv groups, which CTranslate2 guesses from a name in config.json, and the
+vocabulary, whose gaps it would close.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ from codegen_lsp.inference.build import BuildInfo, InfillStyle, Verification, re
 from codegen_lsp.progress import ProgressReport
 
 CARD_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "README.md")
-"""What says under which terms a checkpoint may be used; it goes along with the build."""
+"""Files with the terms of a checkpoint; they are copied to the build."""
 
 QUANTIZATION = "int8_float32"
-"""int8 matrices; norms and biases, which are few, in float32 whatever the checkpoint has them in. With plain `int8`
-those of a float16 checkpoint would stay float16, which no CPU computes with."""
+"""int8 matrices, and float32 norms and biases. With plain `int8`, norms and biases of a float16 checkpoint would stay
+float16, in which CPUs don't compute."""
 
 GIBIBYTE = 1 << 30
 
 
 @attrs.frozen
 class CheckpointSource:
-    """A checkpoint's folder, understood: what is in it and how it will be read."""
+    """A checkpoint's folder, and the interpretation of its weights and tokens."""
 
     directory: Path
     architecture: Architecture
     family: Family
     tokenizers: tuple[Tokenizer, ...]
-    """The declared one first; another one where the folder does not settle it."""
+    """The declared tokenizer, then another possible one where the folder leaves it open."""
     entry: Checkpoint | None
-    """The catalogue's entry, when it is one of those."""
+    """The catalogue's entry for the checkpoint, if any."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -77,7 +77,7 @@ class CheckpointSource:
         return end_of_text(self.tokenizer, self.directory)
 
     def alternatives(self) -> list[CheckpointSource]:
-        """Every way to read the checkpoint that is possible, this one first."""
+        """Return all possible interpretations of the checkpoint, this one first."""
         groupings = agreement.possible_groupings(self.architecture.qkv_groups, self.architecture.heads)
         return [
             attrs.evolve(self, architecture=attrs.evolve(self.architecture, qkv_groups=groups), tokenizers=(tokenizer,))
@@ -86,7 +86,7 @@ class CheckpointSource:
         ]
 
     def reading(self, text: str) -> Reading:
-        """What the float model has to predict, and how."""
+        """Return the input of the reference forward pass for a text."""
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids
         return Reading(tuple(ids), self.architecture.qkv_groups)
 
@@ -101,12 +101,12 @@ def convert_checkpoint(
 ) -> BuildInfo:
     """Convert a checkpoint's folder to an int8 build at `output`, and verify it.
 
-    `name` is what the build will be called; one from the catalogue also settles licence and languages, otherwise the
-    folder's model card (README.md) does. `origin` is what build.json states as the source, else the folder's name. The
-    build appears whole or not at all, in place of what was there.
+    `name` is the name of the build. Licence and languages are the catalogue's if it has that name, else those of the
+    folder's model card (README.md). `origin` is the source that build.json states, by default the folder's name. The
+    build appears complete or not at all, and replaces an existing one.
 
-    Raises ConversionError when the folder is incomplete, damaged, or no CodeGen model, when the machine lacks the
-    memory, or when the build does not agree with the float model.
+    Raises ConversionError when the folder is incomplete, damaged, or not a CodeGen model, when memory does not suffice,
+    or when the build does not agree with the float model.
     """
     report = progress or (lambda message, fraction: None)
     partial = output.with_name(f".{output.name}.partial")
@@ -147,7 +147,7 @@ def convert_checkpoint(
 def convert_into_store(
     source: Path, *, name: str | None = None, progress: ProgressReport | None = None
 ) -> InstalledBuild:
-    """Convert a checkpoint's folder and install the build in the user's store as `name`, else by the folder's name.
+    """Convert a checkpoint's folder and install the build in the user's store, by default under the folder's name.
 
     Raises ConversionError as `convert_checkpoint` does, and ModelError when the store can't be written to.
     """
@@ -159,8 +159,10 @@ def convert_into_store(
 
 
 def read_source(source: Path, name: str) -> CheckpointSource:
-    """Read everything but the weights of a checkpoint's folder. Raises ConversionError when it is not one, or not the
-    one that `name` means in the catalogue."""
+    """Read everything but the weights of a checkpoint's folder.
+
+    Raises ConversionError when it is not a checkpoint's, or not that of the catalogue's entry `name`.
+    """
     entry = look_up(name)
     architecture = read_architecture(source)
     if entry is not None:
@@ -186,7 +188,7 @@ def read_source(source: Path, name: str) -> CheckpointSource:
 
 
 def check_memory(architecture: Architecture) -> None:
-    """Raise ConversionError when this machine has not enough free memory to convert such a model."""
+    """Raise ConversionError when free memory does not suffice to convert a model of this architecture."""
     needed, available = architecture.conversion_bytes, psutil.virtual_memory().available
     if needed > available:
         raise ConversionError(
@@ -196,7 +198,7 @@ def check_memory(architecture: Architecture) -> None:
 
 
 def describe(read: CheckpointSource, name: str, origin: str, figures: Verification | None) -> BuildInfo:
-    """What build.json will say, but for the list of files."""
+    """Return the content of build.json, but for the list of files."""
     card = read_card_metadata(read.directory)
     infill, infill_end = _infill(read.tokenizer)
     return BuildInfo(
@@ -219,7 +221,7 @@ def describe(read: CheckpointSource, name: str, origin: str, figures: Verificati
 
 
 def build_logits(build: Path, ids: Sequence[int]) -> torch.Tensor:
-    """Logits of an int8 build on the CPU, (tokens, rows), in float32.
+    """Return float32 logits (tokens, rows) of an int8 build, computed on the CPU.
 
     Raises ConversionError when CTranslate2 can't load or run the build.
     """
@@ -238,7 +240,7 @@ def write_model(weights: Weights, read: CheckpointSource, output: Path, on_weigh
 
 
 class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no types
-    """CTranslate2's sequence of load, validate, quantize and save, over weights that stay on disk."""
+    """CTranslate2's steps load, validate, quantize and save, with weights that stay on disk."""
 
     def __init__(self, weights: Weights, read: CheckpointSource, on_weight: Callable[[float], None]) -> None:
         self._weights = weights
@@ -260,7 +262,7 @@ class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no typ
         return spec
 
     def _watch(self, spec: Any) -> None:
-        """Replace the weights that will be quantized by ones that leave the file's memory alone and tell progress."""
+        """Replace the weights that will be quantized by ones that are copied before and report progress."""
         total = len(self._read.architecture.matrices())
         done = 0
 
@@ -278,8 +280,11 @@ class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no typ
 
 
 class _MappedWeight(PyTorchVariable):  # type: ignore[misc]
-    """A weight that is quantized from a copy. CTranslate2 scales in place, and a float32 weight would be scaled in the
-    memory map, whose pages would all become private copies."""
+    """A weight that is quantized from a copy.
+
+    CTranslate2 scales in place; a float32 weight would be scaled in the memory map, whose pages would all become
+    private copies.
+    """
 
     def __init__(self, tensor: torch.Tensor, quantized: Callable[[], None]) -> None:
         super().__init__(tensor)
@@ -312,8 +317,8 @@ class _LlamaLoader(LlamaLoader):  # type: ignore[misc]
 
 
 def _as_modules(weights: Weights, architecture: Architecture) -> SimpleNamespace:
-    """The weights as a tree of attributes, `transformer.h[0].ln_1.weight` and so on, which is what the loaders walk,
-    with the few settings that they read."""
+    """Return the weights as a tree of attributes such as `transformer.h[0].ln_1.weight`, with the settings that
+    CTranslate2's loaders read."""
     root = SimpleNamespace()
     for name in architecture.shapes():
         *path, leaf = name.split(".")
@@ -339,7 +344,7 @@ def _as_modules(weights: Weights, architecture: Architecture) -> SimpleNamespace
 
 
 def _infill(tokenizer: Tokenizer) -> tuple[InfillStyle, int | None]:
-    """How the model takes text after the cursor, told by the marks it was trained with."""
+    """Return the infill format by the special tokens of the tokenizer, and the id that ends an infilled span."""
 
     def has(*marks: str) -> bool:
         return all(tokenizer.token_to_id(mark) is not None for mark in marks)
@@ -358,13 +363,13 @@ def _differences(found: Architecture, expected: Architecture) -> str:
 
 
 def _part(report: ProgressReport, message: str, start: float, end: float) -> Callable[[float], None]:
-    """A callback for one stage, whose fraction 0 to 1 is `start` to `end` of the whole."""
+    """Return a callback for one stage, whose share 0 to 1 is `start` to `end` of the whole."""
     return lambda fraction: report(message, start + (end - start) * fraction)
 
 
 def _replace(partial: Path, output: Path) -> None:
-    """Put a finished build in place of what is there. A directory can't be replaced in one step, so the old one is
-    moved aside first."""
+    """Move a finished build to its place. An existing one is moved aside first: a directory can't be replaced in one
+    step."""
     old = output.with_name(f".{output.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if output.exists():

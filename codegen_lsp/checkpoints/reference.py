@@ -1,8 +1,7 @@
-"""What the float checkpoint itself says: a plain forward pass, one layer of weights in memory at a time.
+"""Reference forward pass of a float checkpoint, with one layer of weights in memory at a time.
 
-Written out here rather than taken from transformers for two reasons: transformers' CodeGen class assumes four qkv
-groups, which CodeGen2's smaller models do not have; and a 16B checkpoint in float32 would need 64 GB, while a layer of
-it needs 2.
+Not taken from transformers for two reasons: its CodeGen class assumes four qkv groups, but CodeGen2's smaller models
+have eight; and a 16B checkpoint in float32 would need 64 GB, while one layer of it needs 2 GB.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.weights import Weights
 
 ROTARY_BASE = 10000.0
-"""RoFormer's (Su et al., 2021), used by every CodeGen."""
+"""Base of the rotary frequencies, as in RoFormer (Su et al., 2021) and all CodeGen models."""
 
 
 @frozen
 class Reading:
-    """One way to read a checkpoint: into which tokens it wants text cut, and how its weights are arranged."""
+    """One interpretation of a checkpoint: the tokens of the text, and the arrangement of the weights."""
 
     ids: tuple[int, ...]
-    """Token ids of the text that is predicted."""
+    """Token ids of the text to predict."""
     groups: int
-    """In how many groups the rows of CodeGen's fused qkv projection lie; 0 for a Llama, which has no such groups."""
+    """Number of groups of rows in CodeGen's fused qkv projection; 0 for Llama."""
 
 
 @torch.no_grad()
@@ -38,8 +37,10 @@ def float_logits(
     readings: Sequence[Reading],
     on_layer: Callable[[float], None] | None = None,
 ) -> list[Tensor]:
-    """Logits in float32, (tokens, rows), for each reading. All go through one pass over the weights. `on_layer` is
-    called with the fraction done."""
+    """Return float32 logits (tokens, rows) for each reading, from one pass over the weights.
+
+    `on_layer` is called after each layer with the share that is done, 0 to 1.
+    """
     llama = architecture.block == "llama"
     layer = _llama_layer if llama else _codegen_layer
     prefix = "model.layers" if llama else "transformer.h"
@@ -74,7 +75,7 @@ class _LayerWeights:
 def _codegen_layer(
     x: Tensor, weights: _LayerWeights, architecture: Architecture, groups: int, tables: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Attention and MLP side by side behind one LayerNorm, as in GPT-J. `x` is (tokens, width)."""
+    """Run attention and MLP in parallel after one LayerNorm, as in GPT-J. `x` is (tokens, width)."""
     normed = F.layer_norm(x, (architecture.width,), weights["ln_1.weight"], weights["ln_1.bias"], architecture.epsilon)
     fused = F.linear(normed, weights["attn.qkv_proj.weight"])
     query, value, key = fused.view(len(x), groups, 3, -1).unbind(2)
@@ -92,7 +93,7 @@ def _codegen_layer(
 def _llama_layer(
     x: Tensor, weights: _LayerWeights, architecture: Architecture, groups: int, tables: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Attention, then a gated MLP, each behind an RMSNorm. `x` is (tokens, width)."""
+    """Run attention, then a gated MLP, each after an RMSNorm. `x` is (tokens, width)."""
     width, epsilon = (architecture.width,), architecture.epsilon
     normed = F.rms_norm(x, width, weights["input_layernorm.weight"], epsilon)
     query, key, value = (
@@ -121,21 +122,21 @@ def _output(x: Tensor, weights: Weights, architecture: Architecture) -> Tensor:
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Causal attention; (tokens, heads, head width) each, the result (tokens, width)."""
+    """Compute causal attention. The arguments are (tokens, heads, head width), the result is (tokens, width)."""
     query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
     mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
     return mixed[0].transpose(0, 1).reshape(query.shape[2], -1)
 
 
 def _rotary_tables(rotary: int, length: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of each position's angles, (length, 1, rotary / 2)."""
+    """Return cosine and sine of each position's angles, (length, 1, rotary / 2)."""
     frequencies = ROTARY_BASE ** (-torch.arange(0, rotary, 2, dtype=torch.float64) / rotary)
     angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
     return angles.cos().float()[:, None], angles.sin().float()[:, None]
 
 
 def _rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """GPT-J's rotary form: neighbouring entries are a pair. `x` is (tokens, heads, head width)."""
+    """Apply GPT-J's rotary embedding, which pairs adjacent entries. `x` is (tokens, heads, head width)."""
     rotary = 2 * cos.shape[-1]
     even, odd = x[..., :rotary:2], x[..., 1:rotary:2]
     turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), -1).flatten(-2)
@@ -143,6 +144,6 @@ def _rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Llama's rotary form: the first half pairs with the second. `x` is (tokens, heads, head width)."""
+    """Apply Llama's rotary embedding, which pairs first and second half. `x` is (tokens, heads, head width)."""
     first, second = x.chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1)

@@ -1,8 +1,9 @@
-"""Where builds are kept, and which are there.
+"""Installed builds: list, find, install, remove.
 
-Two places: the user's store, which `models pull` and `models convert` fill, and the models that ship with codegen-lsp,
-which are only read. A build is made in a folder whose name begins with a dot and renamed when it is complete and
-verified, so that whatever is listed is whole. The language server imports this module: nothing heavy here.
+There are two places: the user's store, which `models pull` and `models convert` fill, and the models that ship with
+codegen-lsp, which are read-only. A build is made in a folder whose name begins with a dot and renamed when it is
+complete and verified, so all listed builds are complete. The language server imports this module, so it imports nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ __all__ = ["InstalledBuild", "bundled_directory", "find", "install", "installed"
 LOG = logging.getLogger(__name__)
 
 STORE_VARIABLE = "CODEGEN_LSP_MODELS"
-"""Environment variable that names another folder for the user's store."""
+"""Environment variable with another folder for the user's store."""
 
 AUTO = "auto"
 
 DOWNLOADS = ".downloads"
-"""Folder of the store for checkpoints that are being fetched."""
+"""Subfolder of the store for checkpoints that are being fetched."""
 
 LEFT_BEHIND_SECONDS = 24 * 3600
-"""Age from which a folder of work is taken for one whose process was killed."""
+"""Age from which a working folder is assumed to belong to a process that was killed."""
 
 
 @frozen
@@ -47,11 +48,11 @@ class InstalledBuild:
     path: Path
     info: BuildInfo
     bundled: bool
-    """Whether it ships with codegen-lsp; such builds are only read."""
+    """True for a build that ships with codegen-lsp, which is read-only."""
 
 
 def store_directory() -> Path:
-    """The user's store; it need not exist yet."""
+    """Return the user's store, which may not exist yet."""
     chosen = os.environ.get(STORE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -59,8 +60,10 @@ def store_directory() -> Path:
 
 
 def installed() -> list[InstalledBuild]:
-    """All builds, the user's first, each place by name. Damaged ones are left out with a logged warning, and so is a
-    bundled build that the user has another one of the same name for."""
+    """Return all builds, the user's first, each place sorted by name.
+
+    Damaged builds are left out, with a warning in the log. A build of the user's hides a bundled one of the same name.
+    """
     found: dict[str, InstalledBuild] = {}
     for directory, bundled in _candidates():
         if directory.name in found:
@@ -73,11 +76,10 @@ def installed() -> list[InstalledBuild]:
 
 
 def find(name_or_path: str) -> InstalledBuild:
-    """The build that a setting names: `auto`, the name of an installed build, any name of the catalogue's for one, or
-    the path of a build's folder.
+    """Return the build for a setting: `auto`, an installed build's name, a name of the catalogue, or a build's folder.
 
-    `auto` is the model that ships with codegen-lsp, or the smallest one in the store when none does. Raises ModelError
-    with advice when there is no such build or it is damaged.
+    `auto` is the bundled model, or the smallest one in the store when there is none. Raises ModelError, with advice,
+    when there is no such build or it is damaged.
     """
     wanted = name_or_path.strip()
     if wanted in ("", AUTO):
@@ -103,9 +105,9 @@ def find(name_or_path: str) -> InstalledBuild:
 
 
 def remove(name: str) -> Path:
-    """Delete a build from the user's store; the result is the folder that is gone.
+    """Delete a build from the user's store; return the path of the deleted folder.
 
-    Raises ModelError when there is no such build, when it ships with codegen-lsp, or when it can't be deleted.
+    Raises ModelError when there is no such build, when it is bundled, or when it can't be deleted.
     """
     store = store_directory()
     entry = look_up(name)
@@ -122,7 +124,7 @@ def remove(name: str) -> Path:
 
 
 def download_directory(name: str, commit: str) -> Path:
-    """Where the files of a checkpoint at one commit of its repository are fetched to. Those of other commits go."""
+    """Return the folder to fetch a checkpoint to, at one commit of its repository; delete those of other commits."""
     wanted = store_directory() / DOWNLOADS / f"{name}@{commit[:12]}"
     for other in _downloads(name):
         if other != wanted:
@@ -131,14 +133,14 @@ def download_directory(name: str, commit: str) -> Path:
 
 
 def discard_downloads(name: str) -> None:
-    """Delete what was fetched of a checkpoint, whole or in part."""
+    """Delete the files that were fetched of a checkpoint, complete or partial."""
     for folder in _downloads(name):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def workspace(name: str) -> Iterator[Path]:
-    """An empty folder in the store to make a build in, deleted at the end unless it was given to `install`.
+    """Provide an empty folder in the store to make a build in, and delete it afterwards.
 
     Raises ModelError when the store can't be written to.
     """
@@ -152,9 +154,9 @@ def workspace(name: str) -> Iterator[Path]:
 
 
 def install(build: Path, name: str) -> InstalledBuild:
-    """Rename a finished build, made in a `workspace`, to its place in the store; one of the same name is replaced.
+    """Move a finished build from its `workspace` into the store, in place of one of the same name.
 
-    Raises ModelError when the build is not complete or can't be moved.
+    Raises ModelError when the build is incomplete or can't be moved.
     """
     read_info(build)
     target = store_directory() / checked_name(name)
@@ -171,7 +173,7 @@ def install(build: Path, name: str) -> InstalledBuild:
 
 
 def checked_name(name: str) -> str:
-    """The name, when it can be a folder of the store. Raises ModelError otherwise."""
+    """Return the name. Raises ModelError when it can't be the name of a folder in the store."""
     allowed = all(character.isalnum() or character in "._-+" for character in name)
     if not name or not allowed or name.startswith(".") or name.lower() == AUTO:
         raise ModelError(
@@ -182,7 +184,7 @@ def checked_name(name: str) -> str:
 
 
 def writable_store() -> Path:
-    """The user's store, made if it is not there. Raises ModelError when it can't be written to."""
+    """Return the user's store, made if it is missing. Raises ModelError when it can't be written to."""
     store = store_directory()
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -207,7 +209,7 @@ def _default() -> InstalledBuild:
 
 
 def _candidates() -> list[tuple[Path, bool]]:
-    """Folders that should be builds, and whether they are bundled; the user's first."""
+    """Return the folders with a `build.json`, the user's first, each with whether it is bundled."""
     own = [(directory, False) for directory in _folders(store_directory())]
     return own + [(directory, True) for directory in _folders(bundled_directory())]
 
@@ -233,7 +235,7 @@ def _downloads(name: str) -> list[Path]:
 
 
 def _sweep(store: Path) -> None:
-    """Delete what killed processes left behind; a build that was moved aside and never replaced is put back."""
+    """Delete leftovers of killed processes; put back a build that was moved aside and never replaced."""
     for folder in store.glob(".*-*"):
         if not folder.name.startswith((".making-", ".replaced-", ".removed-")) or _age(folder) < LEFT_BEHIND_SECONDS:
             continue
@@ -252,7 +254,7 @@ def _age(path: Path) -> float:
 
 
 def _delete(directory: Path) -> Path:
-    """Out of the list first, in one step; then the files."""
+    """Move a build out of the list in one step, then delete its files."""
     try:
         aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=directory.parent))
         directory.rename(aside / directory.name)

@@ -1,5 +1,4 @@
-"""Is a build what its checkpoint is? Against the float weights, or, when they are gone, against what was recorded when
-it was converted."""
+"""Verify a build: against its float checkpoint or, without it, against the figures recorded at its conversion."""
 
 from __future__ import annotations
 
@@ -18,11 +17,11 @@ from codegen_lsp.inference.build import BuildInfo, Verification, digest, read_in
 from codegen_lsp.progress import ProgressReport
 
 DRIFT_LIMIT = 0.1
-"""Nats by which the loss may differ from the recorded one: other processors round int8 products differently."""
+"""Nats by which the loss may differ from the recorded loss: processors differ in how they round int8 products."""
 
 
 def verify_build(build: Path, source: Path, *, progress: ProgressReport | None = None) -> Verification:
-    """Compare a build with the checkpoint's folder it was made from: tokenizer, agreement of logits, and loss.
+    """Compare a build with the checkpoint's folder that it was made from: tokenizer, logits, and loss.
 
     Raises ConversionError when they disagree or the folder is another checkpoint's, ModelError when the build is
     damaged.
@@ -47,10 +46,10 @@ def verify_build(build: Path, source: Path, *, progress: ProgressReport | None =
 
 
 def check_build(build: Path, *, progress: ProgressReport | None = None) -> Verification:
-    """Check a build on its own: digests of all files, and its loss on the snippet against the recorded one.
+    """Check a build on its own: the digests of all files, and its loss on the snippet against the recorded loss.
 
-    The result repeats what was recorded, with the loss measured now. Raises ModelError when a file was changed or the
-    loss is another.
+    Returns the recorded figures with the loss measured now. Raises ModelError when a file was changed or the loss
+    differs by more than `DRIFT_LIMIT`.
     """
     report = progress or (lambda message, fraction: None)
     info = read_info(build)

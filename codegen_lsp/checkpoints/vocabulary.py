@@ -1,14 +1,13 @@
-"""A complete `tokenizer.json` for every family, made without running any code of a checkpoint.
+"""Build a complete `tokenizer.json` for each family, without running code of a checkpoint.
 
-All of them are GPT-2's byte-level BPE (50,257 tokens) with additions:
+All are GPT-2's byte-level BPE (50,257 tokens) with additions:
 
-- CodeGen1 `nl`: none. `multi` and `mono`: runs of 31 to 2 spaces (50257 to 50286) and of 9 to 2 tabs (50287 to 50294),
-  recognised before anything else is.
-- CodeGen2: those runs, and marks for infilling (`<sep>`, `<eom>`, `<mask_1>` ...) as its files list them.
-- CodeGen2.5: the same runs, but as entries of the BPE itself, because it was trained with tiktoken. Its repository has
-  no vocabulary at all, only code that fetches GPT-2's from elsewhere and adds to it; here it is put together from
-  GPT-2's files of a CodeGen1 checkpoint. Whether the runs are entries of the BPE or come first is settled by which of
-  the two the weights fit.
+- CodeGen1 `nl`: none. `multi` and `mono`: runs of 31 to 2 spaces (ids 50257 to 50286) and of 9 to 2 tabs (50287 to
+  50294), matched before the BPE.
+- CodeGen2: those runs, and special tokens for infilling (`<sep>`, `<eom>`, `<mask_1>` ...) as its files list them.
+- CodeGen2.5: the same runs, but as entries of the BPE, because it was trained with tiktoken. Its repository has no
+  vocabulary, only code that fetches GPT-2's from another place and extends it; here it is assembled from GPT-2's files
+  of a CodeGen1 checkpoint. Both forms, runs in the BPE and runs before it, are tried on the weights.
 - The embedded model: its own `tokenizer.json`.
 """
 
@@ -39,7 +38,7 @@ STARCODER_MARKS = (
     *("<issue_start>", "<issue_comment>", "<issue_closed>", "<jupyter_start>", "<jupyter_text>", "<jupyter_code>"),
     *("<jupyter_output>", "<empty_output>", "<commit_before>", "<commit_msg>", "<commit_after>", "<reponame>"),
 )
-"""The 18 marks that CodeGen2.5 took over with StarCoder's training data, from id 50295 on."""
+"""The 18 special tokens that CodeGen2.5 adopted with StarCoder's training data, from id 50295 on."""
 
 CODEGEN25_MARKS = (
     *STARCODER_MARKS,
@@ -47,7 +46,7 @@ CODEGEN25_MARKS = (
     *("<sep>", "<eom>"),
     *(f"<mask_{number}>" for number in range(881, 0, -1)),
 )
-"""All marks of CodeGen2.5, 50295 to 51199."""
+"""All special tokens of CodeGen2.5 but the end of text, ids 50295 to 51199."""
 
 PROBES = (
     "def f(x):\n    return x\n",
@@ -55,10 +54,10 @@ PROBES = (
     "naïve = '日本' + \"🙂\"  # ​ \x0c",
     " " * 70 + "x" + "\t" * 20 + "y  \n\n\n",
 )
-"""Text that must survive encoding and decoding."""
+"""Texts that encoding and decoding must preserve."""
 
 KNOWN_PLAIN_IDS = {"    return x": [220, 220, 220, 1441, 2124]}
-"""What GPT-2 gives without additions."""
+"""Ids of GPT-2 without additions."""
 
 KNOWN_IDS: dict[Family, dict[str, list[int]]] = {
     "codegen": {"    return x": [50284, 7783, 2124], "\t\tx": [50294, 87]},
@@ -68,12 +67,11 @@ KNOWN_IDS: dict[Family, dict[str, list[int]]] = {
         "prefix<mask_1>suffix<|endoftext|><sep><mask_1>": [40290, 51199, 37333, 844, 50256, 50317, 51199],
     },
 }
-"""Ids that the families' own tokenizers give. A tokenizer of the same size with other ids would pass every other check
-of a model that has learned nothing."""
+"""Ids of the families' own tokenizers. For an untrained model, no other check would notice a tokenizer of the same size
+with other ids."""
 
 MARK = re.compile(r"<[a-z_]+(\d+)?>|<\|[a-z]+\|>")
-"""What a token looks like that stands for no text. Such tokens are special: the same characters in a user's file are
-ordinary text."""
+"""Form of special tokens. The same characters in a user's file are ordinary text."""
 
 GPT2_ADVICE = (
     "Pull it instead (`codegen-lsp models pull`), or put vocab.json and merges.txt of any CodeGen checkpoint into the "
@@ -82,9 +80,9 @@ GPT2_ADVICE = (
 
 
 def build_tokenizers(source: Path, block: BlockType) -> list[Tokenizer]:
-    """The tokenizer of a checkpoint's folder; for CodeGen2.5, whose folder does not settle it, a second possible one.
+    """Return the tokenizer of a checkpoint's folder; for CodeGen2.5, whose folder leaves it open, two possible ones.
 
-    Raises ConversionError when the folder lacks the files it is made from, or they are damaged.
+    Raises ConversionError when the necessary files are missing or damaged.
     """
     path = source / "tokenizer.json"
     if path.is_file():
@@ -100,20 +98,23 @@ def build_tokenizers(source: Path, block: BlockType) -> list[Tokenizer]:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a build. Raises ConversionError when the file is damaged."""
+    """Load the tokenizer of a build. Raises ConversionError when the file is damaged."""
     return _from_json(read_json(path), path)
 
 
 def family_of(block: BlockType, tokenizer: Tokenizer) -> Family:
-    """The family a checkpoint belongs to: CodeGen2 has CodeGen's block and marks for infilling."""
+    """Return the family of a checkpoint. CodeGen2 has CodeGen's block and special tokens for infilling."""
     if block == "llama":
         return "codegen25"
     return "codegen2" if tokenizer.token_to_id("<eom>") is not None else "codegen"
 
 
 def check_tokenizer(tokenizer: Tokenizer, family: Family, source: Path, rows: int) -> None:
-    """Raise ConversionError when the tokenizer does not give the ids a family was trained with, loses text, or has ids
-    beyond the embedding's `rows`."""
+    """Check a tokenizer against its family and the embedding's number of rows.
+
+    Raises ConversionError when it has ids beyond `rows`, does not preserve text, or gives other ids than the family was
+    trained with.
+    """
     if vocabulary_size(tokenizer) > rows:
         raise ConversionError(
             f"The tokenizer in {source} has {vocabulary_size(tokenizer)} tokens, the model's embedding only {rows} "
@@ -139,7 +140,7 @@ def check_tokenizer(tokenizer: Tokenizer, family: Family, source: Path, rows: in
 
 
 def gpt2_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    """Byte-level BPE as GPT-2 has it, with the end of text as its only special token."""
+    """Return GPT-2's byte-level BPE, with the end of text as its only special token."""
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -148,11 +149,11 @@ def gpt2_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) ->
 
 
 def codegen25_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    """CodeGen2.5's tokenizer from GPT-2's vocabulary and merges, with the runs as entries of the BPE.
+    """Return CodeGen2.5's tokenizer from GPT-2's vocabulary and merges, with the runs as entries of the BPE.
 
-    tiktoken merges the pair whose joined bytes have the lowest id. Runs have lower ids the longer they are, so every
-    way to put a run together becomes a merge, longest first, all after GPT-2's own; and a piece of text that is a token
-    as it stands is taken without merging (`ignore_merges`).
+    tiktoken merges the pair whose joined bytes have the lowest id. Longer runs have lower ids, so each split of a run
+    in two becomes a merge, longest runs first, all after GPT-2's own merges. A piece of text that is a token is taken
+    without merging (`ignore_merges`).
     """
     alphabet = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     runs: dict[str, int] = {}
@@ -170,8 +171,10 @@ def codegen25_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]
 
 
 def codegen25_tokenizer_runs_first(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    """The same ids, with the runs recognised before anything else, as CodeGen1 has them. `    return` then is a run of
-    four spaces and `return`, where the BPE has a run of three and ` return`."""
+    """Return a tokenizer with the same ids, but with the runs matched before the BPE, as in CodeGen1.
+
+    `    return` then is a run of four spaces and `return`; in the BPE it is a run of three spaces and ` return`.
+    """
     tokenizer = gpt2_tokenizer(vocabulary, merges)
     runs = [" " * length for length in SPACE_RUNS] + ["\t" * length for length in TAB_RUNS]
     tokenizer.add_tokens([_added(run) for run in runs])
@@ -180,15 +183,16 @@ def codegen25_tokenizer_runs_first(vocabulary: dict[str, int], merges: list[tupl
 
 
 def without_additions(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with nothing added to GPT-2's, which is what `nl` checkpoints were trained with."""
+    """Return the tokenizer without additions to GPT-2's; `nl` checkpoints were trained with that."""
     model = json.loads(tokenizer.to_str())["model"]
     return gpt2_tokenizer(*_vocabulary_and_merges(model))
 
 
 def gpt2_files(source: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """GPT-2's vocabulary and merges from the tokenizer files of a checkpoint's folder.
+    """Read GPT-2's vocabulary and merges from the tokenizer files of a checkpoint's folder.
 
-    Raises ConversionError when the folder has neither vocab.json with merges.txt nor tokenizer.json, or not GPT-2's.
+    Raises ConversionError when the folder has neither vocab.json with merges.txt nor tokenizer.json, or they are not
+    GPT-2's.
     """
     if (source / "vocab.json").is_file() and (source / "merges.txt").is_file():
         model = {"vocab": read_json(source / "vocab.json"), "merges": _merge_lines(source / "merges.txt")}
@@ -211,17 +215,17 @@ def gpt2_files(source: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def padded_vocabulary(tokenizer: Tokenizer, rows: int) -> list[str]:
-    """A name for every row of the embedding, by id: the token, or `<extra_id_N>` for a row without one."""
+    """Return a name for each row of the embedding, by id: the token, or `<extra_id_N>` for a padding row."""
     return [tokenizer.id_to_token(id) or f"<extra_id_{id}>" for id in range(rows)]
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
-    """One more than the highest token id."""
+    """Return the highest token id plus one."""
     return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
 
 def end_of_text(tokenizer: Tokenizer, source: Path) -> int:
-    """Id of the token that ends a document: the tokenizer's, since CodeGen's config.json names other ids.
+    """Return the id of the token that ends a document, from the tokenizer: CodeGen's config.json names wrong ids.
 
     Raises ConversionError when the tokenizer has none.
     """
@@ -237,8 +241,7 @@ def end_of_text(tokenizer: Tokenizer, source: Path) -> int:
 
 
 def _from_json(raw: dict[str, Any], path: Path) -> Tokenizer:
-    """A tokenizer.json with its marks made special, and without what a checkpoint's makers used in training
-    (truncation, padding)."""
+    """Return the tokenizer of a tokenizer.json, with its marks made special, and without truncation and padding."""
     for token in raw.get("added_tokens") or []:
         if MARK.fullmatch(str(token.get("content", ""))):
             token |= {"special": True, "normalized": False}
@@ -246,11 +249,14 @@ def _from_json(raw: dict[str, Any], path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_str(json.dumps(raw))
     except Exception as error:  # tokenizers raises plain Exception
-        raise ConversionError(f"{path} is no tokenizer: {error}.", "Fetch the checkpoint again.") from error
+        raise ConversionError(f"{path} is not a tokenizer: {error}.", "Fetch the checkpoint again.") from error
 
 
 def _added_tokens(source: Path) -> list[str]:
-    """Texts of added_tokens.json by id; ids must go on from GPT-2's without a gap."""
+    """Return the texts of added_tokens.json in order of their ids.
+
+    Raises ConversionError unless the ids follow GPT-2's without a gap.
+    """
     path = source / "added_tokens.json"
     if not path.is_file():
         return []

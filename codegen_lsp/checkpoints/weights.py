@@ -1,7 +1,7 @@
-"""A checkpoint's folder as its makers publish it: config.json and float weights, read one tensor at a time.
+"""Read a published checkpoint's folder: config.json and float weights, one tensor at a time.
 
-Checkpoints reach 64 GB, so nothing is loaded before it is asked for: both formats are memory-mapped, and a tensor costs
-memory only while it is used. No code of a checkpoint ever runs: safetensors hold none, and a pickle is read by torch's
+Checkpoints reach 64 GB, so tensors are loaded on demand: both formats are memory-mapped, and a tensor takes memory only
+while it is used. Code of a checkpoint is never run: safetensors can't hold any, and a pickle is read by torch's
 weights-only loader, which refuses everything but tensors.
 """
 
@@ -25,7 +25,7 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""What may hold the weights, in the order of preference: formats that can't carry code come first."""
+"""Files that may hold the weights, in order of preference: formats that can't hold code come first."""
 
 DOWNLOAD_AGAIN = "Fetch the checkpoint again; a download that was cut off is the usual cause."
 
@@ -33,7 +33,7 @@ DOWNLOAD_AGAIN = "Fetch the checkpoint again; a download that was cut off is the
 class Weights(Mapping[str, "Tensor"], AbstractContextManager["Weights"]):
     """The tensors of a checkpoint by name, in the type in which they were saved.
 
-    Tensors lie in a private memory map of the file: treat them as read-only. Closing releases the files.
+    Tensors are private memory maps of the file: treat them as read-only. Closing releases the files.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -67,8 +67,10 @@ class Weights(Mapping[str, "Tensor"], AbstractContextManager["Weights"]):
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The files that hold the weights, by `WEIGHT_FILES`' preference. Raises ConversionError when there are none or an
-    index names one that is missing."""
+    """Return the files that hold the weights, as `WEIGHT_FILES` prefers.
+
+    Raises ConversionError when there are none, or an index names a file that is missing.
+    """
     source = _source(directory)
     if not source.name.endswith(".index.json"):
         return [source]
@@ -80,7 +82,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def check_shapes(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ConversionError when a weight is missing or has another shape than the one named."""
+    """Raise ConversionError when a weight is missing or has another shape."""
     for name, shape in shapes.items():
         if name not in weights:
             raise ConversionError(f"The checkpoint lacks the weight {name}.", DOWNLOAD_AGAIN)
@@ -90,7 +92,7 @@ def check_shapes(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> Non
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint's folder. Raises ConversionError when it is missing or no JSON object."""
+    """Read a JSON object from a checkpoint's folder. Raises ConversionError when it is missing or not a JSON object."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -114,7 +116,7 @@ def _source(directory: Path) -> Path:
 
 
 def _shards(directory: Path) -> dict[str, str]:
-    """Name of each tensor, and the file that holds it."""
+    """Return the file that holds each tensor, by the tensor's name."""
     source = _source(directory)
     if source.name.endswith(".index.json"):
         weight_files(directory)
@@ -128,12 +130,12 @@ def _index(path: Path) -> dict[str, str]:
         raise ConversionError(f"{path} has no weight_map.", DOWNLOAD_AGAIN)
     for shard in index.values():
         if not isinstance(shard, str) or Path(shard).name != shard:
-            raise ConversionError(f"{path} names {shard!r}, which is no file of this folder.", DOWNLOAD_AGAIN)
+            raise ConversionError(f"{path} names {shard!r}, which is not a file of this folder.", DOWNLOAD_AGAIN)
     return index
 
 
 def _open(path: Path) -> Any:
-    """A safetensors handle, or the dictionary of a weights-only pickle."""
+    """Open a file: return a safetensors handle, or the dictionary of a weights-only pickle."""
     return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
 
 
@@ -165,7 +167,7 @@ def _open_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _is_zip(path: Path) -> bool:
-    """Whether torch can map the file; files of torch before 1.6 are plain pickles and must be read whole."""
+    """Return whether torch can map the file. Files of torch before 1.6 are plain pickles and must be read whole."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
@@ -174,7 +176,7 @@ def _tensor(opened: Any, name: str) -> Tensor:
     if isinstance(opened, dict):
         tensor: Tensor = opened[name]
         return tensor
-    if name not in opened.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+    if name not in opened.keys():  # noqa: SIM118 - a safetensors handle is not a mapping
         raise KeyError(name)
     read: Tensor = opened.get_tensor(name)
     return read

@@ -33,7 +33,7 @@ GLIBC_TUNABLES = ":".join(
 each time, a decode step takes about 4 % less (`docs/lab.md`)."""
 
 WAIT_POLICY, SPIN_COUNT = "passive", "300"
-"""How OpenMP threads wait for each other: asleep. GNU OpenMP spins 300 times first, a few microseconds' worth, which
+"""OpenMP threads wait for each other asleep. GNU OpenMP spins 300 times first, a few microseconds' worth, which
 gains half of what unlimited spinning gains on an idle machine. When other programs need the cores, unlimited spinning
 makes each product last several times as long (`docs/lab.md`)."""
 
@@ -50,7 +50,7 @@ class WorkerProcess(Protocol):
 
     @property
     def is_child(self) -> bool:
-        """Whether this process started it."""
+        """True if this process started the worker."""
         ...
 
     def read_stderr(self) -> None:

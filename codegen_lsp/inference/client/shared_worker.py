@@ -140,7 +140,7 @@ class SharedWorker:
 
     @property
     def is_child(self) -> bool:
-        """Whether this process started it."""
+        """True if this process started the worker."""
         return self._child is not None
 
     def read_stderr(self) -> None:

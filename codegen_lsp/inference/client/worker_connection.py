@@ -48,7 +48,7 @@ class WorkerConnection(JsonRPCClient):
         super().__init__(rpc.WorkerProtocol, rpc.converter)
         self.worker = worker
         self.endpoint: Endpoint | None = None
-        """Where the worker was joined; None for a private worker."""
+        """Endpoint of a shared worker; None for a private one."""
         self.socket_inode = 0
         self.may_be_shared = False
         self.clients = 1

@@ -40,7 +40,7 @@ class NoSocketsError(SharingError):
 
 @frozen
 class Endpoint:
-    """Where servers with one digest meet their worker."""
+    """Meeting point of the servers with one digest and their worker."""
 
     folder: Path
     digest: str

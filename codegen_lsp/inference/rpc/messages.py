@@ -34,7 +34,7 @@ class LoadParams:
     """Mixing of the document's n-grams into the model's probabilities: `on`, `off`, or `auto`, which is on for small
     models."""
     shared: bool = False
-    """Whether other servers of this user with equal parameters may use the same worker."""
+    """True if other servers of this user with equal parameters may use the same worker."""
 
 
 @frozen
@@ -82,7 +82,7 @@ class ModelDescription:
     context_length: int
     """Tokens of prompt and answer together."""
     infill: bool
-    """Whether text after the cursor can be part of the prompt."""
+    """True if text after the cursor can be part of the prompt."""
     languages: list[str]
     """LSP language identifiers of the languages that the model was trained on."""
     characters_per_token: float
@@ -91,11 +91,11 @@ class ModelDescription:
     prefill_tokens_per_second: float | None = None
     """Prefill speed, measured while loading; None when it was not measured."""
     ngrams: bool = False
-    """Whether n-grams of the document and of related texts are mixed into the probabilities."""
+    """True if n-grams of the document and of related texts are mixed into the probabilities."""
     parameters: int | None = None
     """Number of parameters, approximately."""
     small: bool = False
-    """Whether it has fewer than `build.SMALL_MODEL_PARAMETERS`, which decides settings that are `auto`."""
+    """True for fewer parameters than `build.SMALL_MODEL_PARAMETERS`, which decides settings that are `auto`."""
 
 
 @frozen
@@ -145,9 +145,9 @@ class GenerateParams:
     seed: int | None = None
     """Seed of sampling; None draws one."""
     heal: bool = True
-    """Whether to heal tokens: the last token of the prompt may be chosen anew together with what follows."""
+    """Token healing: the last token of the prompt may be chosen anew together with the continuation."""
     background: bool = False
-    """Whether this is a prefetch, as for the text after a suggestion that may be accepted. It runs only while no other
+    """True for a prefetch, as for the text after a suggestion that may be accepted. It runs only while no other
     request does, and any other request supersedes it within one token or chunk of the prompt; its computed prefix stays
     in the KV cache. A caller that needs the result after all asks again without this, or awaits the running request."""
     related: list[str] = field(factory=list)

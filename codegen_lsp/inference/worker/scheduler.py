@@ -80,7 +80,7 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        """Whether foreground work runs or waits."""
+        """True while foreground work runs or waits."""
         with self._changed:
             running = self._running
             return (running is not None and not running.background) or any(not job.background for job in self._waiting)
