@@ -61,7 +61,9 @@ PACKAGES = {
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "errors"),
     ],
     "evaluation": [
-        *("evaluation", "suggest", "refactor", "completion", "source", "workspace", "sandbox", "inference"),
+        *("evaluation", "suggest", "refactor", "completion", "source", "workspace", "sandbox"),
+        *("inference.build", "inference.client", "inference.engines.base", "inference.loading"),
+        *("inference.rpc.messages", "inference.tokenizer"),
         *("checkpoints", "training.corpus", "progress", "settings", "errors"),
     ],
     "benchmarks": [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-import statistics
 import sys
 import time
 from importlib import import_module
@@ -106,6 +105,8 @@ async def _show_scenes(console: Console, settings: Settings, *, picture: Path | 
 
     With `picture`, the console must be recording, and its output is saved as SVG. Raises: ModelError and WorkerError.
     """
+    import statistics
+
     from codegen_lsp.cli.session import open_session, private_worker
 
     build = find(settings.model)

@@ -6,7 +6,6 @@ import asyncio
 import platform
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from attrs import frozen
 from rich.console import Console
@@ -142,6 +141,8 @@ def advice(
 
 
 def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

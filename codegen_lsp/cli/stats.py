@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +44,8 @@ def stats(
 
 def load(path: Path, days: int) -> list[CountRow]:
     """Return the counts of the last `days` days, today included; 0 takes all. Raises: StatsError."""
+    import sqlite3
+
     first = datetime.date.today() - datetime.timedelta(days=days - 1) if days else None
     try:
         return read(path, first.isoformat() if first else "")
