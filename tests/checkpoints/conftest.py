@@ -1,4 +1,4 @@
-"""Small random checkpoints in the real formats, one for every family and way of saving."""
+"""Small random checkpoints in the real formats, for all families and file forms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MASK_MARKS = ("<sep>", "<eom>", "<mask_2>", "<mask_1>")
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """Models this small are fastest so, above all when the machine is busy."""
+    """Models of this size are fastest with one thread, most of all on a busy machine."""
     torch.set_num_threads(1)
 
 
@@ -105,7 +105,7 @@ def config_of(shape: Architecture, **extra: Any) -> dict[str, Any]:
 
 
 def random_state(shape: Architecture, seed: int = 0, strength: float = 1.0) -> State:
-    """Weights of unit gain, so that attention matters; `strength` scales all but the embedding."""
+    """Return weights of unit gain, so that attention matters; `strength` scales all but the embedding."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, size in shape.shapes().items():
@@ -119,7 +119,7 @@ def random_state(shape: Architecture, seed: int = 0, strength: float = 1.0) -> S
 
 
 def regrouped(state: State, groups_from: int, groups_to: int) -> State:
-    """The same model with its fused projections stored in another number of groups."""
+    """Return the same model with its fused projections stored in another number of groups."""
     out = dict(state)
     for name, fused in state.items():
         if name.endswith("qkv_proj.weight"):
@@ -133,7 +133,7 @@ def regrouped(state: State, groups_from: int, groups_to: int) -> State:
 
 
 def with_buffers(state: State, shape: Architecture) -> State:
-    """What old checkpoints carry beside their weights."""
+    """Add the buffers that old checkpoints have beside their weights."""
     if shape.block == "llama":
         return state | {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(8) for i in range(shape.layers)}
     mask = torch.ones(1, 1, shape.context, shape.context, dtype=torch.bool)
@@ -171,7 +171,7 @@ MakeCheckpoint = Callable[..., Path]
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path, small_tokenizers: dict[str, Path]) -> MakeCheckpoint:
-    """Writes a checkpoint's folder: `make_checkpoint(family, form=..., shape=..., state=..., config=...)`."""
+    """Write a checkpoint's folder: `make_checkpoint(family, form=..., shape=..., state=..., config=...)`."""
 
     def make(
         family: str = "codegen",
@@ -199,8 +199,10 @@ def make_checkpoint(tmp_path: Path, small_tokenizers: dict[str, Path]) -> MakeCh
 
 @pytest.fixture(scope="session")
 def learned(small_tokenizers: dict[str, Path]) -> tuple[Architecture, State]:
-    """A model with eight qkv groups that knows the snippet by heart, trained in a few seconds: only a trained model can
-    tell whether its weights and tokens are read rightly."""
+    """A model with eight qkv groups, trained for a few seconds to memorize the snippet.
+
+    Only the loss of a trained model shows whether its weights and tokens are read correctly.
+    """
     from transformers import CodeGenConfig, CodeGenForCausalLM
 
     torch.manual_seed(0)
@@ -234,7 +236,7 @@ def small() -> SimpleNamespace:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store of the user's, and no bundled models but the catalogue."""
+    """An empty store, and no bundled models."""
     from codegen_lsp.checkpoints import store as store_module
 
     folder = tmp_path / "store"

@@ -1,4 +1,4 @@
-"""The catalogue: complete, its sums right, its names forgiving."""
+"""The catalogue: all checkpoints, correct sizes, names in several spellings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion: every family, form and shape gives a build that says what transformers says of the float model."""
+"""Conversion: builds of all families, forms and shapes give the logits of transformers for the float model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INT8_ERROR = 0.06
 
 
 def transformers_logits(config: dict[str, Any], state: dict[str, torch.Tensor], ids: list[int]) -> torch.Tensor:
-    """Of a model with four qkv groups, or a Llama."""
+    """Return logits of a model with four qkv groups, or a Llama."""
     import transformers
 
     settings = {key: value for key, value in config.items() if key not in ("model_type", "architectures", "head_dim")}
@@ -107,7 +107,7 @@ def test_half_precision(
 
 
 def test_a_folder_that_transformers_saved(make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path) -> None:
-    """The export of a trained model goes through `save_pretrained`, in shards when it is large."""
+    """A trained model is exported by `save_pretrained`, in shards when it is large."""
     from transformers import CodeGenConfig, CodeGenForCausalLM
 
     shape = small.SHAPES["codegen"]
@@ -121,7 +121,7 @@ def test_a_folder_that_transformers_saved(make_checkpoint: Any, small: SimpleNam
     assert error_of(tmp_path / "build", shape, state, small) < INT8_ERROR
 
 
-def test_what_build_json_says(make_checkpoint: Any, tmp_path: Path) -> None:
+def test_build_json(make_checkpoint: Any, tmp_path: Path) -> None:
     info = convert_checkpoint(make_checkpoint("codegen2"), tmp_path / "build", name="mine", origin="somewhere@abc")
     tokenizer = Tokenizer.from_file(str(tmp_path / "build" / "tokenizer.json"))
     assert info == read_info(tmp_path / "build")
@@ -187,7 +187,7 @@ def test_suffix_first_marks_make_an_infilling_model(make_checkpoint: Any, tmp_pa
 def test_a_trained_model_overrules_a_wrong_number_of_groups(
     learned: tuple[Architecture, Any], make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """config.json says four groups, the weights lie in eight: only the loss tells."""
+    """config.json says four groups, the weights are stored in eight: only the loss differs."""
     shape, state = learned
     source = make_checkpoint("codegen2", shape=shape, state=state, config={"head_dim": None})
     info = convert_checkpoint(source, tmp_path / "build", name="mine")

@@ -1,4 +1,4 @@
-"""Builds of every family, run by both engines: the same logits."""
+"""Both engines give the same logits for builds of all families."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_from_a_folder_to_a_model_and_away(make_checkpoint: Callable[..., Path],
     assert json.loads(run("models", "list", "--installed", "--json")) == []
 
 
-def test_pull_tells_a_program_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pull_reports_progress_to_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     (build,) = [build for build in store.installed() if build.bundled][:1]
 
     def fetch(name: str, *, progress: ProgressReport, accept_license: bool) -> InstalledBuild:

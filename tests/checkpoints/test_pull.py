@@ -1,4 +1,4 @@
-"""Pulling from a hub that truncates, stalls, refuses and lies: a server here that answers as the real one does."""
+"""Pull from a local server that answers like the Hugging Face Hub and can truncate, stall, refuse and damage."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHUNK = 1 << 14
 
 
 class Hub:
-    """A hub with repositories of files, and faults to order."""
+    """A hub with repositories of files, and faults on demand."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Path] = {}
@@ -42,7 +42,7 @@ class Hub:
         self.statuses: dict[str, tuple[int, dict[str, str]]] = {}
         """Status and headers for every request whose path contains the key."""
         self.cut: dict[str, list[int]] = {}
-        """By file: after how many bytes each of the next answers breaks off."""
+        """By file: number of bytes after which each of the next answers breaks off."""
         self.stall: set[str] = set()
         self.damage: set[str] = set()
         self.slow: set[str] = set()
@@ -167,7 +167,7 @@ def send(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], 
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waiting between attempts, small chunks, short timeouts, and an environment without the user's own settings."""
+    """Remove delays between attempts and the user's settings; set small chunks and short timeouts."""
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1.0)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
@@ -185,7 +185,7 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def entry(small: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
-    """The only entry of the catalogue: small enough to convert in a test."""
+    """The only entry of the catalogue, small enough to convert in a test."""
     shape: Architecture = small.SHAPES["codegen"]
     entry = Checkpoint(
         name=NAME,
@@ -251,14 +251,14 @@ def test_shards(form: str, hub: Hub, repository: Path, entry: Checkpoint, small:
     assert len([name for name in hub.fetched() if "-of-00002" in name]) == 2
 
 
-def test_a_body_that_breaks_off_is_taken_up_where_it_broke(hub: Hub, repository: Path, store: Path) -> None:
+def test_a_body_that_breaks_off_is_resumed(hub: Hub, repository: Path, store: Path) -> None:
     hub.cut["pytorch_model.bin"] = [3 * CHUNK, CHUNK, 0, 2 * CHUNK]
     pull(NAME, endpoint=hub.url)
     ranges = [headers.get("range") for headers in hub.gets("pytorch_model.bin")]
     assert ranges == [None, f"bytes={3 * CHUNK}-", f"bytes={4 * CHUNK}-", f"bytes={4 * CHUNK}-", f"bytes={6 * CHUNK}-"]
 
 
-def test_the_next_run_goes_on_where_this_one_stopped(hub: Hub, repository: Path, store: Path) -> None:
+def test_the_next_run_resumes_the_download(hub: Hub, repository: Path, store: Path) -> None:
     hub.cut["pytorch_model.bin"] = [5 * CHUNK] + [0] * 30
     with pytest.raises(DownloadError) as caught:
         pull(NAME, endpoint=hub.url)
@@ -271,7 +271,7 @@ def test_the_next_run_goes_on_where_this_one_stopped(hub: Hub, repository: Path,
     assert hub.fetched() == {"pytorch_model.bin"}
 
 
-def test_a_server_that_can_not_go_on_starts_again(hub: Hub, repository: Path, store: Path) -> None:
+def test_a_server_without_ranges_starts_again(hub: Hub, repository: Path, store: Path) -> None:
     hub.ignore_range = True
     hub.cut["pytorch_model.bin"] = [3 * CHUNK]
     assert pull(NAME, endpoint=hub.url).name == NAME
@@ -357,7 +357,7 @@ def test_offline(name: str, hub: Hub, repository: Path, store: Path, monkeypatch
 
 
 def test_a_mirror(hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set after huggingface_hub was imported, and with a slash too many."""
+    """Set after huggingface_hub was imported, and with a trailing slash."""
     monkeypatch.setenv("HF_ENDPOINT", hub.url + "/")
     assert pull(NAME).name == NAME
 
@@ -380,7 +380,7 @@ def test_damage_before_it_was_published(hub: Hub, repository: Path, store: Path)
     assert nothing_installed(store)
 
 
-def test_an_interrupted_run_keeps_what_it_had(hub: Hub, repository: Path, store: Path) -> None:
+def test_an_interrupted_run_keeps_its_files(hub: Hub, repository: Path, store: Path) -> None:
     def interrupt(message: str, done: float) -> None:
         if message == "downloading pytorch_model.bin" and done > 0.4:
             raise KeyboardInterrupt
@@ -424,7 +424,7 @@ def test_a_folder_that_may_not_be_written(
 
 
 @pytest.mark.parametrize(("free", "total", "message"), [(1 << 40, 1000, "to run"), (1000, 1 << 40, "to convert")])
-def test_too_little_memory_is_said_before_the_download(
+def test_too_little_memory_is_reported_before_the_download(
     free: int, total: int, message: str, hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=total))
@@ -446,7 +446,7 @@ def test_a_licence_that_needs_consent(
     assert pull(NAME, endpoint=hub.url, accept_license=True).info.license == "research-only"
 
 
-def test_a_token_goes_to_the_hub_and_nowhere_else(hub: Hub, repository: Path, store: Path) -> None:
+def test_a_token_is_sent_to_the_hub_only(hub: Hub, repository: Path, store: Path) -> None:
     """Large files are redirected to another host, as the hub does."""
     hub.cdn = True
     pull(NAME, endpoint=hub.url, token="hf_secret")

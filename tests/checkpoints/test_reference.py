@@ -1,4 +1,4 @@
-"""The float reference computes what transformers computes, where transformers can."""
+"""The reference forward pass gives the logits of transformers, for the models that transformers supports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_same_logits_as_transformers(family: str, make_checkpoint: Any, small: S
 
 
 def test_eight_groups_are_four_groups_stored_otherwise(make_checkpoint: Any, small: SimpleNamespace) -> None:
-    """transformers knows four groups only: the same model, stored in four, says what ours says of it in eight."""
+    """transformers supports four groups only, so it gets the same model stored in four."""
     shape = small.SHAPES["codegen2"]
     state = small.random_state(shape)
     with Weights(make_checkpoint("codegen2", state=state)) as weights:

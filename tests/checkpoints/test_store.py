@@ -1,4 +1,4 @@
-"""The store: only whole builds are listed, names are found, and nothing is lost on the way."""
+"""The store: only complete builds are listed, names are resolved, and no build is lost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ INFO = BuildInfo(
 
 
 def put(place: Path, name: str, size: int = 10) -> Path:
-    """What looks like a build to everything that does not run it."""
+    """Make a folder that passes for a build unless it is run."""
     folder = place / name
     folder.mkdir(parents=True)
     (folder / "model.bin").write_bytes(b"x" * size)
@@ -123,7 +123,7 @@ def test_missing_builds_come_with_advice(name: str, advice: str, store: Path) ->
     assert advice in caught.value.advice
 
 
-def test_damaged_builds_are_left_out_and_said(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_builds_are_left_out_with_a_warning(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(store, "whole")
     (put(store, "cut") / "model.bin").write_bytes(b"x")
     (put(store, "odd") / "build.json").write_text("{")
@@ -219,7 +219,7 @@ def test_downloads_of_another_commit_go(store: Path) -> None:
     assert installed() == []
 
 
-def test_what_killed_processes_left_behind(store: Path) -> None:
+def test_leftovers_of_killed_processes(store: Path) -> None:
     young, old, moved = store / ".making-a-1", store / ".making-b-2", store / ".replaced-3"
     for folder in (young, old):
         put(folder, "build")
@@ -269,7 +269,7 @@ def test_the_store_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_it_is_light() -> None:
-    """The language server imports it and must answer at once."""
+    """The language server imports it at its start."""
     code = (
         "import sys, codegen_lsp.checkpoints.store, codegen_lsp.checkpoints.catalogue\n"
         "heavy = {'torch', 'transformers', 'ctranslate2', 'huggingface_hub', 'tokenizers', 'numpy', 'safetensors'}\n"

@@ -1,4 +1,4 @@
-"""Verification: what is wrong with a build is found, whatever the weights are."""
+"""Verification finds faults of a build, with weak and strong weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from codegen_lsp.inference.build import write_info
 
 
 def miswritten(source: Path, build: Path, **changes: Any) -> None:
-    """Put a model made with another architecture than the checkpoint's into a build that claims to be right."""
+    """Replace a build's model by one made with another architecture than the checkpoint's."""
     read = read_source(source, "mine")
     wrong = attrs.evolve(read, architecture=attrs.evolve(read.architecture, **changes))
     shutil.rmtree(build.parent / "wrong", ignore_errors=True)
@@ -40,7 +40,7 @@ def miswritten(source: Path, build: Path, **changes: Any) -> None:
 def test_a_wrong_grouping_is_found(
     groups: int, strength: float, make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """With weak weights attention hardly matters, and the wrong arrangement is only a little further away."""
+    """With weak weights attention matters little, and the wrong arrangement is only slightly more distant."""
     shape = attrs.evolve(small.SHAPES["codegen2"], qkv_groups=groups)
     source = make_checkpoint("codegen2", shape=shape, state=small.random_state(shape, strength=strength))
     convert_checkpoint(source, tmp_path / "build", name="mine")
@@ -55,7 +55,7 @@ def test_a_wrong_grouping_is_found(
 def test_measured_errors(
     strength: float, layers: int, make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """The figures that the limits rest on; docs/models.md shows what this prints."""
+    """Print the figures on which the limits are based, shown in docs/models.md."""
     shape = attrs.evolve(small.SHAPES["codegen2"], width=256, hidden=1024, layers=layers, rotary=32, qkv_groups=8)
     source = make_checkpoint("codegen2", shape=shape, state=small.random_state(shape, strength=strength))
     convert_checkpoint(source, tmp_path / "build", name="mine")
@@ -94,7 +94,7 @@ def test_another_checkpoints_weights_are_found(
 
 
 def test_a_swapped_tokenizer_is_found(make_checkpoint: Any, tmp_path: Path) -> None:
-    """Same size, same texts back, other ids: nothing but a comparison would notice."""
+    """Same size, preserves text, other ids: only a comparison notices."""
     source = make_checkpoint()
     build = tmp_path / "build"
     convert_checkpoint(source, build, name="mine")
@@ -112,7 +112,7 @@ def test_a_swapped_tokenizer_is_found(make_checkpoint: Any, tmp_path: Path) -> N
 
 
 def read_info_anyway(build: Path) -> Any:
-    """build.json without the check of sizes."""
+    """Read build.json without checking sizes."""
     from codegen_lsp.inference.build import BuildInfo
 
     return cattrs.structure(json.loads((build / "build.json").read_text()), BuildInfo)
@@ -150,10 +150,10 @@ def test_a_build_is_checked_on_its_own(make_checkpoint: Any, small: SimpleNamesp
         check_build(build)
 
 
-def test_a_build_that_forgot_what_it_knew(
+def test_a_build_with_another_loss(
     learned: tuple[Architecture, Any], make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """Digests all right, loss not: as with a processor whose int8 arithmetic is at fault."""
+    """With correct digests, as on a processor with faulty int8 arithmetic."""
     shape, state = learned
     build = tmp_path / "build"
     convert_checkpoint(make_checkpoint("codegen2", shape=shape, state=state), build, name="mine")
@@ -178,7 +178,7 @@ def logits(seed: int, tokens: int = 50, rows: int = 300, scale: float = 1.0) -> 
 READING = Reading(tuple(torch.randint(300, (50,), generator=torch.Generator().manual_seed(9)).tolist()), 4)
 
 
-def test_judge_accepts_rounding_and_refuses_more() -> None:
+def test_compare_accepts_rounding_and_refuses_larger_errors() -> None:
     right = logits(0)
     verified = agreement.compare(right + 0.03 * logits(1), [READING], [right], 0, "It")
     assert verified.tokens == 50
@@ -188,8 +188,8 @@ def test_judge_accepts_rounding_and_refuses_more() -> None:
             agreement.compare(wrong, [READING], [right], 0, "It")
 
 
-def test_judge_allows_a_trained_model_more() -> None:
-    """Outlying activations cost large trained models more; there the loss tells whether it matters."""
+def test_compare_allows_a_trained_model_larger_errors() -> None:
+    """Outlier activations cost large trained models more; their loss shows whether it matters."""
     right = logits(0)
     built = right + 0.25 * logits(1)
     with pytest.raises(ConversionError, match="does not compute"):
@@ -200,13 +200,13 @@ def test_judge_allows_a_trained_model_more() -> None:
     agreement.compare(built, [READING], [right], 0, "It")
 
 
-def test_judge_ignores_what_changes_no_prediction() -> None:
+def test_compare_ignores_constants() -> None:
     right = logits(0)
     agreement.compare(right + 40 * logits(1)[:, :1], [READING], [right], 0, "It")
 
 
-def test_judge_wants_the_right_arrangement_to_be_closer() -> None:
-    """Both arrangements within the bound: then only their order tells."""
+def test_compare_requires_the_right_arrangement_to_be_closer() -> None:
+    """Both arrangements are within the bound; only their order differs."""
     right, other = logits(0), logits(0) + 0.1 * logits(1)
     readings = [READING, attrs.evolve(READING, groups=8)]
     agreement.compare(right + 0.01 * logits(2), readings, [right, other], 0, "It")
@@ -216,8 +216,8 @@ def test_judge_wants_the_right_arrangement_to_be_closer() -> None:
     agreement.compare(right + 0.01 * logits(2), readings, same, 0, "It")
 
 
-def test_judge_refuses_a_build_that_predicts_worse() -> None:
-    """A small error in the wrong place: every right answer pushed down."""
+def test_compare_refuses_a_build_that_predicts_worse() -> None:
+    """A small error that lowers the logit of each right token."""
     right = logits(0, scale=0.1)
     targets = torch.tensor(READING.ids[1:])
     right[torch.arange(49), targets] += 4
@@ -227,7 +227,7 @@ def test_judge_refuses_a_build_that_predicts_worse() -> None:
         agreement.compare(built, [READING], [right], 0, "It")
 
 
-def test_decide_trusts_only_models_that_learned() -> None:
+def test_choose_reading_trusts_only_trained_models() -> None:
     random, other = logits(0), logits(1)
     knowing = logits(2)
     knowing[torch.arange(49), torch.tensor(READING.ids[1:])] += 12
@@ -239,8 +239,8 @@ def test_decide_trusts_only_models_that_learned() -> None:
     assert agreement.choose_reading(readings, [knowing, knowing + 0.001 * logits(3)]) == 0
 
 
-def test_decide_compares_other_tokens_by_the_whole_text() -> None:
-    """Twice as many tokens at a little less each cost more in all."""
+def test_choose_reading_compares_other_tokens_by_the_whole_text() -> None:
+    """Twice as many tokens, each slightly cheaper, cost more in total."""
     halves = Reading((*READING.ids, *READING.ids), 4)
     whole, split = logits(0), logits(1, tokens=100)
     whole[torch.arange(49), torch.tensor(READING.ids[1:])] += 7

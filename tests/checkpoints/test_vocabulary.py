@@ -1,4 +1,4 @@
-"""Tokenizers of every family, against known ids and against tiktoken's algorithm written out."""
+"""Tokenizers of all families, compared with known ids and with an implementation of tiktoken's algorithm."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_nl_is_plain_gpt2_whatever_its_files_list(codegen_files: Path) -> None:
 
 
 def test_codegen2_takes_the_ids_of_its_marks_from_its_files(codegen_files: Path, tmp_path: Path) -> None:
-    """Published files have had `<sep>` at 50299 and at 50317: what the folder says counts."""
+    """Published files have had `<sep>` at 50299 and at 50317; the folder's ids are used."""
     for name in ("vocab.json", "merges.txt"):
         shutil.copyfile(codegen_files / name, tmp_path / name)
     added = json.loads((codegen_files / "added_tokens.json").read_text())
@@ -200,7 +200,7 @@ def test_codegen25_needs_gpt2s_vocabulary(
 
 
 def test_a_tokenizer_with_other_ids_is_refused(codegen_files: Path, tmp_path: Path) -> None:
-    """GPT-2's tokens in another order: as large, gives every text back, and is wrong."""
+    """GPT-2's tokens in another order: same size, preserves text, wrong ids."""
     raw = json.loads((codegen_files / "tokenizer.json").read_text())
     raw["model"]["vocab"] |= {"Ġx": raw["model"]["vocab"]["Ġy"], "Ġy": raw["model"]["vocab"]["Ġx"]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw))

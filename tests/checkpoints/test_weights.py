@@ -1,4 +1,4 @@
-"""Reading weights: every form gives the same tensors, and what is damaged or dangerous is refused."""
+"""Reading weights: all forms give the same tensors; damaged and dangerous files are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that speaks 3.18, the server as an editor starts it, and the real worker with a real build."""
+"""A client for LSP 3.18, the server as an editor starts it, and the real worker with a real build."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANSWER_TIMEOUT = 60.0
 
 
 class Recording(LanguageClientProtocol):
-    """Keeps all that the server sends."""
+    """Keeps all messages of the server."""
 
     def structure_message(self, data: dict[str, Any]) -> Any:
         if "jsonrpc" in data:
@@ -45,10 +45,10 @@ class Client(LanguageClient):
         super().__init__(protocol_cls=Recording, converter_factory=default_converter)
         self.received: list[dict[str, Any]] = []
         self.runtime = tempfile.mkdtemp(dir=os.environ["XDG_RUNTIME_DIR"])
-        """Where its server meets a worker: no other client's, unless they are given the same."""
+        """Folder of its server's worker: its own, unless another client gets the same."""
 
     def report_server_error(self, error: Exception, source: Any) -> None:
-        """Answers to malformed messages have ids that pygls' client doesn't know; that is no error here."""
+        """Do nothing: answers to malformed messages have ids that pygls' client does not know."""
 
     @property
     def pid(self) -> int:
@@ -61,19 +61,19 @@ class Client(LanguageClient):
 
     @property
     def shown(self) -> list[dict[str, Any]]:
-        """What the user was shown."""
+        """Messages shown to the user."""
         methods = ("window/showMessage", "window/showMessageRequest")
         return [message for message in self.received if message.get("method") in methods]
 
     async def until(self, holds: Callable[[], Any]) -> Any:
-        """Wait until something holds; its value."""
+        """Wait until a condition holds; return its value."""
         async with asyncio.timeout(ANSWER_TIMEOUT):
             while not (value := holds()):  # noqa: ASYNC110 - what is waited for sets no event
                 await asyncio.sleep(0.01)
         return value
 
     async def status(self, *states: str, after: int = 0) -> dict[str, Any]:
-        """The first status that is one of these, leaving out as many as came before."""
+        """Wait for a status with one of these states, skipping the first `after`; return it."""
         return await self.until(
             lambda: next((status for status in self.statuses[after:] if status["state"] in states), None)
         )
@@ -93,7 +93,7 @@ class Client(LanguageClient):
                 inline_completion=types.InlineCompletionClientCapabilities()
             ),
         )
-        # Whether what this model says is likely and correct is not what these tests are about.
+        # These tests are not about the quality of suggestions.
         settings = {"model": str(build), "threads": 2, "cache": {"memory_mb": 64}}
         settings |= {"threshold": 0, "ablate": ["correctness"]} | (options or {})
         await self.initialize_session(
@@ -119,7 +119,7 @@ class Client(LanguageClient):
         self.change(uri, version, types.TextDocumentContentChangePartial(types.Range(at, at), text))
 
     def request(self, uri: str, line: int, character: int, *, invoked: bool = False) -> asyncio.Future[Any]:
-        """Ask for suggestions; a future of the answer, which has the request's id."""
+        """Request suggestions; return a future of the answer, with the request's id as `number`."""
         kind = types.InlineCompletionTriggerKind.Invoked if invoked else types.InlineCompletionTriggerKind.Automatic
         future = self.text_document_inline_completion(
             types.InlineCompletionParams(
@@ -152,7 +152,7 @@ class Client(LanguageClient):
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    """A client without a server yet. What it starts is ended properly."""
+    """A client without a server. A server that it starts is shut down at the end."""
     client = new_client()
     yield client
     await end(client)
@@ -175,7 +175,7 @@ def new_client() -> Client:
 
 
 async def end(client: Client) -> None:
-    """End a client's server properly, if it has one."""
+    """Shut down a client's server, if it has one."""
     server = client._server
     if server is None:
         return
@@ -193,8 +193,8 @@ def source() -> str:
 
 @pytest.fixture(scope="session")
 def without_network() -> list[str]:
-    """The beginning of a command line that runs the rest without any network."""
+    """Prefix of a command line that runs the rest without a network."""
     command = ["unshare", "--user", "--map-root-user", "--net"]
     if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode:
-        pytest.skip("this system lets nobody make a network namespace")
+        pytest.skip("this system does not allow network namespaces")
     return command

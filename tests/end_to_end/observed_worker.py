@@ -1,8 +1,8 @@
-"""The real worker, with a log of each token and, on demand, slowed down and talkative.
+"""The real worker, which logs its generations to files and can be slowed down. Run by tests in place of the worker.
 
-Run by the server in place of the worker. `OBSERVED` names a folder: each generation appends a line to `generations`
-there when it ends, `first-token` appears with the first token, and as long as the file `slow` is there, generations
-take their time and end at the token limit only.
+The environment variable `OBSERVED` names a folder. Each generation appends a line to `generations` there when it ends;
+`first-token` appears with the first token. While the file `slow` exists, each token takes `SECONDS` more, and
+generations end only at the token limit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def observe(engine: Any) -> Any:
     def observed(
         prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
     ) -> Generation:
-        if sampling.max_tokens == 1:  # how fast the model reads, measured when it is loaded
+        if sampling.max_tokens == 1:  # the measurement of prefill speed while loading
             return generate(prompt, sampling, cancellation, on_token)  # type: ignore[no-any-return]
         tokens = {"before": 0, "after": 0}
         if (FOLDER / "slow").exists():

@@ -65,7 +65,7 @@ class Text:
         return hashlib.sha256(str(self).encode("utf-8", "surrogatepass")).hexdigest()
 
     def positions(self, places: list[int]) -> list[types.Position]:
-        """The positions of sorted places."""
+        """Return the positions of sorted places."""
         found: list[types.Position] = []
         line = start = at = 0
         for place in places:
@@ -78,7 +78,7 @@ class Text:
         return found
 
     def place(self, choose: random.Random) -> int:
-        """A place where a cursor can be: not inside a character, nor between CR and LF."""
+        """Choose a place for the cursor: not inside a character, nor between CR and LF."""
         at = choose.randint(0, len(self.units))
         while 0 < at < len(self.units) and (self.units[at][1] & 0xFC == 0xDC or self.units[at] == b"\n\0"):
             at -= 1
@@ -91,7 +91,7 @@ def units(text: str) -> Iterator[bytes]:
 
 
 def edit(text: Text, choose: random.Random) -> types.TextDocumentContentChangeEvent:
-    """Change the text; the change as the protocol has it."""
+    """Change the text; return the change in the protocol's form."""
     text.version += 1
     start = text.place(choose)
     end = start if choose.random() < 0.6 else min(start + choose.randint(0, 60), len(text.units))
@@ -109,7 +109,7 @@ async def test_a_thousand_random_edits(client: Client, embedded_build: Path, sou
     choose = random.Random(20240)
     await client.start(embedded_build, options=OPTIONS)
     worker = (await client.status("ready"))["workerPid"]
-    # Long enough that a text kept by mistake shows in the server's memory.
+    # Large enough that leaked texts show in the server's memory.
     texts = {f"file:///project/{number}.py": Text(source * 7) for number in range(DOCUMENTS)}
     for uri, text in texts.items():
         client.open(uri, str(text))
@@ -151,7 +151,7 @@ async def test_a_thousand_random_edits(client: Client, embedded_build: Path, sou
 
 
 async def assert_equal(client: Client, texts: dict[str, Text]) -> None:
-    """The server's texts are the editor's."""
+    """Assert that the server's texts equal the editor's."""
     for uri, text in texts.items():
         state = (await client.explain(uri))["document"]
         assert state["version"] == text.version

@@ -1,4 +1,4 @@
-"""The whole way with a real model: an editor opens a real file, types, cancels, and breaks things."""
+"""End to end with a real model: an editor opens a real file, types, cancels, and meets failures."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_open_type_and_get_an_item(client: Client, embedded_build: Path, s
         assert item.range == types.Range(types.Position(last + 3, 0), types.Position(last + 3, column))
     assert explanation["source"] == "model"
     assert explanation["stats"]["promptTokens"] > 500
-    # Typing what was suggested brings the rest of it, without the model.
+    # Typing the beginning of a suggestion returns the rest from the cache.
     rest = items[0].insert_text[column:]
     client.type(URI, len(typed) + 2, last + 3, column, rest[0])
     (item, *_) = await client.complete(URI, last + 3, column + 1)
@@ -152,8 +152,8 @@ async def test_a_worker_killed_while_idle(client: Client, embedded_build: Path) 
     assert (await client.explain(URI))["source"] == "model"
 
 
-async def test_the_log_of_a_day_like_any_other_is_empty(client: Client, embedded_build: Path, tmp_path: Path) -> None:
-    """Typing over running requests is what editors do all the time: nothing to write about."""
+async def test_ordinary_use_logs_nothing(client: Client, embedded_build: Path, tmp_path: Path) -> None:
+    """Requests superseded by typing are ordinary use."""
     log = tmp_path / "log"
     await client.start(embedded_build, options={"log": {"file": str(log)}})
     await client.status("ready")

@@ -24,7 +24,7 @@ async def ready(client: Client, after: int = 0) -> int:
 
 
 async def both(client: Client, window: Client, build: Path) -> int:
-    """Two servers with the same settings; the number of their worker."""
+    """Start two servers with the same settings; return their worker's pid."""
     for one in (client, window):
         await one.start(build)
         one.open(URI, BEGINNING)
@@ -32,7 +32,7 @@ async def both(client: Client, window: Client, build: Path) -> int:
     return await ready(client)
 
 
-async def test_one_worker_serves_both_and_leaves_with_the_last(
+async def test_one_worker_serves_both_and_exits_with_the_last(
     client: Client, window: Client, embedded_build: Path
 ) -> None:
     worker = await both(client, window, embedded_build)
@@ -48,7 +48,7 @@ async def test_one_worker_serves_both_and_leaves_with_the_last(
 
 
 @pytest.mark.parametrize("killed", [0, 1], ids=["the first", "the second"])
-async def test_a_killed_server_is_nothing_to_the_other(
+async def test_a_killed_server_does_not_affect_the_other(
     client: Client, window: Client, embedded_build: Path, killed: int
 ) -> None:
     worker = await both(client, window, embedded_build)

@@ -1,4 +1,4 @@
-"""The real worker process, supervised: started, cancelled, killed, restarted, gone."""
+"""The client with real worker processes: start, cancel, kill, restart, close."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_load_generate_close(client: Watched, params: LoadParams) -> None:
 
 
 async def test_the_worker_stays_light_with_ct2(client: Watched, embedded_build: Path) -> None:
-    """Loading torch costs a second and a third of a gigabyte in every window."""
+    """Loading torch takes a second and a third of a gigabyte."""
     await client.load(LoadParams(str(embedded_build), engine="ct2", threads=1))
     maps = Path(f"/proc/{client.state.pid}/maps")
     if not maps.exists():
@@ -86,7 +86,7 @@ async def test_the_worker_stays_light_with_ct2(client: Watched, embedded_build: 
 async def test_cancelling_stops_the_computation(
     client: Watched, observed: ObservedWorker, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within one token of the cancel's arrival, as the contract test has it; here, that it arrives."""
+    """The contract test checks that it ends within one token; this one, that the cancellation arrives."""
     monkeypatch.setenv("CODEGEN_LSP_LOG", "info")
     await client.load(params)
     endless = request(stop=LONG, prefix="x = [\n" + "    1,\n" * 50)
@@ -134,7 +134,7 @@ async def test_a_killed_worker_is_replaced(client: Watched, params: LoadParams) 
     assert any("signal 9" in state.message for state in client.states)
 
 
-async def test_a_worker_that_keeps_dying_is_left_down_until_told(
+async def test_a_worker_that_keeps_dying_stays_down_until_restarted(
     client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
@@ -191,7 +191,7 @@ async def test_warming_makes_the_next_request_hit_the_cache(client: Watched, par
     assert (await client.generate(request(prefix=text + "value_"))).stats.cached_tokens > 200
 
 
-async def test_background_generation_gives_way_and_shows_no_work(
+async def test_background_generation_is_superseded_and_does_not_show_as_busy(
     client: Watched, observed: ObservedWorker, params: LoadParams
 ) -> None:
     await client.load(params)
@@ -208,10 +208,10 @@ async def test_background_generation_gives_way_and_shows_no_work(
     assert undisturbed.stats.generated_tokens > 0
 
 
-async def test_signals_of_a_terminal_are_not_for_the_worker_and_others_are(
+async def test_the_worker_ignores_signals_of_a_terminal_and_obeys_sigterm(
     client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever dispositions it inherits: a shell starts background jobs with SIGINT ignored."""
+    """Whatever dispositions it inherits. Shells start background jobs with SIGINT ignored."""
     monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (600.0, 600.0, 600.0, 600.0))
     inherited = {signal.SIGINT: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_IGN}
     before = {number: signal.signal(number, disposition) for number, disposition in inherited.items()}

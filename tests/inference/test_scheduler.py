@@ -13,7 +13,7 @@ from codegen_lsp.inference.worker.scheduler import Scheduler
 
 
 class Gate:
-    """Work that reports its start, and runs until it is let go or cancelled."""
+    """Work that signals its start, and runs until it is released or cancelled."""
 
     def __init__(self, name: str, log: list[str]) -> None:
         self.name, self.log = name, log
@@ -58,7 +58,7 @@ async def test_newest_first_among_waiting(scheduler: Scheduler) -> None:
     assert log == ["first", "d", "c", "b"]
 
 
-async def test_a_newer_request_replaces_a_waiting_and_a_running_one(scheduler: Scheduler) -> None:
+async def test_a_newer_request_supersedes_a_waiting_and_a_running_one(scheduler: Scheduler) -> None:
     log: list[str] = []
     running = Gate("running", log)
     tasks = [asyncio.create_task(scheduler.run("a", running))]
@@ -70,11 +70,11 @@ async def test_a_newer_request_replaces_a_waiting_and_a_running_one(scheduler: S
     assert isinstance(results[0], SupersededError)
     assert results[2] == "newest"
     assert "running cancelled" in log
-    # The one in the middle is either replaced while it waits, or was let through and then done at once.
+    # The second one is superseded while it waits, or ran and returned at once.
     assert isinstance(results[1], SupersededError) or results[1] == "waiting"
 
 
-async def test_background_waits_for_all_and_gives_way_at_once(scheduler: Scheduler) -> None:
+async def test_background_work_waits_for_all_and_is_superseded_at_once(scheduler: Scheduler) -> None:
     log: list[str] = []
     warm = Gate("warm", log)
     background = asyncio.create_task(scheduler.run("warm", warm, background=True))
@@ -86,8 +86,8 @@ async def test_background_waits_for_all_and_gives_way_at_once(scheduler: Schedul
     assert log == ["warm", "warm cancelled", "a"]
 
 
-async def test_somebody_waiting_replaces_background_work_of_the_same_key(scheduler: Scheduler) -> None:
-    """But not the other way round."""
+async def test_foreground_work_supersedes_background_work_of_the_same_key(scheduler: Scheduler) -> None:
+    """And background work does not supersede foreground work."""
     log: list[str] = []
     running = Gate("running", log)
     tasks = [asyncio.create_task(scheduler.run("b", running))]
@@ -148,7 +148,7 @@ async def test_closing_ends_running_work() -> None:
 
 
 async def test_owners_take_turns(scheduler: Scheduler) -> None:
-    """However many requests one has, the other's wait no longer than for one of them."""
+    """An owner waits for at most one request of another, however many that has."""
     log: list[str] = []
     first = Gate("first", log)
     tasks = [asyncio.create_task(scheduler.run("k", first, owner="a"))]

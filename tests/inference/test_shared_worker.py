@@ -1,4 +1,4 @@
-"""One worker for several servers: who meets whom, and what each may do to the others, which is nothing."""
+"""One worker for several servers: which servers share it, and that none affects another."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ asyncio.run(main())
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the workers of one test are met. Under a short path, since a socket's has to be."""
+    """Folder of the endpoints of one test. Its path is short, as a socket's must be."""
     with tempfile.TemporaryDirectory(prefix="cl-") as runtime:
         monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
         yield Path(runtime) / "codegen-lsp"
@@ -77,7 +77,7 @@ async def make() -> AsyncIterator[Callable[[], InferenceClient]]:
 
 
 def server(params: LoadParams) -> subprocess.Popen[str]:
-    """A process of its own with a client. It prints the worker's number when the model is there."""
+    """Start a process with a client. It prints the worker's pid when the model is loaded."""
     command = [sys.executable, "-c", SERVER, params.build]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -108,7 +108,7 @@ async def works(client: InferenceClient) -> bool:
 Make = Callable[[], InferenceClient]
 
 
-async def test_two_servers_use_one_worker_that_leaves_with_the_last(
+async def test_two_servers_use_one_worker_that_exits_with_the_last(
     make: Make, params: LoadParams, folder: Path
 ) -> None:
     first, second = make(), make()
@@ -123,7 +123,7 @@ async def test_two_servers_use_one_worker_that_leaves_with_the_last(
     assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
-async def test_the_folder_and_what_is_in_it_are_for_the_user_alone(
+async def test_the_folder_and_its_files_are_accessible_to_the_user_only(
     make: Make, params: LoadParams, folder: Path
 ) -> None:
     await make().load(params)
@@ -156,7 +156,7 @@ def test_processes_that_start_at_the_same_moment_start_one_worker(params: LoadPa
 async def test_the_worker_outlives_the_server_that_started_it(
     make: Make, params: LoadParams, number: signal.Signals
 ) -> None:
-    """Whose whole process group gets the signal, as from a terminal that is closed."""
+    """The signal goes to the server's process group, as when a terminal is closed."""
     with server(params) as starter:
         assert starter.stdout is not None
         pid = int(starter.stdout.readline())
@@ -164,7 +164,7 @@ async def test_the_worker_outlives_the_server_that_started_it(
         await other.load(params)
         assert other.state.pid == pid
         os.killpg(starter.pid, number)
-        # The worker holds no end of the pipes of whoever started it: the editor sees them close.
+        # The worker has not inherited the server's pipes: the editor sees them close.
         rest, _ = await asyncio.to_thread(starter.communicate, timeout=60)
     assert rest == ""
     assert await works(other)
@@ -172,7 +172,7 @@ async def test_the_worker_outlives_the_server_that_started_it(
     await until(lambda: not alive(pid))
 
 
-async def test_a_worker_whose_only_server_is_killed_leaves(params: LoadParams) -> None:
+async def test_a_worker_whose_only_server_is_killed_exits(params: LoadParams) -> None:
     with server(params) as starter:
         assert starter.stdout is not None
         pid = int(starter.stdout.readline())
@@ -201,7 +201,7 @@ async def test_a_killed_worker_is_replaced_by_one(make: Make, params: LoadParams
 async def test_last_words_reach_every_server(
     make: Make, params: LoadParams, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What crashes writes to its standard error stream, whoever started it."""
+    """The standard error of a crash, for servers that did not start the worker, too."""
     first, second = make(), make()
     await first.load(params)
     await second.load(params)
@@ -217,7 +217,7 @@ async def test_last_words_reach_every_server(
     assert "terminate called" in caplog.text
 
 
-async def test_a_worker_that_dies_at_once_is_reported_and_left_down(
+async def test_a_worker_that_dies_at_start_is_reported_and_stays_down(
     make: Make, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = "import sys; sys.exit('no torch here')"
@@ -230,7 +230,7 @@ async def test_a_worker_that_dies_at_once_is_reported_and_left_down(
     assert "restart" in client.state.advice
 
 
-async def test_a_stale_socket_is_replaced_and_others_are_swept(make: Make, params: LoadParams, folder: Path) -> None:
+async def test_a_stale_socket_is_replaced_and_others_are_removed(make: Make, params: LoadParams, folder: Path) -> None:
     met = shared_worker.endpoint_for(params)
     old = Endpoint(folder, "old")
     for one in (met, old):
@@ -245,8 +245,8 @@ async def test_a_stale_socket_is_replaced_and_others_are_swept(make: Make, param
     assert not old.log.exists()
 
 
-async def test_a_worker_that_is_about_to_leave_is_not_a_death(make: Make, params: LoadParams) -> None:
-    """Windows are closed and opened again, over and over: every one that opens gets a model."""
+async def test_a_worker_that_is_exiting_does_not_count_as_dead(make: Make, params: LoadParams) -> None:
+    """Each window gets a model when windows are closed and opened in turn."""
     for _ in range(3):
         first = make()
         await first.load(params)
@@ -273,7 +273,7 @@ async def test_other_parameters_are_another_worker(make: Make, params: LoadParam
     assert second.state.pid == pid
 
 
-async def test_a_broken_build_takes_nothing_from_the_others(make: Make, params: LoadParams, tmp_path: Path) -> None:
+async def test_a_broken_build_does_not_affect_the_others(make: Make, params: LoadParams, tmp_path: Path) -> None:
     first, second = make(), make()
     await first.load(params)
     await second.load(params)
@@ -284,7 +284,7 @@ async def test_a_broken_build_takes_nothing_from_the_others(make: Make, params: 
     assert second.state.pid == first.state.pid
 
 
-def test_what_must_be_equal(params: LoadParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_facts_in_the_digest(params: LoadParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     digest = shared_worker.digest_of(params)
     monkeypatch.chdir(Path(params.build).parent)
     assert shared_worker.digest_of(attrs.evolve(params, build=Path(params.build).name)) == digest
@@ -304,7 +304,7 @@ def test_what_must_be_equal(params: LoadParams, monkeypatch: pytest.MonkeyPatch,
         assert shared_worker.digest_of(params) != digest
 
 
-def test_a_native_library_that_was_compiled_anew_is_another_program(
+def test_a_recompiled_native_library_changes_the_digest(
     params: LoadParams, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     package = shutil.copytree(shared_worker.PACKAGE, tmp_path / "codegen_lsp")
@@ -322,7 +322,7 @@ def test_a_native_library_that_was_compiled_anew_is_another_program(
         assert shared_worker.digest_of(params) == before
 
 
-def test_every_module_that_a_worker_imports_is_in_the_digest(params: LoadParams) -> None:
+def test_all_modules_that_a_worker_imports_are_in_the_digest(params: LoadParams) -> None:
     program = (
         "import sys; import codegen_lsp.inference.worker.__main__; "
         "from codegen_lsp.inference.engines.native import c_forward, compile_decoder, engine; "
@@ -334,7 +334,7 @@ def test_every_module_that_a_worker_imports_is_in_the_digest(params: LoadParams)
     assert [path for path in result.stdout.splitlines() if path not in files] == []
 
 
-def test_a_build_that_was_made_anew_is_another(tmp_path: Path) -> None:
+def test_a_changed_build_changes_the_digest(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"old")
     params = LoadParams(str(tmp_path), shared=True)
     before = shared_worker.digest_of(params)
@@ -353,7 +353,7 @@ async def test_a_worker_of_another_version_is_not_used(
     assert endpoint_of(second) != endpoint_of(first)
 
 
-async def test_a_worker_that_says_it_is_another_is_not_used(
+async def test_a_worker_with_another_digest_is_not_used(
     make: Make, params: LoadParams, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = make(), make()
@@ -370,7 +370,7 @@ async def test_a_worker_that_says_it_is_another_is_not_used(
     assert "another build" in caplog.text
 
 
-async def test_a_process_that_is_no_worker_is_not_used(
+async def test_a_process_that_is_not_a_worker_is_not_used(
     make: Make, params: LoadParams, caplog: pytest.LogCaptureFixture
 ) -> None:
     met = shared_worker.endpoint_for(params)
@@ -406,7 +406,7 @@ async def test_restarting_gives_one_server_a_new_worker_and_leaves_the_others_th
     await until(lambda: not alive(old))
 
 
-async def test_a_stopped_worker_that_nobody_else_uses_is_killed(make: Make, params: LoadParams) -> None:
+async def test_a_stopped_worker_without_other_clients_is_killed(make: Make, params: LoadParams) -> None:
     client = make()
     await client.load(params)
     pid = client.state.pid
@@ -417,7 +417,7 @@ async def test_a_stopped_worker_that_nobody_else_uses_is_killed(make: Make, para
     await until(lambda: not alive(pid))
 
 
-async def test_a_stopped_worker_that_others_use_is_left(make: Make, params: LoadParams) -> None:
+async def test_a_stopped_worker_with_other_clients_is_not_killed(make: Make, params: LoadParams) -> None:
     first, second = make(), make()
     await first.load(params)
     await second.load(params)
@@ -431,7 +431,7 @@ async def test_a_stopped_worker_that_others_use_is_left(make: Make, params: Load
     assert await works(second)
 
 
-async def test_requests_of_different_servers_do_not_replace_each_other(make: Make, params: LoadParams) -> None:
+async def test_requests_of_different_servers_do_not_supersede_each_other(make: Make, params: LoadParams) -> None:
     first, second = make(), make()
     await first.load(params)
     await second.load(params)
@@ -455,7 +455,7 @@ async def test_background_work_yields_to_any_server(make: Make, observed: Observ
         await prefetch
 
 
-async def test_a_server_that_vanishes_takes_its_requests_along(
+async def test_requests_of_a_server_that_disconnects_are_cancelled(
     make: Make, observed: ObservedWorker, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CODEGEN_LSP_LOG", "info")
@@ -496,8 +496,8 @@ GARBAGE = (
 )
 
 
-async def test_garbage_ends_its_connection_alone(make: Make, params: LoadParams) -> None:
-    """All at once, since some of it is only cut off when the time for a greeting is over."""
+async def test_garbage_ends_only_its_connection(make: Make, params: LoadParams) -> None:
+    """All at once, since some of it is cut off only by the handshake's timeout."""
     client = make()
     await client.load(params)
     met = endpoint_of(client)
@@ -540,7 +540,7 @@ async def test_messages_that_are_wrong_are_answered(make: Make, params: LoadPara
     assert await works(client)
 
 
-async def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+async def test_a_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(worker_server, "MAX_UNREAD_BYTES", 1000)
     answered = asyncio.Event()
 
@@ -559,7 +559,7 @@ async def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, fol
 
 
 @pytest.mark.parametrize("reason", ["open", "nothing", "runtime"])
-async def test_where_none_can_be_shared_each_has_its_own(
+async def test_without_sharing_each_server_has_a_private_worker(
     make: Make,
     params: LoadParams,
     folder: Path,
