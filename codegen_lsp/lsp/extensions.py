@@ -32,9 +32,9 @@ class Status:
     """`starting`: no model yet. `loading`, `ready`, `busy` (a suggestion is being made). `error`: no suggestions until
     the cause is removed. `disabled`: off in the settings."""
     message: str = ""
-    """What happened, in a sentence."""
+    """The event, as a sentence."""
     advice: str = ""
-    """What to do about it, in a sentence; empty if there is nothing to do."""
+    """Advice to the user, as a sentence; empty if there is nothing to do."""
     model: ModelDescription | None = None
     worker_pid: int | None = None
     """Process of the model."""

@@ -11,7 +11,7 @@ from codegen_lsp.workspace.files import FileAccess
 
 
 class Host(Protocol):
-    """What idle work needs of the application around the service."""
+    """The part of the application around the service that idle work needs."""
 
     @property
     def settings(self) -> Settings:

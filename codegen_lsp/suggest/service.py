@@ -76,7 +76,7 @@ class SuggestionService:
         self._documents: dict[str, _DocumentState] = {}
         self._prefetch_task: asyncio.Task[None] | None = None
         self._prefetched: tuple[str, str, Options] | None = None
-        """What the last prefetch was for: while its suggestion is typed through, that stays the same."""
+        """URI, text and options of the last prefetch; equal as long as the suggestion before it is typed through."""
 
     @property
     def prefetching(self) -> bool:
@@ -238,7 +238,7 @@ class SuggestionService:
         return SuggestionResult(shaped, "model", stats=answer.stats)
 
     def _deliver(self, request: SuggestionRequest, result: SuggestionResult) -> SuggestionResult:
-        """Track a result, and schedule the idle work that follows it. Returns it by offsets in the document."""
+        """Track a result, schedule the idle work that follows it, and return it by offsets in the document."""
         snapshot = request.snapshot
         suggestions = [snapshot.to_document(suggestion) for suggestion in result.suggestions]
         first = next(iter(suggestions), None)

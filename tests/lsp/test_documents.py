@@ -154,7 +154,7 @@ def test_a_snapshot_has_no_half_pairs_and_all_offsets() -> None:
         ("a😀b", change((0, 3), (0, 3), "\n  "), "a😀\n  │b"),
     ],
 )
-def test_the_cursor_is_most_likely_behind_what_was_put_in(before: str, edit: dict[str, Any], cursor: str) -> None:
+def test_the_cursor_is_after_the_inserted_text(before: str, edit: dict[str, Any], cursor: str) -> None:
     after = changed(document(before), edit)
     at = end_of_change(after, arrived(edit).content_changes[0])
     assert after.text[:at] + "│" + after.text[at:] == cursor

@@ -16,7 +16,7 @@ CODE = "from app.models import User\n\nconnection = open_connection(host, port)\
 MODELS = "class User:\n    name: str\n"
 
 
-async def test_a_document_is_read_ahead_when_it_is_opened_and_when_typing_pauses(ready: Editor) -> None:
+async def test_opening_and_pausing_warm_the_cache(ready: Editor) -> None:
     ready.open("a = 1\n")
     await pause(ready)
     assert ready.model.warmed[0].prefix == "a = 1\n"
@@ -32,7 +32,7 @@ async def test_a_pause_takes_time(ready: Editor) -> None:
     await ready.wait_for(lambda _: len(ready.model.warmed) == 1)
 
 
-async def test_nothing_is_read_ahead_twice_or_after_the_model_has_read_it(ready: Editor) -> None:
+async def test_a_prefix_that_the_model_has_read_is_not_warmed(ready: Editor) -> None:
     ready.open("a = 1\nb = ")
     await ready.complete(1, 4)
     assert ready.model.generated
@@ -41,7 +41,7 @@ async def test_nothing_is_read_ahead_twice_or_after_the_model_has_read_it(ready:
     assert ready.model.warmed == []
 
 
-async def test_nothing_is_read_ahead_while_a_request_runs(ready: Editor) -> None:
+async def test_no_warming_while_a_request_runs(ready: Editor) -> None:
     ready.model.gate.clear()
     ready.open("a = 1\nb = ")
     number = ready.begin_completion(1, 4)
@@ -57,14 +57,14 @@ async def test_nothing_is_read_ahead_while_a_request_runs(ready: Editor) -> None
     ("options", "uri"),
     [({"warm": False}, URI), ({"enabled": False}, URI), ({}, "file:///.env"), ({"exclude": ["*.py"]}, URI)],
 )
-async def test_what_may_not_be_read_is_not_read_ahead(editor: Editor, options: Any, uri: str) -> None:
+async def test_documents_that_may_not_be_read_are_not_warmed(editor: Editor, options: Any, uri: str) -> None:
     await editor.initialize(options=options)
     editor.open("a = 1\n", uri=uri)
     await pause(editor)
     assert editor.model.warmed == []
 
 
-async def test_a_closed_document_is_not_read_ahead(ready: Editor) -> None:
+async def test_a_closed_document_is_not_warmed(ready: Editor) -> None:
     ready.open("a = 1\n")
     ready.notify("textDocument/didClose", {"textDocument": {"uri": URI}})
     assert not ready.server.session.suggestions.pause_timer.active
@@ -97,7 +97,7 @@ async def opened(editor: Editor, root: Path, options: dict[str, object]) -> str:
 
 
 @pytest.mark.parametrize("warm", [True, False])
-async def test_what_was_found_goes_with_the_next_request(editor: Editor, root: Path, warm: bool) -> None:
+async def test_snippets_of_other_files_go_with_the_next_request(editor: Editor, root: Path, warm: bool) -> None:
     uri = await opened(editor, root, {"model": "native", "warm": warm})
     await pause(editor)
     assert len(editor.model.warmed) == int(warm)
@@ -112,7 +112,7 @@ async def test_what_was_found_goes_with_the_next_request(editor: Editor, root: P
 @pytest.mark.parametrize(
     "options", [{"model": "native", "ablate": ["context", "modules"]}, {"model": "ct2", "without": ["modules"]}]
 )
-async def test_nothing_is_scanned_where_it_is_of_no_use(editor: Editor, root: Path, options: dict[str, object]) -> None:
+async def test_no_scan_whose_result_is_not_used(editor: Editor, root: Path, options: dict[str, object]) -> None:
     uri = await opened(editor, root, options)
     await pause(editor)
     assert len(editor.model.warmed) == 1

@@ -33,7 +33,7 @@ def foreground(editor: Editor) -> list[GenerateParams]:
     return [params for params in editor.model.generated if not params.background]
 
 
-async def test_what_is_under_way_answers_whoever_typed_its_beginning(ready: Editor) -> None:
+async def test_an_answer_in_flight_answers_a_request_that_typed_its_beginning(ready: Editor) -> None:
     ready.model.answer = lambda params: ["rn a + b"]
     first = await start(ready)
     ready.notify("$/cancelRequest", {"id": first})
@@ -57,7 +57,7 @@ async def test_the_same_without_a_cancel(ready: Editor) -> None:
     assert len(foreground(ready)) == 1
 
 
-async def test_what_is_under_way_and_turns_out_wrong_is_followed_by_a_new_one(ready: Editor) -> None:
+async def test_an_answer_in_flight_that_does_not_fit_is_followed_by_a_new_generation(ready: Editor) -> None:
     ready.model.answer = lambda params: ["rn a + b"] if params.prefix.endswith("retu") else [" = 1"]
     await start(ready)
     second = overtake(ready, "x")
@@ -80,14 +80,14 @@ async def test_an_answer_that_comes_after_the_cancel_is_kept(ready: Editor) -> N
     assert len(foreground(ready)) == 1
 
 
-async def test_nobody_asks_again(ready: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_generation_without_waiters_is_cancelled(ready: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inflight, "GRACE", 0.01)
     first = await start(ready)
     ready.notify("$/cancelRequest", {"id": first})
     await ready.until(lambda: len(ready.model.cancelled) == 1)
 
 
-async def test_what_was_typed_elsewhere_ends_what_is_under_way(ready: Editor) -> None:
+async def test_an_edit_elsewhere_cancels_the_generation_in_flight(ready: Editor) -> None:
     ready.model.answer = lambda params: ["rn a + b"]
     await start(ready)
     ready.type(2, 0, 14, "\n    x = ")
@@ -98,7 +98,7 @@ async def test_what_was_typed_elsewhere_ends_what_is_under_way(ready: Editor) ->
     assert "result" in await ready.answer(second)
 
 
-async def test_a_closed_document_ends_what_is_under_way(ready: Editor) -> None:
+async def test_closing_the_document_cancels_the_generation_in_flight(ready: Editor) -> None:
     await start(ready)
     ready.notify("textDocument/didClose", {"textDocument": {"uri": "file:///project/main.py"}})
     await ready.until(lambda: len(ready.model.cancelled) == 1)
@@ -134,7 +134,7 @@ async def test_enter_after_accepting_brings_the_next_line_at_once(ready: Editor)
 
 
 @pytest.mark.parametrize("options", [{"ablate": ["prefetch"]}, {"warm": False}])
-async def test_nothing_is_made_ahead_when_it_is_off(editor: Editor, options: dict[str, Any]) -> None:
+async def test_nothing_is_prefetched_when_it_is_off(editor: Editor, options: dict[str, Any]) -> None:
     await editor.initialize(options=options)
     editor.model.answer = lambda params: ["rn a"]
     editor.open(CODE)
@@ -143,7 +143,7 @@ async def test_nothing_is_made_ahead_when_it_is_off(editor: Editor, options: dic
     assert not any(params.background for params in editor.model.generated)
 
 
-async def test_nothing_is_kept_under_way_when_that_is_off(editor: Editor) -> None:
+async def test_nothing_is_coalesced_when_that_is_off(editor: Editor) -> None:
     await editor.initialize(options={"ablate": ["coalescing"]})
     editor.model.answer = lambda params: ["rn a + b"]
     await start(editor)
@@ -154,7 +154,7 @@ async def test_nothing_is_kept_under_way_when_that_is_off(editor: Editor) -> Non
     assert len(foreground(editor)) == 2
 
 
-async def test_typing_on_before_the_suggestion_was_looked_at_asks_for_nothing_ahead(ready: Editor) -> None:
+async def test_typing_on_cancels_the_scheduled_prefetch(ready: Editor) -> None:
     ready.model.answer = lambda params: ["rn a"]
     ready.open(CODE)
     await ready.complete(1, 8)
@@ -166,7 +166,7 @@ async def test_typing_on_before_the_suggestion_was_looked_at_asks_for_nothing_ah
     await ready.answer(number)
 
 
-async def test_what_is_under_way_is_not_waited_for_where_that_never_paid(ready: Editor) -> None:
+async def test_an_answer_in_flight_is_not_awaited_where_it_was_never_reused(ready: Editor) -> None:
     debounce = ready.server.session.suggestions.debounce
     debounce.reuse, debounce.answer = 0.0, 1.0
     ready.model.answer = lambda params: ["rn a + b"]
@@ -177,7 +177,7 @@ async def test_what_is_under_way_is_not_waited_for_where_that_never_paid(ready: 
     assert "result" in await ready.answer(second)
 
 
-async def test_it_is_noted_whether_what_was_under_way_was_right(ready: Editor) -> None:
+async def test_the_debounce_policy_learns_from_reused_answers(ready: Editor) -> None:
     ready.model.answer = lambda params: ["rn a + b"]
     await start(ready)
     second = overtake(ready, "r")

@@ -30,7 +30,7 @@ def counts(path: Path) -> dict[str, int]:
     return dict(found)
 
 
-async def test_what_a_session_leaves(editor: Editor, path: Path) -> None:
+async def test_a_session_is_counted(editor: Editor, path: Path) -> None:
     await editor.initialize()
     editor.model.answer = lambda params: ["rn a + b"] if params.prefix.endswith("retu") else []
     editor.open(CODE)

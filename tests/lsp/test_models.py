@@ -81,7 +81,7 @@ async def test_a_missing_model_in_changed_settings_ends_the_one_before(ready: Ed
     assert ready.states[-1] == "ready"
 
 
-async def test_turned_off_means_no_worker(ready: Editor) -> None:
+async def test_turning_it_off_ends_the_worker(ready: Editor) -> None:
     ready.notify("workspace/didChangeConfiguration", {"settings": {"enabled": False}})
     await ready.settle()
     assert ready.states[-1] == "disabled"
@@ -96,7 +96,7 @@ async def test_turned_off_means_no_worker(ready: Editor) -> None:
     assert len(ready.model.loads) == 1
 
 
-async def test_turned_off_from_the_start_means_no_worker_ever(editor: Editor) -> None:
+async def test_off_from_the_start_starts_no_worker(editor: Editor) -> None:
     await editor.initialize(options={"enabled": False})
     assert editor.states == ["disabled"]
     assert editor.model.loads == []

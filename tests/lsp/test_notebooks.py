@@ -58,7 +58,7 @@ async def test_the_first_cell_stands_alone(notebook: Editor) -> None:
     assert notebook.model.generated[-1].prefix == "import os"
 
 
-async def test_what_changes_in_a_cell_before_is_read(notebook: Editor) -> None:
+async def test_changes_of_a_cell_before_are_read(notebook: Editor) -> None:
     text = {"document": {"uri": cell_uri("3"), "version": 2}, "changes": [{"text": "y = 2"}]}
     change(notebook, textContent=[text])
     await notebook.complete(1, 8, uri=cell_uri("4"))

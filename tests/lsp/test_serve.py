@@ -140,7 +140,7 @@ def test_a_server_whose_editor_stops_reading_still_ends() -> None:
     started.stdout.close()
 
 
-async def test_what_is_printed_does_not_get_between_the_messages() -> None:
+async def test_printed_text_does_not_get_between_the_messages() -> None:
     code = (
         "import sys, os; from codegen_lsp.lsp import serve, server\n"
         "def make():\n"
@@ -239,7 +239,7 @@ async def test_tcp_connections_one_after_another_and_side_by_side(tcp: Listening
         first_out.close()
 
 
-async def test_a_connection_that_goes_while_the_model_loads_leaves_no_worker(
+async def test_a_connection_that_ends_while_the_model_loads_leaves_no_worker(
     tcp: Listening, embedded_build: Path
 ) -> None:
     params = INITIALIZE["params"] | {"initializationOptions": {"model": str(embedded_build)}}  # type: ignore[operator]

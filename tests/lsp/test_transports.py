@@ -92,7 +92,7 @@ def test_addresses(address: str, host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "localhost", "localhost:", "localhost:http", "x:99999", "x:-1", "x:²"])
-def test_no_addresses(address: str) -> None:
+def test_invalid_addresses(address: str) -> None:
     with pytest.raises(AddressError, match="HOST:PORT"):
         parse_address(address)
 

@@ -66,7 +66,7 @@ def test_a_change_elsewhere() -> None:
     assert after_change(before, "import os\nab", 9, "import os") == "typed over"
 
 
-def test_the_rest_of_a_suggestion_is_no_other_one() -> None:
+def test_the_rest_of_a_suggestion_is_the_same_suggestion() -> None:
     before = shown(Suggestion(0, 2, "ab\ncd\nef"), 2)
     assert is_rest_of(Suggestion(0, 2, "ab\ncd\nef"), before)
     assert is_rest_of(Suggestion(3, 4, "cd\nef"), before)

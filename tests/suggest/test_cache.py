@@ -73,7 +73,7 @@ def test_typing_something_else_is_a_miss() -> None:
     assert cache.find(typed(snapshot, "into"), OPTIONS) == []
 
 
-def test_going_back_over_what_was_typed() -> None:
+def test_deleting_typed_characters() -> None:
     cache = SuggestionCache()
     snapshot = at("x = pr│\n")
     shown = remember(cache, snapshot, "int(y)")
@@ -164,13 +164,13 @@ def test_another_document_is_another_place() -> None:
     assert cache.find(at("x = pr│\n", uri="b.py"), OPTIONS) == []
 
 
-def test_one_suggestion_is_not_enough_for_who_asks_for_several() -> None:
+def test_one_suggestion_does_not_answer_a_request_for_several() -> None:
     cache = SuggestionCache()
     remember(cache, at("x = pr│\n"), "int(y)")
     assert cache.find(at("x = pr│\n", trigger=Trigger.INVOKED), OPTIONS) == []
 
 
-def test_several_suggestions_and_what_is_left_of_them() -> None:
+def test_the_rests_of_several_suggestions() -> None:
     cache = SuggestionCache()
     remember(cache, at("x = pr│\n", trigger=Trigger.INVOKED), "int(y)", "od(y)", "int(z)")
     both = cache.find(at("x = pri│\n", trigger=Trigger.INVOKED), OPTIONS)

@@ -64,7 +64,7 @@ def test_a_damaged_file_is_put_aside(path: Path) -> None:
     assert path.with_suffix(".damaged").is_file()
 
 
-def test_what_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     counting = Metrics(blocked / "metrics.sqlite")

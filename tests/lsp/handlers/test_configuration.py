@@ -125,14 +125,14 @@ async def test_right_settings_are_reported_by_nothing(editor: Editor) -> None:
 
 
 @pytest.mark.parametrize("change", [{"model": "other"}, {"threads": 1}, {"cache": {"memory_mb": 5}}, {"device": "cpu"}])
-async def test_what_the_worker_must_know_is_told_to_it(editor: Editor, change: Any) -> None:
+async def test_settings_of_the_worker_load_the_model_anew(editor: Editor, change: Any) -> None:
     await ready(editor)
     editor.notify("workspace/didChangeConfiguration", {"settings": change})
     await editor.settle()
     assert len(editor.model.loads) == 2
 
 
-async def test_what_the_worker_need_not_know_does_not_disturb_it(editor: Editor) -> None:
+async def test_other_settings_do_not_load_the_model_anew(editor: Editor) -> None:
     await ready(editor)
     editor.notify("workspace/didChangeConfiguration", {"settings": {"candidates": 5, "log": {"level": "error"}}})
     await editor.settle()

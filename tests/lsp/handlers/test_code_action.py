@@ -75,7 +75,7 @@ async def extract(editor: Editor) -> dict[str, Any]:
     return titled(await actions(editor, (1, 10), (1, 15)), "Extract variable")
 
 
-async def test_the_menu_costs_no_model(able: Editor) -> None:
+async def test_the_menu_is_made_without_the_model(able: Editor) -> None:
     able.open(SOURCE)
     found = await actions(able, (1, 10), (1, 15))
     assert [action["title"] for action in found] == ["Extract variable", "Extract variable: choose…"]
@@ -127,7 +127,7 @@ async def test_line_ends_and_columns_are_the_documents_own(able: Editor) -> None
     assert applied(document.current, action["edit"]) == "def f(a):\r\n    size = a.x + 1\r\n    print('🎉', size)\r\n"
 
 
-async def test_names_that_are_taken_are_not_sent_to_anybody(able: Editor) -> None:
+async def test_names_that_are_taken_are_not_offered(able: Editor) -> None:
     able.open(SOURCE)
     able.model.answer = lambda params: ["w", "print", "h"]
     action = await able.request("codeAction/resolve", await extract(able))
@@ -189,7 +189,7 @@ async def test_progress_is_shown_and_can_be_cancelled(able: Editor) -> None:
     assert progress_of(able, "Extract variable")[1][-1]["kind"] == "end"
 
 
-async def test_what_the_model_writes_freely_is_always_confirmed(able: Editor) -> None:
+async def test_free_text_of_the_model_is_always_confirmed(able: Editor) -> None:
     able.open(LOOP)
     able.model.answer = lambda params: ["out = [row.x for row in rows]"]
     found = await actions(able, (1, 0), (5, 0))
@@ -320,7 +320,7 @@ async def test_a_body_with_which_the_tests_fail_is_not_offered(
     )
 
 
-async def test_explain_tells_what_came_of_it(able: Editor) -> None:
+async def test_explain_reports_the_refactoring(able: Editor) -> None:
     able.open(SOURCE)
     able.model.answer = lambda params: ["surface"]
     await able.request("codeAction/resolve", await extract(able))
@@ -340,7 +340,7 @@ async def test_a_dead_model_costs_only_its_suggestions(able: Editor) -> None:
     assert any("The worker died." in note for note in (await able.explain())["refactoring"]["notes"])
 
 
-async def test_what_needs_a_model_says_so(able: Editor) -> None:
+async def test_an_action_that_needs_a_model_says_so(able: Editor) -> None:
     able.open("def add(a, b):\n    pass\n")
     from codegen_lsp.errors import WorkerError
 

@@ -102,7 +102,7 @@ async def test_the_entry_selected_in_the_editors_own_list_is_continued(ready: Ed
     assert item["insertText"] == "join('a', 'b')"
 
 
-async def test_typing_through_a_suggestion_asks_no_model(ready: Editor) -> None:
+async def test_typing_through_a_suggestion_does_not_ask_the_model(ready: Editor) -> None:
     ready.model.answer = lambda params: ["rn a + b"]
     ready.open(CODE)
     await ready.complete(1, 8)
@@ -318,13 +318,13 @@ async def test_text_after_the_cursor_goes_to_models_that_infill(editor: Editor) 
     ("infilling", "small", "reads"),
     [("auto", True, False), ("auto", False, True), ("on", True, True), ("off", False, False)],
 )
-def test_small_models_are_not_given_what_they_gain_nothing_by(infilling: str, small: bool, reads: bool) -> None:
+def test_small_models_do_not_infill_by_default(infilling: str, small: bool, reads: bool) -> None:
     model = evolve(describe("infill"), small=small)
     assert options_for(Settings(infilling=infilling), "python", model).infill is reads
     assert not options_for(Settings(infilling=infilling), "python", evolve(model, infill=False)).infill
 
 
-async def test_explain_tells_what_happened(ready: Editor) -> None:
+async def test_explain_reports_the_last_request(ready: Editor) -> None:
     before = await ready.explain()
     assert before["message"].startswith("There was no request")
     ready.model.answer = lambda params: ["rn a"]

@@ -44,7 +44,7 @@ async def assert_alive(editor: Editor) -> None:
         b'{"id": ' * 200_000,
     ],
 )
-async def test_what_is_no_json_is_answered_without_an_id(ready: Editor, body: bytes) -> None:
+async def test_invalid_json_is_answered_without_an_id(ready: Editor, body: bytes) -> None:
     ready.send_raw(body)
     answer = await ready.answer(None)
     assert answer["error"]["code"] == PARSE_ERROR
@@ -254,7 +254,7 @@ async def test_initialize_without_capabilities_is_refused_and_may_be_repeated(ed
         {"workspace": {"workspaceEdit": {"failureHandling": "pray"}, "configuration": True}},
     ],
 )
-async def test_what_is_not_understood_of_initialize_does_not_end_completion(editor: Editor, capabilities: Any) -> None:
+async def test_unknown_parts_of_initialize_do_not_end_completion(editor: Editor, capabilities: Any) -> None:
     params = {"processId": "x", "rootUri": 5, "capabilities": capabilities, "initializationOptions": {"candidates": 2}}
     result = await editor.request("initialize", params)
     assert result["capabilities"]["inlineCompletionProvider"] == {}
