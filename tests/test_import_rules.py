@@ -27,7 +27,7 @@ LIBRARIES = {
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
     "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
-    "tree_sitter": ["source/parse_tree.py", "completion/undefined_names.py", "refactor/treesitter.py"],
+    "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
     "rapidfuzz": ["completion/similar_lines.py", "evaluation/similarity.py"],
     "datasketch": ["training/*"],
     "rope": ["refactor/python/*"],

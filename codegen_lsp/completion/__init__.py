@@ -1,1 +1,1 @@
-"""What to ask the model and what to show of its answer. Pure functions over values: no I/O, no model, no protocol."""
+"""The request to the model and the shaping of its answer, as pure functions: no I/O, no model, no protocol."""

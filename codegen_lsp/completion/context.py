@@ -1,9 +1,9 @@
-"""Which text of other files may help at the cursor: windows of files near by that share most words with what is there.
+"""Snippets of other files that resemble the text at the cursor: windows that share most words with it.
 
-What is found goes beside the prompt, not into it: its n-grams are mixed into the model's probabilities, as the
-document's own are. That helps a small model more than reading it would, and costs it no time; `docs/lab.md` compares
-the two, and what else was tried. Windows that repeat what stands around the cursor are left out, since the model has
-that already, and their order depends on their paths alone, so that what was cached of them stays of use.
+Snippets go beside the prompt, not into it: their n-grams are mixed into the model's probabilities, as the document's
+own are. That helps a small model more than reading them would, and costs it no time; `docs/lab.md` compares the two,
+and other variants. Windows that repeat the text around the cursor are left out, since the model has that text already.
+The order of snippets depends on their paths alone, so that cached results stay valid.
 """
 
 from __future__ import annotations
@@ -17,59 +17,61 @@ from attrs import field, frozen
 from codegen_lsp.completion.undefined_names import Modules
 
 WINDOW_LINES = 60
-"""Lines of a window of another file that is compared with the cursor's surroundings, as Copilot does."""
+"""Lines of a window of another file, as in Copilot."""
 WINDOW_STEP = 20
 MOST_WINDOWS = 4
-"""Windows taken at most, one of each file."""
+"""Most windows taken, one of each file."""
 LEAST_SIMILARITY = 0.1
-"""Jaccard similarity of the sets of words below which a window has nothing to do with the cursor's surroundings."""
+"""Jaccard similarity of the sets of words below which a window is unrelated to the text at the cursor."""
 ECHO = 0.5
-"""Share of a snippet's lines that stand around the cursor, from which on it is left out (llama.vim)."""
+"""Share of a snippet's lines that are near the cursor, too, above which the snippet is left out (llama.vim)."""
 NEAREST = 40
-"""Files, nearest to the document, whose text is compared with the cursor's surroundings."""
-AROUND = 3_000
-"""Characters before and half as many after the cursor that are compared with other files."""
+"""Files, nearest to the document, that are compared with the text at the cursor."""
+CURSOR_CHARACTERS = 3_000
+"""Characters before the cursor that are compared with other files; after it, half as many."""
 
 _WORD = re.compile(r"[^\W\d]\w{2,}")
 
 
 @frozen
 class Snippet:
-    """Text of another file."""
+    """A window of another file."""
 
     path: str
-    """From the workspace's root on, with slashes."""
+    """Relative to the workspace's root, with slashes."""
     text: str
     score: float = 1.0
 
 
 @frozen
 class WorkspaceContext:
-    """What other files of the workspace say for a document."""
+    """The contribution of the workspace's other files to a completion."""
 
     snippets: tuple[Snippet, ...] = ()
-    """What the answer may repeat something of, in a stable order."""
+    """Text that the answer may repeat, in a stable order."""
     modules: Modules = field(factory=dict)
-    """The names of the modules that the document imports."""
+    """Names of the modules that the document imports."""
 
 
-def related(text: str, offset: int, path: str, listed: Iterable[str], read: Callable[[str], str]) -> list[Snippet]:
-    """The windows of other files of the workspace that look like the surroundings of a cursor.
+def similar_snippets(
+    text: str, offset: int, path: str, listed: Iterable[str], read: Callable[[str], str]
+) -> list[Snippet]:
+    """Return the windows of other files of the workspace that resemble the text at the cursor.
 
-    `listed` are the paths of the files that may be looked at, `read` gives the text of one, or nothing.
+    `listed` are the paths of the files that may be read; `read` returns the text of one, or an empty string.
     """
-    around = text[max(0, offset - AROUND) : offset + AROUND // 2]
-    compared = {other: there for other in near(path, listed)[:NEAREST] if (there := read(other))}
+    around = text[max(0, offset - CURSOR_CHARACTERS) : offset + CURSOR_CHARACTERS // 2]
+    compared = {other: there for other in nearest_first(path, listed)[:NEAREST] if (there := read(other))}
     return without_echoes(similar_windows(around, compared), around)
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The words of a text, for comparison: identifiers and keywords of three letters or more."""
+    """Return the words of a text, for comparison: identifiers and keywords of three letters or more."""
     return frozenset(_WORD.findall(text))
 
 
 def similar_windows(around: str, files: Mapping[str, str], most: int = MOST_WINDOWS) -> list[Snippet]:
-    """The windows of other files that share most words with the text around the cursor, one of each file."""
+    """Return the windows of other files that share most words with the text around the cursor, one of each file."""
     here = words_of(around)
     best = [found for path, text in files.items() if (found := _best_window(here, path, text)) is not None]
     best.sort(key=lambda snippet: (-snippet.score, snippet.path))
@@ -92,7 +94,7 @@ def _best_window(here: frozenset[str], path: str, text: str) -> Snippet | None:
 
 
 def without_echoes(snippets: Iterable[Snippet], around: str) -> list[Snippet]:
-    """The snippets that say something new, in the order of their paths."""
+    """Return the snippets with new text, in the order of their paths."""
     here = {line.strip() for line in around.split("\n")} - {""}
     kept = []
     for snippet in snippets:
@@ -102,8 +104,8 @@ def without_echoes(snippets: Iterable[Snippet], around: str) -> list[Snippet]:
     return sorted(kept, key=lambda snippet: (snippet.path, snippet.text))
 
 
-def near(path: str, others: Iterable[str]) -> list[str]:
-    """The other paths with the same extension, nearest in the tree of folders first."""
+def nearest_first(path: str, others: Iterable[str]) -> list[str]:
+    """Return the other paths with the same extension, nearest in the tree of folders first."""
     folder, extension = posixpath.dirname(path), posixpath.splitext(path)[1]
 
     def distance(other: str) -> tuple[int, str]:

@@ -1,12 +1,12 @@
-"""Whether a suggestion, put in its place, leaves the document at least as sound as it was.
+"""The check that a suggestion leaves the document at least as correct as before.
 
-Python is asked itself, since its parser knows what the beginning of a program may look like: the statement at the
-outer level, or the member of a class, that the cursor is in, up to the end of the suggestion. For other languages,
-and where what stands above the cursor's line is no Python already, it is tree-sitter's errors that are counted. Code
-that is being written seldom parses as it stands, so the question is not whether there are errors but whether there
-are more than before; before is the better of the document as it is and the document without the cursor's line, half
-typed as that may be. A suggestion may also leave open what a next line will close, so it is tried with the least that
-could follow: closing brackets, an operand, a semicolon, a body.
+For Python, CPython's parser is asked, since it knows which texts a program can begin with: it gets the outermost
+statement or class member that contains the cursor, up to the end of the suggestion. For other languages, and where the
+text above the cursor's line does not parse already, tree-sitter's errors are counted. Code under construction seldom
+parses as it is, so a suggestion may not add errors to those there are; there are as many as in the better of two
+documents, the one at hand and the one without the cursor's half-typed line. A suggestion may also leave open what a
+next line will close, so it is tried with the shortest possible continuations: closing brackets, an operand, a
+semicolon, a body.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from codegen_lsp.source.parse_tree import (
 PYTHON = LANGUAGES["python"]
 HEADER = "if 1:\n"
 TRIES = 8
-"""How often a suggestion is shortened before it is given up."""
+"""Attempts at a shorter suggestion before it is given up."""
 _BEGINNING: int = ast.PyCF_ONLY_AST | vars(codeop)["PyCF_ALLOW_INCOMPLETE_INPUT"]
-"""Flags for `compile`: parse only, and tell a text that could go on from one that is wrong."""
+"""Flags for `compile`: parse only, and tell an incomplete text from a wrong one."""
 OPERANDS = ("", "x", " x", "x: x")
 _TAILS = ("", ";", " {}")
 _TAILS_WITH_PREPROCESSOR = ("", ";", " {}", "\n#endif", " x();")
@@ -48,20 +48,20 @@ BEGUN = (
     *("x", " x", ":", "x:", " x:", " in x:", " x in x:", " else x", ": x}"),
     *(" x():", "x():", " import x", " x import x", "x import x"),
 )
-"""What makes a beginning of a line a whole line, or of a statement over several lines."""
+"""Endings that complete the beginning of a line, or of a statement over several lines."""
 
 _TOKEN = re.compile(r"""\w*"(?:\\.|[^"\\])*"?|\w*'(?:\\.|[^'\\])*'?|\w+|\s+|.""", re.DOTALL)
 
 Judge = Callable[[str, int], int | None]
-"""Where in a text (which replaces so many characters after the cursor) the first error is; None when there is none."""
+"""Return the offset of the first error in a text that replaces a number of characters after the cursor; None if there
+is no error."""
 
 
 def longest_sound(text: str, document: str, cursor: Cursor, replaced: int, opened: Open, ending: Ending) -> str:
-    """The longest beginning of `text` that adds nothing to the document that does not parse; may be empty.
+    """Return the longest beginning of `text` that adds no syntax error to the document; may be empty.
 
-    The text stands after the cursor and replaces as many characters there. If the model was stopped because it became
-    unsure, the text need only be the beginning of something that parses. What can't be parsed in time is taken to be
-    sound.
+    The text is inserted at the cursor and replaces `replaced` characters after it. If the model became unsure, the text
+    need only be the beginning of something that parses. Text that can't be parsed in time counts as correct.
     """
     judge = judge_of(document, cursor, opened, ending)
     for _ in range(TRIES):
@@ -77,7 +77,7 @@ def longest_sound(text: str, document: str, cursor: Cursor, replaced: int, opene
 def first_undefined(
     text: str, document: str, cursor: Cursor, replaced: int, opened: Open, modules: Modules, *, cut_short: bool
 ) -> Undefined | None:
-    """The first name that the text uses, put in its place, and nothing defines."""
+    """Return the first name in the inserted text that nothing defines; None if there is none."""
     source = parsed(document, cursor.language)
     if source is None or not cursor.language.is_python:
         return None
@@ -97,7 +97,7 @@ _WORD_CHARACTERS = string.ascii_letters + string.digits + "_"
 
 
 def _best(source: ParseTree, cursor: Cursor, put: str, replaced: int, followed_by: Iterable[str]) -> ParseTree | None:
-    """The tree of the document with the text, completed so that as much as possible of it parses."""
+    """Return the tree of the document with the text and with the ending that leaves the fewest errors."""
     best, fewest = None, MANY_ERRORS + 1
     for following in followed_by:
         after = edited(source, cursor.start, cursor.end + replaced, put + following)
@@ -110,7 +110,7 @@ def _best(source: ParseTree, cursor: Cursor, put: str, replaced: int, followed_b
 
 
 def judge_of(document: str, cursor: Cursor, opened: Open, ending: Ending) -> Judge | None:
-    """What finds errors in texts put at the cursor; None where nothing can."""
+    """Return a function that finds errors in texts put at the cursor; None where nothing can."""
     source = parsed(document, cursor.language)
     if source is None:
         return None
@@ -119,7 +119,7 @@ def judge_of(document: str, cursor: Cursor, opened: Open, ending: Ending) -> Jud
 
 
 def is_beginning(text: str) -> bool:
-    """Whether a Python program can begin with these lines."""
+    """Return true if a Python program can begin with these lines."""
     try:
         compile(text, "", "exec", _BEGINNING, dont_inherit=True)
     except SyntaxError as error:
@@ -130,7 +130,7 @@ def is_beginning(text: str) -> bool:
 
 
 def _lines(text: str) -> str:
-    """Lines as a program of their own: a header goes before indented ones."""
+    """Return lines as a program of their own, with a header before indented ones."""
     lines = with_lf(text)
     return HEADER + lines if lines[:1] in (" ", "\t") else lines
 
@@ -140,7 +140,8 @@ def _indent(text: str) -> int:
 
 
 def can_go_on(text: str, rest: str = "", opened: Open = ()) -> bool:
-    """Whether a Python program can begin with a text that ends anywhere but in a word; `rest` follows on its line."""
+    """Return true if a Python program can begin with a text that ends anywhere but in a word; `rest` follows on its
+    line."""
     after = scan(text, PYTHON, opened).open
     quote = next((symbol for symbol in reversed(after) if symbol in PYTHON.quotes), "")
     begun = [operand for operand in BEGUN if quote or not (_ends_in_word(text) and operand[0].isalpha())]
@@ -150,8 +151,8 @@ def can_go_on(text: str, rest: str = "", opened: Open = ()) -> bool:
 
 
 def _python_judge(source: ParseTree, cursor: Cursor, opened: Open, ending: Ending, otherwise: Judge) -> Judge:
-    """An error counts when it is one after the member of the class, after the statement of the outer level and after
-    all that stands above: in half-typed text the tree, which says where these begin, may be wrong."""
+    """Return a judge that counts an error if it is one in every stretch above the cursor: the member of the class, the
+    outermost statement, and the whole text. In half-typed text the tree, which has their beginnings, may be wrong."""
     line_start = start_of_line(source.text, cursor.start)
     starts = {member_start(source, line_start), statement_start(source, line_start), 0}
     stretches = [_lines(source.text[start:line_start]) for start in sorted(starts, reverse=True)]
@@ -176,7 +177,7 @@ def _python_judge(source: ParseTree, cursor: Cursor, opened: Open, ending: Endin
 
 
 def _may_follow(above: str, line: str, rest: str, opened: Open, ending: Ending) -> bool:
-    """Whether a program can begin with the lines, those above before them and the rest of the line behind them."""
+    """Return true if a program can begin with the lines above, the line, and the rest of the line."""
     if is_beginning(above + line + rest):
         return True
     if ending == "unsure" or not is_rest_of_closers(rest):
@@ -185,7 +186,7 @@ def _may_follow(above: str, line: str, rest: str, opened: Open, ending: Ending) 
 
 
 def _quote_of_the_user(text: str, opened: Open) -> str:
-    """The quote that would end a string which was open at the cursor and still is after the text."""
+    """Return the quote that ends a string which was open at the cursor and still is after the text."""
     after = scan(text, PYTHON).open
     still = opened and opened[-1] in PYTHON.quotes and after[-1:] == opened[-1:] and len(after) <= len(opened)
     return opened[-1] if still else ""
@@ -221,7 +222,7 @@ def _errors_before(source: ParseTree, cursor: Cursor) -> int:
 
 
 def _continuations(text: str, cursor: Cursor, opened: Open, ending: Ending) -> Iterator[str]:
-    """The least that could follow a text, nothing first."""
+    """Yield the shortest possible continuations of a text, the empty one first."""
     language = cursor.language
     new = _closers(scan(text, language, opened).open, opened, language)
     on_the_line = _closers(scan(cursor.before + text, language).open, (), language)
@@ -246,7 +247,7 @@ def _ends_in_word(text: str) -> bool:
 
 
 def _closers(open_after: Open, open_before: Open, language: Language) -> str:
-    """What closes the brackets, strings and comments that a text leaves open beyond those open before it."""
+    """Return the closers of brackets, strings and comments that a text leaves open, except for those open before it."""
     shared = 0
     while shared < min(len(open_after), len(open_before)) and open_after[shared] == open_before[shared]:
         shared += 1
@@ -262,7 +263,7 @@ def _closers(open_after: Open, open_before: Open, language: Language) -> str:
 
 
 def _cut(text: str, error: int) -> str:
-    """A shorter text: without the line that the error is on or, where that is the first, without its last token."""
+    """Return a shorter text: without the line of the error or, if that is the first, without its last token."""
     line_start = start_of_line(text, error)
     if text[:line_start].strip():
         return text[:line_start].rstrip()

@@ -1,4 +1,4 @@
-"""Questions about the place of the cursor that decide how much is suggested there."""
+"""Properties of the cursor's place that decide how much is suggested there."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from codegen_lsp.source.indentation import columns, margin
 
 @frozen
 class EmptyBlock:
-    """A block of statements, or a literal over several lines, that is still empty where the cursor stands."""
+    """A block of statements, or a literal over several lines, that is still empty at the cursor."""
 
     margin: str
     """Leading white space of the statement that opens it; the body is indented deeper."""
     closer: str
-    """The bracket that ends it; empty where the indentation alone does."""
+    """The bracket that ends it; empty where the end of the indentation does."""
 
 
 def empty_block(cursor: Cursor) -> EmptyBlock | None:
-    """The block without a body which the cursor's line opens, or in which the cursor's blank line is the first."""
+    """Return the block without a body that the cursor's line opens, or that is opened above the cursor's blank line."""
     if not is_rest_of_closers(cursor.after):
         return None
     if cursor.before.strip():
@@ -44,7 +44,7 @@ def empty_block(cursor: Cursor) -> EmptyBlock | None:
 
 
 def follows_docstring(cursor: Cursor) -> bool:
-    """Whether the cursor stands on the first line of a Python body of which there is only the docstring yet."""
+    """Return true on the first line of a Python body that has only a docstring so far."""
     above = cursor.line_above
     if not cursor.language.is_python or cursor.before.strip() or not above.rstrip().endswith(('"""', "'''")):
         return False
@@ -52,6 +52,6 @@ def follows_docstring(cursor: Cursor) -> bool:
 
 
 def follows_annotation(cursor: Cursor) -> bool:
-    """Whether the line above is a decorator or annotation, which announces a definition."""
+    """Return true below a decorator or annotation, which announces a definition."""
     above = cursor.above[-1].strip() if cursor.above else ""
     return cursor.language.annotations and re.match(r"@[\w.]+(\(.*\))?$", above) is not None

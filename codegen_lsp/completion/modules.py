@@ -1,9 +1,9 @@
-"""Which names the modules of the workspace have that a document imports, for `names`.
+"""Names of the workspace's modules that a document imports, for `undefined_names`.
 
-A module counts as known only if all that it can have at run time stands in its text: its own symbol table says so,
-asked of Python's compiler, with what it takes over by star imports of modules that are known themselves. One that makes
-names while it runs, that does not parse, or that may not be read is not known, and nothing is said of it. A package
-also has the modules in its folder, whether or not they may be read.
+A module counts as known only if its text has all the names that it can have at run time: those in its symbol table, by
+Python's own compiler, and those of star imports of modules that are known themselves. A module that creates names while
+it runs, that does not parse, or that may not be read is unknown, and any name of it is accepted. A package also has the
+modules in its folder, readable or not.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from codegen_lsp.source.languages import LANGUAGES
 from codegen_lsp.source.parse_tree import ParseTree, node_at, parsed, text_of
 
 SOURCE_FOLDERS = ("src", "lib")
-"""Folders of a workspace in which its packages may lie, beside its root."""
+"""Folders of a workspace that may contain its packages, beside its root."""
 DEEPEST = 8
-"""Star imports that are followed one from another."""
+"""Length of a chain of star imports that is followed."""
 
 _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]", re.MULTILINE)
 _STAR_IMPORT = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+import[ \t]*\(?[ \t]*\*", re.MULTILINE)
@@ -35,19 +35,19 @@ _MAKES_NAMES = re.compile(
 
 @frozen
 class Files:
-    """The files of a workspace, by their paths from its root on, with slashes."""
+    """The files of a workspace by path, relative to its root, with slashes."""
 
     paths: frozenset[str]
     """Python files that may be read."""
     read: Callable[[str], str | None]
-    """The text of one of them; None when it can't be read."""
+    """Return the text of a file; None when it can't be read."""
     entries: Callable[[str], Iterable[str]]
-    """The names of all that lies in a folder, to be read or not."""
+    """Return the names of all entries of a folder, readable or not."""
 
 
 @frozen
 class _Text:
-    """What a module's text says of its names."""
+    """Names in a module's text."""
 
     names: frozenset[str] = field(factory=frozenset)
     stars: tuple[str, ...] = ()
@@ -55,9 +55,9 @@ class _Text:
 
 
 def modules_of(text: str, path: str, files: Files) -> Modules:
-    """The names that modules have which a Python document imports, by the modules' names as they are written there.
+    """Return the names in each module that a Python document imports, by the module's name as written there.
 
-    `path` is that of the document. Modules that are not known are left out.
+    `path` is that of the document. Unknown modules are left out.
     """
     source = parsed(text, LANGUAGES["python"])
     if source is None:
@@ -71,7 +71,7 @@ def modules_of(text: str, path: str, files: Files) -> Modules:
 
 
 def _imported(source: ParseTree) -> Iterator[str]:
-    """All that could be a module in the document's imports."""
+    """Yield everything in the document's imports that could be a module."""
     for match in _IMPORT.finditer(source.text):
         node = node_at(source, match.end() - 1, match.end())
         while node is not None and node.type not in ("import_statement", "import_from_statement"):
@@ -92,7 +92,7 @@ def _imported(source: ParseTree) -> Iterator[str]:
 
 
 def _names_of(module: str, importer: str, files: Files, depth: int) -> frozenset[str] | None:
-    """The names of a module that is imported by a file; None when it is not known."""
+    """Return the names of a module imported by a file; None when it is unknown."""
     if depth == 0:
         return None
     names: set[str] = set()
@@ -114,7 +114,8 @@ def _names_of(module: str, importer: str, files: Files, depth: int) -> frozenset
 
 
 def _places(module: str, importer: str, files: Files) -> Iterator[str]:
-    """The files that a module may be. Which one it is depends on how the program is started, so all of them count."""
+    """Yield the files that a module may be. Which of them is imported depends on how the program is started, so all
+    count."""
     name = module.lstrip(".")
     dots = len(module) - len(name)
     inside = name.replace(".", "/")
@@ -131,7 +132,7 @@ def _places(module: str, importer: str, files: Files) -> Iterator[str]:
 
 
 def _above(path: str, dots: int) -> str | None:
-    """The folder that a relative import starts from; None beyond the workspace's root."""
+    """Return the folder from which a relative import starts; None beyond the workspace's root."""
     folder = posixpath.dirname(path)
     for _ in range(dots - 1):
         if not folder:
@@ -141,7 +142,7 @@ def _above(path: str, dots: int) -> str | None:
 
 
 def _roots(importer: str, files: Files) -> Iterator[str]:
-    """Folders that absolute imports may start from: those that are no packages, as pytest and scripts have it."""
+    """Yield folders from which absolute imports may start: those that are not packages, as for pytest and scripts."""
     folder = posixpath.dirname(importer)
     while folder:
         if posixpath.join(folder, "__init__.py") not in files.paths:
@@ -156,7 +157,7 @@ def _is_package(path: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _told(text: str) -> _Text | None:
-    """What a module's text says; None when names may come from elsewhere, or it does not parse."""
+    """Return the names in a module's text; None when it may get names in other ways, or does not parse."""
     if _MAKES_NAMES.search(text):
         return None
     try:
@@ -168,7 +169,7 @@ def _told(text: str) -> _Text | None:
 
 
 def _made_global(table: symtable.SymbolTable) -> Iterator[str]:
-    """Names that functions bind in the module."""
+    """Yield the names that functions declare global and bind."""
     for child in table.get_children():
         for symbol in child.get_symbols():
             if symbol.is_declared_global() and symbol.is_assigned():

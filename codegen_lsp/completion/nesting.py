@@ -1,7 +1,7 @@
-"""Whether lines put into a Python program leave those below them in the block that they are in.
+"""The check that lines inserted into a Python program leave the lines below in their block.
 
-Whether a program can begin with a suggestion, Python's parser says (`correctness`); this is about what follows. It is
-judged by columns alone, and in doubt for the suggestion: a level that is not seen above counts as one that is there.
+`correctness` checks that a program can begin with a suggestion; this module checks what follows it. It compares columns
+only, and in doubt it accepts: a level of indentation that is not seen above counts as open.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _BRANCH = re.compile(r"\s*(?:elif|else|except|finally)\b")
 
 @frozen
 class Nesting:
-    """Where a statement stands: the columns of the blocks around it and its own, and whether it opens another."""
+    """The place of a statement: the columns of the blocks around it and its own, and whether it opens another block."""
 
     columns: tuple[int, ...]
     opens: bool = False
 
     def then(self, column: int, *, opens: bool = False) -> Nesting | None:
-        """After a further statement at a column; None where it has no place."""
+        """Return the nesting after a further statement at a column; None where the statement does not fit."""
         if self.opens and column > self.columns[-1]:
             return Nesting((*self.columns, column), opens)
         if column in self.columns or column < self.columns[0]:
@@ -36,9 +36,9 @@ class Nesting:
 
 
 def lines_that_fit(lines: Sequence[str], cursor: Cursor, opened: Open) -> int:
-    """How many of the lines of a suggestion can be put at the cursor so that the line below keeps its block.
+    """Return the number of lines of a suggestion that can be inserted so that the line below keeps its block.
 
-    All of them where that line does not begin a statement, or will not after them, or had no place even before.
+    That is all of them if the line below does not begin a statement, will not after them, or did not fit even before.
     """
     below = _statement_below(cursor)
     if not below or only_closers(below) or scan(cursor.after + "\n", cursor.language, opened).open:
@@ -62,7 +62,7 @@ def _statement_below(cursor: Cursor) -> str:
 
 
 def _above(cursor: Cursor) -> Nesting | None:
-    """The cursor's place: after its own line, if that is begun, else after the one above."""
+    """Return the nesting of the cursor's line if it has text, else of the nearest statement above; None without any."""
     lines = [line for line in (*cursor.above, cursor.before) if line.strip() and not is_comment(line, cursor.language)]
     if not lines:
         return None
@@ -75,7 +75,7 @@ def _above(cursor: Cursor) -> Nesting | None:
 
 
 def _starts(lines: Sequence[str], cursor: Cursor, opened: Open) -> list[tuple[int, int, bool]]:
-    """The lines that begin a statement: number, column, and whether the statement opens a block."""
+    """Return the lines that begin a statement: number, column, and whether the statement opens a block."""
     starts: list[tuple[int, int, bool]] = []
     for number, line in enumerate(lines):
         whole = cursor.before + line if number == 0 else line
@@ -88,7 +88,7 @@ def _starts(lines: Sequence[str], cursor: Cursor, opened: Open) -> list[tuple[in
 
 
 def _fits(place: Nesting, starts: Sequence[tuple[int, int, bool]], below: str) -> bool:
-    """Whether the line below has a place after statements at these columns."""
+    """Return true if the line below fits after statements at these columns."""
     after: Nesting | None = place
     for _, column, opens in starts:
         if _BRANCH.match(below) and column <= columns(below) and not opens:

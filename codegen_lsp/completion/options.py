@@ -1,4 +1,4 @@
-"""Limits on a completion that follow from the settings and the model at hand."""
+"""Limits on a completion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Options:
     suffix_characters: int
     """Most text after the cursor that is put into the prompt of a model that infills."""
     infill: bool
-    """Whether the model takes text after the cursor."""
+    """The model takes text after the cursor."""
     candidates: int
     """Different suggestions wanted when the user asks; otherwise it is one."""
     max_lines: int

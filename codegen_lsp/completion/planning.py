@@ -1,8 +1,8 @@
-"""From a snapshot to what the model is asked.
+"""The first half of a completion: from a snapshot to the request to the model.
 
-`plan` is the first half of a completion: whether to ask, with which text, and how far the answer may go. `shape_all` in
-`shaping` is the second. The stop rules are the inference messages' own value class, a module of plain data; completion
-imports nothing else of inference.
+`plan` decides whether to ask, with which text, and how far the answer may go; `shape_all` in `shaping` is the second
+half. The stop rules are a value class of the inference messages, a module of plain data; completion imports nothing
+else of inference.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Plan:
     top_p: float
     cursor: Cursor
     rest_of_document: tuple[str, ...] = ()
-    """What of the document is in neither prefix nor suffix: the answer may repeat something of it."""
+    """The document before the prefix and after the suffix, which the answer may repeat."""
     document: str | None = None
-    """The whole document, if what is shown must be correct in it."""
+    """The whole document, in which a suggestion must be correct; None if that is not checked."""
     modules: Modules = field(factory=dict)
-    """The names that modules of the workspace define, for `names`."""
+    """The names in modules of the workspace, for `undefined_names`."""
 
 
 def plan(snapshot: Snapshot, options: Options, last_suffix: str = "") -> Plan | Refusal:

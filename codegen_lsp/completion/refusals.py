@@ -19,52 +19,52 @@ from codegen_lsp.source.languages import EVERY_LANGUAGE
 from codegen_lsp.workspace.secrets import holds_secrets, is_commit_message
 
 LONG_LINE = 1_000
-"""Characters before the cursor on its line, beyond which the file was not written by hand."""
+"""Characters of a line beyond which the file was not written by hand."""
 Rule = Callable[[Snapshot, Cursor, Options], Refusal | None]
 
 
 def refuse_when_off(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """Suggestions are turned off."""
+    """Refuse while suggestions are turned off."""
     return None if options.enabled else Refusal("off", "Suggestions are turned off in the settings.")
 
 
 def refuse_secret_file(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """Files that hold keys or passwords are never given to a model."""
+    """Refuse in files with keys or passwords, which no model may read."""
     if not holds_secrets(snapshot.uri):
         return None
     return Refusal("secret_file", "The file's name says that it holds keys or passwords; such files are left alone.")
 
 
 def refuse_commit_message(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """Commit messages are prose, and a suggestion there is in the way."""
+    """Refuse in commit messages: prose, in which a suggestion is in the way."""
     if not is_commit_message(snapshot.uri, snapshot.language):
         return None
     return Refusal("commit_message", "This is a message of a version control system, not code.")
 
 
 def refuse_language(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """Only the languages turned on in the settings."""
+    """Refuse in languages that the settings do not turn on."""
     if EVERY_LANGUAGE in options.languages or snapshot.language in options.languages:
         return None
     return Refusal("language", f"The language {snapshot.language!r} is not among those turned on in the settings.")
 
 
 def refuse_empty_document(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """With nothing before the cursor an answer would be a guess."""
+    """Refuse where nothing precedes the cursor, since any answer would be a guess."""
     if cursor.before.strip() or any(line.strip() for line in cursor.above):
         return None
     return Refusal("nothing_before", "There is no text before the cursor to continue.")
 
 
 def refuse_long_line(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """Very long lines are data or minified code."""
+    """Refuse on very long lines, which are data or minified code."""
     if len(cursor.before) + len(cursor.after) <= LONG_LINE:
         return None
     return Refusal("long_line", f"The line has more than {LONG_LINE} characters: data or generated code.")
 
 
 def refuse_middle_of_line(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """In the middle of a line only before closers."""
+    """Refuse in the middle of a line unless only closers follow."""
     if is_rest_of_closers(cursor.after):
         return None
     if cursor.after[:1].isalnum() or cursor.after[:1] == "_":
@@ -73,7 +73,7 @@ def refuse_middle_of_line(snapshot: Snapshot, cursor: Cursor, options: Options) 
 
 
 def refuse_finished_statement(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """After the `;` that ends a statement, or the opener of a block that has its body, nothing follows on the line."""
+    """Refuse after the `;` that ends a statement, and after the opener of a block that has its body already."""
     line, language = cursor.before, cursor.language
     if not line.strip():
         return None
@@ -94,13 +94,13 @@ UNASKED: tuple[Rule, ...] = (
 
 
 def first_refusal(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """The first rule that speaks against asking the model here."""
+    """Return the first refusal of a request; None if the model may be asked."""
     rules = NEVER if snapshot.trigger is Trigger.INVOKED else NEVER + UNASKED
     return _first(rules, snapshot, cursor, options)
 
 
 def never_here(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    """The first rule that forbids suggestions in this document, whoever asks."""
+    """Return the first refusal that holds for every request in this document; None if there is none."""
     return _first(NEVER, snapshot, cursor, options)
 
 

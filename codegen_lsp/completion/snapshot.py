@@ -23,17 +23,17 @@ REACH = 4_000
 
 
 class Trigger(Enum):
-    """What made the editor ask."""
+    """The cause of a request."""
 
     AUTOMATIC = "automatic"
     """The user typed."""
     INVOKED = "invoked"
-    """The user asked by a key or command, or looks through alternatives."""
+    """The user pressed a key or ran a command for it, or cycles through alternatives."""
 
 
 @frozen
 class Selected:
-    """The entry selected in the editor's own completion list, and the span of the document it would replace."""
+    """The entry selected in the editor's own completion list, and the span of the document that it would replace."""
 
     start: int
     end: int
@@ -42,7 +42,7 @@ class Selected:
 
 @frozen
 class Cursor:
-    """Where the cursor stands."""
+    """The cursor and the text around it, with LF line ends."""
 
     language: Language
     trigger: Trigger
@@ -57,18 +57,18 @@ class Cursor:
     start: int
     """Offset in the document at which a suggestion's range begins."""
     end: int
-    """Offset in the document of the first character that stands after the cursor (and after the selected entry)."""
+    """Offset in the document of the first character after the cursor and the selected entry."""
     kept: str
-    """What a suggestion's text begins with: the document from `start` to the cursor, or the selected entry."""
+    """Beginning of a suggestion's text: the document from `start` to the cursor, or the selected entry."""
 
     @property
     def line_above(self) -> str:
-        """The nearest line above that is not blank, or an empty string."""
+        """The nearest line above that is not blank; empty if there is none."""
         return next((line for line in reversed(self.above) if line.strip()), "")
 
     @property
     def line_below(self) -> str:
-        """The nearest line below that is not blank, or an empty string."""
+        """The nearest line below that is not blank; empty if there is none."""
         return next((line for line in self.below if line.strip()), "")
 
 
@@ -82,7 +82,7 @@ class Snapshot:
     """LSP language identifier, such as `python`."""
     text: str
     offset: int
-    """Of the cursor, in code points."""
+    """The cursor, in code points."""
     trigger: Trigger = Trigger.AUTOMATIC
     selected: Selected | None = None
     prelude: int = 0
@@ -113,9 +113,9 @@ class Snapshot:
 class Suggestion:
     """Text to show at the cursor.
 
-    Accepting it replaces `text[start:end]` of the snapshot by `insert`. `start` is at most and `end` at least the
-    cursor; both lie on the cursor's line. `insert` begins with what stands between `start` and the cursor (or, when an
-    entry of the editor's own list is selected, with that entry) and has LF line ends.
+    Accepting it replaces `text[start:end]` of the snapshot by `insert`. `start` is at or before the cursor and `end` at
+    or after it; both are on the cursor's line. `insert` begins with the text between `start` and the cursor (or, when
+    an entry of the editor's own list is selected, with that entry) and has LF line ends.
     """
 
     start: int
@@ -127,14 +127,14 @@ class Suggestion:
 
 @frozen
 class Refusal:
-    """Why there is nothing to show: the name of a rule, and a sentence for a person."""
+    """The reason why nothing is shown: the name of a rule, and a sentence for the user."""
 
     rule: str
     reason: str
 
 
 def _cursor_of(snapshot: Snapshot) -> Cursor:
-    """The surroundings of the snapshot's cursor."""
+    """Read the text around the snapshot's cursor."""
     text = snapshot.text
     line_start, line_end = snapshot.line_start, snapshot.line_end
     selected = _usable_selection(snapshot)
@@ -160,7 +160,7 @@ def _cursor_of(snapshot: Snapshot) -> Cursor:
 
 
 def _usable_selection(snapshot: Snapshot) -> Selected | None:
-    """The snapshot's selected entry, if its span holds the cursor and lies on the cursor's line."""
+    """Return the snapshot's selected entry if its span contains the cursor and is on the cursor's line."""
     selected = snapshot.selected
     if selected is None or not selected.start <= snapshot.offset <= selected.end:
         return None

@@ -1,8 +1,8 @@
-"""How far an answer may go.
+"""Limits on the length of an answer.
 
-Several lines are asked for where a block begins (Cody's rule), after a comment, docstring or decorator that announces
-code, and where the user asks on an empty line; one line everywhere else, since the first line is what a small model
-gets right, unless that line opens a block: then its body may follow.
+Several lines are requested where a block begins (Cody's rule), after a comment, docstring or decorator that announces
+code, and on an empty line if the user asks explicitly. Everywhere else it is one line, because that is the line that
+small models get right, unless that line opens a block: then the body may follow.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from codegen_lsp.source.blocks import is_comment
 from codegen_lsp.source.indentation import columns
 
 LARGE_DOCUMENT = 400_000
-"""Characters (about 8,000 lines) beyond which only single lines are suggested, as Cody does."""
+"""Characters (about 8,000 lines) beyond which only single lines are suggested, as in Cody."""
 
 
 def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> StopRules:
-    """How far an answer may go."""
+    """Return the limits on an answer."""
     if not wants_block(cursor) or document_length > LARGE_DOCUMENT:
         stop = StopRules(max_tokens=options.line_tokens, max_lines=1, strings=_ends_of_line(cursor))
         return stop if document_length > LARGE_DOCUMENT else _with_body(stop, cursor, options)
@@ -38,7 +38,7 @@ def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> Sto
 
 
 def wants_block(cursor: Cursor) -> bool:
-    """Whether several lines are wanted at the cursor."""
+    """Return true if several lines are wanted at the cursor."""
     if empty_block(cursor) is not None:
         return True
     if cursor.before.strip() or cursor.after.strip():
@@ -49,7 +49,7 @@ def wants_block(cursor: Cursor) -> bool:
 
 
 def _with_body(stop: StopRules, cursor: Cursor, options: Options) -> StopRules:
-    """Rules for one line under which a line that turns out to open a block may bring its body along (as Cody does)."""
+    """Extend the rules for one line so that a line that opens a block may be followed by its body (as in Cody)."""
     indent = columns(cursor.before)
     if cursor.after.strip() or options.max_lines == 1 or columns(cursor.line_below) > indent:
         return stop
@@ -63,7 +63,10 @@ def _with_body(stop: StopRules, cursor: Cursor, options: Options) -> StopRules:
 
 
 def _ends_of_line(cursor: Cursor) -> list[str]:
-    """An answer that begins with a line break says that the line is complete; the next one was not asked for."""
+    """Return the strings that end an answer of one line.
+
+    An answer that begins with a line break means that the line is complete; the next line was not requested.
+    """
     return ["\n"] if cursor.before.strip() and cursor.trigger is Trigger.AUTOMATIC else []
 
 

@@ -1,16 +1,16 @@
-"""Names that a suggestion uses and nothing defines, on Python.
+"""Names in a suggestion that nothing defines, in Python.
 
-A name counts as defined as soon as there is any reason to think so: it is bound anywhere in a scope that encloses its
-use, it is a builtin, it stands in a stretch that does not parse, or the document has a star import, which could bring
-anything. Only what is surely missing sinks a suggestion. A name that the suggestion itself binds is defined behind its
+A name counts as defined if there is any reason to think so: it is bound anywhere in a scope around its use, it is a
+builtin, it is in a stretch that does not parse, or the document has a star import, which could bring any name. Only a
+name that is certainly missing rejects a suggestion. A name that the suggestion itself binds is defined after its
 binding, not before.
 
-An attribute of `self` must be bound in the class or a base of it, or be used elsewhere in the document, where all bases
-are known; an attribute or an imported name of a module must be among the names of the module, where these are given, or
-be used elsewhere in the document.
+An attribute of `self` must be bound in the class or a base of it, or be used elsewhere in the document, if all bases
+are known; an attribute or an imported name of a module must be among the module's names, if these are given, or be used
+elsewhere in the document.
 
-Nothing is collected: of each name that a suggestion uses, the other occurrences are looked at one by one until one of
-them binds it. That costs as much as there are names in the suggestion, not in the document.
+There is no symbol table: for each name that a suggestion uses, the other occurrences are inspected one by one until one
+of them binds it. The cost depends on the number of names in the suggestion, not in the document.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from codegen_lsp.source.parse_tree import ParseTree, node_at, occurrences, text_of
+from codegen_lsp.source.python_scopes import (
+    COMPREHENSIONS,
+    NAMED_PARAMETERS,
+    PARAMETERS,
+    PATTERNS,
+    is_field,
+    scope_bound,
+    scopes_around,
+)
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -35,7 +44,7 @@ ALWAYS_DEFINED = frozenset(dir(builtins)) | {
     *("_", "WindowsError", "reveal_type", "get_ipython", "display"),
 }
 MOST_OCCURRENCES = 400
-"""A name that occurs more often is taken to be defined."""
+"""A name that occurs more often counts as defined."""
 
 _ANYTHING_GOES = re.compile(
     r"^[ \t]*from[ \t]+[\w.]+[ \t]+import[ \t]+\*|\bglobals\(\)|\blocals\(\)|\bexec\(|\bsetattr\(", re.MULTILINE
@@ -43,25 +52,15 @@ _ANYTHING_GOES = re.compile(
 _OPEN_CLASS = re.compile(r"__getattr|__dict__|\bvars\(|\bsetattr\(|Mixin\b|\bmetaclass\b")
 _PLAIN_BASES = frozenset({"object", "ABC", "abc.ABC", "Generic", "typing.Generic", "t.Generic"})
 _OBJECT = frozenset(dir(object)) | {"__dict__", "__module__", "__annotations__", "__slots__", "__weakref__", "__name__"}
-_COMPREHENSIONS = frozenset(
-    {"list_comprehension", "dictionary_comprehension", "set_comprehension", "generator_expression"}
-)
-_SCOPES = _COMPREHENSIONS | {"function_definition", "lambda", "class_definition", "module"}
 _BRACKETED = frozenset({"list", "set", "dictionary", "argument_list", "parenthesized_expression", "tuple"})
-_PATTERNS = frozenset(
-    {"pattern_list", "tuple_pattern", "list_pattern", "list_splat_pattern", "parenthesized_expression"}
-)
-_PARAMETERS = frozenset({"parameters", "lambda_parameters"})
-_PARAMETER_PARTS = frozenset({"list_splat_pattern", "dictionary_splat_pattern", "typed_parameter"})
-_NAMED_PARAMETERS = frozenset({"default_parameter", "typed_default_parameter"})
 
 
 @frozen
 class Undefined:
-    """A use of what nothing defines."""
+    """A use of a name that nothing defines."""
 
     name: str
-    """As a person would write it: `total`, `self.total`, `math.total`."""
+    """The name as written in code: `total`, `self.total`, `math.total`."""
     at: int
     """Offset in the text."""
 
@@ -69,10 +68,10 @@ class Undefined:
 def undefined_names(
     source: ParseTree, start: int, end: int, modules: Modules | None = None, *, made_up: int = 0
 ) -> Iterator[Undefined]:
-    """The undefined names that are used in `text[start:end]`, in their order.
+    """Yield the undefined names that are used in `text[start:end]`, in order.
 
-    So many characters behind `end` were added to close what the text leaves open. What follows in such a bracket may
-    still be the `for` of a comprehension, which would bind a name.
+    `made_up` characters after `end` were added to close what the text leaves open. The `for` of a comprehension may
+    still follow in such a bracket, and would bind a name.
     """
     if not source.language.is_python or _ANYTHING_GOES.search(source.text):
         return
@@ -84,7 +83,7 @@ def undefined_names(
         name, parent = word.group(), node.parent
         if parent is None or parent.type == "ERROR":
             continue
-        if _is_field(node, parent, "attribute", "attribute"):
+        if is_field(node, parent, "attribute", "attribute"):
             if owner := _undefined_attribute(source, node, parent, name, first, last, modules or {}):
                 yield Undefined(f"{owner}.{name}", word.start())
         elif parent.type == "dotted_name":
@@ -106,17 +105,17 @@ def _word_start(text: str, at: int) -> int:
 
 
 def _is_use(node: Node, parent: Node) -> bool:
-    """Whether the value of a name is asked for, where it stands."""
+    """Return true if the value of a name is read at this place."""
     if parent.type in ("keyword_argument", "global_statement", "nonlocal_statement", "keyword_pattern"):
-        return parent.type == "keyword_argument" and not _is_field(node, parent, "keyword_argument", "name")
-    return _scope_bound(node) is None
+        return parent.type == "keyword_argument" and not is_field(node, parent, "keyword_argument", "name")
+    return scope_bound(node) is None
 
 
 def _is_defined(source: ParseTree, use: Node, name: str, first: int, last: int) -> bool:
     if name in ALWAYS_DEFINED:
         return True
-    chain = list(_scopes_around(use))
-    inner = next((scope for scope in chain if scope.type not in _COMPREHENSIONS), chain[-1])
+    chain = list(scopes_around(use))
+    inner = next((scope for scope in chain if scope.type not in COMPREHENSIONS), chain[-1])
     for seen, node in enumerate(occurrences(source, name)):
         if seen > MOST_OCCURRENCES:
             return True
@@ -125,7 +124,7 @@ def _is_defined(source: ParseTree, use: Node, name: str, first: int, last: int) 
         fresh = first < node.end_byte <= last
         if not fresh and _in_pieces(node):
             return True
-        scope = _scope_bound(node)
+        scope = scope_bound(node)
         if scope is None or not any(scope == around for around in chain):
             continue
         if scope.type == "class_definition" and scope != inner:
@@ -136,7 +135,7 @@ def _is_defined(source: ParseTree, use: Node, name: str, first: int, last: int) 
 
 
 def _may_be_bound_yet(use: Node, last: int, closed: int) -> bool:
-    """Whether a name is the only element so far of a bracket that is closed between two bytes."""
+    """Return true if a name is the only element so far of a bracket that is closed between two bytes."""
     around = use.parent
     while around is not None and around.start_byte < last:
         if around.type in _BRACKETED and last < around.end_byte <= closed and _elements(around) == 1:
@@ -150,11 +149,12 @@ def _elements(bracketed: Node) -> int:
 
 
 def _is_bound_by_then(binding: Node, use: Node, scope: Node, inner: Node) -> bool:
-    """Whether a binding in the suggestion counts for a use in it: behind the statement, or in an inner function."""
-    if scope != inner or (binding.parent is not None and binding.parent.type in _PARAMETERS | _NAMED_PARAMETERS):
+    """Return true if a binding in the suggestion applies to a use in it: after the statement, or in an inner
+    function."""
+    if scope != inner or (binding.parent is not None and binding.parent.type in PARAMETERS | NAMED_PARAMETERS):
         return True
-    if scope.type in _COMPREHENSIONS or any(
-        scope == around for around in _scopes_around(use) if around.type in _COMPREHENSIONS
+    if scope.type in COMPREHENSIONS or any(
+        scope == around for around in scopes_around(use) if around.type in COMPREHENSIONS
     ):
         return True
     if binding.parent is not None and binding.parent.type == "named_expression":
@@ -165,122 +165,23 @@ def _is_bound_by_then(binding: Node, use: Node, scope: Node, inner: Node) -> boo
 
 def _assignment(node: Node) -> Node | None:
     parent = node.parent
-    while parent is not None and parent.type in _PATTERNS:
+    while parent is not None and parent.type in PATTERNS:
         parent = parent.parent
     return parent if parent is not None and parent.type == "assignment" else None
 
 
 def _in_pieces(node: Node) -> bool:
-    """Whether a name stands directly in what does not parse, where it could be anything."""
+    """Return true if a name is directly in an error node, where it could be anything."""
     parent = node.parent
-    while parent is not None and (parent.type in _PATTERNS or parent.type in _PARAMETERS):
+    while parent is not None and (parent.type in PATTERNS or parent.type in PARAMETERS):
         parent = parent.parent
     return parent is None or parent.type == "ERROR"
-
-
-def _scope_bound(node: Node) -> Node | None:
-    """The scope in which an identifier is bound where it stands; None when it is used there, or names an attribute."""
-    inner, parent = node, node.parent
-    while parent is not None and (parent.type in _PATTERNS or parent.type in _PARAMETER_PARTS):
-        if parent.type == "typed_parameter" and inner != parent.children[0]:
-            return None
-        inner, parent = parent, parent.parent
-    while parent is not None and parent.type in ("tuple", "list") and _is_under_as(parent):
-        inner, parent = parent, parent.parent
-    if parent is None:
-        return None
-    kind = parent.type
-    if kind in _PARAMETERS or (kind in _NAMED_PARAMETERS and _is_field(inner, parent, kind, "name")):
-        holder = parent if kind in _PARAMETERS else parent.parent
-        return holder.parent if holder is not None else None
-    if kind in ("function_definition", "class_definition") and _is_field(inner, parent, kind, "name"):
-        return _scope_of(parent)
-    if kind in ("assignment", "for_statement") and _is_field(inner, parent, kind, "left"):
-        return _scope_of(parent)
-    if kind == "for_in_clause" and _is_field(inner, parent, kind, "left"):
-        return parent.parent
-    if kind == "named_expression" and _is_field(inner, parent, kind, "name"):
-        return _function_scope_of(parent)
-    if kind in ("as_pattern_target", "global_statement", "nonlocal_statement", "type_parameter"):
-        return _module_of(parent) if kind == "global_statement" else _scope_of(parent)
-    if kind == "as_pattern" and inner == parent.children[-1]:
-        return _scope_of(parent)
-    if kind == "aliased_import":
-        return _scope_of(parent) if _is_field(inner, parent, kind, "alias") else None
-    if kind == "dotted_name" and inner == parent.children[0]:
-        return _scope_bound_by_import(parent)
-    if kind in ("case_pattern", "splat_pattern") or (kind == "type" and _is_alias(parent)):
-        return _scope_of(parent)
-    return None
-
-
-def _is_under_as(node: Node) -> bool:
-    """Whether a tuple is what `as` binds: the grammar has no pattern there."""
-    while node.parent is not None and node.type in ("tuple", "list"):
-        node = node.parent
-    return node.type == "as_pattern_target"
-
-
-def _scope_bound_by_import(dotted: Node) -> Node | None:
-    parent = dotted.parent
-    if parent is None:
-        return None
-    if parent.type == "import_statement":
-        return _scope_of(parent)
-    if parent.type == "import_from_statement" and not _is_field(dotted, parent, parent.type, "module_name"):
-        return _scope_of(parent)
-    if parent.type in ("case_pattern", "splat_pattern") and len(dotted.children) == 1:
-        return _scope_of(parent)
-    return None
-
-
-def _is_alias(node: Node) -> bool:
-    parent = node.parent
-    return parent is not None and parent.type == "type_alias_statement" and node == parent.child_by_field_name("left")
-
-
-def _is_field(node: Node, parent: Node, kind: str, field: str) -> bool:
-    if parent.type != kind:
-        return False
-    return any(child == node for child in parent.children_by_field_name(field))
-
-
-def _scope_of(node: Node) -> Node | None:
-    """The scope in which a node's own statement stands."""
-    return next(_scopes_around(node), None)
-
-
-def _function_scope_of(node: Node) -> Node | None:
-    return next((scope for scope in _scopes_around(node) if scope.type not in _COMPREHENSIONS), None)
-
-
-def _module_of(node: Node) -> Node:
-    while node.parent is not None:
-        node = node.parent
-    return node
-
-
-def _scopes_around(node: Node) -> Iterator[Node]:
-    """The scopes that a node stands in, innermost first; the outermost node always counts.
-
-    The name, decorators, defaults and annotations of a definition stand outside of it, and so do the bases of a class.
-    """
-    child, parent = node, node.parent
-    while parent is not None:
-        inside = parent.type in _SCOPES and _is_inside(child, parent)
-        if inside or parent.type in _COMPREHENSIONS or parent.parent is None:
-            yield parent
-        child, parent = parent, parent.parent
-
-
-def _is_inside(child: Node, scope: Node) -> bool:
-    return scope.type == "module" or child == scope.child_by_field_name("body") or child.type == "type_parameter"
 
 
 def _undefined_attribute(
     source: ParseTree, node: Node, attribute: Node, name: str, first: int, last: int, modules: Modules
 ) -> str | None:
-    """What the attribute `name` is missing from: `self`, or the name of a module. None when it may be there."""
+    """Return what the attribute `name` is missing from: `self`, or the name of a module. None if it may be there."""
     owner = attribute.child_by_field_name("object")
     if owner is None or owner.type not in ("identifier", "attribute") or _is_target(attribute):
         return None
@@ -297,12 +198,12 @@ def _undefined_attribute(
 
 
 def joined(module: str, name: str) -> str:
-    """The dotted name of what is in a module; that of a relative import may end with its dots."""
+    """Return the dotted name of a member of a module; the name of a relative import may end with its dots."""
     return module + name if module.endswith(".") else f"{module}.{name}"
 
 
 def _is_attribute_elsewhere(source: ParseTree, variable: str, name: str, first: int, last: int) -> bool:
-    """Whether the document asks for the same attribute of the same variable outside of two bytes."""
+    """Return true if the same attribute of the same variable is used outside of two bytes."""
     for node in occurrences(source, name):
         parent = node.parent
         if first < node.end_byte <= last or parent is None or parent.type != "attribute":
@@ -315,18 +216,18 @@ def _is_attribute_elsewhere(source: ParseTree, variable: str, name: str, first: 
 
 def _is_target(attribute: Node) -> bool:
     inner, parent = attribute, attribute.parent
-    while parent is not None and parent.type in _PATTERNS:
+    while parent is not None and parent.type in PATTERNS:
         inner, parent = parent, parent.parent
     return (
         parent is not None
         and parent.type in ("assignment", "for_statement")
-        and _is_field(inner, parent, parent.type, "left")
+        and is_field(inner, parent, parent.type, "left")
     )
 
 
 def _class_of_self(source: ParseTree, owner: Node, variable: str) -> Node | None:
-    """The class of which `variable` is an instance: the first parameter of the method around."""
-    for scope in _scopes_around(owner):
+    """Return the class of which `variable` is an instance: the first parameter of the method around."""
+    for scope in scopes_around(owner):
         if scope.type != "function_definition":
             continue
         parameters = scope.child_by_field_name("parameters")
@@ -357,13 +258,14 @@ def _is_missing_from(source: ParseTree, class_node: Node, name: str, first: int,
             counts = _binds(node)
         else:
             counts = node.type != "identifier" or parent is None or parent.type in ("attribute", "ERROR")
-        if counts or _scope_bound(node) in classes:
+        if counts or scope_bound(node) in classes:
             return False
     return True
 
 
 def _with_bases(source: ParseTree, class_node: Node) -> tuple[list[Node], frozenset[str]] | None:
-    """The class with all its bases in the document, and what it has of builtin ones; None when there are others."""
+    """Return the class with all its bases in the document, and the attributes of builtin bases; None if there are
+    others."""
     classes, inherited = [class_node], _OBJECT
     for one in classes:
         if not _is_closed(one, source):
@@ -385,18 +287,18 @@ def _with_bases(source: ParseTree, class_node: Node) -> tuple[list[Node], frozen
 
 
 def _binds(node: Node) -> bool:
-    return node.type == "identifier" and _scope_bound(node) is not None
+    return node.type == "identifier" and scope_bound(node) is not None
 
 
 def _is_closed(class_node: Node, source: ParseTree) -> bool:
-    """Whether all that a class adds to its bases stands in its body: nothing there makes attributes."""
+    """Return true if a class adds to its bases only what is in its body: nothing there creates attributes."""
     if _OPEN_CLASS.search(text_of(source, class_node)) or class_node.has_error:
         return False
     return class_node.parent is None or class_node.parent.type != "decorated_definition"
 
 
 def _module_named(source: ParseTree, variable: str) -> str | None:
-    """The module that a name or a dotted name stands for, if an import binds it and nothing else does."""
+    """Return the module that a name or a dotted name stands for, if an import binds it and nothing else does."""
     first, *rest = variable.split(".")
     found: set[str] = set()
     for node in occurrences(source, first):
@@ -411,7 +313,7 @@ def _module_named(source: ParseTree, variable: str) -> str | None:
 
 
 def _imported_module(source: ParseTree, node: Node) -> str | None:
-    """The module which an identifier bound by an import stands for; None when it is bound otherwise."""
+    """Return the module that an identifier bound by an import stands for; None if it is bound otherwise."""
     parent = node.parent
     if parent is None:
         return None
@@ -431,7 +333,7 @@ def _imported_module(source: ParseTree, node: Node) -> str | None:
 
 
 def _missing_import(source: ParseTree, dotted: Node, name: str, modules: Modules) -> str | None:
-    """The module of a `from` import that does not have what is imported from it."""
+    """Return the module of a `from` import that does not have the imported name."""
     parent = dotted.parent
     if parent is None or len(dotted.children) > 1:
         return None

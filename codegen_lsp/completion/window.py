@@ -1,18 +1,18 @@
-"""Which text around the cursor goes into the prompt.
+"""The text around the cursor that goes into the prompt.
 
-The text before the cursor begins at an anchor that must not move while someone types: a cached prompt is of use only
-as long as it grows at its end alone. The anchor therefore needs no memory. Where it may lie is a grid of a quarter of
+The text before the cursor begins at an anchor that must not move while the user types: a cached prompt can be reused
+only while it grows at its end alone. The anchor is computed without memory. Its candidates are a grid of a quarter of
 the budget over the document, and on the grid it snaps forward to the outermost definition or statement that begins
-there: by the parse tree of the text up to the grid's next line or, where there is none, by indentation. All of this
-depends only on text at least half of the budget before the cursor. It moves when the window would overflow, once in a
+there: by the parse tree of the text up to the grid's next line or, without a tree, by indentation. All of this depends
+only on text at least half of the budget before the cursor. The anchor moves when the window would overflow, once per
 quarter of the budget typed.
 
-It ends at the cursor, in the middle of a word or of an indentation if need be: the worker takes half a token back and
-forces what was typed, so there is nothing to strip here and no indentation to cut from the answer.
+The prompt ends at the cursor, possibly in the middle of a word or of an indentation: the worker takes half a token back
+and forces the typed characters (token healing), so nothing is stripped here and no indentation is cut from the answer.
 
-The text after the cursor, for models that infill, starts with the rest of the line only if that says something:
-closing brackets which an editor typed come and go with each key and would change the whole prompt (the embedded model
-reads the text after the cursor first). Otherwise it starts with the next line, and it ends at a line's end.
+The text after the cursor, for models that infill, starts with the rest of the line only if the rest is more than
+closing brackets: those come and go with each key and would change the whole prompt (the embedded model reads the text
+after the cursor first). Otherwise it starts with the next line. It ends at a line's end.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from codegen_lsp.source.lines import slice_between, with_lf
 from codegen_lsp.source.parse_tree import block_start, parsed
 
 CHANGE = 0.1
-"""Share of the text after the cursor that may change, lines gone and lines come together, before it is read anew."""
+"""Share of the text after the cursor that may change, in lines removed and added, before it is replaced in the
+prompt."""
 
 REST_CHARACTERS = 20_000
-"""Characters looked at on either side of the prompt: as many as say most of what a document repeats, tokenized in 10
-ms."""
+"""Characters used on either side of the prompt: enough for most of a document's repetitions, and tokenized in 10 ms."""
 _LINE_STARTS = re.compile(r"(?:(?<=\n)|(?<=\r)(?!\n))[^\r\n]+")
 
 
 def window_before(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
-    """The document up to the cursor (and the selected entry), cut at its start to at most `budget` characters."""
+    """Return the document up to the cursor (and the selected entry), cut at its start to at most `budget`
+    characters."""
     start = anchor(snapshot.text, cursor.start, len(cursor.kept), budget, cursor.language)
     if start > cursor.start:
         return cursor.kept[start - cursor.start :]
@@ -46,14 +47,14 @@ def window_before(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
 
 
 def last_characters(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
-    """The last `budget` characters up to the cursor, wherever they begin: what the window is compared with."""
+    """Return the last `budget` characters up to the cursor: the baseline with which the window is compared."""
     return (with_lf(snapshot.text[max(0, cursor.start - budget) : cursor.start]) + cursor.kept)[-budget:]
 
 
 def anchor(text: str, offset: int, tail: int, budget: int, language: Language) -> int:
-    """Where to begin so that `text` up to `offset` and `tail` characters more are at most `budget`.
+    """Return the start for which `text` up to `offset` and `tail` characters more are at most `budget` characters.
 
-    At a line's start where there is one.
+    It is the start of a line if there is one.
     """
     end = offset + tail
     if end <= budget:
@@ -72,16 +73,17 @@ def anchor(text: str, offset: int, tail: int, budget: int, language: Language) -
 
 
 def _block_start(text: str, first: int, language: Language) -> int | None:
-    """Where the outermost definition or statement begins that starts behind an offset, judged by that text alone."""
+    """Return the start of the outermost definition or statement that begins after an offset, judged by that text
+    alone."""
     source = parsed(text, language)
     return block_start(source, first, len(text)) if source else None
 
 
 def steady_suffix(suffix: str, last: str) -> str:
-    """The text after the cursor for a prompt, left as it was last time while less than a tenth of it changed.
+    """Return the text after the cursor for a prompt: the last prompt's, while less than a tenth of it has changed.
 
-    A model that reads it first (the embedded one) then keeps all that it has read while the cursor goes down a few
-    lines or something is changed below. (The constant is Copilot's.)
+    A model that reads it first (the embedded one) then keeps its cache while the cursor moves down a few lines or
+    something is changed below. (The constant is Copilot's.)
     """
     if suffix == last or not suffix or not last:
         return suffix
@@ -91,7 +93,8 @@ def steady_suffix(suffix: str, last: str) -> str:
 
 
 def window_after(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
-    """The document after the cursor, cut to whole lines of at most `budget` characters; empty when all is blank."""
+    """Return the document after the cursor, cut to whole lines of at most `budget` characters; empty if all is
+    blank."""
     line_end = cursor.end + len(cursor.after)
     rest = "" if is_rest_of_closers(cursor.after) else cursor.after[:budget]
     following = snapshot.text[line_end : line_end + budget]
@@ -104,7 +107,7 @@ def window_after(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
 def rest_of_document(snapshot: Snapshot, cursor: Cursor, prefix: str, suffix: str) -> tuple[str, ...]:
     """Return the document before `prefix` and after `suffix` (or the cursor's line), at most `REST_CHARACTERS` of each.
 
-    Both stay the same while someone types, so that their tokens need be found only once.
+    Both stay the same while the user types, so that they are tokenized only once.
     """
     reach = REST_CHARACTERS + 2 * len(prefix)
     before = with_lf(slice_between(snapshot.text, max(0, cursor.start - reach), cursor.start)) + cursor.kept

@@ -200,7 +200,7 @@ def context_of(snapshot: Snapshot, document: SourceDocument, packages: Packages)
     """Return the context from the other files of a document's package, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
     others = [path for path in files if path != document.path]
-    found = context.related(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
+    found = context.similar_snippets(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
     if snapshot.language != "python":
         return context.WorkspaceContext(tuple(found))
     workspace = Files(frozenset(others), files.get, lambda folder: _entries(folder, files))

@@ -1,4 +1,4 @@
-"""Where blocks begin and end, judged by the text of single lines and by indentation."""
+"""Beginnings and ends of blocks, judged by single lines of text and by indentation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORD_CONTINUATION = re.compile(r"\s*(?:[)\]}]|(?:else|elsif|elif|elseif|rescue|
 
 
 def opens_block(line: str, language: Language) -> bool:
-    """Whether a block of statements, or a literal over several lines, begins after this line."""
+    """Return true if a block of statements, or a literal over several lines, begins after this line."""
     code = code_of(line, language)
     if language.is_python:
         return bool(_PYTHON_OPENER.match(code) or _LITERAL_OPENER.search(code)) or _ends_signature(code, language)
@@ -35,7 +35,7 @@ def opens_block(line: str, language: Language) -> bool:
 
 
 def head_of(line: str, above: Sequence[str], language: Language) -> str:
-    """The first line of the statement that ends with `line`: of a long signature, the line with the name."""
+    """Return the first line of the statement that ends with `line`; for a long signature, the line with the name."""
     missing = _unmatched_round(line, language)
     for higher in reversed(above[-HEADER_LINES:]):
         if missing <= 0:
@@ -47,20 +47,21 @@ def head_of(line: str, above: Sequence[str], language: Language) -> str:
 
 
 def continues_statement(line: str, language: Language) -> bool:
-    """Whether the line belongs to the statement before it although it is indented no deeper: `}`, `else`, `except`."""
+    """Return true for a line that belongs to the statement before it without a deeper indentation: `}`, `else`,
+    `except`."""
     if language.is_python:
         return bool(_PYTHON_CONTINUATION.match(line))
     return bool((_BRACES_CONTINUATION if language.braces else _WORD_CONTINUATION).match(line))
 
 
 def only_closers(line: str) -> bool:
-    """Whether the line holds nothing but closing brackets and the punctuation that follows them."""
+    """Return true if the line consists of closing brackets and the punctuation that follows them."""
     stripped = line.strip().rstrip(",;")
     return stripped != "" and all(character in CLOSERS for character in stripped)
 
 
 def is_comment(line: str, language: Language) -> bool:
-    """Whether the line holds a comment, or the end of one, and nothing else."""
+    """Return true if the line consists of a comment, or of the end of one."""
     if not line.strip():
         return False
     if (
@@ -78,7 +79,7 @@ def _only_ends_comment(line: str, language: Language) -> bool:
 
 
 def _ends_signature(code: str, language: Language) -> bool:
-    """`        b: int) -> str:`, the last line of a Python signature whose parameters are aligned."""
+    """Return true for the last line of a Python signature with aligned parameters, such as ` b: int) -> str:`."""
     return code.endswith(":") and _unmatched_round(code, language) > 0
 
 

@@ -1,8 +1,8 @@
 """Brackets, strings and comments by a light scan: what is open at the cursor, and what a continuation closes.
 
-A scan of text knows less than a parser but never fails, on half-typed code least of all. It reads each language's
-quotes and comments from the table in `languages`. Brackets inside strings and comments are followed too, because an
-editor closes them by itself there as well; they matter only until the string or comment ends.
+A scan of text knows less than a parser but never fails, not even on half-typed code. It takes each language's quotes
+and comments from the table in `languages`. Brackets inside strings and comments are followed, too, because editors
+close them automatically there as well; they matter only until the string or comment ends.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ CLOSERS = frozenset(PAIRS.values())
 _REST_OF_CLOSERS = re.compile(r"""[)\]}"'`\s]*[:{;,]?\s*""")
 
 Open = tuple[str, ...]
-"""What is open, outermost first: brackets, quotes, and what opens a comment."""
+"""Open brackets, quotes and comment openers, outermost first."""
 
 
 @frozen
 class Scan:
-    """The outcome of reading a text."""
+    """The result of reading a text."""
 
     open: Open
-    """At its end."""
+    """Symbols open at its end."""
     unmatched: tuple[int, ...]
-    """Where a bracket closes nothing, strings and comments left out."""
+    """Offsets of brackets that close nothing, outside of strings and comments."""
     comments: tuple[tuple[int, int], ...]
-    """Where comments stand: start and end of each, the line break at its end left out."""
+    """Start and end of each comment, without the line break at its end."""
 
 
 def scan(text: str, language: Language, before: Open = ()) -> Scan:
-    """Read `text` with `before` open at its start."""
+    """Read `text`, at whose start `before` is open."""
     stack = list(before)
     spans = [number for number, symbol in enumerate(stack) if _is_span(symbol, language)]
     unmatched: list[int] = []
@@ -66,17 +66,17 @@ def scan(text: str, language: Language, before: Open = ()) -> Scan:
 
 
 def open_at_end(text: str, language: Language) -> Open:
-    """What is still open after `text`."""
+    """Return what is still open after `text`."""
     return scan(text, language).open
 
 
 def in_string_or_comment(opened: Open, language: Language) -> bool:
-    """Whether a string or a comment is open."""
+    """Return true if a string or a comment is open."""
     return any(_is_span(symbol, language) for symbol in opened)
 
 
 def without_comments(text: str, language: Language, before: Open = ()) -> str:
-    """The text with its comments left out."""
+    """Return the text without its comments."""
     pieces: list[str] = []
     at = 0
     for start, end in scan(text, language, before).comments:
@@ -86,17 +86,17 @@ def without_comments(text: str, language: Language, before: Open = ()) -> str:
 
 
 def code_of(line: str, language: Language) -> str:
-    """The line without comments and without white space at its end."""
+    """Return the line without comments and without white space at its end."""
     return without_comments(line, language).rstrip()
 
 
 def is_rest_of_closers(rest: str) -> bool:
-    """Whether the rest of a line is empty or only closers, optionally followed by one of `:{;,`."""
+    """Return true if the rest of a line is empty or consists of closers, optionally followed by one of `:{;,`."""
     return _REST_OF_CLOSERS.fullmatch(rest) is not None
 
 
 def split_closers(text: str, language: Language) -> list[tuple[str, int]]:
-    """The brackets and quotes at the start of `text`, white space between them passed over, each with its end."""
+    """Return the brackets and quotes at the start of `text`, each with its end; white space between them is skipped."""
     found: list[tuple[str, int]] = []
     at = 0
     while at < len(text):
@@ -112,7 +112,7 @@ def split_closers(text: str, language: Language) -> list[tuple[str, int]]:
 
 
 def closes(opener: str, symbol: str) -> bool:
-    """Whether `symbol` is the bracket or quote that ends what `opener` began."""
+    """Return true if `symbol` is the bracket or quote that ends what `opener` began."""
     return PAIRS.get(opener, opener) == symbol
 
 

@@ -1,4 +1,4 @@
-"""Leading white space: how wide it is, how the file at hand writes it, and how to write it that way.
+"""Indentation: its width, its unit in a file, and text re-indented in that unit.
 
 Models often answer with four spaces in a file of tabs or of two spaces; an editor shows that as a broken block.
 """
@@ -9,23 +9,23 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 TAB_WIDTH = 8
-"""Columns to the next tab stop, as Python's tokenizer and `StopRules` count them."""
+"""Columns to the next tab stop, as in Python's tokenizer and `StopRules`."""
 
 
 def margin(line: str) -> str:
-    """The line's leading white space."""
+    """Return the line's leading white space."""
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def columns(line: str) -> int:
-    """Width of the line's leading white space; tabs reach to the next multiple of 8."""
+    """Return the width of the line's leading white space; tabs reach to the next multiple of 8."""
     return len(margin(line).expandtabs(TAB_WIDTH))
 
 
 def indent_unit(lines: Iterable[str]) -> str | None:
-    """One level of indentation as these lines have it: a tab, or the commonest step of spaces.
+    """Return one level of indentation as in these lines: a tab, or the most frequent step of spaces.
 
-    None when no line is indented, or when lines with tabs and lines with spaces stand side by side.
+    None when no line is indented, or when lines with tabs and lines with spaces are mixed.
     """
     tabs = spaces = 0
     steps: Counter[int] = Counter()
@@ -49,10 +49,10 @@ def indent_unit(lines: Iterable[str]) -> str | None:
 
 
 def reindented(lines: Sequence[str], unit: str, base: str) -> list[str]:
-    """The lines with leading white space in `unit`s; `base` is that of the line to which they belong.
+    """Return the lines indented in `unit`s; `base` is the indentation of the line to which they belong.
 
-    Spaces become tabs and tabs spaces; a step other than the file's is made the file's, if each line agrees on it.
-    Lines whose white space mixes tabs and spaces are left alone.
+    Spaces become tabs and tabs spaces; a step other than the file's is replaced by the file's if all lines agree on it.
+    Lines whose white space mixes tabs and spaces are kept.
     """
     if unit == "\t":
         return [_with_tabs(line, _step(lines, base)) for line in lines]
@@ -70,7 +70,7 @@ def reindented(lines: Sequence[str], unit: str, base: str) -> list[str]:
 
 
 def _step(lines: Sequence[str], base: str) -> int:
-    """Width of a level in lines indented by spaces under a line indented by tabs."""
+    """Return the width of a level in lines indented by spaces under a line indented by tabs."""
     widths = [len(margin(line)) for line in lines if line.strip() and line.startswith(" ")]
     if widths and base and widths[0] % (len(base) + 1) == 0 and widths[0] // (len(base) + 1) in (2, 4, 8):
         return widths[0] // (len(base) + 1)

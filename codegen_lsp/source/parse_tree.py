@@ -1,11 +1,11 @@
-"""Parse trees of source, by tree-sitter: where definitions begin, what a text is made of, where it does not parse.
+"""Parse trees of source by tree-sitter: definitions, strings and comments, and places that do not parse.
 
-The grammars are those of the six languages that CodeGen was trained on; for any other language, and for a text that is
-too long or too broken to parse in good time, there is no tree, and who asks goes by single lines instead. How long a
-parse may take is counted in the parser's own steps, not in seconds, so that the same text always gives the same answer.
-A tree is kept for a few texts: while someone types, the same text is looked at for several reasons.
+There are grammars for the six languages that CodeGen was trained on. For any other language, and for a text that is too
+long or too broken to parse in good time, there is no tree, and callers judge by single lines. The time of a parse is
+limited in the parser's own steps, not in seconds, so that the same text always gives the same answer. The trees of the
+last few texts are kept, since one text is looked at for several reasons while the user types.
 
-Grammars are loaded when a tree is first asked for; a server must answer before that.
+Grammars are loaded on first use, since a server must answer before that. Every function may be called from any thread.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ LONGEST = 400_000
 """Characters (about 8,000 lines) beyond which a text is not parsed."""
 LEAST_STEPS = 500
 BYTES_PER_STEP = 40
-"""A parse is given up after `LEAST_STEPS` and one step more for so many bytes. Source that is in order takes one for
-200 to 500 bytes; brackets without end take up to a millisecond for each."""
+"""A parse is given up after `LEAST_STEPS` steps and one more per `BYTES_PER_STEP` bytes. Valid source takes one step
+per 200 to 500 bytes; unclosed brackets take up to a millisecond for each."""
 MANY_ERRORS = 64
-"""Places that do not parse are not counted beyond this."""
+"""Places that do not parse are counted up to this number."""
 
 _DEFINITIONS = frozenset(
     {
@@ -56,36 +56,38 @@ _CODE_IN_TEXTS = frozenset({"interpolation", "template_substitution"})
 
 @frozen(eq=False)
 class ParseTree:
-    """A text and its tree. Offsets are code points of the text, wherever a tree's own bytes are not named."""
+    """A text and its tree. Offsets are code points of the text unless bytes of the tree are named."""
 
     text: str
     language: Language
     raw: bytes
-    """The text in UTF-8, which the tree counts in."""
+    """The text in UTF-8, whose bytes the tree counts."""
     tree: Tree
 
     def byte(self, offset: int) -> int:
-        """The byte at which a code point begins."""
+        """Return the byte at which a code point begins."""
         if len(self.raw) == len(self.text):
             return offset
         return len(_encoded(self.text[:offset]))
 
     def offset(self, byte: int) -> int:
-        """The code point that begins at a byte."""
+        """Return the code point that begins at a byte."""
         if len(self.raw) == len(self.text):
             return byte
         return len(self.raw[:byte].decode("utf-8", "surrogatepass" if _whole(self.raw, byte) else "replace"))
 
 
 def parsed(text: str, language: Language) -> ParseTree | None:
-    """The tree of a text; None where there is no grammar for the language, or the text takes too long."""
+    """Return the tree of a text; None if there is no grammar for the language, or if the text takes too long to
+    parse."""
     if language.grammar is None or len(text) > LONGEST:
         return None
     return _parsed(text, language)
 
 
 def edited(source: ParseTree, start: int, end: int, insert: str) -> ParseTree | None:
-    """The tree of the text with `text[start:end]` replaced. Only what the edit concerns is parsed anew."""
+    """Return the tree of the text with `text[start:end]` replaced; only the surroundings of the edit are parsed
+    again."""
     text = source.text[:start] + insert + source.text[end:]
     if len(text) > LONGEST:
         return None
@@ -105,12 +107,12 @@ def edited(source: ParseTree, start: int, end: int, insert: str) -> ParseTree | 
 
 
 def errors(source: ParseTree) -> int:
-    """How many places do not parse, at most `MANY_ERRORS`."""
+    """Return the number of places that do not parse, at most `MANY_ERRORS`."""
     return sum(1 for _ in zip(range(MANY_ERRORS), _broken(source.tree.root_node), strict=False))
 
 
 def first_error(source: ParseTree, start: int, end: int) -> int | None:
-    """Where between two offsets the first place begins that does not parse."""
+    """Return the offset of the first place between two offsets that does not parse; None if there is none."""
     first, last = source.byte(start), source.byte(end)
     found = [node.start_byte for node in _broken(source.tree.root_node) if node.end_byte >= first]
     found = [at for at in found if first <= at <= last]
@@ -118,12 +120,12 @@ def first_error(source: ParseTree, start: int, end: int) -> int | None:
 
 
 def node_at(source: ParseTree, start: int, end: int) -> Node | None:
-    """The smallest node that spans `text[start:end]`."""
+    """Return the smallest node that spans `text[start:end]`."""
     return source.tree.root_node.descendant_for_byte_range(source.byte(start), source.byte(end))
 
 
 def occurrences(source: ParseTree, word: str) -> Iterator[Node]:
-    """The smallest nodes that span each occurrence of a word, in their order."""
+    """Yield the smallest node that spans each occurrence of a word, in order."""
     needle = _encoded(word)
     for match in re.finditer(rb"(?<!\w)" + re.escape(needle) + rb"(?!\w)", source.raw):
         node = source.tree.root_node.descendant_for_byte_range(match.start(), match.end())
@@ -132,12 +134,13 @@ def occurrences(source: ParseTree, word: str) -> Iterator[Node]:
 
 
 def text_of(source: ParseTree, node: Node) -> str:
-    """The text that a node spans."""
+    """Return the text that a node spans."""
     return source.raw[node.start_byte : node.end_byte].decode("utf-8", "replace")
 
 
 def in_text(source: ParseTree, offset: int) -> bool:
-    """Whether the character before the offset belongs to a string or a comment, and is no code put into a string."""
+    """Return true if the character before the offset is in a string or a comment, but not in code embedded in a
+    string."""
     node = node_at(source, max(0, offset - 1), offset)
     while node is not None:
         if node.type in _CODE_IN_TEXTS:
@@ -149,9 +152,9 @@ def in_text(source: ParseTree, offset: int) -> bool:
 
 
 def block_start(source: ParseTree, first: int, last: int) -> int | None:
-    """Where the outermost definition or else statement begins whose own line starts in `text[first:last]`.
+    """Return the offset of the outermost definition, or else statement, whose own line starts in `text[first:last]`.
 
-    None when all that begins there are parts of a statement, or of a string.
+    None when only parts of a statement or of a string begin there.
     """
     low, high = source.byte(first), source.byte(last)
     node: Node | None = source.tree.root_node
@@ -166,14 +169,15 @@ def block_start(source: ParseTree, first: int, last: int) -> int | None:
 
 
 def statement_start(source: ParseTree, offset: int) -> int:
-    """Where the statement of the outer level begins that stands before an offset, or in which it lies."""
+    """Return the start of the outermost statement that contains an offset or ends before it."""
     return source.offset(_last_start(source, source.tree.root_node, source.byte(offset)) or 0)
 
 
 def member_start(source: ParseTree, offset: int) -> int:
-    """The same for the innermost class around the offset: where the member begins; the statement outside of classes.
+    """Return the start of the member of the innermost class around an offset; outside of classes, of the outermost
+    statement.
 
-    On Python only.
+    Python only.
     """
     byte = source.byte(offset)
     start, node = 0, source.tree.root_node
@@ -192,13 +196,14 @@ def member_start(source: ParseTree, offset: int) -> int:
 
 
 def _last_start(source: ParseTree, parent: Node, byte: int) -> int | None:
-    """Where the last child of a node begins that is the first of its line and begins before a byte; no comment."""
+    """Return the start of a node's last child that is first on its line and begins before a byte; comments do not
+    count."""
     starts = [child.start_byte for child in parent.children if child.start_byte < byte and child.type != "comment"]
     return next((at for at in reversed(starts) if not source.raw[_line_start(source.raw, at) : at].strip()), None)
 
 
 def _begins(source: ParseTree, node: Node, low: int) -> bool:
-    """Whether a node is the first of its line, which starts behind a byte, and can stand at the beginning of a text."""
+    """Return true for a node that is first on its line, begins at or after byte `low`, and can begin a text."""
     start = _line_start(source.raw, node.start_byte)
     if (
         start < low
@@ -215,7 +220,7 @@ _STATEMENTS = ("_statement", "_declaration", "_definition", "preproc_include", "
 
 
 def _with_comments(raw: bytes, node: Node, low: int) -> Node:
-    """The first of the comments that stand directly above a node, or the node."""
+    """Return the first of the comments directly above a node; the node if there are none."""
     above = node.prev_sibling
     while above is not None and above.type in ("comment", "line_comment", "block_comment"):
         if _line_start(raw, above.start_byte) < low or above.end_point.row < node.start_point.row - 1:
@@ -227,7 +232,7 @@ def _with_comments(raw: bytes, node: Node, low: int) -> Node:
 
 
 def _broken(root: Node) -> Iterator[Node]:
-    """The nodes that stand for what the grammar does not have, outermost only."""
+    """Yield the outermost error nodes and missing nodes."""
     stack = [root]
     while stack:
         node = stack.pop()
@@ -247,8 +252,8 @@ def _parsed(text: str, language: Language) -> ParseTree | None:
 def _run(raw: bytes, language: Language, old: Tree | None) -> Tree | None:
     steps = LEAST_STEPS + len(raw) // BYTES_PER_STEP
 
-    # The binding keeps what it is given to read for good (0.26): a text for each parse. Of a view that was released
-    # only the shell is left, and one that reaches to the end is seldom asked for twice.
+    # py-tree-sitter 0.26 never releases what `read` returns, which would be one copy of the text per parse. Released
+    # views keep only their shells alive, and a view to the end of the text is seldom asked for twice.
     views: list[memoryview] = []
 
     def read(byte: int, point: object) -> memoryview:

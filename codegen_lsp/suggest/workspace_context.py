@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from attrs import define, evolve, field, frozen
 
-from codegen_lsp.completion.context import Snippet, WorkspaceContext, related
+from codegen_lsp.completion.context import Snippet, WorkspaceContext, similar_snippets
 from codegen_lsp.completion.modules import Files, modules_of
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.completion.undefined_names import Modules
@@ -149,7 +149,7 @@ class WorkspaceScanner:
     ) -> list[Snippet]:
         """Return the windows of other files that resemble the text at the cursor."""
         snapshot = request.snapshot
-        return related(
+        return similar_snippets(
             snapshot.text, snapshot.offset, path, listed, lambda other: self._text(request, other, cancelled) or ""
         )
 

@@ -1,1 +1,1 @@
-"""Files of a workspace: which may be read, and what is read of them."""
+"""Files of a workspace: which may be read, and their texts."""

@@ -1,4 +1,4 @@
-"""Which files a user has excluded, by patterns as the protocol and `.gitignore` know them."""
+"""Exclusion of files by the user's glob patterns."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from codegen_lsp.workspace.uris import path_of
 
 
 def excluding_pattern(uri: str, folders: Iterable[str], patterns: Sequence[str]) -> str | None:
-    """The first pattern that excludes the document, or None.
+    """Return the first pattern that excludes the document; None if there is none.
 
-    A pattern without a slash speaks of the file's name or of any folder above it; one with a slash, of the path from a
-    workspace folder on (`folders` are their URIs) or of the whole path. `*` and `?` stay within one name, `**` doesn't,
-    `{a,b}` is either.
+    A pattern without a slash is matched with the file's name and the names of all folders above it; one with a slash,
+    with the path relative to a workspace folder (`folders` are their URIs) and with the whole path. `*` and `?` match
+    within one name, `**` also across slashes, and `{a,b}` matches either.
     """
     if not patterns:
         return None
@@ -37,7 +37,7 @@ def _path(uri: str) -> str:
 
 
 def _with_parents(path: str) -> list[str]:
-    """The path and the folders above it, so that a pattern of a folder holds for all that is in it."""
+    """Return the path and the folders above it, so that a pattern that matches a folder excludes all files in it."""
     ends = [at for at, character in enumerate(path) if character == "/" and at > 0]
     return [path, *(path[:end] for end in ends)]
 

@@ -1,4 +1,4 @@
-"""Documents that are never completed, whatever the settings: those that hold keys or passwords, and commit messages.
+"""Documents that are never completed, whatever the settings: those with keys or passwords, and commit messages.
 
 A language server runs on its user's machine and sends nothing away, but a prompt also lands in caches and logs of debug
 sessions, and a suggestion made of a password could end up in another file.
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 
 def holds_secrets(uri: str) -> bool:
-    """Whether the document's name or folder says that it holds keys, passwords or tokens."""
+    """Return true if the document's name or folder suggests that it contains keys, passwords or tokens."""
     parts = _parts_of(uri)
     if any(part in _SECRET_FOLDERS for part in parts[:-1]):
         return True
@@ -21,7 +21,7 @@ def holds_secrets(uri: str) -> bool:
 
 
 def is_commit_message(uri: str, language: str) -> bool:
-    """Whether the document is a message or a list of steps that a version control system has opened an editor for."""
+    """Return true for a message or a to-do list for which a version control system has opened the editor."""
     return language in _COMMIT_LANGUAGES or _name_of(uri) in _COMMIT_FILES
 
 

@@ -1,4 +1,4 @@
-"""The files around a document: what may be read of them, and what of them changes along with it."""
+"""The project of a file: its folder, its readable files, and the name under which the file is imported."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", ".git", ".hg")
 
 @frozen
 class Workspace:
-    """The folder that a document is in, and what may be read there."""
+    """The folder that a document is in, and its readable Python files."""
 
     root: Path
     read: Callable[[], Mapping[Path, str]]
-    """The texts of all Python files that are not excluded, as they are, by absolute path; open ones as the editor has
-    them. Raises WorkspaceError."""
+    """Return the texts of all Python files that are not excluded, by absolute path, with line ends as they are; for
+    open documents, the editor's text. Raises: WorkspaceError."""
 
 
 @frozen
@@ -27,13 +27,14 @@ class OtherFile:
 
     path: Path
     before: str
-    """Its text as it is, line ends and all."""
+    """Its text with line ends as they are."""
     after: str
     """Its text after the change, with LF line ends."""
 
 
 def module_of(path: Path) -> tuple[str, Path]:
-    """The dotted name under which a file is imported, and the folder that must be on the import path for that."""
+    """Return the dotted name under which a file is imported, and the folder that must be on the import path for
+    that."""
     root, parts = path.parent, [path.stem]
     while (root / "__init__.py").is_file() and root.parent != root:
         parts.insert(0, root.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codegen_lsp.completion.context import (
     Snippet,
-    near,
+    nearest_first,
     similar_windows,
     without_echoes,
 )
@@ -41,7 +41,7 @@ def test_what_stands_around_the_cursor_is_left_out_and_the_order_is_stable() -> 
 
 def test_near_files_first() -> None:
     others = ["app/models.py", "app/views/forms.py", "setup.py", "app/views/home.py", "app/views/deep/a.py", "x/y.js"]
-    assert near("app/views/home.py", others) == [
+    assert nearest_first("app/views/home.py", others) == [
         "app/views/forms.py",
         "app/models.py",
         "app/views/deep/a.py",

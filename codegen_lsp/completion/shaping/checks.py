@@ -1,4 +1,4 @@
-"""Rules that refuse: nothing to add, only a comment, or code that does not hold in its place."""
+"""Rules that refuse: nothing to add, only a comment, or code that is wrong in its place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codegen_lsp.source.brackets import in_string_or_comment, without_comments
 
 
 def refuse_empty(draft: Draft) -> Draft | Refusal:
-    """Nothing visible is left, or only what stands there already."""
+    """Refuse text without a visible character, and text that is already there."""
     if not draft.text.strip():
         return Refusal("empty", "The model has nothing to add here.")
     if draft.replaced and draft.text.strip() == draft.cursor.after[: draft.replaced].strip():
@@ -22,7 +22,7 @@ def refuse_empty(draft: Draft) -> Draft | Refusal:
 
 
 def refuse_comment_only(draft: Draft) -> Draft | Refusal:
-    """Comments alone, or with nothing but closers, are not what a user waits for who did not begin one."""
+    """Refuse comments alone, or with closers only, unless the user began one or asked explicitly."""
     cursor = draft.cursor
     if cursor.trigger is Trigger.INVOKED or in_string_or_comment(draft.opened, cursor.language):
         return draft
@@ -33,7 +33,7 @@ def refuse_comment_only(draft: Draft) -> Draft | Refusal:
 
 
 def keep_the_block_below(draft: Draft) -> Draft | Refusal:
-    """On Python, the lines below stay in the block that they are in: what would end it is not shown."""
+    """In Python, cut what would end the block that the lines below are in."""
     if not draft.cursor.language.is_python or draft.document is None:
         return draft
     lines = draft.lines
@@ -47,7 +47,7 @@ def keep_the_block_below(draft: Draft) -> Draft | Refusal:
 
 
 def cut_what_does_not_parse(draft: Draft) -> Draft | Refusal:
-    """What is shown parses together with its surroundings, or is cut back to what does."""
+    """Cut the text back to what parses together with its surroundings."""
     if draft.document is None:
         return draft
     text = longest_sound(draft.text, draft.document, draft.cursor, draft.replaced, draft.opened, draft.ending)
@@ -59,7 +59,7 @@ def cut_what_does_not_parse(draft: Draft) -> Draft | Refusal:
 
 
 def refuse_undefined_names(draft: Draft) -> Draft | Refusal:
-    """On Python, names that nothing defines: a suggestion that can't run is worse than none."""
+    """In Python, refuse names that nothing defines: a suggestion that can't run is worse than none."""
     if draft.document is None:
         return draft
     found = first_undefined(

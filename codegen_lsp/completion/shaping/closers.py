@@ -1,4 +1,4 @@
-"""Rules for closing brackets and quotes: those that are missing, and those that stand there already."""
+"""Rules for closing brackets and quotes: missing ones, and those that are already there."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from codegen_lsp.source.languages import Language
 
 
 def close_the_block(draft: Draft) -> Draft:
-    """A body that is complete gets the bracket that ends it, unless that stands below already.
+    """Add the bracket that ends a complete body, unless it is already below.
 
-    What may follow the bracket on its line (`;`, a name, further arguments) is for the model to say.
+    The rest of the bracket's line (`;`, a name, further arguments) is left to the model.
     """
     cursor = draft.cursor
     block = empty_block(cursor)
@@ -38,7 +38,7 @@ def close_the_block(draft: Draft) -> Draft:
 
 
 def cut_unmatched_closers(draft: Draft) -> Draft:
-    """The text ends before a bracket that closes nothing; one on a line of its own may close what is far above."""
+    """Cut before a bracket that closes nothing; one on a line of its own may close something far above."""
     for at in scan(draft.text, draft.cursor.language, draft.opened).unmatched:
         line = (draft.cursor.before + draft.text[:at]).rsplit("\n", 1)[-1]
         if line.strip():
@@ -47,9 +47,10 @@ def cut_unmatched_closers(draft: Draft) -> Draft:
 
 
 def replace_closers_already_there(draft: Draft) -> Draft:
-    """`print(│)` + `x)` shows `x)` and replaces the `)`, as an editor that closes brackets by itself expects.
+    """Replace closers after the cursor that the text contains: `print(│)` + `x)` shows `x)` and replaces the `)`.
 
-    As many closers stay as fit what the text leaves open; those before them have been written by the text.
+    Editors that close brackets automatically expect that. The closers that fit what the text leaves open are kept;
+    those before them are in the text.
     """
     rest, language = draft.cursor.after, draft.cursor.language
     if not rest.strip() or not is_rest_of_closers(rest):
@@ -65,7 +66,7 @@ def replace_closers_already_there(draft: Draft) -> Draft:
 
 
 def cut_closers_that_stand_below(draft: Draft) -> Draft | Refusal:
-    """The text ends before a bracket that closes what the next line closes already."""
+    """Cut before a bracket that closes what the next line closes already."""
     below = draft.cursor.line_below
     if not below or not only_closers(below):
         return draft
@@ -89,14 +90,15 @@ def cut_closers_that_stand_below(draft: Draft) -> Draft | Refusal:
 
 
 def _preprocessed(draft: Draft) -> bool:
-    """Whether lines of the text or below it are for the C preprocessor, under which braces need not pair."""
+    """Return true if lines of the text or below it are for the C preprocessor, under which braces need not pair."""
     return draft.cursor.language.preprocessor and any(
         line.startswith("#") for line in [*draft.lines, draft.cursor.line_below]
     )
 
 
 def _closers_that_fit(rest: str, opened: Open, language: Language) -> tuple[list[tuple[str, int]], int]:
-    """The closers in `rest` that close something open, each with its end; and how much stays open after the last."""
+    """Return the closers in `rest` that close something open, each with its end, and how much is still open after the
+    last."""
     stack = list(opened)
     fitting: list[tuple[str, int]] = []
     for symbol, end in split_closers(rest, language):
@@ -108,7 +110,7 @@ def _closers_that_fit(rest: str, opened: Open, language: Language) -> tuple[list
 
 
 def _close(closers: Sequence[tuple[str, int]], opened: Open) -> bool:
-    """Whether the closers one after the other close the innermost of what is open."""
+    """Return true if the closers, one after the other, close the innermost open brackets and quotes."""
     innermost = opened[::-1]
     return len(closers) <= len(opened) and all(
         closes(opener, symbol) for (symbol, _), opener in zip(closers, innermost, strict=False)

@@ -14,29 +14,29 @@ from codegen_lsp.source.blocks import opens_block
 from codegen_lsp.source.brackets import Open
 
 Ending = Literal["complete", "truncated", "unsure"]
-"""How a draft's text ends: where the model or a rule ended it for good, in the middle of something (token limit, broken
-character, loop), or where the model became too unsure."""
+"""The way a draft's text ends: for good, by the model or a rule; in the middle of something (token limit, broken
+character, loop); or where the model became too unsure."""
 
 
 @frozen
 class Draft:
-    """A candidate on its way to the screen."""
+    """A candidate under way from the model to the screen."""
 
     text: str
-    """To stand after the cursor."""
+    """Text after the cursor."""
     cursor: Cursor
     stop: StopRules
     opened: Open
-    """What is open at the cursor."""
+    """Brackets, quotes and comments that are open at the cursor."""
     ending: Ending = "complete"
     replaced: int = 0
     """Characters after the cursor that the text replaces."""
     steps: Sequence[tuple[int, float]] = ()
-    """Where in the candidate's text each token ends, and its log-probability in nats."""
+    """End of each token in the candidate's text, with the token's log-probability in nats."""
     document: str | None = None
-    """The whole document, where correctness is asked for."""
+    """The whole document; None if correctness is not checked."""
     modules: Modules = field(factory=dict)
-    """The names that modules of the workspace define."""
+    """The names in modules of the workspace."""
 
     @property
     def lines(self) -> list[str]:
@@ -45,24 +45,24 @@ class Draft:
 
     @property
     def cut_short(self) -> bool:
-        """Whether the text ends where nothing ends, because the model was not allowed to go on or is too unsure."""
+        """True if the text may end in the middle of something."""
         return self.ending != "complete"
 
     @property
     def block(self) -> bool:
-        """Whether there may be several lines."""
+        """True if there may be several lines."""
         return self.stop.max_lines > 1 or self.brings_body
 
     @property
     def brings_body(self) -> bool:
-        """Whether one line was asked for, and it opens a block whose body follows."""
+        """True if one line was requested and it opens a block whose body follows."""
         if self.stop.max_lines > 1 or self.stop.opened_lines <= 1:
             return False
         line, _, body = self.text.partition("\n")
         return bool(body.strip() and line.strip()) and opens_block(self.cursor.before + line, self.cursor.language)
 
     def with_lines(self, lines: Sequence[str]) -> Draft:
-        """The draft with these lines for its text."""
+        """Return the draft with these lines as its text."""
         return evolve(self, text="\n".join(lines))
 
 

@@ -1,7 +1,7 @@
-"""The shaping of a model's answers, rule by rule.
+"""The order of the rules, and the shaping of a model's answers by them.
 
-Each rule is a function from a draft to a better draft, or to the refusal of it. `RULES` holds them in the order in
-which they run; a refusal carries the name of its rule, so `codegen-lsp/explain` can say which one spoke.
+A rule is a function from a draft to a better draft, or to its refusal. A refusal has the name of its rule, so that
+`codegen-lsp/explain` can show which one decided.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _ENDINGS: dict[Finish, Ending] = {
     "unlikely": "unsure",
 }
 LONGEST_STATEMENT = 50_000
-"""Characters before the cursor that are read for what is open there."""
+"""Most characters before the cursor that are read to find what is open there."""
 Rule = Callable[[Draft], Draft | Refusal]
 RULES: tuple[Rule, ...] = (
     cut_where_unsure,
@@ -95,15 +95,15 @@ RULES_OF_REMAINDER: tuple[Rule, ...] = (
     replace_closers_already_there,
     refuse_empty,
 )
-"""For what is left of a suggestion that was shaped already, when the user has typed its beginning."""
+"""Rules for the rest of a shaped suggestion when the user has typed its beginning."""
 
 
 def shape_all(candidates: Sequence[Candidate], plan: Plan) -> list[Suggestion] | Refusal:
-    """What to show of the model's answers: different suggestions, or why there is none.
+    """Return the suggestions in the model's answers, each different, or the reason why there is none.
 
-    The first of them stays the first, since that is what was shown unasked; those after it come in the order of their
-    likelihood. One that says no more than another before it, but for blanks and the kind of quotes, is left out. The
-    refusal is that of the first candidate.
+    The first candidate stays first, since it is what is shown unasked; the others follow in the order of their
+    likelihood. A suggestion that is the beginning of one before it, apart from white space and the kind of quotes, is
+    left out. The refusal is that of the first candidate.
     """
     opened = _opened_at(plan)
     refusals: list[Refusal] = []
@@ -122,12 +122,12 @@ def shape_all(candidates: Sequence[Candidate], plan: Plan) -> list[Suggestion] |
 
 
 def shape_remainder(text: str, cursor: Cursor, opened: Open, stop: StopRules) -> Draft | Refusal:
-    """What is left of a suggestion after its beginning was typed, fitted to what stands after the cursor now."""
+    """Return the rest of a suggestion whose beginning was typed, adapted to the current text after the cursor."""
     return apply_rules(RULES_OF_REMAINDER, Draft(text, cursor, stop, opened))
 
 
 def apply_rules(rules: Sequence[Rule], draft: Draft) -> Draft | Refusal:
-    """The draft after all rules, or the first refusal."""
+    """Return the draft after all rules, or the first refusal."""
     shaped: Draft | Refusal = draft
     for rule in rules:
         if isinstance(shaped, Refusal):
@@ -137,7 +137,7 @@ def apply_rules(rules: Sequence[Rule], draft: Draft) -> Draft | Refusal:
 
 
 def suggestion_of(draft: Draft, log_probability: float) -> Suggestion:
-    """The draft as an edit of the document."""
+    """Return the draft as an edit of the document."""
     cursor = draft.cursor
     return Suggestion(cursor.start, cursor.end + draft.replaced, cursor.kept + draft.text, log_probability)
 
@@ -156,7 +156,8 @@ def _draft_of(candidate: Candidate, plan: Plan, opened: Open) -> Draft:
 
 
 def _opened_at(plan: Plan) -> Open:
-    """What is open at the cursor: read from the statement of the outer level, since a window may begin in a string."""
+    """Return what is open at the cursor, read from the start of the outermost statement: a window may begin in a
+    string."""
     cursor = plan.cursor
     source = parsed(plan.document, cursor.language) if plan.document is not None else None
     if source is None or plan.document is None:
@@ -168,7 +169,7 @@ def _opened_at(plan: Plan) -> Open:
 
 
 def _says_no_more(suggestion: Suggestion, other: Suggestion) -> bool:
-    """Whether a suggestion is the beginning of another, but for blanks and the kind of quotes."""
+    """Return true if a suggestion is the beginning of another, apart from white space and the kind of quotes."""
     return _plainly(other.insert).startswith(_plainly(suggestion.insert))
 
 

@@ -1,4 +1,4 @@
-"""Rules for where the text begins and how its lines are indented."""
+"""Rules for the beginning of the text and the indentation of its lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codegen_lsp.source.indentation import columns, indent_unit, margin, reinden
 
 
 def refuse_line_after_complete_line(draft: Draft) -> Draft | Refusal:
-    """Where one line was asked for and the answer begins on the next, the line is complete as it is."""
+    """Refuse an answer that begins on the next line where one line was requested: the line is complete as it is."""
     lines = draft.lines
     if draft.block or lines[0].strip() or len(lines) == 1:
         return draft
@@ -22,7 +22,7 @@ def refuse_line_after_complete_line(draft: Draft) -> Draft | Refusal:
 
 
 def begin_on_this_line(draft: Draft) -> Draft | Refusal:
-    """On an indented blank line the answer begins there, not on a line further down."""
+    """On an indented blank line, begin the answer there, not on a line further down."""
     before = draft.cursor.before
     if not before or before.strip() or draft.lines[0].strip() or not draft.text.strip():
         return draft
@@ -38,14 +38,14 @@ def begin_on_this_line(draft: Draft) -> Draft | Refusal:
 
 
 def drop_doubled_space(draft: Draft) -> Draft:
-    """A space typed before the cursor is not doubled."""
+    """Drop a space that was typed before the cursor already."""
     if draft.cursor.before.strip() and draft.cursor.before.endswith((" ", "\t")):
         return evolve(draft, text=draft.text.lstrip(" \t"))
     return draft
 
 
 def indent_as_the_block(draft: Draft) -> Draft:
-    """On a blank line, an answer indented deeper than the block it is in is moved back."""
+    """On a blank line, move back an answer that is indented deeper than its block."""
     cursor = draft.cursor
     extra = len(margin(draft.lines[0]))
     if cursor.before.strip() or not extra or not draft.lines[0].strip() or empty_block(cursor) is not None:
@@ -57,7 +57,7 @@ def indent_as_the_block(draft: Draft) -> Draft:
 
 
 def use_the_files_indentation(draft: Draft) -> Draft:
-    """Later lines are indented with tabs or spaces, and by as many, as the lines around are."""
+    """Indent later lines with tabs or spaces, and with the step, of the lines around them."""
     cursor = draft.cursor
     first, *rest = draft.lines
     unit = indent_unit([*cursor.above, cursor.before, *cursor.below])
@@ -69,7 +69,7 @@ def use_the_files_indentation(draft: Draft) -> Draft:
 
 
 def _ends_statement(draft: Draft) -> bool:
-    """Whether the line above ends a statement, so that what follows can't be indented deeper."""
+    """Return true if the line above ends a statement, so that the text can't be indented deeper."""
     code = code_of(draft.cursor.line_above, draft.cursor.language)
     if draft.cursor.language.is_python:
         return not code.endswith("\\") and not (draft.opened and draft.opened[-1] in "([{")

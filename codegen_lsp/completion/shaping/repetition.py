@@ -1,4 +1,4 @@
-"""Rules against loops and against lines that the document has already."""
+"""Rules against loops and against lines that the document already has."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from codegen_lsp.completion.snapshot import Refusal, Trigger
 from codegen_lsp.source.blocks import only_closers
 
 REPEATS = 3
-"""Equal lines in a row that count as a model going round in circles."""
+"""Equal lines in a row that count as a loop of the model."""
 LOOP_CHARACTERS = 24
-"""Shortest stretch of equal units within a line that counts as a model going round in circles."""
+"""Shortest stretch of equal units within a line that counts as a loop of the model."""
 LOOP_PERIOD = 60
 """Longest such unit, in characters."""
 
 
 def cut_circle(draft: Draft) -> Draft:
-    """A line that runs in a circle ends after the first round: `parse(parse(parse(` is `parse(` and nothing more.
+    """Cut a line that loops after the first unit: `parse(parse(parse(` becomes `parse(`.
 
-    What stands before the cursor counts as a round, but two must be the model's own: people write `[0, 0], [0, 0], `.
+    Text before the cursor counts as a unit, but two units must be the model's own: people write `[0, 0], [0, 0], `.
     """
     before = draft.cursor.before
     for number, line in enumerate(draft.lines):
@@ -33,7 +33,7 @@ def cut_circle(draft: Draft) -> Draft:
 
 
 def keep_repeated_line_once(draft: Draft) -> Draft | Refusal:
-    """The same line three times over is kept once; nothing is shown where it has stood twice already."""
+    """Keep a line once that is repeated three times; refuse it where it is there twice already."""
     above = draft.cursor.above[1 - REPEATS :]
     in_a_row = [*above, draft.cursor.before + draft.lines[0], *draft.lines[1:]]
     first_new = len(above) + (0 if draft.lines[0].strip() else 1)
@@ -48,21 +48,21 @@ def keep_repeated_line_once(draft: Draft) -> Draft | Refusal:
 
 
 def refuse_echo_of_next_line(draft: Draft) -> Draft | Refusal:
-    """The line as it would be already stands below."""
+    """Refuse a line that would equal the next one."""
     if _echoes(draft, draft.cursor.line_below):
         return Refusal("echo_of_next_line", "The suggestion is the line that stands below already.")
     return draft
 
 
 def refuse_echo_of_line_above(draft: Draft) -> Draft | Refusal:
-    """The line as it would be already stands above. Of 1,500 lines that people wrote none was such a line."""
+    """Refuse a line that would equal the one above. Of 1,500 lines written by people none did."""
     if draft.cursor.trigger is Trigger.AUTOMATIC and _echoes(draft, draft.cursor.line_above):
         return Refusal("echo_of_line_above", "The suggestion is the line that stands above, over again.")
     return draft
 
 
 def _echoes(draft: Draft, neighbour: str) -> bool:
-    """Whether the line would be another over again, as far as it is not the user who has written it otherwise."""
+    """Return true if the line would nearly equal a neighbour, and the user has not typed a difference."""
     before, first = draft.cursor.before, draft.lines[0]
     if draft.replaced or not first.strip() or only_closers(before + first) or len(draft.lines) > 1:
         return False
@@ -70,9 +70,9 @@ def _echoes(draft: Draft, neighbour: str) -> bool:
 
 
 def _first_round(line: str, new: int) -> int | None:
-    """Where the first of at least three equal units ends, if the line ends going round in them; else None.
+    """Return the end of the first of at least three equal units with which the line ends; None if there are none.
 
-    Of the line the last `new` characters are the model's, and two of the units must be.
+    The last `new` characters of the line are the model's, and two of the units must be among them.
     """
     for period in range(1, min(LOOP_PERIOD, new // 2) + 1):
         start = len(line)

@@ -1,4 +1,4 @@
-"""Rules that end the text earlier."""
+"""Rules that shorten the text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from codegen_lsp.source.lines import with_lf
 
 
 def cut_where_unsure(draft: Draft) -> Draft | Refusal:
-    """What the model itself finds unlikely is not shown, but what comes before may be.
+    """Cut where the model itself finds its text unlikely.
 
-    Of all beginnings that end with a word and are likely enough, the one is taken that can be expected to save most
-    keys: its probability times its length, less the key that accepts it.
+    Of all beginnings that end with a word and are likely enough, take the one with the most expected saved keys: its
+    probability times its length, less the key that accepts it.
     """
     least = draft.stop.threshold
     if not least or not draft.steps:
@@ -43,7 +43,7 @@ def cut_where_unsure(draft: Draft) -> Draft | Refusal:
 
 
 def cut_broken_characters(draft: Draft) -> Draft:
-    """Text ends before what is no text: half a character, or a control character."""
+    """Cut before half a character or a control character."""
     text = with_lf(draft.text)
     for at, character in enumerate(text):
         if character == "\ufffd" or (character < " " and character not in "\t\n\f") or character == "\x7f":
@@ -52,7 +52,7 @@ def cut_broken_characters(draft: Draft) -> Draft:
 
 
 def cut_unfinished_line(draft: Draft) -> Draft:
-    """An answer that ran into the token limit ends with its last whole line, if it has one."""
+    """Drop the last line of an answer that ran into the token limit, if there is another line."""
     if draft.ending != "truncated" or not draft.block:
         return draft
     lines = draft.lines
@@ -60,7 +60,7 @@ def cut_unfinished_line(draft: Draft) -> Draft:
 
 
 def cut_after_lines(draft: Draft) -> Draft:
-    """No more lines than asked for; line breaks before the first visible character don't count."""
+    """Cut after the requested number of lines; line breaks before the first visible character don't count."""
     lines = draft.lines
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     most = draft.stop.opened_lines if draft.brings_body else draft.stop.max_lines
@@ -68,7 +68,7 @@ def cut_after_lines(draft: Draft) -> Draft:
 
 
 def cut_at_scope_end(draft: Draft) -> Draft:
-    """A suggestion of several lines ends where the block, the definition or the paragraph it begins ends."""
+    """End a suggestion of several lines with the block, definition or paragraph that it begins."""
     if not draft.block:
         return draft
     cursor, lines = draft.cursor, draft.lines
@@ -80,7 +80,7 @@ def cut_at_scope_end(draft: Draft) -> Draft:
 
 
 def cut_overlap_with_line(draft: Draft) -> Draft:
-    """In the middle of a line the text ends before what already follows the cursor."""
+    """In the middle of a line, cut before text that already follows the cursor."""
     rest = draft.cursor.after.strip()
     if not rest or is_rest_of_closers(rest):
         return draft
@@ -95,7 +95,7 @@ def cut_overlap_with_line(draft: Draft) -> Draft:
 
 
 def cut_overlap_below(draft: Draft) -> Draft:
-    """The text ends before lines that already stand below the cursor."""
+    """Cut before lines that are already below the cursor."""
     below = [line.rstrip() for line in draft.cursor.below if line.strip()]
     lines = draft.lines
     for number in range(1, len(lines) if below else 0):
@@ -108,12 +108,12 @@ def cut_overlap_below(draft: Draft) -> Draft:
 
 
 def cut_trailing_space(draft: Draft) -> Draft:
-    """No white space at the end of lines nor of the text."""
+    """Remove white space at the end of lines and of the text."""
     return draft.with_lines([line.rstrip() for line in draft.text.rstrip().split("\n")])
 
 
 def _end_of_statement(before: str, lines: Sequence[str], language: Language) -> int:
-    """The number of the line at which the definition or paragraph that the lines begin with has ended."""
+    """Return the number of the line at which the definition or paragraph that the lines begin with has ended."""
     first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     head = before + lines[0] if first == 0 else lines[first]
     opener = opens_block(head, language)
