@@ -1,4 +1,4 @@
-"""Compiles the C part of the package while it is built, and brings a compiler where there is none."""
+"""Build hook: compile the C part of the package, with a compiler from PyPI on machines without one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
-    """The libraries go beside their source, from where an editable installation uses them and a wheel takes them."""
+    """Compiles the libraries beside their source, where editable installations and wheels find them."""
 
     def dependencies(self) -> list[str]:
-        """What the build needs besides hatchling: a C compiler from PyPI, on a machine without one."""
+        """Return the requirements of the build: a C compiler from PyPI, on machines without one."""
         steps = self._steps()
         return ["ziglang>=0.13"] if steps.suits() and steps.compiler() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile. A package for which nothing could be compiled is one of Python alone."""
+        """Compile, and tag the wheel for the platform unless nothing could be compiled."""
         if not self._steps().build():
             return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")

@@ -1,8 +1,8 @@
-"""A build: a directory with an int8 CTranslate2 model, its tokenizer, and `build.json`, which says what it is.
+"""A build: a directory with an int8 CTranslate2 model, its tokenizer, and its description, `build.json`.
 
-`build.json` is written when a checkpoint is converted. It holds what the engines and the server must know before the
-weights are read (context length, infill format, which ids are padding), and the size of each file, so that a truncated
-copy is recognised at once.
+`build.json` is written when a checkpoint is converted. It holds what engines and server need before the weights are
+read (context length, infill format, ids that are padding), and the size of each file, so that a truncated copy is
+recognised at once.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ shrinks as models grow (Hellendoorn and Devanbu, 2017), and no text after the cu
 7 million parameters, no keys. Both were measured for small models alone (`docs/lab.md`)."""
 
 InfillStyle = Literal["none", "suffix-first", "mask"]
-"""How text after the cursor enters the prompt.
+"""Format of a prompt with the text after the cursor.
 
-`suffix-first`: `<fim_suffix>` suffix `<fim_prefix>` prefix, and the answer goes on from the prefix, so that typing only
+`suffix-first`: `<fim_suffix>` suffix `<fim_prefix>` prefix; the answer continues the prefix, so that typing only
 appends. `mask`: CodeGen2's prefix `<mask_1>` suffix `<|endoftext|><sep><mask_1>`, answered up to `<eom>`."""
 
 
@@ -42,11 +42,11 @@ class BuildFile:
 
 @frozen
 class Verification:
-    """How the build compares with the float model on a snippet of source code."""
+    """Comparison of the build with the float model, on a snippet of source code."""
 
     tokens: int
     agreement: float
-    """Share of positions with the same most likely next token."""
+    """Share of positions at which both have the same most likely next token."""
     float_loss: float
     """Mean cross-entropy in nats per token."""
     build_loss: float
@@ -54,17 +54,17 @@ class Verification:
 
 @frozen
 class BuildInfo:
-    """What `build.json` says.
+    """Content of `build.json`.
 
-    Token ids at or above `vocabulary_size` are padding rows of the embedding, trained as noise, and must never be
-    generated.
+    Token ids from `vocabulary_size` on are padding rows of the embedding. Their weights are noise, and they must never
+    be generated.
     """
 
     name: str
     family: str
     """`codegen`, `codegen2` or `codegen25`."""
     source: str
-    """Repository and revision, or the folder, that it was converted from."""
+    """Repository and revision, or the folder, of the checkpoint."""
     license: str
     context_length: int
     vocabulary_size: int
@@ -76,7 +76,7 @@ class BuildInfo:
     languages: list[str] = field(factory=list)
     infill: InfillStyle = "none"
     infill_end: int | None = None
-    """Id of the token that ends an infilled span, where it is not `end_of_text`."""
+    """Id of the token that ends an infilled span, if it is not `end_of_text`."""
     quantization: str = "int8"
     converter: str = ""
     files: dict[str, BuildFile] = field(factory=dict)
@@ -95,14 +95,15 @@ class BuildInfo:
 
     @property
     def small(self) -> bool:
-        """Whether the model has fewer than `SMALL_MODEL_PARAMETERS`."""
+        """True if the model has fewer than `SMALL_MODEL_PARAMETERS`."""
         return self.parameters < SMALL_MODEL_PARAMETERS
 
 
 def read_info(directory: Path) -> BuildInfo:
-    """Read `build.json` of a build and check that its files are there in full size.
+    """Read `build.json` of a build and check that its files exist with their full size.
 
-    Raises ModelError when the directory is no build, was made by a newer version, or has a missing or truncated file.
+    Raises: ModelError when the directory is not a build, was made by a newer version, or has a missing or truncated
+    file.
     """
     path = directory / METADATA
     try:
@@ -132,7 +133,7 @@ def read_info(directory: Path) -> BuildInfo:
 
 
 def check_size(path: Path, expected: int) -> None:
-    """Raise ModelError unless the file is there with the expected number of bytes."""
+    """Raise ModelError unless the file exists with the expected number of bytes."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -145,7 +146,7 @@ def check_size(path: Path, expected: int) -> None:
 
 
 def write_info(directory: Path, info: BuildInfo) -> None:
-    """Write `build.json` with sizes and digests of all other files of the directory."""
+    """Write `build.json`, with the sizes and digests of all other files of the directory."""
     files = {
         path.name: BuildFile(path.stat().st_size, digest(path))
         for path in sorted(directory.iterdir())
@@ -156,6 +157,6 @@ def write_info(directory: Path, info: BuildInfo) -> None:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

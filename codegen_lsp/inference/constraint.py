@@ -1,4 +1,4 @@
-"""What an answer may consist of: no padding, no special tokens, and the bytes it is forced to begin with."""
+"""Constraints of an answer: no padding, no special tokens, and bytes that it is forced to begin with."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 
 class TokenIndex:
-    """The bytes of every token, by id and in alphabetical order."""
+    """The bytes of every token, by id and in sorted order."""
 
     def __init__(self, token_bytes: list[bytes]) -> None:
         self.token_bytes = token_bytes
 
     def agreeing(self, forced: bytes) -> list[int]:
-        """Ids of all tokens that agree with the forced bytes, of which there is at least one (see `agrees`)."""
+        """Return the ids of all tokens that agree (see `agrees`) with the forced bytes, which must not be empty."""
         order, texts = self._sorted
         size = len(forced)
         begin = bisect_left(texts, forced)
@@ -36,28 +36,28 @@ class TokenIndex:
 
 @frozen(eq=False)
 class Constraint:
-    """Which token may follow the bytes written so far."""
+    """The tokens that may follow the bytes written so far."""
 
     tokens: TokenIndex
     allowed: NDArray[np.bool_]
-    """By id, shape (rows of the embedding,): real tokens and end tokens."""
+    """Mask of real tokens and end tokens: (padded vocabulary size,)."""
     end_tokens: frozenset[int]
     forced: bytes = b""
 
     def bytes_of(self, ids: list[int]) -> bytes:
-        """The bytes that the ids stand for together."""
+        """Return the bytes of the ids, concatenated."""
         table = self.tokens.token_bytes
         return b"".join(table[id] for id in ids if id < len(table))
 
     def permits(self, id: int, written: bytes) -> bool:
-        """Whether the id may come after `written`."""
+        """Return whether the id may follow `written`."""
         if not self.allowed[id]:
             return False
         rest = self.forced[len(written) :]
         return not rest or (id not in self.end_tokens and agrees(self.bytes_of([id]), rest))
 
     def mask(self, written: bytes) -> NDArray[np.bool_]:
-        """`permits` for all ids at once, shape (rows of the embedding,)."""
+        """Return `permits` for all ids: (padded vocabulary size,)."""
         rest = self.forced[len(written) :]
         if not rest:
             return self.allowed
@@ -69,14 +69,14 @@ class Constraint:
 
 
 def agrees(text: bytes, forced: bytes) -> bool:
-    """Whether non-empty text begins with the forced bytes, or is a beginning of them."""
+    """Return whether a text is not empty and starts with the forced bytes, or is a prefix of them."""
     return bool(text) and (text.startswith(forced) or forced.startswith(text))
 
 
-def allowed_ids(rows: int, size: int, special: frozenset[int], end_tokens: frozenset[int]) -> NDArray[np.bool_]:
-    """Mask of shape (rows,): the first `size` ids without the special ones, and the end tokens."""
-    allowed = np.zeros(rows, dtype=bool)
+def allowed_ids(padded_size: int, size: int, special: frozenset[int], end_tokens: frozenset[int]) -> NDArray[np.bool_]:
+    """Return the mask, (padded_size,), of the first `size` ids without the special ones, and of the end tokens."""
+    allowed = np.zeros(padded_size, dtype=bool)
     allowed[:size] = True
-    allowed[[id for id in special if id < rows]] = False
+    allowed[[id for id in special if id < padded_size]] = False
     allowed[list(end_tokens)] = True
     return allowed

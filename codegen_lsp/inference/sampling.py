@@ -1,4 +1,4 @@
-"""Choosing a token from logits."""
+"""Choice of a token from logits."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
-"""Shape (rows of the embedding,)."""
+"""(padded vocabulary size,)."""
 
 
 def log_sum(logits: Logits) -> float:
-    """The logarithm of the sum of the exponentials."""
+    """Return the log of the sum of the exponentials."""
     largest = logits.max()
     return float(largest + np.log(np.exp(logits - largest).sum()))
 
 
 def log_softmax(logits: Logits) -> Logits:
-    """Log-probabilities in nats."""
+    """Return log-probabilities in nats."""
     normalised: Logits = (logits - log_sum(logits)).astype(np.float32)
     return normalised
 
 
 def ranked(logits: Logits, mask: NDArray[np.bool_]) -> list[int]:
-    """Ids that the mask allows, most likely first, the lower id first among equals."""
+    """Return the ids that the mask allows, most likely first; of equals, the lower id first."""
     order = np.argsort(-np.where(mask, logits, -np.inf), kind="stable")
     return [int(id) for id in order[: int(mask.sum())]]
 
@@ -40,14 +40,14 @@ def alternatives(logits: Logits, mask: NDArray[np.bool_], excluded: Iterable[int
 
 
 def most_likely(logits: Logits, mask: NDArray[np.bool_]) -> int:
-    """The most likely id that the mask allows."""
+    """Return the most likely id that the mask allows."""
     return int(np.where(mask, logits, -np.inf).argmax())
 
 
 def sample(
     logits: Logits, mask: NDArray[np.bool_], temperature: float, top_p: float, random: np.random.Generator
 ) -> int:
-    """An id drawn from the nucleus (Holtzman et al., 2020): the fewest ids that hold `top_p` of the probability."""
+    """Sample an id from the nucleus (Holtzman et al., 2020): the smallest set with `top_p` of the probability."""
     scaled = log_softmax(np.where(mask, logits, -np.inf).astype(np.float32) / np.float32(temperature))
     order = np.argsort(-scaled, kind="stable")
     probabilities = np.exp(scaled[order].astype(np.float64))

@@ -1,7 +1,7 @@
-"""When a continuation is complete.
+"""Stop rules: the conditions that end a candidate.
 
-The rules are checked on the text after every token, so that no token is computed that would only be cut away. They are
-evaluated here and chosen in `completion/`, which knows what was asked.
+They are checked on the text after every token, so that no token is computed only to be cut away. `completion/` chooses
+the rules of a request; this module evaluates them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TAB_WIDTH = 8
 
 
 def stop_position(text: str, rules: StopRules) -> int | None:
-    """Where the first rule that applies cuts the text, in code points; None while none does."""
+    """Return where the first rule that applies cuts the text, in code points; None while no rule applies."""
     if opens_block(text, rules):
         strings = [string for string in rules.strings if string != "\n"]
         block = evolve(rules, strings=strings, max_lines=rules.opened_lines, min_indent=rules.opened_indent)
@@ -28,7 +28,7 @@ def stop_position(text: str, rules: StopRules) -> int | None:
 
 
 def opens_block(text: str, rules: StopRules) -> bool:
-    """Whether the first line of the text is whole and ends with one of the openers, so that a block may follow."""
+    """Return whether the first line is complete and ends with one of the openers, so that a block may follow."""
     if rules.max_lines > 1 or not rules.openers or rules.opened_lines <= 1:
         return False
     line, line_break, _ = text.partition("\n")
@@ -36,12 +36,15 @@ def opens_block(text: str, rules: StopRules) -> bool:
 
 
 def is_unlikely(log_probabilities: Sequence[float], rules: StopRules) -> bool:
-    """Whether a text whose tokens have these log-probabilities (nats) is less likely than the rules allow."""
+    """Return whether a text is less likely than the threshold, by the log-probabilities of its tokens in nats."""
     return rules.threshold > 0 and math.exp(sum(log_probabilities)) < rules.threshold
 
 
 def _line_limit(text: str, max_lines: int) -> int | None:
-    """Line breaks before the first visible character don't count: after `:` an answer begins on the next line."""
+    """Return the position of the line break that ends the last allowed line.
+
+    Line breaks before the first visible character don't count: after `:` an answer begins on the next line.
+    """
     at = len(text) - len(text.lstrip())
     for _ in range(max_lines):
         at = text.find("\n", at)
@@ -52,6 +55,7 @@ def _line_limit(text: str, max_lines: int) -> int | None:
 
 
 def _dedent(text: str, min_indent: int | None) -> int | None:
+    """Return the end of the last line before one that is indented less than `min_indent` columns."""
     if min_indent is None:
         return None
     at = text.find("\n")
@@ -65,6 +69,6 @@ def _dedent(text: str, min_indent: int | None) -> int | None:
 
 
 def indent_width(line: str) -> int:
-    """Columns of leading white space; tabs reach to the next multiple of 8, as Python reads them."""
+    """Return the columns of leading white space, with tab stops at multiples of 8, as in Python."""
     lead = line[: len(line) - len(line.lstrip(" \t"))]
     return len(lead.expandtabs(TAB_WIDTH))

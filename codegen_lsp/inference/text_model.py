@@ -1,7 +1,7 @@
-"""From text to text: the prompt's tokens in the model's own format, the engine's tokens cut by the stop rules.
+"""Text to text: prompts in the format of the model, answers decoded from tokens and cut by the stop rules.
 
-One `TextModel` holds a tokenizer and an engine. It knows how each family takes the text after the cursor, backs the
-prompt up to a token boundary (see `tokenizer`), and turns bytes into text as tokens arrive.
+One `TextModel` holds a tokenizer and an engine. It knows the infill format of each family, heals the last token of the
+prompt (see `tokenizer`), and decodes bytes to text as tokens arrive.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from codegen_lsp.inference.tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 MINIMUM_PREFIX = 32
-"""Tokens of prefix kept at least when a suffix competes for the context."""
+"""Minimum number of prefix tokens when the suffix competes for the context."""
 CHARACTERS_PER_TOKEN_BOUND = 32
-"""No tokenizer here has longer tokens of source code on average; text beyond this times the room is never encoded."""
+"""Upper bound of the mean length of a token of source code, by which text is cut before it is encoded."""
 RELATED_CHARACTERS = 100_000
-"""Of a related text beyond the prompt, so much is looked at."""
+"""Characters of a related text that are used."""
 RELATED_KEPT = 16
-"""Related texts whose tokens are kept."""
+"""Number of related texts whose tokens are kept."""
 PROBE = "\n".join(inspect.getsource(textwrap).splitlines()[:250])
-"""Source code that every Python has, to measure tokenizers and speed with."""
+"""Source code of the standard library, with which tokenizers and speed are measured."""
 
 
 @frozen
 class Prompt:
-    """Token ids, and the bytes at the end of the text that they leave to the answer."""
+    """Token ids, and the bytes at the end of the text that the answer must begin with."""
 
     ids: list[int]
     forced: bytes
@@ -60,7 +60,7 @@ class Prompt:
 
 @define
 class _Answer:
-    """The text of one candidate while it grows."""
+    """The text of one candidate while it is decoded."""
 
     forced: bytes
     rules: StopRules
@@ -69,16 +69,16 @@ class _Answer:
     cut: int | None = None
     unlikely: bool = False
     steps: list[tuple[int, float]] = field(factory=list)
-    """After each token, how long the text was, and the log-probability of the token if it holds nothing typed."""
+    """After each token, the length of the text, and the log-probability of the token; 0 while it is forced."""
 
     @property
     def text(self) -> str:
-        """What comes after the forced bytes, without an incomplete last character."""
+        """The text after the forced bytes, without an incomplete last character."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         return decoder.decode(bytes(self.written[len(self.forced) :])).replace("\r\n", "\n").replace("\r", "\n")
 
     def add(self, piece: bytes, log_probability: float) -> bool:
-        """Take a token's bytes; True when a stop rule applies."""
+        """Append the bytes of a token. Return whether a stop rule applies."""
         self.tokens += 1
         certain = len(self.written) < len(self.forced)
         self.written += piece
@@ -105,7 +105,10 @@ class TextModel:
     def generate(
         self, params: GenerateParams, cancellation: CancellationToken, queue_seconds: float = 0.0
     ) -> GenerateResult:
-        """Continue the text. Raises Cancelled, and ModelError when the runtime fails."""
+        """Continue a text.
+
+        Raises: Cancelled, and ModelError when the answer leaves no space for a prompt or the runtime fails.
+        """
         started = time.perf_counter()
         room = self.info.context_length - params.stop.max_tokens
         if room < MINIMUM_PREFIX:
@@ -138,7 +141,7 @@ class TextModel:
         pairs = zip(answers, generation.completions, strict=False)
         candidates = [self._candidate(answer, completion) for answer, completion in pairs if _complete(answer)]
         return GenerateResult(
-            candidates=_different(candidates, params.temperature > 0),
+            candidates=_unique(candidates, params.temperature > 0),
             stats=GenerationStats(
                 prompt_tokens=len(prompt.ids),
                 cached_tokens=generation.cached_tokens,
@@ -152,14 +155,15 @@ class TextModel:
         )
 
     def warm(self, prefix: str, suffix: str, cancellation: CancellationToken) -> int:
-        """Prepare for continuations of this text; gives the number of tokens that are cached for it."""
+        """Cache the state of a prompt for requests that extend it. Return the number of cached tokens."""
         prompt = self.prompt(prefix, suffix, self.info.context_length - 1, heal=True)
         return self.engine.warm(prompt.ids, cancellation)
 
     def score(self, texts: Sequence[ScoredText], cancellation: CancellationToken) -> ScoreResult:
-        """How likely each text is after what stands before it, which is cut at its start where the context is full.
+        """Return the likelihood of each text after the text before it, which is cut at its start to fit the context.
 
-        Of a text that alone overfills the context only the end counts. Raises Cancelled, and ModelError.
+        Of a text that does not fit alone, only the end is scored. Raises: Cancelled, and ModelError when the runtime
+        fails.
         """
         scores = []
         for item in texts:
@@ -179,7 +183,7 @@ class TextModel:
         return Score(sum(self.engine.score(room, cancellation)[-tokens:]) if tokens else 0.0, tokens)
 
     def prefill_rate(self, tokens: int = 256) -> float:
-        """Tokens of a prompt that are read in a second: the better of two prompts of which nothing is cached."""
+        """Return the prefill rate in tokens per second: the better of two prompts that are not cached."""
         length = min(tokens, self.info.context_length // 2)
         probe = self.tokenizer.encode(PROBE)[: length + 1]
         once = SamplingParams(max_tokens=1, end_tokens=frozenset())
@@ -191,7 +195,7 @@ class TextModel:
         return (len(probe) - 1) / max(min(seconds[1:]), 1e-9)
 
     def measure(self, cancellation: CancellationToken) -> Rates:
-        """Measure prefill and decoding on source code, begun elsewhere each time so that nothing of it is cached."""
+        """Measure prefill and decoding on source code, from another position each time so that nothing is cached."""
         length = min(512, self.info.context_length // 2)
         probe = self.tokenizer.encode(PROBE)
         start = self._measurements % len(probe)
@@ -214,7 +218,7 @@ class TextModel:
         )
 
     def prompt(self, prefix: str, suffix: str, room: int, *, heal: bool) -> Prompt:
-        """Token ids of at most `room` tokens, cut at the start of the prefix and the end of the suffix."""
+        """Return a prompt of at most `room` tokens, cut at the start of the prefix and the end of the suffix."""
         limit = room * CHARACTERS_PER_TOKEN_BOUND
         prefix, suffix = prefix[-limit:], suffix[:limit]
         ids, forced = self.tokenizer.split_for_healing(prefix) if heal else (self.tokenizer.encode(prefix), b"")
@@ -229,13 +233,13 @@ class TextModel:
                       else [*marks.start, *before, *marks.between, *after, *marks.end], forced)  # fmt: skip
 
     def _related(self, params: GenerateParams) -> list[list[int]]:
-        """Token ids of what the answer may repeat, and the prompt doesn't have."""
+        """Return the token ids of texts outside the prompt that the answer may repeat parts of."""
         after = [params.suffix] if self.info.infill == "none" else []
         return [self._encode_related(text[:RELATED_CHARACTERS]) for text in (*after, *params.related) if text]
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:
-        """Ids that end an answer."""
+        """Ids of the tokens that end an answer."""
         ends = {self.info.end_of_text}
         return frozenset(ends if self.info.infill_end is None else ends | {self.info.infill_end})
 
@@ -289,9 +293,9 @@ def mixes_ngrams(info: BuildInfo, setting: str) -> bool:
 
 
 def keep_end(ids: list[int], room: int) -> list[int]:
-    """The last of the ids, at most `room`, cut in steps of a quarter of it.
+    """Return the last ids, at most `room`, cut in steps of a quarter of `room`.
 
-    A window that moved with every token would never find its prefix cached.
+    A window that moves with every token would never find its prefix in the cache.
     """
     if len(ids) <= room:
         return ids
@@ -300,11 +304,12 @@ def keep_end(ids: list[int], room: int) -> list[int]:
 
 
 def _complete(answer: _Answer) -> bool:
+    """Return whether the answer has all forced bytes."""
     return len(answer.written) >= len(answer.forced)
 
 
-def _different(candidates: list[Candidate], sampled: bool) -> list[Candidate]:
-    """Without repeated texts, most likely first (the greedy one stays first among greedy ones)."""
+def _unique(candidates: list[Candidate], sampled: bool) -> list[Candidate]:
+    """Return the candidates without repeated texts, most likely first; a greedy first candidate stays first."""
     unique = list({candidate.text: candidate for candidate in reversed(candidates)}.values())[::-1]
     if sampled:
         return sorted(unique, key=lambda candidate: -candidate.log_probability)

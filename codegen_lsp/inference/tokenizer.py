@@ -1,11 +1,11 @@
-"""Text to token ids and back, for every family, from the build's own `tokenizer.json`.
+"""Text to token ids and back, for every family, from the `tokenizer.json` of the build.
 
 All CodeGen tokenizers are byte-level BPE: each token stands for a string of bytes, and a character may be spread over
-several tokens. So the text of an unfinished answer is decoded from bytes, and what is incomplete waits.
+several tokens. So the text of an unfinished answer is decoded from bytes, up to the last complete character.
 
 Token healing (Lundberg, "The Art of Prompt Design: Prompt Boundaries and Token Healing", 2023): a prompt that ends
-inside a word ends in tokens which training hardly ever continued that way. `split_for_healing` takes the last pre-token
-back; the engine then chooses tokens freely among those that spell the same bytes and more.
+inside a word ends in tokens that were seldom continued in this way in the training data. `split_for_healing` removes
+the last pre-token from the prompt; the engine then chooses among all tokens that begin with the same bytes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 
 MAX_HEALED_BYTES = 64
-"""Beyond this a single pre-token is text nobody completes (base64, rulers), and healing is left out."""
+"""Longer pre-tokens are not healed: they are base64, rulers and the like."""
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The printable character for each byte in byte-level BPE, as GPT-2 has it (Radford et al., 2019).
+    """Return the byte for each printable character of byte-level BPE, as in GPT-2 (Radford et al., 2019).
 
-    Bytes that are printable in Latin-1 stand for themselves; the others take the code points from 256 upwards.
+    Bytes that are printable in Latin-1 stand for themselves; the others have the code points from 256 on.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -34,16 +34,16 @@ def byte_alphabet() -> dict[str, int]:
 
 
 class Tokenizer:
-    """The tokenizer of one build. Raises ModelError when `tokenizer.json` can't be read."""
+    """The tokenizer of one build."""
 
     def __init__(self, fast: FastTokenizer, size: int) -> None:
         self._fast = fast
         self.size = size
-        """Ids from here on are padding."""
+        """Ids from this one on are padding."""
 
     @classmethod
     def from_build(cls, directory: Path, info: BuildInfo) -> Tokenizer:
-        """Read the tokenizer of a build."""
+        """Read the tokenizer of a build. Raises: ModelError when `tokenizer.json` can't be read."""
         path = directory / "tokenizer.json"
         try:
             fast = FastTokenizer.from_file(str(path))
@@ -55,25 +55,25 @@ class Tokenizer:
         return cls(fast, info.vocabulary_size)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of the text. Special tokens spelt out in it are encoded as ordinary text."""
+        """Return the token ids of a text. Special tokens spelt out in it are encoded as ordinary text."""
         return list(self._encode(text).ids)
 
     def decode(self, ids: list[int]) -> str:
-        """Text of the ids; bytes that are no UTF-8 become U+FFFD, special tokens are spelt out."""
+        """Return the text of ids. Invalid UTF-8 becomes U+FFFD; special tokens are spelt out."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def id_of(self, token: str) -> int | None:
-        """Id of a special token such as `<fim_prefix>`, None when the tokenizer has no such token."""
+        """Return the id of a special token such as `<fim_prefix>`; None when the tokenizer does not have it."""
         found: int | None = self._fast.token_to_id(token)
         return found
 
     def token_bytes(self, token: int) -> bytes:
-        """Bytes that a token stands for; empty for ids beyond the vocabulary."""
+        """Return the bytes of a token; empty for ids beyond the vocabulary."""
         return self.all_bytes[token] if 0 <= token < len(self.all_bytes) else b""
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
-        """Ids of tokens that stand for no text (end of text, infill marks)."""
+        """Ids of special tokens, which stand for no text (end of text, infill marks)."""
         added: dict[int, AddedToken] = self._fast.get_added_tokens_decoder()
         return frozenset(id for id, token in added.items() if token.special)
 
@@ -94,10 +94,10 @@ class Tokenizer:
         return table
 
     def split_for_healing(self, text: str) -> tuple[list[int], bytes]:
-        """Token ids of the text without its last pre-token, and the bytes of that pre-token.
+        """Return the token ids of a text without its last pre-token, and the bytes of that pre-token.
 
-        A pre-token is what BPE never merges across (a word, a run of spaces), so the ids before it are those that any
-        longer text would have, too. Without healing to be done, the bytes are empty.
+        BPE never merges across the boundary of a pre-token (a word, a run of spaces), so any longer text has the same
+        ids before it. The bytes are empty if nothing is to be healed.
         """
         encoding = self._encode(text)
         ids, words = list(encoding.ids), encoding.word_ids
@@ -112,7 +112,7 @@ class Tokenizer:
         return ids[:start], taken
 
     def characters_per_token(self, text: str) -> float:
-        """Mean length of a token of this text, in characters."""
+        """Return the mean length of a token of this text, in characters."""
         return len(text) / max(1, len(self.encode(text)))
 
     def _encode(self, text: str):  # type: ignore[no-untyped-def]  # tokenizers has no types

@@ -1,7 +1,7 @@
-"""What every engine does: continue a list of token ids.
+"""Interface of the engines: they continue a list of token ids.
 
-An engine knows ids and the bytes they stand for, nothing else. Text, stop rules and infill formats are `generation`'s
-matter; which request runs when is `scheduler`'s.
+An engine knows token ids and the bytes that they stand for. It knows no text, stop rules and infill formats
+(`text_model`), and does not choose which request runs (`worker.scheduler`).
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ class Cancelled(Exception):  # noqa: N818 - no error: the caller asked for it
 
 
 class CancellationToken:
-    """Lets another thread end a generation: it stops within one token of `cancel`."""
+    """Cancels a generation from another thread, within one token."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def cancel(self) -> None:
-        """Ask for the end."""
+        """Request cancellation. Safe from any thread."""
         self._event.set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the end was asked for."""
+        """True after `cancel`."""
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise Cancelled when the end was asked for."""
+        """Raise Cancelled if cancellation was requested."""
         if self.cancelled:
             raise Cancelled
 
 
 @frozen(kw_only=True)
 class EngineConfig:
-    """How an engine is to run a model."""
+    """Device, type of number and resources of an engine."""
 
     device: str
     """`auto`, `cpu` or `cuda`."""
@@ -56,79 +56,89 @@ class EngineConfig:
 
 @frozen
 class SamplingParams:
-    """How to continue a prompt."""
+    """Parameters of one generation."""
 
     max_tokens: int
     end_tokens: frozenset[int]
-    """Any of these ends a candidate; it is reported to `on_token` and left out of the result."""
+    """Each of these ends a candidate. It is reported to `on_token`, and not part of the result."""
     forced: bytes = b""
-    """Bytes which every candidate must begin with (or, being unfinished, be a beginning of)."""
+    """Prefix that the bytes of every candidate must have. A candidate that ends early may be a prefix of it instead."""
     candidates: int = 1
     temperature: float = 0.0
-    """0: greedy; further candidates then differ in the first token beyond the forced bytes, most likely first."""
+    """0 is greedy: further candidates then differ in the first token beyond the forced bytes, most likely first."""
     top_p: float = 1.0
     seed: int | None = None
     ngrams: bool = False
-    """Whether the n-grams of the prompt and of `related` are mixed into the model's probabilities, and so into the
-    log-probabilities that are reported (see `ngrams`). An engine may not be able to."""
+    """Mix the n-grams of the prompt and of `related` into the probabilities, and so into the log-probabilities that are
+    reported (`native.ngrams`). Ignored by engines without `mixes_ngrams`."""
     related: Sequence[Sequence[int]] = ()
-    """Other texts that the answer may repeat something of, as ids."""
+    """Token ids of other texts that the answer may repeat parts of."""
     drafts: bool = True
-    """Whether several tokens may be guessed and checked in one step. Changes no answer."""
+    """Allow speculative decoding, which changes no answer."""
 
 
 @frozen
 class Completion:
-    """One candidate: its tokens without the end token, and the log-probability of each in nats."""
+    """One candidate: its tokens without the end token, and their log-probabilities in nats."""
 
     tokens: list[int]
     log_probabilities: list[float]
     ended: bool
-    """Whether the model chose an end token."""
+    """True if the model chose an end token."""
 
 
 @frozen
 class Generation:
-    """What `Engine.generate` gives."""
+    """Result of `Engine.generate`."""
 
     completions: list[Completion]
     cached_tokens: int
     """Prompt tokens whose keys and values came from the cache."""
     computed_tokens: int
-    """Prompt tokens that were run through the model, repeated runs counted each time."""
+    """Prompt tokens that were run; those that were run again count again."""
     first_token_seconds: float
     generated_tokens: int = field(default=0)
-    """Tokens decoded, for all candidates, those given up included."""
+    """Decoded tokens of all candidates, including those that were abandoned."""
     drafted_tokens: int = 0
-    """Tokens guessed ahead and run."""
+    """Draft tokens that were run."""
     accepted_tokens: int = 0
-    """Those of them that were right."""
+    """Draft tokens that were the ones chosen."""
 
 
 class Engine(Protocol):
-    """Continues token ids with one model. Not thread-safe: one call at a time."""
+    """One model that continues token ids. Not thread-safe: one call at a time."""
 
     name: str
     device: str
     compute_type: str
     threads: int
     mixes_ngrams: bool
-    """Whether the engine honours `SamplingParams.ngrams`."""
+    """True if the engine honours `SamplingParams.ngrams`."""
 
     def generate(
         self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
     ) -> Generation:
-        """Continue the prompt (at least one id). Raises Cancelled, and ModelError when the runtime fails."""
+        """Continue the prompt, of at least one id.
+
+        Raises: Cancelled, and ModelError when the runtime fails.
+        """
 
     def warm(self, prompt: list[int], cancellation: CancellationToken) -> int:
-        """Prepare for prompts that begin with most of this one; gives the number of tokens cached for it."""
+        """Cache the state of this prompt, for prompts that begin with most of it. Return the number of cached tokens.
+
+        Raises: Cancelled, and ModelError when the runtime fails.
+        """
 
     def score(self, ids: list[int], cancellation: CancellationToken) -> list[float]:
-        """Log-probability in nats of each id but the first, given those before it. At least two ids, at most the
-        context's length. Raises Cancelled, and ModelError when the runtime fails."""
+        """Return the log-probability in nats of each id but the first, given the ids before it.
+
+        There must be at least two ids, and at most as many as the context is long.
+
+        Raises: Cancelled, and ModelError when the runtime fails.
+        """
 
     def cache_bytes(self) -> int:
-        """Memory that cached prefixes take, in bytes."""
+        """Return the memory of all cached prefixes, in bytes."""
 
     def close(self) -> None:
         """Free the model."""

@@ -1,4 +1,4 @@
-"""Which engine runs a build, by name, platform and device. Engines are imported only when they are chosen."""
+"""Choice of the engine for a build, by name, platform and device. An engine is imported only when it is chosen."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ logger = logging.getLogger(__name__)
 
 ENGINES = ("ct2", "native")
 FORMER_NAMES = {"incremental": "native"}
-"""Names that engines had in earlier versions, still accepted."""
+"""Names of engines in earlier versions, which are still accepted."""
 X86 = ("x86_64", "AMD64")
-MOST_THREADS = 8
-"""Decoding reads all weights once per token, so memory bandwidth ends the gain of threads long before this many."""
+MAX_THREADS = 8
+"""Limit of the default. Decoding is bound by memory bandwidth, which fewer threads use up."""
 
 
 def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer: Tokenizer) -> Engine:
-    """Open the engine that the parameters name. Raises ModelError."""
+    """Open the engine that the parameters name; for `auto`, the faster one here that supports the model.
+
+    Raises: ModelError when there is no such engine, or it can't run the build.
+    """
     name = FORMER_NAMES.get(params.engine, params.engine)
     if name != params.engine:
         logger.warning("The engine %r is now called %r.", params.engine, name)
@@ -53,9 +56,9 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
 
 
 def suits_native(device: str) -> bool:
-    """Whether the native engine is the faster one here: on a CPU of the x86-64 family that has AVX2 or better.
+    """Return whether the native engine is the faster one here: on an x86-64 CPU with AVX2 or better, without a GPU.
 
-    `docs/lab.md` has the measurements. Elsewhere its kernels are slow or untried, and CUDA it has not.
+    `docs/lab.md` has the measurements. Elsewhere its kernels are slow or were not measured, and it does not use CUDA.
     """
     if platform.machine() not in X86 or device not in ("auto", "cpu"):
         return False
@@ -67,14 +70,14 @@ def suits_native(device: str) -> bool:
 
 
 def cuda_devices() -> int:
-    """How many CUDA devices CTranslate2 finds."""
+    """Return the number of CUDA devices that CTranslate2 finds."""
     from codegen_lsp.inference.engines.ct2.devices import capabilities
 
     return capabilities().gpus
 
 
 def engine_class(name: str) -> type[Ct2Engine] | type[NativeEngine]:
-    """The engine of that name."""
+    """Return the class of the engine of this name."""
     if name == "native":
         from codegen_lsp.inference.engines.native.engine import NativeEngine
 
@@ -85,9 +88,10 @@ def engine_class(name: str) -> type[Ct2Engine] | type[NativeEngine]:
 
 
 def default_cache_bytes(info: BuildInfo) -> int:
-    """Room for two prompts of the model's full context, but not less than 256 MiB, nor more than a quarter of memory.
+    """Return the default size of the KV cache, in bytes.
 
-    With less than one prompt's room every request would read its whole prompt again.
+    It holds two prompts of the full context, within 256 MiB and a quarter of the memory. A cache smaller than a prompt
+    would make every request compute its whole prompt again.
     """
     context = info.context_length * info.layers * info.width * 2 * 4
     memory: int = psutil.virtual_memory().total
@@ -95,12 +99,12 @@ def default_cache_bytes(info: BuildInfo) -> int:
 
 
 def default_threads() -> int:
-    """Physical cores that this process may use, at most 8."""
-    return max(1, min(usable_cores(), MOST_THREADS))
+    """Return the number of physical cores that this process may use, at most 8."""
+    return max(1, min(usable_cores(), MAX_THREADS))
 
 
 def usable_cores() -> int:
-    """Physical cores, fewer when the process is bound to some of them."""
+    """Return the number of physical cores, fewer if the process is bound to some of them."""
     cores: int = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     try:
         bound = len(psutil.Process().cpu_affinity())

@@ -38,7 +38,7 @@ class CandidateState:
     slots: list[int] = field(factory=list)
     """Positions in the KV cache of its tokens, without the last one, which has not been run."""
     ended: bool = False
-    """Whether the model chose an end token."""
+    """True if the model chose an end token."""
 
 
 @define

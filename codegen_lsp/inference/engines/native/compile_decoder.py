@@ -1,8 +1,8 @@
 """Compile `decoder.c` once for each instruction set; also a script: `python …/native/compile_decoder.py`.
 
-Run while the package is built (`hatch_build.py`), with nothing of it installed. Takes the compiler that `CC` names,
-else `cc`, else the one that the package `ziglang` carries. Without any, or on processors that are no x86-64, nothing
-is made: the engine then uses torch's kernels.
+It runs while the package is built (`hatch_build.py`) and so imports nothing of it. The compiler is the one that `CC`
+names, else `cc`, `gcc` or `clang`, else that of the package `ziglang`. Without a compiler, and on processors other than
+x86-64, nothing is compiled, and the engine uses the kernels of torch.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ VARIANTS = {
     "avxvnni": "-mavx2 -mfma -mavxvnni",
     "avx2": "-mavx2 -mfma",
 }
-"""What the compiler is told for each instruction set, best first."""
+"""Compiler flags of each instruction set, best first."""
 
 
 def suits() -> bool:
-    """Whether this is a machine that the source is for: x86-64, with POSIX threads."""
+    """Return whether the source supports this machine: x86-64, with POSIX threads."""
     return platform.machine() in ("x86_64", "AMD64") and os.name == "posix"
 
 
 def compiler() -> list[str] | None:
-    """The command of a C compiler; None when there is none."""
+    """Return the command of a C compiler; None when there is none."""
     if named := os.environ.get("CC"):
         return shlex.split(named)
     for name in ("cc", "gcc", "clang"):
@@ -49,17 +49,17 @@ def sources() -> list[Path]:
 
 
 def library_of(variant: str) -> Path:
-    """Where the library for an instruction set is, if it was compiled."""
+    """Return the path of the library for an instruction set, which may not have been compiled."""
     return SOURCE.with_name(f"decoder_{variant}.so")
 
 
 def compiled() -> list[str]:
-    """The instruction sets that there is a library for."""
+    """Return the instruction sets for which there is a library."""
     return [variant for variant in VARIANTS if library_of(variant).is_file()]
 
 
 def build() -> list[Path]:
-    """Compile every variant beside the source; gives those that could be made, and says why others could not."""
+    """Compile all variants beside the source. Return the libraries; print errors for those that can't be compiled."""
     command = compiler() if suits() else None
     if command is None:
         return []

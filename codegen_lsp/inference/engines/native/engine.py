@@ -180,8 +180,8 @@ class NativeEngine:
         return logits
 
     def _constraint(self, sampling: SamplingParams) -> Constraint:
-        rows = self._forward_pass.padded_vocab_size
-        allowed = allowed_ids(rows, self._vocab_size, self._special, sampling.end_tokens)
+        padded_size = self._forward_pass.padded_vocab_size
+        allowed = allowed_ids(padded_size, self._vocab_size, self._special, sampling.end_tokens)
         return Constraint(self._tokens, allowed, sampling.end_tokens, sampling.forced)
 
     def _ngrams(self, sequence: CachedSequence, prompt: Ids, sampling: SamplingParams) -> NgramMatcher:

@@ -1,10 +1,10 @@
-"""Sequences whose keys and values are kept, so that a prompt costs only what is new in it.
+"""KV cache: sequences whose keys and values are kept, so that only the new tokens of a prompt are computed.
 
-A sequence is a list of token ids and a tensor with room for a few more. A prompt takes the sequence that it shares the
-longest beginning with. What that sequence has beyond it is cut off and written over; but when that is a good deal, as
-after a jump to another place or document, the beginning is copied to a new sequence and the old one stays. The least
-recently used sequences go when the budget is exceeded. A sequence also keeps the logits after its last prompt: typing
-within a word asks for the same prompt again and again, and it is then answered without running the model.
+A sequence is a list of token ids and a tensor with spare capacity. A prompt takes the sequence with which it shares the
+longest prefix. The rest of that sequence is cut off and overwritten; if the rest is long, as after a jump to another
+position or document, the prefix is copied to a new sequence instead. The least recently used sequences are dropped
+when the budget is exceeded. A sequence also keeps the logits after its last prompt: while a word is typed, the same
+prompt is requested again and again, and is then answered without running the model.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 DROPPED = 8
-"""How many texts that were cut off are remembered, the latest ones."""
+"""Number of cut texts that are remembered, the latest ones."""
 DROPPED_TOKENS, DROPPED_CONTEXT = 96, 8
-"""What is remembered of each: its first tokens, and the last ones before it."""
+"""Tokens of a cut text that are remembered: its first ones, and the last ones before it."""
 STEP = 64
 SPARE = 1 / 8
-"""Room is made for this share of tokens more, and in steps of `STEP`, so that typing seldom moves a whole sequence."""
+"""Share of the capacity that is added, in steps of `STEP` tokens, so that typing seldom moves a whole sequence."""
 WORTH_KEEPING = 32
-"""Tokens beyond the shared beginning that are worth a copy of it, when they are also `KEPT_SHARE` of it."""
+"""A shared prefix is copied when at least this many tokens, and `KEPT_SHARE` of its length, would be cut."""
 KEPT_SHARE = 1 / 16
-"""Copying a token's keys and values takes about a hundredth of the time of computing them (350M shape), so a copy pays
-when what it keeps is that much of what is copied and is asked for again one time in six."""
+"""Copying the keys and values of a token takes about a hundredth of the time of computing them (350M shape). So a copy
+pays if the tokens that it keeps, at this share of those that it copies, are requested again one time in six."""
 
 Ids = NDArray[np.int64]
 
 
 @define(eq=False)
 class CachedSequence:
-    """Token ids, and their keys and values: the first `len(ids)` places of `cache`'s third dimension."""
+    """Token ids, and their keys and values: the first `len(ids)` entries of the third dimension of `cache`."""
 
     ids: Ids
     cache: Tensor
     """(layers, 2 heads, capacity, head width)."""
     logits: Tensor | None = None
-    """Of the token after the first `logits_at` ids, (rows,)."""
+    """Logits after the first `logits_at` ids, (padded vocabulary size,)."""
     logits_at: int = 0
     used: int = 0
     dropped: list[Ids] = field(factory=list)
-    """Beginnings of what was cut off lately, with a little of what was before: deleted text, and answers that were not
-    taken. They may well be written again."""
+    """Beginnings of the texts that were cut lately, with some context: deleted text, and answers that were not
+    accepted. They are often written again."""
 
     @property
     def capacity(self) -> int:
-        """Tokens there is room for."""
+        """Number of tokens that fit."""
         return int(self.cache.shape[2])
 
     @property
     def bytes(self) -> int:
-        """Memory of the keys and values, room included."""
+        """Memory of the keys and values, spare capacity included."""
         return self.cache.numel() * self.cache.element_size()
 
     def cut(self, length: int) -> None:
-        """Forget the ids from `length` on."""
+        """Cut the ids from `length` on, and remember the beginning of the cut text."""
         if length >= len(self.ids):
             return
         if length + 1 < len(self.ids):
@@ -70,15 +70,15 @@ class CachedSequence:
             self.logits = None
 
     def append(self, ids: list[int]) -> None:
-        """Take note of ids whose keys and values have been written."""
+        """Record ids whose keys and values have been written."""
         self.ids = np.concatenate((self.ids, np.asarray(ids, dtype=np.int64)))
 
     def remember(self, logits: Tensor) -> None:
-        """Keep what comes after all of the ids."""
+        """Keep the logits after all ids."""
         self.logits, self.logits_at = logits, len(self.ids)
 
     def recall(self, length: int) -> Tensor | None:
-        """The logits after the first `length` ids, when they are kept."""
+        """Return the logits after the first `length` ids, if they are kept."""
         return self.logits if self.logits_at == length else None
 
 
@@ -87,10 +87,10 @@ class SequencePool:
     """All cached sequences of one model."""
 
     new_cache: Callable[[int], Tensor]
-    """Gives room for keys and values of so many tokens."""
+    """Allocates the keys and values of a number of tokens."""
     token_bytes: int
     limit: int
-    """Bytes that all sequences may take when no request runs; a running one may exceed it."""
+    """Bytes that all sequences may take while no request runs; a running request may exceed it."""
     sequences: list[CachedSequence] = field(factory=list)
     _clock: int = 0
 
@@ -100,19 +100,19 @@ class SequencePool:
         return sum(sequence.bytes for sequence in self.sequences)
 
     def fits(self, tokens: int) -> bool:
-        """Whether a sequence of this many tokens can be kept."""
+        """Return whether a sequence of this length can be kept."""
         return round_up(tokens) * self.token_bytes <= self.limit
 
     def shared(self, ids: Ids) -> int:
-        """How many of the first ids some sequence has."""
+        """Return the length of the longest cached prefix of the ids."""
         return max((common_prefix(sequence.ids, ids) for sequence in self.sequences), default=0)
 
-    def take(self, ids: Ids, room: int) -> CachedSequence:
-        """A sequence that holds the longest cached beginning of `ids`, with room for them all and `room` more.
+    def take(self, ids: Ids, spare: int) -> CachedSequence:
+        """Return a sequence that holds the longest cached prefix of `ids`, with capacity for all of them and `spare`.
 
-        Its own ids are that beginning and no more. It is the most recently used one from now on.
+        Its ids are that prefix alone. It becomes the most recently used sequence.
         """
-        capacity = len(ids) + room
+        capacity = len(ids) + spare
         sequence, shared = self._best(ids)
         rest = 0 if sequence is None else len(sequence.ids) - shared
         if sequence is None or (
@@ -121,24 +121,24 @@ class SequencePool:
             sequence = self._copy(sequence, shared, capacity)
             self.sequences.append(sequence)
         sequence.cut(shared)
-        self._make_room(sequence, capacity)
+        self._grow(sequence, capacity)
         self._clock += 1
         sequence.used = self._clock
         return sequence
 
     def settle(self) -> None:
-        """Drop the least recently used sequences until the rest is within the limit."""
+        """Drop the least recently used sequences until the others are within the limit."""
         self.sequences.sort(key=lambda one: one.used)
         while self.sequences and self.bytes > self.limit:
             del self.sequences[0]
 
     def forget_dropped(self) -> None:
-        """Forget all that was cut off from sequences."""
+        """Forget the texts that were cut from the sequences."""
         for sequence in self.sequences:
             sequence.dropped = []
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all sequences."""
         self.sequences.clear()
 
     def _best(self, ids: Ids) -> tuple[CachedSequence | None, int]:
@@ -149,7 +149,10 @@ class SequencePool:
         return self.sequences[index], shared
 
     def _evict(self, capacity: int, keep: CachedSequence) -> bool:
-        """Whether a sequence of that capacity fits beside `keep`; if so, the least recently used make room for it."""
+        """Return whether a sequence of that capacity fits beside `keep`; if so, make it fit.
+
+        The least recently used sequences are dropped for it.
+        """
         needed = capacity * self.token_bytes
         if keep.bytes + needed > self.limit:
             return False
@@ -161,7 +164,7 @@ class SequencePool:
         return True
 
     def _copy(self, source: CachedSequence | None, length: int, capacity: int) -> CachedSequence:
-        """A new sequence with the first `length` ids of another one."""
+        """Return a new sequence with the first `length` ids of another one."""
         cache = self.new_cache(round_up(capacity))
         if source is None:
             return CachedSequence(np.empty(0, dtype=np.int64), cache)
@@ -170,7 +173,7 @@ class SequencePool:
         logits = source.logits if kept else None
         return CachedSequence(source.ids[:length], cache, logits, source.logits_at, dropped=source.dropped)
 
-    def _make_room(self, sequence: CachedSequence, capacity: int) -> None:
+    def _grow(self, sequence: CachedSequence, capacity: int) -> None:
         if capacity <= sequence.capacity:
             return
         larger = self.new_cache(round_up(capacity))
@@ -180,12 +183,12 @@ class SequencePool:
 
 
 def round_up(tokens: int) -> int:
-    """Capacity to allocate for this many tokens."""
+    """Return the capacity to allocate for this number of tokens."""
     return math.ceil(tokens * (1 + SPARE) / STEP) * STEP
 
 
 def common_prefix(first: Ids, second: Ids) -> int:
-    """Length of the longest common prefix."""
+    """Return the length of the longest common prefix."""
     length = min(len(first), len(second))
     different = np.flatnonzero(first[:length] != second[:length])
     return int(different[0]) if len(different) else length

@@ -1,14 +1,14 @@
-"""Products of activations with int8 weights: every kernel that torch has for it, and the choice among them.
+"""Products of activations with int8 weights: the kernels of torch, and the choice among them.
 
-The arithmetic is CTranslate2's. Each token's activations x are rounded to q = rint(127 x / a) with its own a = max |x|;
-q and the int8 weights are multiplied exactly, in integers; the sum is scaled back by a / 127 and the row's own scale.
-So what a token gets does not depend on which others are computed along with it, and a cached prefix is the same as one
-computed anew.
+The arithmetic is that of CTranslate2. The activations x of each token are rounded to q = rint(127 x / a) with
+a = max |x|; q and the int8 weights are multiplied exactly, in integers; the sum is scaled by a / 127 and by the scale
+of the row. So the result for a token does not depend on the tokens that are computed with it, and a cached prefix
+equals one that is computed again.
 
 Some of torch's interfaces for this are private, deprecated (quantized tensors, which prepacking needs:
-pytorch/pytorch#184982) or overflow on processors without the right instructions (fbgemm's sums of byte products
-saturate at 16 bits on AVX2). So a kernel is taken only after it has multiplied as integers do, on this machine, with
-the largest values there are. `docs/lab.md` has the measurements behind the order of preference.
+pytorch/pytorch#184982), or overflow on processors without the right instructions (fbgemm's sums of byte products
+saturate at 16 bits on AVX2). So a kernel is used only if it computes the exact integer product on this machine, with
+the largest values. `docs/lab.md` has the measurements behind the order of preference.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.engines.native.weights import Matrix
 
 SMALLEST = 1e-10
-"""Largest magnitude that an all-zero activation is taken to have."""
+"""Lower bound of the largest magnitude, for activations that are all zero."""
 ROUNDING = 1e-6
-"""Relative error of the float32 operations around the integer product."""
+"""Tolerance for the float32 operations around the integer product, relative."""
 
 
 class Product(Protocol):
-    """A matrix that multiplies activations."""
+    """A matrix, ready to multiply activations."""
 
     def __call__(self, x: Tensor, base: Tensor) -> Tensor:
-        """`base` + `x` times the matrix: float32, (tokens, inputs) to (tokens, outputs).
+        """Return `base` plus `x` times the matrix: float32, (tokens, inputs) to (tokens, outputs).
 
-        `base` is a bias or a residual, of a shape that broadcasts to the result's.
+        `base` is a bias or a residual, of a shape that broadcasts to that of the result.
         """
 
 
 Kernel = Callable[[Sequence[Matrix]], Product]
-"""Makes a Product of matrices with the same inputs, whose outputs are to stand side by side."""
+"""Makes one Product of matrices with the same inputs; their outputs are concatenated."""
 
 
 def reference(x: Tensor, matrices: Sequence[Matrix]) -> Tensor:
-    """The product in integers, float32 (tokens, outputs): slow and right."""
+    """Return the exact product, computed in integers: float32, (tokens, outputs). Slow."""
     largest = x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST)
     rounded = (x / largest * 127).round().long()
     parts = [
@@ -56,10 +56,10 @@ def reference(x: Tensor, matrices: Sequence[Matrix]) -> Tensor:
 
 
 class Prepacked:
-    """fbgemm's or oneDNN's kernel behind torch's quantized tensors: the fastest, for a private copy of the weights.
+    """The kernel of fbgemm or oneDNN behind torch's quantized tensors: the fastest one, with a copy of the weights.
 
-    The activation's scale is one number for the whole call. So each token is divided by its own largest value first,
-    which makes that number 1/127 for all of them, and the result is multiplied back.
+    It takes one activation scale for the whole call. So each token is divided by its largest magnitude first, which
+    makes the scale 1/127 for all tokens, and the result is multiplied by it.
     """
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
@@ -78,7 +78,7 @@ class Prepacked:
 
 
 class Mapped:
-    """`torch._int_mm` on the weights where they lie: no copy at all, slower for few tokens; works everywhere."""
+    """`torch._int_mm` on the mapped weights: no copy, slower for few tokens, works everywhere."""
 
     def __init__(self, matrices: Sequence[Matrix]) -> None:
         self._parts = [(matrix.values.t(), matrix.scales.reciprocal() / 127) for matrix in matrices]
@@ -96,7 +96,7 @@ KERNELS: tuple[Kernel, ...] = (Prepacked, Mapped)
 
 @cache
 def choose_kernel(kernels: tuple[Kernel, ...] = KERNELS) -> Kernel:
-    """The first kernel that multiplies rightly here. Raises ModelError when there is none."""
+    """Return the first kernel that is exact here. Raises: ModelError when there is none."""
     for kernel in kernels:
         if is_exact(kernel):
             return kernel
@@ -104,7 +104,7 @@ def choose_kernel(kernels: tuple[Kernel, ...] = KERNELS) -> Kernel:
 
 
 def is_exact(kernel: Kernel) -> bool:
-    """Whether the kernel exists here and agrees with the integer product, for one token and for many."""
+    """Return whether the kernel exists here and equals the integer product, for one token and for many."""
     generator = torch.Generator().manual_seed(0)
     values = torch.randint(-127, 128, (64, 256), generator=generator, dtype=torch.int8)
     values[:8] = 127
@@ -124,11 +124,11 @@ def is_exact(kernel: Kernel) -> bool:
 
 
 def _direct(operator: Any) -> Callable[..., Tensor]:
-    """The operator without the look at each argument that Python's wrapper takes for tracing's sake: 5 of 30 us."""
+    """Return the operator without its Python wrapper, which checks each argument for tracing: 5 of 30 us."""
     found: Callable[..., Tensor] = getattr(operator, "_op", operator)
     return found
 
 
 def _joined(matrices: Sequence[Matrix]) -> tuple[Tensor, Tensor]:
-    """Values and scales of the matrices, one under the other."""
+    """Return the values and scales of the matrices, concatenated by rows."""
     return torch.cat([matrix.values for matrix in matrices]), torch.cat([matrix.scales for matrix in matrices])

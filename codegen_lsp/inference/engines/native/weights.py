@@ -73,7 +73,7 @@ class ModelWeights:
     rotary: int
     """Entries of each head that have rotary embeddings."""
     rotary_interleaved: bool
-    """Whether a rotated pair is two neighbouring entries, instead of one from each half."""
+    """True if a rotated pair is two neighbouring entries, instead of one of each half."""
     rotary_base: float
     epsilon: float
     embedding: Matrix
@@ -165,9 +165,9 @@ class _Assembler:
         attention = "layer_0/self_attention"
         norm = self._norm("layer_norm", width)
         epsilon = self._epsilon if self._epsilon is not None else (1e-5 if norm.beta is not None else 1e-6)
-        head = self._matrix("projection", width)
-        if head.values.shape[0] != rows:
-            raise self._refused(f"an output layer of {head.values.shape[0]} rows for {rows} tokens")
+        lm_head = self._matrix("projection", width)
+        if lm_head.values.shape[0] != rows:
+            raise self._refused(f"an output layer of {lm_head.values.shape[0]} rows for {rows} tokens")
         rotary = int(self._scalar(f"{attention}/rotary_dim", 0)) or width // heads
         if rotary % 2 or rotary > width // heads:
             raise self._refused(f"a rotary width of {rotary}")
@@ -182,7 +182,7 @@ class _Assembler:
             embedding=embedding,
             layers=layers,
             norm=norm,
-            lm_head=head,
+            lm_head=lm_head,
             lm_head_bias=self._vector("projection/bias", rows),
             pages=pages,
         )
