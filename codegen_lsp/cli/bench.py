@@ -33,13 +33,13 @@ def engine(
         str,
         typer.Option(
             metavar="SHAPE",
-            help="350M, 2B or another checkpoint, whose shape is filled with random weights; or a build.",
+            help="350M, 2B or another checkpoint, whose shape gets random weights; or the folder of a build.",
         ),
     ] = "350M",
     context: Annotated[int, typer.Option(metavar="N", min=16, help="Tokens before the cursor.")] = 1024,
     threads: Threads = 0,
     peers: Annotated[
-        bool, typer.Option("--peers", help="Time llama.cpp and transformers, too; takes some minutes.")
+        bool, typer.Option("--peers", help="Also time llama.cpp and transformers, which takes some minutes.")
     ] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture, .svg or .png.", show_default=False)
@@ -65,8 +65,8 @@ def drafts(
     paths: SourcePaths = None,
     model: Model = "auto",
     corpus: Corpus = None,
-    places: Annotated[int, typer.Option(metavar="N", min=1, help="Cursors at starts of lines.")] = 40,
-    tokens: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens to write at each.")] = 64,
+    places: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cursors, at starts of lines.")] = 40,
+    tokens: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens to generate at each.")] = 64,
     ngrams: Annotated[
         str,
         typer.Option("--ngrams", "--document-cache", metavar="WORD", help="auto, on or off, as the setting `ngrams`."),
@@ -75,7 +75,7 @@ def drafts(
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Time writing with drafts and without, by the engine `native` on unseen source."""
+    """Time the engine `native` with and without speculative drafts, on unseen source."""
     from codegen_lsp.benchmarks.drafts import WARM_UP
     from codegen_lsp.benchmarks.isolated import time_drafts
     from codegen_lsp.cli.bench_tables import print_drafts
@@ -94,11 +94,11 @@ def drafts(
 def cancel(
     shape: Shape = "350M",
     context: Annotated[int, typer.Option(metavar="N", min=64, help="Tokens of a cold prompt.")] = 1024,
-    rounds: Annotated[int, typer.Option(metavar="N", min=2, help="Cancellations of each kind.")] = 20,
+    rounds: Annotated[int, typer.Option(metavar="N", min=2, help="Number of cancellations of each kind.")] = 20,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Time how long a cancelled request holds up the next one, in the engine `native`."""
+    """Time how long a cancelled request delays the next one, in the engine `native`."""
     from codegen_lsp.benchmarks.isolated import time_cancellations
     from codegen_lsp.cli.bench_tables import print_cancelling
 
@@ -113,14 +113,16 @@ def cancel(
 def memory(
     shape: Annotated[
         str,
-        typer.Option(metavar="SHAPE", help="As for `bench engine`. The embedded model is measured beside it."),
+        typer.Option(metavar="SHAPE", help="As for `bench engine`. The embedded model is measured as well."),
     ] = "350M",
-    completions: Annotated[int, typer.Option(metavar="N", min=0, help="With the embedded model; 0 for none.")] = 5_000,
-    documents: Annotated[int, typer.Option(metavar="N", min=1, help="In which they are made.")] = 50,
+    completions: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Completions with the embedded model; 0 for none.")
+    ] = 5_000,
+    documents: Annotated[int, typer.Option(metavar="N", min=1, help="Documents in which they are made.")] = 50,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a second editor window takes, and whether a worker grows with what it completes."""
+    """Measure the memory that a second editor window adds, and that of a worker over many completions."""
     from codegen_lsp.benchmarks.memory import measure_memory, plain_values
     from codegen_lsp.cli.bench_tables import print_memory
     from codegen_lsp.cli.progress_bar import progress_bar
@@ -136,11 +138,11 @@ def memory(
 @app.command("start")
 def start(
     model: Model = "auto",
-    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="How many workers to start.")] = 5,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Number of workers to start.")] = 5,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Time how soon a worker that is started answers."""
+    """Time how soon a new worker answers."""
     from codegen_lsp.benchmarks.memory import measure_start
     from codegen_lsp.cli.bench_tables import print_start
 
@@ -156,22 +158,22 @@ def replay(
     paths: SourcePaths = None,
     model: Model = "auto",
     corpus: Corpus = None,
-    files: Annotated[int, typer.Option(metavar="N", min=1, help="How many files are typed into at most.")] = 20,
+    files: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of files.")] = 20,
     characters: Annotated[
         int, typer.Option(metavar="N", min=40, help="Characters to type in each file, in two stretches.")
     ] = 300,
     real_time: Annotated[
-        bool, typer.Option("--real-time", help="Take the time that a person takes, and cancel what comes too late.")
+        bool, typer.Option("--real-time", help="Type at the speed of a person, and cancel requests that are late.")
     ] = False,
     engine: Engine = "auto",
     ablate: Ablate = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots, too.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a report with plots.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Type real files into the real server as a person would: times, keystrokes saved, processor time."""
+    """Type real files into the real server as a person does: times, keystrokes saved, processor time."""
     from codegen_lsp.benchmarks.replay import replay_files
     from codegen_lsp.benchmarks.replay_figures import as_json as json_of
     from codegen_lsp.benchmarks.replay_page import save_page
@@ -211,10 +213,10 @@ def menu(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="A Python file; the standard library's typing by default.")
     ] = None,
-    places: Annotated[int, typer.Option(metavar="N", min=20, help="Random places in the file.")] = 1000,
+    places: Annotated[int, typer.Option(metavar="N", min=20, help="Number of random places in the file.")] = 1000,
     seed: Seed = 0,
 ) -> None:
-    """Time the menu of refactorings, each time as after a change, with nothing parsed yet."""
+    """Time the menu of refactorings as after a change of the text, with nothing parsed yet."""
     import statistics
     import typing
 

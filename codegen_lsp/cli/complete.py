@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def complete(
-    place: Annotated[str, typer.Argument(metavar="FILE:LINE[:COL]", help="Where the cursor is, counted from 1.")],
+    place: Annotated[str, typer.Argument(metavar="FILE:LINE[:COL]", help="Position of the cursor, counted from 1.")],
     number: Annotated[
-        int, typer.Option("-n", metavar="N", min=1, max=8, help="How many different completions to show.")
+        int, typer.Option("-n", metavar="N", min=1, max=8, help="Number of different completions to show.")
     ] = 1,
     model: Model = "auto",
     device: Device = "auto",
     threads: Threads = 0,
     language: LanguageIdentifier = None,
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="Above 0, completions vary.")] = 0.0,
-    stats: Annotated[bool, typer.Option("--stats", help="Show what it cost.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Show the cost in time and tokens.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Complete code at a place in a file, and print it there."""

@@ -91,9 +91,9 @@ def demo(
     model: Model = "auto",
     device: Device = "auto",
     threads: Threads = 0,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is shown as a picture, too.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also save the output as a picture.")] = None,
 ) -> None:
-    """Complete real code with the model, show its timing, and how to set up an editor."""
+    """Complete real code with the model, and show the timing and how to set up an editor."""
     console = Console(record=True, width=100, force_terminal=True) if svg else Console()
     settings = Settings(model=model, device=device, threads=threads, candidates=1)
     if not asyncio.run(_show_scenes(console, settings, picture=svg)):

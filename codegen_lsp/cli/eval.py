@@ -28,7 +28,7 @@ from codegen_lsp.progress import ProgressReport
 if TYPE_CHECKING:
     from codegen_lsp.evaluation.runtime import Measurement, Runtime
 
-app = typer.Typer(help="Measure how good a model is, with the same commands for any.", no_args_is_help=True)
+app = typer.Typer(help="Measure the quality of a model.", no_args_is_help=True)
 
 
 def run_eval(
@@ -55,14 +55,19 @@ def lines(
     paths: SourcePaths = None,
     model: Model = "auto",
     corpus: Corpus = None,
-    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Cursors of each kind.")] = 100,
-    shown: Annotated[bool, typer.Option("--shown", help="Measure what an editor shows, too.")] = False,
+    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cursors of each kind.")] = 100,
+    shown: Annotated[bool, typer.Option("--shown", help="Also measure what an editor shows.")] = False,
     ablate: Ablate = None,
     curve: Annotated[
-        bool, typer.Option("--curve", help="Instead: precision against coverage, by the setting `threshold`.")
+        bool,
+        typer.Option(
+            "--curve", help="Instead, print precision against coverage for values of the setting `threshold`."
+        ),
     ] = False,
     seed: Seed = 0,
-    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every case and its answer as JSON.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every case and its answer to a file, as lines of JSON.")
+    ] = None,
     device: Device = "auto",
     threads: Threads = 0,
     engine: Engine = "auto",
@@ -95,13 +100,13 @@ def parts(
     paths: SourcePaths = None,
     model: Model = "auto",
     corpus: Corpus = None,
-    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Places of each kind.")] = 100,
+    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Number of places of each kind.")] = 100,
     part: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PART",
             callback=known_parts,
-            help="Only this one; again for more. All by default but `infilling`, which turns it on first.",
+            help="Only this part; may be repeated. By default all but `infilling`, which is turned on if named.",
         ),
     ] = None,
     seed: Seed = 0,
@@ -110,7 +115,7 @@ def parts(
     engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Ask the same places with everything and without each part: what it gives, as paired differences."""
+    """Measure the effect of each part of a completion, by asking the same places with and without it."""
     from codegen_lsp.cli.eval_tables import print_parts
     from codegen_lsp.evaluation.ablation_study import IN_LINES
     from codegen_lsp.evaluation.documents import find_documents
@@ -131,7 +136,7 @@ def bits_per_byte(
     paths: SourcePaths = None,
     model: Model = "auto",
     corpus: Corpus = None,
-    files: Annotated[int, typer.Option(metavar="N", min=1, help="How many files to predict at most.")] = 100,
+    files: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of files.")] = 100,
     against: Annotated[
         Path | None,
         typer.Option("--float", metavar="FOLDER", help="Compare with this checkpoint's float weights."),
@@ -142,7 +147,7 @@ def bits_per_byte(
     engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Predict whole files of unseen source, and count the bits that takes."""
+    """Measure the bits per byte that it takes to predict files of unseen source."""
     from codegen_lsp.cli.eval_tables import print_bits
     from codegen_lsp.evaluation.documents import find_documents
     from codegen_lsp.evaluation.measurements import measure_bits
@@ -169,7 +174,7 @@ def humaneval_infilling(
     engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Fill in single lines of HumanEval's solutions; exact match."""
+    """Fill in single lines of HumanEval's solutions, judged by exact match."""
     from codegen_lsp.cli.eval_tables import print_shares
     from codegen_lsp.evaluation.human_eval import DATA
     from codegen_lsp.evaluation.measurements import measure_infilling
@@ -200,7 +205,7 @@ def humaneval(
     engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Write HumanEval's functions and run their tests in a sandbox; pass@k."""
+    """Write HumanEval's functions and run their tests in a sandbox, for pass@k."""
     from codegen_lsp.cli.eval_tables import print_shares
     from codegen_lsp.evaluation.human_eval import DATA
     from codegen_lsp.evaluation.measurements import measure_functions
@@ -231,13 +236,13 @@ def refactorings(
         list[Path] | None,
         typer.Argument(metavar="[PATHS]...", help="Files or folders of Python; the installed packages by default."),
     ] = None,
-    functions: Annotated[int, typer.Option(metavar="N", min=1, help="Functions, one of each file.")] = 300,
+    functions: Annotated[int, typer.Option(metavar="N", min=1, help="Number of functions, one from each file.")] = 300,
     kind: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="What to do; again for more. All but type-hints by default."),
+        typer.Option(metavar="KIND", help="Kind of refactoring; may be repeated. All except type-hints by default."),
     ] = None,
     verify: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Places of each kind whose doctests and tests are run.")
+        int, typer.Option(metavar="N", min=0, help="Number of places of each kind whose doctests and tests are run.")
     ] = 0,
     model: Model = "auto",
     seed: Seed = 0,
@@ -246,7 +251,7 @@ def refactorings(
     engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Refactor functions of installed packages, and check that every result holds."""
+    """Refactor functions of installed packages, and check every result."""
     import sysconfig
 
     from codegen_lsp.cli.eval_tables import print_refactorings

@@ -24,7 +24,7 @@ app = typer.Typer(help="Install, list, check and remove models.", no_args_is_hel
 
 @app.command("list")
 def list_models(
-    installed: Annotated[bool, typer.Option("--installed", help="Only what is installed.")] = False,
+    installed: Annotated[bool, typer.Option("--installed", help="List only installed models.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List installed models and checkpoints that can be pulled."""

@@ -22,14 +22,16 @@ Model = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME", help="Name of an installed model, folder of a build, or auto.")
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
-Threads = Annotated[int, typer.Option(metavar="N", min=0, help="Threads; 0 takes the physical cores, at most 8.")]
+Threads = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Number of threads; 0 uses the physical cores, at most 8.")
+]
 Engine = Annotated[str, typer.Option("--engine", metavar="NAME", help="auto, ct2 or native.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 LanguageIdentifier = Annotated[
     str | None,
     typer.Option("--language", metavar="ID", help="LSP language identifier, if the extension misleads."),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="The same number draws the same cases.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random choice of cases.")]
 Ablate = Annotated[
     list[str] | None,
     typer.Option(
@@ -37,7 +39,7 @@ Ablate = Annotated[
         "--without",
         metavar="PART",
         callback=known_parts,
-        help=f"Leave out a part of what an editor shows: {', '.join(ABLATIONS)}. May be given several times.",
+        help=f"Turn off a part of the completion: {', '.join(ABLATIONS)}. May be repeated.",
     ),
 ]
 
@@ -48,12 +50,12 @@ SourcePaths = Annotated[
 Corpus = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Without PATHS: take the held-out packages of this corpus of `codegen_lsp.training`."
+        metavar="DIR", help="Without PATHS, use the held-out packages of this corpus of `codegen_lsp.training`."
     ),
 ]
 BenchmarkData = Annotated[
     Path | None,
     typer.Option("--data", metavar="PATH", help="The benchmark's file, or the folder it is in.", show_default=False),
 ]
-Problems = Annotated[int, typer.Option("--cases", metavar="N", min=0, help="How many of the problems; 0 takes all.")]
+Problems = Annotated[int, typer.Option("--cases", metavar="N", min=0, help="Number of problems; 0 takes all.")]
 Shape = Annotated[str, typer.Option("--shape", metavar="SHAPE", help="As for `bench engine`.")]

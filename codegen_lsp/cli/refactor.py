@@ -30,12 +30,12 @@ def refactor(
     ],
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="What to do; without it, what can be done there is listed."),
+        typer.Option(metavar="KIND", help="Kind of refactoring; without it, those that apply at the place are listed."),
     ] = None,
-    diff: Annotated[bool, typer.Option("--diff", help="Show the difference; the default.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show a diff; the default.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Change the file.")] = False,
-    number: Annotated[int, typer.Option("-n", metavar="N", min=1, max=8, help="How many results to show.")] = 1,
-    choose: Annotated[int, typer.Option(metavar="N", min=1, max=8, help="Which result to write.")] = 1,
+    number: Annotated[int, typer.Option("-n", metavar="N", min=1, max=8, help="Number of results to show.")] = 1,
+    choose: Annotated[int, typer.Option(metavar="N", min=1, max=8, help="Number of the result to write.")] = 1,
     verify: Annotated[
         bool | None,
         typer.Option(

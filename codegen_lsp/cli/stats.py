@@ -26,7 +26,7 @@ class StatsError(CodegenError):
 
 
 def stats(
-    days: Annotated[int, typer.Option(metavar="N", min=0, help="Of the last N days; 0 takes all.")] = 30,
+    days: Annotated[int, typer.Option(metavar="N", min=0, help="Number of days, today included; 0 takes all.")] = 30,
     delete: Annotated[bool, typer.Option("--reset", help="Delete all counts.")] = False,
     as_json: AsJson = False,
 ) -> None:
