@@ -246,7 +246,8 @@ class Settings:
     top_p: float = _number(0.95, 0.01, 1.0)
     """With a temperature above 0: tokens outside the most likely ones with this sum of probabilities are left out."""
     warm: bool = _switch(True)
-    """Whether the model reads a document ahead while you pause, so that the next suggestion comes faster."""
+    """Whether the model works ahead while you pause: reads the document, and makes the suggestion that comes after the
+    one on the screen, so that the next suggestion comes faster."""
     metrics: bool = _switch(True)
     """Whether it is counted on this machine how many suggestions are shown and accepted, and how long answers take, for
     `codegen-lsp stats`. Numbers only, no text; nothing is sent."""
