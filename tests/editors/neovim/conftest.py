@@ -23,11 +23,10 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.editors.install import run_script
+from tests.editors.scenarios import PATIENCE, ScriptedServer
 
 ROOT = Path(__file__).parents[3]
 PLUGIN = ROOT / "editors" / "neovim"
-PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
-"""Timeout of waits, in seconds."""
 VERSIONS = ("0.10", "0.11", "0.12")
 WITHOUT_PYTHON = "let g:loaded_python3_provider = 0"
 """Keeps Neovim's file type plugin from looking for a Python to run plugins with, which takes a second."""
@@ -301,27 +300,19 @@ def start(start_bare: Callable[..., Neovim]) -> Callable[..., Neovim]:
     return lambda init, **size: start_bare(before + init, **size)
 
 
-class Fake:
-    """The scripted server: its script, and the messages that it received."""
+class Fake(ScriptedServer):
+    """fake_server.py: its script, and the messages that it received."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.script()
 
     def script(self, *lines: str, delay: float = 0.0) -> None:
         """Set the suggestions."""
-        whole = json.dumps({"lines": lines, "delay": delay})
-        (self.folder / "new.json").write_text(whole, encoding="utf-8")
-        (self.folder / "new.json").replace(self.folder / "script.json")
-
-    @property
-    def received(self) -> list[dict[str, Any]]:
-        log = self.folder / "log.jsonl"
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        self.write_script(lines=lines, delay=delay)
 
     def got(self, method: str) -> list[dict[str, Any]]:
-        return [message["params"] for message in self.received if message.get("method") == method]
+        return [message["params"] for message in self.log if message.get("method") == method]
 
     @property
     def requests(self) -> list[dict[str, Any]]:

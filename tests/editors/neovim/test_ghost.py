@@ -80,7 +80,7 @@ def test_typing_on_cancels_and_late_answers_are_not_shown(neovim, fake):
     neovim.until(lambda: fake.requests, "a request")
     neovim.keys("x")
     neovim.until(lambda: fake.got("$/cancelRequest"), "the cancellation")
-    first = next(message for message in fake.received if message.get("method") == "textDocument/inlineCompletion")
+    first = next(message for message in fake.log if message.get("method") == "textDocument/inlineCompletion")
     assert fake.got("$/cancelRequest")[0]["id"] == first["id"]
     fake.script("dex there")
     neovim.keys(" ")

@@ -8,15 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.editors.scenarios import AREA, EXTRACTED, LOOP
+
 SERVER = Path(__file__).parents[1] / "refactoring_server.py"
-SOURCE = "def area(w, h):\n    print(w * h + 1)\n"
-LOOP = """def f(rows):
-    # use a comprehension
-    out = []
-    for row in rows:
-        out.append(row.x)
-    return out
-"""
 
 
 def setup(*answers: str) -> str:
@@ -85,22 +79,22 @@ def offered(neovim) -> list[str]:
 
 
 def test_menu_apply_and_one_step_to_undo(open_with):
-    neovim = open_with(SOURCE, "surface")
+    neovim = open_with(AREA, "surface")
     act(neovim, (2, 10), (2, 15), "Extract variable")
     assert "Extract variable" in offered(neovim)
-    wanted = ["def area(w, h):", "    surface = w * h", "    print(surface + 1)"]
-    neovim.until(lambda: neovim.text() == wanted, "the edit")
+    extracted = EXTRACTED.splitlines()
+    neovim.until(lambda: neovim.text() == extracted, "the edit")
     neovim.command("undo")
-    assert neovim.text() == SOURCE.splitlines()
+    assert neovim.text() == AREA.splitlines()
     neovim.command("redo")
-    assert neovim.text() == wanted
+    assert neovim.text() == extracted
 
 
 def test_nothing_is_written(open_with):
-    neovim = open_with(SOURCE, "surface")
+    neovim = open_with(AREA, "surface")
     act(neovim, (2, 10), (2, 15), "Extract variable")
     neovim.until(lambda: "    surface = w * h" in neovim.text(), "the edit")
-    assert (neovim.home / "project" / "shapes.py").read_text() == SOURCE
+    assert (neovim.home / "project" / "shapes.py").read_text() == AREA
     assert neovim.lua("return vim.bo.modified") is True
 
 
@@ -109,12 +103,12 @@ def asked(neovim) -> str:
 
 
 def test_choosing_a_name(open_with):
-    neovim = open_with(SOURCE, "surface", "size")
+    neovim = open_with(AREA, "surface", "size")
     act(neovim, (2, 10), (2, 15), "Extract variable: choose…")
     assert "surface" in asked(neovim)
     neovim.until(lambda: "    size = w * h" in neovim.text(), "the edit")
     neovim.command("undo")
-    assert neovim.text() == SOURCE.splitlines()
+    assert neovim.text() == AREA.splitlines()
 
 
 @pytest.mark.parametrize("answer", [1, 2])

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.editors.scenarios import PATIENCE
+
 PLUGIN = Path(__file__).parents[3] / "editors" / "neovim"
-PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
 
 
 class Terminal:

@@ -17,23 +17,9 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from codegen_lsp.cli.demo import WITHOUT_WEB_FONT
+from tests.editors.scenarios import PICTURED, PICTURES, STACK
 
 ROOT = Path(__file__).parents[3]
-SOURCE = "import os\n\n\nclass Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
-
-PICTURED = """import sys
-
-
-def read_lines(path):
-    with open(path, encoding="utf-8") as file:
-        return [line.strip() for line in file]
-
-
-def count_words(path):
-"""
-"""What the picture of the README begins with."""
-PICTURES = os.environ.get("CODEGEN_LSP_PICTURES")
-"""A folder that pictures for the README are written to."""
 
 
 def setup(build) -> str:
@@ -48,7 +34,7 @@ def setup(build) -> str:
 @pytest.fixture
 def neovim(start, embedded_build):
     neovim = start(setup(embedded_build), columns=250)
-    neovim.edit("stack.py", SOURCE)
+    neovim.edit("stack.py", STACK)
     ready(neovim)
     return neovim
 
@@ -124,7 +110,7 @@ def test_the_lines_of_the_readme_are_all_it_takes(start_bare, tmp_path):
     (lines,) = re.findall(r"```lua\n(.*?)```", readme, re.DOTALL)
     assert len(lines.splitlines()) < 10
     neovim = start_bare(lines.replace("/path/to/codegen-lsp", str(clone)), columns=120)
-    neovim.edit("stack.py", SOURCE)
+    neovim.edit("stack.py", STACK)
     ready(neovim)
     shown = suggested(neovim)
     neovim.keys("<Tab>")
@@ -148,7 +134,7 @@ def test_killed_server(neovim):
 
 
 def test_excluded_file(neovim):
-    neovim.edit("left_alone.py", SOURCE)
+    neovim.edit("left_alone.py", STACK)
     neovim.keys("Goself.")
     neovim.command("call timer_start(100, {-> execute('Codegen explain')}, {'repeat': -1})")
     neovim.until(lambda: "`excluded`" in neovim.messages(), "the reason")

@@ -27,11 +27,10 @@ import pytest
 
 from tests.editors import install
 from tests.editors.install import run_script
+from tests.editors.scenarios import PATIENCE, ScriptedServer
 
 ROOT = Path(__file__).parents[3]
 EXTENSION = ROOT / "editors" / "vscode"
-PATIENCE = float(os.environ.get("CODEGEN_LSP_TEST_PATIENCE", "60"))
-"""Timeout of waits, in seconds."""
 AGAIN = 5.0
 """Seconds before a key without effect is pressed again the first time; doubled each time."""
 SETTINGS = {
@@ -458,25 +457,16 @@ def open_window(code_server: CodeServer) -> Iterator[Callable[..., Window]]:
         window.close()
 
 
-class Script:
-    """The played model of scripted_server.py: its script, and its log."""
+class Script(ScriptedServer):
+    """scripted_server.py: the script of its model, and its log."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True)
+        super().__init__(folder)
         self.set()
 
     def set(self, *texts: str, delay: float = 0.0, anywhere: bool = False) -> None:
         """Set the suggestions; with `anywhere`, on blank lines too."""
-        text = json.dumps({"texts": texts, "delay": delay, "anywhere": anywhere})
-        (self.folder / "new.json").write_text(text, encoding="utf-8")
-        (self.folder / "new.json").replace(self.folder / "script.json")
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        path = self.folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        self.write_script(texts=texts, delay=delay, anywhere=anywhere)
 
     def events(self, event: str, after: int = 0) -> list[dict[str, Any]]:
         """Return the log's entries of one kind, without the first `after` entries."""

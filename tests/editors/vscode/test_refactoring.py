@@ -8,16 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.editors.scenarios import AREA, EXTRACTED, LOOP, replace_json
+
 ROOT = Path(__file__).parents[3]
 SERVER = Path(__file__).parents[1] / "refactoring_server.py"
-SOURCE = "def area(w, h):\n    print(w * h + 1)\n"
-LOOP = """def f(rows):
-    # use a comprehension
-    out = []
-    for row in rows:
-        out.append(row.x)
-    return out
-"""
 CHOSEN = "input:checked"
 """What will be applied, in a preview."""
 
@@ -30,9 +24,7 @@ class Answers:
         self.set()
 
     def set(self, *texts: str) -> None:
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(texts), encoding="utf-8")
-        new.replace(self.path)
+        replace_json(self.path, texts)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +103,7 @@ def act(window, title: str, key: str = "Enter") -> None:
 
 def extract(window, name: str, title: str = "Extract variable", key: str = "Enter") -> None:
     """Choose an action for `w * h`."""
-    window.edit(name, SOURCE)
+    window.edit(name, AREA)
     select(window, 2, 11, "Shift+ArrowRight", 5, "w * h")
     act(window, title, key)
 
@@ -147,17 +139,16 @@ def button(window, title: str) -> None:
 def test_menu_apply_and_one_step_to_undo(window, answers, name):
     answers.set("surface")
     extract(window, name)
-    wanted = "def area(w, h):\n    surface = w * h\n    print(surface + 1)\n"
-    window.until(lambda: window.text() == wanted, "the edit")
-    assert (window.folder / name).read_text(encoding="utf-8") == SOURCE
-    undone(window, SOURCE)
+    window.until(lambda: window.text() == EXTRACTED, "the edit")
+    assert (window.folder / name).read_text(encoding="utf-8") == AREA
+    undone(window, AREA)
     window.change("Control+Shift+z")
-    window.until(lambda: window.text() == wanted, "the edit again")
-    window.saves(wanted)
+    window.until(lambda: window.text() == EXTRACTED, "the edit again")
+    window.saves(EXTRACTED)
 
 
 def test_the_menu_has_what_applies(window, name):
-    window.edit(name, SOURCE)
+    window.edit(name, AREA)
     select(window, 2, 11, "Shift+ArrowRight", 5, "w * h")
     assert menu(window) == ["Extract variable", "Extract variable: choose…"]
     leave_menu(window)
@@ -175,10 +166,10 @@ def test_preview_of_any_action(window, answers, name):
     shown = preview(window)
     assert "surface = w * h" in shown.inner_text().replace("\u00a0", " ")
     assert shown.locator(CHOSEN).count() > 0
-    assert window.text() == SOURCE
+    assert window.text() == AREA
     button(window, "Apply")
     window.until(lambda: "    surface = w * h\n" in window.text(), "the edit")
-    undone(window, SOURCE)
+    undone(window, AREA)
 
 
 def test_choosing_a_name(window, answers, name):
@@ -186,7 +177,7 @@ def test_choosing_a_name(window, answers, name):
     extract(window, name, "Extract variable: choose…")
     window.choose("size")
     window.until(lambda: "    size = w * h\n" in window.text(), "the edit")
-    undone(window, SOURCE)
+    undone(window, AREA)
 
 
 def test_choosing_nothing(window, answers, name):
@@ -195,7 +186,7 @@ def test_choosing_nothing(window, answers, name):
     window.page.locator(".quick-input-list .monaco-list-row", has_text="surface").wait_for()
     window.press_until("Escape", window.page.locator(".quick-input-widget").is_hidden, "the list to close")
     window.page.wait_for_timeout(300)
-    assert window.text() == SOURCE
+    assert window.text() == AREA
 
 
 @pytest.mark.parametrize("more", ["", ": choose…"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import sysconfig
 import zipfile
@@ -12,21 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.editors.scenarios import PICTURED, PICTURES, STACK
+
 ROOT = Path(__file__).parents[3]
-SOURCE = "import os\n\n\nclass Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n"
-PICTURED = """import sys
-
-
-def read_lines(path):
-    with open(path, encoding="utf-8") as file:
-        return [line.strip() for line in file]
-
-
-def count_words(path):
-"""
-"""What the picture of the README begins with."""
-PICTURES = os.environ.get("CODEGEN_LSP_PICTURES")
-"""A folder that pictures for the README are written to."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +59,7 @@ def window(real_window):
 
 def suggested(window, name):
     """Type in a real file until there is a suggestion; the suggestion."""
-    window.edit(name, SOURCE)
+    window.edit(name, STACK)
     window.type("        self.")
     return window.suggestion()
 
@@ -98,7 +85,7 @@ def test_found_in_the_clone_suggested_and_accepted(window, name):
     shown = suggested(window, name)
     window.until(lambda: window.status().endswith(" ms"), "the time")
     window.press("Tab")
-    window.saves(SOURCE + "        self." + shown)
+    window.saves(STACK + "        self." + shown)
 
 
 def test_killed_worker(window, name):
@@ -137,7 +124,7 @@ def test_killed_server_whose_worker_is_slow_to_end(window, name):
 
 
 def test_excluded_file(window, name):
-    window.edit(f"left_{name}", SOURCE)
+    window.edit(f"left_{name}", STACK)
     window.type("        self.")
     window.page.wait_for_timeout(600)
     window.command("Codegen: Explain the Last Suggestion")
@@ -177,7 +164,7 @@ def test_missing_then_installed_then_removed(open_window, code_server, clone, se
     moved = clone.rename(clone.with_name("elsewhere")) if clone.exists() else None
     try:
         window = open_window(folder)
-        window.edit("a.py", SOURCE)
+        window.edit("a.py", STACK)
         window.until(lambda: "not installed" in window.status(), "the state")
         window.page.locator(".notification-toast .monaco-button", has_text="Install").first.click()
         dialog = window.page.locator(".monaco-dialog-box")
@@ -204,7 +191,7 @@ def test_an_installation_that_is_cancelled_leaves_nothing(open_window, code_serv
     moved = clone.rename(clone.with_name("elsewhere")) if clone.exists() else None
     try:
         window = open_window(folder)
-        window.edit("a.py", SOURCE)
+        window.edit("a.py", STACK)
         window.until(lambda: "not installed" in window.status(), "the state")
         window.page.locator(".notification-toast .monaco-button", has_text="Not Now").first.click()
         window.until(lambda: window.toasts() == "", "the question to go")
