@@ -45,7 +45,7 @@ class CancellationTimes:
 
 
 @frozen
-class Cancelling:
+class CancellationBenchmark:
     """The figures of one run."""
 
     build: str
@@ -59,7 +59,7 @@ class Cancelling:
     """Cancelled during decoding."""
 
 
-def measure(build: Path, context: int, threads: int, rounds: int) -> Cancelling:
+def measure(build: Path, context: int, threads: int, rounds: int) -> CancellationBenchmark:
     """Cancel `rounds` cold prompts of `context` tokens, and as many continuations. Raises: ModelError."""
     info = read_info(build)
     engine = NativeEngine(
@@ -90,7 +90,7 @@ def measure(build: Path, context: int, threads: int, rounds: int) -> Cancelling:
     reading = [_held_up(engine, prompt(), draw.uniform(0, 0.9) * cold) for _ in range(rounds)]
     engine.warm(known, CancellationToken())
     writing = [_held_up(engine, known, draw.uniform(0.05, 0.9) * sampling) for _ in range(rounds)]
-    return Cancelling(info.name, context, threads, engine.chunk_tokens, _times(reading), _times(writing))
+    return CancellationBenchmark(info.name, context, threads, engine.chunk_tokens, _times(reading), _times(writing))
 
 
 def _run(engine: NativeEngine, prompt: list[int], cancellation: CancellationToken) -> None:

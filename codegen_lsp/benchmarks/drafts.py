@@ -33,7 +33,7 @@ WARM_UP = 3
 
 
 @frozen
-class Drafting:
+class DraftBenchmark:
     """One run over the places of some files."""
 
     build: str
@@ -60,7 +60,7 @@ class _Run:
     accepted: int
 
 
-def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, ngrams: str) -> Drafting:
+def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, ngrams: str) -> DraftBenchmark:
     """Time continuations of `tokens` tokens at each pair of texts before and after a cursor. Raises: ModelError."""
     info = read_info(build)
     tokenizer = Tokenizer.from_build(build, info)
@@ -88,7 +88,7 @@ def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads:
             (drafted if drafts else plain).append(_timed(engine, prompt.ids, sampling))
     plain, drafted = plain[WARM_UP:], drafted[WARM_UP:]
     speeds = [sum(len(run.tokens) - 1 for run in runs) / sum(run.seconds for run in runs) for runs in (plain, drafted)]
-    return Drafting(
+    return DraftBenchmark(
         build=info.name,
         ngrams=mixed,
         places=len(plain),

@@ -74,7 +74,7 @@ class Floor:
 
 
 @frozen
-class Benchmark:
+class EngineBenchmark:
     """The figures of one run."""
 
     build: str
@@ -96,7 +96,7 @@ class Samples:
 
 
 @frozen
-class Running:
+class PeerProcess:
     """A peer in its process."""
 
     name: str
@@ -134,7 +134,7 @@ class Running:
         return ModelError(message, advice)
 
 
-def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS) -> Benchmark:
+def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS) -> EngineBenchmark:
     """Time peers on a build. Raises: ModelError when one can't run it, or the build's context is too short."""
     info = read_info(build)
     if context + TYPED + WANTED > info.context_length:
@@ -173,7 +173,7 @@ def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS
         timings = {peer.name: timings_of(peer.samples) for peer in peers}
         memory = {peer.name: peer.ask("memory") / 2**20 for peer in peers}
         lowest = floor(build, info, context, statistics.median(rates))
-    return Benchmark(info.name, context, threads, lowest, timings, memory)
+    return EngineBenchmark(info.name, context, threads, lowest, timings, memory)
 
 
 def rounds_of(name: str, rounds: int) -> int:
@@ -182,7 +182,7 @@ def rounds_of(name: str, rounds: int) -> int:
 
 
 @contextlib.contextmanager
-def started(name: str, build: Path, threads: int) -> Iterator[Running]:
+def started(name: str, build: Path, threads: int) -> Iterator[PeerProcess]:
     """Start a peer's process, which ends with the block. Raises: ModelError when it can't run."""
     process = subprocess.Popen(
         [sys.executable, "-X", "utf8", "-m", "codegen_lsp.benchmarks.peers", name, str(build), str(threads)],
@@ -193,7 +193,7 @@ def started(name: str, build: Path, threads: int) -> Iterator[Running]:
         encoding="utf-8",
     )
     with process:
-        running = Running(name, process)
+        running = PeerProcess(name, process)
         try:
             running.answer()
             yield running
@@ -228,7 +228,7 @@ def bandwidth(threads: int) -> float:
     return best
 
 
-def benchmark_shape(shape: str, context: int, threads: int, names: Sequence[str] = OURS) -> Benchmark:
+def benchmark_shape(shape: str, context: int, threads: int, names: Sequence[str] = OURS) -> EngineBenchmark:
     """Measure a shape of the catalogue with random weights, or an existing build given by its folder.
 
     Raises: ModelError when it is neither.

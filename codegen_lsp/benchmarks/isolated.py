@@ -22,18 +22,18 @@ PlainFigures = dict[str, Any]
 
 
 def time_engines(shape: str, context: int, threads: int, *, peers: bool) -> PlainFigures:
-    """Return a `benchmarks.engines.Benchmark`. Raises: ModelError."""
+    """Return a `benchmarks.engines.EngineBenchmark`. Raises: ModelError."""
     arguments = (shape, str(context), _threads(threads))
     return _run("engines", *arguments, *(["--peers"] if peers else []))
 
 
 def time_drafts(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, ngrams: str) -> PlainFigures:
-    """Return a `benchmarks.drafts.Drafting`. Raises: ModelError."""
+    """Return a `benchmarks.drafts.DraftBenchmark`. Raises: ModelError."""
     return _run("drafts", str(build), str(tokens), _threads(threads), ngrams, standard_input=json.dumps(texts))
 
 
 def time_cancellations(shape: str, context: int, threads: int, rounds: int) -> PlainFigures:
-    """Return a `benchmarks.cancel.Cancelling`. Raises: ModelError."""
+    """Return a `benchmarks.cancel.CancellationBenchmark`. Raises: ModelError."""
     return _run("cancel", shape, str(context), _threads(threads), str(rounds))
 
 

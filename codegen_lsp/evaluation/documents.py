@@ -97,12 +97,11 @@ def in_turn(documents: Iterable[SourceDocument], dice: random.Random) -> Iterato
 
 
 def _source_files(given: Path) -> list[Path]:
-    """Return a file as it is, and of a folder the source files that are not ignored, sorted by path."""
+    """Return a file as it is, and of a folder the source files that are neither ignored nor hidden, sorted by path."""
     if not given.is_dir():
         return [given]
-    return sorted(
-        path for name in list_files(given, "", MAX_FILES) if (path := given / name).suffix in IDENTIFIER_OF_SUFFIX
-    )
+    paths = [given / name for name in list_files(given, "", MAX_FILES)]
+    return sorted(path for path in paths if path.suffix in IDENTIFIER_OF_SUFFIX and not path.name.startswith("."))
 
 
 def _read(path: Path, package: str) -> SourceDocument | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from codegen_lsp.evaluation import documents
 from codegen_lsp.evaluation.documents import find_documents
 
 from .conftest import SOURCE
@@ -32,3 +33,15 @@ def test_documents_of_files_and_folders(sources: Path) -> None:
     ]
     assert {d.text for d in found} == {SOURCE}
     assert len({d.package for d in found}) == 2
+
+
+def test_ignored_hidden_and_large_files_of_a_folder_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "MAX_CHARACTERS", len(SOURCE))
+    (tmp_path / ".gitignore").write_text("generated/\n")
+    (tmp_path / "generated").mkdir()
+    for name in ("generated/a.py", ".hidden.py", "b.py"):
+        (tmp_path / name).write_text(SOURCE)
+    (tmp_path / "large.py").write_text(SOURCE + "\n")
+    assert [Path(document.path).name for document in find_documents([tmp_path], None)] == ["b.py"]
