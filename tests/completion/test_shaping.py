@@ -134,6 +134,8 @@ belows = st.sampled_from(["", "}\n", "    }\n}\n", "});\n", "]\n", "    x\n}\n"]
 @example("{", "", "}\n", "}", "python")
 @example("if (x) {", "", "}\n", "\n    x\n}", "c")
 @example("", "", "", "{\n}\n}", "c")
+@example("{", "", "", "\n    )", "python")
+@example("{{x", "", "    }\n}\n", "}", "python")
 def test_no_closer_is_doubled(before: str, rest: str, below: str, text: str, language: str) -> None:
     """Accepting never leaves more brackets that close nothing than there were, on the line and below."""
     assume(not scan(before, LANGUAGES[language]).unmatched)

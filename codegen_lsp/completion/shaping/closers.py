@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from attrs import evolve
 
@@ -37,12 +38,20 @@ def close_the_block(draft: Draft) -> Draft:
     return evolve(draft, text=body + "\n" + block.margin + block.closer)
 
 
-def cut_unmatched_closers(draft: Draft) -> Draft:
-    """Cut before a bracket that closes nothing; one on a line of its own may close something far above."""
-    for at in scan(draft.text, draft.cursor.language, draft.opened).unmatched:
-        line = (draft.cursor.before + draft.text[:at]).rsplit("\n", 1)[-1]
-        if line.strip():
-            return evolve(draft, text=draft.text[:at].rstrip())
+def cut_unmatched_closers(draft: Draft) -> Draft | Refusal:
+    """Cut before a bracket that closes nothing.
+
+    One on a line of its own may close something far above, unless another bracket is open.
+    """
+    language = draft.cursor.language
+    for at in scan(draft.text, language, draft.opened).unmatched:
+        before = draft.text[:at]
+        if (draft.cursor.before + before).rsplit("\n", 1)[-1].strip():
+            return evolve(draft, text=before.rstrip())
+        if scan(before, language, draft.opened).open:
+            if not before.strip():
+                return Refusal("does_not_parse", "What the model would add does not parse here.")
+            return evolve(draft, text=before.rstrip())
     return draft
 
 
@@ -66,9 +75,10 @@ def replace_closers_already_there(draft: Draft) -> Draft:
 
 
 def cut_closers_that_stand_below(draft: Draft) -> Draft | Refusal:
-    """Cut before a bracket that closes what the next line closes already."""
-    below = draft.cursor.line_below
-    if not below or not only_closers(below):
+    """Cut before a bracket that closes what the next lines close already."""
+    lines = (line for line in draft.cursor.below if line.strip())
+    below = "\n".join(takewhile(only_closers, lines))
+    if not below:
         return draft
     rest = draft.cursor.after
 
