@@ -1,8 +1,8 @@
-"""Everything a user can set, with its default, in one place.
+"""All settings with their defaults.
 
-The names are those of the section `codegen-lsp`, in snake case and nested by a dot: `codegen-lsp.cache.memory_mb` in
-an editor's settings, `{"cache": {"memory_mb": 512}}` as JSON, `cache.memory_mb = 512` as TOML. What arrives from an
-editor is never trusted: a wrong value is reported by name and its default used, and everything else stays in force.
+The names are those of the section `codegen-lsp`, in snake case and nested by a dot: `codegen-lsp.cache.memory_mb` in an
+editor's settings, `{"cache": {"memory_mb": 512}}` as JSON, `cache.memory_mb = 512` as TOML. Input from editors is
+untrusted: a wrong value is reported with its name, its default is used, and everything else stays in force.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ SECTION = "codegen-lsp"
 T = TypeVar("T")
 
 RULE = "rule"
-"""Key of a field's metadata under which its rule is."""
+"""Key of a field's metadata for its rule."""
 FOR_MEASUREMENTS = "for_measurements"
-"""Key of a field's metadata, true for a setting that editors do not offer to their users."""
+"""Key of a field's metadata, true for a setting that editors do not offer to users."""
 
 ABLATIONS: dict[str, str] = {
-    "window": "the prompt begins with a definition and stays there while you type; else it is the last characters",
-    "infilling": "text after the cursor is part of the prompt, where the setting `infilling` has it so",
-    "ngrams": "n-grams of the document are mixed into the model's probabilities, where its engine can",
-    "rest_of_document": "what a long document says beyond the prompt counts for n-gram mixing",
-    "threshold": "what the model itself finds unlikely is not shown",
-    "correctness": "what would not parse, or uses names that nothing defines, is not shown",
-    "modules": "names that imported modules of the workspace do not have count as undefined, too",
-    "context": "n-grams of similar files of the workspace are mixed in, too, where the engine can",
+    "window": "the prompt begins at a definition and stays there while you type; without, it is the last characters",
+    "infilling": "text after the cursor is part of the prompt, as the setting `infilling` says",
+    "ngrams": "n-grams of the document are mixed into the model's probabilities, if the engine supports it",
+    "rest_of_document": "n-grams of a long document outside of the prompt are mixed in, too",
+    "threshold": "suggestions that the model itself finds unlikely are not shown",
+    "correctness": "suggestions that do not parse, or use undefined names, are not shown",
+    "modules": "names that imported modules of the workspace lack count as undefined, too",
+    "context": "n-grams of similar files of the workspace are mixed in, too",
     "coalescing": "a request waits for a generation under way when what was typed meanwhile may be its beginning",
-    "prefetch": "after a suggestion was shown, what would follow it is prepared",
+    "prefetch": "after a suggestion was shown, the one that would follow it is generated",
 }
-"""Parts of a completion that the setting `ablate` and the option `--ablate` turn off, to measure what each gives; by
-name, with what the part does. A part that makes no figure worse when it is left out has not earned its place."""
+"""Parts of a completion, by name, that the setting `ablate` and the option `--ablate` turn off to measure the effect of
+each. A part should improve some figure."""
 
 FORMER_NAMES: dict[str, str] = {"document_cache": "ngrams", "without": "ablate"}
-"""Former names of settings, which are still accepted; options of the command line have them, too."""
+"""Former names of settings, still accepted; options of the command line have them, too."""
 FORMER_VALUES: dict[str, dict[str, str]] = {
     "engine": {"incremental": "native"},
     "ablate": {
@@ -55,19 +55,19 @@ FORMER_VALUES: dict[str, dict[str, str]] = {
         "continuation": "prefetch",
     },
 }
-"""For each setting with renamed values: the former values, which are still accepted."""
+"""Former values, still accepted, for each setting with renamed values."""
 
 
 @frozen
 class _Rule:
-    """What a setting accepts."""
+    """The accepted values of a setting."""
 
     expected: str
-    """In words, for a message."""
+    """Description for messages."""
     read: Callable[[object], object]
-    """Returns the value, or raises ValueError."""
+    """Return the value, or raise ValueError."""
     schema: Mapping[str, object]
-    """As JSON Schema, for editors that check while one writes."""
+    """JSON Schema, for editors that check settings while the user writes them."""
 
 
 def _switch(default: bool) -> bool:
@@ -81,7 +81,7 @@ def _switch(default: bool) -> bool:
 
 def _whole_number(default: int, low: int, high: int) -> int:
     def read(value: object) -> object:
-        # JSON of some editors (Lua's, for one) has only one type of number, so 4.0 is a whole number.
+        # Some editors' JSON (Lua's) has one type of number only, so 4.0 is a whole number.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
@@ -123,7 +123,7 @@ def _text(default: str, expected: str) -> str:
 
 def _texts(expected: str, among: Collection[str] | None = None, *, for_measurements: bool = False) -> tuple[str, ...]:
     def read(value: object) -> object:
-        # Lua has one type for empty lists and empty tables, and sends the latter.
+        # Lua can't tell empty lists from empty tables, and sends the latter.
         if value == {}:
             return ()
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -160,8 +160,8 @@ class CacheSettings:
     """`codegen-lsp.cache`."""
 
     memory_mb: int = _whole_number(0, 0, 1 << 20)
-    """Memory in MiB that the states of cached prompts may take, beside the model's weights; 0 takes room for two
-    prompts of the model's full context, at least 256 MiB and at most a quarter of the machine's memory."""
+    """Memory in MiB for the states of cached prompts, in addition to the model's weights. 0 takes as much as two
+    prompts of the model's full context need, at least 256 MiB and at most a quarter of the machine's memory."""
 
 
 @frozen
@@ -169,9 +169,9 @@ class PromptSettings:
     """`codegen-lsp.prompt`: smaller is faster on a slow machine."""
 
     prefix_characters: int = _whole_number(6_000, 100, 100_000)
-    """Characters before the cursor that the model reads, at most."""
+    """Maximum number of characters before the cursor in the prompt."""
     suffix_characters: int = _whole_number(1_500, 0, 100_000)
-    """Characters after the cursor that the model reads, at most, if it can fill in."""
+    """Maximum number of characters after the cursor in the prompt, for models that infill."""
 
 
 @frozen
@@ -179,8 +179,8 @@ class WorkerSettings:
     """`codegen-lsp.worker`: the process that runs the model."""
 
     shared: bool = _switch(True)
-    """Whether all windows in which the same model runs in the same way use one worker. Without, each has its own, which
-    takes the model's memory again. Where there are no Unix sockets (Windows), each has its own in any case."""
+    """Share one worker among all windows that run the same model in the same way. If off, each window has its own
+    worker, which takes the model's memory again. Without Unix sockets (Windows), each window always has its own."""
 
 
 @frozen
@@ -188,9 +188,9 @@ class LogSettings:
     """`codegen-lsp.log`."""
 
     level: str = _word("warning", ("error", "warning", "info", "debug"))
-    """What is logged. `debug` shows every message, and with it the text of documents."""
+    """Minimum severity of messages in the log. `debug` logs every message, including the text of documents."""
     file: str = _text("", "the path of a file, or an empty string for the standard error stream")
-    """Where the log goes; empty is the standard error stream, which editors show as the server's output."""
+    """File for the log; empty for the standard error stream, which editors show as the server's output."""
 
 
 @frozen
@@ -198,75 +198,78 @@ class Settings:
     """`codegen-lsp`: the settings in force."""
 
     enabled: bool = _switch(True)
-    """Whether anything is suggested. When off, no model is loaded."""
+    """Give suggestions. If off, no model is loaded."""
     model: str = _text("auto", "the name of an installed model, the folder of a build, or auto")
-    """Which model runs: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
+    """Model to run: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
     engine: str = _word("auto", ("auto", "ct2", "native"))
-    """Engine that runs the model: CTranslate2 (`ct2`), or `native`, which runs the same build in C (in PyTorch where
-    the C library is missing) and computes only the tokens that changed, on the CPU only. `auto` is `native` on x86-64
+    """Engine that runs the model: CTranslate2 (`ct2`), or `native`, which runs the same build in C (in PyTorch if the C
+    library is missing) and computes only the tokens that changed, on the CPU only. `auto` is `native` on x86-64
     processors with AVX2, without a GPU, and `ct2` elsewhere."""
     device: str = _word("auto", ("auto", "cpu", "cuda"))
-    """Where the model runs."""
+    """Device that the model runs on."""
     compute_type: str = _word(
         "auto",
         ("auto", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32"),
     )
-    """The type of number that the model computes with; `auto` takes the fastest that the device has."""
+    """Number type of the model's computation; `auto` takes the fastest that the device supports."""
     threads: int = _whole_number(0, 0, 256)
-    """Processor threads of one generation; 0 takes the physical cores, at most 8."""
+    """Processor threads per generation; 0 takes the physical cores, at most 8."""
     cache: CacheSettings = CacheSettings()
     ngrams: str = _word("auto", ("auto", "on", "off"))
-    """Whether what the document says again and again is made likelier than the model finds it; the engine `native`
-    can. `auto` does so for models of less than 100 million parameters, which gain most."""
+    """Mix n-grams of the document into the model's probabilities, so that repetitions become more likely; with the
+    engine `native` only. `auto` does so for models of less than 100 million parameters, which gain most."""
     infilling: str = _word("auto", ("auto", "on", "off"))
-    """Whether models that were trained for it read the text after the cursor. `auto` leaves it out for models of less
-    than 100 million parameters: the embedded one gains nothing by it, as was measured."""
+    """Give text after the cursor to models that were trained for it. `auto` leaves it out for models of less than 100
+    million parameters: measurements show no gain for the embedded one."""
     candidates: int = _whole_number(3, 1, 8)
-    """How many different suggestions there are to choose from when you ask by a key or command."""
+    """Number of different suggestions to choose from when you ask by a key or command."""
     languages: Mapping[str, bool] = _switches('a table of languages and true or false, like {"rust": true}')
-    """Languages switched on or off beside the usual ones, by LSP identifier; `"*"` is for all that are not named."""
+    """Languages switched on or off in addition to the defaults, by LSP identifier; `"*"` stands for all that are not
+    named."""
     exclude: tuple[str, ...] = _texts('a list of patterns of files, like ["**/generated/**"]')
-    """Files for which nothing is suggested, as patterns with `*`, `**` and `?`; files that hold secrets always are."""
+    """Files in which nothing is suggested, as patterns with `*`, `**` and `?`. Files with secrets are always
+    excluded."""
     multi_line: str = _word("auto", ("auto", "never"))
-    """Whether a suggestion may have several lines: where the code calls for it, or never."""
+    """Allow suggestions of several lines where the code calls for it, or never."""
     max_lines: int = _whole_number(10, 1, 100)
-    """Lines of a suggestion that may have several, at most."""
+    """Maximum number of lines of a multi-line suggestion."""
     max_tokens: int = _whole_number(160, 1, 1024)
-    """Tokens of a suggestion that may have several lines, at most; a token is three to four characters of code."""
+    """Maximum number of tokens of a multi-line suggestion; a token is three to four characters of code."""
     line_tokens: int = _whole_number(48, 1, 512)
-    """Tokens of a suggestion that has one line, at most."""
+    """Maximum number of tokens of a one-line suggestion."""
     refactor: bool = _switch(True)
-    """Whether refactorings are offered as code actions, which do nothing until they are chosen."""
+    """Offer refactorings as code actions, which do nothing until they are chosen."""
     verify_refactorings: str = _word("auto", ("auto", "on", "off"))
-    """Whether a file's doctests and tests are run, in a sandbox, before the result of a refactoring is offered; one
-    with which they fail is not. `auto` does so where the model writes code."""
+    """Run a file's doctests and tests in a sandbox before the result of a refactoring is offered, and reject results
+    with which they fail. `auto` does so where the model writes code."""
     prompt: PromptSettings = PromptSettings()
     temperature: float = _number(0.0, 0.0, 2.0)
-    """0 takes what is most likely; above, suggestions vary."""
+    """Temperature of sampling: 0 takes the most likely tokens; above 0, suggestions vary."""
     top_p: float = _number(0.95, 0.01, 1.0)
-    """With a temperature above 0: tokens outside the most likely ones with this sum of probabilities are left out."""
+    """Nucleus sampling, with a temperature above 0: only the most likely tokens with this sum of probabilities are
+    used."""
     warm: bool = _switch(True)
-    """Whether the model works ahead while you pause: reads the document, and makes the suggestion that comes after the
-    one on the screen, so that the next suggestion comes faster."""
+    """Let the model work ahead while you pause, so that the next suggestion comes faster: it reads the document, and
+    makes the suggestion that follows the one on the screen."""
     metrics: bool = _switch(True)
-    """Whether it is counted on this machine how many suggestions are shown and accepted, and how long answers take, for
-    `codegen-lsp stats`. Numbers only, no text; nothing is sent."""
+    """Count on this machine how many suggestions are shown and accepted, and how long answers take, for `codegen-lsp
+    stats`. Numbers only, no text; nothing is sent."""
     debounce: str = _word("auto", ("auto", "off"))
-    """Whether the model is asked later while you type faster than it answers: by what you and it are measured to take,
-    or never. What is known already is shown at once in any case, and so is what you ask for by a key."""
+    """Delay requests to the model while you type faster than it answers, based on measured times of both; or never.
+    Cached suggestions are shown at once in any case, and so are those you ask for by a key."""
     threshold: float = _number(0.4, 0.0, 1.0)
-    """What you did not ask for is shown as far as the model finds it at least this likely to be right; of several such
-    beginnings, the one that can be expected to save most keys. 0 shows everything."""
+    """Minimum probability, by the model's own estimate, of a suggestion that you did not ask for. Of its beginnings
+    that are likely enough, the one with the most expected saved keys is shown. 0 shows everything."""
     ablate: tuple[str, ...] = _texts("a list of these: " + ", ".join(ABLATIONS), ABLATIONS, for_measurements=True)
-    """Parts of a completion that are left out, to measure what each gives (docs/evaluation.md)."""
+    """Parts of a completion to leave out in measurements (docs/evaluation.md)."""
     worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
 
 
 def structure_settings(*layers: object) -> tuple[Settings, list[str]]:
-    """Read settings as editors send them: nested tables, or names joined by dots, or both. Later layers win.
+    """Read settings as editors send them: nested tables, names joined by dots, or both. Later layers win.
 
-    Never raises. Each problem names the setting, what is wrong, and what is used instead.
+    Never raises. Each problem names the setting, the error, and the value used instead.
     """
     problems: list[str] = []
     table: dict[str, Any] = {}
@@ -280,9 +283,9 @@ def structure_settings(*layers: object) -> tuple[Settings, list[str]]:
 
 
 def nested(raw: object) -> dict[str, Any]:
-    """A table of settings in its nested form, `{"cache.memory_mb": 1}` being `{"cache": {"memory_mb": 1}}`.
+    """Return a table of settings in nested form: `{"cache.memory_mb": 1}` becomes `{"cache": {"memory_mb": 1}}`.
 
-    The name of the section may stand before the names or around the table. Anything but a table gives an empty one.
+    The section's name may precede the names or enclose the table. Anything but a table gives an empty one.
     """
     if not isinstance(raw, dict):
         return {}
@@ -296,7 +299,7 @@ def nested(raw: object) -> dict[str, Any]:
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two tables of settings as one; where both have a value, `over` wins. A null in `over` says nothing."""
+    """Merge two tables of settings; `over` wins where both have a value. A null in `over` is ignored."""
     table = dict(under)
     for name, value in over.items():
         below = table.get(name)
@@ -334,7 +337,7 @@ def current_value(name: str, value: Any) -> Any:
 
 @cache
 def _note(renamed: str) -> None:
-    """Say once per process that something was renamed."""
+    """Log a renaming, once per process."""
     logger.warning("%s; the former name is still accepted.", renamed)
 
 
@@ -372,7 +375,7 @@ def _structure(cls: type, table: Mapping[str, Any], path: str, problems: list[st
 
 
 def setting_names() -> list[str]:
-    """The full names of all settings, `codegen-lsp.enabled` and on."""
+    """Return the full names of all settings: `codegen-lsp.enabled` and so on."""
     names = []
     for name in attrs.fields_dict(Settings):
         inner = attrs.fields_dict(_TABLES[name]) if name in _TABLES else {}
