@@ -1,4 +1,7 @@
-"""Writes the reference pages and the VS Code extension's manifest from the program: `make docs`. Tests find drift."""
+"""Write the reference pages and the VS Code extension's manifest from the program: `make docs`.
+
+A test fails when they are out of step.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ DOCS = Path(__file__).parent
 
 
 def command_line_page() -> str:
-    """`docs/command-line.md`: every command with its arguments and options."""
+    """Return `docs/command-line.md`: every command with its arguments and options."""
     command = get_command(cli)
     context = typer.Context(command, info_name="codegen-lsp")
     lines = ["# Command line", "", "Written by `make docs` from the program's own help.", ""]
@@ -52,7 +55,7 @@ def _records(command, context) -> list[list[str]]:  # type: ignore[no-untyped-de
 
 
 def settings_page() -> str:
-    """`docs/settings.md`: every setting with what it accepts, its default and its meaning."""
+    """Return `docs/settings.md`: every setting with its default, the values that it accepts, and its meaning."""
     lines = [
         "# Settings",
         "",
@@ -74,7 +77,7 @@ def settings_page() -> str:
 
 
 def described(cls: type, prefix: str) -> list[tuple[str, attrs.Attribute[object], str]]:
-    """Full name, field and docstring of each setting, those of nested tables included."""
+    """Return the full name, field and docstring of each setting, those of nested tables included."""
     found = []
     docs = _field_docs(cls)
     for field in attrs.fields(cls):

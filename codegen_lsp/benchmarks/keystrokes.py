@@ -49,9 +49,9 @@ class Stretch:
     """Characters of the target that are written."""
     blank: str = ""
     """White space that the editor inserted before the cursor and that the target does not have."""
-    slip: str = ""
+    typo: str = ""
     """Mistyped characters before the cursor."""
-    slip_length: int = 0
+    typo_length: int = 0
     """Characters after which the mistake is noticed."""
     pending: str = ""
     """Text that the editor inserted after the cursor."""
@@ -62,7 +62,7 @@ class Stretch:
 
     @property
     def typed(self) -> str:
-        return self.target[: self.done] + self.blank + self.slip
+        return self.target[: self.done] + self.blank + self.typo
 
     @property
     def line(self) -> str:
@@ -70,4 +70,4 @@ class Stretch:
 
     @property
     def finished(self) -> bool:
-        return self.done == len(self.target) and not (self.pending or self.blank or self.slip)
+        return self.done == len(self.target) and not (self.pending or self.blank or self.typo)

@@ -48,8 +48,6 @@ PREFIX = 3_000
 """Characters before the cursor."""
 MARKS = 10
 """Number of memory readings."""
-
-
 LONG = 20_000
 """Characters of a document, more than a window's prompt is cut from."""
 
@@ -118,16 +116,16 @@ def measure_memory(
             for place, (shared, kept) in enumerate(((True, found.shared), (False, found.private))):
                 report(f"Two windows, {'one worker' if shared else 'two workers'}", 0.1 + 0.2 * number + 0.1 * place)
                 opened = texts[: FIRST + SECOND]
-                kept.append(asyncio.run(windows(build, opened, threads, shared=shared)))
+                kept.append(asyncio.run(window_memory(build, opened, threads, shared=shared)))
     if completions:
         report(f"{completions} completions", 0.5)
-        found.levels.extend(asyncio.run(levels(embedded, texts[:documents], completions, threads)))
+        found.levels.extend(asyncio.run(worker_levels(embedded, texts[:documents], completions, threads)))
     return found
 
 
 def measure_start(build: Path, threads: int, rounds: int) -> WorkerStart:
     """Start workers and ask each once. Raises: ModelError and WorkerError."""
-    return asyncio.run(start(build, sources(PREFIX, 1)[0], threads, rounds))
+    return asyncio.run(start_times(build, sources(PREFIX, 1)[0], threads, rounds))
 
 
 def plain_values(use: MemoryUse) -> dict[str, object]:
@@ -162,7 +160,7 @@ def write_shape(shape: str, embedded: Path, folder: Path) -> Path:
     return build
 
 
-async def windows(build: Path, texts: Sequence[str], threads: int, *, shared: bool) -> WindowMemory:
+async def window_memory(build: Path, texts: Sequence[str], threads: int, *, shared: bool) -> WindowMemory:
     """Open two windows on a build, with a worker for both or for each. Raises: ReplayError.
 
     `texts` are source code, `FIRST` of them for the first window, the others for the second.
@@ -211,7 +209,7 @@ def _total(editors: Sequence[EditorClient]) -> float:
     return sum(memory_mb(process) for process in processes.values())
 
 
-async def levels(
+async def worker_levels(
     build: Path, texts: Sequence[str], completions: int, threads: int, cache_memory_mb: int | None = None
 ) -> list[MemoryLevel]:
     """Return a worker's memory at each tenth of `completions` in documents. Raises: ModelError and WorkerError."""
@@ -240,7 +238,7 @@ async def levels(
     return found
 
 
-async def start(build: Path, text: str, threads: int, rounds: int) -> WorkerStart:
+async def start_times(build: Path, text: str, threads: int, rounds: int) -> WorkerStart:
     """Start a worker `rounds` times, and ask it once each time. Raises: ModelError and WorkerError."""
     ready, answered = [], []
     for _ in range(rounds):

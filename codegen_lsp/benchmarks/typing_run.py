@@ -18,7 +18,7 @@ from codegen_lsp.benchmarks.replay_records import ReplayRequest, TypedFile, Type
 from codegen_lsp.benchmarks.typist import TypingSession, keys_without
 
 DEBOUNCE = 0.05
-"""Seconds after a change until VS Code asks for inline suggestions, unless another change comes first."""
+"""Seconds after a change until VS Code requests inline suggestions, unless another change comes first."""
 BRISK_ANSWER = 0.05
 """Seconds that an answer is assumed to take at brisk pace; they decide whether a suggestion is noticed."""
 OPENING = 1.5
@@ -74,7 +74,7 @@ class TypingRun:
     clock: float = 0.0
     """Seconds of typing so far, as a person would have taken."""
     screen: Screen | None = None
-    asked: _PendingRequest | None = None
+    pending: _PendingRequest | None = None
     requests: list[ReplayRequest] = field(factory=list)
     written: list[TypedSpan] = field(factory=list)
     keys: list[Key] = field(factory=list)
@@ -85,23 +85,23 @@ class TypingRun:
         item = {"uri": self.uri, "languageId": document.language, "version": 1, "text": session.text}
         self.editor.tell("textDocument/didOpen", {"textDocument": item})
         await asyncio.sleep(OPENING)
-        asks = through = accepted = False
+        changed = through = accepted = False
         while True:
             gap = session.gap()
             if self.real_time:
-                await self._wait(gap, asks, ReplayRequest(0.0, None, through=through, after_accepting=accepted))
+                await self._wait(gap, changed, ReplayRequest(0.0, None, through=through, after_accepting=accepted))
             else:
-                await self._skip(gap, asks, ReplayRequest(0.0, None, through=through, after_accepting=accepted))
+                await self._skip(gap, changed, ReplayRequest(0.0, None, through=through, after_accepting=accepted))
             before, progress = session.text, session.progress
             right = self.screen is not None and self._right(self.screen)
-            key = session.press(self._offer())
+            key = session.press(self._suggestion())
             if key is None:
                 break
             self._note(key, progress)
             if key.kind.startswith("accept"):
                 self._mark_accepted()
             self._send(key, before)
-            asks = key.edits
+            changed = key.edits
             through = right and key.kind == "type" and self.screen is not None
             accepted = key.kind.startswith("accept") or (accepted and key.insert.startswith("\n"))
         self._cancel()
@@ -121,25 +121,25 @@ class TypingRun:
             sum(key.gained for key in self.keys),
         )
 
-    async def _wait(self, gap: float, asks: bool, request: ReplayRequest) -> None:
+    async def _wait(self, gap: float, changed: bool, request: ReplayRequest) -> None:
         """Let the time until the next key pass, and send a request in it."""
         until = time.perf_counter() + gap
-        if asks and gap > DEBOUNCE:
+        if changed and gap > DEBOUNCE:
             await asyncio.sleep(DEBOUNCE)
             self.clock += DEBOUNCE
             self._ask(request)
             self.clock -= DEBOUNCE
-            asked = self.asked
-            assert asked is not None
-            await asyncio.wait([asked.future], timeout=max(0.0, until - time.perf_counter()))
-            if asked.future.done():
+            pending = self.pending
+            assert pending is not None
+            await asyncio.wait([pending.future], timeout=max(0.0, until - time.perf_counter()))
+            if pending.future.done():
                 await self._answer()
         await asyncio.sleep(max(0.0, until - time.perf_counter()))
         self.clock += gap
 
-    async def _skip(self, gap: float, asks: bool, request: ReplayRequest) -> None:
+    async def _skip(self, gap: float, changed: bool, request: ReplayRequest) -> None:
         """Send a request if the time until the next key allows it, and wait only until the server is idle."""
-        if not asks or gap <= DEBOUNCE:
+        if not changed or gap <= DEBOUNCE:
             self.clock += gap
             return
         self.clock += DEBOUNCE
@@ -157,15 +157,15 @@ class TypingRun:
             "context": {"triggerKind": 2},
         }
         id, future = self.editor.begin("textDocument/inlineCompletion", params)
-        self.asked = _PendingRequest(id, future, time.perf_counter(), evolve(request, at=self.clock))
-        future.add_done_callback(self.asked.note)
+        self.pending = _PendingRequest(id, future, time.perf_counter(), evolve(request, at=self.clock))
+        future.add_done_callback(self.pending.note)
 
     async def _answer(self) -> None:
-        asked = self.asked
-        assert asked is not None
-        result = await asked.future
-        milliseconds = (asked.answered - asked.sent) * 1e3
-        self.asked = None
+        pending = self.pending
+        assert pending is not None
+        result = await pending.future
+        milliseconds = (pending.answered - pending.sent) * 1e3
+        self.pending = None
         why = await self._explain()
         items = result["items"]
         old, self.screen = self.screen, self._shown(items[0]) if items else None
@@ -173,7 +173,7 @@ class TypingRun:
         estimate = round(len(self.screen.insert) / self.token_length) if self.screen else 0
         self.requests.append(
             evolve(
-                asked.request,
+                pending.request,
                 milliseconds=milliseconds,
                 source=why["source"],
                 rule=why["rule"],
@@ -196,7 +196,7 @@ class TypingRun:
         same = old is not None and (old.start, old.insert) == (start, item["insertText"])
         return Screen(start, end, item["insertText"], old.since if old and same else self._instant())
 
-    def _offer(self) -> ShownSuggestion | None:
+    def _suggestion(self) -> ShownSuggestion | None:
         screen = self.screen
         if screen is None:
             return None
@@ -206,9 +206,9 @@ class TypingRun:
         return time.perf_counter() if self.real_time else self.clock
 
     def _right(self, screen: Screen) -> bool:
-        offer = ShownSuggestion(screen.start, screen.end, screen.insert, 0.0)
+        suggestion = ShownSuggestion(screen.start, screen.end, screen.insert, 0.0)
         first = screen.insert.split("\n")[0]
-        return self.session.is_right(offer) or self.session.is_right(evolve(offer, insert=first))
+        return self.session.is_right(suggestion) or self.session.is_right(evolve(suggestion, insert=first))
 
     def _send(self, key: Key, before: str) -> None:
         if not key.edits:
@@ -223,12 +223,12 @@ class TypingRun:
         self.screen = self.screen and self.screen.after(key, self.session.text)
 
     def _cancel(self) -> None:
-        if self.asked is None:
+        if self.pending is None:
             return
-        asked, self.asked = self.asked, None
-        asked.future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self.editor.tell("$/cancelRequest", {"id": asked.id})
-        self.requests.append(asked.request)
+        pending, self.pending = self.pending, None
+        pending.future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self.editor.tell("$/cancelRequest", {"id": pending.id})
+        self.requests.append(pending.request)
 
     def _mark_accepted(self) -> None:
         """Mark the request that brought the suggestion."""

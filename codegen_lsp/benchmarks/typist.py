@@ -35,22 +35,22 @@ LINE_PAUSE = 2.0
 PAUSE_SPREAD = 0.8
 CHARACTERS_A_MINUTE = 200
 """The typing speed that results from the gaps, over lines of code."""
-SLIP = 0.03
+TYPO_RATE = 0.03
 """Share of letters and digits that are mistyped first, and corrected after up to two more characters."""
-NOTICE = 0.5
+LOOK_RATE = 0.5
 """Share of the keys at which the person looks at the suggestion; otherwise typing goes on."""
-LOOK = 0.2
+REACTION_TIME = 0.2
 """Seconds after which a suggestion on the screen is noticed (a simple reaction time)."""
-JUMP = 0.08
+JUMP_RATE = 0.08
 """Share of line ends at which the person moves to the other stretch of the file."""
-LEAST_GAIN = 2
+MIN_GAIN = 2
 """Characters beyond those of its key that an accepted suggestion must bring."""
 STRETCHES = 2
 """Stretches in each file."""
 
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s]+)")
 """The text that accepting by word takes at once."""
-_LEAST_WORDS_GAIN = 4
+_MIN_WORDS_GAIN = 4
 """Minimum characters that accepting by word must bring."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -113,13 +113,13 @@ class TypingSession:
     def gap(self) -> float:
         """Return the seconds until the next key."""
         dice = self._dice("gap")
-        at_line_start = not self._now.line.strip() and not self._now.slip
+        at_line_start = not self._now.line.strip() and not self._now.typo
         seconds = _log_normal(dice, MEAN_GAP, GAP_SPREAD)
         return seconds + (_log_normal(dice, LINE_PAUSE, PAUSE_SPREAD) if at_line_start and self._fresh_line() else 0.0)
 
     def is_right(self, suggestion: ShownSuggestion) -> bool:
         """Return true if the whole suggestion is what the person wants to write."""
-        return self._gain(suggestion) >= LEAST_GAIN
+        return self._gain(suggestion) >= MIN_GAIN
 
     def press(self, suggestion: ShownSuggestion | None) -> Key | None:
         """Press the next key, given the suggestion on the screen, and change the text; None when all is written."""
@@ -127,7 +127,7 @@ class TypingSession:
             if all(stretch.finished for stretch in self.stretches):
                 return None
             return self._jump()
-        if suggestion and not self._now.slip and (key := self._accept(suggestion)):
+        if suggestion and not self._now.typo and (key := self._accept(suggestion)):
             return key
         if self._leaves():
             return self._jump()
@@ -136,34 +136,38 @@ class TypingSession:
     def _type(self) -> Key:
         now = self._now
         wanted = self.wanted
-        if now.slip:
+        if now.typo:
             return self._correct()
         if not wanted or (now.blank and not wanted.startswith("\n")):
             return self._tidy()
-        after = now.pending
         if now.blank:
             return self._enter()
-        if after:
-            blanks = after[: len(after) - len(after.lstrip())]
-            if blanks and wanted.startswith(blanks) and "\n" in blanks:
-                return self._move_over(blanks)
-            if blanks and after.lstrip().startswith(wanted[0]) and wanted[0] in CLOSING:
-                return self._cut_pending(len(blanks))
-            if after[0] == wanted[0] and wanted[0] in CLOSING and not now.typed.endswith("\\"):
-                return self._write(wanted[0], over=1)
-            if wanted[0] == "\n" and self._is_surplus(after):
-                return self._cut_pending(1)
+        if now.pending and (key := self._type_over(now.pending, wanted)):
+            return key
         if wanted[0] == "\n":
             return self._enter()
         if wanted[0] in " \t" and not now.line.strip():
             run = len(wanted) - len(wanted.lstrip(" \t"))
             return self._write(wanted[: min(run, len(self._step))])
         dice = self._dice("slip")
-        slips = wanted[0].isalnum() and wanted[0].isascii() and dice.random() < SLIP
-        if slips and now.corrected != now.done:
-            now.slip_length = dice.choice((1, 1, 2, 3))
-            return self._slip_in(dice.choice(_LETTERS.replace(wanted[0].lower(), "")))
+        mistypes = wanted[0].isalnum() and wanted[0].isascii() and dice.random() < TYPO_RATE
+        if mistypes and now.corrected != now.done:
+            now.typo_length = dice.choice((1, 1, 2, 3))
+            return self._mistype(dice.choice(_LETTERS.replace(wanted[0].lower(), "")))
         return self._write(wanted[0], closer=closer_of(wanted[0], now.line, (now.pending or "\n")[0], self._language))
+
+    def _type_over(self, pending: str, wanted: str) -> Key | None:
+        """Use or delete the text that the editor inserted after the cursor; None if the next key leaves it alone."""
+        blanks = pending[: len(pending) - len(pending.lstrip())]
+        if blanks and wanted.startswith(blanks) and "\n" in blanks:
+            return self._move_over(blanks)
+        if blanks and pending.lstrip().startswith(wanted[0]) and wanted[0] in CLOSING:
+            return self._cut_pending(len(blanks))
+        if pending[0] == wanted[0] and wanted[0] in CLOSING and not self._now.typed.endswith("\\"):
+            return self._write(wanted[0], over=1)
+        if wanted[0] == "\n" and self._is_surplus(pending):
+            return self._cut_pending(1)
+        return None
 
     # The effects of keys.
 
@@ -174,19 +178,19 @@ class TypingSession:
         now.pending = closer + now.pending[over:]
         return Key("type", at, at + over, text + closer, at + len(text))
 
-    def _slip_in(self, letter: str) -> Key:
+    def _mistype(self, letter: str) -> Key:
         at = self.cursor
-        self._now.slip += letter
+        self._now.typo += letter
         return Key("type", at, at, letter, at + 1)
 
     def _correct(self) -> Key:
         """Type on after a mistake, or delete it."""
         now = self._now
-        ahead = self.wanted[len(now.slip) : len(now.slip) + 1]
-        if len(now.slip) < now.slip_length and ahead.isalnum():
-            return self._slip_in(ahead)
+        ahead = self.wanted[len(now.typo) : len(now.typo) + 1]
+        if len(now.typo) < now.typo_length and ahead.isalnum():
+            return self._mistype(ahead)
         at = self.cursor
-        now.slip, now.slip_length, now.corrected = now.slip[:-1], 0, now.done
+        now.typo, now.typo_length, now.corrected = now.typo[:-1], 0, now.done
         return Key("backspace", at - 1, at, "", at - 1)
 
     def _tidy(self) -> Key:
@@ -233,18 +237,18 @@ class TypingSession:
         return Key("move", self.cursor, self.cursor, "", self.cursor)
 
     def _accept(self, suggestion: ShownSuggestion) -> Key | None:
-        if suggestion.seconds < LOOK or self._dice("notice").random() >= NOTICE:
+        if suggestion.seconds < REACTION_TIME or self._dice("notice").random() >= LOOK_RATE:
             return None
         new = self._inserted(suggestion)
         if new is None:
             return None
-        if self._gain(suggestion) >= LEAST_GAIN:
+        if self._gain(suggestion) >= MIN_GAIN:
             return self._take(suggestion.start, suggestion.end, suggestion.insert, "accept")
         first, line_break, _ = new.partition("\n")
-        if line_break and len(first) >= LEAST_GAIN and (self.wanted + "\n").startswith(first + "\n"):
+        if line_break and len(first) >= MIN_GAIN and (self.wanted + "\n").startswith(first + "\n"):
             return self._take(self.cursor, self.cursor, first, "accept line")
         words = list(_right_words(first, self.wanted))
-        if words and sum(map(len, words)) >= max(_LEAST_WORDS_GAIN, 2 * len(words)):
+        if words and sum(map(len, words)) >= max(_MIN_WORDS_GAIN, 2 * len(words)):
             return self._take(self.cursor, self.cursor, words[0], "accept word")
         return None
 
@@ -254,7 +258,7 @@ class TypingSession:
         full = now.typed + now.pending
         typed = full[: start - self._origin] + insert
         pending = full[end - self._origin :]
-        now.blank = now.slip = ""
+        now.blank = now.typo = ""
         now.done = len(typed)
         now.pending = pending
         return Key(kind, start, end, insert, start + len(insert), now.done - before)
@@ -269,7 +273,7 @@ class TypingSession:
     def _gain(self, suggestion: ShownSuggestion) -> int:
         """Return the characters of the target that a suggestion brings; 0 if any is wrong."""
         new = self._inserted(suggestion)
-        right = new is not None and not self._now.blank and not self._now.slip and self.wanted.startswith(new)
+        right = new is not None and not self._now.blank and not self._now.typo and self.wanted.startswith(new)
         return len(new) if right and new else 0
 
     def _is_surplus(self, pending: str) -> bool:
@@ -282,8 +286,8 @@ class TypingSession:
     def _leaves(self) -> bool:
         """Return true if the person moves to another stretch, at the end of a line."""
         now = self._now
-        at_end = self.wanted.startswith("\n") and now.line.strip() and not (now.slip or now.pending)
-        return bool(at_end and now.left != now.done and self._others and self._dice("jump").random() < JUMP)
+        at_end = self.wanted.startswith("\n") and now.line.strip() and not (now.typo or now.pending)
+        return bool(at_end and now.left != now.done and self._others and self._dice("jump").random() < JUMP_RATE)
 
     def _fresh_line(self) -> bool:
         """Return true if the line's first character is still to be typed."""
@@ -295,7 +299,7 @@ class TypingSession:
 
     def _dice(self, what: str) -> random.Random:
         now = self._now
-        place = f"{self.document.package}/{self.document.path}/{self.current}/{now.done}/{now.blank}/{now.slip}"
+        place = f"{self.document.package}/{self.document.path}/{self.current}/{now.done}/{now.blank}/{now.typo}"
         return random.Random(f"{self.seed}/{what}/{place}")  # noqa: S311 - a person, not a secret
 
 
@@ -311,13 +315,22 @@ def begin(document: SourceDocument, characters: int, seed: int) -> TypingSession
     if len(text) < 2 * characters + 200 or len(starts) < 4 * STRETCHES:
         return None
     dice = random.Random(f"{seed}/stretches/{document.package}/{document.path}")  # noqa: S311 - a sample
+    spans = _draw_spans(text, starts, length, dice)
+    return TypingSession(document, spans, seed) if spans else None
+
+
+def _draw_spans(text: str, starts: Sequence[int], length: int, dice: random.Random) -> list[tuple[int, int]]:
+    """Draw a stretch of about `length` characters from each part of the text; empty if there is no place for one.
+
+    `starts` are the offsets of lines.
+    """
     spans: list[tuple[int, int]] = []
     part = len(text) // STRETCHES
     for number in range(STRETCHES):
         low = number * part + (200 if number == 0 else 0)
         usable = [start for start in starts if low <= start <= (number + 1) * part - length - 100]
         if not usable:
-            return None
+            return []
         start = dice.choice(usable)
         end = text.find("\n", start + length)
         if end < 0 or not text[start:end].strip() or text[start] == "\n":
@@ -325,9 +338,9 @@ def begin(document: SourceDocument, characters: int, seed: int) -> TypingSession
             end = text.find("\n", start + length)
         end = len(text.rstrip()) if end < 0 else end
         if spans and start <= spans[-1][1]:
-            return None
+            return []
         spans.append((start, end))
-    return TypingSession(document, spans, seed)
+    return spans
 
 
 def keys_without(session: TypingSession) -> int:

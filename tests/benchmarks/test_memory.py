@@ -21,8 +21,8 @@ async def test_a_second_window_adds_a_server_and_no_worker(
 ) -> None:
     monkeypatch.setattr(memory, "SETTLE_SECONDS", 0.4)  # a worker's weights weigh more than what is still prepared
     texts = memory.sources(20_000, memory.FIRST + memory.SECOND)
-    shared = await memory.windows(embedded_build, texts, 1, shared=True)
-    private = await memory.windows(embedded_build, texts, 1, shared=False)
+    shared = await memory.window_memory(embedded_build, texts, 1, shared=True)
+    private = await memory.window_memory(embedded_build, texts, 1, shared=False)
     assert (shared.workers, private.workers) == (1, 2)
     assert 0 < shared.second_server < shared.two
     assert shared.added < private.added
@@ -33,13 +33,13 @@ async def test_a_second_window_adds_a_server_and_no_worker(
 
 async def test_a_worker_does_not_grow_with_what_it_completes(embedded_build: Path) -> None:
     texts = memory.sources(20_000, 8)
-    levels = await memory.levels(embedded_build, texts, 300, 1, CACHE_MB)
+    levels = await memory.worker_levels(embedded_build, texts, 300, 1, CACHE_MB)
     assert [level.completions for level in levels] == list(range(30, 301, 30))
     assert levels[-1].mb - levels[2].mb < GROWTH_MB
 
 
 async def test_the_start_of_a_worker(embedded_build: Path) -> None:
-    found = await memory.start(embedded_build, "import os\n", 1, 1)
+    found = await memory.start_times(embedded_build, "import os\n", 1, 1)
     assert 0 < found.ready < found.answered == found.slowest
 
 

@@ -67,9 +67,9 @@ def written_by(keys: list[Key], kind: str) -> list[str]:
     return [key.insert for key in keys if key.kind == kind]
 
 
-def no_slips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typist, "SLIP", 0.0)
-    monkeypatch.setattr(typist, "NOTICE", 1.0)
+def no_typos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typist, "TYPO_RATE", 0.0)
+    monkeypatch.setattr(typist, "LOOK_RATE", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -100,21 +100,21 @@ def test_a_real_file_and_its_own_cursor_jumps_and_mistakes(module: SourceDocumen
 
 
 def test_brackets_are_closed_and_typed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_slips(monkeypatch)
+    no_typos(monkeypatch)
     keys = type_all(whole("f(a)"))
     assert [key.insert for key in keys] == ["f", "()", "a", ")"]
     assert (keys[-1].start, keys[-1].end) == (3, 4)
 
 
 def test_enter_between_brackets_puts_the_closer_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_slips(monkeypatch)
+    no_typos(monkeypatch)
     keys = type_all(whole("f(\n    a\n)"))
     assert [key.insert for key in keys] == ["f", "()", "\n    \n", "a", "", ")"]
     assert keys[4].kind == "move"
 
 
 def test_the_editor_indents_and_blank_lines_stay_blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_slips(monkeypatch)
+    no_typos(monkeypatch)
     keys = type_all(whole("if a:\n    b\n\n    c\nd"))
     enters = [key.insert for key in keys if key.insert.startswith("\n")]
     assert enters == ["\n    ", "\n    ", "\n    ", "\n    "]
@@ -122,7 +122,7 @@ def test_the_editor_indents_and_blank_lines_stay_blank(monkeypatch: pytest.Monke
 
 
 def test_a_right_suggestion_is_accepted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_slips(monkeypatch)
+    no_typos(monkeypatch)
     session = whole("total = first + second\n")
     keys = type_all(session, {"tot": "al = first + second"})
     assert session.text == "total = first + second\n"
@@ -131,25 +131,25 @@ def test_a_right_suggestion_is_accepted_whole(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_right_in_its_first_words_is_accepted_by_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_slips(monkeypatch)
+    no_typos(monkeypatch)
     keys = type_all(whole("total = first + second\n"), {"tot": "al = third", "total": " = third", "total =": " third"})
     assert written_by(keys, "accept word") == ["al"]
     assert len(keys) == 3 + 1 + len(" = first + second\n")
 
 
 def test_the_right_first_line_is_accepted_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_slips(monkeypatch)
+    no_typos(monkeypatch)
     keys = type_all(whole("first = 1\nsecond = 2\n"), {"fir": "st = 1\nthird = 3"})
     assert written_by(keys, "accept line") == ["st = 1"]
 
 
 def test_wrong_suggestions_and_ones_just_shown_are_typed_past(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_slips(monkeypatch)
+    no_typos(monkeypatch)
     keys = type_all(whole("first = 1\n"), {"fir": "e()"})
     assert {key.kind for key in keys} == {"type"}
     session = whole("first = 1\n")
     session.press(None)
-    key = session.press(ShownSuggestion(0, 1, "first = 1", typist.LOOK / 2))
+    key = session.press(ShownSuggestion(0, 1, "first = 1", typist.REACTION_TIME / 2))
     assert key is not None
     assert key.kind == "type"
 
