@@ -42,26 +42,25 @@ def plan(snapshot: Snapshot, options: Options, last_suffix: str = "") -> Plan | 
 
     `last_suffix` is the suffix of the document's last prompt, which is kept while the text hardly changes.
     """
-    cursor = snapshot.cursor
-    if refusal := first_refusal(snapshot, cursor, options):
+    if refusal := first_refusal(snapshot, options):
         return refusal
     before = last_characters if "window" in options.ablate else window_before
     infill = options.infill and "infilling" not in options.ablate
     invoked = snapshot.trigger is Trigger.INVOKED
-    prefix = before(snapshot, cursor, options.prefix_characters)
-    suffix = window_after(snapshot, cursor, options.suffix_characters) if infill else ""
-    rest = () if "rest_of_document" in options.ablate else rest_of_document(snapshot, cursor, prefix, suffix)
+    prefix = before(snapshot, options.prefix_characters)
+    suffix = window_after(snapshot, options.suffix_characters) if infill else ""
+    rest = () if "rest_of_document" in options.ablate else rest_of_document(snapshot, prefix, suffix)
     return Plan(
         prefix=prefix,
         suffix=suffix if "window" in options.ablate else steady_suffix(suffix, last_suffix),
         stop=evolve(
-            stop_rules(cursor, options, document_length=len(snapshot.text)),
+            stop_rules(snapshot, options),
             threshold=0.0 if invoked or "threshold" in options.ablate else options.threshold,
         ),
         candidates=options.candidates if invoked else 1,
         temperature=options.temperature,
         top_p=options.top_p,
-        cursor=cursor,
+        cursor=snapshot.cursor,
         rest_of_document=rest,
         document=None if "correctness" in options.ablate else snapshot.text,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen_lsp.completion.options import Options
-from codegen_lsp.completion.snapshot import Cursor, Refusal, Snapshot, Trigger
+from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
 from codegen_lsp.source.blocks import head_of, opens_block
 from codegen_lsp.source.brackets import code_of, is_rest_of_closers, open_at_end
 from codegen_lsp.source.indentation import columns
@@ -20,51 +20,54 @@ from codegen_lsp.workspace.secrets import holds_secrets, is_commit_message
 
 LONG_LINE = 1_000
 """Characters of a line beyond which the file was not written by hand."""
-Rule = Callable[[Snapshot, Cursor, Options], Refusal | None]
+Rule = Callable[[Snapshot, Options], Refusal | None]
 
 
-def refuse_when_off(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def refuse_when_off(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Refuse while suggestions are turned off."""
     return None if options.enabled else Refusal("off", "Suggestions are turned off in the settings.")
 
 
-def refuse_secret_file(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def refuse_secret_file(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Refuse in files with keys or passwords, which no model may read."""
     if not holds_secrets(snapshot.uri):
         return None
     return Refusal("secret_file", "The file's name says that it holds keys or passwords; such files are left alone.")
 
 
-def refuse_commit_message(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def refuse_commit_message(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Refuse in commit messages: prose, in which a suggestion is in the way."""
     if not is_commit_message(snapshot.uri, snapshot.language):
         return None
     return Refusal("commit_message", "This is a message of a version control system, not code.")
 
 
-def refuse_language(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def refuse_language(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Refuse in languages that the settings do not turn on."""
     if EVERY_LANGUAGE in options.languages or snapshot.language in options.languages:
         return None
     return Refusal("language", f"The language {snapshot.language!r} is not among those turned on in the settings.")
 
 
-def refuse_empty_document(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def refuse_empty_document(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Refuse where nothing precedes the cursor, since any answer would be a guess."""
+    cursor = snapshot.cursor
     if cursor.before.strip() or any(line.strip() for line in cursor.above):
         return None
     return Refusal("nothing_before", "There is no text before the cursor to continue.")
 
 
-def refuse_long_line(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def refuse_long_line(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Refuse on very long lines, which are data or minified code."""
+    cursor = snapshot.cursor
     if len(cursor.before) + len(cursor.after) <= LONG_LINE:
         return None
     return Refusal("long_line", f"The line has more than {LONG_LINE} characters: data or generated code.")
 
 
-def refuse_middle_of_line(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def refuse_middle_of_line(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Refuse in the middle of a line unless only closers follow."""
+    cursor = snapshot.cursor
     if is_rest_of_closers(cursor.after):
         return None
     if cursor.after[:1].isalnum() or cursor.after[:1] == "_":
@@ -72,8 +75,9 @@ def refuse_middle_of_line(snapshot: Snapshot, cursor: Cursor, options: Options) 
     return Refusal("middle_of_line", "There is code after the cursor; ask by key to get a suggestion here.")
 
 
-def refuse_finished_statement(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def refuse_finished_statement(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Refuse after the `;` that ends a statement, and after the opener of a block that has its body already."""
+    cursor = snapshot.cursor
     line, language = cursor.before, cursor.language
     if not line.strip():
         return None
@@ -93,16 +97,16 @@ UNASKED: tuple[Rule, ...] = (
 )
 
 
-def first_refusal(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def first_refusal(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Return the first refusal of a request; None if the model may be asked."""
     rules = NEVER if snapshot.trigger is Trigger.INVOKED else NEVER + UNASKED
-    return _first(rules, snapshot, cursor, options)
+    return _first(rules, snapshot, options)
 
 
-def never_here(snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
+def never_here(snapshot: Snapshot, options: Options) -> Refusal | None:
     """Return the first refusal that holds for every request in this document; None if there is none."""
-    return _first(NEVER, snapshot, cursor, options)
+    return _first(NEVER, snapshot, options)
 
 
-def _first(rules: tuple[Rule, ...], snapshot: Snapshot, cursor: Cursor, options: Options) -> Refusal | None:
-    return next((refusal for rule in rules if (refusal := rule(snapshot, cursor, options))), None)
+def _first(rules: tuple[Rule, ...], snapshot: Snapshot, options: Options) -> Refusal | None:
+    return next((refusal for rule in rules if (refusal := rule(snapshot, options))), None)

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from codegen_lsp.completion.cursor import EmptyBlock, empty_block, follows_annotation, follows_docstring
 from codegen_lsp.completion.options import Options
-from codegen_lsp.completion.snapshot import Cursor, Trigger
+from codegen_lsp.completion.snapshot import Cursor, Snapshot, Trigger
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.source.blocks import is_comment
 from codegen_lsp.source.indentation import columns
@@ -20,11 +20,12 @@ LARGE_DOCUMENT = 400_000
 """Characters (about 8,000 lines) beyond which only single lines are suggested, as in Cody."""
 
 
-def stop_rules(cursor: Cursor, options: Options, *, document_length: int) -> StopRules:
+def stop_rules(snapshot: Snapshot, options: Options) -> StopRules:
     """Return the limits on an answer."""
-    if not wants_block(cursor) or document_length > LARGE_DOCUMENT:
+    cursor, is_large = snapshot.cursor, len(snapshot.text) > LARGE_DOCUMENT
+    if not wants_block(cursor) or is_large:
         stop = StopRules(max_tokens=options.line_tokens, max_lines=1, strings=_ends_of_line(cursor))
-        return stop if document_length > LARGE_DOCUMENT else _with_body(stop, cursor, options)
+        return stop if is_large else _with_body(stop, cursor, options)
     block = empty_block(cursor)
     strings = ["\n\n\n"]
     if block is None and columns(cursor.before) == 0 and not cursor.before.strip():

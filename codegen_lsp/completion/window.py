@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from codegen_lsp.completion.snapshot import Cursor, Snapshot
+from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.source.blocks import continues_statement
 from codegen_lsp.source.brackets import is_rest_of_closers
 from codegen_lsp.source.indentation import columns
@@ -37,17 +37,19 @@ REST_CHARACTERS = 20_000
 _LINE_STARTS = re.compile(r"(?:(?<=\n)|(?<=\r)(?!\n))[^\r\n]+")
 
 
-def window_before(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
+def window_before(snapshot: Snapshot, budget: int) -> str:
     """Return the document up to the cursor (and the selected entry), cut at its start to at most `budget`
     characters."""
+    cursor = snapshot.cursor
     start = anchor(snapshot.text, cursor.start, len(cursor.kept), budget, cursor.language)
     if start > cursor.start:
         return cursor.kept[start - cursor.start :]
     return with_lf(slice_between(snapshot.text, start, cursor.start)) + cursor.kept
 
 
-def last_characters(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
+def last_characters(snapshot: Snapshot, budget: int) -> str:
     """Return the last `budget` characters up to the cursor: the baseline with which the window is compared."""
+    cursor = snapshot.cursor
     return (with_lf(snapshot.text[max(0, cursor.start - budget) : cursor.start]) + cursor.kept)[-budget:]
 
 
@@ -92,9 +94,10 @@ def steady_suffix(suffix: str, last: str) -> str:
     return last if changed < CHANGE * len(last) else suffix
 
 
-def window_after(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
+def window_after(snapshot: Snapshot, budget: int) -> str:
     """Return the document after the cursor, cut to whole lines of at most `budget` characters; empty if all is
     blank."""
+    cursor = snapshot.cursor
     line_end = cursor.end + len(cursor.after)
     rest = "" if is_rest_of_closers(cursor.after) else cursor.after[:budget]
     following = snapshot.text[line_end : line_end + budget]
@@ -104,11 +107,12 @@ def window_after(snapshot: Snapshot, cursor: Cursor, budget: int) -> str:
     return after if after.strip() else ""
 
 
-def rest_of_document(snapshot: Snapshot, cursor: Cursor, prefix: str, suffix: str) -> tuple[str, ...]:
+def rest_of_document(snapshot: Snapshot, prefix: str, suffix: str) -> tuple[str, ...]:
     """Return the document before `prefix` and after `suffix` (or the cursor's line), at most `REST_CHARACTERS` of each.
 
     Both stay the same while the user types, so that they are tokenized only once.
     """
+    cursor = snapshot.cursor
     reach = REST_CHARACTERS + 2 * len(prefix)
     before = with_lf(slice_between(snapshot.text, max(0, cursor.start - reach), cursor.start)) + cursor.kept
     earlier = before[: len(before) - len(prefix)][-REST_CHARACTERS:]

@@ -63,7 +63,7 @@ class SuggestionCache:
     def find(self, snapshot: Snapshot, options: Options) -> list[Suggestion]:
         """Return the rest of suggestions whose beginning was typed since they were made; an empty list on a miss."""
         cursor = snapshot.cursor
-        if never_here(snapshot, cursor, options):
+        if never_here(snapshot, options):
             return []
         before, after = _before(snapshot, cursor), _after(snapshot, cursor)
         wanted = _wanted(snapshot, options)

@@ -49,7 +49,7 @@ class ScanRequest:
     """Return the names of imported modules."""
 
 
-class ScanCancelled(Exception):  # noqa: N818
+class _ScanCancelledError(Exception):
     """The result of a scan is no longer wanted."""
 
 
@@ -138,7 +138,7 @@ class WorkspaceScanner:
             snippets = self._snippets(request, path, listed, cancelled) if request.snippets else []
             modules = self._modules(request, path, listed, cancelled) if request.modules else {}
             return WorkspaceContext(tuple(snippets), modules)
-        except ScanCancelled:
+        except _ScanCancelledError:
             return EMPTY
         except Exception:
             logger.exception("The scan of the workspace failed")
@@ -168,7 +168,7 @@ class WorkspaceScanner:
     def _text(self, request: ScanRequest, name: str, cancelled: threading.Event) -> str | None:
         """Return the text of a file with LF line ends; None when it must not or can't be read."""
         if cancelled.is_set():
-            raise ScanCancelled
+            raise _ScanCancelledError
         path = request.access.root / name
         if not request.access.allows(path):
             return None

@@ -21,6 +21,14 @@ def read_source(path: Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise UnreadableSourceError(f"{path} can't be read: {error.strerror or error}.", "Check the path.") from error
+    return decode_source(raw, path)
+
+
+def decode_source(raw: bytes, path: Path) -> str:
+    """Return the text of a source file with these bytes, line ends as they are.
+
+    Raises: UnreadableSourceError when it is not text in its encoding.
+    """
     encoding = "utf-8-sig"
     if path.suffix in (".py", ".pyi"):
         try:

@@ -7,11 +7,9 @@ Files that hold secrets, files that the user has excluded and links that lead ou
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import subprocess
-import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.workspace.decoding import UnreadableSourceError, decode_source
 from codegen_lsp.workspace.ignore import excluding_pattern
 from codegen_lsp.workspace.secrets import holds_secrets
 from codegen_lsp.workspace.uris import path_of, uri_of
@@ -126,18 +125,13 @@ def python_files(access: FileAccess) -> dict[Path, str]:
                 "Open a smaller folder, or rename with your language server for Python.",
             )
         try:
-            found[path] = access.open_texts[path] if path in access.open_texts else _decoded(path.read_bytes())
-        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, SyntaxError):
+            text = access.open_texts.get(path)
+            found[path] = decode_source(path.read_bytes(), path) if text is None else text
+        except (FileNotFoundError, UnreadableSourceError):
             continue
         except OSError as error:
             raise WorkspaceError("unreadable_file", f"{path} can't be read: {error}.") from error
     return found
-
-
-def _decoded(data: bytes) -> str:
-    """Decode Python source in the encoding that it declares."""
-    encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-    return data.decode(encoding)
 
 
 def _files(root: Path) -> Iterator[str]:

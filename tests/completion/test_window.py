@@ -30,11 +30,11 @@ def at(text: str, offset: int, language: str = "python") -> Snapshot:
 
 
 def before(snapshot: Snapshot, budget: int) -> str:
-    return window_before(snapshot, snapshot.cursor, budget)
+    return window_before(snapshot, budget)
 
 
 def after(snapshot: Snapshot, budget: int) -> str:
-    return window_after(snapshot, snapshot.cursor, budget)
+    return window_after(snapshot, budget)
 
 
 def test_a_short_document_is_taken_whole() -> None:
@@ -178,7 +178,7 @@ def test_text_after_the_cursor_is_frozen_while_it_hardly_changes() -> None:
 
 def rest(text: str, offset: int, budget: int) -> tuple[str, ...]:
     snapshot = at(text, offset)
-    return rest_of_document(snapshot, snapshot.cursor, before(snapshot, budget), after(snapshot, budget))
+    return rest_of_document(snapshot, before(snapshot, budget), after(snapshot, budget))
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

@@ -1,4 +1,4 @@
-"""The surroundings of the cursor."""
+"""The cursor of a snapshot and the text around it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def test_lines_around(line_end: str) -> None:
     assert (cursor.before, cursor.after) == ("th", "ree")
     assert cursor.above == ("one", "two")
     assert cursor.below == ("four", "")
+
+
+def test_the_cursor_is_read_once() -> None:
+    snapshot = at("x = │\n")
+    assert snapshot.cursor is snapshot.cursor
+    assert evolve(snapshot, offset=0).cursor is not snapshot.cursor
 
 
 def test_an_empty_document() -> None:
