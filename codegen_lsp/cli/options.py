@@ -18,6 +18,11 @@ def known_parts(names: list[str] | None) -> list[str]:
     return current
 
 
+def current_engine(name: str) -> str:
+    """Return the current name of an engine."""
+    return str(current_value("engine", name))
+
+
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME", help="Name of an installed model, folder of a build, or auto.")
 ]
@@ -25,7 +30,7 @@ Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[
     int, typer.Option(metavar="N", min=0, help="Number of threads; 0 uses the physical cores, at most 8.")
 ]
-Engine = Annotated[str, typer.Option("--engine", metavar="NAME", help="auto, ct2 or native.")]
+Engine = Annotated[str, typer.Option("--engine", metavar="NAME", callback=current_engine, help="auto, ct2 or native.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 LanguageIdentifier = Annotated[
     str | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from codegen_lsp.cli.options import known_parts
+from codegen_lsp.cli.options import current_engine, known_parts
 
 
 def test_parts_are_known_by_former_names_too() -> None:
@@ -16,3 +16,8 @@ def test_parts_are_known_by_former_names_too() -> None:
 def test_an_unknown_part_is_refused_with_the_list() -> None:
     with pytest.raises(typer.BadParameter, match=r"no part 'luck'; the parts are .*threshold"):
         known_parts(["threshold", "luck"])
+
+
+def test_former_names_of_engines_are_accepted() -> None:
+    assert current_engine("incremental") == "native"
+    assert current_engine("ct2") == "ct2"

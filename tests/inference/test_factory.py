@@ -23,7 +23,7 @@ def fast_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "cuda_devices", lambda: 0)
 
 
-def test_a_fast_cpu_runs_the_incremental_engine(fast_cpu: None) -> None:
+def test_a_fast_cpu_runs_the_native_engine(fast_cpu: None) -> None:
     assert suits_native("auto")
     assert suits_native("cpu")
 
@@ -52,13 +52,6 @@ def opened(build: Path, info: BuildInfo, tokenizer: Tokenizer, **options: str) -
     return engine.name
 
 
-def test_the_former_name_of_an_engine_is_accepted(
-    embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert opened(embedded_build, info, tokenizer, engine="incremental") == "native"
-    assert "now called 'native'" in caplog.text
-
-
 def test_auto_opens_what_suits(
     fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +60,7 @@ def test_auto_opens_what_suits(
     assert opened(embedded_build, info, tokenizer) == "ct2"
 
 
-def test_what_the_incremental_engine_refuses_goes_to_ct2(
+def test_what_the_native_engine_refuses_goes_to_ct2(
     fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
 ) -> None:
     assert opened(embedded_build, info, tokenizer, compute_type="float32") == "ct2"

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ENGINES = ("ct2", "native")
-FORMER_NAMES = {"incremental": "native"}
-"""Names of engines in earlier versions, which are still accepted."""
 X86 = ("x86_64", "AMD64")
 MAX_THREADS = 8
 """Limit of the default. Decoding is bound by memory bandwidth, which fewer threads use up."""
@@ -34,9 +32,7 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
 
     Raises: ModelError when there is no such engine, or it can't run the build.
     """
-    name = FORMER_NAMES.get(params.engine, params.engine)
-    if name != params.engine:
-        logger.warning("The engine %r is now called %r.", params.engine, name)
+    name = params.engine
     if name not in ("auto", *ENGINES):
         raise ModelError(f"There is no engine {name!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}.")
     config = EngineConfig(
