@@ -1,4 +1,4 @@
-"""The forward pass in C, against the one in torch: every instruction set that this machine has."""
+"""The forward pass in C agrees with the one in torch, for all instruction sets of this machine."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SHAPES = {
     "wide heads": Architecture("codegen", 2, 2, 160, 640, 64, 160, 512, 1e-5, 2),
 }
 LIBRARIES = {variant: native.library((variant,)) for variant in native.VARIANTS}
-WAYS = [variant for variant, found in LIBRARIES.items() if found is not None]
+VARIANTS = [variant for variant, found in LIBRARIES.items() if found is not None]
 IDS = [(17 * place) % 150 + 1 for place in range(300)]
 
-pytestmark = pytest.mark.skipif(not WAYS, reason="the C library was not compiled, or not for this processor")
+pytestmark = pytest.mark.skipif(not VARIANTS, reason="the C library was not compiled, or not for this processor")
 
 
 @pytest.fixture(scope="module", params=SHAPES)
@@ -48,24 +48,24 @@ def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module", params=[False, True], ids=["halves", "neighbours"])
 def weights(request: pytest.FixtureRequest, build: Path) -> ModelWeights:
-    """With both ways in which a head's entries may be paired to be turned."""
+    """Weights with both orders of the pairs of rotary embeddings."""
     return attrs.evolve(read_weights(build), rotary_interleaved=request.param)
 
 
-def made(weights: ModelWeights, way: str, threads: int = 2, **options: bool) -> CForwardPass:
-    found = LIBRARIES[way]
+def made(weights: ModelWeights, variant: str, threads: int = 2, **options: bool) -> CForwardPass:
+    found = LIBRARIES[variant]
     assert found is not None
     return CForwardPass(weights, found, threads, **options)
 
 
 def near(one: Tensor, other: Tensor) -> bool:
-    """Equal but for activations that a last bit tipped to the next of their 255 steps."""
+    """Return whether logits are equal but for activations that were rounded to a neighbouring step."""
     apart = (one - other).abs() / other.std()
     return float(apart.max()) < 0.5 and float(apart.mean()) < 0.02
 
 
 def logits_of(forward_pass: ForwardPass, pieces: list[int]) -> Tensor:
-    """All logits of IDS, run in pieces of such lengths, and the rest at once."""
+    """Return the logits of IDS, run in pieces of these lengths, and the rest at once."""
     cache = forward_pass.new_cache(len(IDS))
     at, hidden = 0, []
     for length in [*pieces, len(IDS)]:
@@ -77,18 +77,18 @@ def logits_of(forward_pass: ForwardPass, pieces: list[int]) -> Tensor:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("pieces", [[], [1] * 40, [2, 3, 4, 5, 6, 7, 8], [9, 15, 16, 17, 31, 32, 33, 100]], ids=str)
-def test_it_computes_what_torch_computes(weights: ModelWeights, way: str, pieces: list[int]) -> None:
+def test_it_agrees_with_torch(weights: ModelWeights, variant: str, pieces: list[int]) -> None:
     expected = logits_of(TorchForwardPass(weights, Mapped), [])
     for options in ({"threads": 1}, {"threads": 3}, {"tiles": False}):
-        assert near(logits_of(made(weights, way, **options), pieces), expected)
+        assert near(logits_of(made(weights, variant, **options), pieces), expected)
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("way", WAYS)
-def test_a_prompt_left_before_any_layer_goes_on_there(weights: ModelWeights, way: str) -> None:
-    forward_pass = made(weights, way)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_prefill_interrupted_before_any_layer_continues_there(weights: ModelWeights, variant: str) -> None:
+    forward_pass = made(weights, variant)
     whole = forward_pass.prefill(IDS[:50], forward_pass.new_cache(300), 0, lambda: None)
     cache = forward_pass.new_cache(300)
     for layer in range(forward_pass.layers):
@@ -98,7 +98,7 @@ def test_a_prompt_left_before_any_layer_goes_on_there(weights: ModelWeights, way
             if not next(checks, False):  # noqa: B023 - used up within the call
                 raise Cancelled
 
-        fresh = made(weights, way)
+        fresh = made(weights, variant)
         with pytest.raises(Cancelled):
             fresh.prefill(IDS[:50], cache, 0, check)
         assert torch.equal(fresh.prefill(IDS[:50], cache, 0, lambda: None), whole)
@@ -106,9 +106,9 @@ def test_a_prompt_left_before_any_layer_goes_on_there(weights: ModelWeights, way
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("way", WAYS)
-def test_a_forward_pass_ends_before_any_layer_when_asked(weights: ModelWeights, way: str) -> None:
-    forward_pass = made(weights, way)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_forward_pass_checks_for_cancellation_before_each_layer(weights: ModelWeights, variant: str) -> None:
+    forward_pass = made(weights, variant)
     checks: list[None] = []
     hidden = forward_pass.forward(IDS[:20], forward_pass.new_cache(20), 0, check=lambda: checks.append(None))
     assert len(checks) == forward_pass.layers
@@ -116,26 +116,28 @@ def test_a_forward_pass_ends_before_any_layer_when_asked(weights: ModelWeights, 
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("candidates", [1, 3, 8, 11])
-def test_candidates_see_the_prompt_and_their_own(weights: ModelWeights, way: str, candidates: int) -> None:
-    visible = torch.full((candidates, 60 + candidates), -torch.inf)
-    visible[:, :60] = 0
-    visible[range(candidates), range(60, 60 + candidates)] = 0
+def test_candidates_attend_to_the_prompt_and_their_own_tokens(
+    weights: ModelWeights, variant: str, candidates: int
+) -> None:
+    attn_mask = torch.full((candidates, 60 + candidates), -torch.inf)
+    attn_mask[:, :60] = 0
+    attn_mask[range(candidates), range(60, 60 + candidates)] = 0
     got = []
-    for forward_pass in (TorchForwardPass(weights, Mapped), made(weights, way)):
+    for forward_pass in (TorchForwardPass(weights, Mapped), made(weights, variant)):
         cache = forward_pass.new_cache(80)
         forward_pass.forward(IDS[:60], cache, 0)
-        hidden = forward_pass.forward(IDS[60 : 60 + candidates], cache, 60, [60] * candidates, visible)
+        hidden = forward_pass.forward(IDS[60 : 60 + candidates], cache, 60, [60] * candidates, attn_mask)
         got.append(forward_pass.logits(hidden))
     assert near(got[1], got[0])
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("way", WAYS)
-def test_a_text_may_be_longer_than_the_rotations_at_hand(build: Path, way: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_text_may_be_longer_than_the_rotary_tables(build: Path, variant: str) -> None:
     weights = read_weights(build)
-    short, long = made(weights, way), made(weights, way)
+    short, long = made(weights, variant), made(weights, variant)
     long._open(5000)
     ids = (IDS * 8)[:2100]
     assert torch.equal(*(one.forward(ids, one.new_cache(2100), 0)[-20:] for one in (short, long)))
@@ -143,15 +145,15 @@ def test_a_text_may_be_longer_than_the_rotations_at_hand(build: Path, way: str) 
 
 @pytest.mark.parametrize("id", [-1, 160, 2**40])
 def test_an_id_without_an_embedding_is_refused(build: Path, id: int) -> None:
-    forward_pass = made(read_weights(build), WAYS[0])
+    forward_pass = made(read_weights(build), VARIANTS[0])
     with pytest.raises(IndexError):
         forward_pass.forward([1, id], forward_pass.new_cache(64), 0)
 
 
-def test_weights_stay_where_they_lie(build: Path) -> None:
-    """But one at the end of the file, after which nothing may be read, is copied."""
+def test_weights_are_used_in_place(build: Path) -> None:
+    """All but a matrix at the end of the file, beyond which nothing may be read."""
     weights = read_weights(build)
-    forward_pass = made(weights, WAYS[0])
+    forward_pass = made(weights, VARIANTS[0])
     kept = {values.data_ptr() for values in forward_pass._kept if isinstance(values, Tensor)}
     layer = weights.layers[0]
     matrices = [matrix.values for matrix in (layer.qkv_proj, layer.o_proj, layer.up_proj, layer.down_proj)]
@@ -161,14 +163,14 @@ def test_weights_stay_where_they_lie(build: Path) -> None:
 
 
 @torch.inference_mode()
-def test_a_matrix_that_nothing_follows_is_copied(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matrix_at_the_end_of_the_file_is_copied(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = read_weights(build)
-    expected = logits_of(made(weights, WAYS[0]), [])
+    expected = logits_of(made(weights, VARIANTS[0]), [])
     monkeypatch.setattr(ModelWeights, "bytes_after", lambda self, values: native.READ_BEYOND - 1)
-    assert torch.equal(logits_of(made(weights, WAYS[0]), []), expected)
+    assert torch.equal(logits_of(made(weights, VARIANTS[0]), []), expected)
 
 
-def test_models_of_odd_shapes_are_left_to_torch(build: Path) -> None:
+def test_models_of_unsupported_shapes_run_in_torch(build: Path) -> None:
     weights = read_weights(build)
     assert native.suits(weights)
     assert isinstance(engine.open_forward_pass(weights, 1), CForwardPass)
@@ -177,13 +179,13 @@ def test_models_of_odd_shapes_are_left_to_torch(build: Path) -> None:
     assert isinstance(engine.open_forward_pass(odd, 1), TorchForwardPass)
 
 
-def test_without_a_library_torch_does_it(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_library_torch_is_used(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "library", lambda: None)
     assert isinstance(engine.open_forward_pass(read_weights(build), 1), TorchForwardPass)
 
 
-def test_lack_of_memory_is_told(build: Path) -> None:
-    found = LIBRARIES[WAYS[0]]
+def test_a_lack_of_memory_is_reported(build: Path) -> None:
+    found = LIBRARIES[VARIANTS[0]]
     assert found is not None
     refusing = SimpleNamespace(
         codegen_lanes=found.codegen_lanes,
@@ -195,7 +197,7 @@ def test_lack_of_memory_is_told(build: Path) -> None:
         CForwardPass(read_weights(build), refusing, 1)  # type: ignore[arg-type]
 
 
-def test_a_library_that_is_none_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_a_library_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "decoder_avx2.so").write_bytes(b"no library")
     monkeypatch.setattr(native_build, "SOURCE", tmp_path / "decoder.c")
     assert native_build.compiled() == ["avx2"]
@@ -213,14 +215,14 @@ def test_a_library_with_other_structures_is_refused(
     other = c_structs.abi_fingerprint(structures)
     monkeypatch.setattr(native, "abi_fingerprint", lambda: other)
     with pytest.raises(ModelError, match="another version") as caught:
-        native.library.__wrapped__((WAYS[0],))
+        native.library.__wrapped__((VARIANTS[0],))
     assert "compile_decoder" in caught.value.advice
 
 
 def test_a_library_of_another_abi_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(c_structs, "ABI_VERSION", c_structs.ABI_VERSION + 1)
     with pytest.raises(ModelError, match="another version"):
-        native.library.__wrapped__((WAYS[0],))
+        native.library.__wrapped__((VARIANTS[0],))
 
 
 def test_a_library_without_a_fingerprint_is_refused() -> None:
@@ -228,11 +230,11 @@ def test_a_library_without_a_fingerprint_is_refused() -> None:
         native.check_abi(SimpleNamespace(), Path("decoder_avx2.so"))  # type: ignore[arg-type]
 
 
-def test_threads_end_with_the_transformer(build: Path) -> None:
+def test_threads_end_with_the_forward_pass(build: Path) -> None:
     weights = read_weights(build)
     process = psutil.Process()
     before = process.num_threads()
-    forward_pass = made(weights, WAYS[0], threads=4)
+    forward_pass = made(weights, VARIANTS[0], threads=4)
     assert process.num_threads() == before + 3
     forward_pass.close()
     forward_pass.close()
@@ -254,7 +256,7 @@ def test_it_is_compiled_from_its_source(tmp_path: Path, monkeypatch: pytest.Monk
     native.check_abi(compiled, tmp_path / "decoder_avx2.so")
 
 
-def test_a_compiler_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compiler_is_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "some-cc -flag")
     assert native_build.compiler() == ["some-cc", "-flag"]
     monkeypatch.delenv("CC")
@@ -265,8 +267,8 @@ def test_a_compiler_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert native_build.compiler() == [sys.executable, "-m", "ziglang", "cc"]
 
 
-def test_the_source_is_compiled_where_the_package_is_built() -> None:
-    """The Makefile's setup compiles; without that, everything above would be skipped where it should have run."""
+def test_the_source_was_compiled() -> None:
+    """Without this test, a failed compilation would skip all tests above."""
     if COMPILER is None and subprocess.run([sys.executable, "-c", "import ziglang"], check=False).returncode:
         pytest.skip("there is no C compiler")
     assert native_build.compiled()

@@ -1,4 +1,4 @@
-"""Which tokens may come next."""
+"""Constraints on the next token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_agreeing_tokens_are_all_found(pieces: list[bytes], forced: bytes) -> No
 
 @settings(deadline=None)
 @given(st.data())
-def test_the_same_on_a_real_vocabulary(tokenizer: Tokenizer, data: st.DataObject) -> None:
+def test_agreeing_tokens_of_a_real_vocabulary_are_found(tokenizer: Tokenizer, data: st.DataObject) -> None:
     text = data.draw(st.sampled_from(tokenizer.all_bytes)) + data.draw(st.binary(max_size=2))
     expected = [id for id, piece in enumerate(tokenizer.all_bytes) if agrees(piece, text or b"x")]
     assert sorted(TokenIndex(tokenizer.all_bytes).agreeing(text or b"x")) == expected

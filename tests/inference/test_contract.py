@@ -1,4 +1,4 @@
-"""What every engine must do, whatever it is made of."""
+"""The contract of the engines."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_cancelling_stops_within_one_token(engine: Engine, prompt: list[int]) ->
     assert len(seen) <= 5
 
 
-def test_a_cancelled_control_computes_nothing(engine: Engine, prompt: list[int]) -> None:
+def test_a_cancelled_token_computes_nothing(engine: Engine, prompt: list[int]) -> None:
     cancellation = CancellationToken()
     cancellation.cancel()
     with pytest.raises(Cancelled):
@@ -124,9 +124,7 @@ def test_answers_begin_with_forced_bytes(
     assert b"".join(map(tokenizer.token_bytes, result.completions[0].tokens)).startswith(forced)
 
 
-def test_forcing_what_greedy_says_anyway_changes_nothing(
-    engine: Engine, prompt: list[int], tokenizer: Tokenizer
-) -> None:
+def test_forcing_the_greedy_answer_changes_nothing(engine: Engine, prompt: list[int], tokenizer: Tokenizer) -> None:
     free = continue_(engine, prompt).completions[0].tokens
     forced = tokenizer.token_bytes(free[0])[:1]
     assert continue_(engine, prompt, forced=forced).completions[0].tokens == free
@@ -144,7 +142,7 @@ def test_sampling_is_repeatable_by_seed(engine: Engine, prompt: list[int]) -> No
 def test_cold_and_warm_give_the_same_tokens(
     engine: Engine, embedded_build: object, info: BuildInfo, tokenizer: Tokenizer
 ) -> None:
-    """Typing forward, deleting, jumping: greedy answers with and without a cache, but for near-ties.
+    """Greedy answers with and without a cache are the same after typing, deleting and jumping, but for near-ties.
 
     A cache may change how floats are batched, so a token may differ where two were as good as equal; that is rare.
     """
@@ -166,7 +164,7 @@ def test_cold_and_warm_give_the_same_tokens(
 
 
 def cold_engine(like: Engine, build: object, info: BuildInfo, tokenizer: Tokenizer) -> Engine:
-    """An engine of the same kind that keeps nothing."""
+    """Open an engine of the same kind without a cache."""
     params = LoadParams(str(build), engine=like.name, threads=2, cache_memory_mb=0)
     with pytest.MonkeyPatch.context() as patch:
         if isinstance(getattr(like, "_forward_pass", None), TorchForwardPass):
@@ -233,7 +231,7 @@ def test_a_cancelled_score_computes_nothing(engine: Engine, prompt: list[int]) -
 
 
 def test_candidates_differ_beyond_the_forced_bytes(engine: Engine, tokenizer: Tokenizer) -> None:
-    """Not in how the forced bytes are cut into tokens, which nobody sees."""
+    """A different tokenization of the forced bytes does not make a different candidate."""
     prompt = tokenizer.encode("class Point:\n    def __init__(self, x, y):")
     forced = b"\n        "
     result = continue_(engine, prompt, forced=forced, candidates=3)
@@ -245,10 +243,10 @@ def test_candidates_differ_beyond_the_forced_bytes(engine: Engine, tokenizer: To
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_rules_hold_with_the_document_cache(
+def test_constraints_hold_with_ngrams(
     engine: Engine, prompt: list[int], tokenizer: Tokenizer, temperature: float
 ) -> None:
-    """Where an engine mixes: special tokens of the prompt and of other texts are no evidence, and what is forced is."""
+    """Special tokens of the prompt and of related texts are not mixed in, and forced bytes stay forced."""
     marked = [*sorted(tokenizer.special_ids)[:2], *prompt[:60], *sorted(tokenizer.special_ids)[:1], *prompt[:60]]
     options = {"ngrams": True, "related": [prompt, marked], "temperature": temperature, "seed": 2}
     result = continue_(engine, marked, forced=b"zx", candidates=3, max_tokens=20, **options)

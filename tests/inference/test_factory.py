@@ -1,4 +1,4 @@
-"""Which engine `auto` is."""
+"""The choice of an engine."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def test_a_fast_cpu_runs_the_native_engine(fast_cpu: None) -> None:
 
 
 @pytest.mark.parametrize("machine", ["aarch64", "arm64", "riscv64"])
-def test_other_processors_do_not(fast_cpu: None, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processors_run_ct2(fast_cpu: None, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert not suits_native("auto")
 
 
-def test_nor_do_old_ones(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processors_without_avx2_run_ct2(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     assert not suits_native("auto")
 
 
-def test_a_gpu_is_ct2s_unless_the_cpu_is_asked_for(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_runs_ct2_unless_the_cpu_is_requested(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "cuda_devices", lambda: 1)
     assert not suits_native("auto")
     assert not suits_native("cuda")
@@ -52,7 +52,7 @@ def opened(build: Path, info: BuildInfo, tokenizer: Tokenizer, **options: str) -
     return engine.name
 
 
-def test_auto_opens_what_suits(
+def test_auto_opens_the_faster_engine(
     fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert opened(embedded_build, info, tokenizer) == "native"
@@ -60,7 +60,7 @@ def test_auto_opens_what_suits(
     assert opened(embedded_build, info, tokenizer) == "ct2"
 
 
-def test_what_the_native_engine_refuses_goes_to_ct2(
+def test_ct2_runs_what_the_native_engine_refuses(
     fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
 ) -> None:
     assert opened(embedded_build, info, tokenizer, compute_type="float32") == "ct2"

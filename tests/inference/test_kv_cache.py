@@ -1,4 +1,4 @@
-"""The pool of cached sequences: what is shared, kept, copied and dropped."""
+"""The pool of cached sequences: sharing, keeping, copying and dropping."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def ids(*values: int) -> Ids:
     return np.asarray(values, dtype=np.int64)
 
 
-def run(pool: SequencePool, prompt: Ids, room: int = 0) -> CachedSequence:
-    """What an engine does: keys and values (here, the ids themselves) of all that is missing."""
-    sequence = pool.take(prompt, room)
+def run(pool: SequencePool, prompt: Ids, spare: int = 0) -> CachedSequence:
+    """Do as an engine: write keys and values (here, the ids themselves) of the missing tokens."""
+    sequence = pool.take(prompt, spare)
     at = len(sequence.ids)
     assert np.array_equal(sequence.ids, prompt[:at])
     sequence.cache[0, 0, at : len(prompt), 0] = torch.from_numpy(prompt[at:])
@@ -48,7 +48,7 @@ def test_typing_on_extends_one_sequence_in_place() -> None:
     assert len(pool.sequences) == 1
 
 
-def test_room_is_made_without_losing_what_is_there() -> None:
+def test_growing_keeps_the_contents() -> None:
     pool = new_pool(10**6)
     text = np.arange(1, 1000)
     for end in (10, 200, 205, 900):
@@ -66,7 +66,7 @@ def test_a_few_tokens_are_cut_and_a_long_rest_is_kept() -> None:
     assert sorted(len(sequence.ids) for sequence in pool.sequences) == [102, 293]
 
 
-def test_without_room_for_both_the_rest_is_cut() -> None:
+def test_without_space_for_both_the_rest_is_cut() -> None:
     pool = new_pool(round_up(300) * TOKEN_BYTES)
     run(pool, np.arange(300))
     run(pool, np.arange(150))

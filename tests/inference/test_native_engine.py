@@ -1,4 +1,4 @@
-"""The native engine: what it says is what CTranslate2 says, and its cache never shows."""
+"""The native engine: it agrees with CTranslate2, and neither its cache nor its drafts change an answer."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ SHAPES = {
     "llama": Architecture("llama", 2, 4, 64, 176, 16, 160, 512, 1e-6),
 }
 NEAR_TIE = 0.1
-"""Two logits are as good as equal when they are closer. How tokens are batched changes the last bits of attention, and
-a bit may tip an activation to the next of its 255 steps; the logits of this model were seen to move by 0.045."""
+"""Logits that differ by less count as equal. The batching of tokens changes the last bits of attention, and a bit may
+round an activation to the next of its 255 steps; that moves the logits of this model by up to about 0.05."""
 
 
 def new_engine(build: Path, info: BuildInfo, tokenizer: Tokenizer, cache_bytes: int) -> NativeEngine:
@@ -87,8 +87,8 @@ def all_logits(forward_pass: ForwardPass, ids: list[int]) -> torch.Tensor:
 # The same as CTranslate2
 
 
-def ways() -> dict[str, Callable[[ModelWeights], ForwardPass]]:
-    """Every way that this machine has to run a model."""
+def implementations() -> dict[str, Callable[[ModelWeights], ForwardPass]]:
+    """Return all forward passes that this machine supports."""
     found: dict[str, Callable[[ModelWeights], ForwardPass]] = {
         kernel.__name__: partial(TorchForwardPass, kernel=kernel)  # type: ignore[attr-defined]
         for kernel in KERNELS
@@ -101,17 +101,17 @@ def ways() -> dict[str, Callable[[ModelWeights], ForwardPass]]:
     return found
 
 
-@pytest.mark.parametrize("way", ways())
-def test_it_says_what_ctranslate2_says(embedded_build: Path, tokenizer: Tokenizer, way: str) -> None:
-    """As near to the float model as CTranslate2 is, and apart from it only where two tokens are almost as likely.
+@pytest.mark.parametrize("implementation", implementations())
+def test_it_agrees_with_ctranslate2(embedded_build: Path, tokenizer: Tokenizer, implementation: str) -> None:
+    """It is as near to the float model as CTranslate2, and differs from it only where two tokens are almost as likely.
 
-    Both round activations to 255 steps, and a last bit decides between two of them: either is a model of the same
-    float one, and where that wavers they may waver apart.
+    Both round activations to 255 steps, where a last bit decides between two of them; so they may differ where the
+    float model is undecided.
     """
     generators = [
         ctranslate2.Generator(str(embedded_build), compute_type=kind, intra_threads=1) for kind in ("int8", "float32")
     ]
-    forward_pass = ways()[way](read_weights(embedded_build))
+    forward_pass = implementations()[implementation](read_weights(embedded_build))
     total = apart = ours_from_float = theirs_from_float = 0
     losses = np.zeros(2)
     for source in SOURCES:
@@ -139,7 +139,7 @@ def test_it_says_what_ctranslate2_says(embedded_build: Path, tokenizer: Tokenize
 
 @define
 class Tally:
-    """How often two ways gave the same token, and how often they parted at a near-tie."""
+    """Counts of equal tokens, and of those that differed at a near-tie."""
 
     tokens: int = 0
     ties: int = 0
@@ -153,7 +153,7 @@ class Tally:
         second: Completion,
         related: list[list[int]] | None = None,
     ) -> None:
-        """Count; fail where tokens part at anything but a near-tie. With `related`, the document's n-grams count."""
+        """Count; fail where tokens differ at anything but a near-tie. With `related`, n-grams are mixed in."""
         pairs = list(zip(first.tokens, second.tokens, strict=True))
         at = next((index for index, (one, other) in enumerate(pairs) if one != other), None)
         self.tokens += len(pairs) if at is None else at + 1
@@ -171,7 +171,7 @@ class Tally:
 
 
 class Eager(DraftLength):
-    """Always drafts, of lengths that change from one to the next."""
+    """Always drafts, with changing lengths."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class Eager(DraftLength):
 
 @define
 class Pair:
-    """Two engines over one build, and a forward_pass to tell near-ties with."""
+    """Two engines over one build, and a forward pass that tells near-ties."""
 
     warm: NativeEngine
     cold: NativeEngine
@@ -196,13 +196,13 @@ class Pair:
 
     @classmethod
     def over(cls, build: Path, info: BuildInfo, tokenizer: Tokenizer, documents: list[list[int]]) -> Pair:
-        """`warm` keeps a little and always drafts; `cold` keeps nothing and never does."""
+        """Open both engines: `warm` has a small cache and always drafts, `cold` has no cache and never drafts."""
         warm, cold = (new_engine(build, info, tokenizer, size) for size in (2**28, 0))
         warm._draft_length = Eager()
         return cls(warm, cold, TorchForwardPass(read_weights(build), KERNELS[-1]), documents)
 
     def check(self) -> None:
-        """Enough was seen, ties were rare, and drafts were both right and wrong."""
+        """Assert that enough tokens were compared, ties were rare, and drafts were both right and wrong."""
         assert self.tally.tokens > 2000
         assert self.tally.ties <= 0.005 * self.tally.tokens
         assert 0.02 * self.drafted < self.accepted < self.drafted
@@ -218,7 +218,7 @@ def embedded(embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer) -> Ite
 
 @pytest.fixture(scope="module", params=["gptj", "llama"])
 def random(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """A small build with random weights. Texts are of few tokens, so that they repeat themselves."""
+    """A small build with random weights. Its texts have few different tokens, so that they repeat themselves."""
     directory = tmp_path_factory.mktemp(request.param)
     info = write_random_build(directory, request.param, SHAPES[request.param])
     draw = np.random.default_rng(0)
@@ -257,21 +257,21 @@ HISTORY = {
 @pytest.mark.timeout(600)
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(**HISTORY)
-def test_cold_warm_evicted_cut_and_drafted_say_the_same(embedded: Pair, **history: Any) -> None:
+def test_neither_cache_nor_drafts_change_an_answer(embedded: Pair, **history: Any) -> None:
     follow(embedded, **history)
 
 
 @pytest.mark.timeout(600)
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(**HISTORY)
-def test_so_do_builds_of_other_shapes(random: Pair, **history: Any) -> None:
+def test_neither_cache_nor_drafts_change_an_answer_of_other_shapes(random: Pair, **history: Any) -> None:
     follow(random, **history)
 
 
 def follow(
     pair: Pair, start: int, edits: list[tuple[str, int]], small_budget: int, candidates: int, ngrams: bool
 ) -> None:
-    """Edit a text, and compare what comes next after each edit."""
+    """Edit a text, and compare the completions after each edit."""
     warm, documents = pair.warm, pair.documents
     warm._pool.limit = small_budget * 200 * pair.forward_pass.weights.token_bytes
     text, prompt, related = documents[0], documents[0][:start], documents[1:2]
@@ -306,7 +306,7 @@ def follow(
         pair.tally.compare(pair.forward_pass, prompt, theirs.completions[0], ours.completions[0], mixed)
 
 
-def test_candidates_in_one_batch_are_what_each_would_be_alone(embedded: Pair) -> None:
+def test_candidates_of_a_batch_equal_those_decoded_alone(embedded: Pair) -> None:
     tally = Tally()
     for document in embedded.documents:
         for end in range(20, 420, 100):
@@ -319,7 +319,7 @@ def test_candidates_in_one_batch_are_what_each_would_be_alone(embedded: Pair) ->
     assert tally.ties <= 0.02 * tally.tokens
 
 
-def test_log_probabilities_are_the_models(embedded: Pair) -> None:
+def test_log_probabilities_are_those_of_the_model(embedded: Pair) -> None:
     prompt = embedded.documents[1][:200]
     for one in go_on(embedded.warm, prompt, candidates=3).completions:
         logits = all_logits(embedded.forward_pass, prompt + one.tokens)[len(prompt) - 1 : -1]
@@ -330,7 +330,7 @@ def test_log_probabilities_are_the_models(embedded: Pair) -> None:
 # The n-gram mixing and drafts
 
 
-def test_the_document_is_mixed_in_or_not(embedded: Pair, tokenizer: Tokenizer) -> None:
+def test_ngrams_of_the_document_are_mixed_in_on_request(embedded: Pair, tokenizer: Tokenizer) -> None:
     line = tokenizer.encode("frobnicate_the_quux = zorp(1)\n")
     prompt = line * 3 + tokenizer.encode("class A:\n    pass\n\n\n") + line[:3]
     plain, mixed = (go_on(embedded.cold, prompt, ngrams=on).completions[0] for on in (False, True))
@@ -339,7 +339,7 @@ def test_the_document_is_mixed_in_or_not(embedded: Pair, tokenizer: Tokenizer) -
     assert sum(mixed.log_probabilities) > sum(plain.log_probabilities)
 
 
-def test_other_texts_count_as_the_document_does(embedded: Pair, tokenizer: Tokenizer) -> None:
+def test_ngrams_of_related_texts_are_mixed_in(embedded: Pair, tokenizer: Tokenizer) -> None:
     line = tokenizer.encode("frobnicate_the_quux = zorp(1)\n")
     prompt = tokenizer.encode("x = 1\n") + line[:3]
     assert go_on(embedded.cold, prompt, ngrams=True).completions[0].tokens != line[3:9]
@@ -347,7 +347,7 @@ def test_other_texts_count_as_the_document_does(embedded: Pair, tokenizer: Token
 
 
 def test_the_mixed_distribution_is_sampled(embedded: Pair, tokenizer: Tokenizer) -> None:
-    """And drafts change no sample, for they take none of the random numbers."""
+    """Drafts change no sample, since they use no random numbers."""
     prompt = tokenizer.encode("frobnicate_the_quux = 1\n" * 8)
     options = {"temperature": 0.8, "seed": 3, "candidates": 1, "ngrams": True, "tokens": 12}
     drafted = go_on(embedded.warm, prompt, **options)
@@ -357,8 +357,8 @@ def test_the_mixed_distribution_is_sampled(embedded: Pair, tokenizer: Tokenizer)
     )
 
 
-def test_a_deleted_text_is_foreseen(embedded: Pair, tokenizer: Tokenizer) -> None:
-    """What was cut off, be it an answer that was not taken, is what a draft guesses."""
+def test_a_deleted_text_is_drafted(embedded: Pair, tokenizer: Tokenizer) -> None:
+    """A draft repeats a text that was cut off, such as an answer that was not accepted."""
     pair = embedded
     prompt = pair.documents[2][:150]
     answer = go_on(pair.warm, prompt, tokens=16).completions[0].tokens
@@ -414,7 +414,7 @@ def test_another_document_does_not_push_the_first_one_out(
 
 
 class CancelledAt(CancellationToken):
-    """Cancelled when it is asked for the n-th time."""
+    """A token that is cancelled at its n-th check."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
@@ -463,7 +463,7 @@ class StoppedError(Exception):
 
 @define
 class StopBefore:
-    """Raises at its n-th call."""
+    """Raises at the n-th call."""
 
     calls: int
 
@@ -473,7 +473,7 @@ class StopBefore:
             raise StoppedError
 
 
-def test_an_interrupted_chunk_goes_on_where_it_was(embedded: Pair, tokenizer: Tokenizer) -> None:
+def test_an_interrupted_chunk_continues_at_its_layer(embedded: Pair, tokenizer: Tokenizer) -> None:
     forward_pass = embedded.forward_pass
     ids = tokenizer.encode(SOURCES[0])[:90]
     with torch.inference_mode():
@@ -489,7 +489,7 @@ def test_an_interrupted_chunk_goes_on_where_it_was(embedded: Pair, tokenizer: To
             assert torch.equal(cache, expected)
 
 
-def test_an_interrupted_chunk_is_forgotten_when_anything_differs(embedded: Pair, tokenizer: Tokenizer) -> None:
+def test_an_interrupted_chunk_is_discarded_by_any_other_run(embedded: Pair, tokenizer: Tokenizer) -> None:
     forward_pass = embedded.forward_pass
     ids = tokenizer.encode(SOURCES[0])[:60]
     with torch.inference_mode():
@@ -512,14 +512,14 @@ def test_an_interrupted_chunk_is_forgotten_when_anything_differs(embedded: Pair,
 # What it refuses
 
 
-def test_devices_and_types_it_has_not_are_refused(embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer) -> None:
+def test_unsupported_devices_and_types_are_refused(embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer) -> None:
     for options in ({"device": "cuda"}, {"compute_type": "float16"}):
         config = EngineConfig(**({"device": "cpu", "compute_type": "auto"} | options), threads=1, cache_bytes=0)
         with pytest.raises(ModelError, match="ct2"):
             NativeEngine(embedded_build, info, tokenizer, config)
 
 
-def test_a_lack_of_memory_is_told(
+def test_a_lack_of_memory_is_reported(
     embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = new_engine(embedded_build, info, tokenizer, 2**28)
@@ -538,8 +538,8 @@ def test_a_lack_of_memory_is_told(
 # What it keeps
 
 
-def test_memory_is_after_many_completions_what_it_was_after_some(tmp_path: Path) -> None:
-    """Over 50 documents that are typed into in turn, with drafts, candidates, and cancelled requests."""
+def test_memory_does_not_grow_with_completions(tmp_path: Path) -> None:
+    """50 documents are edited in turn, with drafts, candidates, and cancelled requests."""
     info = write_random_build(tmp_path, "tiny", Architecture("codegen", 1, 2, 32, 64, 8, 160, 512, 1e-5, 4))
     engine = new_engine(tmp_path, info, Tokenizer.from_build(tmp_path, info), 400 * 256 * 4)
     draw = np.random.default_rng(0)

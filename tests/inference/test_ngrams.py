@@ -1,4 +1,4 @@
-"""N-grams counted by agreement are those that counting by hand finds."""
+"""N-grams counted by agreement equal those counted one by one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ TEXT = st.lists(st.integers(0, 3), min_size=1, max_size=40)
 
 
 def successors(texts: list[list[int]], context: list[int]) -> Counter[int]:
-    """What follows the context in the texts."""
+    """Count the successors of the context in the texts."""
     size = len(context)
     return Counter(
         text[at + size] for text in texts for at in range(len(text) - size) if text[at : at + size] == context
     )
 
 
-def mixed_by_hand(texts: list[list[int]], context: list[int], model: np.ndarray) -> np.ndarray:
-    for order, caution in zip(ORDERS, WITTEN_BELL_K, strict=True):
+def naive_mixture(texts: list[list[int]], context: list[int], model: np.ndarray) -> np.ndarray:
+    for order, k in zip(ORDERS, WITTEN_BELL_K, strict=True):
         found = successors(texts, context[-order:]) if len(context) >= order else Counter()
         total = sum(found.values())
         if not total:
             break
-        weight = total / (total + caution * len(found))
+        weight = total / (total + k * len(found))
         model = (1 - weight) * model
         for id, count in found.items():
             model[id] += weight * count / total
@@ -39,7 +39,7 @@ def mixed_by_hand(texts: list[list[int]], context: list[int], model: np.ndarray)
 def test_the_mixture_is_the_nested_one(
     text: list[int], others: list[list[int]], dropped: list[list[int]], written: list[int]
 ) -> None:
-    """What was written since and what was dropped is not counted, but written text is context."""
+    """Written and dropped tokens are not counted, but written tokens are context."""
     matches = NgramMatcher(text, others, dropped)
     model = np.array([0.4, 0.3, 0.2, 0.1])
     for end in range(len(written) + 1):
@@ -49,7 +49,7 @@ def test_the_mixture_is_the_nested_one(
         scaled = model.copy()
         if mixture is not None:
             scaled[mixture.ids] += mixture.gains
-        expected = mixed_by_hand([text, *others], text + written[:end], model)
+        expected = naive_mixture([text, *others], text + written[:end], model)
         assert np.allclose(scaled / scaled.sum(), expected)
 
 
@@ -88,7 +88,7 @@ def test_nothing_agrees_across_a_gap() -> None:
     assert matches.draft(4) == ([1, 2, 3], 1)
 
 
-def test_copies_go_on_apart() -> None:
+def test_copies_are_independent() -> None:
     matches = NgramMatcher([1, 2, 3, 1], [], [])
     other = matches.copy()
     matches.append(2)

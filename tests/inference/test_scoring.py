@@ -1,4 +1,4 @@
-"""How likely texts are, asked in text."""
+"""Likelihood of texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codegen_lsp.inference.rpc.messages import LoadParams, ScoredText, ScorePara
 from codegen_lsp.inference.text_model import TextModel
 
 BEFORE = "import os\nimport sys\n\n\nclass Stack:\n    pass\n\n\n"
-"""Ends where every tokenizer here begins a new token."""
+"""Ends at a token boundary of every tokenizer."""
 AFTER = "def push(item):\n    self.items = []\n"
 
 
@@ -29,7 +29,7 @@ def test_a_token_that_begins_before_the_text_counts_whole(model: TextModel) -> N
     assert score.log_probability < 0
 
 
-def test_a_text_without_anything_before_it(model: TextModel) -> None:
+def test_a_text_without_context(model: TextModel) -> None:
     (score,) = model.score([ScoredText("", "import")], CancellationToken()).scores
     assert score.tokens == len(model.tokenizer.encode("import"))
     assert score.log_probability < 0
@@ -56,7 +56,7 @@ def test_scoring_can_be_cancelled(model: TextModel) -> None:
         model.score([ScoredText("", "x")], cancellation)
 
 
-async def test_over_the_wire(embedded_build) -> None:  # type: ignore[no-untyped-def]
+async def test_scoring_over_rpc(embedded_build) -> None:  # type: ignore[no-untyped-def]
     client = InferenceClient()
     try:
         await client.load(LoadParams(str(embedded_build), threads=1))

@@ -1,4 +1,4 @@
-"""Where answers end."""
+"""Stop rules."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "rules", "kept"), CASES)
-def test_cut(text: str, rules: dict[str, object], kept: str | None) -> None:
+def test_stop_position(text: str, rules: dict[str, object], kept: str | None) -> None:
     cut = stop_position(text, StopRules(**rules))  # type: ignore[arg-type]
     assert (None if cut is None else text[:cut]) == kept
 
 
 @given(st.text(alphabet="ab \n\t", max_size=40), st.integers(1, 4), st.integers(0, 8) | st.none())
 def test_a_cut_never_moves_when_more_text_arrives(text: str, max_lines: int, min_indent: int | None) -> None:
-    """What is cut early is what would be cut late: computing further would have been for nothing."""
+    """A text that is cut early would be cut later too, so no token is computed in vain."""
     rules = StopRules(max_lines=max_lines, min_indent=min_indent, strings=["ab"])
     first = next((cut for n in range(len(text) + 1) if (cut := stop_position(text[:n], rules)) is not None), None)
     final = stop_position(text, rules)

@@ -44,8 +44,8 @@ def test_healing_takes_back_whole_tokens_of_the_text(any_tokenizer: Tokenizer, t
 
 @settings(max_examples=300, deadline=None)
 @given(text=CODE, more=CODE)
-def test_what_healing_keeps_stays_when_the_text_grows(any_tokenizer: Tokenizer, text: str, more: str) -> None:
-    """Typing on never changes tokens that are cached already.
+def test_ids_before_the_healed_token_stay_when_the_text_grows(any_tokenizer: Tokenizer, text: str, more: str) -> None:
+    """More text never changes tokens that are cached already.
 
     A line break or run of spaces may still join with what follows it, so the growth begins with a word.
     """

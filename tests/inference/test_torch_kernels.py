@@ -1,4 +1,4 @@
-"""Products of activations and int8 weights, against the same in integers."""
+"""Products of activations and int8 weights equal those computed in integers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AVAILABLE = [kernel for kernel in KERNELS if is_exact(kernel)]
 
 
 class Saturating(Mapped):
-    """Loses what does not fit in 16 bits, as byte products do on processors without VNNI."""
+    """A kernel whose sums saturate, as those of byte products in 16 bits do without VNNI."""
 
     def __call__(self, x: Tensor, base: Tensor) -> Tensor:
         return super().__call__(x, base).clamp(-10, 10)
@@ -56,7 +56,7 @@ def test_products_are_exact(kernel: Kernel, rows: int, columns: int) -> None:
 
 
 @pytest.mark.parametrize("kernel", AVAILABLE)
-def test_a_token_gets_the_same_whatever_comes_along(kernel: Kernel) -> None:
+def test_a_result_does_not_depend_on_the_other_tokens(kernel: Kernel) -> None:
     generator = torch.Generator().manual_seed(0)
     product = kernel([random_matrix(300, 256, generator)])
     x = torch.randn(50, 256, generator=generator) * torch.rand(50, 1, generator=generator)
@@ -66,7 +66,7 @@ def test_a_token_gets_the_same_whatever_comes_along(kernel: Kernel) -> None:
         assert torch.equal(product(x[begin:end], base), whole[begin:end])
 
 
-def test_a_kernel_that_is_wrong_here_is_passed_over() -> None:
+def test_an_inexact_kernel_is_skipped() -> None:
     assert not is_exact(Saturating)
     assert choose_kernel((Missing, Saturating, Mapped)) is Mapped
     with pytest.raises(ModelError, match="int8"):

@@ -1,4 +1,4 @@
-"""Reading model.bin: the real one, damaged ones, and those of other models."""
+"""Reading of model.bin: the real one, damaged ones, and those of other models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build(tmp_path: Path, embedded_build: Path) -> Path:
     return tmp_path
 
 
-def test_the_embedded_build_is_what_its_description_says(embedded_build: Path, info: BuildInfo) -> None:
+def test_the_embedded_build_matches_its_description(embedded_build: Path, info: BuildInfo) -> None:
     weights = read_weights(embedded_build)
     assert (weights.block_type, weights.heads, weights.width) == ("codegen", info.heads, info.width)
     assert len(weights.layers) == info.layers
@@ -58,14 +58,14 @@ def test_the_embedded_build_is_what_its_description_says(embedded_build: Path, i
     assert weights.step_bytes < (embedded_build / "model.bin").stat().st_size
 
 
-def test_what_is_written_is_read(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
+def test_variables_round_trip(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
     (build / "model.bin").write_bytes(encode(variables))
     for name, value in variables_of(build).items():
         assert torch.equal(value, torch.from_numpy(np.array(variables[name])))
 
 
-def test_aliases_stand_for_what_they_name(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
-    """A model whose output layer is its embedding is stored so."""
+def test_aliases_are_resolved(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
+    """A model whose output layer is its embedding is stored with aliases."""
     names = ("weight", "weight_scale")
     aliases = {f"decoder/projection/{name}": f"decoder/embeddings/{name}" for name in names}
     kept = {name: value for name, value in variables.items() if name not in aliases}
@@ -86,8 +86,8 @@ def test_a_file_cut_anywhere_is_truncated(build: Path, embedded_build: Path) -> 
             read_weights(build)
 
 
-def test_damage_is_refused_or_reads_as_numbers(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
-    """No flipped bit ends in anything but a ModelError, or in other numbers."""
+def test_damage_is_refused_or_changes_numbers_only(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
+    """A flipped bit ends in a ModelError or in other numbers, never in another error."""
     small = {name: value for name, value in variables.items() if value.size < 2000 and "layer_1" not in name}
     whole = encode(small)
     random = np.random.default_rng(1)
@@ -100,7 +100,7 @@ def test_damage_is_refused_or_reads_as_numbers(build: Path, variables: dict[str,
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04" + b"\0" * 100, b"GGUF\x03\0\0\0" + b"\0" * 100, b"<!doctype html>"])
-def test_other_files_are_no_models(build: Path, content: bytes) -> None:
+def test_files_of_other_formats_are_refused(build: Path, content: bytes) -> None:
     (build / "model.bin").write_bytes(content)
     with pytest.raises(ModelError, match="not a CTranslate2 model"):
         read_weights(build)
@@ -139,7 +139,7 @@ def test_a_missing_file_is_named(build: Path) -> None:
         ("projection/weight", np.zeros((8, 8), np.float32), "not an int8 build"),
     ],
 )
-def test_what_the_engine_can_not_do_is_refused_by_name(
+def test_unsupported_variables_are_refused_by_name(
     build: Path, variables: dict[str, NDArray[np.generic]], name: str, value: NDArray[np.generic], word: str
 ) -> None:
     (build / "model.bin").write_bytes(encode(variables | {f"decoder/{name}": np.asarray(value)}))
@@ -148,8 +148,8 @@ def test_what_the_engine_can_not_do_is_refused_by_name(
     assert "ct2" in caught.value.advice
 
 
-def test_packed_weights_leave_the_file_to_the_system(embedded_build: Path, tmp_path: Path) -> None:
-    """What is read again afterwards is the file's again."""
+def test_pages_of_packed_weights_are_dropped(embedded_build: Path, tmp_path: Path) -> None:
+    """Pages that are read again come from the file."""
     build = Path(shutil.copytree(embedded_build, tmp_path / "build"))
     weights = read_weights(build)
     before = weights.lm_head.values.clone()
