@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -49,6 +50,10 @@ _GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "LC_ALL": "C",
 }
+
+
+_too_slow: set[Path] = set()
+"""Folders that git could not list in time; it is not asked again."""
 
 
 class WorkspaceError(CodegenError):
@@ -154,13 +159,17 @@ def _files(root: Path) -> Iterator[str]:
 def _listed_by_git(root: Path) -> set[str]:
     """Return git's list of tracked and untracked files below `root`, without ignored ones.
 
-    Empty where there is no repository, no git, a repository that git does not trust (another user's), or where the
-    folder itself is ignored by a repository around it.
+    Empty where there is no repository, no git, a repository that git does not trust (another user's) or can't list in
+    time, or where the folder itself is ignored by a repository around it.
     """
+    program = shutil.which(_GIT[0])
+    # A relative path is a program in the current folder, which may be the workspace.
+    if root in _too_slow or program is None or not Path(program).is_absolute():
+        return set()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         result = subprocess.run(
-            _GIT,
+            (program, *_GIT[1:]),
             cwd=root,
             env=environment | _GIT_ENVIRONMENT,
             stdin=subprocess.DEVNULL,
@@ -172,7 +181,11 @@ def _listed_by_git(root: Path) -> set[str]:
     except subprocess.CalledProcessError as error:
         logger.debug("git does not list %s: %s", root, error.stderr.decode("utf-8", "replace").strip())
         return set()
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        logger.info("git does not list %s: %s", root, error)
+        _too_slow.add(root)
+        return set()
+    except OSError as error:
         logger.info("git does not list %s: %s", root, error)
         return set()
     return {os.fsdecode(name) for name in result.stdout.split(b"\0") if name}

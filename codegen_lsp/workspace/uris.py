@@ -27,8 +27,8 @@ def path_of(uri: str) -> str | None:
 
 
 def uri_of(path: Path) -> str:
-    """Return the `file:` URI of an absolute path."""
+    """Return the `file:` URI of an absolute path, whatever the bytes of its name."""
     text = path.as_posix()
     if re.match(r"[A-Za-z]:", text):
-        return f"file:///{text[0].lower()}:{quote(text[2:])}"
-    return "file:" + quote(text) if text.startswith("//") else "file://" + quote(text)
+        return f"file:///{text[0].lower()}:{quote(os.fsencode(text[2:]))}"
+    return ("file:" if text.startswith("//") else "file://") + quote(os.fsencode(text))

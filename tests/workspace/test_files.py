@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,18 @@ def test_no_program_that_a_repository_names_is_run(write: Write, tmp_path: Path,
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the hostile command is a shell script")
+def test_a_program_in_the_workspace_is_not_taken_for_git(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, sign = write({"a.py": "", "git": f"#!/bin/sh\ntouch '{tmp_path / 'sign'}'\n"}), tmp_path / "sign"
+    (root / "git").chmod(0o755)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("PATH", f".{os.pathsep}{os.environ['PATH']}")
+    assert list_files(root, ".py") == ["a.py"]
+    assert not sign.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the hostile command is a shell script")
 def test_the_hostile_command_would_run_without_the_precautions(write: Write, tmp_path: Path) -> None:
     root, sign = write({"a.py": ""}), tmp_path / "sign"
     (tmp_path / "evil").write_text(f"#!/bin/sh\ntouch '{sign}'\n")
@@ -132,6 +145,19 @@ def test_where_git_refuses_the_repository_the_folder_is_walked(write: Write, mon
     monkeypatch.setitem(module._GIT_ENVIRONMENT, "GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     assert not module._listed_by_git(root)
     assert list_files(root, ".py") == LISTED
+
+
+def test_where_git_takes_too_long_the_folder_is_walked_and_git_not_asked_again(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(IGNORED)
+    git(root, "init")
+    with monkeypatch.context() as context:
+        context.setattr(module, "GIT_TIMEOUT", 0.0)
+        assert list_files(root, ".py") == LISTED
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: pytest.fail("git was asked again"))
+    assert list_files(root, ".py") == LISTED
+    module._too_slow.clear()
 
 
 def test_the_variables_of_another_repository_do_not_count(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +199,13 @@ def test_links_that_lead_out_or_to_what_may_not_be_read(write: Write, tmp_path: 
         git(root, "init")
         git(root, "add", ".")
     assert python_files(FileAccess(root, (root.as_uri(),), ("no/**",))) == {root / "a.py": "x = 1\n"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_names_that_are_no_text(write: Write) -> None:
+    root = write({"a.py": "x = 1\n"})
+    (root / os.fsdecode(b"\xff.py")).write_text("y = 2\n")
+    assert list(python_files(FileAccess(root)).values()) == ["x = 1\n", "y = 2\n"]
 
 
 def test_too_many_python_files(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
