@@ -11,7 +11,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 # Half of the tests' time is waiting for processes, so two at once suit two cores. WORKERS=0: all in one process.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
 help:
 	@echo "make demo    set up, then complete real code with the embedded model in the terminal"
