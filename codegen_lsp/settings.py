@@ -38,6 +38,7 @@ ABLATIONS: dict[str, str] = {
     "correctness": "suggestions that do not parse, or use undefined names, are not shown",
     "modules": "names that imported modules of the workspace lack count as undefined, too",
     "context": "n-grams of similar files of the workspace are mixed in, too",
+    "workspace": "n-grams of all files of the workspace are mixed in, in place of those of similar files",
     "coalescing": "a request waits for a generation under way when what was typed meanwhile may be its beginning",
     "prefetch": "after a suggestion was shown, the one that would follow it is generated",
 }
@@ -175,6 +176,18 @@ class PromptSettings:
 
 
 @frozen
+class IndexSettings:
+    """The n-gram index of the workspace."""
+
+    enabled: bool = _switch(True)
+    """Count the n-grams of the workspace's files, and mix them into the model's probabilities where that pays. The
+    counts are kept in the user's cache folder; `codegen-lsp index clear` removes them."""
+    max_tokens: int = _whole_number(5_000_000, 0, 100_000_000)
+    """Tokens of a workspace that are indexed, those of the nearest and newest files first; each takes 8.5 bytes of
+    memory."""
+
+
+@frozen
 class WorkerSettings:
     """`codegen-lsp.worker`: the process that runs the model."""
 
@@ -262,6 +275,7 @@ class Settings:
     that are likely enough, the one with the most expected saved keys is shown. 0 shows everything."""
     ablate: tuple[str, ...] = _texts("a list of these: " + ", ".join(ABLATIONS), ABLATIONS, for_measurements=True)
     """Parts of a completion to leave out in measurements (docs/evaluation.md)."""
+    index: IndexSettings = IndexSettings()
     worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
 
@@ -344,6 +358,7 @@ def _note(renamed: str) -> None:
 _TABLES: dict[str, type] = {
     "cache": CacheSettings,
     "prompt": PromptSettings,
+    "index": IndexSettings,
     "worker": WorkerSettings,
     "log": LogSettings,
 }

@@ -16,6 +16,9 @@ from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
     GenerateResult,
     GenerationStats,
+    IndexState,
+    IndexStateParams,
+    IndexUpdate,
     LoadParams,
     LoadProgress,
     ModelDescription,
@@ -50,6 +53,8 @@ class PlayedModel:
     warmed: list[WarmParams] = field(factory=list)
     scored: list[ScoreParams] = field(factory=list)
     cancelled: list[GenerateParams] = field(factory=list)
+    indexed: dict[str, dict[str, tuple[int, int]]] = field(factory=dict)
+    index_updates: list[IndexUpdate] = field(factory=list)
     restarts: int = 0
     closed: int = 0
     model: ModelDescription | None = None
@@ -97,6 +102,19 @@ class PlayedModel:
 
     async def warm(self, params: WarmParams) -> None:
         self.warmed.append(params)
+
+    async def index_state(self, params: IndexStateParams) -> IndexState:
+        return IndexState(
+            files={path: list(version) for path, version in self.indexed.get(params.workspace, {}).items()}
+        )
+
+    async def update_index(self, params: IndexUpdate) -> IndexState:
+        self.index_updates.append(params)
+        files = self.indexed.setdefault(params.workspace, {})
+        files.update({file.path: (file.modified, file.size) for file in params.files})
+        for path in params.removed:
+            files.pop(path, None)
+        return IndexState()
 
     async def restart(self) -> None:
         self.restarts += 1

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from codegen_lsp import __version__
-from codegen_lsp.cli import bench, complete, demo, doctor, models, refactor, serve, stats
+from codegen_lsp.cli import bench, complete, demo, doctor, index, models, refactor, serve, stats
 from codegen_lsp.cli import eval as evaluate
 from codegen_lsp.errors import CodegenError
 
@@ -32,6 +32,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("stats")(stats.stats)
 app.add_typer(models.app, name="models")
+app.add_typer(index.app, name="index")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
 

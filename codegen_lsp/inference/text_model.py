@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Completion, Engine, SamplingParams
+from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
 from codegen_lsp.inference.rpc.messages import (
     Candidate,
     Finish,
@@ -35,6 +36,7 @@ from codegen_lsp.inference.rpc.messages import (
 )
 from codegen_lsp.inference.stopping import is_unlikely, stop_position
 from codegen_lsp.inference.tokenizer import Tokenizer
+from codegen_lsp.inference.workspace_indexes import WorkspaceIndexes
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +96,21 @@ class _Answer:
 class TextModel:
     """One loaded model that continues text."""
 
-    def __init__(self, info: BuildInfo, tokenizer: Tokenizer, engine: Engine, *, ngrams: bool = False) -> None:
+    def __init__(
+        self,
+        info: BuildInfo,
+        tokenizer: Tokenizer,
+        engine: Engine,
+        *,
+        ngrams: bool = False,
+        workspaces: WorkspaceIndexes | None = None,
+    ) -> None:
         self.info = info
         self.tokenizer = tokenizer
         self.engine = engine
         self.ngrams = ngrams
+        self.workspaces = workspaces
+        """None where the engine does not mix n-grams."""
         self._encode_related = lru_cache(RELATED_KEPT)(tokenizer.encode)
         self._measurements = 0
 
@@ -132,6 +144,7 @@ class TextModel:
             seed=params.seed,
             ngrams=self.ngrams,
             related=self._related(params),
+            workspace=self._counts(params),
         )
         try:
             generation = self.engine.generate(prompt.ids, sampling, cancellation, on_token)
@@ -236,6 +249,17 @@ class TextModel:
         """Return the token ids of texts outside the prompt that the answer may repeat parts of."""
         after = [params.suffix] if self.info.infill == "none" else []
         return [self._encode_related(text[:RELATED_CHARACTERS]) for text in (*after, *params.related) if text]
+
+    def _counts(self, params: GenerateParams) -> WorkspaceCounts | None:
+        if self.workspaces is None or not params.workspace:
+            return None
+        return self.workspaces.counts(params.workspace, params.excluded_files)
+
+    def close(self) -> None:
+        """Free the model, and write what changed in the indexes."""
+        self.engine.close()
+        if self.workspaces is not None:
+            self.workspaces.close()
 
     @cached_property
     def end_tokens(self) -> frozenset[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from attrs import frozen
 from lsprotocol import types
@@ -28,6 +28,8 @@ class EditorCapabilities:
 
     configuration: bool = False
     """Answers `workspace/configuration`."""
+    registers_watchers: bool = False
+    """Watches files for servers that have registered for it."""
     registers_configuration: bool = False
     """Sends `didChangeConfiguration` to servers that have registered for it."""
     progress: bool = False
@@ -46,12 +48,14 @@ class EditorCapabilities:
         """Read the capabilities of `initialize`."""
         workspace, window, document = capabilities.workspace, capabilities.window, capabilities.text_document
         changes = workspace.did_change_configuration if workspace else None
+        watched = workspace.did_change_watched_files if workspace else None
         edit = workspace.workspace_edit if workspace else None
         action = document.code_action if document else None
         resolve = action.resolve_support if action else None
         document_changes = bool(edit and edit.document_changes)
         return cls(
             configuration=bool(workspace and workspace.configuration),
+            registers_watchers=bool(watched and watched.dynamic_registration),
             registers_configuration=bool(changes and changes.dynamic_registration),
             progress=bool(window and window.work_done_progress),
             apply_edit=bool(workspace and workspace.apply_edit),
@@ -128,6 +132,18 @@ class EditorConnection:
             await self._server.client_register_capability_async(types.RegistrationParams([registration]))
         except JsonRpcException as error:
             logger.warning("The editor will not report changes of the settings: %s", error)
+
+    async def register_for_files(self, suffixes: Iterable[str]) -> None:
+        """Register for changes of the workspace's files with these suffixes."""
+        names = ",".join(sorted(suffix.removeprefix(".") for suffix in suffixes))
+        options = types.DidChangeWatchedFilesRegistrationOptions([types.FileSystemWatcher(f"**/*.{{{names}}}")])
+        registration = types.Registration(
+            "codegen-lsp-files", types.WORKSPACE_DID_CHANGE_WATCHED_FILES, register_options=options
+        )
+        try:
+            await self._server.client_register_capability_async(types.RegistrationParams([registration]))
+        except JsonRpcException as error:
+            logger.info("The editor will not report changes of files: %s", error)
 
     async def create_progress(self, token: str) -> bool:
         """Request the display of a progress. False if the editor refuses or doesn't answer."""

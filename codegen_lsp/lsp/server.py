@@ -22,7 +22,14 @@ from codegen_lsp.lsp.handlers.inline_completion import inline_completion
 from codegen_lsp.lsp.handlers.lifecycle import initialize, initialized, shutdown
 from codegen_lsp.lsp.handlers.notebook_sync import notebook_did_change, notebook_did_close, notebook_did_open
 from codegen_lsp.lsp.handlers.progress import work_done_progress_cancel
-from codegen_lsp.lsp.handlers.text_sync import did_change, did_close, did_open, unreadable_change
+from codegen_lsp.lsp.handlers.text_sync import (
+    did_change,
+    did_change_watched_files,
+    did_close,
+    did_open,
+    did_save,
+    unreadable_change,
+)
 from codegen_lsp.lsp.jsonrpc import CodegenProtocol, make_converter
 from codegen_lsp.lsp.models import ClientFactory, FindBuild, find_build
 from codegen_lsp.lsp.notebooks import SYNC
@@ -36,7 +43,9 @@ FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
     types.SHUTDOWN: (shutdown, None),
     types.TEXT_DOCUMENT_DID_OPEN: (did_open, None),
     types.TEXT_DOCUMENT_DID_CHANGE: (did_change, None),
+    types.TEXT_DOCUMENT_DID_SAVE: (did_save, types.SaveOptions(include_text=False)),
     types.TEXT_DOCUMENT_DID_CLOSE: (did_close, None),
+    types.WORKSPACE_DID_CHANGE_WATCHED_FILES: (did_change_watched_files, None),
     types.NOTEBOOK_DOCUMENT_DID_OPEN: (notebook_did_open, None),
     types.NOTEBOOK_DOCUMENT_DID_CHANGE: (notebook_did_change, None),
     types.NOTEBOOK_DOCUMENT_DID_CLOSE: (notebook_did_close, None),

@@ -13,6 +13,9 @@ from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
     GenerateResult,
     GenerationStats,
+    IndexState,
+    IndexStateParams,
+    IndexUpdate,
     ModelDescription,
     WarmParams,
 )
@@ -29,6 +32,14 @@ class CompletionModel(Protocol):
 
     async def warm(self, params: WarmParams) -> None:
         """See `InferenceClient.warm`."""
+        ...
+
+    async def index_state(self, params: IndexStateParams) -> IndexState:
+        """See `InferenceClient.index_state`."""
+        ...
+
+    async def update_index(self, params: IndexUpdate) -> IndexState:
+        """See `InferenceClient.update_index`."""
         ...
 
 

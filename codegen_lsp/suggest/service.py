@@ -33,8 +33,9 @@ from codegen_lsp.suggest.inflight import InFlightRequests, ShapedResult
 from codegen_lsp.suggest.metrics import Metrics
 from codegen_lsp.suggest.options import options_for
 from codegen_lsp.suggest.prefetch import next_snapshots
-from codegen_lsp.suggest.request import CompletionModel, SuggestionRequest, SuggestionResult, refused
+from codegen_lsp.suggest.request import CompletionModel, ModelHandle, SuggestionRequest, SuggestionResult, refused
 from codegen_lsp.suggest.workspace_context import ScanRequest, WorkspaceScanner
+from codegen_lsp.suggest.workspace_indexing import RefreshRequest, WorkspaceIndexer
 
 PAUSE = 0.4
 """Seconds without a key after which idle work begins; the gaps of steady typing are shorter."""
@@ -66,6 +67,7 @@ class SuggestionService:
         self.debounce = debounce or DebouncePolicy()
         self.acceptance = AcceptanceTracker(metrics)
         self.scanner = WorkspaceScanner()
+        self.indexer = WorkspaceIndexer()
         self.pause_timer = IdleTimer(self._pause, PAUSE)
         self.prefetch_timer = IdleTimer(self._prefetch_next, PREFETCH_DELAY)
         self.generated_tokens = 0
@@ -75,6 +77,7 @@ class SuggestionService:
         self._in_flight = InFlightRequests()
         self._documents: dict[str, _DocumentState] = {}
         self._prefetch_task: asyncio.Task[None] | None = None
+        self._index_tasks: set[asyncio.Task[bool]] = set()
         self._prefetched: tuple[str, str, Options] | None = None
         """URI, text and options of the last prefetch; equal as long as the suggestion before it is typed through."""
 
@@ -106,6 +109,11 @@ class SuggestionService:
         self._in_flight.cancel_document(uri)
         self.acceptance.closed(uri)
         self.scanner.forget(uri)
+        self.indexer.closed(uri)
+
+    def files_changed(self) -> None:
+        """Note that files of the workspace were written, created, renamed or deleted."""
+        self.indexer.files_changed()
 
     def accepted(self, number: int) -> None:
         """Note that the editor reports a suggestion as accepted whole."""
@@ -126,6 +134,9 @@ class SuggestionService:
         self.prefetch_timer.cancel()
         if self._prefetch_task is not None:
             self._prefetch_task.cancel()
+        for task in self._index_tasks:
+            task.cancel()
+        self.indexer.close()
         self.forget()
         self.scanner.close()
 
@@ -289,7 +300,8 @@ class SuggestionService:
         background: bool = False,
     ) -> ShapedResult:
         """Ask the model, shape its answer and keep the suggestions in the cache."""
-        snippets = () if "context" in options.ablate else context.snippets
+        workspace = None if "workspace" in options.ablate else self.indexer.workspace_of(snapshot.uri)
+        snippets = () if workspace or "context" in options.ablate else context.snippets
         params = GenerateParams(
             document=snapshot.uri,
             prefix=planned.prefix,
@@ -299,6 +311,8 @@ class SuggestionService:
             temperature=planned.temperature,
             top_p=planned.top_p,
             background=background,
+            workspace=workspace.key if workspace else "",
+            excluded_files=[workspace.file] if workspace else [],
             related=[*planned.rest_of_document, *(snippet.text for snippet in snippets)],
         )
         started = time.perf_counter()
@@ -328,9 +342,29 @@ class SuggestionService:
         if model is None or model.description is None or snapshot is None or host.busy:
             return
         options = options_for(host.settings, snapshot.language, model.description)
+        self._index(host, snapshot, options, model)
         await self._scan(host, snapshot, options, model.description)
         if host.settings.warm:
             await self.warm(snapshot, options, model.client)
+
+    def _index(self, host: Host, snapshot: Snapshot, options: Options, model: ModelHandle) -> None:
+        """Bring the n-gram index of the workspace up to date, in the background."""
+        wanted = host.settings.index.enabled and "workspace" not in options.ablate
+        if not wanted or model.description is None or not model.description.ngrams:
+            return
+        if (access := host.file_access(snapshot.uri)) is None:
+            return
+        request = RefreshRequest(
+            snapshot.uri,
+            snapshot.language,
+            access,
+            model.client,
+            busy=lambda: host.busy,
+            max_tokens=host.settings.index.max_tokens,
+        )
+        task = asyncio.create_task(self.indexer.refresh(request))
+        self._index_tasks.add(task)
+        task.add_done_callback(self._index_tasks.discard)
 
     async def _scan(self, host: Host, snapshot: Snapshot, options: Options, model: ModelDescription) -> None:
         """Scan the workspace, if the last scan is old enough and the model or the rules can use the result."""

@@ -25,6 +25,9 @@ from codegen_lsp.inference.rpc.endpoint import Endpoint, NoSocketsError, Sharing
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
     GenerateResult,
+    IndexState,
+    IndexStateParams,
+    IndexUpdate,
     LoadParams,
     LoadProgress,
     ModelDescription,
@@ -145,6 +148,14 @@ class InferenceClient:
     async def measure(self) -> Rates:
         """Measure the speed of the loaded model. Raises WorkerError and ModelError."""
         return await self._ready().call(rpc.MEASURE, None, Rates)
+
+    async def index_state(self, params: IndexStateParams) -> IndexState:
+        """Return which files of a workspace the worker has indexed. Raises WorkerError and ModelError."""
+        return await self._ready().call(rpc.INDEX_STATE, params, IndexState)
+
+    async def update_index(self, params: IndexUpdate) -> IndexState:
+        """Send files of a workspace, to be indexed in the background. Raises WorkerError and ModelError."""
+        return await self._ready().call(rpc.INDEX_UPDATE, params, IndexState)
 
     async def restart(self) -> None:
         """Start a new worker with the same model, in whatever state the old one is. Raises WorkerError, ModelError.

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from attrs import field, frozen
 
+from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
+
 OnToken = Callable[[int, int, float], bool]
 """Called with (candidate, token id, log-probability in nats) for each token chosen; True ends the candidate."""
 
@@ -73,6 +75,8 @@ class SamplingParams:
     reported (`native.ngrams`). Ignored by engines without `mixes_ngrams`."""
     related: Sequence[Sequence[int]] = ()
     """Token ids of other texts that the answer may repeat parts of."""
+    workspace: WorkspaceCounts | None = None
+    """Successor counts of the workspace's files, mixed in where `ngrams` is true."""
     drafts: bool = True
     """Allow speculative decoding, which changes no answer."""
 

@@ -150,10 +150,61 @@ class GenerateParams:
     """True for a prefetch, as for the text after a suggestion that may be accepted. It runs only while no other
     request does, and any other request supersedes it within one token or chunk of the prompt; its computed prefix stays
     in the KV cache. A caller that needs the result after all asks again without this, or awaits the running request."""
+    workspace: str = ""
+    """Key of the workspace whose n-gram index is mixed in; empty for none."""
+    excluded_files: list[str] = field(factory=list)
+    """Files of the workspace that are not counted: the document itself, whose text is in this request."""
     related: list[str] = field(factory=list)
     """Texts that are not in the prompt and parts of which the answer may repeat: the rest of a long document, other
     files. Used for n-gram mixing and speculative drafts only. Their tokens are cached between requests, so a few that
     stay the same are better than new ones each time."""
+
+
+@frozen
+class WorkspaceFile:
+    """A file of a workspace, for its n-gram index."""
+
+    path: str
+    """Key of the file, from the workspace's folder."""
+    text: str
+    """Line ends as LF."""
+    modified: int
+    """Modification time in nanoseconds."""
+    size: int
+    """Bytes."""
+
+
+@frozen
+class IndexUpdate:
+    """Files of a workspace that were added, changed or removed."""
+
+    workspace: str
+    """Key of the workspace: its folder and the language of its files."""
+    files: list[WorkspaceFile] = field(factory=list)
+    removed: list[str] = field(factory=list)
+    max_tokens: int = 5_000_000
+    """Limit of the index; files beyond it are not added."""
+
+
+@frozen
+class IndexStateParams:
+    """A request for the state of a workspace's n-gram index."""
+
+    workspace: str
+
+
+@frozen
+class IndexState:
+    """The answer to `IndexStateParams`."""
+
+    available: bool = True
+    """False where the engine or the machine has no index."""
+    files: dict[str, list[int]] = field(factory=dict)
+    """Modification time in nanoseconds and size in bytes of each indexed file."""
+    tokens: int = 0
+    memory_bytes: int = 0
+    pending: int = 0
+    """Files that were sent and are not indexed yet."""
 
 
 @frozen

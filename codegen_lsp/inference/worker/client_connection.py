@@ -13,7 +13,15 @@ from pygls.server import JsonRPCServer
 from codegen_lsp.errors import CodegenError, SupersededError
 from codegen_lsp.inference.rpc import connection as rpc
 from codegen_lsp.inference.rpc.framing import FramingError
-from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress, ScoreParams, WarmParams
+from codegen_lsp.inference.rpc.messages import (
+    GenerateParams,
+    IndexStateParams,
+    IndexUpdate,
+    LoadParams,
+    LoadProgress,
+    ScoreParams,
+    WarmParams,
+)
 from codegen_lsp.inference.worker.service import InferenceService, NotLoadedError, OnLoadProgress
 
 logger = logging.getLogger(__name__)
@@ -49,6 +57,8 @@ class ClientConnection(JsonRPCServer):
         self.feature(rpc.GENERATE)(handler(GenerateParams, lambda params: service.generate(name, params)))
         self.feature(rpc.WARM)(handler(WarmParams, lambda params: service.warm(name, params)))
         self.feature(rpc.SCORE)(handler(ScoreParams, lambda params: service.score(name, params)))
+        self.feature(rpc.INDEX_STATE)(handler(IndexStateParams, service.index_state))
+        self.feature(rpc.INDEX_UPDATE)(handler(IndexUpdate, service.update_index))
         self.feature(rpc.MEASURE)(handler(None, lambda _: service.measure(name)))
 
     def report(self, progress: LoadProgress) -> None:

@@ -14,6 +14,9 @@ from codegen_lsp.inference.engines.base import CancellationToken
 from codegen_lsp.inference.loading import load_model
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
+    IndexState,
+    IndexStateParams,
+    IndexUpdate,
     LoadParams,
     LoadProgress,
     ModelDescription,
@@ -68,7 +71,7 @@ class InferenceService:
 
         def work(cancellation: CancellationToken, _: float) -> tuple[TextModel, ModelDescription]:
             if self.model is not None:
-                self.model.engine.close()
+                self.model.close()
                 self.model = None
             return load_model(params, progress)
 
@@ -126,6 +129,21 @@ class InferenceService:
         """Measure the model's speed. Raises what `generate` raises."""
         model = self._loaded()
         return await self._scheduler.run("measure", lambda cancellation, _: model.measure(cancellation), owner=client)
+
+    async def index_state(self, params: IndexStateParams) -> IndexState:
+        """Return which files of a workspace are indexed. Raises NotLoadedError."""
+        indexes = self._loaded().workspaces
+        if indexes is None:
+            return IndexState(available=False)
+        return await asyncio.to_thread(indexes.state, params.workspace)
+
+    async def update_index(self, params: IndexUpdate) -> IndexState:
+        """Queue files of a workspace to be indexed. Raises NotLoadedError."""
+        indexes = self._loaded().workspaces
+        if indexes is None:
+            return IndexState(available=False)
+        indexes.update(params)
+        return IndexState(pending=indexes.pending(params.workspace))
 
     def forget(self, client: str) -> None:
         """Drop the state of a client that has disconnected. Its requests must have ended."""

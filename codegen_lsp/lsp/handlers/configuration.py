@@ -13,6 +13,7 @@ from lsprotocol import types
 from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.lsp.session import Session
 from codegen_lsp.settings import FORMER_NAMES, SECTION, setting_names
+from codegen_lsp.source.languages import IDENTIFIER_OF_SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ async def start(session: Session) -> None:
     """Read the settings for the first time, and load the model."""
     if session.editor.capabilities.registers_configuration:
         session.background.start(session.editor.register_for_settings(SECTION))
+    if session.editor.capabilities.registers_watchers:
+        session.background.start(session.editor.register_for_files(IDENTIFIER_OF_SUFFIX))
     await _pull(session)
     await apply(session)
 

@@ -1,4 +1,4 @@
-"""`textDocument/didOpen`, `didChange`, `didClose`."""
+"""`textDocument/didOpen`, `didChange`, `didSave`, `didClose`, and `workspace/didChangeWatchedFiles`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> Non
     """`textDocument/didClose`."""
     if document := session.documents.pop(params.text_document.uri):
         document.close()
+
+
+def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
+    """`textDocument/didSave`."""
+    session.suggestions.files_changed()
+
+
+def did_change_watched_files(session: Session, params: types.DidChangeWatchedFilesParams) -> None:
+    """`workspace/didChangeWatchedFiles`: files were created, changed, renamed or deleted, as by a branch switch."""
+    session.suggestions.files_changed()
 
 
 def unreadable_change(session: Session, method: str, message: dict[str, Any]) -> None:

@@ -19,7 +19,9 @@ from codegen_lsp.inference.constraint import Constraint
 from codegen_lsp.inference.engines.base import CancellationToken, Completion, OnToken, SamplingParams
 from codegen_lsp.inference.engines.native.forward import ForwardPass
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence
-from codegen_lsp.inference.engines.native.ngrams import NgramMatcher
+from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
+from codegen_lsp.inference.engines.native.ngram_segment import DEPTH
+from codegen_lsp.inference.engines.native.ngrams import Mixture, NgramMatcher
 from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
 from codegen_lsp.inference.sampling import Logits, alternatives, log_sum, sample
 
@@ -168,7 +170,7 @@ class DecodeBatch:
         agreeing = 0
         if self._sampling.drafts:
             limit = min(LENGTHS[-1], self._sampling.max_tokens - len(candidate.tokens) - 1)
-            draft, agreeing = candidate.ngrams.draft(limit)
+            draft, agreeing = self._draft(candidate, limit)
         length = self._draft_length.choose(agreeing)
         ids = [candidate.tokens[-1], *draft[:length]]
         started = time.perf_counter()
@@ -178,6 +180,17 @@ class DecodeBatch:
         self.drafted += len(ids) - 1
         self._pending = PendingDraft(draft, agreeing, logits[1:])
         return logits[:1]
+
+    def _draft(self, candidate: CandidateState, limit: int) -> tuple[list[int], int]:
+        """Return the draft with the longest agreement: of the document, or of the workspace where it agrees longer."""
+        draft, agreeing = candidate.ngrams.draft(limit)
+        workspace = self._sampling.workspace
+        if workspace is None or limit < 1 or agreeing >= DEPTH:
+            return draft, agreeing
+        match = workspace.longest_match(candidate.ngrams.tail(DEPTH), limit)
+        if match is None or match[1].agreement <= agreeing:
+            return draft, agreeing
+        return match[0], match[1].agreement
 
     def _step(self, active: Sequence[CandidateState], end: int) -> Tensor:
         """Run the last token of each candidate and return the logits: (candidates, padded vocabulary size)."""
@@ -198,11 +211,21 @@ class DecodeBatch:
         for candidate, values in zip(active, logits.numpy(), strict=True):
             normaliser = log_sum(values)
             if self._sampling.ngrams:
-                normaliser = interpolate_ngrams(values, normaliser, candidate.ngrams)
+                normaliser = self._interpolate(candidate, values, normaliser)
             id = self._choose(candidate, values)
             if self._take(candidate, id, float(values[id]) - normaliser):
                 going_on.append(candidate)
         return going_on
+
+    def _interpolate(self, candidate: CandidateState, logits: Logits, normaliser: float) -> float:
+        """Mix the n-grams of the workspace, then those of the document, into the logits. Return the new normaliser."""
+        workspace = self._sampling.workspace
+        if workspace is None:
+            return interpolate(logits, normaliser, candidate.ngrams.mixture())
+        confidence = math.exp(float(logits.max()) - normaliser)
+        factor = SMALL_MODEL.workspace_factor(confidence)
+        normaliser = interpolate(logits, normaliser, workspace.mixture(candidate.ngrams.tail(DEPTH), factor))
+        return interpolate(logits, normaliser, candidate.ngrams.mixture(SMALL_MODEL.document_weights(confidence)))
 
     def _choose(self, candidate: CandidateState, logits: Logits) -> int:
         """Choose the next token of one candidate."""
@@ -237,13 +260,12 @@ class DecodeBatch:
         self._sequence.append(candidate.tokens[:count])
 
 
-def interpolate_ngrams(logits: Logits, normaliser: float, ngrams: NgramMatcher) -> float:
-    """Mix the n-grams' prediction of the next token into its logits, (padded vocabulary size,), in place.
+def interpolate(logits: Logits, normaliser: float, mixture: Mixture | None) -> float:
+    """Mix a prediction of the next token into its logits, (padded vocabulary size,), in place.
 
     `normaliser` is the log of the sum of the exponentials of the logits. Return the new one. A gain g beside the
     probability p increases exp(logit) by g times that sum.
     """
-    mixture = ngrams.mixture()
     if mixture is None:
         return normaliser
     gains = np.log(mixture.gains).astype(np.float32) + np.float32(normaliser)

@@ -1,4 +1,4 @@
-"""Compile `decoder.c` once for each instruction set; also a script: `python …/native/compile_decoder.py`.
+"""Compile `decoder.c`, once for each instruction set, and `ngram_index.c`. Also a script without arguments.
 
 It runs while the package is built (`hatch_build.py`) and so imports nothing of it. The compiler is the one that `CC`
 names, else `cc`, `gcc` or `clang`, else that of the package `ziglang`. Without a compiler, and on processors other than
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("decoder.c")
+INDEX_SOURCE = Path(__file__).with_name("ngram_index.c")
 FLAGS = ("-O3", "-ffp-contract=off", "-std=gnu17", "-shared", "-fPIC", "-fvisibility=default", "-Wall", "-Wextra")
 VARIANTS = {
     "avx512": "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mamx-tile -mamx-int8 -mavx2 -mfma",
@@ -53,6 +54,11 @@ def library_of(variant: str) -> Path:
     return SOURCE.with_name(f"decoder_{variant}.so")
 
 
+def index_library() -> Path:
+    """Return where the library of `ngram_index.c` is, if it was compiled; the same code runs on every processor."""
+    return INDEX_SOURCE.with_name("libngram_index.so")
+
+
 def compiled() -> list[str]:
     """Return the instruction sets for which there is a library."""
     return [variant for variant in VARIANTS if library_of(variant).is_file()]
@@ -60,25 +66,29 @@ def compiled() -> list[str]:
 
 def build() -> list[Path]:
     """Compile all variants beside the source. Return the libraries; print errors for those that can't be compiled."""
-    command = compiler() if suits() else None
+    command = compiler() if os.name == "posix" else None
     if command is None:
         return []
-    made = []
-    for name, flags in VARIANTS.items():
-        target = library_of(name)
-        new = target.with_suffix(".new")
-        run = subprocess.run(
-            [*command, *FLAGS, *flags.split(), "-o", str(new), str(SOURCE), "-lpthread", "-lm"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if run.returncode:
-            print(f"{SOURCE.name} was not compiled for {name}:\n{run.stderr}", file=sys.stderr)  # noqa: T201
-            continue
-        new.replace(target)
-        made.append(target)
-    return made
+    wanted = [(INDEX_SOURCE, index_library(), "")]
+    if suits():
+        wanted += [(SOURCE, library_of(name), flags) for name, flags in VARIANTS.items()]
+    return [target for source, target, flags in wanted if _compile(command, source, target, flags)]
+
+
+def _compile(command: list[str], source: Path, target: Path, flags: str) -> bool:
+    """Compile a source to a library, and say on standard error why it could not be done."""
+    new = target.with_suffix(".new")
+    run = subprocess.run(
+        [*command, *FLAGS, *flags.split(), "-o", str(new), str(source), "-lpthread", "-lm"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        print(f"{source.name} was not compiled with {flags or 'no flags'}:\n{run.stderr}", file=sys.stderr)  # noqa: T201
+        return False
+    new.replace(target)
+    return True
 
 
 if __name__ == "__main__":

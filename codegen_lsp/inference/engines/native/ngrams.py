@@ -80,8 +80,16 @@ class NgramMatcher:
         self._ids[end] = id
         self._end += 1
 
-    def mixture(self) -> Mixture | None:
-        """Return the n-grams' prediction of the next token; None when the last token occurs nowhere else."""
+    def tail(self, length: int) -> list[int]:
+        """Return the last tokens written, at most `length`; `GAP` stands for special tokens."""
+        tail: list[int] = self._ids[max(self._end - length, 0) : self._end].tolist()
+        return tail
+
+    def mixture(self, k: Sequence[float] = WITTEN_BELL_K) -> Mixture | None:
+        """Return the n-grams' prediction of the next token; None when the last token occurs nowhere else.
+
+        `k` has the weight of each order.
+        """
         first, last = self._first, self._fixed - 1
         lengths = self._agreement[first:last] if last > first else self._agreement[:0]
         positions = np.flatnonzero(lengths)
@@ -101,7 +109,7 @@ class NgramMatcher:
         factors, rest = [0.0] * len(ORDERS), 1.0
         for order in reversed(range(len(ORDERS))):
             if total := totals[order]:
-                weight = total / (total + WITTEN_BELL_K[order] * different[order])
+                weight = total / (total + k[order] * different[order])
                 factors[order] = rest * weight / total
                 rest *= 1 - weight
         one_of_each = columns == numbers

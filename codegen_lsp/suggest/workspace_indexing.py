@@ -1,0 +1,283 @@
+"""Feeding the n-gram index of the workspace, which the inference worker keeps.
+
+A refresh lists the workspace's files of the document's language, compares their times and sizes with those that the
+worker has indexed, reads those that differ, nearest to the document and newest first, and sends them in batches. Open
+documents are indexed as they stand in the editor. It runs in a thread that rests half of the time, and waits while the
+user waits for the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice, takewhile
+from pathlib import Path, PurePosixPath
+
+from attrs import define, field, frozen
+
+from codegen_lsp.errors import CodegenError
+from codegen_lsp.inference.rpc.messages import IndexStateParams, IndexUpdate, WorkspaceFile
+from codegen_lsp.source.languages import language_of
+from codegen_lsp.source.lines import with_lf
+from codegen_lsp.suggest.request import CompletionModel
+from codegen_lsp.workspace.files import FileAccess, list_files
+from codegen_lsp.workspace.uris import path_of
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 300_000
+"""Size of a file beyond which it is taken for data and not indexed."""
+MAX_FILES = 100_000
+"""Files of a workspace that are considered."""
+REFRESH_SECONDS = 30.0
+"""Least time between two refreshes of a workspace, unless a file is known to have changed."""
+REST_FACTOR = 20.0
+"""A refresh that took long is not repeated before this many times its duration."""
+FILES_AT_ONCE = 200
+"""Files that are looked at before the thread rests, for as long as that took."""
+BATCH_CHARACTERS = 500_000
+"""Text of one message to the worker."""
+MAX_PENDING = 400
+"""Files that the worker may have waiting; more are sent when it has indexed some."""
+POLL_SECONDS = 0.1
+
+
+@frozen
+class RefreshRequest:
+    """A document whose workspace is to be indexed."""
+
+    uri: str
+    language: str
+    access: FileAccess
+    model: CompletionModel
+    busy: Callable[[], bool]
+    """True while the user waits for the model."""
+    max_tokens: int
+    """Limit of the index."""
+
+
+@frozen
+class IndexedWorkspace:
+    """The index that a document's requests name."""
+
+    key: str
+    file: str
+    """Path of the document from the workspace's folder: it is not counted twice."""
+
+
+@define
+class _Refresh:
+    """The refreshes of one workspace."""
+
+    root: Path
+    suffixes: tuple[str, ...]
+    started: float = float("-inf")
+    due: bool = True
+    running: bool = False
+    ready: bool = False
+    """True once the index has files."""
+    seconds: float = 0.0
+    """Duration of the last refresh."""
+    exclude: tuple[str, ...] | None = None
+    """Exclusion patterns of the last refresh: indexed files need not be checked again while they stay the same."""
+
+    def is_due(self, now: float) -> bool:
+        """Return whether a refresh should start."""
+        wait = max(REFRESH_SECONDS, REST_FACTOR * self.seconds)
+        return not self.running and (self.due or now - self.started >= wait)
+
+
+@define(eq=False)
+class WorkspaceIndexer:
+    """Keeps the indexes of the open documents' workspaces up to date. All methods belong to one event loop."""
+
+    _workspaces: dict[str, _Refresh] = field(factory=dict, init=False)
+    _key_of: dict[str, str] = field(factory=dict, init=False)
+    """Workspace of each document for which a refresh was started, by URI."""
+    _executor: ThreadPoolExecutor = field(factory=lambda: ThreadPoolExecutor(1, "workspace-index"), init=False)
+    _closed: bool = field(default=False, init=False)
+
+    def closed(self, uri: str) -> None:
+        """Note that a document was closed: it counts as it is on disk again."""
+        self._key_of.pop(uri, None)
+        self.files_changed()
+
+    def files_changed(self) -> None:
+        """Note that files may have changed on disk: the next pause refreshes all workspaces."""
+        for refresh in self._workspaces.values():
+            refresh.due = True
+
+    def workspace_of(self, uri: str) -> IndexedWorkspace | None:
+        """Return the index for a document's requests; None while it has no files."""
+        key = self._key_of.get(uri)
+        path = path_of(uri)
+        if key is None or not path or not self._workspaces[key].ready:
+            return None
+        return IndexedWorkspace(key, Path(path).relative_to(self._workspaces[key].root).as_posix())
+
+    async def refresh(self, request: RefreshRequest) -> bool:
+        """Bring the index of a document's workspace up to date, if that is due. Returns true if it was refreshed.
+
+        Failures are logged: without the index, suggestions only know less.
+        """
+        suffixes = language_of(request.language).suffixes
+        if self._closed or not suffixes:
+            return False
+        root = request.access.root
+        key = f"{root}\n{' '.join(suffixes)}"
+        refresh = self._workspaces.setdefault(key, _Refresh(root, suffixes))
+        self._key_of[request.uri] = key
+        now = time.monotonic()
+        if not refresh.is_due(now):
+            return False
+        refresh.running, refresh.due, refresh.started = True, False, now
+        try:
+            await self._bring_up_to_date(key, refresh, request)
+        except CodegenError as error:
+            logger.info("The workspace was not indexed: %s", error)
+            refresh.due = True
+        except OSError as error:
+            logger.warning("The workspace was not indexed: %s", error)
+        finally:
+            refresh.running, refresh.seconds = False, time.monotonic() - now
+        return True
+
+    def close(self) -> None:
+        """End the thread. `refresh` must not be called afterwards."""
+        self._closed = True
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _bring_up_to_date(self, key: str, refresh: _Refresh, request: RefreshRequest) -> None:
+        loop, model = asyncio.get_running_loop(), request.model
+        state = await model.index_state(IndexStateParams(key))
+        if not state.available:
+            return
+        refresh.ready |= state.tokens > 0
+        comparison = _Comparison(
+            access=request.access,
+            suffixes=refresh.suffixes,
+            indexed={path: (modified, size) for path, (modified, size) in state.files.items()},
+            near=Path(path_of(request.uri) or refresh.root).parent,
+            checked=refresh.exclude == request.access.exclude,
+        )
+        changes = await loop.run_in_executor(self._executor, comparison.changes)
+        refresh.exclude = request.access.exclude
+        batches, removed = _batches(refresh.root, changes.changed), changes.removed
+        while not self._closed:
+            batch = await loop.run_in_executor(self._executor, next, batches, None)
+            if batch is None and not removed:
+                return
+            await self._wait_while(request.busy)
+            state = await model.update_index(IndexUpdate(key, batch or [], removed, request.max_tokens))
+            removed, refresh.ready = [], True
+            while state.pending > MAX_PENDING and not self._closed:
+                await asyncio.sleep(POLL_SECONDS)
+                state = await model.index_state(IndexStateParams(key))
+
+    async def _wait_while(self, busy: Callable[[], bool]) -> None:
+        while busy() and not self._closed:  # noqa: ASYNC110 - the model's being busy has no event
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@frozen
+class _FileStatus:
+    """A file on disk."""
+
+    path: str
+    """From the workspace's folder, with slashes."""
+    modified: int
+    """Modification time in nanoseconds; for an open document a checksum of its text, negative."""
+    size: int
+    text: str | None = None
+    """Text of an open document."""
+
+
+@frozen
+class _Changes:
+    """How the disk differs from an index."""
+
+    changed: list[_FileStatus]
+    removed: list[str]
+
+
+@frozen
+class _Comparison:
+    """The files of a workspace beside those of its index."""
+
+    access: FileAccess
+    suffixes: tuple[str, ...]
+    indexed: Mapping[str, tuple[int, int]]
+    near: Path
+    """Folder whose files are wanted first."""
+    checked: bool
+    """True if the files of the index are known to be allowed."""
+
+    def changes(self) -> _Changes:
+        """Compare them: changed files in the order in which they are wanted. Reads the disk, and rests in between."""
+        root = self.access.root
+        found: dict[str, _FileStatus] = {}
+        open_texts = self._open_texts()
+        paths = (path for suffix in self.suffixes for path in list_files(root, suffix, MAX_FILES))
+        while some := list(islice(paths, FILES_AT_ONCE)):
+            started = time.monotonic()
+            found |= {path: status for path in some if (status := self._status(path, open_texts)) is not None}
+            time.sleep(time.monotonic() - started)
+        changed = [file for file in found.values() if self.indexed.get(file.path) != (file.modified, file.size)]
+        here = self.near.relative_to(root).as_posix() if self.near.is_relative_to(root) else "."
+        changed.sort(key=lambda file: (_distance(here, file.path), -file.modified))
+        return _Changes(changed, sorted(self.indexed.keys() - found.keys()))
+
+    def _open_texts(self) -> dict[str, str]:
+        """Return the texts of the open documents by path from the workspace's folder."""
+        root = self.access.root.resolve()
+        texts = self.access.open_texts.items()
+        return {path.relative_to(root).as_posix(): text for path, text in texts if path.is_relative_to(root)}
+
+    def _status(self, path: str, open_texts: Mapping[str, str]) -> _FileStatus | None:
+        """Return a file's status; None for one that is not indexed."""
+        file = self.access.root / path
+        try:
+            status = file.stat()
+        except OSError:
+            return None
+        found = _FileStatus(path, status.st_mtime_ns, status.st_size)
+        if (text := open_texts.get(path)) is not None:
+            found = _FileStatus(path, -zlib.crc32(text.encode("utf-8", "replace")), len(text), text)
+        if self.checked and self.indexed.get(path) == (found.modified, found.size):
+            return found
+        return found if status.st_size <= MAX_BYTES and self.access.allows(file) else None
+
+
+def _distance(folder: str, path: str) -> int:
+    """Return the steps from a folder to a file's folder in the tree of folders."""
+    here = [] if folder == "." else folder.split("/")
+    there = list(PurePosixPath(path).parent.parts)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, there, strict=False)))
+    return len(here) + len(there) - 2 * common
+
+
+def _batches(root: Path, files: Iterable[_FileStatus]) -> Iterator[list[WorkspaceFile]]:
+    """Read files, and yield them in batches. A file that is not UTF-8 text counts as empty; a lost one is left out."""
+    batch: list[WorkspaceFile] = []
+    size = 0
+    for file in files:
+        path = root / file.path
+        try:
+            text = path.read_text(encoding="utf-8") if file.text is None else file.text
+        except UnicodeDecodeError:
+            text = ""
+        except OSError:
+            continue
+        if "\0" in text:
+            text = ""
+        batch.append(WorkspaceFile(file.path, with_lf(text), file.modified, file.size))
+        size += len(text)
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

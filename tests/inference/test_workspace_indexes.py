@@ -1,0 +1,130 @@
+"""Indexes of workspaces in the worker: updates in the background, limits, and what is kept between sessions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.inference import workspace_indexes as module
+from codegen_lsp.inference.engines.native.ngram_segment import library
+from codegen_lsp.inference.rpc.messages import IndexUpdate, WorkspaceFile
+from codegen_lsp.inference.workspace_indexes import WorkspaceIndexes
+
+pytestmark = pytest.mark.skipif(library() is None, reason="ngram_index.c was not compiled here")
+
+CAUTION = (144.0, 21.6, 10.6, 4.3, 3.7, 2.6, 2.1)
+WAIT_SECONDS = 60.0
+
+
+def encode(text: str) -> list[int]:
+    return [ord(character) for character in text]
+
+
+def file(path: str, text: str, modified: int = 1) -> WorkspaceFile:
+    return WorkspaceFile(path, text, modified, len(text))
+
+
+@pytest.fixture
+def indexes(tmp_path: Path) -> Iterator[WorkspaceIndexes]:
+    made = WorkspaceIndexes(encode, "characters", CAUTION, tmp_path)
+    yield made
+    made.close()
+
+
+def next_of(indexes: WorkspaceIndexes, workspace: str, context: str, left_out: list[str] | None = None) -> set[str]:
+    counts = indexes.counts(workspace, left_out or [])
+    mixture = counts.mixture(encode(context)) if counts else None
+    return set(map(chr, mixture.ids.tolist())) if mixture else set()
+
+
+def test_files_are_added_changed_and_removed(indexes: WorkspaceIndexes) -> None:
+    indexes.update(IndexUpdate("w", [file("a", "xyz"), file("b", "xq")]))
+    assert indexes.wait(WAIT_SECONDS)
+    assert next_of(indexes, "w", "x") == {"y", "q"}
+    assert next_of(indexes, "w", "x", ["a"]) == {"q"}
+    indexes.update(IndexUpdate("w", [file("a", "x.", 2)], removed=["b"]))
+    assert indexes.wait(WAIT_SECONDS)
+    assert next_of(indexes, "w", "x") == {"."}
+    state = indexes.state("w")
+    assert (state.files, state.tokens, state.pending) == ({"a": [2, 2]}, 2, 0)
+    assert state.memory_bytes > 0
+
+
+def test_workspaces_do_not_mix(indexes: WorkspaceIndexes) -> None:
+    indexes.update(IndexUpdate("one", [file("a", "xy")]))
+    indexes.update(IndexUpdate("two", [file("a", "xz")]))
+    assert indexes.wait(WAIT_SECONDS)
+    assert next_of(indexes, "one", "x") == {"y"}
+    assert next_of(indexes, "two", "x") == {"z"}
+    assert indexes.counts("three", []) is None
+
+
+def test_an_index_is_there_again(indexes: WorkspaceIndexes, tmp_path: Path) -> None:
+    indexes.update(IndexUpdate("w", [file("a", "xyz")]))
+    assert indexes.wait(WAIT_SECONDS)
+    indexes.close()
+    again = WorkspaceIndexes(encode, "characters", CAUTION, tmp_path)
+    assert again.state("w").files == {"a": [1, 3]}
+    assert next_of(again, "w", "x") == {"y"}
+    again.close()
+    other = WorkspaceIndexes(encode, "another tokenizer", CAUTION, tmp_path)
+    assert other.state("w").files == {}
+    other.close()
+
+
+def test_a_damaged_index_is_thrown_away(indexes: WorkspaceIndexes, tmp_path: Path) -> None:
+    indexes.update(IndexUpdate("w", [file("a", "xyz")]))
+    assert indexes.wait(WAIT_SECONDS)
+    indexes.close()
+    (kept,) = tmp_path.glob("*.ngrams")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    again = WorkspaceIndexes(encode, "characters", CAUTION, tmp_path)
+    assert again.state("w").files == {}
+    assert not kept.exists()
+    again.close()
+
+
+def test_a_full_index_takes_no_more(indexes: WorkspaceIndexes) -> None:
+    indexes.update(IndexUpdate("w", [file("a", "x" * 60), file("b", "y" * 60)], max_tokens=100))
+    assert indexes.wait(WAIT_SECONDS)
+    state = indexes.state("w")
+    assert sorted(state.files) == ["a", "b"]  # known, so that it is not sent again
+    assert state.tokens == 60
+    assert next_of(indexes, "w", "y") == set()
+
+
+def test_nothing_is_kept_without_a_folder() -> None:
+    indexes = WorkspaceIndexes(encode, "characters", CAUTION, None)
+    indexes.update(IndexUpdate("w", [file("a", "xyz")]))
+    assert indexes.wait(WAIT_SECONDS)
+    assert next_of(indexes, "w", "x") == {"y"}
+    indexes.close()
+
+
+def test_an_unwritable_folder_costs_only_what_is_kept(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    indexes = WorkspaceIndexes(encode, "characters", CAUTION, blocked / "folder")
+    indexes.update(IndexUpdate("w", [file("a", "xyz")]))
+    assert indexes.wait(WAIT_SECONDS)
+    assert next_of(indexes, "w", "x") == {"y"}
+    indexes.close()
+
+
+def test_a_text_that_fails_does_not_end_the_thread(indexes: WorkspaceIndexes) -> None:
+    indexes.update(IndexUpdate("w", [file("bad", "\N{PILE OF POO}")]))  # its id is above the limit
+    indexes.update(IndexUpdate("w", [file("a", "xyz")]))
+    assert indexes.wait(WAIT_SECONDS)
+    assert list(indexes.state("w").files) == ["a"]
+
+
+def test_the_oldest_indexes_are_removed(tmp_path: Path) -> None:
+    for number in range(5):
+        path = tmp_path / f"{number}.ngrams"
+        path.write_text("")
+        os.utime(path, (number, number))
+    module.prune(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3.ngrams", "4.ngrams"]
