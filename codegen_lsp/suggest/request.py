@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 
 from attrs import frozen
 
-from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
@@ -19,6 +18,7 @@ from codegen_lsp.inference.rpc.messages import (
     ModelDescription,
     WarmParams,
 )
+from codegen_lsp.settings import Settings
 
 AnswerSource = Literal["cache", "flight", "model", "none"]
 
@@ -52,6 +52,19 @@ class ModelHandle:
     """None if no model is loaded; the client's answer to a request is then an error that says why."""
 
 
+class ModelSource(Protocol):
+    """The model of a connection, which may still be loading."""
+
+    @property
+    def current(self) -> ModelHandle:
+        """The model as it is now."""
+        ...
+
+    async def wait(self) -> ModelHandle | None:
+        """Wait while a model loads, and return the model as it is then; None if that takes too long."""
+        ...
+
+
 @frozen
 class SuggestionResult:
     """The answer to a request: suggestions, or the rule that refused them."""
@@ -79,12 +92,9 @@ class SuggestionRequest:
     """A request of an editor."""
 
     snapshot: Snapshot
-    options: Options
-    model: ModelHandle | None
-    """None if it is still loading."""
+    settings: Settings
+    models: ModelSource
     received: float
     """Arrival of the request, by `time.perf_counter`."""
-    debounce: bool = True
-    """Wait before asking the model while the user types faster than it answers."""
     refusal: Refusal | None = None
     """A reason to suggest nothing that the caller knows."""

@@ -212,12 +212,17 @@ class SuggestionService:
     async def _answer(self, request: SuggestionRequest) -> SuggestionResult:
         if request.refusal is not None:
             return SuggestionResult([], "none", request.refusal)
-        if found := self._cache.find(request.snapshot, request.options):
+        snapshot, settings = request.snapshot, request.settings
+        # The cache answers while a model loads or a worker is restarted.
+        options = options_for(settings, snapshot.language, request.models.current.description)
+        if found := self._cache.find(snapshot, options):
             return SuggestionResult(found, "cache")
-        if request.model is None:
+        model = await request.models.wait()
+        if model is None:
             return refused("no_model", "The model is not ready yet.")
-        debounce = request.debounce and request.snapshot.trigger is Trigger.AUTOMATIC
-        return await self._complete(request.snapshot, request.options, request.model.client, debounce=debounce)
+        options = options_for(settings, snapshot.language, model.description)
+        debounce = settings.debounce == "auto" and snapshot.trigger is Trigger.AUTOMATIC
+        return await self._complete(snapshot, options, model.client, debounce=debounce)
 
     async def _complete(
         self,
@@ -255,8 +260,8 @@ class SuggestionService:
         first = next(iter(suggestions), None)
         numbers = self.acceptance.give(snapshot.uri, len(suggestions))
         offset = snapshot.offset - snapshot.prelude
-        if request.model is not None and request.model.description is not None:
-            language, model = snapshot.language, request.model.description.name
+        if (description := request.models.current.description) is not None:
+            language, model = snapshot.language, description.name
             self.acceptance.answered(language, model, result.source, result.seconds)
             self.acceptance.track(snapshot.uri, language, model, first, offset, next(iter(numbers), 0))
         if result.source in ("cache", "none"):

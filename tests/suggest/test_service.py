@@ -30,6 +30,7 @@ class PlayedHost:
     handle: ModelHandle
     settings: Settings = field(factory=Settings)
     busy: bool = False
+    ready: bool = True
     document: Snapshot | None = None
     root: Path | None = None
 
@@ -66,10 +67,23 @@ def at(text: str, version: int = 1, **changed: Any) -> Snapshot:
     return Snapshot(URI, version, "python", text, len(text), **changed)
 
 
+@define
+class PlayedModels:
+    """The model of a connection."""
+
+    current: ModelHandle
+    ready: bool = True
+
+    async def wait(self) -> ModelHandle | None:
+        return self.current if self.ready else None
+
+
 async def ask(
     service: SuggestionService, host: PlayedHost, snapshot: Snapshot, refusal: Refusal | None = None
 ) -> SuggestionResult:
-    request = SuggestionRequest(snapshot, options(), host.handle, time.perf_counter(), refusal=refusal)
+    request = SuggestionRequest(
+        snapshot, host.settings, PlayedModels(host.handle, host.ready), time.perf_counter(), refusal=refusal
+    )
     return await service.suggest(request)
 
 
@@ -86,6 +100,20 @@ async def test_the_model_is_asked_once_while_its_answer_is_typed(
     assert len(model.generated) == 1
     assert first.seconds > 0
     assert service.generated_tokens == 12
+    service.close()
+
+
+async def test_the_cache_answers_while_the_worker_is_restarted(service: SuggestionService, host: PlayedHost) -> None:
+    service.opened(URI, 1, len(CODE))
+    await ask(service, host, at(CODE))
+    host.ready = False
+    service.changed(URI, 2, CODE + "r", len(CODE) + 1, "r")
+    cached = await ask(service, host, at(CODE + "r", 2))
+    assert (cached.source, len(cached.suggestions)) == ("cache", 1)
+    service.changed(URI, 3, CODE + "x", len(CODE) + 1, "x")
+    refused = await ask(service, host, at(CODE + "x", 3))
+    assert refused.refusal is not None
+    assert refused.refusal.rule == "no_model"
     service.close()
 
 

@@ -19,7 +19,6 @@ from codegen_lsp.lsp.extensions import ACCEPTED
 from codegen_lsp.lsp.latest import SupersededRequest
 from codegen_lsp.lsp.open_documents import AnsweredRequest, OpenDocument
 from codegen_lsp.lsp.session import Session
-from codegen_lsp.suggest.options import options_for
 from codegen_lsp.suggest.request import SuggestionRequest, SuggestionResult, refused
 
 logger = logging.getLogger(__name__)
@@ -60,14 +59,10 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
 
 
 async def _suggest(session: Session, document: OpenDocument, snapshot: Snapshot, received: float) -> SuggestionResult:
-    refusal = session.refusal_of(document)
-    model = session.models.current if refusal else await session.models.wait()
-    settings = session.settings
-    options = options_for(settings, snapshot.language, model.description if model else None)
-    debounce = settings.debounce == "auto"
-    return await session.suggestions.suggest(
-        SuggestionRequest(snapshot, options, model, received, debounce=debounce, refusal=refusal)
+    request = SuggestionRequest(
+        snapshot, session.settings, session.models, received, refusal=session.refusal_of(document)
     )
+    return await session.suggestions.suggest(request)
 
 
 def _item(document: TextDocument, suggestion: Suggestion, number: int) -> types.InlineCompletionItem:
