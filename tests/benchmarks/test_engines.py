@@ -53,6 +53,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_command_times_every_engine(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     write_random_build(tmp_path, "random", SHAPES["codegen"])
@@ -99,6 +100,7 @@ def answers(name: str, build: Path, *commands: object) -> list[Any]:
 
 @pytest.mark.parametrize("block", SHAPES)
 @pytest.mark.parametrize("name", ["llama.cpp", "transformers"])
+@pytest.mark.slow
 def test_others_run_the_same_shapes(name: str, block: str, tmp_path: Path) -> None:
     if name == "llama.cpp":
         pytest.importorskip("llama_cpp")
@@ -128,6 +130,7 @@ def test_a_peer_that_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytes
     assert "peers" in caught.value.advice
 
 
+@pytest.mark.slow
 def test_what_can_not_be_measured_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="neither a build's folder"):
         benchmark_shape("351M", 100, 1)

@@ -16,6 +16,7 @@ GROWTH_MB = 3 * CACHE_MB
 """What the heap may vary by. Keeping what each of the completions in between computed takes more than 1 GB."""
 
 
+@pytest.mark.slow
 async def test_a_second_window_adds_a_server_and_no_worker(
     embedded_build: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -31,6 +32,7 @@ async def test_a_second_window_adds_a_server_and_no_worker(
     assert values["shared"][0]["added_share"] == pytest.approx(shared.added / weights)  # type: ignore[index]
 
 
+@pytest.mark.slow
 async def test_a_worker_does_not_grow_with_what_it_completes(embedded_build: Path) -> None:
     texts = memory.sources(20_000, 8)
     levels = await memory.worker_levels(embedded_build, texts, 300, 1, CACHE_MB)

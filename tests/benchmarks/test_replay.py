@@ -57,6 +57,7 @@ def untimed(request: ReplayRequest) -> ReplayRequest:
     return evolve(request, milliseconds=0.0, cached_tokens=0)
 
 
+@pytest.mark.slow
 async def test_typing_into_the_real_server(embedded_build: Path, module: SourceDocument) -> None:
     documents = [module, evolve(module, path="short.py", text="x = 1\n")]
     settings = SETTINGS | {"model": str(embedded_build)}
@@ -171,6 +172,7 @@ def test_the_report_of_next_to_nothing() -> None:
     assert "<svg" in page(typed())
 
 
+@pytest.mark.slow
 def test_the_command(embedded_build: Path, module: SourceDocument, tmp_path: Path) -> None:
     source = tmp_path / "lines.py"
     source.write_text(module.text, encoding="utf-8")

@@ -81,6 +81,7 @@ def test_every_family_in_every_form(
     ("heads", "head_width", "groups"),
     [(4, 64, 4), (8, 64, 8), (4, 128, 4), (8, 128, 8), (4, 256, 4), (8, 256, 8), (16, 16, 8), (4, 80, 4)],
 )
+@pytest.mark.slow
 def test_every_head_width_in_both_groupings(
     heads: int, head_width: int, groups: int, make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path
 ) -> None:

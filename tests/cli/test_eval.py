@@ -47,6 +47,7 @@ def figures(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_lines(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
     command = ("lines", sources, "-m", embedded_build, "--cases", 2, "--shown", "--threads", 1)
     once = figures(run(*command, "--json", "--save", "answers.jsonl", home=tmp_path))
@@ -62,6 +63,7 @@ def test_lines(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
         assert line.rstrip() == row["before"] + row["expected"]
 
 
+@pytest.mark.slow
 def test_parts(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
     command = ("parts", sources, "-m", embedded_build, "--cases", 1, "--threads", 1)
     found = figures(run(*command, "--part", "ngrams", "--part", "infilling", "--json", home=tmp_path))
@@ -73,6 +75,7 @@ def test_parts(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
     assert "…" not in told.stdout
 
 
+@pytest.mark.slow
 def test_lines_for_a_person(sources: Path, embedded_build: Path, tmp_path: Path) -> None:
     result = run("lines", sources, "-m", embedded_build, "--cases", 1, "--threads", 1, home=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -89,6 +92,7 @@ def test_bits_per_byte(sources: Path, embedded_build: Path, tmp_path: Path) -> N
     assert set(found) == {"bits_per_byte"}
 
 
+@pytest.mark.slow
 def test_humaneval_infilling(embedded_build: Path, tmp_path: Path) -> None:
     row = {"task_id": "a", "prompt": "def f(x):\n", "suffix": "    return y\n", "canonical_solution": "    y = x\n"}
     (tmp_path / human_eval.SINGLE_LINES).write_bytes(gzip.compress(json.dumps(row).encode()))
@@ -96,6 +100,7 @@ def test_humaneval_infilling(embedded_build: Path, tmp_path: Path) -> None:
     assert found["exact_match"]["cases"] == 1
 
 
+@pytest.mark.slow
 def test_humaneval_with_samples(embedded_build: Path, tmp_path: Path) -> None:
     try:
         run_program("pass")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from lsprotocol import types
 from pygls.exceptions import JsonRpcRequestCancelled
 
@@ -105,6 +106,7 @@ def resident_mb(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 2**20
 
 
+@pytest.mark.slow
 async def test_a_thousand_random_edits(client: Client, embedded_build: Path, source: str) -> None:
     choose = random.Random(20240)
     await client.start(embedded_build, options=OPTIONS)

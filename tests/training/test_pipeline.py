@@ -14,6 +14,7 @@ import pytest
 from codegen_lsp.training import __main__ as command
 from codegen_lsp.training import corpus, pipeline, train
 
+pytestmark = pytest.mark.slow
 TINY = attrs.evolve(pipeline.PRESETS["tiny"], library_packages=("json", "logging", "importlib", "urllib"))
 
 
