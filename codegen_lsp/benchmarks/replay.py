@@ -83,7 +83,7 @@ async def replay(
             before = _cpu(editor)
             typed = []
             for number, session in enumerate(sessions):
-                place = packages[session.document.package] / _path_in_package(session.document)
+                place = packages[session.document.package] / session.document.workspace_path
                 typed.append(await TypingRun(editor, session, place.as_uri(), real_time, length).run())
                 if report:
                     report(f"{number + 1} of {len(sessions)}", (number + 1) / len(sessions))
@@ -96,17 +96,9 @@ async def replay(
 
 def _write(document: SourceDocument, folder: Path) -> None:
     """Write a file into a workspace folder, where the server can read it."""
-    path = folder / _path_in_package(document)
+    path = folder / document.workspace_path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(document.text, encoding="utf-8")
-
-
-def _path_in_package(document: SourceDocument) -> Path:
-    path = Path(document.path)
-    if not path.is_absolute() and ".." not in path.parts:
-        return path
-    package = Path(document.package)
-    return path.relative_to(package) if path != package and path.is_relative_to(package) else Path(path.name)
 
 
 def _cpu(editor: EditorClient) -> tuple[float, float]:

@@ -87,7 +87,7 @@ def print_memory(console: Console, use: MemoryUse) -> None:
             )
     console.print(table)
     if use.levels:
-        levels = Table(title="A worker's, after so many completions", show_header=False)
+        levels = Table(title="Memory of one worker, by number of completions", show_header=False)
         for level in use.levels:
             levels.add_row(str(level.completions), f"{level.mb:.0f} MiB")
         console.print(levels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from attrs import frozen
 
@@ -39,6 +39,15 @@ class SourceDocument:
     language: str
     """LSP language identifier."""
     text: str
+
+    @property
+    def workspace_path(self) -> str:
+        """The path with slashes, relative to the package's folder where it is not relative already."""
+        path, package = PurePath(self.path), PurePath(self.package)
+        if not path.is_absolute() and ".." not in path.parts:
+            return path.as_posix()
+        inside = path != package and path.is_relative_to(package)
+        return path.relative_to(package).as_posix() if inside else path.name
 
 
 def find_documents(paths: Sequence[Path], corpus: Path | None) -> list[SourceDocument]:

@@ -35,7 +35,7 @@ DOCUMENT = "evaluation"
 
 
 Packages = Mapping[str, Mapping[str, str]]
-"""Texts of files by package and path."""
+"""Texts of files by package and by path in the package's folder."""
 
 
 @frozen
@@ -189,22 +189,23 @@ def answer_of(case: LineCase, offset: int, suggestions: Sequence[Suggestion]) ->
 
 
 def packages_of(documents: Iterable[SourceDocument]) -> Packages:
-    """Return all texts by package and path."""
+    """Return all texts by package and by path in the package's folder."""
     packages: dict[str, dict[str, str]] = defaultdict(dict)
     for document in documents:
-        packages[document.package][document.path] = document.text
+        packages[document.package][document.workspace_path] = document.text
     return packages
 
 
 def context_of(snapshot: Snapshot, document: SourceDocument, packages: Packages) -> context.WorkspaceContext:
     """Return the context from the other files of a document's package, as the server finds it in a workspace."""
     files = packages.get(document.package, {})
-    others = [path for path in files if path != document.path]
-    found = context.similar_snippets(snapshot.text, snapshot.offset, document.path, others, files.__getitem__)
+    path = document.workspace_path
+    others = [other for other in files if other != path]
+    found = context.similar_snippets(snapshot.text, snapshot.offset, path, others, files.__getitem__)
     if snapshot.language != "python":
         return context.WorkspaceContext(tuple(found))
     workspace = Files(frozenset(others), files.get, lambda folder: _entries(folder, files))
-    return context.WorkspaceContext(tuple(found), modules_of(snapshot.text, document.path, workspace))
+    return context.WorkspaceContext(tuple(found), modules_of(snapshot.text, path, workspace))
 
 
 def _entries(folder: str, paths: Iterable[str]) -> set[str]:

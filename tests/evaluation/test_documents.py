@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.evaluation import documents
-from codegen_lsp.evaluation.documents import find_documents
+from codegen_lsp.evaluation.documents import SourceDocument, find_documents
 
 from .conftest import SOURCE
 
@@ -45,3 +45,16 @@ def test_ignored_hidden_and_large_files_of_a_folder_are_left_out(
         (tmp_path / name).write_text(SOURCE)
     (tmp_path / "large.py").write_text(SOURCE + "\n")
     assert [Path(document.path).name for document in find_documents([tmp_path], None)] == ["b.py"]
+
+
+@pytest.mark.parametrize(
+    ("package", "path", "inside"),
+    [
+        ("requests", "requests/api.py", "requests/api.py"),
+        ("/home/me/project", "/home/me/project/src/a.py", "src/a.py"),
+        ("/home/me/a.py", "/home/me/a.py", "a.py"),
+        ("../other", "../other/b.py", "b.py"),
+    ],
+)
+def test_paths_in_a_workspace(package: str, path: str, inside: str) -> None:
+    assert SourceDocument(package, path, "python", "").workspace_path == inside

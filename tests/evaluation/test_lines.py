@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.evaluation import lines
-from codegen_lsp.evaluation.documents import SourceDocument
+from codegen_lsp.evaluation.documents import SourceDocument, find_documents
 from codegen_lsp.evaluation.lines import LineAnswer, LineCase, cases_of
 from codegen_lsp.evaluation.places import CursorPlace, draw
 from codegen_lsp.inference.rpc.messages import GenerateParams
@@ -134,3 +137,15 @@ def test_text_is_cut_at_whole_lines() -> None:
     assert len(after) <= 50
     assert lines.from_line_start("x" * 100, 50) == "x" * 50
     assert lines.from_line_start("short", 50) == lines.to_line_end("short", 50) == "short"
+
+
+def test_other_files_are_found_by_their_paths_in_the_package(tmp_path: Path) -> None:
+    """Absolute paths have no workspace root, where looking for an imported module would not end."""
+    (tmp_path / "helper.py").write_text("def assist(): ...\n")
+    (tmp_path / "main.py").write_text("import helper\n")
+    found = find_documents([tmp_path], None)
+    packages = lines.packages_of(found)
+    assert set(packages[str(tmp_path)]) == {"helper.py", "main.py"}
+    document = next(one for one in found if one.path.endswith("main.py"))
+    snapshot = Snapshot("file:///0", 0, "python", document.text, len(document.text))
+    assert "assist" in (lines.context_of(snapshot, document, packages).modules["helper"] or ())
