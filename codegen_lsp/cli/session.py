@@ -7,7 +7,7 @@ measure take a private one (`private_worker`).
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from attrs import evolve, frozen
@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.inference.client.client import InferenceClient
-from codegen_lsp.inference.rpc.messages import LoadProgress, ModelDescription
+from codegen_lsp.inference.rpc.messages import ModelDescription
 from codegen_lsp.settings import Settings, WorkerSettings
 from codegen_lsp.suggest.options import load_params, options_for
 from codegen_lsp.suggest.request import SuggestionResult
@@ -45,11 +45,9 @@ class ModelSession:
 
 
 @asynccontextmanager
-async def open_session(
-    build: InstalledBuild, settings: Settings, on_progress: Callable[[LoadProgress], None] | None = None
-) -> AsyncIterator[ModelSession]:
+async def open_session(build: InstalledBuild, settings: Settings) -> AsyncIterator[ModelSession]:
     """Start a worker with a build, or join one, for the length of a block. Raises: ModelError and WorkerError."""
-    client = InferenceClient(on_progress=on_progress)
+    client = InferenceClient()
     started = time.perf_counter()
     try:
         model = await client.load(load_params(settings, build.path))

@@ -1,4 +1,4 @@
-"""Cancellations of prefill and decoding. What the times are is not tested."""
+"""Cancellations of prefill and decoding. The times themselves are not tested."""
 
 from __future__ import annotations
 

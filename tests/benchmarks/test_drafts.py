@@ -1,4 +1,4 @@
-"""Drafts on and off: the same tokens. What the times are is not tested."""
+"""Drafts on and off: the same tokens. The times themselves are not tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timing the engines, and the builds with random weights that they are timed on. What the times are is not tested."""
+"""Timing the engines, and the builds with random weights that they are timed on. The times are not tested."""
 
 from __future__ import annotations
 

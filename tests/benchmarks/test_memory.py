@@ -1,4 +1,4 @@
-"""What windows and their worker take, with the real processes."""
+"""Memory of windows and their worker, with the real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay against the real server, and the figures that it comes to."""
+"""The replay against the real server, and its figures."""
 
 from __future__ import annotations
 

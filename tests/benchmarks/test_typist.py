@@ -1,4 +1,4 @@
-"""The person at the keyboard: whatever is suggested, what is written is the file, key by key as an editor has it."""
+"""The typing of a person: whatever is suggested, the keys write the file, as in an editor."""
 
 from __future__ import annotations
 

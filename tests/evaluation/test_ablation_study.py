@@ -1,4 +1,4 @@
-"""The same places with and without a part: what is compared, and with whom."""
+"""Paired differences of the same places with and without a part."""
 
 from __future__ import annotations
 

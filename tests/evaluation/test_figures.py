@@ -1,3 +1,5 @@
+"""Intervals of shares and means, and edit similarity."""
+
 from __future__ import annotations
 
 import random

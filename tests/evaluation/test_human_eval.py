@@ -1,3 +1,5 @@
+"""HumanEval, with scripted models."""
+
 from __future__ import annotations
 
 import gzip

@@ -1,3 +1,5 @@
+"""Bits per byte."""
+
 from __future__ import annotations
 
 import inspect

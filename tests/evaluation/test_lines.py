@@ -1,3 +1,5 @@
+"""The line evaluation, with scripted models."""
+
 from __future__ import annotations
 
 from pathlib import Path

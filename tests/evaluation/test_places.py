@@ -1,3 +1,5 @@
+"""Places in code."""
+
 from __future__ import annotations
 
 import json

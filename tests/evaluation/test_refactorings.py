@@ -1,4 +1,4 @@
-"""A sample of the check over installed packages: the real embedded model, functions that people wrote."""
+"""A sample of the check over installed packages: the real embedded model, published functions."""
 
 from __future__ import annotations
 
