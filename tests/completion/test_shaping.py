@@ -123,7 +123,7 @@ def closers_too_many(text: str) -> int:
 
 
 rests = st.sampled_from(["", ")", "]", "}", "))", "])", ")]", "})", ")}", "):", ");", "),", "});", "})()"])
-belows = st.sampled_from(["", "}\n", "    }\n}\n", "});\n", "]\n", "    x\n}\n"])
+belows = st.sampled_from(["", "}\n", "    }\n}\n", "});\n", "]\n"])
 
 
 @given(bracketed, rests, belows, several_lines, six)
@@ -201,6 +201,7 @@ def programs(draw: st.DrawFn) -> str:
 def test_python_that_was_in_order_stays_so(above: str, depth: int, answer: str, data: st.DataObject) -> None:
     """Whatever the model answers, a program can begin with what is above, the line, and what is shown."""
     typed = "    " * depth + data.draw(st.sampled_from(["", "x = ", "print(", "if x", "for x in ", "import "]))
+    assume(not typed.strip() or is_beginning(above + typed + "x"))
     below = data.draw(st.sampled_from(["", "\nx = 2\n", "\n    pass\n"]))
     after = data.draw(st.sampled_from(["", ")"])) if typed.endswith("(") else ""
     snapshot = Snapshot("file:///a.py", 1, "python", above + typed + after + below, len(above + typed))

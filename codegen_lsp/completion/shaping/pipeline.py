@@ -85,8 +85,9 @@ RULES: tuple[Rule, ...] = (
     refuse_echo_of_next_line,
     refuse_echo_of_line_above,
     refuse_comment_only,
-    cut_what_does_not_parse,
     keep_the_block_below,
+    cut_what_does_not_parse,
+    keep_the_block_below,  # again: what is cut may have hidden lines in an open bracket
     refuse_undefined_names,
 )
 RULES_OF_REMAINDER: tuple[Rule, ...] = (
