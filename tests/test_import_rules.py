@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+LONGEST = 450
+"""Lines of a module."""
 PACKAGE = Path(__file__).parents[1] / "codegen_lsp"
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
@@ -147,3 +150,79 @@ def test_loading_stays_light(module: str) -> None:
 def test_every_module_says_what_it_is_for() -> None:
     silent = [module for module in MODULES if not ast.get_docstring(tree_of(module))]
     assert not silent
+
+
+def cycles() -> list[list[str]]:
+    """Return the strongly connected components of the import graph that have more than one module (Tarjan 1972)."""
+    names = {dotted(module): module for module in MODULES}
+    edges = {
+        name: {target for found in imports_of(module) if (target := _module_named(found, names)) and target != name}
+        for name, module in names.items()
+    }
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        order[name] = low[name] = len(order)
+        stack.append(name)
+        for target in edges[name]:
+            if target not in order:
+                visit(target)
+                low[name] = min(low[name], low[target])
+            elif target in stack:
+                low[name] = min(low[name], order[target])
+        if low[name] == order[name]:
+            component = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for name in edges:
+        if name not in order:
+            visit(name)
+    return found
+
+
+def _module_named(name: str, names: dict[str, str]) -> str | None:
+    """Return the module that an import reaches: the name itself, or the module that defines it."""
+    return name if name in names else parent if (parent := name.rpartition(".")[0]) in names else None
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    assert cycles() == []
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    places = defaultdict(list)
+    for module in MODULES:
+        if module.startswith("training/"):
+            continue
+        for node in tree_of(module).body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_modules_are_short() -> None:
+    long = [
+        module
+        for module in MODULES
+        if module != "training/corpus.py" and len((PACKAGE / module).read_text("utf-8").splitlines()) > LONGEST
+    ]
+    assert not long
+
+
+def test_docstrings_are_imperative() -> None:
+    """`Return …` says what a function does; `What …` and `Whether …` lack a verb. Attributes count as well."""
+    found = [
+        f"{module}:{node.lineno}: {node.value.value.splitlines()[0]}"
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and node.value.value.lstrip().startswith(("What ", "Whether "))
+    ]
+    assert len(found) <= 40, "\n".join(found)

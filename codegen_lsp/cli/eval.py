@@ -57,6 +57,10 @@ def lines(
     corpus: Corpus = None,
     cases: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cursors of each kind.")] = 100,
     shown: Annotated[bool, typer.Option("--shown", help="Also measure what an editor shows.")] = False,
+    workspace: Annotated[
+        bool,
+        typer.Option("--workspace", help="Also measure what an editor shows with the rest of the package indexed."),
+    ] = False,
     ablate: Ablate = None,
     curve: Annotated[
         bool,
@@ -86,7 +90,14 @@ def lines(
         if curve:
             return measure_curve(runtime, documents, cases, seed, ablate=ablate or (), report=report)
         measurement, answers = measure_lines(
-            runtime, documents, cases, seed, shown=shown, ablate=ablate or (), report=report
+            runtime,
+            documents,
+            cases,
+            seed,
+            shown=shown or workspace,
+            indexed=workspace,
+            ablate=ablate or (),
+            report=report,
         )
         if save:
             save_answers(answers, save)

@@ -7,6 +7,7 @@ to ask and what to show.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -22,10 +23,17 @@ from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.evaluation.figures import Figure, mean, ratio, share
 from codegen_lsp.evaluation.places import KINDS, CursorPlace, Kind, draw
 from codegen_lsp.evaluation.similarity import edit_similarity
-from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
+from codegen_lsp.inference.rpc.messages import (
+    GenerateParams,
+    IndexStateParams,
+    IndexUpdate,
+    StopRules,
+    WorkspaceFile,
+)
 from codegen_lsp.source.brackets import open_at_end
 from codegen_lsp.suggest.request import CompletionModel
 from codegen_lsp.suggest.service import SuggestionService
+from codegen_lsp.suggest.workspace_indexing import IndexedWorkspace, WorkspaceIndexer
 
 PREFIX_CHARACTERS = 6_000
 SUFFIX_CHARACTERS = 1_500
@@ -157,20 +165,48 @@ async def ask_editor(
     model: CompletionModel,
     options_of: Callable[[str], Options],
     packages: Packages | None = None,
+    *,
+    indexed: bool = False,
 ) -> AsyncIterator[LineAnswer]:
     """Yield what an editor shows at each case after a key was typed, in a document that it opens for the first time.
 
     The document ends at the cursor, or the line does and the text below follows. `options_of` returns the options of a
-    language; `packages` are the workspaces with their other files.
+    language; `packages` are the workspaces with their other files, whose n-grams are mixed in where `indexed` is true.
     """
+    cases = list(cases)
+    if indexed:
+        await index_packages(model, packages or {}, {case.place.document.package for case in cases})
     for number, case in enumerate(cases):
         snapshot = snapshot_of(case, number)
         options = options_of(snapshot.language)
         workspace_context = context_of(snapshot, case.place.document, packages or {})
         if "modules" in options.ablate:
             workspace_context = evolve(workspace_context, modules={})
-        outcome = await SuggestionService().complete(snapshot, options, model, context=workspace_context)
+        indexer = PackageIndex(case.place.document) if indexed else None
+        service = SuggestionService(indexer=indexer)
+        outcome = await service.complete(snapshot, options, model, context=workspace_context)
         yield answer_of(case, snapshot.offset, outcome.suggestions)
+
+
+class PackageIndex(WorkspaceIndexer):
+    """The index of a document's package, which `index_packages` has made."""
+
+    def __init__(self, document: SourceDocument) -> None:
+        super().__init__()
+        self._document = document
+
+    def workspace_of(self, uri: str) -> IndexedWorkspace:
+        """Return the index of the package, without the document itself."""
+        return IndexedWorkspace(self._document.package, self._document.path)
+
+
+async def index_packages(model: CompletionModel, packages: Packages, names: Iterable[str]) -> None:
+    """Index the files of packages, each as a workspace, and wait until that is done. Nothing is kept on disk."""
+    for name in names:
+        files = [WorkspaceFile(path, text, 0, len(text)) for path, text in packages.get(name, {}).items()]
+        await model.update_index(IndexUpdate(name, files, kept=False))
+        while (await model.index_state(IndexStateParams(name))).pending:  # noqa: ASYNC110 - in another process
+            await asyncio.sleep(0.05)
 
 
 def snapshot_of(case: LineCase, number: int) -> Snapshot:

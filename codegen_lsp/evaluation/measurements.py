@@ -40,10 +40,13 @@ def measure_lines(
     seed: int,
     *,
     shown: bool,
+    indexed: bool = False,
     ablate: Sequence[str] = (),
     report: ProgressReport,
 ) -> tuple[Measurement, list[LineAnswer]]:
     """Complete lines: `alone` and, with `shown`, `shown`, each a list of LineFigures.
+
+    With `indexed`, the other files of a document's package are the indexed workspace of what is shown.
 
     `ablate` names parts of a completion that are left out. Raises: EvaluationError.
     """
@@ -57,7 +60,9 @@ def measure_lines(
             if not shown or len(alone) < len(asked):
                 return model, alone, []
             packages = lines.packages_of(documents)
-            answers = lines.ask_editor(asked, client, lambda language: options_for(settings, language, model), packages)
+            answers = lines.ask_editor(
+                asked, client, lambda language: options_for(settings, language, model), packages, indexed=indexed
+            )
             return model, alone, await gather(answers, report, total=total, before=len(asked))
 
     model, alone, in_editor = asyncio.run(run())

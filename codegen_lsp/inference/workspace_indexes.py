@@ -125,11 +125,11 @@ class WorkspaceIndexes:
         for opened in self._workspaces.values():
             self._save(opened)
 
-    def _open(self, workspace: str) -> _Workspace:
+    def _open(self, workspace: str, *, kept: bool = True) -> _Workspace:
         with self._lock:
             if (opened := self._workspaces.get(workspace)) is not None:
                 return opened
-            opened = _Workspace(NgramIndex(self._caution), self._path(workspace))
+            opened = _Workspace(NgramIndex(self._caution), self._path(workspace) if kept else None)
             if opened.path is not None:
                 try:
                     read_index(opened.index, opened.path, self._tokenizer)
@@ -172,7 +172,7 @@ class WorkspaceIndexes:
                 self._save(opened)
 
     def _apply(self, update: IndexUpdate) -> None:
-        opened = self._open(update.workspace)
+        opened = self._open(update.workspace, kept=update.kept)
         index = opened.index
         index.remove(update.removed)
         room = update.max_tokens - len(index)

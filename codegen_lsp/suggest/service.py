@@ -62,12 +62,17 @@ class SuggestionService:
     """Makes suggestions, and remembers them while they are typed through."""
 
     def __init__(
-        self, host: Host | None = None, *, metrics: Metrics | None = None, debounce: DebouncePolicy | None = None
+        self,
+        host: Host | None = None,
+        *,
+        metrics: Metrics | None = None,
+        debounce: DebouncePolicy | None = None,
+        indexer: WorkspaceIndexer | None = None,
     ) -> None:
         self.debounce = debounce or DebouncePolicy()
         self.acceptance = AcceptanceTracker(metrics)
         self.scanner = WorkspaceScanner()
-        self.indexer = WorkspaceIndexer()
+        self.indexer = indexer or WorkspaceIndexer()
         self.pause_timer = IdleTimer(self._pause, PAUSE)
         self.prefetch_timer = IdleTimer(self._prefetch_next, PREFETCH_DELAY)
         self.generated_tokens = 0

@@ -183,7 +183,9 @@ class IndexUpdate:
     files: list[WorkspaceFile] = field(factory=list)
     removed: list[str] = field(factory=list)
     max_tokens: int = 5_000_000
-    """Limit of the index; files beyond it are not added."""
+    """Limit of the index; files beyond it count as empty."""
+    kept: bool = True
+    """Keep the index on disk. Only the first update of a workspace decides."""
 
 
 @frozen
