@@ -41,7 +41,7 @@ Encode = Callable[[str], Sequence[int]]
 
 
 @define(eq=False)
-class _Workspace:
+class _OpenIndex:
     """The index of one workspace."""
 
     index: NgramIndex
@@ -61,7 +61,7 @@ class WorkspaceIndexes:
         self._tokenizer = tokenizer
         self._caution = caution
         self._folder = folder
-        self._workspaces: dict[str, _Workspace] = {}
+        self._workspaces: dict[str, _OpenIndex] = {}
         self._lock = threading.Lock()
         self._updates: list[IndexUpdate] = []
         self._wake = threading.Condition()
@@ -125,11 +125,11 @@ class WorkspaceIndexes:
         for opened in self._workspaces.values():
             self._save(opened)
 
-    def _open(self, workspace: str, *, kept: bool = True) -> _Workspace:
+    def _open(self, workspace: str, *, kept: bool = True) -> _OpenIndex:
         with self._lock:
             if (opened := self._workspaces.get(workspace)) is not None:
                 return opened
-            opened = _Workspace(NgramIndex(self._caution), self._path(workspace) if kept else None)
+            opened = _OpenIndex(NgramIndex(self._caution), self._path(workspace) if kept else None)
             if opened.path is not None:
                 try:
                     read_index(opened.index, opened.path, self._tokenizer)
@@ -195,7 +195,7 @@ class WorkspaceIndexes:
         if len(update.files) >= SAVE_FILES or time.monotonic() - opened.saved > SAVE_SECONDS:
             self._save(opened)
 
-    def _save(self, opened: _Workspace) -> None:
+    def _save(self, opened: _OpenIndex) -> None:
         if opened.path is None or not opened.changed:
             return
         opened.changed, opened.saved = False, time.monotonic()
