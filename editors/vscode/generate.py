@@ -1,7 +1,7 @@
-"""Writes the server's settings into the extension's manifest, and the languages that are on by default beside its
-sources, from the program itself: `make docs`. A test fails when they are out of step.
+"""Write the server's settings into the extension's manifest, and the default languages beside its sources: `make docs`.
 
-Settings of the extension's own (`codegen-lsp.server.*`) stay as they stand in the manifest.
+A test fails when they differ from the program. Settings of the extension's own (`codegen-lsp.server.*`) stay as they
+are in the manifest, and those for measurements are left out.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from codegen_lsp.source.languages import DEFAULT_LANGUAGES, LANGUAGES
 
 HERE = Path(__file__).parent
 OWN = f"{settings.SECTION}.server."
-"""What the names of the extension's own settings begin with."""
+"""Beginning of the names of the extension's own settings."""
 
 
 def manifest(current: dict[str, Any]) -> dict[str, Any]:
-    """`package.json` with the server's settings as they are."""
+    """Return `package.json` with the server's current settings."""
     own, _ = current["contributes"]["configuration"]
     kept = {name: schema for name, schema in own["properties"].items() if name.startswith(OWN)}
     groups = [own | {"properties": kept}, {"title": "Completion", "properties": properties()}]
@@ -30,7 +30,7 @@ def manifest(current: dict[str, Any]) -> dict[str, Any]:
 
 
 def properties() -> dict[str, Any]:
-    """Each setting of the server that is for users, as VS Code describes settings."""
+    """Return the server's settings for users as VS Code describes settings."""
     found = {}
     for order, (name, field, meaning) in enumerate(_described(settings.Settings, settings.SECTION)):
         if field.metadata[settings.FOR_MEASUREMENTS]:
@@ -47,12 +47,12 @@ def properties() -> dict[str, Any]:
 
 
 def languages() -> dict[str, Any]:
-    """`src/languages.json`: which languages are on, and what they are called."""
+    """Return `src/languages.json`: the languages that are on by default, and the names of all."""
     return {"on": sorted(DEFAULT_LANGUAGES), "names": {name: known.name for name, known in sorted(LANGUAGES.items())}}
 
 
 def files() -> dict[str, str]:
-    """Path and content of all that is written here."""
+    """Return the path and content of all generated files."""
     current = json.loads((HERE / "package.json").read_text(encoding="utf-8"))
     return {"package.json": _text(manifest(current)), "src/languages.json": _text(languages())}
 
