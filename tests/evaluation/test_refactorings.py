@@ -32,6 +32,7 @@ def kind(name: str) -> RefactoringKind:
     return found
 
 
+@pytest.mark.slow
 async def test_without_a_model_every_result_holds(documents: list[SourceDocument]) -> None:
     assistant = ModelAssistant.for_model(None, None, options(), "refactor")
     found = [one async for one in attempts(documents, 12, 1, assistant, [kind(name) for name in MODEL_FREE])]
@@ -39,6 +40,7 @@ async def test_without_a_model_every_result_holds(documents: list[SourceDocument
     assert [one for one in found if one.broken or (one.refused or "").startswith("crash")] == []
 
 
+@pytest.mark.slow
 async def test_with_the_embedded_model_every_result_holds(
     documents: list[SourceDocument], embedded_build: Path
 ) -> None:
