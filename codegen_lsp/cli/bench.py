@@ -232,3 +232,32 @@ def menu(
         f"median {percentiles[49] * 1e3:.1f} ms, p95 {percentiles[94] * 1e3:.1f} ms, "
         f"slowest {max(seconds) * 1e3:.1f} ms of processor time; parsing the whole file {whole * 1e3:.1f} ms"
     )
+
+
+@app.command("index")
+def index(
+    paths: SourcePaths = None,
+    model: Model = "auto",
+    corpus: Corpus = None,
+    tokens: Annotated[int, typer.Option(metavar="N", min=1_000, help="Tokens to index at most.")] = 1_000_000,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time the n-gram index of a workspace: building, updating and asking it, and its memory."""
+    import tempfile
+
+    from codegen_lsp.benchmarks.index import time_index
+    from codegen_lsp.evaluation.documents import find_documents
+
+    documents = find_documents(paths or [], corpus)
+    with tempfile.TemporaryDirectory() as folder:
+        times = time_index(model, documents, tokens, Path(folder), seed)
+    if as_json:
+        typer.echo(json.dumps(attrs.asdict(times)))
+        return
+    typer.echo(
+        f"{times.files} files, {times.tokens} tokens: encoded in {times.encode_seconds:.2f} s, sorted in "
+        f"{times.sort_seconds:.2f} s, read from disk in {times.read_ms:.0f} ms; {times.bytes_per_token:.1f} bytes a "
+        f"token; a file updated in {times.update_ms:.1f} ms; a query takes {times.query_us:.0f} µs, p99 "
+        f"{times.query_p99_us:.0f} µs"
+    )
