@@ -200,6 +200,7 @@ def test_a_lack_of_memory_is_reported(build: Path) -> None:
 def test_a_file_that_is_not_a_library_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "decoder_avx2.so").write_bytes(b"no library")
     monkeypatch.setattr(native_build, "SOURCE", tmp_path / "decoder.c")
+    monkeypatch.setattr(native_build, "INDEX_SOURCE", tmp_path / "ngram_index.c")
     assert native_build.compiled() == ["avx2"]
     assert native.library.__wrapped__(("avx512", "avx2")) is None
 
@@ -246,11 +247,12 @@ COMPILER = native_build.compiler() if native_build.suits() else None
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 def test_it_is_compiled_from_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for path in native_build.sources():
+    for path in (*native_build.sources(), native_build.INDEX_SOURCE):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(native_build, "SOURCE", tmp_path / "decoder.c")
+    monkeypatch.setattr(native_build, "INDEX_SOURCE", tmp_path / "ngram_index.c")
     monkeypatch.setattr(native_build, "VARIANTS", {"avx2": native_build.VARIANTS["avx2"], "other": "-mno-such-thing"})
-    assert native_build.build() == [tmp_path / "decoder_avx2.so"]
+    assert native_build.build() == [tmp_path / "libngram_index.so", tmp_path / "decoder_avx2.so"]
     compiled = ctypes.CDLL(str(tmp_path / "decoder_avx2.so"))
     assert compiled.codegen_lanes() == 8
     native.check_abi(compiled, tmp_path / "decoder_avx2.so")

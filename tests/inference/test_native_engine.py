@@ -36,7 +36,7 @@ from codegen_lsp.inference.engines.base import (
     SamplingParams,
 )
 from codegen_lsp.inference.engines.native import c_forward as native
-from codegen_lsp.inference.engines.native.batch import interpolate_ngrams
+from codegen_lsp.inference.engines.native.batch import interpolate
 from codegen_lsp.inference.engines.native.c_forward import CForwardPass
 from codegen_lsp.inference.engines.native.engine import NativeEngine
 from codegen_lsp.inference.engines.native.forward import ForwardPass
@@ -164,7 +164,7 @@ class Tally:
             ngrams = NgramMatcher(prompt, related, [])
             for id in first.tokens[:at]:
                 ngrams.append(id)
-            interpolate_ngrams(logits.numpy(), float(logits.logsumexp(-1)), ngrams)
+            interpolate(logits.numpy(), float(logits.logsumexp(-1)), ngrams.mixture())
         one, other = pairs[at]
         assert abs(float(logits[one] - logits[other])) < 2 * NEAR_TIE  # 0.11 is the largest gap that was found
         self.ties += 1
