@@ -31,7 +31,8 @@ def command_line_page() -> str:
 
 
 def _command(command, context) -> list[str]:  # type: ignore[no-untyped-def]
-    subcommands = getattr(command, "commands", {})
+    names = command.list_commands(context) if hasattr(command, "list_commands") else []
+    subcommands = {name: command.get_command(context, name) for name in names}
     lines = [f"## {context.command_path}", "", command.help or "", ""]
     if not subcommands:
         usage = " ".join(command.collect_usage_pieces(context))

@@ -1,7 +1,7 @@
 """The `codegen-lsp` command: its subcommands, and how errors are shown.
 
-Modules of commands import at the top only what loads quickly. What loads numpy, pygls or an engine is imported in the
-command that needs it, so that `serve` does not wait for what only `eval` uses.
+The module of a subcommand is imported when it is called or listed, so that `serve`, which an editor waits for, does not
+load what only other commands use. Within the modules, numpy, pygls and the engines are imported where they are used.
 """
 
 from __future__ import annotations
@@ -9,32 +9,97 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from codegen_lsp import __version__
-from codegen_lsp.cli import bench, complete, demo, doctor, index, models, refactor, serve, stats
-from codegen_lsp.cli import eval as evaluate
 from codegen_lsp.errors import CodegenError
+
+COMMANDS = (
+    *("serve", "complete", "refactor", "demo", "doctor", "stats"),
+    *("models", "index", "eval", "bench"),
+)
+"""In the order of the help."""
+
+
+def load(name: str) -> Callable[..., Any] | typer.Typer:
+    """Import a subcommand: a function, or the group of its subcommands. Raises KeyError for an unknown name."""
+    match name:
+        case "serve":
+            from codegen_lsp.cli.serve import serve
+
+            return serve
+        case "complete":
+            from codegen_lsp.cli.complete import complete
+
+            return complete
+        case "refactor":
+            from codegen_lsp.cli.refactor import refactor
+
+            return refactor
+        case "demo":
+            from codegen_lsp.cli.demo import demo
+
+            return demo
+        case "doctor":
+            from codegen_lsp.cli.doctor import doctor
+
+            return doctor
+        case "stats":
+            from codegen_lsp.cli.stats import stats
+
+            return stats
+        case "models":
+            from codegen_lsp.cli.models import app as models_app
+
+            return models_app
+        case "index":
+            from codegen_lsp.cli.index import app as index_app
+
+            return index_app
+        case "eval":
+            from codegen_lsp.cli.eval import app as eval_app
+
+            return eval_app
+        case "bench":
+            from codegen_lsp.cli.bench import app as bench_app
+
+            return bench_app
+    raise KeyError(name)
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports its commands when they are needed ("Lazily Loading Subcommands", Click's documentation)."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = load(cmd_name)
+        if not isinstance(found, typer.Typer):
+            group = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            group.command(cmd_name)(found)
+            found = group
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
     name="codegen-lsp",
+    cls=LazyGroup,
     help="Inline code completion on your own machine, from CodeGen checkpoints. Nothing leaves it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("complete")(complete.complete)
-app.command("refactor")(refactor.refactor)
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("stats")(stats.stats)
-app.add_typer(models.app, name="models")
-app.add_typer(index.app, name="index")
-app.add_typer(evaluate.app, name="eval")
-app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from codegen_lsp.cli.options import (
     Threads,
 )
 
-app = typer.Typer(help="Measure how fast this machine completes.", no_args_is_help=True)
+app = typer.Typer(help="Measure how fast this machine completes.", no_args_is_help=True, add_completion=False)
 
 
 @app.command("engine")

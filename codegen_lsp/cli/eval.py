@@ -28,7 +28,7 @@ from codegen_lsp.progress import ProgressReport
 if TYPE_CHECKING:
     from codegen_lsp.evaluation.runtime import Measurement, Runtime
 
-app = typer.Typer(help="Measure the quality of a model.", no_args_is_help=True)
+app = typer.Typer(help="Measure the quality of a model.", no_args_is_help=True, add_completion=False)
 
 
 def run_eval(

@@ -8,7 +8,7 @@ import typer
 
 from codegen_lsp.errors import CodegenError
 
-app = typer.Typer(help="The n-gram indexes of your workspaces.", no_args_is_help=True)
+app = typer.Typer(help="The n-gram indexes of your workspaces.", no_args_is_help=True, add_completion=False)
 
 
 class IndexRemovalError(CodegenError):

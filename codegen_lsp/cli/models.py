@@ -19,7 +19,7 @@ from codegen_lsp.cli.options import AsJson
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.build import Verification
 
-app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True)
+app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True, add_completion=False)
 
 
 @app.command("list")

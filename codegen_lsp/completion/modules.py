@@ -144,7 +144,7 @@ def _above(path: str, dots: int) -> str | None:
 def _roots(importer: str, files: Files) -> Iterator[str]:
     """Yield folders from which absolute imports may start: those that are not packages, as for pytest and scripts."""
     folder = posixpath.dirname(importer)
-    while folder:
+    while folder.strip("/"):
         if posixpath.join(folder, "__init__.py") not in files.paths:
             yield folder
         folder = posixpath.dirname(folder)

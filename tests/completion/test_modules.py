@@ -91,6 +91,10 @@ def test_relative_imports(text: str, path: str, module: str, one: str) -> None:
     assert one in known(text, path)[module]
 
 
+def test_absolute_paths_have_an_end() -> None:
+    assert known("import helper", "/home/user/main.py", {"helper.py": "one = 1\n"})["helper"] >= {"one"}
+
+
 def test_relative_imports_end_at_the_root() -> None:
     assert known("from ...helper import x\nfrom .... import y\n", "app/views.py") == {}
 
