@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float, help="training time; the schedule is fitted to it")
     budget.add_argument("--steps", type=int, help="training steps, instead of minutes")
+    parser.add_argument("--decay-minutes", type=float, help="length of the learning rate's decay (default: 40 %%)")
     parser.add_argument("--preset", choices=pipeline.PRESETS, default="small")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="passes at once on a CPU")
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         preset=pipeline.PRESETS[options.preset],
         minutes=options.minutes,
         steps=options.steps,
+        decay=options.decay_minutes / options.minutes if options.decay_minutes and options.minutes else None,
         device=options.device,
         threads=options.threads,
         wheels=options.wheels,

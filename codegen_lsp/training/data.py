@@ -1,16 +1,15 @@
-"""From token ids of whole documents to rows a model trains on.
+"""RowSampler of token ids for training, from tokenised files: plain text and infilling samples.
 
-Half of the samples are plain text. The other half teach infilling in the order that suits a completion server:
+An infilling sample has the order in which the completion server builds its prompts:
 
     <fim_suffix> text after the cursor <fim_prefix> text before the cursor, then the middle <|endoftext|>
 
-The prefix runs on into the middle without a mark, and both are tokenised as one text: so while a user types, the prompt
-only grows at its end, its cached beginning stays good, and the model never sees a word cut in two at the cursor. The
-model learns to write until the text meets the suffix, and then to stop. What a sample has to choose is therefore only
-where the middle ends: at the end of a line, of a block, before the brackets an editor closed, or inside a line.
+Prefix and middle are one text without a mark between them: while a user types, the prompt grows at its end only, so its
+cached beginning stays valid, and the tokenisation does not depend on the position of the cursor. The model learns to
+write until the text meets the suffix and to stop there.
 
-Rows are full, and made one after another from a small state, so a run that is resumed goes on with the very row that
-would have come next.
+Rows are full. They are produced one after another from a small state (`SamplerPosition`), so a resumed run continues
+with the next row.
 """
 
 from __future__ import annotations
@@ -28,34 +27,45 @@ from codegen_lsp.training import tokenizer as code_tokenizer
 Ids = NDArray[np.uint16]
 
 INFILL_MARKS = 3
-"""Special tokens an infilling sample needs: before the suffix, before the prefix, at the end."""
+"""Special tokens of an infilling sample: before the suffix, before the prefix, at the end."""
 SHORTEST_INFILL = 64
+"""Smallest number of tokens of a file that an infilling sample is made from."""
 NOT_COUNTED = -1
 """Target of a token whose loss is not counted."""
 
 LINE_END, BLOCK_END, BEFORE_CLOSERS, IN_LINE = range(4)
 ENDINGS = (0.40, 0.20, 0.15, 0.25)
-"""How often a middle ends in each of these ways."""
-NO_SUFFIX = 0.1
-"""Share of infilling samples with nothing after the cursor: code written at the end of a file."""
+"""Probabilities of the ends of a middle: line, block, before closing brackets, inside a line."""
+NO_SUFFIX, SHORT_SUFFIX = 0.1, 0.6
+"""Probabilities of an empty suffix and of one of 1 to `SHORT_LINES` lines; other suffixes have any length."""
+SHORT_LINES = 3
 CLOSERS = ")]}\"':,"
 
 
 @attrs.frozen
-class Encoded:
-    """Documents as token ids, one after another; document i is `ids[starts[i]:starts[i + 1]]`."""
+class EncodedCorpus:
+    """Files as token ids, one after another; file i is `ids[starts[i]:starts[i + 1]]`.
+
+    `gains`, parallel to `ids`, are the n-gram gains of each token (`ngram_gains`), if they were computed.
+    """
 
     ids: Ids
     starts: NDArray[np.int64]
+    gains: NDArray[np.float16] | None = None
 
     @property
     def documents(self) -> int:
+        """Number of files."""
         return len(self.starts) - 1
 
 
 @attrs.frozen
-class Vocabulary:
-    """What the sampler must know of the tokenizer: tables by token id."""
+class TokenTables:
+    """Properties of the tokens, by token id, and the ids of the special tokens the sampler uses.
+
+    `pieces` are the tokens' bytes, `sizes` their lengths; `breaks` tells which contain a line break, `indents` the
+    number of bytes after the last one.
+    """
 
     tokenizer: Tokenizer
     pieces: list[bytes]
@@ -67,7 +77,8 @@ class Vocabulary:
     prefix: int
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> Vocabulary:
+    def of(cls, tokenizer: Tokenizer) -> TokenTables:
+        """Return the tables of a tokenizer made by `codegen_lsp.training.tokenizer`."""
         pieces = code_tokenizer.token_bytes(tokenizer)
         return cls(
             tokenizer=tokenizer,
@@ -81,8 +92,8 @@ class Vocabulary:
         )
 
 
-def encode(tokenizer: Tokenizer, texts: Iterable[str], folder: Path, name: str) -> Encoded:
-    """Tokenise documents and write NAME.ids.npy and NAME.starts.npy into `folder`."""
+def encode(tokenizer: Tokenizer, texts: Iterable[str], folder: Path, name: str) -> EncodedCorpus:
+    """Tokenise texts and write NAME.ids.npy and NAME.starts.npy into `folder`."""
     chunks: list[Ids] = []
     starts = [0]
     for batch in _batches(texts, 256):
@@ -95,9 +106,14 @@ def encode(tokenizer: Tokenizer, texts: Iterable[str], folder: Path, name: str) 
     return read(folder, name)
 
 
-def read(folder: Path, name: str) -> Encoded:
-    """Open what `encode` wrote; the ids stay on disk (memory-mapped)."""
-    return Encoded(np.load(folder / f"{name}.ids.npy", mmap_mode="r"), np.load(folder / f"{name}.starts.npy"))
+def read(folder: Path, name: str) -> EncodedCorpus:
+    """Open the arrays written by `encode` and, if present, NAME.gains.npy; ids and gains are memory-mapped."""
+    gains = folder / f"{name}.gains.npy"
+    return EncodedCorpus(
+        np.load(folder / f"{name}.ids.npy", mmap_mode="r"),
+        np.load(folder / f"{name}.starts.npy"),
+        np.load(gains, mmap_mode="r") if gains.exists() else None,
+    )
 
 
 def _batches(texts: Iterable[str], size: int) -> Iterable[list[str]]:
@@ -112,8 +128,8 @@ def _batches(texts: Iterable[str], size: int) -> Iterable[list[str]]:
 
 
 @attrs.define
-class Position:
-    """Where the next row begins: all that has to be saved to go on later."""
+class SamplerPosition:
+    """Place at which the next row begins: number of the row, epoch, file in the epoch's order, offset in the file."""
 
     row: int = 0
     epoch: int = 0
@@ -121,65 +137,83 @@ class Position:
     offset: int = 0
 
 
-@attrs.define
-class Rows:
-    """An endless supply of rows of `length + 1` token ids.
+@attrs.frozen(eq=False)
+class Batch:
+    """Inputs and targets, each (rows, length), int64; targets are `NOT_COUNTED` where the loss is not counted.
 
-    `infill` is the share of samples that are infilling samples. Documents come in an order shuffled anew in every
-    epoch; all choices depend on `seed` and `position` alone.
+    `gains`, float16 of the same shape, are the n-gram gains of the targets, if the corpus has them.
     """
 
-    encoded: Encoded
-    vocabulary: Vocabulary
-    length: int
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    gains: NDArray[np.float16] | None
+
+
+@attrs.define
+class RowSampler:
+    """Endless supply of rows.
+
+    `infill` is the share of samples that are infilling samples. Files are shuffled anew in every epoch. All choices
+    depend on `seed` and `position` alone.
+    """
+
+    encoded: EncodedCorpus
+    tables: TokenTables
     infill: float
     seed: int = 0
-    position: Position = attrs.Factory(Position)
+    position: SamplerPosition = attrs.Factory(SamplerPosition)
     _order: tuple[int, NDArray[np.int64]] | None = None
 
-    def batch(self, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Inputs and targets, each (rows, length); targets that are not counted are -1."""
-        ids = np.stack([self.row() for _ in range(rows)])
+    def batch(self, rows: int, length: int) -> Batch:
+        """Return the next `rows` rows of `length` inputs each."""
+        pairs = [self.row(length) for _ in range(rows)]
+        ids = np.stack([pair[0] for pair in pairs])
         inputs, targets = ids[:, :-1], ids[:, 1:].copy()
-        targets[(targets == self.vocabulary.suffix) | (targets == self.vocabulary.prefix)] = NOT_COUNTED
-        return np.ascontiguousarray(inputs), targets
+        targets[(targets == self.tables.suffix) | (targets == self.tables.prefix)] = NOT_COUNTED
+        gains = None if self.encoded.gains is None else np.stack([pair[1][1:] for pair in pairs])
+        return Batch(np.ascontiguousarray(inputs), targets, gains)
 
-    def row(self) -> NDArray[np.int64]:
-        """The next row, (length + 1,)."""
+    def row(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Return the ids of the next row and their n-gram gains (zeros without), each (length + 1,)."""
         dice = np.random.default_rng((self.seed, self.position.row))
         self.position.row += 1
-        row: list[NDArray[np.int64]] = []
-        room = self.length + 1
-        while room > 0:
-            document = self._document()
-            rest = len(document) - self.position.offset
+        row = np.empty(length + 1, dtype=np.int64)
+        gains = np.zeros(length + 1, dtype=np.float16)
+        filled = 0
+        while filled <= length:
+            room = length + 1 - filled
+            start, stop = self._document()
+            begin = start + self.position.offset
+            rest = stop - begin
             if dice.random() < self.infill and min(room, rest) > SHORTEST_INFILL + INFILL_MARKS:
-                piece, used = self._infill_sample(document[self.position.offset :], room, dice)
+                piece, used = self._infill_sample(self.encoded.ids[begin:stop].astype(np.int64), room, dice)
             else:
                 used = min(room, rest)
-                piece = document[self.position.offset : self.position.offset + used]
+                piece = self.encoded.ids[begin : begin + used].astype(np.int64)
+                if self.encoded.gains is not None:
+                    gains[filled : filled + used] = self.encoded.gains[begin : begin + used]
                 if used == rest and used < room:
-                    piece = np.append(piece, self.vocabulary.end)
-            self._advance(used, len(document))
-            row.append(piece[:room])
-            room -= len(row[-1])
-        return np.concatenate(row)
+                    piece = np.append(piece, self.tables.end)
+            self._advance(used, stop - start)
+            taken = min(len(piece), room)
+            row[filled : filled + taken] = piece[:taken]
+            filled += taken
+        return row, gains
 
     def _infill_sample(
         self, rest: NDArray[np.int64], room: int, dice: np.random.Generator
     ) -> tuple[NDArray[np.int64], int]:
         longest = min(room - INFILL_MARKS - 1, len(rest))
         window = rest[: int(dice.integers(SHORTEST_INFILL, longest + 1))]
-        window = window[: _last_top_level_break(window, self.vocabulary)]
-        return infill(window, self.vocabulary, dice), len(window)
+        window = window[: _last_top_level_break(window, self.tables)]
+        return infill(window, self.tables, dice), len(window)
 
-    def _document(self) -> NDArray[np.int64]:
+    def _document(self) -> tuple[int, int]:
         if self._order is None or self._order[0] != self.position.epoch:
             shuffled = np.random.default_rng((self.seed, 1 << 32, self.position.epoch))
             self._order = self.position.epoch, shuffled.permutation(self.encoded.documents)
         number = int(self._order[1][self.position.place])
-        start, stop = self.encoded.starts[number : number + 2]
-        return self.encoded.ids[start:stop].astype(np.int64)
+        return int(self.encoded.starts[number]), int(self.encoded.starts[number + 1])
 
     def _advance(self, used: int, size: int) -> None:
         self.position.offset += used
@@ -192,40 +226,40 @@ class Rows:
             self.position.epoch += 1
 
 
-def _last_top_level_break(window: NDArray[np.int64], vocabulary: Vocabulary) -> int:
-    """Where to end a window: after its last line break without indentation, if one lies in its second half."""
-    places = np.flatnonzero(vocabulary.breaks[window] & (vocabulary.indents[window] == 0))
+def _last_top_level_break(window: NDArray[np.int64], tables: TokenTables) -> int:
+    """Return the length up to the last unindented line break in the window's second half, or the whole length."""
+    places = np.flatnonzero(tables.breaks[window] & (tables.indents[window] == 0))
     return int(places[-1]) + 1 if len(places) and places[-1] >= len(window) // 2 else len(window)
 
 
-def infill(window: NDArray[np.int64], vocabulary: Vocabulary, dice: np.random.Generator) -> NDArray[np.int64]:
-    """An infilling sample from a stretch of a document: suffix, then prefix and middle in one.
+def infill(window: NDArray[np.int64], tables: TokenTables, dice: np.random.Generator) -> NDArray[np.int64]:
+    """Return an infilling sample made from a stretch of a file.
 
-    At most one token longer than the window and its marks (a word that is cut in two is two tokens or more; the suffix
-    is shortened for it).
+    It is at most one token longer than the window and its marks: a word cut in two becomes two tokens or more, and the
+    suffix is shortened accordingly.
     """
-    before, after = _split(window, vocabulary, dice)
-    after = after[: _suffix_length(after, vocabulary, dice)]
+    before, after = _split(window, tables, dice)
+    after = after[: _suffix_length(after, tables, dice)]
     limit = len(window) + 1
     if len(before) + len(after) > limit:
         after = after[: max(limit - len(before), 0)]
         before = before[-limit:]
-    marks = [np.array([mark]) for mark in (vocabulary.suffix, vocabulary.prefix, vocabulary.end)]
+    marks = [np.array([mark]) for mark in (tables.suffix, tables.prefix, tables.end)]
     return np.concatenate([marks[0], after, marks[1], before, marks[2]])
 
 
 def _split(
-    window: NDArray[np.int64], vocabulary: Vocabulary, dice: np.random.Generator
+    window: NDArray[np.int64], tables: TokenTables, dice: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The text before the middle's end and the text after it."""
-    every_break = np.flatnonzero(vocabulary.breaks[window])
+    """Cut a window at the end of the middle; return the ids before and after."""
+    every_break = np.flatnonzero(tables.breaks[window])
     breaks = every_break[every_break > 0]
-    breaks = breaks[~vocabulary.breaks[window[breaks - 1]]]
+    breaks = breaks[~tables.breaks[window[breaks - 1]]]
     if not len(breaks):
         return window, window[:0]
     ending = int(dice.choice(len(ENDINGS), p=ENDINGS))
     if ending == BLOCK_END:
-        indents = vocabulary.indents[window[_last_of_runs(breaks, every_break)]]
+        indents = tables.indents[window[_last_of_runs(breaks, every_break)]]
         falls = np.flatnonzero(indents[1:] < indents[:-1]) + 1
         breaks = breaks[falls] if len(falls) else breaks
     stop = int(dice.choice(breaks))
@@ -233,18 +267,18 @@ def _split(
         return window[:stop], window[stop:]
     earlier = every_break[every_break < stop]
     start = int(earlier[-1]) + 1 if len(earlier) else 0
-    line = b"".join(vocabulary.pieces[i] for i in window[start:stop]).decode("utf-8", errors="ignore")
+    line = b"".join(tables.pieces[i] for i in window[start:stop]).decode("utf-8", errors="ignore")
     cut = _before_closers(line) if ending == BEFORE_CLOSERS else _inside(line, dice)
     if not 0 < cut < len(line):
         return window[:stop], window[stop:]
-    left, right = (np.array(vocabulary.tokenizer.encode(part).ids) for part in (line[:cut], line[cut:]))
+    left, right = (np.array(tables.tokenizer.encode(part).ids) for part in (line[:cut], line[cut:]))
     return np.concatenate([window[:start], left]), np.concatenate([right, window[stop:]])
 
 
 def _last_of_runs(breaks: NDArray[np.int64], every_break: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The last break of each run of breaks (empty lines may take several tokens): it tells the next line's indentation.
+    """Return the last break of each run of breaks, which carries the next line's indentation.
 
-    `breaks` are the first of each run.
+    Empty lines may take several tokens. `breaks` are the first of each run.
     """
     ends = every_break[np.append(np.diff(every_break) > 1, True)]
     last: NDArray[np.int64] = ends[np.searchsorted(ends, breaks)]
@@ -256,15 +290,20 @@ def _before_closers(line: str) -> int:
 
 
 def _inside(line: str, dice: np.random.Generator) -> int:
-    """A place in the line with no blank before it: nobody's completion ends in a blank."""
+    """Return a random place in the line that no blank precedes, or 0."""
     places = [place for place in range(1, len(line)) if not line[place - 1].isspace()]
     return int(dice.choice(places)) if places else 0
 
 
-def _suffix_length(after: NDArray[np.int64], vocabulary: Vocabulary, dice: np.random.Generator) -> int:
-    """How much of the text after the cursor is told: none now and then, else up to a line's end, short or long."""
-    if dice.random() < NO_SUFFIX:
+def _suffix_length(after: NDArray[np.int64], tables: TokenTables, dice: np.random.Generator) -> int:
+    """Choose the length of the suffix in tokens; a suffix ends at a line's end."""
+    choice = dice.random()
+    if choice < NO_SUFFIX:
         return 0
+    if choice < NO_SUFFIX + SHORT_SUFFIX:
+        line_ends = np.flatnonzero(tables.breaks[after])
+        line = int(dice.integers(1, SHORT_LINES + 1))
+        return int(line_ends[line]) if line < len(line_ends) else len(after)
     length = int(len(after) * dice.random()) + 1
-    line_ends = np.flatnonzero(vocabulary.breaks[after[length:]])
+    line_ends = np.flatnonzero(tables.breaks[after[length:]])
     return length + int(line_ends[0]) if len(line_ends) else len(after)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.training import tokenizer as code_tokenizer
-from codegen_lsp.training.model import Shape, TrainableCodeGen
+from codegen_lsp.training.model import ModelShape, TrainableCodeGen
 
 GROUPS = 4
 """CodeGen's packing comes from training on four TPU cores; transformers has the number fixed."""
@@ -27,7 +27,7 @@ TOLERANCE = 1e-4
 """Largest allowed difference between logits, relative to their standard deviation; both forms compute in float32."""
 
 
-def interleaved(matrix: Tensor, shape: Shape) -> Tensor:
+def interleaved(matrix: Tensor, shape: ModelShape) -> Tensor:
     """Rows of a query or key matrix (width, width) with rotary pairs side by side instead of in two halves."""
     half = shape.rotary // 2
     order = torch.arange(shape.head_width)
@@ -73,7 +73,7 @@ def codegen_state(model: TrainableCodeGen) -> dict[str, Tensor]:
     return {name: tensor.detach().float().contiguous().clone() for name, tensor in state.items()}
 
 
-def config_of(shape: Shape, end: int) -> dict[str, object]:
+def config_of(shape: ModelShape, end: int) -> dict[str, object]:
     """config.json of the exported model; `end` is the id of the end mark."""
     return {
         "architectures": ["CodeGenForCausalLM"],

@@ -1,10 +1,9 @@
-"""The CodeGen block in a form that trains fast.
+"""The CodeGen architecture (Nijkamp et al., 2022) in a layout that trains fast.
 
-It computes what transformers' `CodeGenForCausalLM` computes (attention and MLP side by side behind one LayerNorm,
-rotary positions, tanh-approximated GELU, an output layer with a bias of its own) and `export` proves it logit by
-logit. What differs is only the layout: query, key and value are separate matrices (Muon orthogonalises each on its
-own), rotary pairs lie in two halves instead of interleaved (contiguous reads), and the output layer's loss never
-holds the logits of more than a few hundred tokens (with 8,192 entries they would outweigh everything else).
+The function computed is that of transformers' `CodeGenForCausalLM`: attention and MLP in parallel behind one LayerNorm,
+rotary positions, tanh-approximated GELU, an output layer with bias. `export` compares the logits of both. The layout
+differs: query, key and value are separate matrices, since Muon orthogonalises each on its own; rotary pairs lie in two
+halves instead of interleaved, for contiguous reads; the loss holds the logits of one chunk of tokens at a time.
 """
 
 from __future__ import annotations
@@ -17,17 +16,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LOSS_CHUNK = 512
-"""Tokens whose logits are held at once on a CPU, where they should stay in its caches."""
+"""Tokens whose logits are held at once on a CPU: few enough to stay in its caches."""
 GPU_LOSS_CHUNK = 16384
-"""The same on a GPU, which wants large matrices."""
+"""Tokens whose logits are held at once on a GPU."""
+
+
+INITIAL_STD = 0.005
+"""Standard deviation of the tied output matrix at the start; larger ones make a token predict itself."""
 
 
 @attrs.frozen
-class Shape:
-    """The numbers that make a model of the CodeGen architecture.
+class ModelShape:
+    """Dimensions of a model of the CodeGen architecture.
 
     `heads` must be divisible by 4, since CodeGen packs query, value and key in four groups of heads. Head widths of
-    128 and 256 are refused: CTranslate2's converter takes them for CodeGen2, which has eight groups.
+    128 and 256 are rejected: CTranslate2's converter takes them for CodeGen2, which has eight groups.
     """
 
     vocabulary: int = 8192
@@ -52,15 +55,15 @@ class Shape:
         return self.width // self.heads
 
 
-def rotary_tables(shape: Shape, length: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, each (length, rotary), with the frequencies of RoFormer (10000 ** (-2i / rotary))."""
+def rotary_tables(shape: ModelShape, length: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine, each (length, rotary), for the frequencies 10000 ** (-2i / rotary) (Su et al., 2021)."""
     frequencies = 1.0 / 10000 ** (torch.arange(0, shape.rotary, 2, device=device, dtype=torch.float32) / shape.rotary)
     angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequencies
     return torch.cat([angles.cos(), angles.cos()], -1), torch.cat([angles.sin(), angles.sin()], -1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the first `rotary` entries of every head by position. `x` is (batch, heads, length, head width)."""
+    """Rotate the first `rotary` entries of every head by position; `x` is (batch, heads, length, head width)."""
     width = cos.shape[-1]
     turned, rest = (x, None) if width == x.shape[-1] else (x[..., :width], x[..., width:])
     half = width // 2
@@ -69,10 +72,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned if rest is None else torch.cat([turned, rest], -1)
 
 
-class Block(nn.Module):
-    """Attention and MLP side by side behind one LayerNorm, added to the residual stream."""
+class TransformerBlock(nn.Module):
+    """Attention and MLP in parallel behind one LayerNorm, added to the residual stream."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         width = shape.width
         self.heads = shape.heads
@@ -98,13 +101,17 @@ class Block(nn.Module):
 
 
 class TrainableCodeGen(nn.Module):
-    """A CodeGen model whose `forward` gives the final hidden states, (batch, length, width)."""
+    """CodeGen model whose `forward` returns the final hidden states, (batch, length, width).
 
-    def __init__(self, shape: Shape) -> None:
+    While `tied`, the output matrix times the square root of the width serves as the embedding.
+    """
+
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
+        self.tied = False
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(TransformerBlock(shape) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.width)
         self.output = nn.Linear(shape.width, shape.vocabulary)
         cos, sin = rotary_tables(shape, shape.positions)
@@ -113,39 +120,69 @@ class TrainableCodeGen(nn.Module):
         self.cos: Tensor
         self.sin: Tensor
 
-    def initialise(self, generator: torch.Generator) -> None:
-        """Small random matrices; the two that write to the residual stream and the output layer start at zero, so the
-        model starts as an even guess (maximal update parametrization's advice for the output layer)."""
+    @property
+    def embedding_scale(self) -> float:
+        """Factor from the output matrix to the embedding while they are tied."""
+        return math.sqrt(self.shape.width)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator, unigrams: Tensor | None = None) -> None:
+        """Set the initial weights and tie the embedding to the output matrix.
+
+        The two matrices that write to the residual stream start at zero. `unigrams` are token frequencies, whose
+        logarithms become the output bias, so that the model starts as a unigram model.
+        """
         for name, parameter in self.named_parameters():
-            if name.endswith("bias") or name.endswith(("attention_out.weight", "down.weight", "output.weight")):
+            if name.endswith("bias") or name.endswith(("attention_out.weight", "down.weight")):
                 nn.init.zeros_(parameter)
             elif parameter.ndim == 1:
                 nn.init.ones_(parameter)
-            elif name.startswith("embedding"):
-                nn.init.normal_(parameter, std=0.5, generator=generator)
+            elif name.startswith(("embedding", "output")):
+                nn.init.normal_(parameter, std=INITIAL_STD, generator=generator)
             else:
                 bound = math.sqrt(3.0 / parameter.shape[1]) * 0.5
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        if unigrams is not None:
+            self.output.bias.copy_(unigrams.clamp(min=1e-7).log())
+        self.tied = True
+        self.embedding.weight.copy_(self.output.weight * self.embedding_scale)
+
+    @torch.no_grad()
+    def untie(self) -> None:
+        """Give the embedding weights of its own, equal to those used so far."""
+        self.embedding.weight.copy_(self.output.weight * self.embedding_scale)
+        self.tied = False
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks with torch.compile, once for each shape of the input."""
+        torch._dynamo.config.recompile_limit = 64
+        for block in self.blocks:
+            block.compile(dynamic=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """`ids` is (batch, length) of token ids; the result (batch, length, width)."""
+        """Map token ids (batch, length) to hidden states (batch, length, width)."""
         length = ids.shape[1]
         cos, sin = self.cos[:length], self.sin[:length]
-        x = self.embedding(ids)
+        x = F.embedding(ids, self.output.weight) * self.embedding_scale if self.tied else self.embedding(ids)
         for block in self.blocks:
             x = block(x, cos, sin)
         normed: Tensor = self.norm(x)
         return normed
 
     def logits(self, ids: Tensor) -> Tensor:
-        """(batch, length) -> (batch, length, vocabulary), as CodeGenForCausalLM gives them."""
+        """Map token ids (batch, length) to logits (batch, length, vocabulary), as CodeGenForCausalLM does."""
         result: Tensor = self.output(self(ids))
         return result
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Sum of the cross entropies in nats over the targets that are not negative."""
+    def loss(self, ids: Tensor, targets: Tensor, gains: Tensor | None = None) -> Tensor:
+        """Return the sum in nats of the cross entropies over the targets that are not negative.
+
+        With `gains`, the shape of `targets`, the loss is that of the mixture with n-grams (`ngram_gains`), up to a
+        constant: -log(p + gain).
+        """
         hidden = self(ids).reshape(-1, self.shape.width)
-        return output_loss(hidden, self.output.weight, self.output.bias, targets.reshape(-1))
+        flat_gains = None if gains is None else gains.reshape(-1)
+        return output_loss(hidden, self.output.weight, self.output.bias, targets.reshape(-1), flat_gains)
 
 
 def _chunks(hidden: Tensor) -> list[slice]:
@@ -154,11 +191,13 @@ def _chunks(hidden: Tensor) -> list[slice]:
 
 
 class _OutputLoss(torch.autograd.Function):
-    """Cross entropy of a linear layer, chunk by chunk; the gradient is made in the forward pass, while the chunk's
-    logits are still at hand, so that the backward pass only scales it."""
+    """Cross entropy of a linear layer, chunk by chunk.
+
+    The gradient is computed in the forward pass, while the chunk's logits are at hand; the backward pass scales it.
+    """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, dtype):  # type: ignore[no-untyped-def]
+    def forward(ctx, hidden, weight, bias, targets, gains, dtype):  # type: ignore[no-untyped-def]
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden = torch.empty_like(low_hidden)
         grad_weight = torch.zeros_like(weight)
@@ -171,10 +210,16 @@ class _OutputLoss(torch.autograd.Function):
             logits = (low_hidden[rows] @ low_weight.t()).float().add_(bias)
             picked = logits.gather(1, place)[:, 0]
             log_sum = logits.logsumexp(1)
-            total += ((log_sum - picked) * known).sum()
+            log_p = picked - log_sum
+            share = known
+            if gains is not None:
+                log_mixed = torch.logaddexp(log_p, gains[rows].float().log())
+                share = known * (log_p - log_mixed).exp()
+                log_p = log_mixed
+            total -= (log_p * known).sum()
             grad = logits.sub_(log_sum[:, None]).exp_()
             grad.scatter_add_(1, place, grad.new_full(place.shape, -1.0))
-            grad.mul_(known[:, None])
+            grad.mul_(share[:, None])
             grad_bias += grad.sum(0)
             low_grad = grad.to(dtype)
             grad_hidden[rows] = low_grad @ low_weight
@@ -185,18 +230,24 @@ class _OutputLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, scale):  # type: ignore[no-untyped-def]
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
-        return grad_hidden * scale, grad_weight * scale, grad_bias * scale, None, None
+        return grad_hidden * scale, grad_weight * scale, grad_bias * scale, None, None, None
 
 
-def output_loss(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Sum of cross entropies in nats; `hidden` (tokens, width), `targets` (tokens,) with -1 for "do not count"."""
+def output_loss(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, gains: Tensor | None = None) -> Tensor:
+    """Return the sum of cross entropies in nats.
+
+    `hidden` is (tokens, width); `targets` is (tokens,), -1 where the loss is not counted; `gains` as in `loss`.
+    """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     if torch.is_grad_enabled():
-        total: Tensor = _OutputLoss.apply(hidden, weight, bias, targets, dtype)  # type: ignore[no-untyped-call]
+        total: Tensor = _OutputLoss.apply(hidden, weight, bias, targets, gains, dtype)  # type: ignore[no-untyped-call]
         return total
     total = torch.zeros((), device=hidden.device)
     for rows in _chunks(hidden):
         logits = (hidden[rows].to(dtype) @ weight.to(dtype).t()).float() + bias
-        total = total + F.cross_entropy(logits, targets[rows], ignore_index=-1, reduction="sum")
+        losses = F.cross_entropy(logits, targets[rows], ignore_index=-1, reduction="none")
+        if gains is not None:
+            losses = -torch.logaddexp(-losses, gains[rows].float().log()) * (targets[rows] >= 0)
+        total = total + losses.sum()
     return total

@@ -22,11 +22,14 @@ from typing import Any
 import attrs
 
 from codegen_lsp.errors import CorpusError
-from codegen_lsp.training import corpus, data, judge, tokenizer
-from codegen_lsp.training.card import model_card
+from codegen_lsp.training import corpus, data, evaluate, packages, tokenizer
+from codegen_lsp.training.config import TrainingConfig
 from codegen_lsp.training.export import export
-from codegen_lsp.training.model import Shape
-from codegen_lsp.training.train import LOG, Plan, choose_device, load_model, train
+from codegen_lsp.training.model import ModelShape
+from codegen_lsp.training.model_card import model_card
+from codegen_lsp.training.ngram_gains import write_gains
+from codegen_lsp.training.state import load_model
+from codegen_lsp.training.train import LOG, choose_device, train
 
 Report = Callable[[str], None]
 
@@ -35,62 +38,81 @@ STAGES = ("fetch", "corpus", "tokenizer", "encode", "train", "export", "convert"
 
 @attrs.frozen
 class Preset:
-    """What is trained, at which size. `plan` still lacks its budget."""
+    """A size of model with the settings of its training, evaluation and tokenizer. `config` lacks the job's budget."""
 
     name: str
-    shape: Shape
-    vocabulary: int = 8192
-    rows: int = 8
-    rows_at_once: int = 2
-    length: int = 1024
+    config: TrainingConfig
     tokenizer_megabytes: float = 40.0
-    muon_rate: float = 0.02
-    adam_rate: float = 0.003
-    validation_rows: int = 48
     cases: int = 100
     """Places of each kind in the line evaluation."""
     files: int = 50
     """Files whose bits per byte are measured."""
     library_packages: tuple[str, ...] = ()
-    """Train on these packages of the standard library alone, each as a package of its own: nothing is fetched."""
+    """Packages of the standard library to train on alone, each as a package of its own; nothing is downloaded."""
 
 
 PRESETS = {
     "tiny": Preset(
         "tiny",
-        Shape(vocabulary=512, width=64, layers=2, heads=4, rotary=16, positions=256),
-        vocabulary=512,
-        length=128,
+        TrainingConfig(
+            ModelShape(vocabulary=512, width=64, layers=2, heads=4, rotary=16, positions=256),
+            steps=1,
+            warm_up_steps=2,
+            batch_tokens=1024,
+            pass_tokens=256,
+            row_lengths=((0, 64), (4096, 128)),
+            untie_tokens=8192,
+            validation_rows=4,
+            validation_length=128,
+        ),
         tokenizer_megabytes=1.0,
-        validation_rows=4,
         cases=2,
         files=1,
         library_packages=("asyncio", "collections", "email", "http", "importlib", "json", "logging", "urllib"),
     ),
     "small": Preset(
-        "small", Shape(width=256, layers=4, heads=4, rotary=32), rows=4, rows_at_once=1, muon_rate=0.01, adam_rate=0.002
+        "small",
+        TrainingConfig(
+            ModelShape(width=384, layers=6, heads=8, rotary=32),
+            steps=1,
+            row_lengths=((0, 256), (3e7, 512), (6e7, 1024)),
+            untie_tokens=7e7,
+        ),
     ),
     "gpu": Preset(
         "gpu",
-        Shape(vocabulary=16384, width=512, layers=12, heads=8, rotary=32),
-        vocabulary=16384,
-        rows=256,
-        rows_at_once=32,
-        validation_rows=256,
+        TrainingConfig(
+            ModelShape(width=512, layers=6, heads=8, rotary=32),
+            steps=1,
+            warm_up_steps=200,
+            batch_tokens=65536,
+            pass_tokens=65536,
+            row_lengths=((0, 512), (2e8, 1024), (8e8, 2048)),
+            untie_tokens=8e8,
+            muon_rate=0.02,
+            adam_rate=0.003,
+            checkpoint_seconds=120,
+            validate_seconds=60,
+            validation_rows=256,
+        ),
     ),
 }
-"""`tiny` for tests; `small` (7.4 million parameters) for two cores; `gpu` (55 million) for one large GPU."""
+"""`tiny` for tests; `small` (17 million parameters) for two cores; `gpu` (27 million) for one large GPU."""
 
 
 @attrs.frozen
 class Job:
-    """One making of a model in `folder`. Without `listing` the packages of packages.txt are taken.
-    Exactly one of `minutes` and `steps` is the training's budget."""
+    """One model to make in `folder`, from the packages of `listing` or packages.txt.
+
+    Exactly one of `minutes` and `steps` is the training's budget.
+    """
 
     folder: Path
     preset: Preset
     minutes: float | None = None
     steps: int | None = None
+    decay: float | None = None
+    """Share of the budget for the learning rate's decay, instead of the preset's."""
     device: str = "auto"
     threads: int = 1
     wheels: Path | None = None
@@ -125,7 +147,7 @@ def _wheels(job: Job) -> Path:
 
 def _fetch(job: Job, report: Report) -> None:
     if not job.preset.library_packages and not (job.folder / "corpus" / "manifest.json").exists():
-        corpus.fetch(corpus.wanted_packages(job.listing), _wheels(job), report)
+        packages.fetch(packages.wanted_packages(job.listing), _wheels(job), report)
 
 
 def _corpus(job: Job, report: Report) -> None:
@@ -133,14 +155,16 @@ def _corpus(job: Job, report: Report) -> None:
     if (folder / "manifest.json").exists():
         return
     if job.preset.library_packages:
-        corpus.gather([corpus.library_package(name) for name in job.preset.library_packages], folder, report, workers=1)
+        corpus.gather(
+            [packages.library_package(name) for name in job.preset.library_packages], folder, report, workers=1
+        )
         return
-    wanted = set(map(corpus.requirement_key, corpus.wanted_packages(job.listing)))
-    sources = [corpus.standard_library()]
+    wanted = set(map(packages.requirement_key, packages.wanted_packages(job.listing)))
+    sources = [packages.standard_library()]
     for path in sorted(_wheels(job).glob("*.whl")):
-        if corpus.wheel_key(path) not in wanted:
+        if packages.wheel_key(path) not in wanted:
             continue
-        source = corpus.wheel_source(path)
+        source = packages.wheel_source(path)
         if source is None:
             report(f"left out for its licence: {path.name}")
             continue
@@ -163,10 +187,10 @@ def _tokenizer(job: Job, report: Report) -> None:
     if (folder / "special_tokens_map.json").exists():
         return
     sample = texts(job.folder / "corpus" / "train.jsonl", job.preset.tokenizer_megabytes)
-    learned = tokenizer.train(sample, job.preset.vocabulary)
-    if learned.get_vocab_size() > job.preset.vocabulary:
+    learned = tokenizer.train(sample, job.preset.config.shape.vocabulary)
+    if learned.get_vocab_size() > job.preset.config.shape.vocabulary:
         raise CorpusError(f"The tokenizer has {learned.get_vocab_size()} entries.", "Choose a larger vocabulary.")
-    tokenizer.save(learned, folder, job.preset.shape.positions)
+    tokenizer.save(learned, folder, job.preset.config.shape.positions)
     held_out = texts(job.folder / "corpus" / "validation.jsonl", 1.0)
     report(f"{tokenizer.characters_per_token(tokenizer.load(folder), held_out):.2f} characters per token, held out")
 
@@ -182,33 +206,29 @@ def _encode(job: Job, report: Report) -> None:
         report(f"{name}: {encoded.documents} documents, {len(encoded.ids) / 1e6:.1f}M tokens")
 
 
-def plan_of(job: Job) -> Plan:
-    """The preset with the job's budget."""
-    preset = job.preset
-    shape = preset.shape
-    return Plan(
-        shape=shape,
+def training_config(job: Job) -> TrainingConfig:
+    """Return the preset's configuration with the job's budget, device, number of threads and seed."""
+    return attrs.evolve(
+        job.preset.config,
         minutes=job.minutes,
         steps=job.steps,
-        length=preset.length,
-        rows=preset.rows,
-        rows_at_once=preset.rows_at_once,
-        workers=job.threads,
-        muon_rate=preset.muon_rate,
-        adam_rate=preset.adam_rate,
-        validation_rows=preset.validation_rows,
+        decay=job.preset.config.decay if job.decay is None else job.decay,
         device=job.device,
+        workers=job.threads,
         seed=job.seed,
     )
 
 
 def _train(job: Job, report: Report, stop: Callable[[], bool]) -> bool:
     folder = job.folder / "run"
-    plan = plan_of(job)
+    config = training_config(job)
     report(f"training on {choose_device(job.device)}")
-    encoded = [data.read(job.folder / "encoded", name) for name in ("train", "validation")]
-    vocabulary = data.Vocabulary.of(tokenizer.load(job.folder / "tokenizer"))
-    return train(plan, encoded[0], encoded[1], vocabulary, folder, report, lambda _: stop())
+    training, validation = (data.read(job.folder / "encoded", name) for name in ("train", "validation"))
+    if config.mixture and training.gains is None:
+        write_gains(training, job.folder / "encoded", "train")
+        training = data.read(job.folder / "encoded", "train")
+    tables = data.TokenTables.of(tokenizer.load(job.folder / "tokenizer"))
+    return train(config, training, validation, tables, folder, report, lambda _: stop())
 
 
 def _export(job: Job, report: Report) -> None:
@@ -227,9 +247,9 @@ def _convert(job: Job, report: Report) -> None:
 
 
 def _evaluate(job: Job, report: Report) -> None:
-    wanted = judge.evaluations(job.folder, job.data, job.preset.cases, job.preset.files)
-    judge.judge(job.folder, wanted, report)
-    card = _card(job, measured=judge.markdown(job.folder, wanted))
+    wanted = evaluate.evaluations(job.folder, job.data, job.preset.cases, job.preset.files)
+    evaluate.run_evaluations(job.folder, wanted, report)
+    card = _card(job, measured=evaluate.markdown(job.folder, wanted))
     for form in ("hf", "build"):
         (job.folder / form / "README.md").write_text(card, encoding="utf-8")
 
@@ -240,7 +260,7 @@ def _card(job: Job, *, measured: str) -> str:
     notes = job.folder / "notes.md"
     return model_card(
         job.name,
-        job.preset.shape,
+        job.preset.config.shape,
         manifest,
         training_log(job.folder),
         command_line(job),

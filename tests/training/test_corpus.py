@@ -1,4 +1,4 @@
-"""Which licences let a package in, what is cut out of its files, and how it is split."""
+"""Licences that admit a package, what is removed from its files, and the split."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.errors import CorpusError
-from codegen_lsp.training import corpus
-from codegen_lsp.training.corpus import Document, Source
+from codegen_lsp.training import cleaning, corpus, licences, packages
+from codegen_lsp.training.corpus import CorpusFile, PackageFiles
+from codegen_lsp.training.duplicates import digest, signature
+from codegen_lsp.training.packages import PackageSource
 
 MIT = "License :: OSI Approved :: MIT License"
 BSD = "License :: OSI Approved :: BSD License"
@@ -58,7 +60,7 @@ MPL = "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)"
 def test_licence_is_permissive_or_refused(
     expression: str | None, text: str | None, classifiers: list[str], expected: str | bool | None
 ) -> None:
-    got = corpus.permissive_license(expression, text, classifiers)
+    got = licences.permissive_license(expression, text, classifiers)
     assert got == (expression if expected is True else expected)
 
 
@@ -87,14 +89,14 @@ def test_licence_is_permissive_or_refused(
     ],
 )
 def test_addresses_and_secrets_are_scrubbed(before: str, after: str) -> None:
-    assert corpus.scrub(before) == after
+    assert cleaning.scrub(before) == after
 
 
 def test_licence_headers_go_and_other_comments_stay() -> None:
     code = "import os\n"
-    assert corpus.without_licence_header("#!/usr/bin/python\n# Copyright 2020 Ann\n# MIT\n\n" + code) == code
-    assert corpus.without_licence_header("# -*- coding: utf-8 -*-\n" + code) == code
-    assert corpus.without_licence_header("# Parses dates.\n" + code) == "# Parses dates.\n" + code
+    assert cleaning.without_licence_header("#!/usr/bin/python\n# Copyright 2020 Ann\n# MIT\n\n" + code) == code
+    assert cleaning.without_licence_header("# -*- coding: utf-8 -*-\n" + code) == code
+    assert cleaning.without_licence_header("# Parses dates.\n" + code) == "# Parses dates.\n" + code
 
 
 BODY = "\n".join(f"def function_{i}(argument):\n    return argument + {i}\n" for i in range(8))
@@ -115,8 +117,8 @@ BODY = "\n".join(f"def function_{i}(argument):\n    return argument + {i}\n" for
         ('"""' + "как дела\n" * 60 + '"""\n' + BODY, "mostly not English"),
     ],
 )
-def test_files_that_teach_nothing_are_refused(text: str, reason: str | None) -> None:
-    assert corpus.refuse_text(text) == reason
+def test_files_rejected_for_their_content(text: str, reason: str | None) -> None:
+    assert cleaning.rejection_by_text(text) == reason
 
 
 @pytest.mark.parametrize(
@@ -128,36 +130,34 @@ def test_files_that_teach_nothing_are_refused(text: str, reason: str | None) -> 
         ("google/api_pb2.py", "generated"),
         ("app/migrations/0001_initial.py", "generated"),
         ("encodings/cp1252.py", "data table"),
+        ("pkg/tests/test_app.py", None),
+        ("tasks/humaneval/utils.py", "benchmark"),
     ],
 )
-def test_paths_that_are_refused(path: str, reason: str | None) -> None:
-    assert corpus.refuse_path(path) == reason
-
-
-def test_a_share_of_the_tests_is_kept() -> None:
-    kept = sum(corpus.refuse_path(f"pkg/tests/test_{i}.py") is None for i in range(1000))
-    assert 100 < kept < 200
+def test_files_rejected_for_their_path(path: str, reason: str | None) -> None:
+    assert cleaning.rejection_by_path(path) == reason
 
 
 def test_near_and_exact_duplicates_go_and_the_first_stays() -> None:
     words = " ".join(f"name_{i}" for i in range(400))
     near = words.replace("name_200", "other")
     far = " ".join(f"else_{i}" for i in range(400))
-    documents = [Document("a", f"{i}.py", text) for i, text in enumerate([words, words + "\n\n", near, far])]
-    kept, refused = corpus.without_duplicates(documents)
+    files = [CorpusFile("a", f"{i}.py", text) for i, text in enumerate([words, words + "\n\n", near, far])]
+    package = PackageFiles(files, [digest(f.text) for f in files], [signature(f.text) for f in files], {})
+    kept, refused = corpus.without_duplicates([package])
     assert [d.path for d in kept] == ["0.py", "3.py"]
     assert refused == {"exact duplicate": 1, "near duplicate": 1}
 
 
 def test_no_package_has_more_than_its_share() -> None:
-    documents = [Document("big", f"{i}.py", "x" * 100) for i in range(900)]
-    documents += [Document(f"p{i % 20}", f"{i}.py", "y" * 100) for i in range(1000)]
-    kept = corpus.capped(documents, lambda _: 0.1)
+    documents = [CorpusFile("big", f"{i}.py", "x" * 100) for i in range(900)]
+    documents += [CorpusFile(f"p{i % 20}", f"{i}.py", "y" * 100) for i in range(1000)]
+    kept = corpus.limit_shares(documents, lambda _: 0.1)
     big = sum(d.package == "big" for d in kept)
     assert big <= 0.1 * len(kept) + 1
     assert big > 90
     assert sum(d.package != "big" for d in kept) == 1000
-    assert corpus.capped(documents, lambda _: 0.1) == kept
+    assert corpus.limit_shares(documents, lambda _: 0.1) == kept
 
 
 def wheel(folder: Path, name: str, metadata: str, files: dict[str, str]) -> Path:
@@ -175,22 +175,23 @@ def test_a_wheel_is_read_without_installing_it(tmp_path: Path) -> None:
     path = wheel(
         tmp_path, "Some_Thing", "License-Expression: MIT\n", {"some_thing/a.py": BODY, "some_thing/b.txt": "x"}
     )
-    source = corpus.wheel_source(path)
-    assert source == Source("some-thing", "1.0", "MIT", path)
-    documents, refused = corpus.read_package(source)
-    assert [(d.path, d.text) for d in documents] == [("some_thing/a.py", BODY)]
-    assert refused == {}
+    source = packages.wheel_source(path)
+    assert source == PackageSource("some-thing", "1.0", "MIT", path)
+    assert source is not None
+    package = corpus.read_package(source)
+    assert [(file.path, file.text) for file in package.files] == [("some_thing/a.py", BODY)]
+    assert package.rejected == {}
 
 
 def test_a_wheel_under_another_licence_is_left_out(tmp_path: Path) -> None:
-    assert corpus.wheel_source(wheel(tmp_path, "x", "License: GPLv3\n", {})) is None
+    assert packages.wheel_source(wheel(tmp_path, "x", "License: GPLv3\n", {})) is None
 
 
 def test_a_truncated_wheel_is_named(tmp_path: Path) -> None:
     path = wheel(tmp_path, "x", "License: MIT\n", {"x.py": BODY})
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CorpusError, match=r"x-1\.0"):
-        corpus.wheel_source(path)
+        packages.wheel_source(path)
 
 
 def test_fetch_names_what_could_not_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +200,7 @@ def test_fetch_names_what_could_not_be_had(tmp_path: Path, monkeypatch: pytest.M
     have = wheel(tmp_path, "here", "License: MIT\n", {})
     said: list[str] = []
     with pytest.raises(CorpusError, match="nowhere==9"):
-        corpus.fetch(["here==1.0", "nowhere==9"], tmp_path, said.append)
+        packages.fetch(["here==1.0", "nowhere==9"], tmp_path, said.append)
     assert have.exists()
     assert len(said) == 1
 
@@ -215,7 +216,7 @@ def test_packages_are_held_out_whole_and_the_same_way_every_time(tmp_path: Path)
                 f"def {name}_{file}_function_{i}(argument):\n    return argument.of_{name}_{i}\n" for i in range(20)
             ]
             (folder / f"{file}.py").write_text("\n".join(lines))
-        sources.append(Source(name, "1", "MIT", folder))
+        sources.append(PackageSource(name, "1", "MIT", folder))
     for out in ("one", "two"):
         corpus.gather(sources, tmp_path / out, lambda _: None, workers=1)
     first, second = ({p.name: p.read_text() for p in sorted((tmp_path / o).iterdir())} for o in ("one", "two"))
@@ -230,18 +231,22 @@ def test_packages_are_held_out_whole_and_the_same_way_every_time(tmp_path: Path)
 
 
 def test_a_training_file_like_a_held_out_one_goes(tmp_path: Path) -> None:
-    outside = next(n for n in (f"p{i}" for i in range(100)) if corpus.held_out(Source(n, "1", "MIT", tmp_path)))
-    inside = next(n for n in (f"p{i}" for i in range(100)) if not corpus.held_out(Source(n, "1", "MIT", tmp_path)))
+    outside = next(n for n in (f"p{i}" for i in range(100)) if corpus.held_out(PackageSource(n, "1", "MIT", tmp_path)))
+    inside = next(
+        n for n in (f"p{i}" for i in range(100)) if not corpus.held_out(PackageSource(n, "1", "MIT", tmp_path))
+    )
     for name in (outside, inside):
         (tmp_path / name).mkdir()
         (tmp_path / name / "same.py").write_text(BODY)
     (tmp_path / inside / "own.py").write_text("\n".join(f"own_{i} = other_{i}.attribute" for i in range(30)) + "\n")
-    corpus.gather([Source(n, "1", "MIT", tmp_path / n) for n in (inside, outside)], tmp_path / "out", lambda _: None, 1)
+    corpus.gather(
+        [PackageSource(n, "1", "MIT", tmp_path / n) for n in (inside, outside)], tmp_path / "out", lambda _: None, 1
+    )
     assert [d.path for d in corpus.documents(tmp_path / "out" / "train.jsonl")] == ["own.py"]
     assert [d.path for d in corpus.documents(tmp_path / "out" / "validation.jsonl")] == ["same.py"]
 
 
 def test_the_listing_names_each_package_once_with_its_version() -> None:
-    keys = [corpus.requirement_key(line) for line in corpus.wanted_packages()]
+    keys = [packages.requirement_key(line) for line in packages.wanted_packages()]
     assert len(keys) == len({name for name, _ in keys}) >= 80
     assert all(version for _, version in keys)

@@ -26,23 +26,23 @@ def test_tokenizers_are_compared_on_held_out_files(made: Path) -> None:
 
 
 def test_loss_is_what_the_training_logged(made: Path) -> None:
-    plan = pipeline.plan_of(pipeline.Job(made, TINY, steps=2))
-    found = measure.held_out_loss(made, plan, 4 * plan.validation_rows)
+    config = pipeline.training_config(pipeline.Job(made, TINY, steps=2))
+    found = measure.held_out_loss(made, config, 4 * config.validation_rows)
     last = pipeline.training_log(made)[-1]
     assert found["plain"]["nats_per_token"] == pytest.approx(last["nats_per_token"], rel=1e-3)
     assert found["infilling"]["nats_per_token"] == pytest.approx(last["infill_nats_per_token"], rel=1e-3)
 
 
 def test_validation_ends_with_the_held_out_text(made: Path) -> None:
-    plan = pipeline.plan_of(pipeline.Job(made, TINY, steps=2))
+    config = pipeline.training_config(pipeline.Job(made, TINY, steps=2))
     encoded = data.read(made / "encoded", "validation")
-    assert len(encoded.ids) < 10_000 * plan.length
-    assert measure.held_out_loss(made, plan, 10_000)["plain"]["bits_per_byte"] > 0
+    assert len(encoded.ids) < 10_000 * config.validation_length
+    assert measure.held_out_loss(made, config, 10_000)["plain"]["bits_per_byte"] > 0
 
 
 def test_throughput_is_measured_step_by_step() -> None:
-    plan = pipeline.plan_of(pipeline.Job(Path(), TINY, steps=2, device="cpu", threads=2))
-    rates = list(measure.throughput(plan, 2))
+    config = pipeline.training_config(pipeline.Job(Path(), TINY, steps=2, device="cpu", threads=2))
+    rates = list(measure.throughput(config, 64, 2))
     assert len(rates) == 2
     assert min(rates) > 0
 

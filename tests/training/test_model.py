@@ -10,18 +10,18 @@ import torch
 from torch.nn import functional as F
 
 from codegen_lsp.errors import ConversionError
-from codegen_lsp.training import corpus, export, model
+from codegen_lsp.training import corpus, export, model, packages
 from codegen_lsp.training import tokenizer as code_tokenizer
-from codegen_lsp.training.model import Shape, TrainableCodeGen
+from codegen_lsp.training.model import ModelShape, TrainableCodeGen
 
 SHAPES = [
-    Shape(vocabulary=300, width=64, layers=2, heads=4, rotary=16, positions=128),
-    Shape(vocabulary=300, width=64, layers=1, heads=4, rotary=8, positions=256),
-    Shape(vocabulary=300, width=256, layers=1, heads=8, rotary=32, positions=256),
+    ModelShape(vocabulary=300, width=64, layers=2, heads=4, rotary=16, positions=128),
+    ModelShape(vocabulary=300, width=64, layers=1, heads=4, rotary=8, positions=256),
+    ModelShape(vocabulary=300, width=256, layers=1, heads=8, rotary=32, positions=256),
 ]
 
 
-def random_model(shape: Shape) -> TrainableCodeGen:
+def random_model(shape: ModelShape) -> TrainableCodeGen:
     """A model in which every weight, norm and bias matters."""
     made = TrainableCodeGen(shape)
     generator = torch.Generator().manual_seed(1)
@@ -34,13 +34,13 @@ def random_model(shape: Shape) -> TrainableCodeGen:
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    texts = [d.text for d in corpus.read_package(corpus.library_package("json"))[0]]
+    texts = [file.text for file in corpus.read_package(packages.library_package("json")).files]
     code_tokenizer.save(code_tokenizer.train(texts, 300), folder, 256)
     return folder
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_exported_logits_equal_the_trained_ones(shape: Shape, tokenizer_folder: Path, tmp_path: Path) -> None:
+def test_exported_logits_equal_the_trained_ones(shape: ModelShape, tokenizer_folder: Path, tmp_path: Path) -> None:
     trained = random_model(shape)
     length = min(192, shape.positions)
     assert export.export(trained, tokenizer_folder, tmp_path / "hf") < 1e-4
@@ -88,10 +88,46 @@ def test_no_token_sees_a_later_one() -> None:
     torch.testing.assert_close(trained.logits(ids)[:, :30], trained.logits(changed)[:, :30])
 
 
-def test_a_fresh_model_guesses_evenly() -> None:
+def test_the_loss_of_the_mixture_and_its_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "LOSS_CHUNK", 7)
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight, bias = (torch.randn(*size, generator=generator) for size in ((20, 8), (11, 8), (11,)))
+    targets = torch.randint(11, (20,), generator=generator)
+    targets[[0, 13]] = -1
+    gains = torch.rand(20, generator=generator) * (torch.rand(20, generator=generator) < 0.5)
+    ours = [tensor.clone().requires_grad_() for tensor in (hidden, weight, bias)]
+    theirs = [tensor.clone().requires_grad_() for tensor in (hidden, weight, bias)]
+    got = model.output_loss(*ours, targets, gains)
+    p = F.linear(*theirs).softmax(1).gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    expected = -((p + gains).log() * (targets >= 0)).sum()
+    got.backward()
+    expected.backward()
+    torch.testing.assert_close(got, expected)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    with torch.no_grad():
+        torch.testing.assert_close(model.output_loss(hidden, weight, bias, targets, gains), expected.detach())
+
+
+def test_a_fresh_model_is_about_a_unigram_model() -> None:
+    fresh = TrainableCodeGen(SHAPES[0])
+    unigrams = torch.arange(1, 301).float()
+    unigrams /= unigrams.sum()
+    fresh.initialise(torch.Generator().manual_seed(0), unigrams)
+    probabilities = fresh.logits(torch.tensor([[1, 2, 3]])).softmax(-1)
+    assert (probabilities / unigrams).log().abs().max() < 1.0
+
+
+def test_untying_does_not_change_the_model() -> None:
     fresh = TrainableCodeGen(SHAPES[0])
     fresh.initialise(torch.Generator().manual_seed(0))
-    assert fresh.logits(torch.tensor([[1, 2, 3]])).abs().max() == 0
+    with torch.no_grad():
+        fresh.output.weight.mul_(2)
+    ids = torch.tensor([[1, 2, 3]])
+    before = fresh.logits(ids)
+    fresh.untie()
+    torch.testing.assert_close(fresh.logits(ids), before)
+    assert not fresh.tied
 
 
 @pytest.mark.parametrize(
@@ -99,4 +135,4 @@ def test_a_fresh_model_guesses_evenly() -> None:
 )
 def test_shapes_that_codegen_tools_would_misread_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"heads|head width|rotary"):
-        Shape(**wrong)
+        ModelShape(**wrong)

@@ -1,4 +1,4 @@
-"""The tiny setting goes the whole way, without a network, and a second call has nothing left to do."""
+"""The tiny preset runs all stages without a network, and a second call has nothing left to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from codegen_lsp.training import __main__ as command
-from codegen_lsp.training import corpus, pipeline, train
+from codegen_lsp.training import corpus, pipeline
 
 pytestmark = pytest.mark.slow
 TINY = attrs.evolve(pipeline.PRESETS["tiny"], library_packages=("json", "logging", "importlib", "urllib"))
@@ -74,7 +74,7 @@ def test_the_build_is_made_of_the_exported_model(made: Path) -> None:
     assert card == (made / "hf" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_build_that_was_judged_is_not_judged_again(made: Path) -> None:
+def test_a_build_is_evaluated_once(made: Path) -> None:
     pipeline.run(pipeline.Job(made, TINY, steps=30, device="cpu"), lambda _: None)
     said: list[str] = []
     (made / "notes.md").write_text("Trained in one sitting.\n")
@@ -117,9 +117,8 @@ def test_the_command_reports_what_went_wrong_and_what_to_do(
     assert "no-such-package==1.0" in capsys.readouterr().err
 
 
-def test_presets_fit_their_tokenizer() -> None:
+def test_presets_fit_their_shape() -> None:
     for preset in pipeline.PRESETS.values():
-        assert preset.vocabulary == preset.shape.vocabulary
-        assert preset.length <= preset.shape.positions
-        plan = pipeline.plan_of(pipeline.Job(Path(), preset, minutes=1.0))
-        assert isinstance(plan, train.Plan)
+        config = pipeline.training_config(pipeline.Job(Path(), preset, minutes=1.0))
+        assert config.budget == 60
+        assert max(length for _, length in config.row_lengths) <= config.shape.positions

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from codegen_lsp.errors import CorpusError
-from codegen_lsp.training import corpus
+from codegen_lsp.training import corpus, packages
 from codegen_lsp.training import tokenizer as code_tokenizer
 
 
 @pytest.fixture(scope="module", params=sorted(code_tokenizer.DESIGNS))
 def learned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    texts = [d.text for d in corpus.read_package(corpus.library_package("json"))[0]]
+    texts = [file.text for file in corpus.read_package(packages.library_package("json")).files]
     folder = tmp_path_factory.mktemp("tokenizer")
     code_tokenizer.save(code_tokenizer.train(texts, 700, request.param), folder)
     return code_tokenizer.load(folder)

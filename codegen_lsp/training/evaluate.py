@@ -69,7 +69,7 @@ def evaluations(folder: Path, data: Path | None, cases: int, files: int) -> list
     return found
 
 
-def judge(folder: Path, wanted: list[Evaluation], report: Callable[[str], None]) -> None:
+def run_evaluations(folder: Path, wanted: list[Evaluation], report: Callable[[str], None]) -> None:
     """Run what has not been run on `folder`'s build as it is. Raises CorpusError when an evaluation fails."""
     build = json.loads((folder / "build" / "build.json").read_text(encoding="utf-8"))
     weights = build["files"]["model.bin"]["sha256"]

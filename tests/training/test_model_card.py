@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from codegen_lsp.training import card
-from codegen_lsp.training.model import Shape, TrainableCodeGen
+from codegen_lsp.training import model_card
+from codegen_lsp.training.model import ModelShape, TrainableCodeGen
 
 MANIFEST = {
     "packages": [
@@ -31,7 +31,9 @@ LOG = [
 
 
 def test_the_card_tells_what_the_files_say() -> None:
-    text = card.model_card("small-one", Shape(), MANIFEST, LOG, "python -m codegen_lsp.training --minutes 10")
+    text = model_card.model_card(
+        "small-one", ModelShape(), MANIFEST, LOG, "python -m codegen_lsp.training --minutes 10"
+    )
     assert text.startswith("---\nlicense: apache-2.0\n")
     assert "0.987 bits per byte" in text
     assert "at most 192 rows" in text
@@ -43,5 +45,5 @@ def test_the_card_tells_what_the_files_say() -> None:
 
 
 def test_parameters_are_those_of_the_model() -> None:
-    for shape in (Shape(), Shape(vocabulary=300, width=64, layers=3, heads=4, rotary=16)):
-        assert card.parameters(shape) == sum(p.numel() for p in TrainableCodeGen(shape).parameters())
+    for shape in (ModelShape(), ModelShape(vocabulary=300, width=64, layers=3, heads=4, rotary=16)):
+        assert model_card.parameters(shape) == sum(p.numel() for p in TrainableCodeGen(shape).parameters())

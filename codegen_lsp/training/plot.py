@@ -1,5 +1,7 @@
-"""The curves of a training run, and of the study of sizes if there was one, as one picture:
-`python -m codegen_lsp.training.picture FOLDER OUT.svg`. Needs matplotlib (`pip install "codegen-lsp[plot]"`)."""
+"""Plot of a training run's losses, and of a sweep over sizes if there is one.
+
+`python -m codegen_lsp.training.plot FOLDER OUT.svg`; needs matplotlib (`pip install "codegen-lsp[plot]"`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen_lsp.training import pipeline
-from codegen_lsp.training.study import Trial
+from codegen_lsp.training.sweep import SWEEPS, SweepResult
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -21,21 +23,21 @@ STYLE: Any = {
     "axes.spines.right": False,
 }
 SMOOTHING = 10
-"""Logged losses that one point of the training curve is the mean of."""
+"""Logged losses averaged into one point of the training curve."""
 
 
-def draw(log: list[dict[str, Any]], trials: list[Trial], out: Path) -> None:
-    """Write the picture; the ending of `out` chooses the format. `log` is a training's, `trials` may be empty."""
+def draw(log: list[dict[str, Any]], results: list[SweepResult], out: Path) -> None:
+    """Write the plot of a training's log and of a sweep's results, if any; the suffix of `out` chooses the format."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context():
         mpl.rcParams.update(STYLE)
         figure = Figure(figsize=(9.6, 3.4), layout="constrained", facecolor="white")
-        places = figure.subplots(1, 2, width_ratios=(3, 2)) if trials else [figure.subplots()]
+        places = figure.subplots(1, 2, width_ratios=(3, 2)) if results else [figure.subplots()]
         _training(places[0], log)
-        if trials:
-            _study(places[1], trials)
+        if results:
+            _sweep(places[1], results)
         figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
 
 
@@ -45,7 +47,7 @@ def _training(axes: Any, log: list[dict[str, Any]]) -> None:
     axes.plot(
         [group[-1]["tokens"] / 1e6 for group in groups],
         [sum(entry["nats_per_token"] for entry in group) / len(group) for group in groups],
-        color="0.7", linewidth=1, label="training, half of it infilling",
+        color="0.7", linewidth=1, label="training",
     )  # fmt: skip
     held_out = [entry for entry in log if entry["kind"] == "validation"]
     tokens = [entry["tokens"] / 1e6 for entry in held_out]
@@ -59,41 +61,45 @@ def _training(axes: Any, log: list[dict[str, Any]]) -> None:
     rates.set(ylim=(0, 4), yticks=[])
     rates.set_zorder(-1)
     axes.patch.set_visible(False)
-    axes.set(xlabel="million tokens seen (grey area: learning rate)", ylabel="nats per token", ylim=(2.6, 5.4))
+    axes.set(xlabel="million tokens seen (grey area: learning rate)", ylabel="nats per token", ylim=_limits(held_out))
     axes.legend(frameon=False)
 
 
-def _study(axes: Any, trials: list[Trial]) -> None:
+def _limits(held_out: list[dict[str, Any]]) -> tuple[float, float]:
+    """Return the range of the losses shown: from just below the best to 2.5 nats above it."""
+    best = min(min(entry["nats_per_token"], entry["infill_nats_per_token"]) for entry in held_out)
+    return best - 0.1, best + 2.5
+
+
+def _sweep(axes: Any, results: list[SweepResult]) -> None:
     by_budget = defaultdict(list)
-    for trial in trials:
+    for trial in results:
         by_budget[trial.minutes].append(trial)
     for minutes, group in sorted(by_budget.items()):
         group.sort(key=lambda trial: trial.parameters)
         axes.plot([t.parameters / 1e6 for t in group], [t.bits_per_byte for t in group], "o-", markersize=4,
                   label=f"{minutes:g} thread-minutes")  # fmt: skip
     axes.set(xlabel="million parameters", ylabel="bits per byte, held out", xscale="log")
-    sizes = sorted({trial.parameters / 1e6 for trial in trials})
+    sizes = sorted({trial.parameters / 1e6 for trial in results})
     axes.set_xticks(sizes, [f"{size:.1f}" for size in sizes])
     axes.minorticks_off()
     axes.legend(frameon=False)
 
 
-def trials(folder: Path) -> list[Trial]:
-    """The results of the study of sizes in a training's folder."""
-    from codegen_lsp.training.study import SIZES
-
-    names = {candidate.name for candidate in SIZES}
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("study/*/trial.json"))]
-    return [Trial(**values) for values in found if values["candidate"] in names]
+def size_results(folder: Path) -> list[SweepResult]:
+    """Return the results of the sweep over sizes in a training's folder."""
+    names = {candidate.name for candidate in SWEEPS["sizes"]}
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("sweep/*/result.json"))]
+    return [SweepResult(**values) for values in found if values["candidate"] in names]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draw; the result is the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m codegen_lsp.training.picture", description=__doc__)
+    """Draw the plot and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m codegen_lsp.training.plot", description=__doc__)
     parser.add_argument("folder", type=Path, help="a folder made by codegen_lsp.training")
     parser.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
-    draw(pipeline.training_log(options.folder), trials(options.folder), options.out)
+    draw(pipeline.training_log(options.folder), size_results(options.folder), options.out)
     return 0
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from codegen_lsp.training.model import Shape
+from codegen_lsp.training.model import ModelShape
 
 FRONT_MATTER = """---
 license: apache-2.0
@@ -22,7 +22,7 @@ tags:
 """
 
 
-def parameters(shape: Shape) -> int:
+def parameters(shape: ModelShape) -> int:
     """Number of weights: embedding, output layer with bias, blocks, last norm."""
     width = shape.width
     block = 12 * width**2 + 7 * width
@@ -31,7 +31,7 @@ def parameters(shape: Shape) -> int:
 
 def model_card(
     name: str,
-    shape: Shape,
+    shape: ModelShape,
     manifest: dict[str, Any],
     log: list[dict[str, Any]],
     command: str,

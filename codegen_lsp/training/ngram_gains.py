@@ -1,0 +1,90 @@
+"""N-gram gains of a corpus: what the server's n-gram mixture adds to the probability of each token.
+
+The server mixes the model's probability p with the n-grams of the document: the mixed probability is proportional to
+p + gain (`codegen_lsp.inference.ngrams`). For training, the gain of each token is computed beforehand from the tokens
+before it in its file. The objective -log(p + gain) then spends the model's capacity on tokens that n-grams predict
+badly. All files are handled at once by sorting, since a loop over tokens would take hours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codegen_lsp.inference.ngrams import CAUTION, ORDERS
+from codegen_lsp.training.data import EncodedCorpus
+
+FILES_PER_PASS = 4096
+_UNIQUE = np.uint64(0xD6E8FEB86659FD93)
+"""Odd factor that makes hashes of places without a context of the order, each of its own."""
+
+
+def corpus_gains(encoded: EncodedCorpus) -> NDArray[np.float16]:
+    """Return the gain of each token of the corpus, parallel to its ids."""
+    parts = []
+    for first in range(0, encoded.documents, FILES_PER_PASS):
+        starts = encoded.starts[first : first + FILES_PER_PASS + 1]
+        parts.append(gains(np.asarray(encoded.ids[starts[0] : starts[-1]]), starts - starts[0]))
+    return np.concatenate(parts) if parts else np.zeros(0, np.float16)
+
+
+def write_gains(encoded: EncodedCorpus, folder: Path, name: str) -> None:
+    """Compute the gains of a corpus and write NAME.gains.npy beside its ids."""
+    np.save(folder / f"{name}.gains.npy", corpus_gains(encoded))
+
+
+def gains(ids: NDArray[np.uint16], starts: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Return the gains of files stored one after another; file i is `ids[starts[i]:starts[i + 1]]`."""
+    count = len(ids)
+    file_of = np.repeat(np.arange(len(starts) - 1, dtype=np.uint64), np.diff(starts))
+    place = np.arange(count) - np.repeat(starts[:-1], np.diff(starts))
+    gain, share = np.zeros(count), np.ones(count)
+    contexts = file_of * np.uint64(0x9E3779B97F4A7C15)
+    tokens = ids.astype(np.uint64) + np.uint64(1)
+    hashes, known = {}, 0
+    for order in ORDERS:
+        while known < order:
+            known += 1
+            shifted = np.zeros(count, dtype=np.uint64)
+            shifted[known:] = tokens[:-known] if known < count else 0
+            contexts = (contexts ^ shifted) * np.uint64(0xBF58476D1CE4E5B9)
+            contexts ^= contexts >> np.uint64(29)
+        hashes[order] = np.where(place >= order, contexts, np.arange(count, dtype=np.uint64) * _UNIQUE)
+    for order, caution in zip(reversed(ORDERS), reversed(CAUTION), strict=True):
+        total, same, distinct = _earlier_counts(hashes[order], tokens)
+        valid = (place >= order) & (total > 0)
+        weight = np.where(valid, total / np.maximum(total + caution * distinct, 1), 0.0)
+        gain += share * weight * same / np.maximum(total, 1)
+        share *= 1 - weight
+    return np.minimum(gain / share, 6e4).astype(np.float16)
+
+
+def _earlier_counts(
+    contexts: NDArray[np.uint64], tokens: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Count earlier occurrences of each place's context: all, with the same successor, and distinct successors."""
+    count = len(contexts)
+    pairs = (contexts ^ (tokens * np.uint64(0x94D049BB133111EB))) * np.uint64(0xBF58476D1CE4E5B9)
+    by_pair = np.argsort(pairs, kind="stable")
+    same = np.empty(count, dtype=np.int64)
+    same[by_pair] = _ranks(pairs[by_pair])
+    by_context = np.argsort(contexts, kind="stable")
+    ordered = contexts[by_context]
+    total = np.empty(count, dtype=np.int64)
+    ranks = _ranks(ordered)
+    total[by_context] = ranks
+    new = (same[by_context] == 0).astype(np.int64)
+    before = np.cumsum(new) - new
+    distinct = np.empty(count, dtype=np.int64)
+    distinct[by_context] = before - before[np.arange(count) - ranks]
+    return total, same, distinct
+
+
+def _ranks(ordered: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the position of each element within its run of equal elements."""
+    places = np.arange(len(ordered))
+    first = np.r_[True, ordered[1:] != ordered[:-1]] if len(ordered) else np.zeros(0, dtype=np.bool_)
+    begins: NDArray[np.int64] = np.maximum.accumulate(np.where(first, places, 0))
+    return places - begins

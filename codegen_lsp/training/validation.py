@@ -1,0 +1,42 @@
+"""Loss of a model on held-out files."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from codegen_lsp.training.config import TrainingConfig
+from codegen_lsp.training.data import EncodedCorpus, RowSampler, TokenTables
+from codegen_lsp.training.model import TrainableCodeGen
+
+ROWS_PER_PASS = 16
+
+
+@torch.no_grad()
+def validate(
+    model: TrainableCodeGen,
+    encoded: EncodedCorpus,
+    tables: TokenTables,
+    config: TrainingConfig,
+    infill: float,
+    rows: int,
+) -> dict[str, float]:
+    """Return the loss over at most `rows` rows of held-out files, in nats per token and bits per byte.
+
+    `infill` is 0 for plain text and 1 for infilling samples only. The loss includes the end-of-file tokens; the bytes
+    are those of the counted targets.
+    """
+    device = next(model.parameters()).device
+    sampler = RowSampler(encoded, tables, infill, seed=1)
+    nats = counted = size = 0.0
+    while rows > 0 and not sampler.position.epoch:
+        taken = min(rows, ROWS_PER_PASS if device.type == "cuda" else 1)
+        batch = sampler.batch(taken, config.validation_length)
+        rows -= taken
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+            loss = model.loss(torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.targets).to(device))
+        nats += float(loss)
+        counted += int((batch.targets >= 0).sum())
+        size += int(tables.sizes[batch.targets[batch.targets >= 0]].sum())
+    return {"nats_per_token": nats / counted, "bits_per_byte": nats / math.log(2) / size}
