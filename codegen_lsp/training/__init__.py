@@ -1,5 +1,5 @@
-"""How the embedded model is made: corpus, tokenizer, training, export.
+"""Training of the embedded model: corpus, tokenizer, training, export.
 
-One command rebuilds everything (`python -m codegen_lsp.training`); each stage leaves its result in a folder of its own
-and is skipped when that result is already there, so a run that was interrupted goes on where it stopped.
+`python -m codegen_lsp.training` runs all stages. Each stage writes its result into a folder of its own and is skipped
+when that result is complete, so an interrupted run continues.
 """

@@ -1,4 +1,4 @@
-"""`python -m codegen_lsp.training`: the model from scratch, in one command."""
+"""Command line of the training: `python -m codegen_lsp.training`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codegen_lsp.training import pipeline
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the stages; the result is the exit status."""
+    """Run the stages and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m codegen_lsp.training", description=pipeline.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder for all results")
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupt(interrupted: list[int], number: int) -> None:
-    """Ask the training to stop after its step; a second signal, or one outside the training, ends at once."""
+    """Request a stop after the current step; a second signal stops at once."""
     if interrupted:
         raise KeyboardInterrupt
     interrupted.append(number)

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 VENDORED = frozenset(
     {
         "_vendor", "vendor", "vendored", "_vendored", "third_party", "thirdparty", "extern", "externals", "external",
-        "_bundled", "_extern", "ext_libs", "site-packages", "dist-packages", "node_modules", "lib2to3",
+        "_bundled", "dist", "_extern", "ext_libs", "site-packages", "dist-packages", "node_modules", "lib2to3",
         "pythoncapi_compat",
     }
 )  # fmt: skip

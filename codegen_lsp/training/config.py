@@ -49,6 +49,7 @@ class TrainingConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
     seed: int = 0
+    log_steps: int = 10
     checkpoint_seconds: float = 600.0
     validate_seconds: float = 600.0
     validation_rows: int = 48

@@ -1,7 +1,7 @@
-"""What a build that was just made can do, measured with `codegen-lsp eval` as anybody would.
+"""Evaluation of a new build with `codegen-lsp eval`, for its model card.
 
-Each evaluation runs as the command that the model card prints next to its figures, and leaves its JSON in a folder;
-one whose result is there is not run again.
+Each evaluation runs as the command that the model card prints beside its figures and writes its JSON into a folder; an
+evaluation that has a result for the build is not run again.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ SHOWN = {
 
 
 @attrs.frozen
-class Evaluation:
-    """A command of `codegen-lsp eval`: what makes its figures, and how the model card prints it."""
+class EvaluationCommand:
+    """A command of `codegen-lsp eval`: its name, its arguments, and its form in the model card."""
 
     name: str
     arguments: tuple[str, ...]
     printed: str
 
 
-def evaluations(folder: Path, data: Path | None, cases: int, files: int) -> list[Evaluation]:
-    """The evaluations of the model in `folder`; those on HumanEval where `data` has its files."""
+def evaluations(folder: Path, data: Path | None, cases: int, files: int) -> list[EvaluationCommand]:
+    """Return the evaluations of the model in `folder`; those on HumanEval if `data` has its files."""
     found = [
-        Evaluation(
+        EvaluationCommand(
             "lines",
             ("lines", "--corpus", str(folder), "--cases", str(cases), "--shown"),
             f"codegen-lsp eval lines --corpus DIR --cases {cases} --shown",
         ),
-        Evaluation(
+        EvaluationCommand(
             "lines-bare",
             ("lines", "--corpus", str(folder), "--cases", str(cases), "--ablate", "ngrams"),
             f"codegen-lsp eval lines --corpus DIR --cases {cases} --ablate ngrams",
         ),
-        Evaluation(
+        EvaluationCommand(
             "bits-per-byte",
             ("bits-per-byte", "--corpus", str(folder), "--files", str(files), "--float", str(folder / "hf")),
             f"codegen-lsp eval bits-per-byte --corpus DIR --files {files} --float DIR/hf",
@@ -63,14 +63,14 @@ def evaluations(folder: Path, data: Path | None, cases: int, files: int) -> list
     ]
     if data and all((data / name).exists() for name in BENCHMARKS):
         found += [
-            Evaluation(name, (name, "--data", str(data)), f"codegen-lsp eval {name} --data FOLDER")
+            EvaluationCommand(name, (name, "--data", str(data)), f"codegen-lsp eval {name} --data FOLDER")
             for name in ("humaneval-infilling", "humaneval")
         ]
     return found
 
 
-def run_evaluations(folder: Path, wanted: list[Evaluation], report: Callable[[str], None]) -> None:
-    """Run what has not been run on `folder`'s build as it is. Raises CorpusError when an evaluation fails."""
+def run_evaluations(folder: Path, wanted: list[EvaluationCommand], report: Callable[[str], None]) -> None:
+    """Run the evaluations that have no result for `folder`'s build. Raises CorpusError when one fails."""
     build = json.loads((folder / "build" / "build.json").read_text(encoding="utf-8"))
     weights = build["files"]["model.bin"]["sha256"]
     results = folder / "evaluation"
@@ -92,8 +92,8 @@ def run_evaluations(folder: Path, wanted: list[Evaluation], report: Callable[[st
         out.write_text(done.stdout, encoding="utf-8")
 
 
-def markdown(folder: Path, wanted: list[Evaluation]) -> str:
-    """Markdown of the evaluations that were run: figures, cases, 95 % intervals, and the command of each."""
+def markdown(folder: Path, wanted: list[EvaluationCommand]) -> str:
+    """Return the results as Markdown: figures, cases, 95 % intervals, and the command of each."""
     parts = []
     for evaluation in wanted:
         path = folder / "evaluation" / f"{evaluation.name}.json"

@@ -1,9 +1,8 @@
-"""From a trained model to a Hugging Face folder that any CodeGen tool reads.
+"""Export of a trained model to a Hugging Face folder in the layout of CodeGen checkpoints.
 
-The folder holds what a CodeGen checkpoint holds: config.json, model.safetensors and the tokenizer's files. The weights
-are rearranged into CodeGen's own layout (query, value and key packed in four groups of heads; rotary pairs interleaved)
-and the result is loaded with transformers' `CodeGenForCausalLM` and compared with the trained form logit by logit: a
-model that was exported wrongly is not handed on.
+The folder holds config.json, model.safetensors and the tokenizer's files. Query, value and key are packed in four
+groups of heads, rotary pairs are interleaved. The result is loaded with transformers' `CodeGenForCausalLM`, and its
+logits are compared with those of the trained model before the folder is put in place.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from codegen_lsp.training import tokenizer as code_tokenizer
 from codegen_lsp.training.model import ModelShape, TrainableCodeGen
 
 GROUPS = 4
-"""CodeGen's packing comes from training on four TPU cores; transformers has the number fixed."""
+"""Groups of heads in CodeGen's packing, fixed in transformers."""
 
 TOLERANCE = 1e-4
-"""Largest allowed difference between logits, relative to their standard deviation; both forms compute in float32."""
+"""Largest difference between logits allowed, relative to their standard deviation; both compute in float32."""
 
 
 def interleaved(matrix: Tensor, shape: ModelShape) -> Tensor:
-    """Rows of a query or key matrix (width, width) with rotary pairs side by side instead of in two halves."""
+    """Reorder the rows of a query or key matrix (width, width) from two rotary halves to adjacent rotary pairs."""
     half = shape.rotary // 2
     order = torch.arange(shape.head_width)
     order[: shape.rotary : 2] = torch.arange(half)
@@ -38,13 +37,13 @@ def interleaved(matrix: Tensor, shape: ModelShape) -> Tensor:
 
 
 def packed(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """One (3 * width, width) matrix: for each group of heads its rows of query, then value, then key."""
+    """Return the (3 * width, width) matrix that has for each group of heads its rows of query, value and key."""
     parts = zip(query.chunk(GROUPS), value.chunk(GROUPS), key.chunk(GROUPS), strict=True)
     return torch.cat([row for group in parts for row in group])
 
 
 def codegen_state(model: TrainableCodeGen) -> dict[str, Tensor]:
-    """The weights under the names and in the layout of `CodeGenForCausalLM`."""
+    """Return the weights under the names and in the layout of `CodeGenForCausalLM`."""
     shape = model.shape
     state = {
         "transformer.wte.weight": model.embedding.weight,
@@ -128,7 +127,7 @@ def export(model: TrainableCodeGen, tokenizer_folder: Path, output: Path) -> flo
 
 @torch.no_grad()
 def logits_difference(model: TrainableCodeGen, folder: Path, length: int = 192) -> float:
-    """Largest difference between the logits of both forms on random token ids, in standard deviations of the logits."""
+    """Return the largest difference between both models' logits on random ids, in standard deviations of the logits."""
     from transformers import CodeGenForCausalLM
 
     exported: nn.Module = CodeGenForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import queue
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from codegen_lsp.training.config import TrainingConfig
@@ -42,9 +44,9 @@ class GradientPasses:
 
         With `mixture` the loss is that of the mixture with n-grams.
         """
-        inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
-        gains = torch.from_numpy(batch.gains) if mixture and batch.gains is not None else None
-        counted = int((targets >= 0).sum())
+        counted = int((batch.targets >= 0).sum())
+        inputs, targets = self._on_device(batch.inputs), self._on_device(batch.targets)
+        gains = self._on_device(batch.gains) if mixture and batch.gains is not None else None
         for replica in self.replicas[1:]:
             replica.tied = self.model.tied
         rows = max(self.config.pass_tokens // inputs.shape[1], 1)
@@ -61,12 +63,15 @@ class GradientPasses:
                     mine.grad = None
         return total
 
+    def _on_device(self, array: NDArray[Any]) -> Tensor:
+        """Copy to the device without waiting for the computations queued there."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
     def _pass(self, part: tuple[Tensor, Tensor, Tensor | None, int]) -> Tensor:
         inputs, targets, gains, counted = part
         replica = self._free.get()
         try:
-            inputs, targets = inputs.to(self.device), targets.to(self.device)
-            gains = None if gains is None else gains.to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16):
                 loss: Tensor = replica.loss(inputs, targets, gains) / counted
             loss.backward()  # type: ignore[no-untyped-call]

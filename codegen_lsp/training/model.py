@@ -190,6 +190,33 @@ def _chunks(hidden: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, hidden.shape[0], size)]
 
 
+def _chunk_loss(logits: Tensor, bias: Tensor, target: Tensor, gains: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a chunk's loss, the gradient of its logits in their dtype, and the gradient of the bias.
+
+    `logits` is (tokens, vocabulary) without the bias, `target` (tokens,), `gains` (tokens,) or None.
+    """
+    known = (target >= 0).float()
+    place = target.clamp(min=0)[:, None]
+    full = logits.float().add_(bias)
+    log_sum = full.logsumexp(1)
+    log_p = full.gather(1, place)[:, 0] - log_sum
+    share = known
+    if gains is not None:
+        log_mixed = torch.logaddexp(log_p, gains.float().log())
+        share = known * (log_p - log_mixed).exp()
+        log_p = log_mixed
+    grad = full.sub_(log_sum[:, None]).exp_()
+    if torch.compiler.is_compiling():
+        grad = grad - (torch.arange(grad.shape[1], device=grad.device) == place).float()
+    else:
+        grad.scatter_add_(1, place, grad.new_full(place.shape, -1.0))
+    grad = grad.mul_(share[:, None])
+    return -(log_p * known).sum(), grad.to(logits.dtype), grad.sum(0)
+
+
+_compiled_chunk_loss = torch.compile(_chunk_loss, dynamic=False)
+
+
 class _OutputLoss(torch.autograd.Function):
     """Cross entropy of a linear layer, chunk by chunk.
 
@@ -198,30 +225,17 @@ class _OutputLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, gains, dtype):  # type: ignore[no-untyped-def]
+        chunk_loss = _chunk_loss if hidden.device.type == "cpu" else _compiled_chunk_loss
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden = torch.empty_like(low_hidden)
         grad_weight = torch.zeros_like(weight)
         grad_bias = torch.zeros_like(bias)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for rows in _chunks(hidden):
-            target = targets[rows]
-            known = (target >= 0).float()
-            place = target.clamp(min=0)[:, None]
-            logits = (low_hidden[rows] @ low_weight.t()).float().add_(bias)
-            picked = logits.gather(1, place)[:, 0]
-            log_sum = logits.logsumexp(1)
-            log_p = picked - log_sum
-            share = known
-            if gains is not None:
-                log_mixed = torch.logaddexp(log_p, gains[rows].float().log())
-                share = known * (log_p - log_mixed).exp()
-                log_p = log_mixed
-            total -= (log_p * known).sum()
-            grad = logits.sub_(log_sum[:, None]).exp_()
-            grad.scatter_add_(1, place, grad.new_full(place.shape, -1.0))
-            grad.mul_(share[:, None])
-            grad_bias += grad.sum(0)
-            low_grad = grad.to(dtype)
+            logits = low_hidden[rows] @ low_weight.t()
+            loss, low_grad, bias_grad = chunk_loss(logits, bias, targets[rows], None if gains is None else gains[rows])
+            total += loss
+            grad_bias += bias_grad
             grad_hidden[rows] = low_grad @ low_weight
             grad_weight += low_grad.t() @ low_hidden[rows]
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight, grad_bias)

@@ -8,6 +8,7 @@ badly. All files are handled at once by sorting, since a loop over tokens would 
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +17,42 @@ from numpy.typing import NDArray
 from codegen_lsp.inference.ngrams import CAUTION, ORDERS
 from codegen_lsp.training.data import EncodedCorpus
 
-FILES_PER_PASS = 4096
+FILES_PER_PASS = 1024
 _UNIQUE = np.uint64(0xD6E8FEB86659FD93)
 """Odd factor that makes hashes of places without a context of the order, each of its own."""
 
 
-def corpus_gains(encoded: EncodedCorpus) -> NDArray[np.float16]:
-    """Return the gain of each token of the corpus, parallel to its ids."""
-    parts = []
-    for first in range(0, encoded.documents, FILES_PER_PASS):
-        starts = encoded.starts[first : first + FILES_PER_PASS + 1]
-        parts.append(gains(np.asarray(encoded.ids[starts[0] : starts[-1]]), starts - starts[0]))
-    return np.concatenate(parts) if parts else np.zeros(0, np.float16)
+def corpus_gains(encoded: EncodedCorpus, workers: int = 1) -> NDArray[np.float16]:
+    """Return the gain of each token of the corpus, parallel to its ids, computed by `workers` processes."""
+    bounds = [
+        encoded.starts[first : first + FILES_PER_PASS + 1] for first in range(0, encoded.documents, FILES_PER_PASS)
+    ]
+    parts = ((np.asarray(encoded.ids[starts[0] : starts[-1]]), starts - starts[0]) for starts in bounds)
+    if workers == 1:
+        found = [gains(*part) for part in parts]
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            found = list(pool.map(gains, *zip(*parts, strict=True)))
+    return np.concatenate(found) if found else np.zeros(0, np.float16)
 
 
-def write_gains(encoded: EncodedCorpus, folder: Path, name: str) -> None:
-    """Compute the gains of a corpus and write NAME.gains.npy beside its ids."""
-    np.save(folder / f"{name}.gains.npy", corpus_gains(encoded))
+def write_gains(encoded: EncodedCorpus, folder: Path, name: str, workers: int = 1) -> None:
+    """Compute the gains of a corpus and write NAME.gains.npy beside its ids, at once when complete."""
+    partial = folder / f"{name}.gains.partial.npy"
+    np.save(partial, corpus_gains(encoded, workers))
+    partial.replace(folder / f"{name}.gains.npy")
 
 
 def gains(ids: NDArray[np.uint16], starts: NDArray[np.int64]) -> NDArray[np.float16]:
     """Return the gains of files stored one after another; file i is `ids[starts[i]:starts[i + 1]]`."""
+    gain, _ = mixture_terms(ids, starts)
+    return np.minimum(gain, 6e4).astype(np.float16)
+
+
+def mixture_terms(
+    ids: NDArray[np.uint16], starts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return gain and share of each token: its mixed probability is (p + gain) * share."""
     count = len(ids)
     file_of = np.repeat(np.arange(len(starts) - 1, dtype=np.uint64), np.diff(starts))
     place = np.arange(count) - np.repeat(starts[:-1], np.diff(starts))
@@ -58,7 +74,7 @@ def gains(ids: NDArray[np.uint16], starts: NDArray[np.int64]) -> NDArray[np.floa
         weight = np.where(valid, total / np.maximum(total + caution * distinct, 1), 0.0)
         gain += share * weight * same / np.maximum(total, 1)
         share *= 1 - weight
-    return np.minimum(gain / share, 6e4).astype(np.float16)
+    return gain / share, share
 
 
 def _earlier_counts(

@@ -1,14 +1,14 @@
-"""The stages from nothing to a served model, each leaving its result in a folder of its own.
+"""The stages from package names to a served model, each with a folder for its result.
 
     corpus/     clean source of packages and standard library, with a manifest
     tokenizer/  tokenizer.json and what belongs to it
-    encoded/    the corpus as token ids
-    run/        checkpoint and log of the training
+    encoded/    the corpus as token ids, with n-gram gains if the preset trains on the mixture
+    run/        checkpoints and log of the training
     hf/         the model as a Hugging Face folder
     build/      the int8 CTranslate2 build
-    evaluation/ what `codegen-lsp eval` measures of it, for the model card
+    evaluation/ results of `codegen-lsp eval` on the build, for the model card
 
-A stage whose result is complete is skipped; delete its folder to have it done again. Training continues from its last
+A stage whose result is complete is skipped; delete its folder to repeat it. Training continues from its last
 checkpoint.
 """
 
@@ -85,14 +85,17 @@ PRESETS = {
             ModelShape(width=512, layers=6, heads=8, rotary=32),
             steps=1,
             warm_up_steps=200,
-            batch_tokens=65536,
-            pass_tokens=65536,
-            row_lengths=((0, 512), (2e8, 1024), (8e8, 2048)),
-            untie_tokens=8e8,
-            muon_rate=0.02,
-            adam_rate=0.003,
-            checkpoint_seconds=120,
-            validate_seconds=60,
+            batch_tokens=32768,
+            pass_tokens=32768,
+            row_lengths=((0, 512), (3e8, 1024), (1.2e9, 2048)),
+            untie_tokens=1.2e9,
+            mixture=0.1,
+            muon_rate=0.01,
+            adam_rate=0.0015,
+            later_weight_decay=0.04,
+            log_steps=50,
+            checkpoint_seconds=180,
+            validate_seconds=120,
             validation_rows=256,
         ),
     ),
@@ -124,11 +127,10 @@ class Job:
 
 
 def run(job: Job, report: Report, last: str = STAGES[-1], stop: Callable[[], bool] = lambda: False) -> bool:
-    """All stages up to and with `last`; the result tells whether they were all done.
+    """Run all stages up to and including `last`; return True when all are complete.
 
-    `stop` is asked before every training step. When it says yes, training is left with a checkpoint, and the same call
-    goes on from there another time. Raises CorpusError (nothing to train on, a package that can't be fetched) and
-    ConversionError.
+    `stop` is called before every training step. When it returns True, training ends with a checkpoint, from which the
+    same call continues. Raises CorpusError when a package cannot be downloaded or no text is left, and ConversionError.
     """
     for stage in STAGES[: STAGES.index(last) + 1]:
         report(f"== {stage}")
@@ -173,7 +175,7 @@ def _corpus(job: Job, report: Report) -> None:
 
 
 def texts(path: Path, megabytes: float) -> Iterator[str]:
-    """The texts of a .jsonl of documents, as far as `megabytes` million characters go."""
+    """Yield the texts of a .jsonl of files until `megabytes` million characters are reached."""
     room = megabytes * 1e6
     for document in corpus.documents(path):
         if room <= 0:
@@ -203,7 +205,10 @@ def _encode(job: Job, report: Report) -> None:
             continue
         whole = (d.text for d in corpus.documents(job.folder / "corpus" / f"{name}.jsonl"))
         encoded = data.encode(learned, whole, folder, name)
-        report(f"{name}: {encoded.documents} documents, {len(encoded.ids) / 1e6:.1f}M tokens")
+        report(f"{name}: {encoded.documents} files, {len(encoded.ids) / 1e6:.1f}M tokens")
+    if job.preset.config.mixture and not (folder / "train.gains.npy").exists():
+        report("computing n-gram gains")
+        write_gains(data.read(folder, "train"), folder, "train", job.threads)
 
 
 def training_config(job: Job) -> TrainingConfig:
@@ -224,9 +229,6 @@ def _train(job: Job, report: Report, stop: Callable[[], bool]) -> bool:
     config = training_config(job)
     report(f"training on {choose_device(job.device)}")
     training, validation = (data.read(job.folder / "encoded", name) for name in ("train", "validation"))
-    if config.mixture and training.gains is None:
-        write_gains(training, job.folder / "encoded", "train")
-        training = data.read(job.folder / "encoded", "train")
     tables = data.TokenTables.of(tokenizer.load(job.folder / "tokenizer"))
     return train(config, training, validation, tables, folder, report, lambda _: stop())
 
@@ -255,12 +257,12 @@ def _evaluate(job: Job, report: Report) -> None:
 
 
 def _card(job: Job, *, measured: str) -> str:
-    """The model card with what was measured of this very build, and with what a person wrote into `notes.md`."""
+    """Return the model card with the build's results and the text of `notes.md`."""
     manifest = json.loads((job.folder / "corpus" / "manifest.json").read_text(encoding="utf-8"))
     notes = job.folder / "notes.md"
     return model_card(
         job.name,
-        job.preset.config.shape,
+        training_config(job),
         manifest,
         training_log(job.folder),
         command_line(job),
@@ -270,13 +272,13 @@ def _card(job: Job, *, measured: str) -> str:
 
 
 def command_line(job: Job) -> str:
-    """The command that repeats a job."""
+    """Return the command that repeats a job."""
     budget = f"--minutes {job.minutes:g}" if job.minutes is not None else f"--steps {job.steps}"
     return f"python -m codegen_lsp.training --out DIR {budget} --preset {job.preset.name}"
 
 
 def training_log(folder: Path) -> list[dict[str, Any]]:
-    """The entries of a run's log, oldest first."""
+    """Return the entries of a run's log, oldest first."""
     return [json.loads(line) for line in (folder / "run" / LOG).read_text(encoding="utf-8").splitlines()]
 
 

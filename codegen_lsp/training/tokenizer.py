@@ -1,9 +1,9 @@
-"""A byte-level BPE tokenizer made for code.
+"""Byte-level BPE tokenizer for code.
 
-Indentation decides how many tokens a line of Python costs and where a completion may begin. So a line break with the
-indentation after it is one token, and so is a run of spaces; the words between are split as code is read (a leading
-space stays with its word, digits stand alone, punctuation groups). Bytes are the alphabet, so any text comes back
-exactly, and no piece ever crosses the end of a line: text up to a line end tokenises alike whatever follows.
+A line break with the indentation after it is one token, and so is a run of spaces: indentation decides how many tokens
+a line of Python takes and where a completion can begin. A leading space belongs to its word, digits are separate,
+punctuation is grouped. Encoding is lossless, since bytes are the alphabet. No token crosses the start of a line break,
+so the tokens of a text up to a line's end do not depend on what follows.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WORD_AFTER_MARK = r"[^\r\n\p{L}\p{N}_]?[\p{L}_]+|"
 REST = r"\p{N}| ?[^\s\p{L}\p{N}_]+|\r?\n(?:[ \t]*\r?\n)*[ \t]*| +(?! )|\s"
 
 DESIGNS = {"word": WORD + REST, "mark": WORD_AFTER_MARK + REST}
-"""How text is cut before pairs are merged. `word`: a word takes the space before it. `mark`: it takes any one
-character before it that is no letter (`.append`, `(self`), as GPT-4's tokenizer does."""
+"""Patterns that split text before pairs are merged. `word`: a word includes the space before it. `mark`: it includes
+any one character before it that is not a letter (`.append`, `(self`), as GPT-4's tokenizer does."""
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The character that stands for each byte in a byte-level vocabulary (GPT-2's table), character to byte."""
+    """Return GPT-2's table from characters of a byte-level vocabulary to bytes."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     table = {chr(byte): byte for byte in printable}
@@ -40,7 +40,7 @@ def byte_alphabet() -> dict[str, int]:
 
 
 def train(texts: Iterable[str], vocabulary: int = 8192, design: str = "word") -> Tokenizer:
-    """Learn `vocabulary` entries, the special tokens and the 256 bytes among them."""
+    """Learn a tokenizer of `vocabulary` entries, including the special tokens and the 256 bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -62,7 +62,7 @@ def train(texts: Iterable[str], vocabulary: int = 8192, design: str = "word") ->
 
 
 def save(tokenizer: Tokenizer, folder: Path, positions: int = 2048) -> None:
-    """Write what `tokenizers.Tokenizer.from_file` and transformers' AutoTokenizer read."""
+    """Write the files read by `tokenizers.Tokenizer.from_file` and transformers' AutoTokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
@@ -81,14 +81,14 @@ def save(tokenizer: Tokenizer, folder: Path, positions: int = 2048) -> None:
 
 
 def load(folder: Path) -> Tokenizer:
-    """The tokenizer for making training data: in a source file the text of a special token is text like any other."""
+    """Return the tokenizer for training data, which treats the text of a special token as ordinary text."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a token. Raises CorpusError when the tokenizer has no such token, so is none of ours."""
+    """Return the id of a token. Raises CorpusError when the tokenizer has no such token."""
     number = tokenizer.token_to_id(token)
     if number is None:
         raise CorpusError(f"The tokenizer has no token {token}.", "Make it with codegen_lsp.training.tokenizer.")
@@ -96,14 +96,14 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """What each token stands for, by its id; nothing for the special tokens."""
+    """Return the bytes of each token by id; empty for the special tokens."""
     alphabet = byte_alphabet()
     entries = sorted(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda entry: entry[1])
     return [b"" if piece in SPECIAL else bytes(alphabet[c] for c in piece) for piece, _ in entries]
 
 
 def encode_bytes(tokenizer: Tokenizer, data: bytes) -> list[int]:
-    """Token ids of any bytes: what is UTF-8 as text, each byte that is not as a token of its own."""
+    """Return token ids of any bytes; each byte that is not part of valid UTF-8 becomes one token."""
     single = {byte: token_id(tokenizer, character) for character, byte in byte_alphabet().items()}
     ids: list[int] = []
     for valid, stray in _utf8_runs(data):
@@ -113,7 +113,7 @@ def encode_bytes(tokenizer: Tokenizer, data: bytes) -> list[int]:
 
 
 def decode_bytes(tokenizer: Tokenizer, ids: Iterable[int]) -> bytes:
-    """The inverse of `encode_bytes`."""
+    """Return the bytes of token ids; the inverse of `encode_bytes`."""
     table = token_bytes(tokenizer)
     return b"".join(table[i] for i in ids)
 
@@ -129,7 +129,7 @@ def _utf8_runs(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def characters_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
-    """How much text a token carries on average: the higher, the fewer steps a completion takes."""
+    """Return the mean number of characters per token."""
     characters = tokens = 0
     for text in texts:
         characters += len(text)

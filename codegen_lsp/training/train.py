@@ -25,7 +25,6 @@ from codegen_lsp.training.state import TrainingState
 from codegen_lsp.training.validation import validate
 
 LOG = "log.jsonl"
-LOG_STEPS = 10
 Report = Callable[[str], None]
 
 
@@ -115,7 +114,7 @@ def train(
         if run.decay_start is not None:
             passed = run.decay_progress(in_steps) - progress
             run.update_average(1 - math.exp(-passed / config.average))
-        if run.step % LOG_STEPS == 0:
+        if run.step % config.log_steps == 0:
             _log(folder, run, kind="train", nats_per_token=loss.item(), rate=run.optimizers[0].param_groups[0]["lr"])
         if run.seconds - validated >= config.validate_seconds:
             validated = run.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codegen_lsp.training import model_card
+from codegen_lsp.training.config import TrainingConfig
 from codegen_lsp.training.model import ModelShape, TrainableCodeGen
 
 MANIFEST = {
@@ -29,6 +30,8 @@ LOG = [
      "bits_per_byte": 0.987, "infill_nats_per_token": 2.25, "rows": 192},
 ]  # fmt: skip
 
+CONFIG = TrainingConfig(ModelShape(), steps=3, row_lengths=((0, 512), (9, 2048)))
+
 
 def test_the_card_tells_what_the_files_say() -> None:
     text = model_card.model_card(
@@ -38,6 +41,7 @@ def test_the_card_tells_what_the_files_say() -> None:
     assert "0.987 bits per byte" in text
     assert "at most 192 rows" in text
     assert "5.4 million tokens in 10 minutes" in text
+    assert "trained on rows of 512 to 2,048" in text
     assert "| flask | 3.1 | BSD-3-Clause | train | 9 | 12,345 |" in text
     assert "| generated | 17 |" in text
     assert "python -m codegen_lsp.training --minutes 10" in text
