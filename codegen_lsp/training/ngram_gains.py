@@ -1,9 +1,9 @@
-"""N-gram gains of a corpus: what the server's n-gram mixture adds to the probability of each token.
+"""N-gram gains of a corpus: the terms that the server's n-gram mixture adds to the probability of each token.
 
 The server mixes the model's probability p with the n-grams of the document: the mixed probability is proportional to
-p + gain (`codegen_lsp.inference.ngrams`). For training, the gain of each token is computed beforehand from the tokens
-before it in its file. The objective -log(p + gain) then spends the model's capacity on tokens that n-grams predict
-badly. All files are handled at once by sorting, since a loop over tokens would take hours.
+p + gain (`codegen_lsp.inference.engines.native.ngrams`). For training, the gain of each token is computed beforehand
+from the tokens before it in its file. The objective -log(p + gain) then spends the model's capacity on tokens that
+n-grams predict badly. All files are handled at once by sorting, since a loop over tokens would take hours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen_lsp.inference.ngrams import CAUTION, ORDERS
+from codegen_lsp.inference.engines.native.ngrams import ORDERS, WITTEN_BELL_K
 from codegen_lsp.training.data import EncodedCorpus
 
 FILES_PER_PASS = 1024
@@ -68,10 +68,10 @@ def mixture_terms(
             contexts = (contexts ^ shifted) * np.uint64(0xBF58476D1CE4E5B9)
             contexts ^= contexts >> np.uint64(29)
         hashes[order] = np.where(place >= order, contexts, np.arange(count, dtype=np.uint64) * _UNIQUE)
-    for order, caution in zip(reversed(ORDERS), reversed(CAUTION), strict=True):
+    for order, k in zip(reversed(ORDERS), reversed(WITTEN_BELL_K), strict=True):
         total, same, distinct = _earlier_counts(hashes[order], tokens)
         valid = (place >= order) & (total > 0)
-        weight = np.where(valid, total / np.maximum(total + caution * distinct, 1), 0.0)
+        weight = np.where(valid, total / np.maximum(total + k * distinct, 1), 0.0)
         gain += share * weight * same / np.maximum(total, 1)
         share *= 1 - weight
     return gain / share, share

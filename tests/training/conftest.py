@@ -1,4 +1,4 @@
-"""One thread for each test process: small matrices gain nothing from two, and lose much beside other work."""
+"""Use one thread per test process: small matrices do not gain from more."""
 
 from __future__ import annotations
 

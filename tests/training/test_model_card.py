@@ -34,9 +34,7 @@ CONFIG = TrainingConfig(ModelShape(), steps=3, row_lengths=((0, 512), (9, 2048))
 
 
 def test_the_card_tells_what_the_files_say() -> None:
-    text = model_card.model_card(
-        "small-one", ModelShape(), MANIFEST, LOG, "python -m codegen_lsp.training --minutes 10"
-    )
+    text = model_card.model_card("small-one", CONFIG, MANIFEST, LOG, "python -m codegen_lsp.training --minutes 10")
     assert text.startswith("---\nlicense: apache-2.0\n")
     assert "0.987 bits per byte" in text
     assert "at most 192 rows" in text

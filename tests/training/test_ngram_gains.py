@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codegen_lsp.inference.ngrams import Matches
+from codegen_lsp.inference.engines.native.ngrams import NgramMatcher
 from codegen_lsp.training import ngram_gains
 from codegen_lsp.training.data import EncodedCorpus
 
@@ -20,7 +20,7 @@ def test_gains_are_those_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     for file, start in zip(files, starts, strict=False):
         assert gains[start] == 0
         for place in range(1, len(file)):
-            mixture = Matches(file[:place].tolist(), [], []).mixture()
+            mixture = NgramMatcher(file[:place].tolist(), [], []).mixture()
             expected = 0.0 if mixture is None else float(mixture.gains[mixture.ids == file[place]].sum())
             assert float(gains[start + place]) == pytest.approx(expected, rel=2e-3, abs=1e-4)
 
