@@ -58,7 +58,7 @@ def _training(axes: Any, log: list[dict[str, Any]]) -> None:
     rates = axes.twinx()
     rates.fill_between([e["tokens"] / 1e6 for e in losses[::10]], [e["rate"] for e in losses[::10]],
                        color="0.93", linewidth=0)  # fmt: skip
-    rates.set(ylim=(0, 4), yticks=[])
+    rates.set(ylim=(0, 4 * max(e["rate"] for e in losses)), yticks=[])
     rates.set_zorder(-1)
     axes.patch.set_visible(False)
     axes.set(xlabel="million tokens seen (grey area: learning rate)", ylabel="nats per token", ylim=_limits(held_out))
@@ -66,9 +66,9 @@ def _training(axes: Any, log: list[dict[str, Any]]) -> None:
 
 
 def _limits(held_out: list[dict[str, Any]]) -> tuple[float, float]:
-    """Return the range of the losses shown: from just below the best to 2.5 nats above it."""
+    """Return the range of losses shown: from 0.4 nats below the best held-out loss to 1.6 above it."""
     best = min(min(entry["nats_per_token"], entry["infill_nats_per_token"]) for entry in held_out)
-    return best - 0.1, best + 2.5
+    return best - 0.4, best + 1.6
 
 
 def _sweep(axes: Any, results: list[SweepResult]) -> None:
