@@ -98,7 +98,7 @@ async def opened(editor: Editor, root: Path, options: dict[str, object]) -> str:
 
 @pytest.mark.parametrize("warm", [True, False])
 async def test_snippets_of_other_files_go_with_the_next_request(editor: Editor, root: Path, warm: bool) -> None:
-    uri = await opened(editor, root, {"model": "native", "warm": warm})
+    uri = await opened(editor, root, {"model": "native", "warm": warm, "index": {"enabled": False}})
     await pause(editor)
     assert len(editor.model.warmed) == int(warm)
     await editor.complete(3, 19, uri=uri)
