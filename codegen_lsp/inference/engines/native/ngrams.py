@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 ORDERS = (1, 2, 3, 5, 8)
 """Lengths of the contexts of n-grams, in tokens."""
-WITTEN_BELL_K = (10.0, 6.0, 5.0, 4.5, 0.75)
+WITTEN_BELL_K = (65.9, 28.2, 17.7, 9.5, 1.7)
 """k of each order in Witten-Bell smoothing (Witten and Bell, 1991, have k = 1): with N matches of the context and U
 distinct successors, the order weighs N / (N + k U) against all shorter contexts together. Fitted on held-out packages
 (`docs/lab.md`)."""
