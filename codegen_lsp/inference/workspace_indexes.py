@@ -93,7 +93,7 @@ class WorkspaceIndexes:
 
     def update(self, update: IndexUpdate) -> None:
         """Queue changes of a workspace. Returns at once."""
-        if not self.available:
+        if not self.available or not (update.files or update.removed):
             return
         with self._wake:
             if self._closed:

@@ -176,7 +176,7 @@ class WorkspaceIndexer:
             removed, refresh.ready = [], True
             while state.pending > MAX_PENDING and not self._closed:
                 await asyncio.sleep(POLL_SECONDS)
-                state = await model.index_state(IndexStateParams(key))
+                state = await model.update_index(IndexUpdate(key))
 
     async def _wait_while(self, busy: Callable[[], bool]) -> None:
         while busy() and not self._closed:  # noqa: ASYNC110 - the model's being busy has no event
@@ -221,7 +221,7 @@ class _Comparison:
         root = self.access.root
         found: dict[str, _FileStatus] = {}
         open_texts = self._open_texts()
-        paths = (path for suffix in self.suffixes for path in list_files(root, suffix, MAX_FILES))
+        paths = (path for path in list_files(root, "", MAX_FILES) if path.endswith(self.suffixes))
         while some := list(islice(paths, FILES_AT_ONCE)):
             started = time.monotonic()
             found |= {path: status for path in some if (status := self._status(path, open_texts)) is not None}

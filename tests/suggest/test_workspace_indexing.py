@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.errors import WorkerError
-from codegen_lsp.inference.rpc.messages import IndexState, IndexStateParams, LoadProgress
+from codegen_lsp.inference.rpc.messages import IndexState, IndexStateParams, IndexUpdate, LoadProgress
 from codegen_lsp.suggest import workspace_indexing as module
 from codegen_lsp.suggest.workspace_indexing import RefreshRequest, WorkspaceIndexer
 from codegen_lsp.workspace.files import FileAccess
@@ -184,3 +184,20 @@ async def test_a_worker_that_dies_is_asked_again(model: PlayedModel, root: Path)
     assert indexer.workspace_of(uri_of(root / "app/main.py")) is None
     assert await indexer.refresh(request(model, root))
     assert texts(model)
+
+
+class SlowModel(PlayedModel):
+    """A model that has many files waiting after each update with files, and none when it is asked again."""
+
+    async def update_index(self, params: IndexUpdate) -> IndexState:
+        await super().update_index(params)
+        return IndexState(pending=module.MAX_PENDING + 1 if params.files else 0)
+
+
+async def test_a_worker_that_lags_behind_is_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(module, "BATCH_CHARACTERS", 15)
+    model = SlowModel(ignore, ignore)
+    await WorkspaceIndexer().refresh(request(model, root))
+    with_files = [bool(update.files) for update in model.index_updates]
+    assert with_files[:4] == [True, False, True, False]

@@ -176,7 +176,7 @@ class WorkspaceFile:
 
 @frozen
 class IndexUpdate:
-    """Files of a workspace that were added, changed or removed."""
+    """Files of a workspace that were added, changed or removed. One without files asks how many are pending."""
 
     workspace: str
     """Key of the workspace: its folder and the language of its files."""

@@ -18,6 +18,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from ctypes import c_double
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,19 @@ class Origin:
     """Tokens of context that agree, up to 16."""
 
 
+class _FilesOf:
+    """The current files of one segment, to find the one that a position lies in."""
+
+    def __init__(self, files: Iterable[IndexedFile]) -> None:
+        self._files = sorted(files, key=lambda file: file.start)
+        self._starts = [file.start for file in self._files]
+
+    def at(self, position: int) -> IndexedFile | None:
+        number = bisect_right(self._starts, position) - 1
+        file = self._files[number] if number >= 0 else None
+        return file if file is not None and position < file.stop else None
+
+
 @frozen(eq=False)
 class _State:
     """Everything that a query reads. An update makes a new one."""
@@ -88,6 +102,14 @@ class _State:
     segments: tuple[Segment, ...] = ()
     stale: tuple[Segment, ...] = ()
     """Former texts of files that some segment still contains."""
+
+    @cached_property
+    def files_by_segment(self) -> Mapping[int, _FilesOf]:
+        """Return the files of each segment, by the segment's `id`."""
+        grouped: dict[int, list[IndexedFile]] = {id(segment): [] for segment in self.segments}
+        for file in self.files.values():
+            grouped[id(file.segment)].append(file)
+        return {segment: _FilesOf(files) for segment, files in grouped.items()}
 
 
 @frozen(eq=False)
@@ -249,7 +271,7 @@ class NgramIndex:
         for segment in state.segments:
             agreement, low, high = segment.longest(tail)
             if agreement > (best[0] if best else 0):
-                found = _longest_of(segment, tail, low, high, _FilesOf(state, segment, without))
+                found = _longest_of(segment, tail, low, high, state.files_by_segment[id(segment)], without)
                 if found and found[0] > (best[0] if best else 0):
                     best = found
         if best is None:
@@ -292,24 +314,10 @@ class WorkspaceCounts:
         return self.index.longest_match(context, length, self.without)
 
 
-class _FilesOf:
-    """The current files of one segment, to find the one that a position lies in."""
-
-    def __init__(self, state: _State, segment: Segment, without: Collection[str]) -> None:
-        files = [f for f in state.files.values() if f.segment is segment and f.version.path not in without]
-        self._files = sorted(files, key=lambda file: file.start)
-        self._starts = [file.start for file in self._files]
-
-    def at(self, position: int) -> IndexedFile | None:
-        number = bisect_right(self._starts, position) - 1
-        file = self._files[number] if number >= 0 else None
-        return file if file is not None and position < file.stop else None
-
-
 def _longest_of(
-    segment: Segment, tail: Tokens, low: int, high: int, files: _FilesOf
+    segment: Segment, tail: Tokens, low: int, high: int, files: _FilesOf, without: Collection[str]
 ) -> tuple[int, IndexedFile, int] | None:
-    """Return the longest agreement that lies in one of the files, its file, and the position after it.
+    """Return the longest agreement that lies in a file that counts, its file, and the position after it.
 
     Places are sorted by context, so the nearest place on either side of the longest match agrees longest.
     """
@@ -318,7 +326,7 @@ def _longest_of(
     for side in (*sides, range(high, min(high + PLACES, len(segment.order)))):
         for place in side:
             position = int(segment.order[place])
-            if file := files.at(position):
+            if (file := files.at(position)) and file.version.path not in without:
                 agreement = _agreement(segment.text[file.start : position], tail)
                 if agreement > (best[0] if best else 0):
                     best = agreement, file, position
