@@ -105,6 +105,11 @@ class Session:
         texts = {Path(path).resolve(): one.text for one in known if (path := path_of(one.uri))}
         return FileAccess(root, folders, tuple(self.settings.exclude), texts)
 
+    @property
+    def current_model(self) -> ModelHandle:
+        """The model as it is now, which may still be loading."""
+        return self.models.current
+
     async def idle_model(self) -> ModelHandle | None:
         """Wait while a model loads, and return it; None if there is none, or if it is at work."""
         model = await self.models.wait()

@@ -31,6 +31,11 @@ class Host(Protocol):
         """Return the files of the workspace that may be read for a document; None if it is in no workspace folder."""
         ...
 
+    @property
+    def current_model(self) -> ModelHandle:
+        """The model as it is now, which may still be loading."""
+        ...
+
     async def idle_model(self) -> ModelHandle | None:
         """Wait while a model loads, and return it; None if there is none, or if it is at work."""
         ...

@@ -4,8 +4,9 @@ It knows no protocol: editors use it through the language server, the command li
 request goes one straight way: the cache of suggestions being typed through, the plan of the prompt, a generation in
 flight, debounce, the model, shaping. Its `SuggestionResult` says what there is to show or which rule refused it.
 
-While the user pauses, the service scans the workspace, warms the KV cache and prefetches the next suggestion. For that
-it asks its `Host` for settings, documents and the model; without a host it does none of it.
+While the user pauses, the service warms the KV cache and prefetches the next suggestion; what it knows of the workspace
+is brought up to date beside the requests (`upkeep`). For that it asks its `Host` for settings, documents and the model;
+without a host it does none of it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from codegen_lsp.completion.planning import Plan, plan
 from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.errors import CodegenError, SupersededError
-from codegen_lsp.inference.rpc.messages import GenerateParams, ModelDescription, WarmParams
+from codegen_lsp.inference.rpc.messages import GenerateParams, WarmParams
 from codegen_lsp.suggest.acceptance import AcceptanceTracker
 from codegen_lsp.suggest.cache import SuggestionCache
 from codegen_lsp.suggest.debounce import DebouncePolicy
@@ -33,9 +34,10 @@ from codegen_lsp.suggest.inflight import InFlightRequests, ShapedResult
 from codegen_lsp.suggest.metrics import Metrics
 from codegen_lsp.suggest.options import options_for
 from codegen_lsp.suggest.prefetch import next_snapshots
-from codegen_lsp.suggest.request import CompletionModel, ModelHandle, SuggestionRequest, SuggestionResult, refused
-from codegen_lsp.suggest.workspace_context import ScanRequest, WorkspaceScanner
-from codegen_lsp.suggest.workspace_indexing import RefreshRequest, WorkspaceIndexer
+from codegen_lsp.suggest.request import CompletionModel, SuggestionRequest, SuggestionResult, refused
+from codegen_lsp.suggest.upkeep import WorkspaceUpkeep
+from codegen_lsp.suggest.workspace_context import WorkspaceScanner
+from codegen_lsp.suggest.workspace_indexing import WorkspaceIndexer
 
 PAUSE = 0.4
 """Seconds without a key after which idle work begins; the gaps of steady typing are shorter."""
@@ -73,6 +75,7 @@ class SuggestionService:
         self.acceptance = AcceptanceTracker(metrics)
         self.scanner = WorkspaceScanner()
         self.indexer = indexer or WorkspaceIndexer()
+        self.upkeep = WorkspaceUpkeep(host, self.scanner, self.indexer)
         self.pause_timer = IdleTimer(self._pause, PAUSE)
         self.prefetch_timer = IdleTimer(self._prefetch_next, PREFETCH_DELAY)
         self.generated_tokens = 0
@@ -82,7 +85,6 @@ class SuggestionService:
         self._in_flight = InFlightRequests()
         self._documents: dict[str, _DocumentState] = {}
         self._prefetch_task: asyncio.Task[None] | None = None
-        self._index_tasks: set[asyncio.Task[bool]] = set()
         self._prefetched: tuple[str, str, Options] | None = None
         """URI, text and options of the last prefetch; equal as long as the suggestion before it is typed through."""
 
@@ -96,6 +98,7 @@ class SuggestionService:
     def opened(self, uri: str, version: int, length: int) -> None:
         """Note an opened document of `length` characters."""
         self._state(uri).version = version
+        self.upkeep.opened(uri)
         self._schedule_pause(uri, length)
 
     def changed(self, uri: str, version: int, text: str, end: int, inserted: str) -> None:
@@ -103,7 +106,7 @@ class SuggestionService:
         self._state(uri).version = version
         self.debounce.key_pressed()
         self.acceptance.changed(uri, text, end, inserted)
-        self.scanner.document_changed(uri)
+        self.upkeep.changed(uri)
         self._schedule_pause(uri, end)
 
     def closed(self, uri: str) -> None:
@@ -113,12 +116,11 @@ class SuggestionService:
         self.prefetch_timer.cancel(uri)
         self._in_flight.cancel_document(uri)
         self.acceptance.closed(uri)
-        self.scanner.forget(uri)
-        self.indexer.closed(uri)
+        self.upkeep.closed(uri)
 
     def files_changed(self) -> None:
         """Note that files of the workspace were written, created, renamed or deleted."""
-        self.indexer.files_changed()
+        self.upkeep.files_changed()
 
     def accepted(self, number: int) -> None:
         """Note that the editor reports a suggestion as accepted whole."""
@@ -139,11 +141,8 @@ class SuggestionService:
         self.prefetch_timer.cancel()
         if self._prefetch_task is not None:
             self._prefetch_task.cancel()
-        for task in self._index_tasks:
-            task.cancel()
-        self.indexer.close()
         self.forget()
-        self.scanner.close()
+        self.upkeep.close()
 
     # Suggestions.
 
@@ -226,6 +225,7 @@ class SuggestionService:
         if model is None:
             return refused("no_model", "The model is not ready yet.")
         options = options_for(settings, snapshot.language, model.description)
+        self.upkeep.follow(snapshot, options, model)
         debounce = settings.debounce == "auto" and snapshot.trigger is Trigger.AUTOMATIC
         return await self._complete(snapshot, options, model.client, debounce=debounce)
 
@@ -245,7 +245,7 @@ class SuggestionService:
             return result
         if debounce:
             await self.debounce.pause(snapshot.text[snapshot.line_start : snapshot.offset])
-        context = self.scanner.context(snapshot.uri) if context is None else context
+        context = await self.upkeep.context(snapshot.uri) if context is None else context
         work = self._generate(snapshot, planned, options, model, context)
         request = self._in_flight.start(snapshot, options, time.perf_counter(), work)
         try:
@@ -352,38 +352,9 @@ class SuggestionService:
         if model is None or model.description is None or snapshot is None or host.busy:
             return
         options = options_for(host.settings, snapshot.language, model.description)
-        self._index(host, snapshot, options, model)
-        await self._scan(host, snapshot, options, model.description)
+        await self.upkeep.pause(snapshot, options, model)
         if host.settings.warm:
             await self.warm(snapshot, options, model.client)
-
-    def _index(self, host: Host, snapshot: Snapshot, options: Options, model: ModelHandle) -> None:
-        """Bring the n-gram index of the workspace up to date, in the background."""
-        wanted = host.settings.index.enabled and "workspace" not in options.ablate
-        if not wanted or model.description is None or not model.description.ngrams:
-            return
-        if (access := host.file_access(snapshot.uri)) is None:
-            return
-        request = RefreshRequest(
-            snapshot.uri,
-            snapshot.language,
-            access,
-            model.client,
-            busy=lambda: host.busy,
-            max_tokens=host.settings.index.max_tokens,
-        )
-        task = asyncio.create_task(self.indexer.refresh(request))
-        self._index_tasks.add(task)
-        task.add_done_callback(self._index_tasks.discard)
-
-    async def _scan(self, host: Host, snapshot: Snapshot, options: Options, model: ModelDescription) -> None:
-        """Scan the workspace, if the last scan is old enough and the model or the rules can use the result."""
-        snippets = model.ngrams and "context" not in options.ablate
-        modules = snapshot.language == "python" and not {"correctness", "modules"} & options.ablate
-        if not (snippets or modules) or not self.scanner.is_due(snapshot.uri):
-            return
-        if (access := host.file_access(snapshot.uri)) is not None:
-            await self.scanner.scan(ScanRequest(snapshot, access, snippets=snippets, modules=modules))
 
     async def _prefetch_next(self, uri: str, given: tuple[Snapshot, Suggestion]) -> None:
         """Prefetch the suggestion that follows the one on the screen."""

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from attrs import define, evolve, field, frozen
 
-from codegen_lsp.completion.context import Snippet, WorkspaceContext, similar_snippets
+from codegen_lsp.completion.context import CURSOR_CHARACTERS, Snippet, WorkspaceContext, similar_snippets
 from codegen_lsp.completion.modules import Files, modules_of
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.completion.undefined_names import Modules
@@ -31,7 +31,11 @@ MAX_BYTES = 200_000
 MAX_TEXTS = 200
 """Texts of files that are kept between scans."""
 SCAN_INTERVAL = 5.0
-"""Least seconds between two scans for one document."""
+"""Seconds after which the result of a scan is old, while the cursor stays near the place that it was made for."""
+MOVE_INTERVAL = 1.0
+"""Least seconds between two scans because the cursor moved."""
+NEAR = CURSOR_CHARACTERS // 2
+"""Characters that the cursor may move before other text is around it than was compared."""
 
 EMPTY = WorkspaceContext()
 
@@ -47,6 +51,8 @@ class ScanRequest:
     """Return windows of similar files."""
     modules: bool = True
     """Return the names of imported modules."""
+    opening: bool = False
+    """The document was just opened, so the cursor of the snapshot is a guess."""
 
 
 class _ScanCancelledError(Exception):
@@ -58,14 +64,21 @@ class _Scan:
     """One scan, queued, running or done."""
 
     started: float
-    """By the monotonic clock."""
+    """By the scanner's clock."""
+    offset: int
+    """Of the cursor."""
+    opening: bool
+    """True if the cursor was not known yet."""
     cancelled: threading.Event = field(factory=threading.Event)
+    done: asyncio.Event = field(factory=asyncio.Event)
 
 
 class WorkspaceScanner:
     """Scans for the open documents, one at a time, and keeps the last result of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` replaces the real time in tests."""
+        self._clock = clock
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="workspace-scan")
         self._texts: dict[Path, tuple[int, str]] = {}
         """By path: modification time in nanoseconds, and the text. Only the executor's thread uses it."""
@@ -78,10 +91,23 @@ class WorkspaceScanner:
         """Return the result of the last scan for a document; an empty one before the first."""
         return self._contexts.get(uri, EMPTY)
 
-    def is_due(self, uri: str) -> bool:
-        """Return true if no scan for a document was started in the last `SCAN_INTERVAL` seconds."""
+    def has_context(self, uri: str) -> bool:
+        """Return true if a scan for a document has ended."""
+        return uri in self._contexts
+
+    def is_due(self, uri: str, offset: int) -> bool:
+        """Return true if the last scan for a document is too old, or was made for a place far from the cursor."""
         last = self._scans.get(uri)
-        return last is None or time.monotonic() - last.started >= SCAN_INTERVAL
+        if last is None:
+            return True
+        age = self._clock() - last.started
+        moved = abs(offset - last.offset) > NEAR
+        return age >= SCAN_INTERVAL or (moved and (last.opening or age >= MOVE_INTERVAL))
+
+    async def finished(self, uri: str) -> None:
+        """Wait while a scan for a document is queued or runs."""
+        while (scan := self._scans.get(uri)) is not None and not scan.done.is_set():
+            await scan.done.wait()
 
     async def scan(self, request: ScanRequest) -> WorkspaceContext:
         """Scan the workspace for a document, after the scans that were asked for before, and keep the result.
@@ -89,7 +115,8 @@ class WorkspaceScanner:
         When the caller is cancelled, the scan goes on, and its result is kept for the next request. A scan that fails,
         or is cancelled by another method or a later scan for the same document, gives an empty result.
         """
-        uri, scan = request.snapshot.uri, _Scan(time.monotonic())
+        snapshot = request.snapshot
+        uri, scan = snapshot.uri, _Scan(self._clock(), snapshot.offset - snapshot.prelude, request.opening)
         self._cancel(uri)
         self._scans[uri] = scan
         task = asyncio.create_task(self._run(request, scan))
@@ -102,6 +129,11 @@ class WorkspaceScanner:
         for other in set(self._scans) - {uri}:
             self._cancel(other)
             self._contexts[other] = evolve(self.context(other), modules={})
+
+    def files_changed(self) -> None:
+        """Note that files may have changed on disk: all scans are due. Those that run are not cancelled."""
+        for scan in self._scans.values():
+            scan.started = float("-inf")
 
     def forget(self, uri: str) -> None:
         """Forget a document that was closed, and cancel its scan."""
@@ -119,15 +151,17 @@ class WorkspaceScanner:
             scan.cancelled.set()
 
     async def _run(self, request: ScanRequest, scan: _Scan) -> WorkspaceContext:
-        uri = request.snapshot.uri
+        uri, found = request.snapshot.uri, EMPTY
         try:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._executor, self._scan, request, scan.cancelled)
         except asyncio.CancelledError:
             scan.cancelled.set()
             raise
-        if self._scans.get(uri) is scan:
-            self._contexts[uri] = found
+        finally:
+            if self._scans.get(uri) is scan:
+                self._contexts[uri] = found
+            scan.done.set()
         return found
 
     def _scan(self, request: ScanRequest, cancelled: threading.Event) -> WorkspaceContext:

@@ -116,7 +116,7 @@ async def test_no_scan_whose_result_is_not_used(editor: Editor, root: Path, opti
     uri = await opened(editor, root, options)
     await pause(editor)
     assert len(editor.model.warmed) == 1
-    assert editor.server.session.suggestions.scanner.is_due(uri)
+    assert editor.server.session.suggestions.scanner.is_due(uri, len(CODE))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import define, evolve
 
 from codegen_lsp.completion.context import WorkspaceContext
 from codegen_lsp.completion.snapshot import Snapshot
@@ -199,7 +200,7 @@ async def test_a_scan_goes_on_when_its_caller_is_cancelled(scanner: WorkspaceSca
     gate.open.set()
     await scanner.scan(request_for(root, "local.py"))  # behind the first one
     assert scanner.context(request.snapshot.uri).snippets
-    assert not scanner.is_due(request.snapshot.uri)
+    assert not scanner.is_due(request.snapshot.uri, len(HERE))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ async def test_a_result_from_before_a_change_of_another_document_is_not_kept(
     gate.open.set()
     await scan
     assert scanner.context(request.snapshot.uri) == WorkspaceContext()
-    assert scanner.is_due(request.snapshot.uri)
+    assert scanner.is_due(request.snapshot.uri, len(HERE))
 
 
 async def test_a_change_of_another_document_drops_modules_and_keeps_snippets(
@@ -238,9 +239,61 @@ async def test_a_change_of_another_document_drops_modules_and_keeps_snippets(
     found = await scanner.scan(request)
     assert found.modules
     assert found.snippets
-    assert not scanner.is_due(request.snapshot.uri)
+    assert not scanner.is_due(request.snapshot.uri, len(HERE))
     scanner.document_changed(request.snapshot.uri)
     assert scanner.context(request.snapshot.uri) == found
     scanner.document_changed((root / "app/models.py").as_uri())
     assert scanner.context(request.snapshot.uri) == WorkspaceContext(found.snippets, {})
-    assert scanner.is_due(request.snapshot.uri)
+    assert scanner.is_due(request.snapshot.uri, len(HERE))
+
+
+@define
+class Clock:
+    """A clock that stands still until it is set."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("opening", "seconds", "moved", "due"),
+    [
+        (False, 0.0, 0, False),
+        (False, 4.9, workspace_context.NEAR, False),  # the same text is around the cursor
+        (False, 5.0, 0, True),
+        (False, 0.9, workspace_context.NEAR + 1, False),  # the cursor may move on
+        (False, 1.0, workspace_context.NEAR + 1, True),
+        (True, 0.0, workspace_context.NEAR + 1, True),  # the cursor was not known before
+        (True, 0.0, workspace_context.NEAR, False),
+    ],
+)
+async def test_when_a_scan_is_due(root: Path, opening: bool, seconds: float, moved: int, due: bool) -> None:
+    clock = Clock()
+    scanner = WorkspaceScanner(clock)
+    request = evolve(request_for(root), opening=opening)
+    assert scanner.is_due(request.snapshot.uri, request.snapshot.offset)
+    await scanner.scan(request)
+    clock.now += seconds
+    assert scanner.is_due(request.snapshot.uri, request.snapshot.offset + moved) is due
+    scanner.files_changed()
+    assert scanner.is_due(request.snapshot.uri, request.snapshot.offset)
+    scanner.close()
+
+
+async def test_waiting_for_the_scan_of_a_document(scanner: WorkspaceScanner, root: Path, gate: Gate) -> None:
+    request = request_for(root)
+    await scanner.finished(request.snapshot.uri)  # there is none
+    scan = asyncio.create_task(scanner.scan(request))
+    await asyncio.to_thread(gate.entered.wait, 60)
+    waiter = asyncio.create_task(scanner.finished(request.snapshot.uri))
+    again = asyncio.create_task(scanner.scan(request))  # in place of the first one
+    await asyncio.sleep(0)
+    assert not scanner.has_context(request.snapshot.uri)
+    gate.open.set()
+    await waiter
+    assert scanner.has_context(request.snapshot.uri)
+    assert scanner.context(request.snapshot.uri).snippets
+    assert (await again).snippets
+    assert await scan == EMPTY
