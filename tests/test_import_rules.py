@@ -42,11 +42,12 @@ LIBRARIES = {
 
 PACKAGES = {
     "errors.py": [],
+    "log_format.py": [],
     "progress.py": [],
     "settings.py": [],
     "source": ["source"],
     "sandbox": ["sandbox", "errors"],
-    "inference": ["inference", "progress", "errors"],
+    "inference": ["inference", "progress", "log_format", "errors"],
     "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
     "checkpoints": ["checkpoints", "inference", "progress", "errors"],
@@ -61,7 +62,7 @@ PACKAGES = {
     ],
     "lsp": [
         *("lsp", "suggest", "refactor", "completion.snapshot", "source", "workspace"),
-        *("inference.client", "inference.rpc", "checkpoints.store", "settings", "errors"),
+        *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
     ],
     "evaluation": [
         *("evaluation", "suggest", "refactor", "completion", "source", "workspace", "sandbox"),

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from codegen_lsp import __version__
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.log_format import LogFormatter
 
 COMMANDS = (
     *("serve", "complete", "refactor", "demo", "doctor", "stats"),
@@ -104,7 +105,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line. Errors that a user can act on are printed without a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # The user's source is compiled in several threads, and `warnings.catch_warnings` is not thread-safe.
     warnings.filterwarnings("ignore", category=SyntaxWarning)
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from codegen_lsp.settings import Settings, structure_settings
+from attrs import evolve
+
+from codegen_lsp.settings import SECTION, Settings, structure_settings
 
 
 class Configuration:
@@ -15,12 +17,17 @@ class Configuration:
         """`initializationOptions`."""
         self.later: object = None
         """The newest of `workspace/configuration` and `workspace/didChangeConfiguration`."""
+        self.may_name_log_file = True
+        """False for a client of a socket: the log belongs to whoever started the server."""
         self._reported: list[str] = []
 
     def read(self) -> Settings:
         """Read the layers anew and return the settings that were in force before."""
         before = self.settings
         self.settings, self.problems = structure_settings(self.initial, self.later)
+        if self.settings.log.file and not self.may_name_log_file:
+            self.settings = evolve(self.settings, log=evolve(self.settings.log, file=""))
+            self.problems.append(f"`{SECTION}.log.file` is ignored: clients of a socket can't choose the log file.")
         return before
 
     def unreported(self) -> list[str]:

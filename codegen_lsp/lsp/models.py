@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from codegen_lsp.errors import CodegenError, SettingsError, WorkerError
+from codegen_lsp.errors import CodegenError, ModelError, SettingsError, WorkerError
 from codegen_lsp.inference.client.client import Phase, WorkerState
 from codegen_lsp.inference.rpc.messages import LoadParams, LoadProgress, ModelDescription, ScoreParams, ScoreResult
 from codegen_lsp.lsp.extensions import State, Status
@@ -234,3 +234,16 @@ def find_build(name: str) -> Path:
     from codegen_lsp.checkpoints.store import find
 
     return find(name).path
+
+
+def find_installed_build(name: str) -> Path:
+    """Return the folder of a model in the store or of a bundled one, never another folder. Raises: ModelError."""
+    from codegen_lsp.checkpoints.store import bundled_directory, find, store_directory
+
+    build = find(name).path
+    if build.parent not in (store_directory(), bundled_directory()):
+        raise ModelError(
+            "A client that connects to a socket can't choose a folder as its model.",
+            "Name an installed one; see `codegen-lsp models list`.",
+        )
+    return build

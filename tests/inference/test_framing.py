@@ -47,6 +47,8 @@ async def messages_of(data: bytes, piece: int = 0, *, strict: bool = False) -> l
         (b"Content-Length: 3\r\n\r\n[1, 2]" + framed(b"{}"), [b"[1,", b"{}"]),
         # a length that is too large swallows the next message, not the one after it
         (b"Content-Length: 9\r\n\r\n[1]" + framed(b'{"a":1}') + framed(b"{}"), [b"[1]Conten", b"{}"]),
+        # a length that no message has: what follows is not swallowed
+        (b"Content-Length: 1000000000000000\r\n\r\n" + framed(b"{}"), [b"", b"{}"]),
         # the end comes too early
         (b"Content-Length: 9\r\n\r\n{}", []),
         (framed(b"{}") + b"Content-Len", [b"{}"]),
@@ -75,6 +77,18 @@ async def test_a_message_over_the_limit_is_skipped_and_answered(monkeypatch: pyt
     assert await messages_of(framed(b"x" * 200_000) + framed(b"{}")) == [b"", b"{}"]
 
 
+async def test_the_first_message_may_have_a_lower_limit() -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(framed(b"x" * 100) + framed(b"x" * 101))
+    reader.feed_eof()
+    messages = read_messages(reader, strict=True, first_limit=100)
+    assert [len(body) async for body in messages] == [100, 101]
+    reader = asyncio.StreamReader()
+    reader.feed_data(framed(b"x" * 101))
+    with pytest.raises(FramingError):
+        await anext(read_messages(reader, strict=True, first_limit=100))
+
+
 @pytest.mark.parametrize(
     ("data", "bodies"),
     [
@@ -98,7 +112,10 @@ async def test_strict_framing_reads_what_is_well_formed(data: bytes, bodies: lis
         b"Content-Length: -2\r\n\r\n",
         b"Content-Length: 2\n\n{}",
         b"Content-Length: 300000000\r\n\r\n",
-        b"X: y\r\n" * 9 + framed(b"{}"),
+        b"X: y\r\n" + framed(b"{}"),
+        b"Content-Type: x\r\n" * 9 + framed(b"{}"),
+        b"Referer: http://evil.example/?content-length:2\r\n\r\n{}",
+        b"Content-Type: x content-length: 2\r\n\r\n{}",
         b"X: " + b"y" * 300 + b"\r\n" + framed(b"{}"),
         b"X: " + b"y" * 300_000 + b"\r\n" + framed(b"{}"),
     ],

@@ -6,20 +6,15 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
 
 STDIO = "import sys; from codegen_lsp.lsp.serve import serve_stdio; sys.exit(serve_stdio())"
-SOCKET = "import sys; from codegen_lsp.lsp.serve import serve_{0}; sys.exit(serve_{0}('127.0.0.1:0'))"
 INITIALIZE = {
     "id": 1,
     "method": "initialize",
@@ -183,113 +178,3 @@ async def test_an_editor_in_another_container_can_not_be_watched(process: Proces
     await process.request(INITIALIZE | {"params": params})
     process.send({"method": "initialized", "params": {}})
     assert "result" in await process.request(EXPLAIN)
-
-
-# Sockets.
-
-
-class Listening:
-    """The server on a socket."""
-
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self.process, self.port = process, port
-
-
-async def listen(kind: str) -> Listening:
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SOCKET.format(kind), stderr=asyncio.subprocess.PIPE
-    )
-    assert started.stderr is not None
-    line = (await started.stderr.readline()).decode()
-    assert line.startswith(f"codegen-lsp listens on {kind}://127.0.0.1:")
-    return Listening(started, int(line.rsplit(":", 1)[1]))
-
-
-@pytest.fixture
-async def tcp() -> AsyncIterator[Listening]:
-    listening = await listen("tcp")
-    yield listening
-    listening.process.terminate()
-    assert await listening.process.wait() == 128 + signal.SIGTERM
-
-
-@pytest.fixture
-async def ws() -> AsyncIterator[Listening]:
-    listening = await listen("ws")
-    yield listening
-    listening.process.terminate()
-    assert await listening.process.wait() == 128 + signal.SIGTERM
-
-
-async def test_tcp_connections_one_after_another_and_side_by_side(tcp: Listening) -> None:
-    for _ in range(2):
-        first_in, first_out = await asyncio.open_connection("127.0.0.1", tcp.port)
-        second_in, second_out = await asyncio.open_connection("127.0.0.1", tcp.port)
-        for reader, writer in ((first_in, first_out), (second_in, second_out)):
-            writer.write(framed(INITIALIZE))
-            assert "result" in await answer_from(reader, 1)
-        # the end of one is not the end of the other
-        first_out.write(framed({"id": 2, "method": "shutdown"}) + framed({"method": "exit"}))
-        await answer_from(first_in, 2)
-        assert await first_in.read() == b""
-        second_out.write(framed(EXPLAIN))
-        assert "result" in await answer_from(second_in, 5)
-        # one that just goes
-        second_out.transport.abort()
-        first_out.close()
-
-
-async def test_a_connection_that_ends_while_the_model_loads_leaves_no_worker(
-    tcp: Listening, embedded_build: Path
-) -> None:
-    params = INITIALIZE["params"] | {"initializationOptions": {"model": str(embedded_build)}}  # type: ignore[operator]
-    for _ in range(3):
-        reader, writer = await asyncio.open_connection("127.0.0.1", tcp.port)
-        writer.write(framed(INITIALIZE | {"params": params}))
-        assert "result" in await answer_from(reader, 1)
-        writer.write(framed({"method": "initialized", "params": {}}))
-        await writer.drain()
-        await asyncio.sleep(0.05)
-        writer.transport.abort()
-    server = psutil.Process(tcp.process.pid)
-    async with asyncio.timeout(20):
-        while [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-
-
-def test_tcp_address_in_use() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        code = SOCKET.format("tcp").replace("127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}")
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert "AddressError: Can't listen on" in result.stderr
-    assert "Choose another port." in result.stderr
-
-
-async def test_websocket(ws: Listening) -> None:
-    for _ in range(2):
-        async with connect(f"ws://127.0.0.1:{ws.port}", max_size=None) as client:
-            await client.send(json.dumps({"jsonrpc": "2.0"} | INITIALIZE))
-            answer = await client.recv()
-            assert isinstance(answer, str)
-            assert "capabilities" in json.loads(answer)["result"]
-            await client.send("{")
-            assert json.loads(await client.recv())["error"]["code"] == -32700
-            # larger than the library's own limit of 1 MiB
-            item = {"uri": "file:///a.py", "languageId": "python", "version": 1, "text": "x" * 3_000_000}
-            opened = {"jsonrpc": "2.0", "method": "textDocument/didOpen", "params": {"textDocument": item}}
-            await client.send(json.dumps(opened))
-            await client.send(json.dumps({"jsonrpc": "2.0", "id": 2, "method": "shutdown"}))
-            while json.loads(answer := await client.recv()).get("id") != 2:
-                pass
-            await client.send(json.dumps({"jsonrpc": "2.0", "method": "exit"}))
-            await client.wait_closed()
-
-
-async def test_websocket_refuses_pages_of_other_hosts(ws: Listening) -> None:
-    with pytest.raises(InvalidStatus):
-        await connect(f"ws://127.0.0.1:{ws.port}", origin="https://evil.example")  # type: ignore[arg-type]
-    async with connect(f"ws://127.0.0.1:{ws.port}", origin="http://localhost:8080"):  # type: ignore[arg-type]
-        pass

@@ -1,4 +1,4 @@
-"""Transports of the server: stdin and stdout in threads, addresses, origins of WebSocket pages."""
+"""Transports of the server: stdin and stdout in threads."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import time
 
 import pytest
 
-from codegen_lsp.errors import AddressError
 from codegen_lsp.inference.rpc.framing import read_messages
-from codegen_lsp.lsp.serve import LOCAL_PAGES, parse_address
 from codegen_lsp.lsp.transports import CHUNK_BYTES, StdinThread, StdoutThread
 
 
@@ -74,38 +72,3 @@ async def test_an_editor_that_does_not_read_stops_nothing() -> None:
     writer.close()
     assert writer.closed
     os.close(write)
-
-
-@pytest.mark.parametrize(
-    ("address", "host", "port"),
-    [
-        ("127.0.0.1:80", "127.0.0.1", 80),
-        ("0.0.0.0:0", "0.0.0.0", 0),
-        ("localhost:2087", "localhost", 2087),
-        ("2087", "127.0.0.1", 2087),
-        (":2087", "127.0.0.1", 2087),
-        ("[::1]:2087", "::1", 2087),
-    ],
-)
-def test_addresses(address: str, host: str, port: int) -> None:
-    assert parse_address(address) == (host, port)
-
-
-@pytest.mark.parametrize("address", ["", "localhost", "localhost:", "localhost:http", "x:99999", "x:-1", "x:²"])
-def test_invalid_addresses(address: str) -> None:
-    with pytest.raises(AddressError, match="HOST:PORT"):
-        parse_address(address)
-
-
-@pytest.mark.parametrize(
-    ("origin", "allowed"),
-    [
-        ("http://localhost:3000", True),
-        ("https://127.0.0.1", True),
-        ("http://localhost.evil.example", False),
-        ("https://evil.example", False),
-        ("http://evil.example/localhost", False),
-    ],
-)
-def test_pages_that_may_connect(origin: str, allowed: bool) -> None:
-    assert (LOCAL_PAGES.fullmatch(origin) is not None) is allowed

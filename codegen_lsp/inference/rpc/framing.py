@@ -1,8 +1,9 @@
 """Content-Length framing of JSON-RPC messages, as in the base protocol of the Language Server Protocol.
 
-Two peers are read. An editor is read leniently: header names in any case, bare LF as line end, and after malformed
-input the reader resynchronizes at the next header. The other end of the worker's connection runs the same version of
-this package, so anything malformed means that the peer is something else, and ends the connection (`strict`).
+Two kinds of peers are read. The editor that started the server is read leniently: header names in any case, bare LF as
+line end, and after malformed input the reader resynchronizes at the next header. A peer on a socket, a client of the
+server or a server of the worker, is read strictly: anything malformed means that it is something else, such as a web
+browser that was made to send a form, and ends the connection before a message is taken from it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ MAX_MESSAGE_BYTES = 256 * 2**20
 """Size limit of one message. Editors send documents of up to 50 MB, in which JSON may escape each character."""
 MAX_HEADERS = 8
 """Header lines of one message in strict mode."""
+MAX_SKIPPED_BYTES = 2**30
+"""A message that claims to be longer is not skipped: its length is wrong, and would swallow what follows."""
 _SKIP_BYTES = 64 * 1024
 
-_HEADER = re.compile(rb"[A-Za-z-]{1,40}: ?[^\r\n]{1,200}\r\n")
+_HEADER = re.compile(rb"content-(?:length:[ \t]*(\d{1,10})[ \t]*|type:[^\r\n]{0,200})\r\n", re.IGNORECASE)
+"""A whole line. The base protocol has these two headers."""
 # Found at the end of a line, not as a whole line: after a message whose length was too small, the next header follows
 # the rest of the body without a line break.
 _LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,18})[ \t]*\r?\n\Z", re.IGNORECASE)
@@ -33,14 +37,17 @@ class FramingError(Exception):
     """The peer sent something that is not a message."""
 
 
-async def read_messages(reader: AsyncReader, *, strict: bool = False) -> AsyncIterator[bytes]:
+async def read_messages(
+    reader: AsyncReader, *, strict: bool = False, first_limit: int = MAX_MESSAGE_BYTES
+) -> AsyncIterator[bytes]:
     """Yield the body of each message until the stream ends.
 
-    Malformed input is logged and skipped; a message above the size limit is yielded as an empty body, so that it can
-    be answered with an error. With `strict`, both raise FramingError instead.
+    Malformed input is logged and skipped; a message above the size limit, which is `first_limit` for the first one, is
+    yielded as an empty body, so that it can be answered with an error. With `strict`, both raise FramingError instead.
     """
     length: int | None = None
     headers = 0
+    limit = min(first_limit, MAX_MESSAGE_BYTES)
     while True:
         try:
             line = await reader.readline()
@@ -51,9 +58,12 @@ async def read_messages(reader: AsyncReader, *, strict: bool = False) -> AsyncIt
             return
         if strict:
             headers += 1
-            if headers > MAX_HEADERS or (line != b"\r\n" and not _HEADER.fullmatch(line)):
+            found = _HEADER.fullmatch(line)
+            if headers > MAX_HEADERS or (line != b"\r\n" and not found):
                 raise FramingError("malformed header")
-        if found := _LENGTH.search(line):
+        else:
+            found = _LENGTH.search(line)
+        if found and found[1]:
             length = int(found[1])
         if line.strip():
             continue
@@ -61,9 +71,10 @@ async def read_messages(reader: AsyncReader, *, strict: bool = False) -> AsyncIt
             _reject("a message has no Content-Length", strict)
             continue
         try:
-            if length > MAX_MESSAGE_BYTES:
-                _reject(f"a message of {length} bytes exceeds the limit of {MAX_MESSAGE_BYTES}", strict)
-                await _skip(reader, length)
+            if length > limit:
+                _reject(f"a message of {length} bytes exceeds the limit of {limit}", strict)
+                if length <= MAX_SKIPPED_BYTES:
+                    await _skip(reader, length)
                 yield b""
             else:
                 body = await reader.readexactly(length)
@@ -73,7 +84,7 @@ async def read_messages(reader: AsyncReader, *, strict: bool = False) -> AsyncIt
         except EOFError:
             logger.warning("The stream ended inside a message of %d bytes", length)
             return
-        length, headers = None, 0
+        length, headers, limit = None, 0, MAX_MESSAGE_BYTES
 
 
 def _reject(reason: str, strict: bool) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from codegen_lsp.inference.rpc.endpoint import Endpoint
 from codegen_lsp.inference.worker.server import claim_stdout, serve_socket, serve_stdio
+from codegen_lsp.log_format import LogFormatter
 
 LOG_VARIABLE = "CODEGEN_LSP_LOG"
 """Environment variable with the log level of the worker's standard error."""
@@ -26,7 +27,9 @@ LOG_VARIABLE = "CODEGEN_LSP_LOG"
 def main() -> None:
     """Serve on the standard streams, or on the socket of `--listen`."""
     set_signals()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("codegen_lsp").setLevel(os.environ.get(LOG_VARIABLE, "warning").upper())
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen", type=int, help="descriptor of a listening socket")
