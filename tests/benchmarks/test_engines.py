@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
 from codegen_lsp.benchmarks.engines import OURS, benchmark_shape, measure
@@ -37,13 +37,12 @@ def test_random_builds_run_in_both_engines(block: str, tmp_path: Path) -> None:
     info = write_random_build(tmp_path, "random", shape)
     assert info.context_length == shape.context
     ids = list(range(1, 60))
-    theirs = build_logits(tmp_path, ids)
+    theirs = build_logits(tmp_path, ids).numpy()
     weights = read_weights(tmp_path)
     assert weights.block_type == block
     forward_pass = TorchForwardPass(weights, choose_kernel())
-    with torch.inference_mode():
-        ours = forward_pass.logits(forward_pass.forward(ids, forward_pass.new_cache(len(ids)), 0))
-    assert (ours - theirs).norm() < 0.05 * theirs.norm()
+    ours = forward_pass.logits(forward_pass.forward(ids, forward_pass.new_cache(len(ids)), 0))
+    assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(theirs)
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines import factory as engines
+from codegen_lsp.inference.engines.ct2 import devices
 from codegen_lsp.inference.engines.factory import open_engine, suits_native
+from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 
 @pytest.fixture
 def fast_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An x86-64 processor that the compiled library supports, without a GPU."""
+    if c_forward.library() is None:
+        pytest.skip("the C library was not compiled, or not for this processor")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(engines, "cuda_devices", lambda: 0)
 
 
@@ -34,9 +38,52 @@ def test_other_processors_run_ct2(fast_cpu: None, machine: str, monkeypatch: pyt
     assert not suits_native("auto")
 
 
-def test_processors_without_avx2_run_ct2(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", True), ("AVX512", True), ("DEFAULT", False)])
+def test_without_a_library_torch_must_be_fast(
+    fast_cpu: None, capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(c_forward, "library", lambda: None)
+    assert suits_native("auto") is expected
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither torch nor a compiled library."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "codegen_lsp.inference.engines.native.torch_forward", raising=False)
+    monkeypatch.delitem(sys.modules, "codegen_lsp.inference.engines.native.torch_kernels", raising=False)
+    monkeypatch.setattr(c_forward, "library", lambda: None)
+
+
+def test_without_a_library_and_torch_ct2_runs(
+    fast_cpu: None, without_torch: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
+) -> None:
     assert not suits_native("auto")
+    assert opened(embedded_build, info, tokenizer) == "ct2"
+
+
+def test_an_engine_without_a_library_and_torch_says_what_to_install(
+    without_torch: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(ModelError, match="no compiled library for this processor") as caught:
+        opened(embedded_build, info, tokenizer, engine="native")
+    assert "pip install 'codegen-lsp[convert]'" in caught.value.advice
+
+
+def test_a_library_of_another_version_leaves_ct2(
+    fast_cpu: None,
+    embedded_build: Path,
+    info: BuildInfo,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise ModelError("The library was compiled from another version.", "Install again.")
+
+    monkeypatch.setattr(c_forward, "library", refuse)
+    assert opened(embedded_build, info, tokenizer) == "ct2"
 
 
 def test_a_gpu_runs_ct2_unless_the_cpu_is_requested(fast_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +91,14 @@ def test_a_gpu_runs_ct2_unless_the_cpu_is_requested(fast_cpu: None, monkeypatch:
     assert not suits_native("auto")
     assert not suits_native("cuda")
     assert suits_native("cpu")
+
+
+def test_ctranslate2_is_asked_for_gpus_only_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "capabilities", lambda: devices.Capabilities([], [], gpus=2))
+    monkeypatch.setattr(engines, "has_cuda_driver", lambda: True)
+    assert engines.cuda_devices() == 2
+    monkeypatch.setattr(engines, "has_cuda_driver", lambda: False)
+    assert engines.cuda_devices() == 0
 
 
 def opened(build: Path, info: BuildInfo, tokenizer: Tokenizer, **options: str) -> str:

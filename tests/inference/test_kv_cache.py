@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +12,7 @@ TOKEN_BYTES = 2 * 2 * 3 * 4
 
 
 def new_pool(limit: int) -> SequencePool:
-    return SequencePool(lambda capacity: torch.zeros(1, 4, capacity, 3), TOKEN_BYTES, limit)
+    return SequencePool(lambda capacity: np.zeros((1, 4, capacity, 3), dtype=np.float32), TOKEN_BYTES, limit)
 
 
 def ids(*values: int) -> Ids:
@@ -25,7 +24,7 @@ def run(pool: SequencePool, prompt: Ids, spare: int = 0) -> CachedSequence:
     sequence = pool.take(prompt, spare)
     at = len(sequence.ids)
     assert np.array_equal(sequence.ids, prompt[:at])
-    sequence.cache[0, 0, at : len(prompt), 0] = torch.from_numpy(prompt[at:])
+    sequence.cache[0, 0, at : len(prompt), 0] = prompt[at:]
     sequence.append(prompt[at:].tolist())
     pool.settle()
     return sequence
@@ -53,7 +52,7 @@ def test_growing_keeps_the_contents() -> None:
     text = np.arange(1, 1000)
     for end in (10, 200, 205, 900):
         sequence = run(pool, text[:end])
-        assert np.array_equal(sequence.cache[0, 0, :end, 0].numpy(), text[:end])
+        assert np.array_equal(sequence.cache[0, 0, :end, 0], text[:end])
 
 
 def test_a_few_tokens_are_cut_and_a_long_rest_is_kept() -> None:
@@ -92,7 +91,7 @@ def test_logits_stay_with_their_prompt() -> None:
     pool = new_pool(10**6)
     text = np.arange(200)
     sequence = run(pool, text[:100])
-    logits = torch.ones(5)
+    logits = np.ones(5, dtype=np.float32)
     sequence.remember(logits)
     sequence.append([100, 101])
     assert pool.take(text[:100], 0).recall(100) is logits
@@ -111,5 +110,5 @@ def test_the_budget_holds_and_contents_are_right(requests: list[tuple[int, int, 
         prompt = np.arange(length) + 10_000 * document
         prompt[changed:] += 5000
         sequence = run(pool, prompt)
-        assert np.array_equal(sequence.cache[0, 0, :length, 0].numpy(), prompt)
+        assert np.array_equal(sequence.cache[0, 0, :length, 0], prompt)
         assert pool.bytes <= pool.limit

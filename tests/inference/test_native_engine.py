@@ -17,11 +17,9 @@ import ctranslate2
 import numpy as np
 import psutil
 import pytest
-import torch
 from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
@@ -36,6 +34,7 @@ from codegen_lsp.inference.engines.base import (
     SamplingParams,
 )
 from codegen_lsp.inference.engines.native import c_forward as native
+from codegen_lsp.inference.engines.native.arrays import Floats
 from codegen_lsp.inference.engines.native.batch import interpolate
 from codegen_lsp.inference.engines.native.c_forward import CForwardPass
 from codegen_lsp.inference.engines.native.engine import NativeEngine
@@ -45,6 +44,7 @@ from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLengt
 from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
 from codegen_lsp.inference.engines.native.torch_kernels import KERNELS, is_exact
 from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
+from codegen_lsp.inference.sampling import log_softmax, log_sum
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 SOURCES = [inspect.getsource(module) for module in (argparse, textwrap, json, inspect)]
@@ -79,9 +79,8 @@ def forward_pass(embedded_build: Path) -> TorchForwardPass:
     return TorchForwardPass(read_weights(embedded_build), KERNELS[-1])
 
 
-def all_logits(forward_pass: ForwardPass, ids: list[int]) -> torch.Tensor:
-    with torch.inference_mode():
-        return forward_pass.logits(forward_pass.forward(ids, forward_pass.new_cache(len(ids)), 0))
+def all_logits(forward_pass: ForwardPass, ids: list[int]) -> Floats:
+    return forward_pass.logits(forward_pass.forward(ids, forward_pass.new_cache(len(ids)), 0))
 
 
 # The same as CTranslate2
@@ -116,19 +115,17 @@ def test_it_agrees_with_ctranslate2(embedded_build: Path, tokenizer: Tokenizer, 
     losses = np.zeros(2)
     for source in SOURCES:
         ids = tokenizer.encode(source)[:700]
-        theirs, exact = (
-            torch.from_numpy(np.array(generator.forward_batch([ids]), dtype=np.float32))[0] for generator in generators
-        )
+        theirs, exact = (np.array(generator.forward_batch([ids]), dtype=np.float32)[0] for generator in generators)
         ours = all_logits(forward_pass, ids)
         choice = ours.argmax(-1)
-        gap = theirs.max(-1).values - theirs.gather(1, choice[:, None])[:, 0]
+        gap = theirs.max(-1) - theirs[np.arange(len(ids)), choice]
         assert float(gap.max()) < 3 * NEAR_TIE
         total += len(ids)
         apart += int((gap > 0).sum())
         ours_from_float += int((choice != exact.argmax(-1)).sum())
         theirs_from_float += int((theirs.argmax(-1) != exact.argmax(-1)).sum())
         for which, logits in enumerate((ours, theirs)):
-            losses[which] += float(F.cross_entropy(logits[:-1], torch.tensor(ids[1:])))
+            losses[which] -= np.mean([log_softmax(row)[id] for row, id in zip(logits, ids[1:], strict=False)])
     assert apart <= 0.03 * total
     assert ours_from_float <= 1.25 * theirs_from_float
     assert losses[0] == pytest.approx(losses[1], rel=0.005)
@@ -144,7 +141,6 @@ class Tally:
     tokens: int = 0
     ties: int = 0
 
-    @torch.inference_mode()
     def compare(
         self,
         forward_pass: TorchForwardPass,
@@ -164,7 +160,7 @@ class Tally:
             ngrams = NgramMatcher(prompt, related, [])
             for id in first.tokens[:at]:
                 ngrams.append(id)
-            interpolate(logits.numpy(), float(logits.logsumexp(-1)), ngrams.mixture())
+            interpolate(logits, log_sum(logits), ngrams.mixture())
         one, other = pairs[at]
         assert abs(float(logits[one] - logits[other])) < 2 * NEAR_TIE  # 0.11 is the largest gap that was found
         self.ties += 1
@@ -323,8 +319,8 @@ def test_log_probabilities_are_those_of_the_model(embedded: Pair) -> None:
     prompt = embedded.documents[1][:200]
     for one in go_on(embedded.warm, prompt, candidates=3).completions:
         logits = all_logits(embedded.forward_pass, prompt + one.tokens)[len(prompt) - 1 : -1]
-        expected = F.log_softmax(logits, -1)[torch.arange(len(one.tokens)), torch.tensor(one.tokens)]
-        assert one.log_probabilities == pytest.approx(expected.tolist(), abs=3 * NEAR_TIE)
+        expected = [float(log_softmax(row)[id]) for row, id in zip(logits, one.tokens, strict=True)]
+        assert one.log_probabilities == pytest.approx(expected, abs=3 * NEAR_TIE)
 
 
 # The n-gram mixing and drafts
@@ -476,37 +472,35 @@ class StopBefore:
 def test_an_interrupted_chunk_continues_at_its_layer(embedded: Pair, tokenizer: Tokenizer) -> None:
     forward_pass = embedded.forward_pass
     ids = tokenizer.encode(SOURCES[0])[:90]
-    with torch.inference_mode():
-        cache, expected = forward_pass.new_cache(90), forward_pass.new_cache(90)
-        whole = forward_pass.prefill(ids, expected, 0, lambda: None)
-        assert torch.allclose(forward_pass.forward(ids, forward_pass.new_cache(90), 0)[-1:], whole, atol=1e-3)
-        for layer in range(1, forward_pass.layers + 1):
-            counted = StopBefore(10**6)
-            with pytest.raises(StoppedError):
-                forward_pass.prefill(ids, cache, 0, StopBefore(layer))
-            assert torch.equal(forward_pass.prefill(list(ids), cache, 0, counted), whole)
-            assert 10**6 - counted.calls == forward_pass.layers - layer + 1
-            assert torch.equal(cache, expected)
+    cache, expected = forward_pass.new_cache(90), forward_pass.new_cache(90)
+    whole = forward_pass.prefill(ids, expected, 0, lambda: None)
+    assert np.allclose(forward_pass.forward(ids, forward_pass.new_cache(90), 0)[-1:], whole, atol=1e-3)
+    for layer in range(1, forward_pass.layers + 1):
+        counted = StopBefore(10**6)
+        with pytest.raises(StoppedError):
+            forward_pass.prefill(ids, cache, 0, StopBefore(layer))
+        assert np.array_equal(forward_pass.prefill(list(ids), cache, 0, counted), whole)
+        assert 10**6 - counted.calls == forward_pass.layers - layer + 1
+        assert np.array_equal(cache, expected)
 
 
 def test_an_interrupted_chunk_is_discarded_by_any_other_run(embedded: Pair, tokenizer: Tokenizer) -> None:
     forward_pass = embedded.forward_pass
     ids = tokenizer.encode(SOURCES[0])[:60]
-    with torch.inference_mode():
-        for other in ("ids", "cache", "offset", "forward"):
-            cache = forward_pass.new_cache(90)
-            with pytest.raises(StoppedError):
-                forward_pass.prefill(ids, cache, 0, StopBefore(forward_pass.layers))
-            if other == "forward":
-                forward_pass.forward(ids[:3], cache, 0)
-            again = StopBefore(10**6)
-            forward_pass.prefill(
-                ids[1:] if other == "ids" else ids,
-                forward_pass.new_cache(90) if other == "cache" else cache,
-                1 if other == "offset" else 0,
-                again,
-            )
-            assert 10**6 - again.calls == forward_pass.layers
+    for other in ("ids", "cache", "offset", "forward"):
+        cache = forward_pass.new_cache(90)
+        with pytest.raises(StoppedError):
+            forward_pass.prefill(ids, cache, 0, StopBefore(forward_pass.layers))
+        if other == "forward":
+            forward_pass.forward(ids[:3], cache, 0)
+        again = StopBefore(10**6)
+        forward_pass.prefill(
+            ids[1:] if other == "ids" else ids,
+            forward_pass.new_cache(90) if other == "cache" else cache,
+            1 if other == "offset" else 0,
+            again,
+        )
+        assert 10**6 - again.calls == forward_pass.layers
 
 
 # What it refuses
@@ -519,13 +513,22 @@ def test_unsupported_devices_and_types_are_refused(embedded_build: Path, info: B
             NativeEngine(embedded_build, info, tokenizer, config)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")],
+    ids=["numpy", "torch"],
+)
 def test_a_lack_of_memory_is_reported(
-    embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    embedded_build: Path,
+    info: BuildInfo,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError | MemoryError,
 ) -> None:
     engine = new_engine(embedded_build, info, tokenizer, 2**28)
 
-    def fail(capacity: int) -> torch.Tensor:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+    def fail(capacity: int) -> Floats:
+        raise error
 
     monkeypatch.setattr(engine._pool, "new_cache", fail)
     for call in (lambda: go_on(engine, [1, 2, 3]), lambda: engine.warm([1, 2, 3], CancellationToken())):

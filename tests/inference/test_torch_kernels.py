@@ -13,11 +13,11 @@ from codegen_lsp.inference.engines.native.torch_kernels import (
     KERNELS,
     Kernel,
     Mapped,
+    TorchMatrix,
     choose_kernel,
     is_exact,
     reference,
 )
-from codegen_lsp.inference.engines.native.weights import Matrix
 
 AVAILABLE = [kernel for kernel in KERNELS if is_exact(kernel)]
 
@@ -30,16 +30,16 @@ class Saturating(Mapped):
 
 
 class Missing:
-    def __init__(self, matrices: Sequence[Matrix]) -> None:
+    def __init__(self, matrices: Sequence[TorchMatrix]) -> None:
         raise NotImplementedError
 
     def __call__(self, x: Tensor, base: Tensor) -> Tensor:
         raise NotImplementedError
 
 
-def random_matrix(rows: int, columns: int, generator: torch.Generator) -> Matrix:
+def random_matrix(rows: int, columns: int, generator: torch.Generator) -> TorchMatrix:
     values = torch.randint(-127, 128, (rows, columns), generator=generator, dtype=torch.int8)
-    return Matrix(values, torch.rand(rows, generator=generator) * 1000 + 10)
+    return TorchMatrix(values, torch.rand(rows, generator=generator) * 1000 + 10)
 
 
 @pytest.mark.parametrize("kernel", AVAILABLE)

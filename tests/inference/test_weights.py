@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines.native.model_file import map_file, read_variables
+from codegen_lsp.inference.engines.native.model_file import Variable, map_file, read_variables
 from codegen_lsp.inference.engines.native.weights import read_weights
 
 TYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
@@ -34,13 +33,13 @@ def encode(variables: dict[str, NDArray[np.generic]], aliases: dict[str, str] | 
     return b"".join(parts)
 
 
-def variables_of(build: Path) -> dict[str, torch.Tensor]:
+def variables_of(build: Path) -> dict[str, Variable]:
     return read_variables(build / "model.bin", map_file(build / "model.bin"))
 
 
 @pytest.fixture(scope="module")
 def variables(embedded_build: Path) -> dict[str, NDArray[np.generic]]:
-    return {name: value.numpy() for name, value in variables_of(embedded_build).items()}
+    return {name: variable.values for name, variable in variables_of(embedded_build).items()}
 
 
 @pytest.fixture
@@ -60,8 +59,8 @@ def test_the_embedded_build_matches_its_description(embedded_build: Path, info: 
 
 def test_variables_round_trip(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
     (build / "model.bin").write_bytes(encode(variables))
-    for name, value in variables_of(build).items():
-        assert torch.equal(value, torch.from_numpy(np.array(variables[name])))
+    for name, variable in variables_of(build).items():
+        assert np.array_equal(variable.values, variables[name])
 
 
 def test_aliases_are_resolved(build: Path, variables: dict[str, NDArray[np.generic]]) -> None:
@@ -71,7 +70,7 @@ def test_aliases_are_resolved(build: Path, variables: dict[str, NDArray[np.gener
     kept = {name: value for name, value in variables.items() if name not in aliases}
     (build / "model.bin").write_bytes(encode(kept, aliases))
     weights = read_weights(build)
-    assert torch.equal(weights.lm_head.values, weights.embedding.values)
+    assert np.array_equal(weights.lm_head.values, weights.embedding.values)
     (build / "model.bin").write_bytes(encode(kept, {"decoder/projection/weight": "decoder/nowhere"}))
     with pytest.raises(ModelError, match="nowhere"):
         read_weights(build)
@@ -152,10 +151,20 @@ def test_pages_of_packed_weights_are_dropped(embedded_build: Path, tmp_path: Pat
     """Pages that are read again come from the file."""
     build = Path(shutil.copytree(embedded_build, tmp_path / "build"))
     weights = read_weights(build)
-    before = weights.lm_head.values.clone()
+    before = weights.lm_head.values.copy()
     weights.forget_pages()
     if Path("/proc/self/smaps").exists():
         of_the_file = Path("/proc/self/smaps").read_text().split(str(build / "model.bin"))[1]
         resident = next(line for line in of_the_file.splitlines() if line.startswith("Rss:"))
         assert int(resident.split()[1]) == 0
-    assert torch.equal(weights.lm_head.values, before)
+    assert np.array_equal(weights.lm_head.values, before)
+
+
+def test_types_that_numpy_lacks_are_widened() -> None:
+    """bfloat16 is the first half of a float32."""
+    floats = np.array([1.0, -2.5, 0.0, 3.0e38], dtype=np.float32)
+    halves = (floats.view(np.uint32) >> 16).astype(np.uint16)
+    widened = Variable("bfloat16", halves).floats()
+    assert widened.dtype == np.float32
+    assert np.allclose(widened, floats, rtol=2**-7)
+    assert np.array_equal(Variable("float16", floats[:3].astype(np.float16)).floats(), floats[:3])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import platform
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import psutil
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.base import Engine, EngineConfig
+from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -43,11 +46,11 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
     )
     if name != "auto":
         return engine_class(name)(directory, info, tokenizer, config)
-    if suits_native(params.device):
-        try:
+    try:
+        if suits_native(params.device):
             return engine_class("native")(directory, info, tokenizer, config)
-        except ModelError as error:
-            logger.warning("The native engine can't run this model, so ct2 runs it: %s", error.message)
+    except ModelError as error:
+        logger.warning("The native engine can't run this model, so ct2 runs it: %s", error.message)
     return engine_class("ct2")(directory, info, tokenizer, config)
 
 
@@ -55,21 +58,41 @@ def suits_native(device: str) -> bool:
     """Return whether the native engine is the faster one here: on an x86-64 CPU with AVX2 or better, without a GPU.
 
     `docs/lab.md` has the measurements. Elsewhere its kernels are slow or were not measured, and it does not use CUDA.
+
+    Raises: ModelError when the compiled library is that of another version.
     """
     if platform.machine() not in X86 or device not in ("auto", "cpu"):
         return False
     if device == "auto" and cuda_devices():
         return False
-    import torch
+    return c_forward.library() is not None or _torch_is_fast()
 
+
+def _torch_is_fast() -> bool:
+    """Return whether torch is installed and uses AVX2 or better. Only asked where there is no compiled library."""
+    try:
+        import torch
+    except ImportError:
+        return False
     return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX")
 
 
 def cuda_devices() -> int:
-    """Return the number of CUDA devices that CTranslate2 finds."""
+    """Return the number of CUDA devices that CTranslate2 finds, which is loaded only where there is a CUDA driver."""
+    if not has_cuda_driver():
+        return 0
     from codegen_lsp.inference.engines.ct2.devices import capabilities
 
     return capabilities().gpus
+
+
+def has_cuda_driver() -> bool:
+    """Return whether the library of NVIDIA's driver is installed. Without it no program can use CUDA."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def engine_class(name: str) -> type[Ct2Engine] | type[NativeEngine]:

@@ -11,12 +11,11 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from attrs import define, field
-from torch import Tensor
 
 from codegen_lsp.inference.constraint import Constraint
 from codegen_lsp.inference.engines.base import CancellationToken, Completion, OnToken, SamplingParams
+from codegen_lsp.inference.engines.native.arrays import Floats, empty_floats
 from codegen_lsp.inference.engines.native.forward import ForwardPass
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
@@ -51,7 +50,7 @@ class PendingDraft:
     """Tokens of the draft; those at its end may not have been run."""
     agreeing: int = 0
     """Tokens before the first of them that agree with those before the text it was copied from."""
-    logits: Tensor = field(factory=lambda: torch.empty(0, 0))
+    logits: Floats = field(factory=lambda: empty_floats(0, 0))
     """Logits after each of the tokens that were run."""
 
 
@@ -85,13 +84,13 @@ class DecodeBatch:
         self.accepted = 0
         self.first_token_at: float | None = None
 
-    def run(self, logits: Tensor) -> list[Completion]:
+    def run(self, logits: Floats) -> list[Completion]:
         """Decode all candidates; `logits` are those after the prompt, (padded vocabulary size,)."""
         greedy = self._sampling.temperature == 0
         candidates = [CandidateState(0, None, self._ngrams.copy())] if greedy else self._samples()
         branched = len(candidates) == self._sampling.candidates
         active, end = candidates, self._prompt
-        logits = logits.repeat(len(candidates), 1)
+        logits = np.repeat(logits[None], len(candidates), axis=0)
         try:
             while active:
                 going_on = self._choose_all(active, logits)
@@ -119,7 +118,7 @@ class DecodeBatch:
         """Return whether the last token of the greedy candidate was the first beyond the forced bytes, or its last."""
         return len(best.written) > len(self._sampling.forced) or not going_on
 
-    def _branch(self, best: CandidateState, logits: Tensor) -> list[tuple[CandidateState, bool]]:
+    def _branch(self, best: CandidateState, logits: Floats) -> list[tuple[CandidateState, bool]]:
         """Return the other greedy candidates, and whether each goes on.
 
         They begin with the most likely alternatives to the last token of the first candidate, and share the tokens
@@ -128,8 +127,8 @@ class DecodeBatch:
         shared = len(best.slots)
         mask = self._constraint.mask(self._constraint.bytes_of(best.tokens[:shared]))
         excluded = [*self._sampling.end_tokens, *best.tokens[shared : shared + 1]]
-        others = alternatives(logits.numpy(), mask, excluded, self._sampling.candidates - 1)
-        normaliser = log_sum(logits.numpy())
+        others = alternatives(logits, mask, excluded, self._sampling.candidates - 1)
+        normaliser = log_sum(logits)
         result = []
         for number, id in enumerate(others, start=1):
             self._cancellation.check()
@@ -139,7 +138,7 @@ class DecodeBatch:
             result.append((candidate, self._take(candidate, id, float(logits[id]) - normaliser)))
         return result
 
-    def _next(self, active: Sequence[CandidateState], end: int) -> Tensor:
+    def _next(self, active: Sequence[CandidateState], end: int) -> Floats:
         """Return the logits after the last token of each candidate: (candidates, padded vocabulary size)."""
         if len(active) > 1 or len(active[0].slots) < end - self._prompt:
             self._pending = PendingDraft()
@@ -151,7 +150,7 @@ class DecodeBatch:
         candidate.slots.append(end)
         return logits
 
-    def _drafted_logits(self, id: int) -> Tensor | None:
+    def _drafted_logits(self, id: int) -> Floats | None:
         """Return the logits after this token if it is the next one of a draft that was run; (1, padded vocab. size)."""
         pending, self._pending = self._pending, PendingDraft()
         if not pending.ids:
@@ -164,7 +163,7 @@ class DecodeBatch:
         self._pending = PendingDraft(pending.ids[1:], pending.agreeing + 1, pending.logits[1:])
         return pending.logits[:1]
 
-    def _step_with_draft(self, candidate: CandidateState, end: int) -> Tensor:
+    def _step_with_draft(self, candidate: CandidateState, end: int) -> Floats:
         """Run the last token of the only candidate in the cache, and a draft of the tokens after it."""
         draft: list[int] = []
         agreeing = 0
@@ -192,23 +191,23 @@ class DecodeBatch:
             return draft, agreeing
         return match[0], match[1].agreement
 
-    def _step(self, active: Sequence[CandidateState], end: int) -> Tensor:
+    def _step(self, active: Sequence[CandidateState], end: int) -> Floats:
         """Run the last token of each candidate and return the logits: (candidates, padded vocabulary size)."""
         ids = [candidate.tokens[-1] for candidate in active]
         positions = [self._prompt + len(candidate.tokens) - 1 for candidate in active]
         for slot, candidate in enumerate(active, start=end):
             candidate.slots.append(slot)
-        attn_mask = torch.full((len(active), end + len(active)), -torch.inf)
+        attn_mask = np.full((len(active), end + len(active)), -np.inf, dtype=np.float32)
         attn_mask[:, : self._prompt] = 0
         for row, candidate in enumerate(active):
             attn_mask[row, candidate.slots] = 0
         hidden = self._forward_pass.forward(ids, self._sequence.cache, end, positions, attn_mask)
         return self._forward_pass.logits(hidden)
 
-    def _choose_all(self, active: Sequence[CandidateState], logits: Tensor) -> list[CandidateState]:
+    def _choose_all(self, active: Sequence[CandidateState], logits: Floats) -> list[CandidateState]:
         """Choose the next token of each candidate and return those that go on. N-grams are mixed into the logits."""
         going_on = []
-        for candidate, values in zip(active, logits.numpy(), strict=True):
+        for candidate, values in zip(active, logits, strict=True):
             normaliser = log_sum(values)
             if self._sampling.ngrams:
                 normaliser = self._interpolate(candidate, values, normaliser)

@@ -1,7 +1,8 @@
 """The forward pass in C (`decoder.c`): one call instead of two hundred.
 
 torch's int8 kernels are fast, but a decode step calls ten of them for each layer, its threads wait for each other after
-each call, and the kernels read a packed copy of the weights. Here a layer is one pass over the mapped weights.
+each call, and the kernels read a packed copy of the weights. Here a layer is one pass over the mapped weights, and all
+that is needed besides is numpy.
 
 The library is compiled when the package is built (`compile_decoder.py`), once for each instruction set. Where it is
 missing, or the processor supports none of them, `torch_forward` is used.
@@ -16,10 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.engines.native.arrays import Floats, address, empty_floats, zero_floats
 from codegen_lsp.inference.engines.native.c_structs import CLayer, CMatrix, CModel, CNorm, abi_fingerprint
 from codegen_lsp.inference.engines.native.compile_decoder import VARIANTS, library_of
 from codegen_lsp.inference.engines.native.forward import ForwardPass, rotary_angles
@@ -111,9 +113,9 @@ class CForwardPass(ForwardPass):
         self._open(INITIAL_POSITIONS)
 
     def _forward(
-        self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None,
-        attn_mask: Tensor | None, check: Callable[[], None] | None,
-    ) -> Tensor:  # fmt: skip
+        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None,
+        attn_mask: Floats | None, check: Callable[[], None] | None,
+    ) -> Floats:  # fmt: skip
         if positions is None and attn_mask is None:
             x = self.embed(ids)
             layers_at_once = self.layers if check is None else 1
@@ -128,39 +130,39 @@ class CForwardPass(ForwardPass):
             end = offset + at + len(part)
             x = self.embed(part)
             part_positions = None if positions is None else positions[at : at + len(part)]
-            part_mask = None if attn_mask is None else attn_mask[at : at + len(part), :end].contiguous()
+            part_mask = None if attn_mask is None else np.ascontiguousarray(attn_mask[at : at + len(part), :end])
             self._run(x, len(part), 0, self.layers, cache, offset + at, part_positions, part_mask)
             parts.append(x)
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def embed(self, ids: Sequence[int]) -> Tensor:
+    def embed(self, ids: Sequence[int]) -> Floats:
         """See `ForwardPass.embed`. Raises: IndexError when an id has no embedding."""
         count, width = len(ids), self.width
         if not 0 <= min(ids) <= max(ids) < self.weights.embedding.values.shape[0]:
             raise IndexError("a token id without an embedding")
         if count <= self._few:
-            x = torch.empty(count, width)
+            x = empty_floats(count, width)
         else:
-            x = torch.zeros(-(-count // self._lanes), width, self._lanes)
-        self._library.codegen_embed(self._decoder, (c_int32 * count)(*ids), count, x.data_ptr())
+            x = zero_floats(-(-count // self._lanes), width, self._lanes)
+        self._library.codegen_embed(self._decoder, (c_int32 * count)(*ids), count, address(x))
         return x
 
-    def run_layer(self, layer: int, x: Tensor, count: int, cache: Tensor, offset: int) -> Tensor:
+    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int) -> Floats:
         """See `ForwardPass.run_layer`. Of many tokens, the last layer computes the last group alone."""
         self._run(x, count, layer, layer + 1, cache, offset, tail=(count - 1) // self._lanes)
         return x
 
-    def finish(self, x: Tensor, count: int) -> Tensor:
+    def finish(self, x: Floats, count: int) -> Floats:
         """See `ForwardPass.finish`."""
         return self._by_token(x, count)[-1:]
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Floats) -> Floats:
         """See `ForwardPass.logits`."""
-        hidden = hidden.contiguous()
-        logits = torch.empty(len(hidden), self.padded_vocab_size)
+        hidden = np.ascontiguousarray(hidden)
+        logits = empty_floats(len(hidden), self.padded_vocab_size)
         for at in range(0, len(hidden), self._few):
             part, to = hidden[at : at + self._few], logits[at : at + self._few]
-            self._check(self._library.codegen_logits(self._decoder, part.data_ptr(), len(part), to.data_ptr()))
+            self._check(self._library.codegen_logits(self._decoder, address(part), len(part), address(to)))
         return logits
 
     def close(self) -> None:
@@ -173,13 +175,13 @@ class CForwardPass(ForwardPass):
         if hasattr(self, "_decoder"):
             self.close()
 
-    def _by_token(self, x: Tensor, count: int) -> Tensor:
+    def _by_token(self, x: Floats, count: int) -> Floats:
         """Return activations of either layout as (tokens, width)."""
-        return x if x.dim() == 2 else x.transpose(1, 2).reshape(-1, self.width)[:count]
+        return x if x.ndim == 2 else x.transpose(0, 2, 1).reshape(-1, self.width)[:count]
 
     def _run(
-        self, x: Tensor, count: int, first: int, end: int, cache: Tensor, offset: int,
-        positions: Sequence[int] | None = None, attn_mask: Tensor | None = None, tail: int = 0,
+        self, x: Floats, count: int, first: int, end: int, cache: Floats, offset: int,
+        positions: Sequence[int] | None = None, attn_mask: Floats | None = None, tail: int = 0,
     ) -> None:  # fmt: skip
         """Run layers `first` to `end` - 1 over `x`, in place.
 
@@ -189,9 +191,9 @@ class CForwardPass(ForwardPass):
         if furthest + self._lanes > self._positions:
             self._open(max(furthest + self._lanes, 2 * self._positions))
         done = self._library.codegen_layers(
-            self._decoder, x.data_ptr(), count, first, end, cache.data_ptr(), cache.shape[2], offset,
+            self._decoder, address(x), count, first, end, address(cache), cache.shape[2], offset,
             (c_int32 * count)(*positions) if positions else None,
-            None if attn_mask is None else attn_mask.data_ptr(), tail,
+            None if attn_mask is None else address(attn_mask), tail,
         )  # fmt: skip
         self._check(done)
 
@@ -212,8 +214,8 @@ class CForwardPass(ForwardPass):
             layers=self.layers,
             positions=positions,
             epsilon=weights.epsilon,
-            cosines=self._vector(angles.cos().t()),
-            sines=self._vector(angles.sin().t()),
+            cosines=self._vector(np.cos(angles).T),
+            sines=self._vector(np.sin(angles).T),
             layer=(CLayer * self.layers)(
                 *(
                     CLayer(
@@ -240,12 +242,12 @@ class CForwardPass(ForwardPass):
         self._decoder = c_void_p(self._library.codegen_new(byref(model), threads, spin, int(tiles)))
         self._check(bool(self._decoder))
 
-    def _vector(self, values: Tensor | None) -> int | None:
+    def _vector(self, values: NDArray[Any] | None) -> int | None:
         if values is None:
             return None
-        kept = values.float().contiguous()
+        kept = np.ascontiguousarray(values, dtype=np.float32)
         self._kept.append(kept)
-        return kept.data_ptr()
+        return address(kept)
 
     def _norm(self, norm: Norm | None) -> CNorm:
         return CNorm() if norm is None else CNorm(self._vector(norm.gamma), self._vector(norm.beta))
@@ -253,11 +255,11 @@ class CForwardPass(ForwardPass):
     def _matrix(self, matrix: Matrix | None) -> CMatrix:
         if matrix is None:
             return CMatrix()
-        values = matrix.values.contiguous()
+        values = np.ascontiguousarray(matrix.values)
         if self.weights.bytes_after(values) < READ_BEYOND:
-            values = torch.cat([values.flatten(), torch.zeros(READ_BEYOND, dtype=torch.int8)])
+            values = np.concatenate([values.ravel(), np.zeros(READ_BEYOND, dtype=np.int8)])
         self._kept.append(values)
-        return CMatrix(values.data_ptr(), self._vector(matrix.scales.reciprocal()), *matrix.values.shape)
+        return CMatrix(address(values), self._vector(1 / matrix.scales), *matrix.values.shape)
 
     def _check(self, done: object) -> None:
         if not done:

@@ -11,22 +11,20 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, Generation, OnToken, SamplingParams
 from codegen_lsp.inference.engines.native import c_forward
+from codegen_lsp.inference.engines.native.arrays import Floats
 from codegen_lsp.inference.engines.native.batch import DecodeBatch
 from codegen_lsp.inference.engines.native.forward import ForwardPass
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence, Ids, SequencePool
 from codegen_lsp.inference.engines.native.ngrams import GAP, NgramMatcher
 from codegen_lsp.inference.engines.native.speculative import DraftLength
-from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
-from codegen_lsp.inference.engines.native.torch_kernels import choose_kernel
 from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
+from codegen_lsp.inference.sampling import log_sum
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 COMPUTE_TYPES = ("auto", "int8", "int8_float32")
@@ -55,11 +53,7 @@ class NativeEngine:
     def __init__(self, directory: Path, info: BuildInfo, tokenizer: Tokenizer, config: EngineConfig) -> None:
         check_support(config)
         self.threads = config.threads
-        torch.set_num_threads(config.threads)
-        with torch.inference_mode():
-            self._forward_pass = open_forward_pass(read_weights(directory), config.threads)
-        if isinstance(self._forward_pass, c_forward.CForwardPass):
-            torch.set_num_threads(1)  # torch's share of the work is too small for several threads
+        self._forward_pass = open_forward_pass(read_weights(directory), config.threads)
         weights = self._forward_pass.weights
         self._pool = SequencePool(self._forward_pass.new_cache, weights.token_bytes, config.cache_bytes)
         self._chunks = ChunkLength(weights.step_bytes / self._forward_pass.layers)
@@ -70,7 +64,6 @@ class NativeEngine:
 
     # The contract
 
-    @torch.inference_mode()
     def generate(
         self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
     ) -> Generation:
@@ -96,7 +89,7 @@ class NativeEngine:
                 self._draft_length,
             )
             completions = batch.run(logits)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise failure(error) from error
         finally:
             self._pool.settle()
@@ -110,7 +103,6 @@ class NativeEngine:
             accepted_tokens=batch.accepted,
         )
 
-    @torch.inference_mode()
     def warm(self, prompt: list[int], cancellation: CancellationToken) -> int:
         """See `Engine.warm`."""
         ids = np.asarray(prompt, dtype=np.int64)
@@ -120,13 +112,12 @@ class NativeEngine:
             sequence = self._pool.take(ids, 0)
             if sequence.recall(len(prompt)) is None:
                 self._prefill(sequence, prompt, cancellation)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise failure(error) from error
         finally:
             self._pool.settle()
         return len(prompt)
 
-    @torch.inference_mode()
     def score(self, ids: list[int], cancellation: CancellationToken) -> list[float]:
         """See `Engine.score`. Does not touch the cached sequences."""
         scores: list[float] = []
@@ -134,11 +125,11 @@ class NativeEngine:
             cache = self._forward_pass.new_cache(len(ids))
             for at in range(0, len(ids) - 1, SCORED_AT_ONCE):
                 chunk = ids[at : at + SCORED_AT_ONCE]
-                following = torch.tensor(ids[at + 1 : at + 1 + len(chunk)])
                 hidden = self._forward_pass.forward(chunk, cache, at, check=cancellation.check)
-                logits = self._forward_pass.logits(hidden)[: len(following)]
-                scores += logits.log_softmax(-1).gather(1, following[:, None])[:, 0].tolist()
-        except RuntimeError as error:
+                logits = self._forward_pass.logits(hidden)
+                following = ids[at + 1 : at + 1 + len(chunk)]
+                scores += [float(row[id]) - log_sum(row) for row, id in zip(logits, following, strict=False)]
+        except (RuntimeError, MemoryError) as error:
             raise failure(error) from error
         return scores
 
@@ -163,7 +154,7 @@ class NativeEngine:
 
     # Private
 
-    def _prefill(self, sequence: CachedSequence, prompt: list[int], cancellation: CancellationToken) -> Tensor:
+    def _prefill(self, sequence: CachedSequence, prompt: list[int], cancellation: CancellationToken) -> Floats:
         """Run the tokens of the prompt that the sequence lacks.
 
         Return the logits after the prompt, (padded vocabulary size,), which the sequence keeps.
@@ -175,7 +166,7 @@ class NativeEngine:
             hidden = self._forward_pass.prefill(chunk, sequence.cache, at, cancellation.check)
             sequence.append(chunk)
             self._chunks.record(len(chunk), (time.perf_counter() - started) / self._forward_pass.layers)
-        logits = self._forward_pass.logits(hidden)[0]
+        logits: Floats = self._forward_pass.logits(hidden)[0]
         sequence.remember(logits)
         return logits
 
@@ -210,14 +201,22 @@ class ChunkLength:
 
 
 def open_forward_pass(weights: ModelWeights, threads: int) -> ForwardPass:
-    """Return the fastest implementation that runs this model here: the C library, else torch.
+    """Return the fastest implementation that runs this model here: the C library, else torch, which is loaded for it.
 
     Raises: ModelError when there is none, or not enough memory.
     """
     library = c_forward.library()
     if library is not None and c_forward.suits(weights):
         return c_forward.CForwardPass(weights, library, threads)
-    return TorchForwardPass(weights, choose_kernel())
+    try:
+        from codegen_lsp.inference.engines.native.torch_forward import open_torch
+    except ImportError as error:
+        lacking = "this processor" if library is None else "models of this shape"
+        raise ModelError(
+            f"The native engine has no compiled library for {lacking}, and can't use torch instead: {error}.",
+            "Install torch with `pip install 'codegen-lsp[convert]'`, or set `engine` to `ct2`.",
+        ) from error
+    return open_torch(weights, threads)
 
 
 def check_support(config: EngineConfig) -> None:
@@ -233,8 +232,8 @@ def check_support(config: EngineConfig) -> None:
         )
 
 
-def failure(error: RuntimeError) -> ModelError:
-    """Return the error to report for an error of torch, which also raises RuntimeError when memory is lacking."""
-    if "allocate memory" in str(error):
+def failure(error: RuntimeError | MemoryError) -> ModelError:
+    """Return the error to report for one of numpy or torch; torch raises RuntimeError when memory is lacking."""
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return ModelError("There is not enough memory.", "Lower `cache.memory_mb`, or choose a smaller model.")
     return ModelError(f"torch failed: {error}.", "Restart the worker; see the log if it goes on.")

@@ -15,10 +15,11 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-import torch
+import numpy as np
 from attrs import frozen
-from torch import Tensor
+from numpy.typing import NDArray
 
+from codegen_lsp.inference.engines.native.arrays import Floats, empty_floats
 from codegen_lsp.inference.engines.native.weights import ModelWeights
 
 
@@ -27,19 +28,19 @@ class InterruptedChunk:
     """A chunk of a prompt whose prefill was interrupted before one of the layers."""
 
     ids: list[int]
-    cache: weakref.ref[Tensor]
+    cache: weakref.ref[Floats]
     offset: int
     layer: int
-    x: Tensor
+    x: Floats
     """Input of that layer, in the layout of the implementation."""
 
-    def is_of(self, ids: list[int], cache: Tensor, offset: int) -> bool:
+    def is_of(self, ids: list[int], cache: Floats, offset: int) -> bool:
         """Return whether it is the chunk of these ids, at this place of this cache."""
         return self.ids == ids and self.offset == offset and self.cache() is cache
 
 
 class ForwardPass(ABC):
-    """The forward pass of one decoder on the CPU. Not thread-safe; call it in inference mode."""
+    """The forward pass of one decoder on the CPU. Not thread-safe."""
 
     def __init__(self, weights: ModelWeights) -> None:
         self.weights = weights
@@ -48,29 +49,29 @@ class ForwardPass(ABC):
         self.padded_vocab_size = weights.padded_vocab_size
         self._interrupted: InterruptedChunk | None = None
 
-    def new_cache(self, capacity: int) -> Tensor:
-        """Return an empty KV cache for `capacity` tokens: float32, (layers, 2 heads, capacity, head width).
+    def new_cache(self, capacity: int) -> Floats:
+        """Return an empty KV cache for `capacity` tokens: (layers, 2 heads, capacity, head width).
 
         The first half of the second dimension are keys.
         """
         weights = self.weights
-        return torch.empty(self.layers, 2 * weights.heads, capacity, weights.head_width)
+        return empty_floats(self.layers, 2 * weights.heads, capacity, weights.head_width)
 
     def forward(
-        self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None = None,
-        attn_mask: Tensor | None = None, check: Callable[[], None] | None = None,
-    ) -> Tensor:  # fmt: skip
+        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None = None,
+        attn_mask: Floats | None = None, check: Callable[[], None] | None = None,
+    ) -> Floats:  # fmt: skip
         """Run tokens, write their keys and values to the cache from `offset` on, and return their hidden states.
 
         Without `positions` and `attn_mask`, the tokens follow the `offset` tokens before them. `positions` are the
-        positions of the tokens in their text; `attn_mask` is added to the attention scores: float32, (tokens,
+        positions of the tokens in their text; `attn_mask` is added to the attention scores: (tokens,
         offset + tokens), 0 where a token attends to another and minus infinity elsewhere. `check` is called before each
         layer and may raise. The result is (tokens, width).
         """
         self._interrupted = None
         return self._forward(ids, cache, offset, positions, attn_mask, check)
 
-    def prefill(self, ids: list[int], cache: Tensor, offset: int, check: Callable[[], None]) -> Tensor:
+    def prefill(self, ids: list[int], cache: Floats, offset: int, check: Callable[[], None]) -> Floats:
         """Run a chunk of a prompt as `forward` does, and return the hidden state of its last token, (1, width).
 
         `check` is called before each layer. When it raises, the chunk is interrupted there.
@@ -90,38 +91,39 @@ class ForwardPass(ABC):
         return self.finish(x, len(ids))
 
     @abstractmethod
-    def embed(self, ids: Sequence[int]) -> Tensor:
+    def embed(self, ids: Sequence[int]) -> Floats:
         """Return the input of the first layer for a chunk, in the layout of the implementation."""
 
     @abstractmethod
-    def run_layer(self, layer: int, x: Tensor, count: int, cache: Tensor, offset: int) -> Tensor:
+    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int) -> Floats:
         """Run one layer over a chunk of `count` tokens and return its output; `x` may be overwritten.
 
         The last layer need only compute the output of the last token.
         """
 
     @abstractmethod
-    def finish(self, x: Tensor, count: int) -> Tensor:
+    def finish(self, x: Floats, count: int) -> Floats:
         """Return the hidden state of the last of `count` tokens, (1, width), from the output of the last layer."""
 
     @abstractmethod
-    def logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Floats) -> Floats:
         """Return the logits of the next token: (tokens, width) to (tokens, padded vocabulary size)."""
 
     @abstractmethod
     def _forward(
-        self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None,
-        attn_mask: Tensor | None, check: Callable[[], None] | None,
-    ) -> Tensor:  # fmt: skip
+        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None,
+        attn_mask: Floats | None, check: Callable[[], None] | None,
+    ) -> Floats:  # fmt: skip
         """See `forward`."""
 
 
-def rotary_angles(weights: ModelWeights, length: int) -> Tensor:
+def rotary_angles(weights: ModelWeights, length: int) -> NDArray[np.float64]:
     """Return the angles of the rotary embedding at the first `length` positions, in radians.
 
-    float64, (length, rotary / 2). Frequencies and angles are rounded to float32, as in the training of the checkpoints
-    and in CTranslate2: at position 1,000 an exact angle is up to 6e-5 away, far more than the error of all other
-    arithmetic.
+    float64, (length, rotary / 2). Powers, frequencies and angles are rounded to float32, as in the training of the
+    checkpoints and in CTranslate2: at position 1,000 an exact angle is up to 6e-5 away, far more than the error of all
+    other arithmetic.
     """
-    frequencies = 1 / weights.rotary_base ** (torch.arange(0, weights.rotary, 2, dtype=torch.float32) / weights.rotary)
-    return (torch.arange(length, dtype=torch.float32)[:, None] * frequencies).double()
+    exponents = np.arange(0, weights.rotary, 2, dtype=np.float32) / np.float32(weights.rotary)
+    powers = (weights.rotary_base ** exponents.astype(np.float64)).astype(np.float32)
+    return (np.arange(length, dtype=np.float32)[:, None] * (1 / powers)).astype(np.float64)

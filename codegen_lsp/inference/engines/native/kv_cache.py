@@ -1,6 +1,6 @@
 """KV cache: sequences whose keys and values are kept, so that only the new tokens of a prompt are computed.
 
-A sequence is a list of token ids and a tensor with spare capacity. A prompt takes the sequence with which it shares the
+A sequence is a list of token ids and an array with spare capacity. A prompt takes the sequence with which it shares the
 longest prefix. The rest of that sequence is cut off and overwritten; if the rest is long, as after a jump to another
 position or document, the prefix is copied to a new sequence instead. The least recently used sequences are dropped
 when the budget is exceeded. A sequence also keeps the logits after its last prompt: while a word is typed, the same
@@ -15,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from attrs import define, field
 from numpy.typing import NDArray
-from torch import Tensor
+
+from codegen_lsp.inference.engines.native.arrays import Floats
 
 DROPPED = 8
 """Number of cut texts that are remembered, the latest ones."""
@@ -38,9 +39,9 @@ class CachedSequence:
     """Token ids, and their keys and values: the first `len(ids)` entries of the third dimension of `cache`."""
 
     ids: Ids
-    cache: Tensor
+    cache: Floats
     """(layers, 2 heads, capacity, head width)."""
-    logits: Tensor | None = None
+    logits: Floats | None = None
     """Logits after the first `logits_at` ids, (padded vocabulary size,)."""
     logits_at: int = 0
     used: int = 0
@@ -56,7 +57,7 @@ class CachedSequence:
     @property
     def bytes(self) -> int:
         """Memory of the keys and values, spare capacity included."""
-        return self.cache.numel() * self.cache.element_size()
+        return self.cache.nbytes
 
     def cut(self, length: int) -> None:
         """Cut the ids from `length` on, and remember the beginning of the cut text."""
@@ -73,11 +74,11 @@ class CachedSequence:
         """Record ids whose keys and values have been written."""
         self.ids = np.concatenate((self.ids, np.asarray(ids, dtype=np.int64)))
 
-    def remember(self, logits: Tensor) -> None:
+    def remember(self, logits: Floats) -> None:
         """Keep the logits after all ids."""
         self.logits, self.logits_at = logits, len(self.ids)
 
-    def recall(self, length: int) -> Tensor | None:
+    def recall(self, length: int) -> Floats | None:
         """Return the logits after the first `length` ids, if they are kept."""
         return self.logits if self.logits_at == length else None
 
@@ -86,7 +87,7 @@ class CachedSequence:
 class SequencePool:
     """All cached sequences of one model."""
 
-    new_cache: Callable[[int], Tensor]
+    new_cache: Callable[[int], Floats]
     """Allocates the keys and values of a number of tokens."""
     token_bytes: int
     limit: int

@@ -4,8 +4,7 @@ The format, binary version 6, which CTranslate2 has written since 2.11, is the o
 `ctranslate2/specs/model_spec.py` writes: little-endian throughout; version, name and revision of the specification; the
 number of variables; for each its name, shape, type, size and bytes; then the number of aliases, and pairs of names.
 
-int8 variables are views of the mapped file, so that loading them costs no copy and processes share the pages; all
-others are copied.
+Variables are views of the mapped file, so that loading them costs no copy and processes share the pages.
 """
 
 from __future__ import annotations
@@ -14,18 +13,37 @@ import math
 import mmap
 import struct
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.engines.native.arrays import Floats
 
 BINARY_VERSION = 6
 SPECIFICATION = "TransformerDecoderSpec"
-DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
+TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 """By CTranslate2's type number."""
 MAX_VARIABLES = 1_000_000
 CONVERT_AGAIN = "Pull or convert the model again."
+
+
+@frozen(eq=False)
+class Variable:
+    """Values of the mapped file, which may lie at any address."""
+
+    type: str
+    """One of `TYPES`."""
+    values: NDArray[Any]
+    """Of the dtype `type`; those of bfloat16, which numpy does not have, as uint16."""
+
+    def floats(self) -> Floats:
+        """Return a copy as float32."""
+        if self.type != "bfloat16":
+            return self.values.astype(np.float32)
+        return (self.values.astype(np.uint32) << 16).view(np.float32)
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -40,7 +58,7 @@ def map_file(path: Path) -> mmap.mmap:
         raise ModelError(f"{path} can't be read: {error}.", CONVERT_AGAIN) from error
 
 
-def read_variables(path: Path, buffer: mmap.mmap) -> dict[str, Tensor]:
+def read_variables(path: Path, buffer: mmap.mmap) -> dict[str, Variable]:
     """Read all variables of a mapped `model.bin` by name, aliases included.
 
     Raises: ModelError when the file is truncated, damaged, too new, or something else.
@@ -99,23 +117,20 @@ class _Reader:
             raise self._damaged("a name that is not text")
         return raw[:-1].decode("ascii")
 
-    def variable(self) -> tuple[str, Tensor]:
-        """Read a name and its values: int8 as a view of the map, other types as a copy."""
+    def variable(self) -> tuple[str, Variable]:
+        """Read a name and its values."""
         name = self.text()
         shape = [self.number("I") for _ in range(self.number("B"))]
         kind, size = self.number("B"), self.number("I")
-        if kind >= len(DTYPES):
+        if kind >= len(TYPES):
             raise self._damaged(f"{name} has the unknown type {kind}")
-        dtype = DTYPES[kind]
+        type = TYPES[kind]
+        dtype = np.dtype("uint16" if type == "bfloat16" else type).newbyteorder("<")
         count = math.prod(shape)
         if count * dtype.itemsize != size:
             raise self._damaged(f"{name} has {size} bytes for {count} values")
         start = self._advance(size)
-        if not count:
-            return name, torch.empty(shape, dtype=dtype)
-        if dtype is torch.int8:
-            return name, torch.frombuffer(self._buffer, dtype=dtype, count=count, offset=start).view(shape)
-        return name, torch.frombuffer(bytearray(self._buffer[start : self.offset]), dtype=dtype).view(shape)
+        return name, Variable(type, np.frombuffer(self._buffer, dtype, count, start).reshape(shape))
 
     def _advance(self, size: int) -> int:
         start = self.offset

@@ -9,6 +9,9 @@ Attention is two batched products and a softmax. torch's fused attention is slow
 Rotary embeddings (Su et al., RoFormer, 2021) rotate pairs of entries. The rows of query and key are reordered so that
 the two entries of a pair are neighbours; a pair is then one complex number, and its rotation one multiplication.
 Products of query and key don't depend on the order.
+
+This is the only module of the engine that loads torch, with `torch_kernels`: what comes in and goes out are numpy's
+arrays, whose memory the tensors share.
 """
 
 from __future__ import annotations
@@ -20,24 +23,33 @@ from attrs import frozen
 from torch import Tensor
 from torch.nn import functional as F
 
+from codegen_lsp.inference.engines.native.arrays import Floats
 from codegen_lsp.inference.engines.native.forward import ForwardPass, rotary_angles
-from codegen_lsp.inference.engines.native.torch_kernels import Kernel, Product
-from codegen_lsp.inference.engines.native.weights import LayerWeights, Matrix, ModelWeights, Norm
+from codegen_lsp.inference.engines.native.torch_kernels import Kernel, Product, TorchMatrix, as_tensors, choose_kernel
+from codegen_lsp.inference.engines.native.weights import LayerWeights, ModelWeights, Norm
 
 FEW_QUERIES = 16
 """Up to this number of queries, keys times queries is faster than queries times keys."""
 
 
 @frozen
+class TorchNorm:
+    """A `Norm` as tensors."""
+
+    gamma: Tensor
+    beta: Tensor | None
+
+
+@frozen
 class PackedLayer:
     """One layer, with its matrices ready to multiply."""
 
-    attention_norm: Norm
+    attention_norm: TorchNorm
     qkv_proj: Product
     """Rows of query, key and value; in a GPT-J block also those of `up_proj`."""
     qkv_bias: Tensor
     o_proj: Product
-    mlp_norm: Norm | None
+    mlp_norm: TorchNorm | None
     gate_up_proj: Product | None
     """In a Llama block: rows of `gate_proj` and `up_proj`."""
     gate_up_bias: Tensor
@@ -55,47 +67,52 @@ class TorchForwardPass(ForwardPass):
         scale = torch.ones(3 * weights.width)
         scale[: weights.width] = weights.head_width**-0.5
         self._packed = [_pack(layer, order, kernel, scale) for layer in weights.layers]
-        self._lm_head = kernel([weights.lm_head])
-        bias = weights.lm_head_bias
-        self._lm_head_bias = torch.zeros(self.padded_vocab_size) if bias is None else bias
+        self._norm = _torch_norm(weights.norm)
+        self._lm_head = kernel([as_tensors(weights.lm_head)])
+        self._lm_head_bias = _bias(weights.lm_head_bias, self.padded_vocab_size)
+        self._embedding = as_tensors(weights.embedding)
         weights.forget_pages()
         self._rotations = torch.empty(0)
 
+    @torch.inference_mode()
     def _forward(
-        self, ids: Sequence[int], cache: Tensor, offset: int, positions: Sequence[int] | None,
-        attn_mask: Tensor | None, check: Callable[[], None] | None,
-    ) -> Tensor:  # fmt: skip
-        x = self.embed(ids)
+        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None,
+        attn_mask: Floats | None, check: Callable[[], None] | None,
+    ) -> Floats:  # fmt: skip
+        x = torch.from_numpy(self.embed(ids))
+        mask = None if attn_mask is None else torch.from_numpy(attn_mask)
         rotations = self._rotations_at(range(offset, offset + len(ids)) if positions is None else positions)
-        for layer, layer_cache in zip(self._packed, cache.unbind(0), strict=True):
+        for layer, layer_cache in zip(self._packed, torch.from_numpy(cache).unbind(0), strict=True):
             if check is not None:
                 check()
             qkv = self._project(layer, layer_cache, x, rotations, offset)
-            x = self._attention_and_mlp(layer, layer_cache, x, qkv, offset + len(ids), attn_mask)
-        return x
+            x = self._attention_and_mlp(layer, layer_cache, x, qkv, offset + len(ids), mask)
+        return _array(x)
 
-    def embed(self, ids: Sequence[int]) -> Tensor:
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int]) -> Floats:
         """Return the embeddings of the tokens."""
         rows = torch.tensor(ids)
-        embedding = self.weights.embedding
-        return embedding.values[rows].float().div_(embedding.scales[rows][:, None])
+        return _array(self._embedding.values[rows].float().div_(self._embedding.scales[rows][:, None]))
 
-    def run_layer(self, layer: int, x: Tensor, count: int, cache: Tensor, offset: int) -> Tensor:
+    @torch.inference_mode()
+    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int) -> Floats:
         """See `ForwardPass.run_layer`. The output of the last layer is that of the last token alone."""
-        packed, layer_cache = self._packed[layer], cache[layer]
+        packed, layer_cache, hidden = self._packed[layer], torch.from_numpy(cache[layer]), torch.from_numpy(x)
         rotations = self._rotations_at(range(offset, offset + count))
-        qkv = self._project(packed, layer_cache, x, rotations, offset)
+        qkv = self._project(packed, layer_cache, hidden, rotations, offset)
         if layer == self.layers - 1:
-            x, qkv = x[-1:], qkv[-1:]
-        return self._attention_and_mlp(packed, layer_cache, x, qkv, offset + count, None)
+            hidden, qkv = hidden[-1:], qkv[-1:]
+        return _array(self._attention_and_mlp(packed, layer_cache, hidden, qkv, offset + count, None))
 
-    def finish(self, x: Tensor, count: int) -> Tensor:
+    def finish(self, x: Floats, count: int) -> Floats:
         """See `ForwardPass.finish`."""
         return x[-1:]
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    @torch.inference_mode()
+    def logits(self, hidden: Floats) -> Floats:
         """See `ForwardPass.logits`."""
-        return self._lm_head(self._normed(hidden, self.weights.norm), self._lm_head_bias)
+        return _array(self._lm_head(self._normed(torch.from_numpy(hidden), self._norm), self._lm_head_bias))
 
     def _project(self, layer: PackedLayer, layer_cache: Tensor, x: Tensor, rotations: Tensor, offset: int) -> Tensor:
         """Return the output of `qkv_proj`, rotated, and write its keys and values to the cache.
@@ -134,7 +151,7 @@ class TorchForwardPass(ForwardPass):
             x += layer.down_bias
         return x
 
-    def _normed(self, x: Tensor, norm: Norm) -> Tensor:
+    def _normed(self, x: Tensor, norm: TorchNorm) -> Tensor:
         if norm.beta is None:
             return F.rms_norm(x, (self.width,), norm.gamma, self.weights.epsilon)
         return F.layer_norm(x, (self.width,), norm.gamma, norm.beta, self.weights.epsilon)
@@ -143,7 +160,8 @@ class TorchForwardPass(ForwardPass):
         """Return the rotary embedding at these positions, as cos + i sin: complex64, (tokens, 1, rotary / 2)."""
         needed = positions.stop if isinstance(positions, range) else max(positions) + 1
         if needed > len(self._rotations):
-            angles = rotary_angles(self.weights, max(needed, 2 * len(self._rotations), 2048))[:, None]
+            length = max(needed, 2 * len(self._rotations), 2048)
+            angles = torch.from_numpy(rotary_angles(self.weights, length))[:, None]
             self._rotations = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
         if isinstance(positions, range):
             return self._rotations[positions.start : positions.stop]
@@ -165,32 +183,61 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | N
     return torch.bmm(scores.softmax(-1), values)
 
 
+def open_torch(weights: ModelWeights, threads: int) -> TorchForwardPass:
+    """Return the forward pass with the best kernel here, and let torch use this number of threads.
+
+    Raises: ModelError when no kernel is exact here.
+    """
+    torch.set_num_threads(threads)
+    with torch.inference_mode():
+        return TorchForwardPass(weights, choose_kernel())
+
+
 def _pack(layer: LayerWeights, order: Tensor, kernel: Kernel, query_scale: Tensor) -> PackedLayer:
-    qkv = Matrix(layer.qkv_proj.values[order], layer.qkv_proj.scales[order] / query_scale)
+    qkv = as_tensors(layer.qkv_proj)
+    qkv = TorchMatrix(qkv.values[order], qkv.scales[order] / query_scale)
+    up, mlp_width = as_tensors(layer.up_proj), len(layer.up_proj.values)
     if layer.gate_proj is not None:
         return PackedLayer(
-            attention_norm=layer.attention_norm,
+            attention_norm=_torch_norm(layer.attention_norm),
             qkv_proj=kernel([qkv]),
             qkv_bias=torch.zeros(len(order)),
-            o_proj=kernel([layer.o_proj]),
-            mlp_norm=layer.mlp_norm,
-            gate_up_proj=kernel([layer.gate_proj, layer.up_proj]),
-            gate_up_bias=torch.zeros(2 * layer.up_proj.values.shape[0]),
-            down_proj=kernel([layer.down_proj]),
-            down_bias=layer.down_bias,
+            o_proj=kernel([as_tensors(layer.o_proj)]),
+            mlp_norm=None if layer.mlp_norm is None else _torch_norm(layer.mlp_norm),
+            gate_up_proj=kernel([as_tensors(layer.gate_proj), up]),
+            gate_up_bias=torch.zeros(2 * mlp_width),
+            down_proj=kernel([as_tensors(layer.down_proj)]),
+            down_bias=_optional(layer.down_bias),
         )
-    up_bias = torch.zeros(layer.up_proj.values.shape[0]) if layer.up_bias is None else layer.up_bias
     return PackedLayer(
-        attention_norm=layer.attention_norm,
-        qkv_proj=kernel([qkv, layer.up_proj]),
-        qkv_bias=torch.cat([torch.zeros(len(order)), up_bias]),
-        o_proj=kernel([layer.o_proj]),
+        attention_norm=_torch_norm(layer.attention_norm),
+        qkv_proj=kernel([qkv, up]),
+        qkv_bias=torch.cat([torch.zeros(len(order)), _bias(layer.up_bias, mlp_width)]),
+        o_proj=kernel([as_tensors(layer.o_proj)]),
         mlp_norm=None,
         gate_up_proj=None,
         gate_up_bias=torch.zeros(0),
-        down_proj=kernel([layer.down_proj]),
-        down_bias=layer.down_bias,
+        down_proj=kernel([as_tensors(layer.down_proj)]),
+        down_bias=_optional(layer.down_bias),
     )
+
+
+def _torch_norm(norm: Norm) -> TorchNorm:
+    return TorchNorm(torch.from_numpy(norm.gamma), _optional(norm.beta))
+
+
+def _optional(values: Floats | None) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values)
+
+
+def _bias(values: Floats | None, size: int) -> Tensor:
+    return torch.zeros(size) if values is None else torch.from_numpy(values)
+
+
+def _array(values: Tensor) -> Floats:
+    """Return an array that shares the memory of a tensor."""
+    array: Floats = values.numpy()
+    return array
 
 
 def _pairwise_order(weights: ModelWeights) -> Tensor:

@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any, Protocol
 
 import torch
+from attrs import frozen
 from torch import Tensor
 
 from codegen_lsp.errors import ModelError
@@ -28,6 +29,19 @@ SMALLEST = 1e-10
 """Lower bound of the largest magnitude, for activations that are all zero."""
 ROUNDING = 1e-6
 """Tolerance for the float32 operations around the integer product, relative."""
+
+
+@frozen(eq=False)
+class TorchMatrix:
+    """A `Matrix` as tensors."""
+
+    values: Tensor
+    scales: Tensor
+
+
+def as_tensors(matrix: Matrix) -> TorchMatrix:
+    """Return a matrix as tensors that share its memory."""
+    return TorchMatrix(torch.from_numpy(matrix.values), torch.from_numpy(matrix.scales))
 
 
 class Product(Protocol):
@@ -40,11 +54,11 @@ class Product(Protocol):
         """
 
 
-Kernel = Callable[[Sequence[Matrix]], Product]
+Kernel = Callable[[Sequence[TorchMatrix]], Product]
 """Makes one Product of matrices with the same inputs; their outputs are concatenated."""
 
 
-def reference(x: Tensor, matrices: Sequence[Matrix]) -> Tensor:
+def reference(x: Tensor, matrices: Sequence[TorchMatrix]) -> Tensor:
     """Return the exact product, computed in integers: float32, (tokens, outputs). Slow."""
     largest = x.abs().amax(-1, keepdim=True).clamp_min(SMALLEST)
     rounded = (x / largest * 127).round().long()
@@ -62,7 +76,7 @@ class Prepacked:
     makes the scale 1/127 for all tokens, and the result is multiplied by it.
     """
 
-    def __init__(self, matrices: Sequence[Matrix]) -> None:
+    def __init__(self, matrices: Sequence[TorchMatrix]) -> None:
         values, scales = _joined(matrices)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -80,7 +94,7 @@ class Prepacked:
 class Mapped:
     """`torch._int_mm` on the mapped weights: no copy, slower for few tokens, works everywhere."""
 
-    def __init__(self, matrices: Sequence[Matrix]) -> None:
+    def __init__(self, matrices: Sequence[TorchMatrix]) -> None:
         self._parts = [(matrix.values.t(), matrix.scales.reciprocal() / 127) for matrix in matrices]
 
     def __call__(self, x: Tensor, base: Tensor) -> Tensor:
@@ -109,7 +123,7 @@ def is_exact(kernel: Kernel) -> bool:
     values = torch.randint(-127, 128, (64, 256), generator=generator, dtype=torch.int8)
     values[:8] = 127
     values[8:16] = -127
-    matrices = [Matrix(part, torch.linspace(100, 900, len(part))) for part in (values[:48], values[48:])]
+    matrices = [TorchMatrix(part, torch.linspace(100, 900, len(part))) for part in (values[:48], values[48:])]
     x = torch.randn(33, 256, generator=generator)
     x[0], x[1], x[2] = 1.0, -1.0, 0.0
     expected = reference(x, matrices)
@@ -129,6 +143,6 @@ def _direct(operator: Any) -> Callable[..., Tensor]:
     return found
 
 
-def _joined(matrices: Sequence[Matrix]) -> tuple[Tensor, Tensor]:
+def _joined(matrices: Sequence[TorchMatrix]) -> tuple[Tensor, Tensor]:
     """Return the values and scales of the matrices, concatenated by rows."""
     return torch.cat([matrix.values for matrix in matrices]), torch.cat([matrix.scales for matrix in matrices])

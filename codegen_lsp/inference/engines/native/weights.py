@@ -14,12 +14,13 @@ import mmap
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+import numpy as np
 from attrs import frozen
-from torch import Tensor
+from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.engines.native.model_file import CONVERT_AGAIN, map_file, read_variables
+from codegen_lsp.inference.engines.native.arrays import Floats, address
+from codegen_lsp.inference.engines.native.model_file import CONVERT_AGAIN, Variable, map_file, read_variables
 
 OTHER_ENGINE = "Set `engine` to `ct2`."
 
@@ -31,23 +32,23 @@ GELU_TANH, SWISH = 1, 2
 class Matrix:
     """An int8 matrix: row r stands for the floats `values[r] / scales[r]`."""
 
-    values: Tensor
-    """int8, (rows, columns)."""
-    scales: Tensor
-    """float32, (rows,): 127 divided by the largest magnitude in the row."""
+    values: NDArray[np.int8]
+    """(rows, columns)."""
+    scales: Floats
+    """(rows,): 127 divided by the largest magnitude in the row."""
 
 
 @frozen
 class Norm:
-    """LayerNorm, or RMSNorm if there is no beta. float32, (width,)."""
+    """LayerNorm, or RMSNorm if there is no beta. Both are (width,)."""
 
-    gamma: Tensor
-    beta: Tensor | None
+    gamma: Floats
+    beta: Floats | None
 
 
 @frozen
 class LayerWeights:
-    """One layer. Matrices are (outputs, inputs); biases are float32, or None."""
+    """One layer. Matrices are (outputs, inputs); biases may be missing."""
 
     attention_norm: Norm
     mlp_norm: Norm | None
@@ -56,11 +57,11 @@ class LayerWeights:
     """Rows of query, key and value, each ordered by head."""
     o_proj: Matrix
     up_proj: Matrix
-    up_bias: Tensor | None
+    up_bias: Floats | None
     gate_proj: Matrix | None
     """In a Llama block: the activation of its output multiplies the output of `up_proj`."""
     down_proj: Matrix
-    down_bias: Tensor | None
+    down_bias: Floats | None
 
 
 @frozen
@@ -81,7 +82,7 @@ class ModelWeights:
     norm: Norm
     lm_head: Matrix
     """(padded vocabulary size, width)."""
-    lm_head_bias: Tensor | None
+    lm_head_bias: Floats | None
     pages: mmap.mmap
     """The mapped file, in which the int8 matrices lie."""
 
@@ -93,14 +94,15 @@ class ModelWeights:
         if hasattr(mmap, "MADV_DONTNEED"):
             self.pages.madvise(mmap.MADV_DONTNEED)
 
-    def bytes_after(self, values: Tensor) -> int:
+    def bytes_after(self, values: NDArray[np.int8]) -> int:
         """Return how many bytes beyond these int8 values may be read.
 
         That is up to the end of the last mapped page for values in the mapped file, 0 for others.
         """
-        start = torch.frombuffer(self.pages, dtype=torch.int8).data_ptr()
+        start = address(np.frombuffer(self.pages, np.int8))
         end = start + math.ceil(len(self.pages) / mmap.PAGESIZE) * mmap.PAGESIZE
-        return end - (values.data_ptr() + values.numel()) if start <= values.data_ptr() < end else 0
+        first = address(values)
+        return end - (first + values.nbytes) if start <= first < end else 0
 
     @property
     def head_width(self) -> int:
@@ -110,12 +112,12 @@ class ModelWeights:
     @property
     def mlp_width(self) -> int:
         """Entries between the two products of an MLP."""
-        return self.layers[0].up_proj.values.shape[0]
+        return len(self.layers[0].up_proj.values)
 
     @property
     def padded_vocab_size(self) -> int:
         """Number of logits; more than the tokenizer's tokens if the embedding has padding rows."""
-        return self.lm_head.values.shape[0]
+        return len(self.lm_head.values)
 
     @property
     def token_bytes(self) -> int:
@@ -125,8 +127,8 @@ class ModelWeights:
     @property
     def step_bytes(self) -> int:
         """Bytes of int8 weights that one decode step reads: all but the embedding."""
-        return self.lm_head.values.numel() + sum(
-            matrix.values.numel()
+        return self.lm_head.values.nbytes + sum(
+            matrix.values.nbytes
             for layer in self.layers
             for matrix in (layer.qkv_proj, layer.o_proj, layer.up_proj, layer.gate_proj, layer.down_proj)
             if matrix is not None
@@ -147,7 +149,7 @@ def read_weights(directory: Path) -> ModelWeights:
 class _Assembler:
     """Builder of a ModelWeights from variables. Raises: ModelError for models that the engine can't compute."""
 
-    def __init__(self, directory: Path, variables: dict[str, Tensor], epsilon: float | None) -> None:
+    def __init__(self, directory: Path, variables: dict[str, Variable], epsilon: float | None) -> None:
         self._directory = directory
         self._variables = variables
         self._epsilon = epsilon
@@ -232,39 +234,40 @@ class _Assembler:
         )
 
     def _matrix(self, name: str, columns: int | None = None) -> Matrix:
-        values, scales = self._required(f"{name}/weight"), self._variables.get(f"decoder/{name}/weight_scale")
-        if values.dtype is not torch.int8 or scales is None:
+        weight, scales = self._required(f"{name}/weight"), self._variables.get(f"decoder/{name}/weight_scale")
+        values = weight.values
+        if weight.type != "int8" or scales is None:
             raise ModelError(
-                f"{self._directory} is not an int8 build: {name} is {str(values.dtype).removeprefix('torch.')}.",
+                f"{self._directory} is not an int8 build: {name} is {weight.type}.",
                 "Convert the model again, or set `engine` to `ct2`.",
             )
-        if values.dim() != 2 or scales.shape != values.shape[:1] or columns not in (None, values.shape[1]):
-            raise self._refused(f"{name} of shape {tuple(values.shape)}")
-        return Matrix(values, scales.float())
+        if values.ndim != 2 or scales.values.shape != values.shape[:1] or columns not in (None, values.shape[1]):
+            raise self._refused(f"{name} of shape {values.shape}")
+        return Matrix(values, scales.floats())
 
     def _norm(self, name: str, width: int) -> Norm:
-        gamma = self._required(f"{name}/gamma").float()
+        gamma = self._required(f"{name}/gamma").floats()
         if gamma.shape != (width,):
-            raise self._refused(f"{name} of shape {tuple(gamma.shape)}")
+            raise self._refused(f"{name} of shape {gamma.shape}")
         return Norm(gamma, self._vector(f"{name}/beta", width))
 
-    def _vector(self, name: str, size: int) -> Tensor | None:
-        values = self._variables.get(f"decoder/{name}")
-        if values is None:
+    def _vector(self, name: str, size: int) -> Floats | None:
+        variable = self._variables.get(f"decoder/{name}")
+        if variable is None:
             return None
-        if values.shape != (size,):
-            raise self._refused(f"{name} of shape {tuple(values.shape)}")
-        return values.float()
+        if variable.values.shape != (size,):
+            raise self._refused(f"{name} of shape {variable.values.shape}")
+        return variable.floats()
 
-    def _required(self, name: str) -> Tensor:
+    def _required(self, name: str) -> Variable:
         try:
             return self._variables[f"decoder/{name}"]
         except KeyError:
             raise self._refused(f"no {name}") from None
 
     def _scalar(self, name: str, default: float) -> float:
-        values = self._variables.get(f"decoder/{name}")
-        return default if values is None or values.numel() != 1 else float(values.item())
+        variable = self._variables.get(f"decoder/{name}")
+        return default if variable is None or variable.values.size != 1 else float(variable.floats().item())
 
     def _refused(self, what: str) -> ModelError:
         return ModelError(f"The native engine can't run the model in {self._directory}: it has {what}.", OTHER_ENGINE)
