@@ -71,10 +71,10 @@ def suits_native(device: str) -> bool:
 def _torch_is_fast() -> bool:
     """Return whether torch is installed and uses AVX2 or better. Only asked where there is no compiled library."""
     try:
-        import torch
+        from codegen_lsp.inference.engines.native.torch_kernels import is_fast
     except ImportError:
         return False
-    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX")
+    return is_fast()
 
 
 def cuda_devices() -> int:

@@ -117,6 +117,11 @@ def choose_kernel(kernels: tuple[Kernel, ...] = KERNELS) -> Kernel:
     raise ModelError("This build of torch can't multiply int8 matrices.", "Set `engine` to `ct2`.")
 
 
+def is_fast() -> bool:
+    """Return whether torch's kernels use AVX2 or better here."""
+    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX")
+
+
 def is_exact(kernel: Kernel) -> bool:
     """Return whether the kernel exists here and equals the integer product, for one token and for many."""
     generator = torch.Generator().manual_seed(0)
