@@ -22,6 +22,8 @@ from codegen_lsp.inference.rpc.messages import (
     LoadParams,
     LoadProgress,
     ModelDescription,
+    OriginParams,
+    OriginResult,
     Score,
     ScoreParams,
     ScoreResult,
@@ -55,6 +57,8 @@ class PlayedModel:
     cancelled: list[GenerateParams] = field(factory=list)
     indexed: dict[str, dict[str, tuple[int, int]]] = field(factory=dict)
     index_updates: list[IndexUpdate] = field(factory=list)
+    origins_asked: list[OriginParams] = field(factory=list)
+    origin_result: OriginResult = field(factory=OriginResult)
     restarts: int = 0
     closed: int = 0
     model: ModelDescription | None = None
@@ -115,6 +119,10 @@ class PlayedModel:
         for path in params.removed:
             files.pop(path, None)
         return IndexState()
+
+    async def origin(self, params: OriginParams) -> OriginResult:
+        self.origins_asked.append(params)
+        return self.origin_result
 
     async def restart(self) -> None:
         self.restarts += 1

@@ -187,7 +187,7 @@ class TypingRun:
         )
 
     async def _explain(self) -> Any:
-        return await self.editor.ask("codegen-lsp/explain", {"textDocument": {"uri": self.uri}})
+        return await self.editor.ask("codegen-lsp/explain", {"textDocument": {"uri": self.uri}, "origin": False})
 
     def _shown(self, item: dict[str, Any]) -> Screen:
         text = self.session.text

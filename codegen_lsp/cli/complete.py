@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import cattrs
 import typer
+from attrs import frozen
 from rich.console import Console
 
 from codegen_lsp.checkpoints.store import find
@@ -17,7 +19,9 @@ from codegen_lsp.settings import Settings
 if TYPE_CHECKING:
     from codegen_lsp.cli.session import ModelSession
     from codegen_lsp.completion.snapshot import Snapshot
+    from codegen_lsp.suggest.origins import SuggestionOrigin
     from codegen_lsp.suggest.request import SuggestionResult
+    from codegen_lsp.workspace.files import FileAccess
 
 
 def complete(
@@ -30,12 +34,32 @@ def complete(
     threads: Threads = 0,
     language: LanguageIdentifier = None,
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="Above 0, completions vary.")] = 0.0,
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="Name the file and line that each completion's longest match comes from."),
+    ] = False,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Count the n-grams of this folder's files, as an editor does that has it open; "
+            "with --why the file's project by default.",
+            file_okay=False,
+            exists=True,
+            show_default=False,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Files of the folder to leave out, as the setting `exclude`."),
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show the cost in time and tokens.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Complete code at a place in a file, and print it there."""
     from codegen_lsp.cli.location import snapshot_at
     from codegen_lsp.cli.session import open_session
+    from codegen_lsp.suggest.workspace_indexing import WorkspaceIndexer
 
     snapshot = snapshot_at(place, language)
     settings = Settings(
@@ -47,23 +71,60 @@ def complete(
         languages={snapshot.language: True},
     )
 
-    async def run() -> tuple[SuggestionResult, ModelSession]:
-        async with open_session(find(model), settings) as session:
-            return await session.complete(snapshot), session
+    access = _workspace(snapshot, workspace, exclude or []) if why or workspace else None
 
-    outcome, session = asyncio.run(run())
+    async def run() -> CompletedPlace:
+        indexer = WorkspaceIndexer()
+        try:
+            async with open_session(find(model), settings) as session:
+                if access is not None:
+                    await session.index(snapshot, access, indexer)
+                outcome = await session.complete(snapshot, indexer)
+                return CompletedPlace(
+                    outcome, session, await session.origins(snapshot, outcome, indexer) if why else None
+                )
+        finally:
+            indexer.close()
+
+    completion = asyncio.run(run())
     if as_json:
-        typer.echo(_as_json(snapshot, outcome, session))
+        typer.echo(_as_json(snapshot, completion))
     else:
-        _print(Console(), snapshot, outcome, session, stats=stats)
+        _print(Console(), snapshot, completion, stats=stats)
 
 
-def _print(
-    console: Console, snapshot: Snapshot, outcome: SuggestionResult, session: ModelSession, *, stats: bool
-) -> None:
+@frozen
+class CompletedPlace:
+    """What a completion gave."""
+
+    outcome: SuggestionResult
+    session: ModelSession
+    origins: list[SuggestionOrigin | None] | None
+    """Where each suggestion comes from; None if that was not asked for."""
+
+
+def _workspace(snapshot: Snapshot, folder: Path | None, exclude: list[str]) -> FileAccess:
+    """Return the files of a folder that may be read: by default of the project of the file.
+
+    Raises: LocationError when the file is not in the folder.
+    """
+    from codegen_lsp.cli.location import LocationError
+    from codegen_lsp.workspace.files import FileAccess
+    from codegen_lsp.workspace.sources import project_of
+    from codegen_lsp.workspace.uris import path_of, uri_of
+
+    file = Path(path_of(snapshot.uri) or "")
+    root = project_of(file) if folder is None else folder.absolute()
+    if not file.is_relative_to(root):
+        raise LocationError(f"{file} is not in {root}.", "Give a folder that the file is in.")
+    return FileAccess(root, (uri_of(root),), tuple(exclude))
+
+
+def _print(console: Console, snapshot: Snapshot, completion: CompletedPlace, *, stats: bool) -> None:
     """Print each suggestion in its place, or the reason why there is none."""
     from codegen_lsp.cli.render import print_code, stats_line
 
+    outcome = completion.outcome
     if not outcome.suggestions:
         print_code(console, snapshot, None)
         reason = outcome.refusal.reason if outcome.refusal else "The model had nothing to say."
@@ -72,8 +133,12 @@ def _print(
         if number > 1:
             console.rule(f"alternative {number}", style="dim")
         print_code(console, snapshot, suggestion)
+        if completion.origins is not None:
+            origin = completion.origins[number - 1]
+            sentence = origin.sentence if origin else "It agrees with no other place that is long enough to tell."
+            console.print(f"\n{sentence}", style="dim", highlight=False, soft_wrap=True)
     if stats:
-        model = session.model
+        session, model = completion.session, completion.session.model
         console.print(
             f"\n{model.name} ({model.engine}, {model.device}, {model.threads} threads), "
             f"ready after {session.start_seconds * 1e3:.0f} ms\n{stats_line(outcome)}",
@@ -82,12 +147,13 @@ def _print(
         )
 
 
-def _as_json(snapshot: Snapshot, outcome: SuggestionResult, session: ModelSession) -> str:
-    """Return the outcome as JSON.
+def _as_json(snapshot: Snapshot, completion: CompletedPlace) -> str:
+    """Return a completion as JSON.
 
     `items` replace `text[start:end]` (offsets in code points from the file's start) by `insert`; `new_text` is the part
     after the text that the cursor's line has already.
     """
+    outcome, session = completion.outcome, completion.session
     body: dict[str, Any] = {
         "uri": snapshot.uri,
         "offset": snapshot.offset,
@@ -102,4 +168,6 @@ def _as_json(snapshot: Snapshot, outcome: SuggestionResult, session: ModelSessio
         "seconds": outcome.seconds,
         "start_seconds": session.start_seconds,
     }
+    if completion.origins is not None:
+        body["origins"] = [cattrs.unstructure(origin) if origin else None for origin in completion.origins]
     return json.dumps(body, ensure_ascii=False, indent=2)

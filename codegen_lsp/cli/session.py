@@ -6,6 +6,7 @@ measure take a private one (`private_worker`).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,11 +16,16 @@ from attrs import evolve, frozen
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.inference.client.client import InferenceClient
-from codegen_lsp.inference.rpc.messages import ModelDescription
+from codegen_lsp.inference.rpc.messages import IndexStateParams, ModelDescription
 from codegen_lsp.settings import Settings, WorkerSettings
 from codegen_lsp.suggest.options import load_params, options_for
+from codegen_lsp.suggest.origins import SuggestionOrigin, find_origin
 from codegen_lsp.suggest.request import SuggestionResult
 from codegen_lsp.suggest.service import SuggestionService
+from codegen_lsp.suggest.workspace_indexing import RefreshRequest, WorkspaceIndexer
+from codegen_lsp.workspace.files import FileAccess
+
+POLL_SECONDS = 0.05
 
 
 @frozen
@@ -32,10 +38,37 @@ class ModelSession:
     start_seconds: float
     """Time until the model was ready, the start of the worker process included."""
 
-    async def complete(self, snapshot: Snapshot) -> SuggestionResult:
+    async def complete(self, snapshot: Snapshot, indexer: WorkspaceIndexer | None = None) -> SuggestionResult:
         """Return the suggestions that an editor would show at this cursor."""
         options = options_for(self.settings, snapshot.language, self.model)
-        return await SuggestionService().complete(snapshot, options, self.client)
+        return await SuggestionService(indexer=indexer).complete(snapshot, options, self.client)
+
+    async def index(self, snapshot: Snapshot, access: FileAccess, indexer: WorkspaceIndexer) -> None:
+        """Index the workspace of a document, and wait until that is done. Nothing is kept on disk.
+
+        Raises: WorkerError and ModelError.
+        """
+        request = RefreshRequest(
+            snapshot.uri,
+            snapshot.language,
+            access,
+            self.client,
+            busy=lambda: False,
+            max_tokens=self.settings.index.max_tokens,
+            kept=False,
+        )
+        await indexer.refresh(request)
+        if (workspace := indexer.workspace_of(snapshot.uri)) is not None:
+            state = IndexStateParams(workspace.key, kept=False)
+            while (await self.client.index_state(state)).pending:  # noqa: ASYNC110 - in another process
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def origins(
+        self, snapshot: Snapshot, result: SuggestionResult, indexer: WorkspaceIndexer
+    ) -> list[SuggestionOrigin | None]:
+        """Return the place that each suggestion comes from. Raises: WorkerError and ModelError."""
+        workspace = indexer.workspace_of(snapshot.uri)
+        return [await find_origin(snapshot, one, self.client, workspace) for one in result.suggestions]
 
     async def prefill(self, snapshot: Snapshot) -> float:
         """Prefill the text up to the cursor, as the server does when a file is opened; return the seconds it took."""

@@ -22,12 +22,15 @@ from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Completion, Engine, SamplingParams
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
+from codegen_lsp.inference.origins import find_origin
 from codegen_lsp.inference.rpc.messages import (
     Candidate,
     Finish,
     GenerateParams,
     GenerateResult,
     GenerationStats,
+    OriginParams,
+    OriginResult,
     Rates,
     Score,
     ScoredText,
@@ -184,6 +187,10 @@ class TextModel:
             scores.append(self._score(item, cancellation))
         return ScoreResult(scores)
 
+    def origin(self, params: OriginParams) -> OriginResult:
+        """Return the place that agrees longest with a suggestion. Safe in any thread."""
+        return find_origin(params, self.tokenizer, self._counts(params))
+
     def _score(self, item: ScoredText, cancellation: CancellationToken) -> Score:
         limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
         ids = self.tokenizer.encode((item.before[-limit:] + item.text)[-2 * limit :])
@@ -250,7 +257,7 @@ class TextModel:
         after = [params.suffix] if self.info.infill == "none" else []
         return [self._encode_related(text[:RELATED_CHARACTERS]) for text in (*after, *params.related) if text]
 
-    def _counts(self, params: GenerateParams) -> WorkspaceCounts | None:
+    def _counts(self, params: GenerateParams | OriginParams) -> WorkspaceCounts | None:
         if self.workspaces is None or not params.workspace:
             return None
         return self.workspaces.counts(params.workspace, params.excluded_files)

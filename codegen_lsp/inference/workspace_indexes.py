@@ -73,11 +73,11 @@ class WorkspaceIndexes:
         """True where the index library was compiled."""
         return library() is not None
 
-    def state(self, workspace: str) -> IndexState:
+    def state(self, workspace: str, *, kept: bool = True) -> IndexState:
         """Return which files of a workspace are indexed, after reading its index from disk. Blocks while it is read."""
         if not self.available:
             return IndexState(available=False)
-        opened = self._open(workspace)
+        opened = self._open(workspace, kept=kept)
         files = {path: [file.version.modified, file.version.size] for path, file in opened.index.files.items()}
         return IndexState(
             files=files,

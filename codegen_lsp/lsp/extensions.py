@@ -12,6 +12,7 @@ from lsprotocol import types
 
 from codegen_lsp.inference.rpc.messages import GenerationStats, ModelDescription
 from codegen_lsp.refactor.refusal import RejectedResult
+from codegen_lsp.suggest.origins import SuggestionOrigin
 
 STATUS = "codegen-lsp/status"
 EXPLAIN = "codegen-lsp/explain"
@@ -46,6 +47,8 @@ class ExplainParams:
 
     text_document: types.TextDocumentIdentifier | None = None
     """The document whose last request is meant; without it, the last request of any."""
+    origin: bool = True
+    """Search for the place that the suggestion comes from, which takes some milliseconds."""
 
 
 @frozen
@@ -102,6 +105,8 @@ class Explanation:
     stats: GenerationStats | None = None
     milliseconds: float | None = None
     """From the request's arrival to its answer."""
+    origin: SuggestionOrigin | None = None
+    """The place that agrees longest with the first suggestion."""
     refactoring: RefactoringReport | None = None
     """The last refactoring of the document, independent of the suggestions since."""
     shown: int = 0
@@ -121,6 +126,7 @@ VALUES: tuple[type, ...] = (
     DocumentState,
     ExplainParams,
     RejectedResult,
+    SuggestionOrigin,
     RefactoringReport,
     Explanation,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 from lsprotocol import types
 
-from codegen_lsp.completion.snapshot import Trigger
+from codegen_lsp.completion.snapshot import Snapshot, Trigger
 from codegen_lsp.lsp.documents import Encoding, TextDocument, end_of_change
 from codegen_lsp.lsp.extensions import RefactoringReport
 from codegen_lsp.lsp.latest import LatestTask
@@ -26,6 +26,8 @@ class AnsweredRequest:
     position: types.Position
     trigger: Trigger
     result: SuggestionResult
+    snapshot: Snapshot
+    """The document as it was requested for."""
     ended: float
     """By `time.perf_counter`."""
 

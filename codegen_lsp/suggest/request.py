@@ -16,6 +16,8 @@ from codegen_lsp.inference.rpc.messages import (
     IndexStateParams,
     IndexUpdate,
     ModelDescription,
+    OriginParams,
+    OriginResult,
     WarmParams,
 )
 from codegen_lsp.settings import Settings
@@ -40,6 +42,10 @@ class CompletionModel(Protocol):
 
     async def update_index(self, params: IndexUpdate) -> IndexState:
         """See `InferenceClient.update_index`."""
+        ...
+
+    async def origin(self, params: OriginParams) -> OriginResult:
+        """See `InferenceClient.origin`."""
         ...
 
 

@@ -269,8 +269,7 @@ class SuggestionService:
             language, model = snapshot.language, description.name
             self.acceptance.answered(language, model, result.source, result.seconds)
             self.acceptance.track(snapshot.uri, language, model, first, offset, next(iter(numbers), 0))
-        if result.source in ("cache", "none"):
-            self._schedule_pause(snapshot.uri, offset)
+        self._schedule_pause(snapshot.uri, offset)
         if first is not None and snapshot.trigger is Trigger.AUTOMATIC and self._host is not None:
             self.prefetch_timer.schedule(snapshot.uri, (snapshot, result.suggestions[0]))
         return evolve(result, suggestions=suggestions, numbers=numbers)

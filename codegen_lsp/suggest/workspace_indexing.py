@@ -58,6 +58,8 @@ class RefreshRequest:
     """True while the user waits for the model."""
     max_tokens: int
     """Limit of the index."""
+    kept: bool = True
+    """Keep the index on disk. One that is not kept is an index of its own, apart from the editors'."""
 
 
 @frozen
@@ -128,7 +130,7 @@ class WorkspaceIndexer:
         if self._closed or not suffixes:
             return False
         root = request.access.root
-        key = f"{root}\n{' '.join(suffixes)}"
+        key = f"{root}\n{' '.join(suffixes)}" + ("" if request.kept else "\nnot kept")
         refresh = self._workspaces.setdefault(key, _Refresh(root, suffixes))
         self._key_of[request.uri] = key
         now = time.monotonic()
@@ -153,7 +155,7 @@ class WorkspaceIndexer:
 
     async def _bring_up_to_date(self, key: str, refresh: _Refresh, request: RefreshRequest) -> None:
         loop, model = asyncio.get_running_loop(), request.model
-        state = await model.index_state(IndexStateParams(key))
+        state = await model.index_state(IndexStateParams(key, request.kept))
         if not state.available:
             return
         refresh.ready |= state.tokens > 0
@@ -172,7 +174,7 @@ class WorkspaceIndexer:
             if batch is None and not removed:
                 return
             await self._wait_while(request.busy)
-            state = await model.update_index(IndexUpdate(key, batch or [], removed, request.max_tokens))
+            state = await model.update_index(IndexUpdate(key, batch or [], removed, request.max_tokens, request.kept))
             removed, refresh.ready = [], True
             while state.pending > MAX_PENDING and not self._closed:
                 await asyncio.sleep(POLL_SECONDS)

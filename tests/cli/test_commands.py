@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.cli.demo import neovim_setup
+from codegen_lsp.inference.engines.native.ngram_segment import library
 
 CLONE = Path(__file__).parents[2]
 SOURCE = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi\n"
+CALL = "    registry.enlist_marsupial(burrow, eager=True)\n"
 NO_SOCKETS = """
 import socket
 
@@ -77,6 +79,29 @@ def test_complete_as_json(file: Path, environment: dict[str, str], embedded_buil
     for item in body["items"]:
         assert item["insert"].endswith(item["new_text"])
         assert item["start"] <= body["offset"] <= item["end"]
+
+
+@pytest.mark.skipif(library() is None, reason="ngram_index.c was not compiled here")
+def test_complete_names_the_place_that_a_completion_comes_from(
+    tmp_path: Path, environment: dict[str, str], embedded_build: Path
+) -> None:
+    project = tmp_path / "project"
+    (project / "lib").mkdir(parents=True)
+    (project / "pyproject.toml").touch()
+    (project / "lib" / "quokka.py").write_text('"""Quokkas."""\n\n\ndef restock(registry, burrow):\n' + CALL)
+    (project / "lib" / "private.py").write_text("\n" * 30 + "def again(registry, burrow):\n" + CALL * 9)
+    (project / "main.py").write_text("def visit(registry, burrow):\n    registry.enlist_")
+    place = f"{project / 'main.py'}:2"
+    asked = ("complete", place, "--why", "--exclude", "private.py", "-m", embedded_build)
+    shown = run(*asked, environment=environment)
+    assert "registry.enlist_marsupial(" in shown.stdout, shown.stderr
+    assert "in the workspace: lib/quokka.py:5." in shown.stdout
+    (origin,) = json.loads(run(*asked, "--json", environment=environment).stdout)["origins"]
+    assert (origin["path"], origin["line"], origin["document"]) == ("lib/quokka.py", 5, False)
+    assert not list((tmp_path / ".cache" / "codegen-lsp").glob("**/*.ngrams"))
+    outside = run("complete", place, "--workspace", project / "lib", "-m", embedded_build, environment=environment)
+    assert outside.returncode != 0
+    assert "is not in" in outside.stderr
 
 
 def test_complete_opens_no_network_socket(

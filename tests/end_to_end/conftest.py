@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,24 @@ class Client(LanguageClient):
             lambda: next((status for status in self.statuses[after:] if status["state"] in states), None)
         )
 
-    async def start(self, build: Path, program: str = SERVE, options: dict[str, Any] | None = None, **env: str) -> None:
-        """Start the server and initialize it with a model."""
+    async def start(
+        self,
+        build: Path,
+        program: str = SERVE,
+        options: dict[str, Any] | None = None,
+        folders: Sequence[Path] = (),
+        **env: str,
+    ) -> None:
+        """Start the server and initialize it with a model and workspace folders."""
         await self.launch(sys.executable, "-c", program, **env)
-        await self.initialize(build, options)
+        await self.initialize(build, options, folders)
 
     async def launch(self, *command: str, **env: str) -> None:
         await self.start_io(*command, env={**os.environ, "XDG_RUNTIME_DIR": self.runtime, **env})
 
-    async def initialize(self, build: Path, options: dict[str, Any] | None = None) -> None:
+    async def initialize(
+        self, build: Path, options: dict[str, Any] | None = None, folders: Sequence[Path] = ()
+    ) -> None:
         capabilities = types.ClientCapabilities(
             window=types.WindowClientCapabilities(work_done_progress=True),
             text_document=types.TextDocumentClientCapabilities(
@@ -97,7 +106,11 @@ class Client(LanguageClient):
         settings = {"model": str(build), "threads": 2, "cache": {"memory_mb": 64}}
         settings |= {"threshold": 0, "ablate": ["correctness"]} | (options or {})
         await self.initialize_session(
-            types.InitializeParams(capabilities=capabilities, initialization_options=settings)
+            types.InitializeParams(
+                capabilities=capabilities,
+                initialization_options=settings,
+                workspace_folders=[types.WorkspaceFolder(folder.as_uri(), folder.name) for folder in folders] or None,
+            )
         )
 
     def send_raw(self, body: bytes) -> None:

@@ -41,6 +41,13 @@ async def test_a_prefix_that_the_model_has_read_is_not_warmed(ready: Editor) -> 
     assert ready.model.warmed == []
 
 
+async def test_a_pause_after_an_answer_of_the_model_is_idle_time(ready: Editor) -> None:
+    ready.open("a = 1\nb = ")
+    await ready.complete(1, 4)
+    assert ready.model.generated
+    assert ready.server.session.suggestions.pause_timer.active
+
+
 async def test_no_warming_while_a_request_runs(ready: Editor) -> None:
     ready.model.gate.clear()
     ready.open("a = 1\nb = ")

@@ -31,6 +31,8 @@ from codegen_lsp.inference.rpc.messages import (
     LoadParams,
     LoadProgress,
     ModelDescription,
+    OriginParams,
+    OriginResult,
     Rates,
     ScoreParams,
     ScoreResult,
@@ -156,6 +158,10 @@ class InferenceClient:
     async def update_index(self, params: IndexUpdate) -> IndexState:
         """Send files of a workspace, to be indexed in the background. Raises WorkerError and ModelError."""
         return await self._ready().call(rpc.INDEX_UPDATE, params, IndexState)
+
+    async def origin(self, params: OriginParams) -> OriginResult:
+        """Return where a suggestion comes from. Raises WorkerError and ModelError."""
+        return await self._ready().call(rpc.ORIGIN, params, OriginResult)
 
     async def restart(self) -> None:
         """Start a new worker with the same model, in whatever state the old one is. Raises WorkerError, ModelError.

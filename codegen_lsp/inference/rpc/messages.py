@@ -185,7 +185,7 @@ class IndexUpdate:
     max_tokens: int = 5_000_000
     """Limit of the index; files beyond it count as empty."""
     kept: bool = True
-    """Keep the index on disk. Only the first update of a workspace decides."""
+    """Keep the index on disk. Only the first message about a workspace decides."""
 
 
 @frozen
@@ -193,6 +193,8 @@ class IndexStateParams:
     """A request for the state of a workspace's n-gram index."""
 
     workspace: str
+    kept: bool = True
+    """Keep the index on disk, as in `IndexUpdate`. Only the first message about a workspace decides."""
 
 
 @frozen
@@ -207,6 +209,41 @@ class IndexState:
     memory_bytes: int = 0
     pending: int = 0
     """Files that were sent and are not indexed yet."""
+
+
+@frozen
+class OriginParams:
+    """A request for the place that a suggestion's longest match comes from."""
+
+    before: str
+    """The document up to the cursor, line ends as LF."""
+    text: str
+    """The suggestion."""
+    after: str = ""
+    """The document after the cursor."""
+    workspace: str = ""
+    """Key of the workspace whose files are searched beside the document; empty for none."""
+    excluded_files: list[str] = field(factory=list)
+    """Files of the workspace that are not searched: the document itself."""
+
+
+@frozen
+class TextOrigin:
+    """A place in the document or the workspace."""
+
+    path: str
+    """Key of the file, from the workspace's folder; empty for the document itself."""
+    line: int
+    """Line in which the matching part of the suggestion begins, from 1."""
+    tokens: int
+    """Tokens that agree, those before the cursor included."""
+
+
+@frozen
+class OriginResult:
+    """The answer to `OriginParams`: None where nothing agrees that is long enough to tell."""
+
+    origin: TextOrigin | None = None
 
 
 @frozen

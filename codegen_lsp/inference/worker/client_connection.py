@@ -19,6 +19,7 @@ from codegen_lsp.inference.rpc.messages import (
     IndexUpdate,
     LoadParams,
     LoadProgress,
+    OriginParams,
     ScoreParams,
     WarmParams,
 )
@@ -59,6 +60,7 @@ class ClientConnection(JsonRPCServer):
         self.feature(rpc.SCORE)(handler(ScoreParams, lambda params: service.score(name, params)))
         self.feature(rpc.INDEX_STATE)(handler(IndexStateParams, service.index_state))
         self.feature(rpc.INDEX_UPDATE)(handler(IndexUpdate, service.update_index))
+        self.feature(rpc.ORIGIN)(handler(OriginParams, service.origin))
         self.feature(rpc.MEASURE)(handler(None, lambda _: service.measure(name)))
 
     def report(self, progress: LoadProgress) -> None:

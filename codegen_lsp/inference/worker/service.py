@@ -20,6 +20,8 @@ from codegen_lsp.inference.rpc.messages import (
     LoadParams,
     LoadProgress,
     ModelDescription,
+    OriginParams,
+    OriginResult,
     ScoreParams,
     WarmParams,
 )
@@ -135,7 +137,7 @@ class InferenceService:
         indexes = self._loaded().workspaces
         if indexes is None:
             return IndexState(available=False)
-        return await asyncio.to_thread(indexes.state, params.workspace)
+        return await asyncio.to_thread(indexes.state, params.workspace, kept=params.kept)
 
     async def update_index(self, params: IndexUpdate) -> IndexState:
         """Queue files of a workspace to be indexed. Raises NotLoadedError."""
@@ -144,6 +146,10 @@ class InferenceService:
             return IndexState(available=False)
         indexes.update(params)
         return IndexState(pending=indexes.pending(params.workspace))
+
+    async def origin(self, params: OriginParams) -> OriginResult:
+        """Return where a suggestion comes from. Raises NotLoadedError."""
+        return await asyncio.to_thread(self._loaded().origin, params)
 
     def forget(self, client: str) -> None:
         """Drop the state of a client that has disconnected. Its requests must have ended."""

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TypeVar
 
 from attrs import evolve
 
+from codegen_lsp.errors import CodegenError
 from codegen_lsp.lsp.documents import TextDocument
 from codegen_lsp.lsp.extensions import DocumentState, ExplainParams, Explanation, RefactoringReport, Status
 from codegen_lsp.lsp.open_documents import AnsweredRequest, EndedRefactoring
 from codegen_lsp.lsp.session import Session
+from codegen_lsp.suggest.origins import SuggestionOrigin, find_origin
+
+logger = logging.getLogger(__name__)
 
 Ended = TypeVar("Ended", AnsweredRequest, EndedRefactoring)
 
 
-def explain(session: Session, params: ExplainParams) -> Explanation:
+async def explain(session: Session, params: ExplainParams) -> Explanation:
     """`codegen-lsp/explain`."""
     uri = params.text_document.uri if params.text_document else None
     meant = [session.documents.get(uri)] if uri else list(session.documents)
@@ -40,9 +45,12 @@ def explain(session: Session, params: ExplainParams) -> Explanation:
         text = f"There was no request for a suggestion yet. {_state_text(common.status)}".strip()
         return evolve(common, message=text)
     result = answered.result
+    origin = await _origin(session, answered) if params.origin else None
+    parts = [_message(answered, common.status), origin.sentence if origin else ""]
     return evolve(
         common,
-        message=" ".join([_message(answered, common.status), *([_refactoring_message(report)] if report else [])]),
+        message=" ".join(filter(None, [*parts, _refactoring_message(report) if report else ""])),
+        origin=origin,
         uri=answered.uri,
         version=answered.version,
         position=answered.position,
@@ -54,6 +62,18 @@ def explain(session: Session, params: ExplainParams) -> Explanation:
         stats=result.stats,
         milliseconds=round(result.seconds * 1000, 1),
     )
+
+
+async def _origin(session: Session, answered: AnsweredRequest) -> SuggestionOrigin | None:
+    """Return where the first suggestion of an answer comes from; None without one, or without a model to ask."""
+    if not answered.result.suggestions:
+        return None
+    client, workspace = session.models.current.client, session.suggestions.indexer.workspace_of(answered.uri)
+    try:
+        return await find_origin(answered.snapshot, answered.result.suggestions[0], client, workspace)
+    except CodegenError as error:
+        logger.info("The origin of a suggestion is not known: %s", error)
+        return None
 
 
 def _last(records: list[Ended | None]) -> Ended | None:

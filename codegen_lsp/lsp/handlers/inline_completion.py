@@ -39,7 +39,7 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
 
     def note(result: SuggestionResult) -> None:
         document.answered = AnsweredRequest(
-            text.uri, text.version, params.position, trigger, result, time.perf_counter()
+            text.uri, text.version, params.position, trigger, result, snapshot, time.perf_counter()
         )
 
     try:

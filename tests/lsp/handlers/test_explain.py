@@ -10,8 +10,10 @@ import pytest
 from attrs import frozen
 
 import codegen_lsp
-from codegen_lsp.errors import SupersededError
+from codegen_lsp.errors import SupersededError, WorkerError
+from codegen_lsp.inference.rpc.messages import OriginParams, OriginResult, TextOrigin
 from tests.lsp.conftest import URI, Editor
+from tests.played_model import PlayedModel
 
 FUNCTION = "def total(items):\n"
 
@@ -83,6 +85,38 @@ async def test_a_failure_of_the_server_is_named(ready: Editor) -> None:
     ready.model.generate_error = SupersededError()
     assert await ready.complete(0, 4) == []
     assert (await ready.explain())["rule"] == "superseded"
+
+
+async def test_the_origin_of_a_suggestion_is_named(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["1 + 2 + 3 + 4"]
+    ready.model.origin_result = OriginResult(TextOrigin("lib/quokka.py", 12, 9))
+    ready.open("x = ")
+    assert await ready.complete(0, 4)
+    told = await ready.explain()
+    assert told["origin"] == {"path": "lib/quokka.py", "line": 12, "tokens": 9, "document": False}
+    assert "lib/quokka.py:12" in told["message"]
+    assert [params.text for params in ready.model.origins_asked] == ["1 + 2 + 3 + 4"]
+    await ready.request("codegen-lsp/explain", {"origin": False})
+    assert len(ready.model.origins_asked) == 1
+    ready.model.answer = lambda params: []
+    assert await ready.complete(0, 3) == []
+    assert (await ready.explain())["origin"] is None
+    assert len(ready.model.origins_asked) == 1
+
+
+async def test_a_worker_that_is_down_leaves_the_rest_of_the_explanation(
+    ready: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dead(model: PlayedModel, params: OriginParams) -> OriginResult:
+        raise WorkerError("The worker died.")
+
+    monkeypatch.setattr(PlayedModel, "origin", dead)
+    ready.model.answer = lambda params: ["1"]
+    ready.open("x = ")
+    assert await ready.complete(0, 4)
+    told = await ready.explain()
+    assert told["origin"] is None
+    assert "1 suggestion" in told["message"]
 
 
 def test_no_rule_is_left_out() -> None:
