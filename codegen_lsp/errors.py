@@ -55,3 +55,18 @@ class CorpusError(CodegenError):
 
 class AddressError(CodegenError):
     """The server can't listen on an address."""
+
+
+class MissingExtraError(CodegenError):
+    """A command needs packages of an extra that is not installed."""
+
+    def __init__(self, extra: str, needed_by: str, requirements: list[str]) -> None:
+        super().__init__(
+            f"{needed_by} needs the extra `{extra}`, which is not installed: {', '.join(requirements)}.",
+            f'pip install "codegen-lsp[{extra}]"',
+        )
+        self.extra = extra
+
+
+class InstallationError(CodegenError):
+    """An extra could not be installed."""

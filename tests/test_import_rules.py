@@ -38,6 +38,7 @@ LIBRARIES = {
     "datasketch": ["training/*"],
     "rope": ["refactor/python/*"],
     "libcst": ["refactor/python/*"],
+    "packaging": ["extras.py"],
     "typer": ["cli/*"],
     "rich": ["cli/*"],
 }
@@ -47,6 +48,7 @@ PACKAGES = {
     "errors.py": [],
     "log_format.py": [],
     "progress.py": [],
+    "extras.py": ["errors"],
     "settings.py": [],
     "source": ["source"],
     "sandbox": ["sandbox", "errors"],
@@ -54,7 +56,7 @@ PACKAGES = {
     "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
     "checkpoints": ["checkpoints", "inference", "progress", "errors"],
-    "training": ["training", "checkpoints", "inference", "errors"],
+    "training": ["training", "checkpoints", "inference", "extras", "errors"],
     "refactor": [
         *("refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.rpc.messages", "progress", "errors"),

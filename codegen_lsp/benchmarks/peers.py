@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from attrs import frozen
 
-from codegen_lsp.errors import CodegenError, ModelError
+from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
@@ -231,11 +231,6 @@ def main() -> None:
     name, build, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     try:
         peer = PEERS[name](build, read_info(build), threads)
-    except ImportError as error:
-        missing = ModelError(
-            f"{name} can't be measured: {error}.", 'Install it with `pip install "codegen-lsp[peers]"`.'
-        )
-        sys.exit(json.dumps([missing.message, missing.advice]))
     except CodegenError as error:
         sys.exit(json.dumps([error.message, error.advice]))
     _answer(True)

@@ -44,9 +44,7 @@ def pull(
     from codegen_lsp.checkpoints.convert import convert_checkpoint
 
     report = progress or (lambda message, fraction: None)
-    entry = resolve(name)
-    check_license(entry, accept_license)
-    check_memory(entry)
+    entry = check(name, accept_license)
     hub = hub_endpoint(endpoint)
     folder = store.writable_store()
     try:
@@ -74,6 +72,14 @@ def pull(
         build = store.install(work / "build", entry.name)
     store.discard_downloads(entry.name)
     return build
+
+
+def check(name: str, accept_license: bool) -> Checkpoint:
+    """Return the checkpoint of a name if it may be pulled here. Raises ModelError and DownloadError."""
+    entry = resolve(name)
+    check_license(entry, accept_license)
+    check_memory(entry)
+    return entry
 
 
 def check_license(entry: Checkpoint, accepted: bool) -> None:

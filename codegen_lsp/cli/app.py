@@ -127,9 +127,9 @@ def fail(error: CodegenError) -> None:
     from rich.markup import escape
 
     console = Console(stderr=True, highlight=False)
-    console.print(f"[bold red]Error:[/bold red] {escape(error.message)}")
+    console.print(f"[bold red]Error:[/bold red] {escape(error.message)}", soft_wrap=True)
     if error.advice:
-        console.print(f"[bold]What to do:[/bold] {escape(error.advice)}")
+        console.print(f"[bold]What to do:[/bold] {escape(error.advice)}", soft_wrap=True)
     raise SystemExit(1)
 
 

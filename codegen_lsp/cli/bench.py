@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from codegen_lsp.checkpoints.store import find
+from codegen_lsp.cli.install import Install, ensure
 from codegen_lsp.cli.options import (
     Ablate,
     AsJson,
@@ -44,9 +45,14 @@ def engine(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture, .svg or .png.", show_default=False)
     ] = None,
+    install: Install = False,
     as_json: AsJson = False,
 ) -> None:
     """Time the engines side by side: four tokens are typed after a context, sixteen are wanted."""
+    if peers:
+        ensure("peers", "bench engine --peers", install=install)
+    if plot is not None:
+        ensure("plot", "bench engine --plot", install=install)
     from codegen_lsp.benchmarks.isolated import time_engines
     from codegen_lsp.cli.bench_plot import plot_engines
     from codegen_lsp.cli.bench_tables import print_engines

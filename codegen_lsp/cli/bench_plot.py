@@ -12,12 +12,10 @@ from codegen_lsp.errors import ModelError
 def plot_engines(figures: PlainFigures, file: Path) -> None:
     """Write a picture with a panel for each column, the floor as a dashed line.
 
-    Raises: ModelError when matplotlib is missing, does not know the file's format, or can't write the file.
+    Raises: ModelError when matplotlib does not know the file's format or can't write the file.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModelError(f"There is nothing to draw with: {error}.", 'pip install "codegen-lsp[plot]"') from error
+    from matplotlib.figure import Figure
+
     names = list(figures["engines"])
     figure = Figure(figsize=(11, 1.6 + 0.3 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(ENGINE_COLUMNS), sharey=True)

@@ -19,7 +19,8 @@ from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.rpc.messages import ModelDescription, Rates
 from codegen_lsp.settings import Settings
 
-PACKAGES = ("pygls", "lsprotocol", "ctranslate2", "tokenizers", "torch", "transformers", "huggingface_hub")
+PACKAGES = ("pygls", "lsprotocol", "ctranslate2", "tokenizers", "numpy")
+EXTRAS = ("convert", "train", "peers", "plot")
 PROMPT_SECONDS = 1.0
 """A cold prompt should not take longer than this."""
 
@@ -80,6 +81,7 @@ def _print_machine(
     table.add_row("codegen-lsp", f"{__version__} on Python {platform.python_version()} ({sys.executable})")
     table.add_row("system", f"{platform.system()} {platform.release()} {platform.machine()}")
     table.add_row("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES))
+    table.add_row("extras", ", ".join(f"{name} {_extra_state(name)}" for name in EXTRAS))
     table.add_row("processor", f"{cpu_name()}; {usable_cores()} cores usable, {default_threads()} threads by default")
     table.add_row("instructions", ", ".join(features) or "unknown on this system")
     table.add_row("int8 on CPU", "yes" if "int8" in device.cpu else "no")
@@ -138,6 +140,13 @@ def advice(
             "`codegen-lsp models pull codegen-350M-mono` gives better suggestions for Python."
         )
     return found
+
+
+def _extra_state(name: str) -> str:
+    from codegen_lsp import extras
+
+    lacking = extras.missing(name)
+    return f"lacks {' and '.join(requirement.name for requirement in lacking)}" if lacking else "installed"
 
 
 def _version(package: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from codegen_lsp.cli.install import Install, ensure
 from codegen_lsp.cli.options import (
     Ablate,
     AsJson,
@@ -156,9 +157,12 @@ def bits_per_byte(
     device: Device = "auto",
     threads: Threads = 0,
     engine: Engine = "auto",
+    install: Install = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure the bits per byte that it takes to predict files of unseen source."""
+    if against is not None:
+        ensure("convert", "eval bits-per-byte --float", install=install)
     from codegen_lsp.cli.eval_tables import print_bits
     from codegen_lsp.evaluation.documents import find_documents
     from codegen_lsp.evaluation.measurements import measure_bits

@@ -15,8 +15,9 @@ from rich.table import Table
 from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.catalogue import Checkpoint, checkpoints, resolve
 from codegen_lsp.checkpoints.store import InstalledBuild
+from codegen_lsp.cli.install import Install, ensure, ensure_for_program
 from codegen_lsp.cli.options import AsJson
-from codegen_lsp.errors import CodegenError
+from codegen_lsp.errors import CodegenError, MissingExtraError
 from codegen_lsp.inference.build import Verification
 
 app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True, add_completion=False)
@@ -40,6 +41,7 @@ def pull(
     yes: Annotated[
         bool, typer.Option("--accept-license", help="Agree to the checkpoint's licence without being asked.")
     ] = False,
+    install: Install = False,
     as_json: AsJson = False,
 ) -> None:
     """Download a checkpoint, convert it to int8, verify it, and install it."""
@@ -47,9 +49,11 @@ def pull(
     from codegen_lsp.cli.progress_bar import progress_bar
 
     if as_json:
-        raise SystemExit(_pull_as_json(name, accepted=yes))
+        raise SystemExit(_pull_as_json(name, accepted=yes, install=install))
     console = Console()
     accepted = yes or _consent(console, name)
+    checkpoint.check(name, accepted)
+    ensure("convert", "models pull", install=install)
     with progress_bar() as report:
         build = checkpoint.pull(name, progress=report, accept_license=accepted)
     _print_installed(console, build)
@@ -61,8 +65,10 @@ def convert(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model; the folder's by default.")
     ] = None,
+    install: Install = False,
 ) -> None:
     """Convert a checkpoint's folder to an int8 build, verify it, and install it."""
+    ensure("convert", "models convert", install=install)
     from codegen_lsp.checkpoints.convert import convert_into_store
     from codegen_lsp.cli.progress_bar import progress_bar
 
@@ -77,8 +83,10 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Compare with this checkpoint's float weights.")
     ] = None,
+    install: Install = False,
 ) -> None:
     """Check a build's files, and its answers against the checkpoint's."""
+    ensure("convert", "models verify", install=install)
     from codegen_lsp.checkpoints.verify import check_build, verify_build
     from codegen_lsp.cli.progress_bar import progress_bar
 
@@ -162,11 +170,11 @@ def _print_listing(console: Console, *, installed_only: bool) -> None:
         )
 
 
-def _pull_as_json(name: str, *, accepted: bool) -> int:
+def _pull_as_json(name: str, *, accepted: bool, install: bool) -> int:
     """Pull a checkpoint and print lines of JSON; return the exit code.
 
     Lines have `message` and `fraction` (0 to 1) while it goes on; the last has `name` and `path`, or `error` and
-    `advice`.
+    `advice`, and `missing_extra` where `--install` would help.
     """
     from codegen_lsp.checkpoints import pull as checkpoint
 
@@ -177,7 +185,12 @@ def _pull_as_json(name: str, *, accepted: bool) -> int:
         line(message=message, fraction=fraction)
 
     try:
+        checkpoint.check(name, accepted)
+        ensure_for_program("convert", "models pull", install=install, report=report)
         build = checkpoint.pull(name, progress=report, accept_license=accepted)
+    except MissingExtraError as error:
+        line(error=error.message, advice=error.advice, missing_extra=error.extra)
+        return 1
     except CodegenError as error:
         line(error=error.message, advice=error.advice)
         return 1

@@ -8,14 +8,21 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
+from codegen_lsp import extras
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.training import pipeline
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the stages and return the exit status."""
+    try:
+        extras.require("train", "python -m codegen_lsp.training")
+    except CodegenError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    import torch
+
+    from codegen_lsp.training import pipeline
+
     parser = argparse.ArgumentParser(prog="python -m codegen_lsp.training", description=pipeline.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder for all results")

@@ -1,6 +1,6 @@
 """Plot of a training run's losses, and of a sweep over sizes if there is one.
 
-`python -m codegen_lsp.training.plot FOLDER OUT.svg`; needs matplotlib (`pip install "codegen-lsp[plot]"`).
+`python -m codegen_lsp.training.plot FOLDER OUT.svg`; needs `pip install "codegen-lsp[train,plot]"`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import json
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codegen_lsp.training import pipeline
-from codegen_lsp.training.sweep import SWEEPS, SweepResult
+from codegen_lsp import extras
+from codegen_lsp.errors import CodegenError
+
+if TYPE_CHECKING:
+    from codegen_lsp.training.sweep import SweepResult
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -88,6 +91,8 @@ def _sweep(axes: Any, results: list[SweepResult]) -> None:
 
 def size_results(folder: Path) -> list[SweepResult]:
     """Return the results of the sweep over sizes in a training's folder."""
+    from codegen_lsp.training.sweep import SWEEPS, SweepResult
+
     names = {candidate.name for candidate in SWEEPS["sizes"]}
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("sweep/*/result.json"))]
     return [SweepResult(**values) for values in found if values["candidate"] in names]
@@ -99,6 +104,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="a folder made by codegen_lsp.training")
     parser.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
+    try:
+        for extra in ("train", "plot"):
+            extras.require(extra, "python -m codegen_lsp.training.plot")
+    except CodegenError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    from codegen_lsp.training import pipeline
+
     draw(pipeline.training_log(options.folder), size_results(options.folder), options.out)
     return 0
 
