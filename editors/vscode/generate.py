@@ -1,4 +1,4 @@
-"""Write the server's settings into the extension's manifest, and the default languages beside its sources: `make docs`.
+"""Write the server's settings into the extension's manifest, and lists that its sources need beside them: `make docs`.
 
 A test fails when they differ from the program. Settings of the extension's own (`codegen-lsp.server.*`) stay as they
 are in the manifest, and those for measurements are left out.
@@ -51,10 +51,22 @@ def languages() -> dict[str, Any]:
     return {"on": sorted(DEFAULT_LANGUAGES), "names": {name: known.name for name, known in sorted(LANGUAGES.items())}}
 
 
+def names(current: dict[str, Any]) -> dict[str, Any]:
+    """Return `src/settings.json`: the names that are passed on to the server, and those that only the user may set."""
+    prefix = f"{settings.SECTION}."
+    known = [name.removeprefix(prefix) for name in settings.setting_names()] + sorted(settings.FORMER_NAMES)
+    untrusted = current["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
+    return {"known": known, "restricted": [name.removeprefix(prefix) for name in untrusted]}
+
+
 def files() -> dict[str, str]:
     """Return the path and content of all generated files."""
     current = json.loads((HERE / "package.json").read_text(encoding="utf-8"))
-    return {"package.json": _text(manifest(current)), "src/languages.json": _text(languages())}
+    return {
+        "package.json": _text(manifest(current)),
+        "src/languages.json": _text(languages()),
+        "src/settings.json": _text(names(current)),
+    }
 
 
 def _text(value: Any) -> str:

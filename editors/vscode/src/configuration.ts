@@ -1,11 +1,15 @@
 /**
- * The user's settings: the extension's own, and those of the server that decide which documents it is sent. The server
- * checks its settings itself.
+ * The user's settings: the extension's own, and those of the server. The server checks the values itself.
+ *
+ * A folder that is merely opened brings settings of its own. VS Code before 1.132 lets even those of
+ * `restrictedConfigurations` through when they are written as nested tables (microsoft/vscode#330310), so they are
+ * filtered here again: while the workspace is not trusted, the user's value counts. Unknown names are not passed on.
  */
 
 import * as vscode from 'vscode';
 
 import known from './languages.json';
+import names from './settings.json';
 
 export const SECTION = 'codegen-lsp';
 
@@ -21,22 +25,34 @@ export interface OwnSettings {
   readonly pipArguments: readonly string[];
 }
 
+/** Values that replace any other while the workspace is not trusted. Verification runs code of the workspace. */
+const UNTRUSTED: Readonly<Record<string, unknown>> = { verify_refactorings: 'off' };
+
 /** Returns the extension's settings. A value of the wrong type counts as not set; VS Code marks it in the editor. */
 export function ownSettings(): OwnSettings {
-  const section = vscode.workspace.getConfiguration(`${SECTION}.server`);
   return {
-    python: text(section.get('python')),
-    command: texts(section.get('command')),
-    environment: textTable(section.get('environment')),
-    package: text(section.get('package')),
-    pipArguments: texts(section.get('pipArguments')),
+    python: text(read('server.python')),
+    command: texts(read('server.command')),
+    environment: textTable(read('server.environment')),
+    package: text(read('server.package')),
+    pipArguments: texts(read('server.pipArguments')),
   };
 }
 
-/** Returns the section without the extension's own settings, for the server. */
-export function withoutOwn(section: unknown): unknown {
-  if (!isTable(section)) return section;
-  return Object.fromEntries(Object.entries(section).filter(([name]) => name !== 'server'));
+/** Returns the settings of the server by their names. */
+export function serverSettings(): Record<string, unknown> {
+  const found = names.known.map((name): [string, unknown] => [name, read(name)]);
+  return Object.fromEntries(found.filter(([, value]) => value !== undefined));
+}
+
+/** Returns a setting's value; one that only the user may set, from the user's settings while there is no trust. */
+function read(name: string): unknown {
+  const section = vscode.workspace.getConfiguration(SECTION);
+  if (vscode.workspace.isTrusted) return section.get(name);
+  if (name in UNTRUSTED) return UNTRUSTED[name];
+  if (!names.restricted.includes(name)) return section.get(name);
+  const found = section.inspect(name);
+  return found?.globalValue ?? found?.defaultValue;
 }
 
 /** Returns true when suggestions are on. */

@@ -1,6 +1,7 @@
 /** Runs programs to their end: with a timeout, line by line, and with cancellation. */
 
 import { spawn } from 'node:child_process';
+import { delimiter, isAbsolute } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import type * as vscode from 'vscode';
@@ -27,7 +28,8 @@ export interface RunOptions {
 export function run(command: readonly string[], options: RunOptions): Promise<Ended> {
   return new Promise((resolve) => {
     const [program = '', ...rest] = command;
-    const env = { ...process.env, PYTHONUTF8: '1', PYTHONUNBUFFERED: '1', ...options.environment };
+    const own = { PYTHONUTF8: '1', PYTHONUNBUFFERED: '1', ...options.environment };
+    const env = withoutCurrentFolder({ ...process.env, ...own });
     const windows = process.platform === 'win32';
     // A process group of its own, so that its children end with it.
     const child = spawn(program, rest, { cwd: options.cwd, env, detached: !windows, windowsHide: true });
@@ -61,6 +63,16 @@ export function run(command: readonly string[], options: RunOptions): Promise<En
     });
     child.on('close', finish);
   });
+}
+
+/**
+ * Returns the environment without entries of PYTHONPATH that stand for whatever the current folder is. Python runs a
+ * `sitecustomize.py` that it finds there.
+ */
+export function withoutCurrentFolder(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const { PYTHONPATH: path, ...others } = environment;
+  const kept = (path ?? '').split(delimiter).filter((entry) => isAbsolute(entry));
+  return kept.length > 0 ? { ...others, PYTHONPATH: kept.join(delimiter) } : others;
 }
 
 function signalGroup(pid: number): void {

@@ -4,7 +4,7 @@
  */
 
 import { existsSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, isAbsolute, join } from 'node:path';
 
 import * as vscode from 'vscode';
 
@@ -30,7 +30,8 @@ export interface Missing {
 }
 
 const SECONDS = 20;
-const MODULE = ['-m', 'codegen_lsp.cli'];
+/** `-P`: without the folder in which the program is started. */
+const MODULE = ['-P', '-m', 'codegen_lsp.cli'];
 
 /** Looks for the server. `cwd` must be a folder without Python files, which would be imported. */
 export async function findProgram(cwd: string, privatePython: string): Promise<Program | Missing> {
@@ -66,7 +67,7 @@ export async function findProgram(cwd: string, privatePython: string): Promise<P
 
 /** Returns true when this Python can import codegen-lsp. */
 export async function hasServer(python: string, cwd: string): Promise<boolean> {
-  const ended = await run([python, '-c', 'import codegen_lsp.cli'], { cwd, milliseconds: SECONDS * 1000 });
+  const ended = await run([python, '-P', '-c', 'import codegen_lsp.cli'], { cwd, milliseconds: SECONDS * 1000 });
   return ended.status === 0;
 }
 
@@ -83,7 +84,7 @@ export function canRun(program: string): boolean {
 /** Returns the program of this name on `PATH`. */
 export function which(name: string): string | undefined {
   const endings = process.platform === 'win32' ? ['.exe', '.cmd', '.bat'] : [''];
-  const folders = (process.env.PATH ?? '').split(delimiter).filter((folder) => folder !== '');
+  const folders = (process.env.PATH ?? '').split(delimiter).filter((folder) => isAbsolute(folder));
   const paths = folders.flatMap((folder) => endings.map((ending) => join(folder, name + ending)));
   return paths.find((path) => existsSync(path));
 }

