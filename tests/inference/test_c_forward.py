@@ -192,11 +192,11 @@ def test_a_lack_of_memory_is_reported(build: Path) -> None:
 
 
 def test_a_file_that_is_not_a_library_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "decoder_avx2.so").write_bytes(b"no library")
     monkeypatch.setattr(native_build, "SOURCE", tmp_path / "decoder.c")
-    monkeypatch.setattr(native_build, "INDEX_SOURCE", tmp_path / "ngram_index.c")
-    assert native_build.compiled() == ["avx2"]
-    assert native.library.__wrapped__(("avx512", "avx2")) is None
+    *_, worst = native_build.VARIANTS
+    native_build.library_of(worst).write_bytes(b"no library")
+    assert native_build.compiled() == [worst]
+    assert native.library.__wrapped__(tuple(native_build.VARIANTS)) is None
 
 
 class _Reordered(ctypes.Structure):
@@ -239,17 +239,72 @@ def test_threads_end_with_the_forward_pass(build: Path) -> None:
 COMPILER = native_build.compiler() if native_build.suits() else None
 
 
-@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
-def test_it_is_compiled_from_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with copies of the sources, which are compiled there."""
     for path in (*native_build.sources(), native_build.INDEX_SOURCE):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(native_build, "SOURCE", tmp_path / "decoder.c")
     monkeypatch.setattr(native_build, "INDEX_SOURCE", tmp_path / "ngram_index.c")
-    monkeypatch.setattr(native_build, "VARIANTS", {"avx2": native_build.VARIANTS["avx2"], "other": "-mno-such-thing"})
-    assert native_build.build() == [tmp_path / "libngram_index.so", tmp_path / "decoder_avx2.so"]
-    compiled = ctypes.CDLL(str(tmp_path / "decoder_avx2.so"))
+    return tmp_path
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+def test_it_is_compiled_from_its_source(
+    sources: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variant = list(native_build.VARIANTS)[-2]
+    other = native_build.Variant("-mno-such-thing")
+    monkeypatch.setattr(native_build, "VARIANTS", {variant: native_build.VARIANTS[variant], "other": other})
+    assert native_build.build() == [native_build.index_library(), native_build.library_of(variant)]
+    assert "mno-such-thing" in capsys.readouterr().err
+    compiled = ctypes.CDLL(str(native_build.library_of(variant)))
     assert compiled.codegen_lanes() == 8
-    native.check_abi(compiled, tmp_path / "decoder_avx2.so")
+    native.check_abi(compiled, native_build.library_of(variant))
+    assert {path.name for path in sources.iterdir() if path.suffix not in (".c", ".h")} == {
+        native_build.index_library().name,
+        native_build.library_of(variant).name,
+    }
+
+
+@pytest.mark.skipif(not native_build.suits(), reason="this machine is no target")
+def test_gcc_leaves_out_the_variants_that_it_makes_slow(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_build, "compiler", lambda: ["gcc"])
+    monkeypatch.setattr(native_build, "is_clang", lambda command: False)
+    monkeypatch.setattr(native_build, "_clang", lambda: None)
+    monkeypatch.setattr(native_build, "zig", lambda: None)
+    monkeypatch.setattr(native_build, "_compile_all", lambda jobs: [target for _, target, _ in jobs])
+    x86 = native_build.VARIANTS_OF["x86_64"]
+    monkeypatch.setattr(native_build, "VARIANTS", x86)
+    assert native_build.library_of("sse41") not in native_build.build()
+    assert native_build.library_of("avx2") in native_build.build()
+    monkeypatch.setattr(native_build, "VARIANTS", native_build.VARIANTS_OF["arm64"])
+    assert native_build.library_of("neon") in native_build.build()
+    monkeypatch.setattr(native_build, "VARIANTS", x86)
+    monkeypatch.setattr(native_build, "is_clang", lambda command: True)
+    assert native_build.library_of("sse41") in native_build.build()
+
+
+def test_zig_is_told_the_target_lest_it_use_all_instructions_of_this_processor(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(native_build, "_compile_all", lambda jobs: commands.extend(job[2] for job in jobs))
+    zig = [sys.executable, "-m", "ziglang", "cc"]
+    monkeypatch.setattr(native_build, "compiler", lambda: zig)
+    monkeypatch.setattr(native_build, "this_machine", lambda: "linux-x86_64")
+    native_build.build()
+    assert commands
+    assert all(command[4:6] == ["-target", "x86_64-linux-gnu.2.17"] for command in commands)
+
+
+def test_the_instruction_sets_are_those_of_this_machine() -> None:
+    machine = native_build.this_machine()
+    if machine is None:
+        assert native_build.VARIANTS == {}
+    else:
+        assert native_build.VARIANTS is native_build.VARIANTS_OF[native_build.TARGETS[machine].machine]
+        assert list(native_build.VARIANTS)[-1] in ("sse41", "neon")  # what any processor of this kind has
 
 
 def test_the_compiler_is_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,6 +312,7 @@ def test_the_compiler_is_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyP
     assert native_build.compiler() == ["some-cc", "-flag"]
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(native_build.importlib.util, "find_spec", lambda name: None)
     assert native_build.compiler() is None
     monkeypatch.setattr(native_build.importlib.util, "find_spec", lambda name: name)

@@ -4,8 +4,8 @@
 
    The arithmetic is that of CTranslate2: the activations of a token are rounded to q = rint(127 x / a + 128) - 128 with
    a = max |x|; products with the weights are exact, in integers. The dot product instructions need one unsigned
-   operand, so 128 is added to each weight (by flipping its sign bit), and 128 times the sum of q subtracted from the
-   result.
+   operand on x86-64, so 128 is added to each weight there (by flipping its sign bit), and 128 times the sum of q
+   subtracted from the result.
 
    Multiplication and addition are fused only where the code says so (`-ffp-contract=off`). A compiler that is free to
    fuse may do so in one copy of a function and not in another, and then the result for a token would depend on the
@@ -13,64 +13,25 @@
 
    The file is compiled once for each instruction set (`compile_decoder.py`). */
 
-#include <cpuid.h>
-#include <immintrin.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#ifdef __linux__
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 #include "few.h"
 #include "many.h"
+#include "processor.h"
 
 /* Fingerprint of the structures that Python passes and of the exported functions: FNV-1a over `ABI`. */
-uint64_t codegen_abi(void) {
+EXPORT uint64_t codegen_abi(void) {
     uint64_t hash = 0xcbf29ce484222325u;
     for (size_t i = 0; i < sizeof(ABI) / sizeof(ABI[0]); i++) hash = (hash ^ ABI[i]) * 0x100000001b3u;
     return hash;
 }
 
-/* Whether processor and system support the instructions that the library was compiled for. */
-int codegen_supported(void) {
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA)) return 0;
-    unsigned low, high;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    if ((low & 6) != 6) return 0;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & (1u << 5))) return 0;
-#ifdef __AVX512F__
-    if ((low & 0xe6) != 0xe6) return 0;
-    if (!(b & (1u << 16)) || !(b & (1u << 17)) || !(b & (1u << 30)) || !(b & (1u << 31)) || !(c & (1u << 11))) return 0;
-#elif defined(__AVXVNNI__)
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & (1u << 4))) return 0;
-#endif
-    return 1;
-}
-
-/* Whether the matrix unit (AMX) exists and the system lets this process use it. */
-static int has_tiles(void) {
-#if defined(__AMX_INT8__) && defined(__linux__)
-    unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & (1u << 24)) || !(d & (1u << 25))) return 0;
-    return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* the tiles' data */) == 0;
-#else
-    return 0;
-#endif
-}
-
-/* Zeroed memory, aligned to a cache line; NULL when there is not enough. */
-static void *allocate_zeroed(size_t bytes) {
-    void *memory = NULL;
-    if (posix_memalign(&memory, 64, bytes + 64)) return NULL;
-    return memset(memory, 0, bytes + 64);
-}
+/* Whether this library can be used here. */
+EXPORT int codegen_supported(void) { return supported(); }
 
 static int allocate_rounded(Rounded *to, size_t tokens, int columns) {
     to->q = allocate_zeroed(tokens * padded(columns));
@@ -80,13 +41,13 @@ static int allocate_rounded(Rounded *to, size_t tokens, int columns) {
 }
 
 static void free_rounded(Rounded *r) {
-    free(r->q), free(r->step), free(r->excess);
+    release(r->q), release(r->step), release(r->excess);
     *r = (Rounded){0};
 }
 
 static void free_many(Decoder *d) {
     free_rounded(&d->many_in_q), free_rounded(&d->many_attn_q), free_rounded(&d->many_mlp_q);
-    free(d->many_qkv), free(d->many_attn), free(d->many_mlp);
+    release(d->many_qkv), release(d->many_attn), release(d->many_mlp);
     d->many_qkv = d->many_attn = d->many_mlp = NULL;
     d->groups = 0;
 }
@@ -111,7 +72,7 @@ static int allocate_scratch(Decoder *d, size_t floats) {
     if (floats <= d->scratch_floats) return 1;
     d->scratch_floats = 0;
     for (int i = 0; i < d->threads; i++) {
-        free(d->scratch[i]);
+        release(d->scratch[i]);
         d->scratch[i] = allocate_zeroed(floats * sizeof(float));
         if (!d->scratch[i]) return 0;
     }
@@ -119,39 +80,35 @@ static int allocate_scratch(Decoder *d, size_t floats) {
     return 1;
 }
 
-void codegen_free(Decoder *d) {
+EXPORT void codegen_free(Decoder *d) {
     change(d, ENDED);
-    for (int i = 1; i < d->threads; i++) pthread_join(d->thread[i], NULL);
-    for (int i = 0; i < MAX_THREADS; i++) free(d->scratch[i]);
+    for (int i = 1; i < d->threads; i++) join_thread(d->thread[i]);
+    for (int i = 0; i < MAX_THREADS; i++) release(d->scratch[i]);
     free_rounded(&d->few_in_q), free_rounded(&d->few_attn_q), free_rounded(&d->few_mlp_q);
-    free(d->few_qkv), free(d->few_attn), free(d->few_mlp);
+    release(d->few_qkv), release(d->few_attn), release(d->few_mlp);
     free_many(d);
-    pthread_mutex_destroy(&d->mutex);
-    pthread_cond_destroy(&d->changed);
-    free(d);
+    destroy_lock(&d->mutex, &d->changed);
+    release(d);
 }
 
 /* The number of pause instructions that take this time: their length differs by a factor of four between processors. */
 static int pauses_in(int microseconds) {
-    struct timespec begin, end;
-    clock_gettime(CLOCK_MONOTONIC, &begin);
-    for (int i = 0; i < 1000; i++) _mm_pause();
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    int64_t ns = (int64_t)(end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec;
+    int64_t begin = nanoseconds();
+    for (int i = 0; i < 1000; i++) PAUSE();
+    int64_t ns = nanoseconds() - begin;
     return (int)(microseconds * 1000000LL / (ns > 1000 ? ns : 1000));
 }
 
 /* A decoder for a model; NULL when memory or threads are lacking. What `model` points to must outlive the decoder.
    `microseconds`: how long a waiting thread spins before it sleeps. `tiles`: whether AMX may be used. */
-Decoder *codegen_new(const Model *model, int threads, int microseconds, int tiles) {
+EXPORT Decoder *codegen_new(const Model *model, int threads, int microseconds, int tiles) {
     Decoder *d = allocate_zeroed(sizeof(Decoder));
     if (!d) return NULL;
     d->model = *model;
     d->head_width = model->width / model->heads;
     d->amx = tiles && has_tiles();
     d->spins = pauses_in(microseconds);
-    pthread_mutex_init(&d->mutex, NULL);
-    pthread_cond_init(&d->changed, NULL);
+    init_lock(&d->mutex, &d->changed);
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     atomic_store(&d->now, IDLE);
     int made = allocate_rounded(&d->few_in_q, FEW, model->width) &&
@@ -165,7 +122,7 @@ Decoder *codegen_new(const Model *model, int threads, int microseconds, int tile
     for (int i = 1; i < threads && made; i++) {
         Member *member = malloc(sizeof(Member));
         if (member) *member = (Member){d, i};
-        if (!member || pthread_create(&d->thread[i], NULL, work, member)) {
+        if (!member || !start_thread(&d->thread[i], work, member)) {
             free(member);
             d->threads = i;
             made = 0;
@@ -176,11 +133,11 @@ Decoder *codegen_new(const Model *model, int threads, int microseconds, int tile
     return NULL;
 }
 
-int codegen_lanes(void) { return LANES; }
-int codegen_few(void) { return FEW; }
+EXPORT int codegen_lanes(void) { return LANES; }
+EXPORT int codegen_few(void) { return FEW; }
 
 /* Write the input of the first layer to `x`: (count, width) if count <= FEW, else [group][width][LANES]. */
-void codegen_embed(const Decoder *d, const int32_t *ids, int count, float *x) {
+EXPORT void codegen_embed(const Decoder *d, const int32_t *ids, int count, float *x) {
     const Matrix *e = &d->model.embedding;
     for (int t = 0; t < count; t++) {
         const int8_t *row = e->values + (size_t)ids[t] * e->columns;
@@ -195,7 +152,7 @@ void codegen_embed(const Decoder *d, const int32_t *ids, int count, float *x) {
 /* Run layers first .. end - 1 over `x`, in place, and write keys and values to the cache from `offset` on.
    `positions`, (count), and `attn_mask`, (count, offset + count), are for count <= FEW only, and may be NULL. With more
    tokens, the last layer of the model computes those from group `tail` on. Returns 0 when memory is lacking. */
-int codegen_layers(Decoder *d, float *x, int count, int first, int end, float *cache, int capacity, int offset,
+EXPORT int codegen_layers(Decoder *d, float *x, int count, int first, int end, float *cache, int capacity, int offset,
                    const int32_t *positions, const float *attn_mask, int tail) {
     d->x = x, d->count = count, d->first_layer = first, d->tail = tail;
     d->cache = cache, d->capacity = capacity, d->offset = offset, d->positions = positions, d->attn_mask = attn_mask;
@@ -215,7 +172,7 @@ int codegen_layers(Decoder *d, float *x, int count, int first, int end, float *c
 
 /* Logits, (count, rows of lm_head), of hidden states, (count, width), for count <= FEW. Returns 0 when memory is
    lacking. */
-int codegen_logits(Decoder *d, const float *hidden, int count, float *logits) {
+EXPORT int codegen_logits(Decoder *d, const float *hidden, int count, float *logits) {
     d->hidden = hidden, d->count = count, d->logits = logits;
     if (!allocate_scratch(d, d->model.width)) return 0;
     run(d, (Job){logits_units, logits_unit, 2, 0});

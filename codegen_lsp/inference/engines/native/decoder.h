@@ -7,12 +7,12 @@
 #ifndef CODEGEN_DECODER_H
 #define CODEGEN_DECODER_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "model.h"
 #include "simd.h"
+#include "system.h"
 
 #define FEW 8
 #define MAX_THREADS 64
@@ -22,7 +22,7 @@
 typedef struct {
     int8_t *q;
     float *step;     /* of each token: a / 127 */
-    int32_t *excess; /* of each token: 128 times the sum of q */
+    int32_t *excess; /* of each token: WEIGHT_OFFSET times the sum of q */
 } Rounded;
 
 typedef struct Decoder Decoder;
@@ -52,9 +52,9 @@ struct Decoder {
     const float *hidden, *attn_mask;
     const int32_t *positions;
     /* the threads */
-    pthread_t thread[MAX_THREADS];
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
+    Thread thread[MAX_THREADS];
+    Mutex mutex;
+    Condition changed;
     atomic_int sleeping, done;
     _Atomic uint64_t now; /* high half: the phase, counted over all jobs; low half: its next unit, IDLE, or ENDED */
     int spins;
@@ -68,22 +68,22 @@ struct Decoder {
 static void await_change(Decoder *d, uint64_t old) {
     for (int i = 0; i < d->spins; i++) {
         if (atomic_load_explicit(&d->now, memory_order_acquire) != old) return;
-        _mm_pause();
+        PAUSE();
     }
-    pthread_mutex_lock(&d->mutex);
+    lock(&d->mutex);
     atomic_fetch_add(&d->sleeping, 1);
-    while (atomic_load(&d->now) == old) pthread_cond_wait(&d->changed, &d->mutex);
+    while (atomic_load(&d->now) == old) await(&d->changed, &d->mutex);
     atomic_fetch_sub(&d->sleeping, 1);
-    pthread_mutex_unlock(&d->mutex);
+    unlock(&d->mutex);
 }
 
 /* Set `now` and wake the threads that sleep. */
 static void change(Decoder *d, uint64_t now) {
     atomic_store(&d->now, now);
     if (atomic_load(&d->sleeping)) {
-        pthread_mutex_lock(&d->mutex);
-        pthread_cond_broadcast(&d->changed);
-        pthread_mutex_unlock(&d->mutex);
+        lock(&d->mutex);
+        wake_all(&d->changed);
+        unlock(&d->mutex);
     }
 }
 
@@ -119,12 +119,12 @@ typedef struct {
     int number;
 } Member;
 
-static void *work(void *argument) {
+THREAD_FUNCTION(work, argument) {
     Member me = *(Member *)argument;
     free(argument);
     for (;;) {
         uint64_t now = atomic_load(&me.decoder->now);
-        if ((now & ENDED) == ENDED) return NULL;
+        if ((now & ENDED) == ENDED) return 0;
         if (now & IDLE) await_change(me.decoder, now);
         else take_part(me.decoder, me.number);
     }

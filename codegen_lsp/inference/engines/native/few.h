@@ -15,22 +15,18 @@
 static void round_few(const float *x, int columns, Rounded to, int token) {
     int8_t *q = to.q + (size_t)token * padded(columns);
     vf greatest = all(0);
-    int c = 0;
-    for (; c + LANES <= columns; c += LANES) greatest = vmax(greatest, vabs(load(x + c)));
+    for (int c = 0; c < columns; c += LANES) greatest = vmax(greatest, vabs(load(x + c)));
     float largest = max_lanes(greatest);
-    for (int i = c; i < columns; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
     if (largest < 1e-10f) largest = 1e-10f;
     float by = 127.0f / largest;
     vi sum = all_i(0);
-    for (c = 0; c + LANES <= columns; c += LANES) {
+    for (int c = 0; c < columns; c += LANES) {
         vi r = rounded(load(x + c), all(by));
         sum += r;
         store_bytes(q + c, r);
     }
-    int32_t total = sum_lanes_i(sum);
-    for (; c < columns; c++) total += q[c] = (int8_t)(lrintf(fmaf(x[c], by, 128.0f)) - 128);
     to.step[token] = largest / 127.0f;
-    to.excess[token] = 128 * total;
+    to.excess[token] = WEIGHT_OFFSET * sum_lanes_i(sum);
 }
 
 /* LayerNorm, or RMSNorm, of one token. */
@@ -62,7 +58,7 @@ ALWAYS vi dots(const int8_t *w, int columns, int rows, const int8_t *q, int dept
     for (int i = 0; i < row_count; i++) row[i] = w + (size_t)(i < rows ? i : rows - 1) * columns;
     for (int i = 0; i < row_count; i++)
         for (int c = 0; c < depth; c += 4 * LANES) {
-            vi weights = load_i(row[i] + c) ^ SIGN_BITS;
+            vi weights = operand(load_i(row[i] + c));
             for (int t = 0; t < tokens; t++)
                 sum[i * tokens + t] = dot4(sum[i * tokens + t], weights, load_i(q + (size_t)t * depth + c));
         }
@@ -123,7 +119,7 @@ ALWAYS void add_weighted_values(float *attn, const float *values, const float *w
     for (int k = begin; k < end; k++) {
         const float *row = values + (size_t)k * head_width;
         for (int j = 0; j < chunks; j++)
-            _mm_prefetch(row + (size_t)PREFETCH_KEYS * head_width + j * LANES, _MM_HINT_T0);
+            __builtin_prefetch(row + (size_t)PREFETCH_KEYS * head_width + j * LANES);
         for (int j = 0; j < chunks; j++) sum[j] = vfma(all(weights[k]), load(row + j * LANES), sum[j]);
     }
     for (int j = 0; j < chunks; j++) store(attn + j * LANES, sum[j]);
@@ -139,7 +135,7 @@ static void attend_few(Decoder *d, int head, const float *keys, const float *val
             for (int i = 0; i < LANES; i++) {
                 const float *key = keys + (size_t)(k + i < end ? k + i : end - 1) * hw;
                 if (!t)
-                    for (int c = 0; c < hw; c += 16) _mm_prefetch(key + (size_t)PREFETCH_KEYS * hw + c, _MM_HINT_T0);
+                    for (int c = 0; c < hw; c += 16) __builtin_prefetch(key + (size_t)PREFETCH_KEYS * hw + c);
                 vf s = load(query) * load(key);
                 for (int c = LANES; c < hw; c += LANES) s = vfma(load(query + c), load(key + c), s);
                 sum[i] = s;

@@ -31,7 +31,7 @@ static void round_many(const float *x, int columns, vf greatest, Rounded to, int
         store_i(q + (size_t)c * LANES, word);
     }
     store(to.step + group * LANES, greatest / 127.0f);
-    store_i(to.excess + group * LANES, sum << 7);
+    store_i(to.excess + group * LANES, sum * WEIGHT_OFFSET);
 }
 
 ALWAYS vf largest_many(const float *x, int columns) {
@@ -105,7 +105,7 @@ ALWAYS void tile(const Matrix *m, int row, int rows, int group, Rounded in, int 
         for (int i = 0; i < TILE_ROWS; i++) {
             int32_t word;
             memcpy(&word, w[i] + c, 4);
-            vi weights = all_i(word) ^ SIGN_BITS;
+            vi weights = operand(all_i(word));
             for (int j = 0; j < groups; j++) sum[i][j] = dot4(sum[i][j], weights, input[j]);
         }
     }

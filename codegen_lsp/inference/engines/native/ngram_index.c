@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "export.h"
+
 #define NG_GAP 0xFFFFu
 #define NG_DEPTH 16
 #define NG_ORDERS 7
@@ -49,13 +51,13 @@ typedef struct {
 } ng_segment;
 
 // Sizes of the structures that ctypes mirrors, to be compared before anything else is called.
-int64_t ng_abi(void) { return (int64_t)sizeof(ng_segment) * 10000 + sizeof(ng_table) * 100 + sizeof(ng_entry); }
+EXPORT int64_t ng_abi(void) { return (int64_t)sizeof(ng_segment) * 10000 + sizeof(ng_table) * 100 + sizeof(ng_entry); }
 
 // ---------------------------------------------------------------------------------------------------------- building
 
 // Fill order[n] and next[n] from text[n]; n < 2^32 - 1. Returns 0, or -1 when memory is lacking.
 // Time: O(n), five counting sorts. Memory while it runs: 16 bytes a token.
-int ng_sort(const uint16_t *text, uint64_t n, uint32_t *order, uint16_t *next) {
+EXPORT int ng_sort(const uint16_t *text, uint64_t n, uint32_t *order, uint16_t *next) {
     if (n == 0) return 0;
     uint32_t classes = 0x10001;
     uint32_t *rank = malloc(n * 4), *fresh = malloc(n * 4), *moved = malloc(n * 4);
@@ -110,7 +112,7 @@ static inline uint16_t before(const uint16_t *text, uint32_t i, uint32_t back) {
 
 // Count the contexts of more than NG_DENSE occurrences. With tables and entries NULL only sizes are given: counts[k] the
 // tables of order k, *entry_count the entries of all. `scratch` has 65,536 zeros and has them again at the end.
-void ng_tables(const uint16_t *text, uint64_t n, const uint32_t *order, const uint16_t *next, uint32_t *scratch,
+EXPORT void ng_tables(const uint16_t *text, uint64_t n, const uint32_t *order, const uint16_t *next, uint32_t *scratch,
                ng_table *tables, ng_entry *entries, uint32_t *counts, uint64_t *entry_count) {
     uint64_t made = 0, filled = 0;
     for (int k = 0; k < NG_ORDERS; k++) {
@@ -204,7 +206,7 @@ static inline int64_t add(ng_scratch *scratch, int64_t touched, uint16_t token, 
 
 // Ranges of the context in each segment at each order: ranges[(segment * NG_ORDERS + k) * 2 ..] = low, high; empty ones are
 // zeros. `context` ends with the last token.
-void ng_ranges(const ng_segment *segments, int count, const uint16_t *context, int length, uint64_t *ranges) {
+EXPORT void ng_ranges(const ng_segment *segments, int count, const uint16_t *context, int length, uint64_t *ranges) {
     memset(ranges, 0, (size_t)count * NG_ORDERS * 2 * sizeof *ranges);
     for (int g = 0; g < count; g++) {
         const ng_segment *s = &segments[g];
@@ -227,7 +229,7 @@ void ng_ranges(const ng_segment *segments, int count, const uint16_t *context, i
 
 // Range of the positions whose context agrees longest with `context`: *low, *high. Returns how many tokens agree (0 to
 // NG_DEPTH); with 0 the range is empty.
-int ng_longest(const ng_segment *s, const uint16_t *context, int length, uint64_t *low, uint64_t *high) {
+EXPORT int ng_longest(const ng_segment *s, const uint16_t *context, int length, uint64_t *low, uint64_t *high) {
     uint64_t from = 0, to = s->size;
     int agreement = 0;
     *low = *high = 0;
@@ -250,7 +252,7 @@ int ng_longest(const ng_segment *s, const uint16_t *context, int length, uint64_
 // in the form p + gain, before division by the sum. Writes tokens and gains, returns their number; *share is the weight
 // that is left to the model. Orders whose share is below `negligible` are left out (weight 0), so the mixture stays
 // normalised.
-int64_t ng_mix(const ng_segment *segments, int count, const uint64_t *ranges, const double *caution, double negligible,
+EXPORT int64_t ng_mix(const ng_segment *segments, int count, const uint64_t *ranges, const double *caution, double negligible,
                ng_scratch *scratch, uint16_t *tokens, double *gains, double *share) {
     double left = 1.0;
     int64_t gained = 0;

@@ -1,63 +1,27 @@
-/* Vectors of floats and 32-bit integers, LANES of each, for AVX-512 or AVX2. */
+/* Vectors of floats and 32-bit integers, LANES of each.
+
+   A header for each family of instructions (`simd_avx512.h`, `simd_avx2.h`, `simd_halves.h`) defines:
+   LANES, TILE_ROWS, TILE_GROUPS, and WEIGHT_OFFSET, which dot4 needs added to the weights;
+   vf and vi, to which the operators of C apply;
+   vmax, vfma (a b + c), vabs, vround (to nearest, ties to even), vfloat;
+   sum_lanes, max_lanes, sum_lanes_i, and sums and sums_i, the sums of each of LANES vectors as one vector;
+   store_bytes (the low bytes);
+   dot4, which adds the dot product of four bytes of weights and four signed bytes to each lane of a sum. */
 
 #ifndef CODEGEN_SIMD_H
 #define CODEGEN_SIMD_H
 
-#include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-#ifdef __AVX512F__
-#define LANES 16
-#define TILE_ROWS 6
-#define TILE_GROUPS 4
-typedef float vf __attribute__((vector_size(64)));
-typedef int32_t vi __attribute__((vector_size(64)));
-ALWAYS vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
-ALWAYS vf vfma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-ALWAYS vf vabs(vf a) { return (vf)_mm512_abs_ps((__m512)a); }
-ALWAYS vi vround(vf a) { return (vi)_mm512_cvtps_epi32((__m512)a); }
-ALWAYS vf vfloat(vi a) { return (vf)_mm512_cvtepi32_ps((__m512i)a); }
-ALWAYS float sum_lanes(vf a) { return _mm512_reduce_add_ps((__m512)a); }
-ALWAYS float max_lanes(vf a) { return _mm512_reduce_max_ps((__m512)a); }
-ALWAYS int32_t sum_lanes_i(vi a) { return _mm512_reduce_add_epi32((__m512i)a); }
-ALWAYS void store_bytes(int8_t *to, vi a) { _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8((__m512i)a)); }
-ALWAYS vf load_bytes(const int8_t *from) {
-    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
-}
+#if defined(__AVX512F__)
+#include "simd_avx512.h"
+#elif defined(__AVX2__)
+#include "simd_avx2.h"
 #else
-#define LANES 8
-#define TILE_ROWS 2
-#define TILE_GROUPS 4
-typedef float vf __attribute__((vector_size(32)));
-typedef int32_t vi __attribute__((vector_size(32)));
-ALWAYS vf vmax(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
-ALWAYS vf vfma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
-ALWAYS vf vabs(vf a) { return (vf)_mm256_andnot_ps(_mm256_set1_ps(-0.0f), (__m256)a); }
-ALWAYS vi vround(vf a) { return (vi)_mm256_cvtps_epi32((__m256)a); }
-ALWAYS vf vfloat(vi a) { return (vf)_mm256_cvtepi32_ps((__m256i)a); }
-ALWAYS float sum_lanes(vf a) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += a[i];
-    return sum;
-}
-ALWAYS float max_lanes(vf a) {
-    float most = a[0];
-    for (int i = 1; i < LANES; i++) most = a[i] > most ? a[i] : most;
-    return most;
-}
-ALWAYS int32_t sum_lanes_i(vi a) {
-    int32_t sum = 0;
-    for (int i = 0; i < LANES; i++) sum += a[i];
-    return sum;
-}
-ALWAYS void store_bytes(int8_t *to, vi a) {
-    for (int i = 0; i < LANES; i++) to[i] = (int8_t)a[i];
-}
-ALWAYS vf load_bytes(const int8_t *from) {
-    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
-}
+#include "simd_halves.h"
 #endif
 
 typedef float vf_any __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -69,63 +33,8 @@ ALWAYS void store_i(void *to, vi a) { *(vi_any *)to = a; }
 ALWAYS vf all(float a) { return (vf){0} + a; }
 ALWAYS vi all_i(int32_t a) { return (vi){0} + a; }
 
-/* Add to each lane of `sum` the dot product of four unsigned bytes and four signed bytes. */
-ALWAYS vi dot4(vi sum, vi unsigned_bytes, vi signed_bytes) {
-#if defined(__AVX512VNNI__)
-    return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)unsigned_bytes, (__m512i)signed_bytes);
-#elif defined(__AVXVNNI__)
-    return (vi)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)unsigned_bytes, (__m256i)signed_bytes);
-#else /* multiply in 16 bits and add in 32, so that nothing saturates */
-    __m256i u = (__m256i)unsigned_bytes, s = (__m256i)signed_bytes;
-    __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)),
-                                     _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
-    __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
-    return sum + (vi)even + (vi)odd;
-#endif
-}
-
-#define SIGN_BITS ((int32_t)0x80808080)
-
-/* The sums over the lanes of each of LANES vectors, as one vector. */
-#if LANES == 16
-#define UNPACK(lo, hi, a, b)                                                                                           \
-    (_mm512_add_epi32(_mm512_unpacklo_##lo((a), (b)), _mm512_unpackhi_##hi((a), (b))))
-ALWAYS vi sums_i(const vi *v) {
-    __m512i a[8], b[4], c[2];
-    for (int i = 0; i < 8; i++) a[i] = UNPACK(epi32, epi32, (__m512i)v[2 * i], (__m512i)v[2 * i + 1]);
-    for (int i = 0; i < 4; i++) b[i] = UNPACK(epi64, epi64, a[2 * i], a[2 * i + 1]);
-    for (int i = 0; i < 2; i++)
-        c[i] = _mm512_add_epi32(_mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0x88),
-                                _mm512_shuffle_i32x4(b[2 * i], b[2 * i + 1], 0xdd));
-    return (vi)_mm512_add_epi32(_mm512_shuffle_i32x4(c[0], c[1], 0x88), _mm512_shuffle_i32x4(c[0], c[1], 0xdd));
-}
-#define UNPACK_F(a, b) (_mm512_add_ps(_mm512_unpacklo_ps((a), (b)), _mm512_unpackhi_ps((a), (b))))
-#define UNPACK_D(a, b)                                                                                                 \
-    (_mm512_add_ps((__m512)_mm512_unpacklo_pd((__m512d)(a), (__m512d)(b)),                                             \
-                   (__m512)_mm512_unpackhi_pd((__m512d)(a), (__m512d)(b))))
-ALWAYS vf sums(const vf *v) {
-    __m512 a[8], b[4], c[2];
-    for (int i = 0; i < 8; i++) a[i] = UNPACK_F((__m512)v[2 * i], (__m512)v[2 * i + 1]);
-    for (int i = 0; i < 4; i++) b[i] = UNPACK_D(a[2 * i], a[2 * i + 1]);
-    for (int i = 0; i < 2; i++)
-        c[i] = _mm512_add_ps(_mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0x88),
-                             _mm512_shuffle_f32x4(b[2 * i], b[2 * i + 1], 0xdd));
-    return (vf)_mm512_add_ps(_mm512_shuffle_f32x4(c[0], c[1], 0x88), _mm512_shuffle_f32x4(c[0], c[1], 0xdd));
-}
-#else
-ALWAYS vi sums_i(const vi *v) {
-    __m256i a = _mm256_hadd_epi32((__m256i)v[0], (__m256i)v[1]), b = _mm256_hadd_epi32((__m256i)v[2], (__m256i)v[3]);
-    __m256i c = _mm256_hadd_epi32((__m256i)v[4], (__m256i)v[5]), d = _mm256_hadd_epi32((__m256i)v[6], (__m256i)v[7]);
-    a = _mm256_hadd_epi32(a, b), c = _mm256_hadd_epi32(c, d);
-    return (vi)_mm256_add_epi32(_mm256_permute2x128_si256(a, c, 0x20), _mm256_permute2x128_si256(a, c, 0x31));
-}
-ALWAYS vf sums(const vf *v) {
-    __m256 a = _mm256_hadd_ps((__m256)v[0], (__m256)v[1]), b = _mm256_hadd_ps((__m256)v[2], (__m256)v[3]);
-    __m256 c = _mm256_hadd_ps((__m256)v[4], (__m256)v[5]), d = _mm256_hadd_ps((__m256)v[6], (__m256)v[7]);
-    a = _mm256_hadd_ps(a, b), c = _mm256_hadd_ps(c, d);
-    return (vf)_mm256_add_ps(_mm256_permute2f128_ps(a, c, 0x20), _mm256_permute2f128_ps(a, c, 0x31));
-}
-#endif
+/* Signed bytes of weights as dot4 takes them: with WEIGHT_OFFSET added, which flips the sign bit, or as they are. */
+ALWAYS vi operand(vi weights) { return WEIGHT_OFFSET ? weights ^ (int32_t)0x80808080 : weights; }
 
 /* exp(x): x = n ln 2 + r; a polynomial for exp(r) (expf of Cephes, Moshier); n is added to the exponent. */
 ALWAYS vf vexp(vf x) {
