@@ -229,8 +229,9 @@ class Settings:
     """Processor threads per generation; 0 takes the physical cores, at most 8."""
     cache: CacheSettings = CacheSettings()
     ngrams: str = _word("auto", ("auto", "on", "off"))
-    """Mix n-grams of the document into the model's probabilities, so that repetitions become more likely; with the
-    engine `native` only. `auto` does so for models of less than 100 million parameters, which gain most."""
+    """Mix n-grams of document and workspace into the model's probabilities, so that repetitions become more likely;
+    with the engine `native` only. For models of more than 100 million parameters, `auto` uses only long, unambiguous
+    matches in the workspace, unless `codegen-lsp models tune` has fitted the weights."""
     infilling: str = _word("auto", ("auto", "on", "off"))
     """Give text after the cursor to models that were trained for it. `auto` leaves it out for models of less than 100
     million parameters: measurements show no gain for the embedded one."""

@@ -25,7 +25,9 @@ from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
 from codegen_lsp.inference.engines.native.engine import NativeEngine
-from codegen_lsp.inference.text_model import TextModel, mixes_ngrams
+from codegen_lsp.inference.engines.native.mixing_file import weights_for
+from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
+from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 WARM_UP = 3
@@ -76,13 +78,20 @@ def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads:
         ),
     )
     model = TextModel(info, tokenizer, engine)
-    mixed = mixes_ngrams(info, ngrams)
+    weights = weights_for(build, info, ngrams)
     plain: list[_Run] = []
     drafted: list[_Run] = []
     for number, (prefix, suffix) in enumerate(texts):
         prompt = model.prompt(prefix, suffix, info.context_length - tokens, heal=True)
         for drafts in (False, True) if number % 2 else (True, False):
-            sampling = SamplingParams(tokens, frozenset(), prompt.forced, ngrams=mixed, drafts=drafts)
+            sampling = SamplingParams(
+                tokens,
+                frozenset(),
+                prompt.forced,
+                ngrams=weights is not None,
+                weights=weights or SMALL_MODEL,
+                drafts=drafts,
+            )
             engine.warm(prompt.ids, CancellationToken())
             engine.forget_dropped()
             (drafted if drafts else plain).append(_timed(engine, prompt.ids, sampling))
@@ -90,7 +99,7 @@ def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads:
     speeds = [sum(len(run.tokens) - 1 for run in runs) / sum(run.seconds for run in runs) for runs in (plain, drafted)]
     return DraftBenchmark(
         build=info.name,
-        ngrams=mixed,
+        ngrams=weights is not None,
         places=len(plain),
         tokens_per_second=speeds[0],
         drafted_tokens_per_second=speeds[1],

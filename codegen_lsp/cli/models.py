@@ -16,11 +16,15 @@ from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.catalogue import Checkpoint, checkpoints, resolve
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.cli.install import Install, ensure, ensure_for_program
+from codegen_lsp.cli.models_tune import tune
 from codegen_lsp.cli.options import AsJson
 from codegen_lsp.errors import CodegenError, MissingExtraError
-from codegen_lsp.inference.build import Verification
+from codegen_lsp.inference.build import MIXING, Verification
 
 app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True, add_completion=False)
+
+
+app.command("tune")(tune)
 
 
 @app.command("list")
@@ -126,6 +130,8 @@ class ModelRow:
     license: str
     languages: list[str]
     path: str | None = None
+    tuned: bool = False
+    """It has weights of the n-grams that were fitted with `models tune`."""
     needs_consent: bool = False
     """Pulling it requires consent to its licence."""
 
@@ -154,7 +160,7 @@ def _print_listing(console: Console, *, installed_only: bool) -> None:
     for row in _rows(installed_only=installed_only):
         table.add_row(
             row.name,
-            f"[green]{row.state}[/green]" if row.state else "",
+            f"[green]{row.state}{', tuned' if row.tuned else ''}[/green]" if row.state else "",
             _megabytes(row.size_mb),
             _megabytes(row.memory_mb) if row.memory_mb else "",
             _languages(row.languages),
@@ -242,6 +248,7 @@ def _installed_row(build: InstalledBuild, entry: Checkpoint | None) -> ModelRow:
         license=build.info.license,
         languages=list(build.info.languages),
         path=str(build.path),
+        tuned=(build.path / MIXING).is_file(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from attrs import frozen
@@ -50,10 +50,13 @@ class SourceDocument:
         return path.relative_to(package).as_posix() if inside else path.name
 
 
-def find_documents(paths: Sequence[Path], corpus: Path | None) -> list[SourceDocument]:
+def find_documents(
+    paths: Sequence[Path], corpus: Path | None, *, allowed: Callable[[Path], bool] | None = None
+) -> list[SourceDocument]:
     """Return the given files and those in the given folders; without any, the held-out packages of a corpus.
 
-    Each given path counts as a package. Raises: EvaluationError; UnreadableSourceError for a given file.
+    Each given path counts as a package. Files that are not `allowed` are not opened. Raises: EvaluationError;
+    UnreadableSourceError for a given file.
     """
     if not paths and corpus is None and not (CORPUS / "corpus").is_dir():
         raise EvaluationError(
@@ -63,7 +66,7 @@ def find_documents(paths: Sequence[Path], corpus: Path | None) -> list[SourceDoc
         )
     if not paths:
         return held_out(corpus or CORPUS)
-    read = [_read(path, str(given)) for given in paths for path in _source_files(given)]
+    read = [_read(path, str(given)) for given in paths for path in _source_files(given, allowed)]
     documents = [document for document in read if document is not None]
     if not documents:
         raise EvaluationError("No source file can be read there.", "Give files or folders of source code.")
@@ -105,12 +108,13 @@ def in_turn(documents: Iterable[SourceDocument], dice: random.Random) -> Iterato
         waiting = [files for files in waiting if files]
 
 
-def _source_files(given: Path) -> list[Path]:
+def _source_files(given: Path, allowed: Callable[[Path], bool] | None) -> list[Path]:
     """Return a file as it is, and of a folder the source files that are neither ignored nor hidden, sorted by path."""
     if not given.is_dir():
         return [given]
     paths = [given / name for name in list_files(given, "", MAX_FILES)]
-    return sorted(path for path in paths if path.suffix in IDENTIFIER_OF_SUFFIX and not path.name.startswith("."))
+    paths = sorted(path for path in paths if path.suffix in IDENTIFIER_OF_SUFFIX and not path.name.startswith("."))
+    return paths if allowed is None else list(filter(allowed, paths))
 
 
 def _read(path: Path, package: str) -> SourceDocument | None:

@@ -18,12 +18,14 @@ from attrs import field, frozen
 from codegen_lsp.errors import ModelError
 
 METADATA = "build.json"
+MIXING = "mixing.json"
+"""Weights of the n-grams that were fitted on a user's files, if any (`engines.native.mixing_file`)."""
 FORMAT = 1
 
 SMALL_MODEL_PARAMETERS = 100_000_000
-"""Parameters below which a model counts as small. With the setting `auto`, a small model gets n-gram mixing, whose gain
-shrinks as models grow (Hellendoorn and Devanbu, 2017), and no text after the cursor, which saves the embedded model, of
-7 million parameters, no keys. Both were measured for small models alone (`docs/lab.md`)."""
+"""Parameters below which a model counts as small. With the setting `auto`, a small model gets all of n-gram mixing,
+whose gain shrinks as models grow (Hellendoorn and Devanbu, 2017), and no text after the cursor, which saves the
+embedded model, of 7 million parameters, no keys. Both were measured for small models alone (`docs/lab.md`)."""
 
 InfillStyle = Literal["none", "suffix-first", "mask"]
 """Format of a prompt with the text after the cursor.
@@ -150,7 +152,7 @@ def write_info(directory: Path, info: BuildInfo) -> None:
     files = {
         path.name: BuildFile(path.stat().st_size, digest(path))
         for path in sorted(directory.iterdir())
-        if path.is_file() and path.name not in (METADATA, "README.md")
+        if path.is_file() and path.name not in (METADATA, MIXING, "README.md")
     }
     raw = cattrs.unstructure(info) | {"files": cattrs.unstructure(files)}
     (directory / METADATA).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.factory import open_engine
-from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
+from codegen_lsp.inference.engines.native.mixing_file import weights_for
+from codegen_lsp.inference.engines.native.mixing_weights import MixingWeights
 from codegen_lsp.inference.engines.native.ngram_segment import GAP, library
 from codegen_lsp.inference.rpc.messages import LoadParams, ModelDescription
-from codegen_lsp.inference.text_model import TextModel, mixes_ngrams
+from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.workspace_indexes import WorkspaceIndexes, index_folder
 from codegen_lsp.progress import ProgressReport
@@ -31,9 +32,9 @@ def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel,
     progress(f"Loading {info.name}", 0.3)
     engine = open_engine(params, directory, info, tokenizer)
     _trim_heap()
-    mixing = mixes_ngrams(info, params.ngrams) and engine.mixes_ngrams
-    workspaces = _workspaces(directory, tokenizer) if mixing and library() is not None else None
-    model = TextModel(info, tokenizer, engine, ngrams=mixes_ngrams(info, params.ngrams), workspaces=workspaces)
+    weights = weights_for(directory, info, params.ngrams) if engine.mixes_ngrams else None
+    workspaces = _workspaces(directory, tokenizer, weights) if weights is not None and library() is not None else None
+    model = TextModel(info, tokenizer, engine, weights=weights, workspaces=workspaces)
     progress(f"Measuring {info.name}", 0.9)
     rate = model.prefill_rate()
     progress(f"{info.name} is ready", 1.0)
@@ -50,18 +51,18 @@ def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel,
         characters_per_token=model.characters_per_token,
         load_seconds=time.perf_counter() - started,
         prefill_tokens_per_second=rate,
-        ngrams=mixing,
+        ngrams=weights is not None,
         parameters=info.parameters,
         small=info.small,
     )
 
 
-def _workspaces(directory: Path, tokenizer: Tokenizer) -> WorkspaceIndexes | None:
+def _workspaces(directory: Path, tokenizer: Tokenizer, weights: MixingWeights) -> WorkspaceIndexes | None:
     """Return the n-gram indexes for a tokenizer; None for one with more ids than they hold."""
     if len(tokenizer.all_bytes) >= GAP:
         return None
     digest = hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest()
-    return WorkspaceIndexes(tokenizer.encode, digest, SMALL_MODEL.workspace, index_folder())
+    return WorkspaceIndexes(tokenizer.encode, digest, weights.workspace, index_folder())
 
 
 def _trim_heap() -> None:

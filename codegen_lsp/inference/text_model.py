@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Completion, Engine, SamplingParams
+from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
 from codegen_lsp.inference.origins import find_origin
 from codegen_lsp.inference.rpc.messages import (
@@ -105,13 +106,14 @@ class TextModel:
         tokenizer: Tokenizer,
         engine: Engine,
         *,
-        ngrams: bool = False,
+        weights: MixingWeights | None = None,
         workspaces: WorkspaceIndexes | None = None,
     ) -> None:
         self.info = info
         self.tokenizer = tokenizer
         self.engine = engine
-        self.ngrams = ngrams
+        self.weights = weights
+        """Weights of the n-grams; None where none are mixed in."""
         self.workspaces = workspaces
         """None where the engine does not mix n-grams."""
         self._encode_related = lru_cache(RELATED_KEPT)(tokenizer.encode)
@@ -145,7 +147,8 @@ class TextModel:
             temperature=params.temperature,
             top_p=params.top_p,
             seed=params.seed,
-            ngrams=self.ngrams,
+            ngrams=self.weights is not None,
+            weights=self.weights or SMALL_MODEL,
             related=self._related(params),
             workspace=self._counts(params),
         )
@@ -316,11 +319,6 @@ class _Marks:
     @property
     def count(self) -> int:
         return len(self.start) + len(self.between) + len(self.end)
-
-
-def mixes_ngrams(info: BuildInfo, setting: str) -> bool:
-    """Return whether n-grams are mixed into this model's probabilities, by the setting `ngrams`: on, off or auto."""
-    return setting == "on" or (setting == "auto" and info.small)
 
 
 def keep_end(ids: list[int], room: int) -> list[int]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from attrs import evolve
 
 from codegen_lsp.inference.engines.base import CancellationToken
 from codegen_lsp.inference.engines.native.batch import interpolate
-from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
+from codegen_lsp.inference.engines.native.mixing_weights import LARGE_MODEL, SMALL_MODEL
+from codegen_lsp.inference.engines.native.ngram_index import FileVersion, NgramIndex, WorkspaceCounts
 from codegen_lsp.inference.engines.native.ngram_segment import library
 from codegen_lsp.inference.loading import load_model
 from codegen_lsp.inference.rpc.messages import GenerateParams, IndexUpdate, LoadParams, StopRules, WorkspaceFile
 from codegen_lsp.inference.sampling import log_sum
 from codegen_lsp.inference.text_model import TextModel
+from codegen_lsp.inference.workspace_indexes import WorkspaceIndexes
 
 pytestmark = pytest.mark.skipif(library() is None, reason="ngram_index.c was not compiled here")
 
@@ -78,3 +82,35 @@ def test_the_mixed_distribution_adds_up_to_one(model: TextModel) -> None:
             assert mixture is not None
             normaliser = interpolate(logits, normaliser, mixture)
             assert float(np.exp(logits.astype(np.float64) - normaliser).sum()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_untuned_large_models_use_long_unambiguous_matches_only(model: TextModel) -> None:
+    assert model.workspaces is not None
+    prefix = "def visit(registry, burrow):\n    registry.enlist_"
+    long = LIBRARY[: LIBRARY.index("enlist_marsupial(burrow, eager")] + "enlist_"
+    alone, mixed, mixed_long = complete(model, prefix, workspace=""), complete(model, prefix), complete(model, long)
+    assert alone[0] != mixed[0]
+    model.workspaces = WorkspaceIndexes(model.tokenizer.encode, "t", (*[math.inf] * 6, 1e-9), None)
+    model.workspaces.update(IndexUpdate("w", [WorkspaceFile("quokka.py", LIBRARY, 1, len(LIBRARY))]))
+    assert model.workspaces.wait(60)
+    model.weights = evolve(LARGE_MODEL, workspace=(*[math.inf] * 6, 1e-9))
+    assert complete(model, long)[0] == mixed_long[0]
+    assert not complete(model, prefix)[0].startswith("marsupial")  # 3 tokens agree
+
+
+def test_orders_with_infinite_k_and_ambiguous_matches_do_not_count() -> None:
+    index = NgramIndex(LARGE_MODEL.workspace)
+    same, twice = list(range(20)), list(range(100, 120))
+    index.add([(FileVersion("a", 0, 0), [*same, 50, *twice, 60]), (FileVersion("b", 0, 0), [*same, 50, *twice, 61])])
+    assert index.mixture(same[-5:]) is None
+    unambiguous, ambiguous = index.mixture(same), index.mixture(twice)
+    assert LARGE_MODEL.admits(unambiguous)
+    assert unambiguous is not None
+    assert unambiguous.ids.tolist() == [50]
+    left = math.prod(k / (2 + k) for k in LARGE_MODEL.workspace if math.isfinite(k))
+    assert unambiguous.gains.sum() == pytest.approx(1 / left - 1)
+    assert ambiguous is not None
+    assert sorted(ambiguous.ids.tolist()) == [60, 61]
+    assert not LARGE_MODEL.admits(ambiguous)
+    assert SMALL_MODEL.admits(ambiguous)
+    assert not SMALL_MODEL.admits(None)

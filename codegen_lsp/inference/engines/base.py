@@ -12,6 +12,7 @@ from typing import Protocol
 
 from attrs import field, frozen
 
+from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
 
 OnToken = Callable[[int, int, float], bool]
@@ -75,6 +76,8 @@ class SamplingParams:
     reported (`native.ngrams`). Ignored by engines without `mixes_ngrams`."""
     related: Sequence[Sequence[int]] = ()
     """Token ids of other texts that the answer may repeat parts of."""
+    weights: MixingWeights = SMALL_MODEL
+    """Weights of the n-grams against the model."""
     workspace: WorkspaceCounts | None = None
     """Successor counts of the workspace's files, mixed in where `ngrams` is true."""
     drafts: bool = True

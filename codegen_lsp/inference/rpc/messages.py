@@ -31,8 +31,8 @@ class LoadParams:
     cache_memory_mb: int | None = None
     """Size limit of the KV cache in MiB, beside the weights; 0 caches nothing, None means a default for the model."""
     ngrams: str = "auto"
-    """Mixing of the document's n-grams into the model's probabilities: `on`, `off`, or `auto`, which is on for small
-    models."""
+    """Mixing of n-grams into the model's probabilities: `on`, `off`, or `auto`, which uses little of them for large
+    models without fitted weights (`engines.native.mixing_file`)."""
     shared: bool = False
     """True if other servers of this user with equal parameters may use the same worker."""
 
@@ -91,7 +91,7 @@ class ModelDescription:
     prefill_tokens_per_second: float | None = None
     """Prefill speed, measured while loading; None when it was not measured."""
     ngrams: bool = False
-    """True if n-grams of the document and of related texts are mixed into the probabilities."""
+    """True if n-grams are mixed into the probabilities."""
     parameters: int | None = None
     """Number of parameters, approximately."""
     small: bool = False

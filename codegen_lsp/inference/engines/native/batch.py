@@ -18,7 +18,6 @@ from codegen_lsp.inference.engines.base import CancellationToken, Completion, On
 from codegen_lsp.inference.engines.native.arrays import Floats, empty_floats
 from codegen_lsp.inference.engines.native.forward import ForwardPass
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence
-from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
 from codegen_lsp.inference.engines.native.ngram_segment import DEPTH
 from codegen_lsp.inference.engines.native.ngrams import Mixture, NgramMatcher
 from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
@@ -218,13 +217,17 @@ class DecodeBatch:
 
     def _interpolate(self, candidate: CandidateState, logits: Logits, normaliser: float) -> float:
         """Mix the n-grams of the workspace, then those of the document, into the logits. Return the new normaliser."""
-        workspace = self._sampling.workspace
+        workspace, weights = self._sampling.workspace, self._sampling.weights
         if workspace is None:
-            return interpolate(logits, normaliser, candidate.ngrams.mixture())
+            alone = weights.document_alone
+            return interpolate(logits, normaliser, candidate.ngrams.mixture(alone)) if alone else normaliser
         confidence = math.exp(float(logits.max()) - normaliser)
-        factor = SMALL_MODEL.workspace_factor(confidence)
-        normaliser = interpolate(logits, normaliser, workspace.mixture(candidate.ngrams.tail(DEPTH), factor))
-        return interpolate(logits, normaliser, candidate.ngrams.mixture(SMALL_MODEL.document_weights(confidence)))
+        mixture = workspace.mixture(candidate.ngrams.tail(DEPTH), weights.workspace_factor(confidence))
+        if weights.admits(mixture):
+            normaliser = interpolate(logits, normaliser, mixture)
+        if not weights.document:
+            return normaliser
+        return interpolate(logits, normaliser, candidate.ngrams.mixture(weights.document_weights(confidence)))
 
     def _choose(self, candidate: CandidateState, logits: Logits) -> int:
         """Choose the next token of one candidate."""

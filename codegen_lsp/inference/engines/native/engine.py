@@ -8,6 +8,7 @@ Logits are available at each step, so tokens that are not allowed are masked.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,16 +122,7 @@ class NativeEngine:
     def score(self, ids: list[int], cancellation: CancellationToken) -> list[float]:
         """See `Engine.score`. Does not touch the cached sequences."""
         scores: list[float] = []
-        try:
-            cache = self._forward_pass.new_cache(len(ids))
-            for at in range(0, len(ids) - 1, SCORED_AT_ONCE):
-                chunk = ids[at : at + SCORED_AT_ONCE]
-                hidden = self._forward_pass.forward(chunk, cache, at, check=cancellation.check)
-                logits = self._forward_pass.logits(hidden)
-                following = ids[at + 1 : at + 1 + len(chunk)]
-                scores += [float(row[id]) - log_sum(row) for row, id in zip(logits, following, strict=False)]
-        except (RuntimeError, MemoryError) as error:
-            raise failure(error) from error
+        self._for_each_step(ids, cancellation, lambda row, id, norm: scores.append(float(row[id]) - norm))
         return scores
 
     def cache_bytes(self) -> int:
@@ -141,7 +133,15 @@ class NativeEngine:
         """See `Engine.close`."""
         self._pool.clear()
 
-    # For benchmarks
+    # For benchmarks and `mixing_fit`
+
+    def score_with_confidence(self, ids: list[int], cancellation: CancellationToken) -> list[tuple[float, float]]:
+        """Return what `score` does, and beside each score the largest log-probability of any token there."""
+        scores: list[tuple[float, float]] = []
+        self._for_each_step(
+            ids, cancellation, lambda row, id, norm: scores.append((float(row[id]) - norm, float(row.max()) - norm))
+        )
+        return scores
 
     @property
     def chunk_tokens(self) -> int:
@@ -169,6 +169,21 @@ class NativeEngine:
         logits: Floats = self._forward_pass.logits(hidden)[0]
         sequence.remember(logits)
         return logits
+
+    def _for_each_step(
+        self, ids: list[int], cancellation: CancellationToken, take: Callable[[Floats, int, float], None]
+    ) -> None:
+        """Call `take` with the logits before each id but the first, the id, and the normaliser of the logits."""
+        try:
+            cache = self._forward_pass.new_cache(len(ids))
+            for at in range(0, len(ids) - 1, SCORED_AT_ONCE):
+                chunk = ids[at : at + SCORED_AT_ONCE]
+                hidden = self._forward_pass.forward(chunk, cache, at, check=cancellation.check)
+                following = ids[at + 1 : at + 1 + len(chunk)]
+                for row, id in zip(self._forward_pass.logits(hidden), following, strict=False):
+                    take(row, id, log_sum(row))
+        except (RuntimeError, MemoryError) as error:
+            raise failure(error) from error
 
     def _constraint(self, sampling: SamplingParams) -> Constraint:
         padded_size = self._forward_pass.padded_vocab_size

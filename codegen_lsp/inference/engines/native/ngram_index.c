@@ -14,6 +14,7 @@
 // Sorting is prefix doubling (Manber and Myers, "Suffix Arrays: A New Method for On-Line String Searches", 1993), stopped
 // at depth NG_DEPTH. A query narrows the range of the context token by token with binary searches.
 
+#include <float.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -251,12 +252,13 @@ EXPORT int ng_longest(const ng_segment *s, const uint16_t *context, int length, 
 //   p <- (1 - w) p + w c / N
 // in the form p + gain, before division by the sum. Writes tokens and gains, returns their number; *share is the weight
 // that is left to the model. Orders whose share is below `negligible` are left out (weight 0), so the mixture stays
-// normalised.
+// normalised. An order whose caution is infinite is left out.
 EXPORT int64_t ng_mix(const ng_segment *segments, int count, const uint64_t *ranges, const double *caution, double negligible,
                ng_scratch *scratch, uint16_t *tokens, double *gains, double *share) {
     double left = 1.0;
     int64_t gained = 0;
     for (int k = NG_ORDERS - 1; k >= 0 && left > negligible; k--) {
+        if (caution[k] > DBL_MAX) continue;
         int64_t touched = 0;
         for (int g = 0; g < count; g++) {
             const ng_segment *s = &segments[g];
