@@ -12,7 +12,7 @@
     --- becomes                  the whole text after the best result
     --- labels TEXT | TEXT       the labels of all results, best first
     --- rejected CHECK, CHECK    the checks that results failed
-    --- refused RULE             no result, because of this rule
+    --- refused RULE             no result, because of this rule; the reason below, where it is tested
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ async def test_case(case: Case) -> None:
     try:
         outcome = await perform(kind, selected, assistant, lambda step, share: None)
     except RefactorError as error:
-        case.expect("refused", [Section("refused", error.rule)])
+        refused = case.one("refused")
+        shown = str(error) if refused is None or refused.text else ""
+        case.expect("refused", [Section("refused", error.rule, shown)])
         case.expect("becomes", [])
         return
     text = outcome.offers[0].text

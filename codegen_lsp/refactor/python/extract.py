@@ -1,4 +1,4 @@
-"""Extract variable, function and method: rope moves the code, and the model names the result."""
+"""Extract variable, function and method: the analysis says what may move, and the model names the result."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import re
 
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
-from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.python import names, summaries
 from codegen_lsp.refactor.python.analysis.scopes import RESERVED, identifiers, variables
-from codegen_lsp.refactor.python.ast_nodes import lines_of, parse
-from codegen_lsp.refactor.python.rope_backend import extract_function, extract_variable
+from codegen_lsp.refactor.python.ast_nodes import lines_of
+from codegen_lsp.refactor.python.extract_conditions import FunctionPlan, function_to_extract
+from codegen_lsp.refactor.python.moved_code import with_function, with_variable
 from codegen_lsp.refactor.python.selection import SelectionView
-from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.results import RefactoringDraft
 
 PLACEHOLDER = "extracted_piece"
@@ -38,7 +37,7 @@ async def variable(view: SelectionView, assistant: ModelAssistant, report: Progr
     report("Moving the code", 0.5)
     allowed = AllowedChanges(lines=lines_of(host))
     placeholder = names.numbered(PLACEHOLDER, taken)
-    base = await asyncio.to_thread(_extract_variable, text, start, end, placeholder)
+    base = await asyncio.to_thread(with_variable, view, host, node, placeholder)
     return [RefactoringDraft(_named(base, placeholder, name), name, allowed) for name in found]
 
 
@@ -46,16 +45,17 @@ async def function(view: SelectionView, assistant: ModelAssistant, report: Progr
     """Put the selected statements into a function or method. Raises RefactorError, WorkerError and ModelError."""
     text = view.source.text
     statements = view.statements
+    plan = function_to_extract(view)
+    assert isinstance(plan, FunctionPlan)
     # Selected comments above the first statement move along, and so does a comment behind the last one.
     start, end = min(view.trimmed[0], view.span(statements[0])[0]), view.span(statements[-1])[1]
     end += len(re.match(r"[ \t]*(?:#.*)?", text[end:]).group())  # type: ignore[union-attr]
     taken = RESERVED | set(identifiers(view.tree))
     placeholder = names.numbered(PLACEHOLDER, taken)
     report("Moving the code", 0.1)
-    base = await asyncio.to_thread(extract_function, text, start, end, placeholder)
-    base = _apart(_comments_once(base, text[start:end], placeholder), placeholder)
+    base = await asyncio.to_thread(with_function, view, plan, placeholder, start, end)
     report("Looking for names", 0.4)
-    result = _result_names(base, placeholder)
+    result = plan.interface.outputs or _returned_names(statements[-1])
     before, _, after = base.partition(placeholder)
     found = await names.suggested(
         assistant, before, after, names.of_statements(statements, result), taken, shape=_private, fallback="helper"
@@ -73,50 +73,6 @@ async def function(view: SelectionView, assistant: ModelAssistant, report: Progr
     ]
 
 
-def _extract_variable(text: str, start: int, end: int, name: str) -> str:
-    result = extract_variable(text, start, end, name)
-    # rope leaves the parentheses of the selected expression around the name.
-    bare = re.sub(rf"(?<![\w)\]}}'\"])\(({name})\)", r"\1", result)
-    tree, old = parse(bare), parse(result)
-    return bare if tree and old and ast.dump(tree) == ast.dump(old) else result
-
-
-def _comments_once(base: str, moved: str, placeholder: str) -> str:
-    """Remove from above and behind the call the comments that moved into the function."""
-    lines = base.split("\n")
-    call = next(
-        (at for at, line in enumerate(lines) if placeholder in line and not re.match(rf"\s*def {placeholder}\b", line)),
-        None,
-    )
-    if call is None:
-        raise RefactorError("rope", "The statements did not become a call.")
-    above = []
-    for line in moved.split("\n"):
-        if line.strip() and not line.strip().startswith("#"):
-            break
-        above.append(line.strip())
-    behind = re.search(r"[ \t]*#[^\n]*$", moved)
-    if behind and lines[call].endswith(behind.group()):
-        lines[call] = lines[call].removesuffix(behind.group())
-    if above and [line.strip() for line in lines[call - len(above) : call]] == above:
-        del lines[call - len(above) : call]
-    return "\n".join(lines)
-
-
-def _apart(base: str, placeholder: str) -> str:
-    """Put two blank lines around the function where it stands at the top level."""
-    node = next(
-        (one for one in ast.parse(base).body if isinstance(one, ast.FunctionDef) and one.name == placeholder), None
-    )
-    if node is None:
-        return base
-    lines = Lines.of(base)
-    start, end = lines.whole(node.lineno, node.end_lineno or node.lineno)
-    before, after = base[:start].rstrip("\n"), base[end:].lstrip("\n")
-    head = f"{before}\n\n\n" if before else ""
-    return f"{head}{base[start:end]}" + (f"\n\n{after}" if after else "")
-
-
 def _named(base: str, placeholder: str, name: str) -> str:
     return re.sub(rf"\b{placeholder}\b", name, base)
 
@@ -125,13 +81,10 @@ def _private(word: str) -> str:
     return f"_{names.snake(word)}"
 
 
-def _result_names(base: str, placeholder: str) -> list[str]:
-    """Return the variables that the new function returns."""
-    for node in ast.walk(ast.parse(base)):
-        if isinstance(node, ast.FunctionDef) and node.name == placeholder and isinstance(node.body[-1], ast.Return):
-            value = node.body[-1].value
-            return [one.id for one in ast.walk(value) if isinstance(one, ast.Name)] if value else []
-    return []
+def _returned_names(statement: ast.stmt) -> list[str]:
+    """Return the variables in the value of a `return`."""
+    value = statement.value if isinstance(statement, ast.Return) else None
+    return [one.id for one in ast.walk(value) if isinstance(one, ast.Name)] if value else []
 
 
 def _draft(view: SelectionView, statements: list[ast.stmt], text: str, name: str) -> RefactoringDraft:

@@ -43,7 +43,7 @@ Edit = tuple[int, int, str]
 async def variable(view: SelectionView, assistant: ModelAssistant, report: ProgressReport) -> list[RefactoringDraft]:
     """Replace the variable at the cursor by its value. Raises RefactorError."""
     found = variable_to_inline(view)
-    assert found is not None
+    assert isinstance(found, tuple)
     _, assignment, uses = found
     report("Moving the code", 0.3)
     return [await asyncio.to_thread(_inline_variable, view, assignment, uses)]

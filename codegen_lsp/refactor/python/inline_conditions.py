@@ -1,22 +1,64 @@
-"""Where a variable or a function can be inlined."""
+"""Where a variable or a function can be inlined without changing what the program does."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
-from codegen_lsp.refactor.python.analysis.evaluation_order import HOSTS, has_effects, is_always_evaluated
-from codegen_lsp.refactor.python.analysis.scopes import bindings, is_private, parameters
-from codegen_lsp.refactor.python.ast_nodes import SCOPES, Function, docstring_node, parse, path_to, walk_scope
+from codegen_lsp.refactor.python.analysis.bindings import Scope
+from codegen_lsp.refactor.python.analysis.escapes import dynamic_uses
+from codegen_lsp.refactor.python.analysis.obstacles import Obstacle
+from codegen_lsp.refactor.python.analysis.postponing import obstacle_to_postponing
+from codegen_lsp.refactor.python.analysis.scopes import is_private
+from codegen_lsp.refactor.python.ast_nodes import Function, docstring_node, parse, path_to
 from codegen_lsp.refactor.python.selection import SelectionView, is_variable
 
 
-def inline_variable_title(view: SelectionView) -> str | None:
-    """Return the title for a variable whose value is the same at all its uses; else None."""
+def inline_variable_title(view: SelectionView) -> str | Obstacle | None:
+    """Return the title for a variable whose value can as well be computed at its uses; else why not, or None."""
     found = variable_to_inline(view)
-    return f"Inline variable '{found[1].targets[0].id}'" if found else None  # type: ignore[attr-defined]
+    if found is None or isinstance(found, Obstacle):
+        return found
+    return f"Inline variable '{found[1].targets[0].id}'"  # type: ignore[attr-defined]
+
+
+def variable_to_inline(view: SelectionView) -> tuple[Function, ast.Assign, list[ast.Name]] | Obstacle | None:
+    """Return the function, the assignment and the uses of the variable at the cursor, or why it can't be inlined."""
+    function = view.function
+    if function is None or view.name is None or not is_variable(view, view.name[1]):
+        return None
+    name = view.name[0]
+    scope = view.facts.scope(function)
+    if name not in scope.bound or name in scope.parameters:
+        return None
+    occurrences = scope.uses(name)
+    bindings = [one for one in occurrences if one.kind != "read"]
+    assignment = _plain_assignment(scope, bindings[0].node)
+    if len(bindings) > 1:
+        line = bindings[1].line
+        return Obstacle("several_values", f"{name} is bound again on line {line}.", "Inline a variable with one value.")
+    if assignment is None:
+        return Obstacle("several_values", f"Line {bindings[0].line} does not just assign {name}.")
+    uses = [one.node for one in occurrences if one.kind == "read" and isinstance(one.node, ast.Name)]
+    if not uses:
+        return None
+    if (dynamic := next(dynamic_uses(scope), None)) is not None:
+        return Obstacle("dynamic_names", f"The code on line {dynamic.lineno} may see the variables of the function.")
+    for use in uses:
+        if any(isinstance(node, ast.JoinedStr) for node in path_to(function, use) or []):
+            return Obstacle("in_f_string", f"It is used in an f-string on line {use.lineno}.", "Take it out of there.")
+    flow = view.facts.flow(function)
+    if flow is None:
+        return Obstacle("too_complex", "The function is too large to be analysed.")
+    return obstacle_to_postponing(flow, assignment, uses) or (function, assignment, uses)
+
+
+def _plain_assignment(scope: Scope, target: ast.AST) -> ast.Assign | None:
+    """Return the assignment that gives a value to one variable and does nothing else, or None."""
+    for node in ast.walk(scope.node):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and node.targets[0] is target:
+            return node
+    return None
 
 
 def inline_function_title(view: SelectionView) -> str | None:
@@ -43,86 +85,3 @@ def _only_returns(text: str, name: str) -> bool:
         return False
     rest = [one for one in function.body if one is not docstring_node(function)]
     return len(rest) == 1 and isinstance(rest[0], ast.Return) and rest[0].value is not None
-
-
-def variable_to_inline(view: SelectionView) -> tuple[Function, ast.Assign, list[ast.Name]] | None:
-    """Return the function, the assignment and the uses of the variable at the cursor, if it can be inlined."""
-    function = view.function
-    if function is None or view.name is None or not is_variable(view, view.name[1]):
-        return None
-    name = view.name[0]
-    if bindings(function, name) != 1:
-        return None
-    assigned = [
-        node
-        for node in walk_scope(function)
-        if isinstance(node, ast.Assign)
-        and len(node.targets) == 1
-        and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id == name
-    ]
-    if not assigned:
-        return None
-    (assignment,) = assigned
-    uses = [
-        node
-        for node in ast.walk(function)
-        if isinstance(node, ast.Name) and node.id == name and node is not assignment.targets[0]
-    ]
-    if not uses or not all(isinstance(use.ctx, ast.Load) for use in uses):
-        return None
-    if not _same_everywhere(function, assignment, uses) or any(_in_f_string(function, use) for use in uses):
-        return None
-    return function, assignment, uses
-
-
-def _same_everywhere(function: Function, assignment: ast.Assign, uses: list[ast.Name]) -> bool:
-    """Return whether the value is the same, and is evaluated as often, if it is evaluated at each use instead."""
-    value = assignment.value
-    if isinstance(value, ast.Constant):
-        return True
-    suite = next((suite for suite in _all_suites(function) if assignment in suite), [])
-    after = suite[suite.index(assignment) + 1 :] if assignment in suite else []
-    if isinstance(value, ast.Name) or (_is_arithmetic(value) and not has_effects(value)):
-        names = {inner.id for inner in ast.walk(value) if isinstance(inner, ast.Name)}
-        nodes = [node for node in walk_scope(function) if node is not assignment]
-        rebound = {inner.id for inner in nodes if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)}
-        nested = any(isinstance(node, SCOPES) for node in nodes)
-        local = {one.arg for one in parameters(function)} | rebound
-        return not names & rebound and names <= local and not nested and _within(after, uses)
-    if len(uses) != 1 or not after:
-        return False
-    path = path_to(after[0], uses[0])
-    if path is None or not isinstance(after[0], HOSTS) or isinstance(after[0], ast.AugAssign):
-        return False
-    if not all(is_always_evaluated(above, below) for above, below in pairwise(path)):
-        return False
-    earlier = [
-        inner
-        for inner in ast.walk(after[0])
-        if isinstance(inner, ast.expr)
-        and (inner.end_lineno, inner.end_col_offset) <= (uses[0].lineno, uses[0].col_offset)
-    ]
-    return not any(has_effects(one) for one in earlier)
-
-
-def _is_arithmetic(value: ast.expr) -> bool:
-    allowed = (ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.expr_context)
-    return all(isinstance(inner, allowed) for inner in ast.walk(value))
-
-
-def _within(after: Sequence[ast.stmt], uses: Sequence[ast.AST]) -> bool:
-    below = {id(inner) for statement in after for inner in ast.walk(statement)}
-    return all(id(use) in below for use in uses)
-
-
-def _in_f_string(function: ast.AST, use: ast.AST) -> bool:
-    return any(isinstance(node, ast.JoinedStr) for node in path_to(function, use) or [])
-
-
-def _all_suites(node: ast.AST) -> Iterator[list[ast.stmt]]:
-    for inner in [node, *walk_scope(node)]:
-        for field in ("body", "orelse", "finalbody"):
-            suite = getattr(inner, field, None)
-            if isinstance(suite, list):
-                yield suite

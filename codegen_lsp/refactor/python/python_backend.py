@@ -16,6 +16,7 @@ from codegen_lsp.refactor.backend import MenuEntry
 from codegen_lsp.refactor.checks import CheckFailure
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.model_assistant import ModelAssistant
+from codegen_lsp.refactor.python.analysis.obstacles import Obstacle
 from codegen_lsp.refactor.python.extract_conditions import extract_function_title, extract_variable_title
 from codegen_lsp.refactor.python.inline_conditions import inline_function_title, inline_variable_title
 from codegen_lsp.refactor.python.program_checks import ProgramText, first_failure
@@ -35,8 +36,8 @@ from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.refactor.results import RefactoringDraft, RefactoringOffer
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
 
-Applies = Callable[[SelectionView], str | None]
-"""Returns the title of the action at a selection, or None where the refactoring does not apply."""
+Applies = Callable[[SelectionView], str | Obstacle | None]
+"""Returns the title of the action at a selection, or what stands in its way; None where it has nothing to work on."""
 Make = Callable[[SelectionView, ModelAssistant, ProgressReport], Awaitable[list[RefactoringDraft]]]
 """Returns possible results. Raises RefactorError, WorkerError and ModelError."""
 
@@ -154,12 +155,13 @@ class PythonBackend:
         """Implement `Backend.menu`."""
         view = self._trees.view(source)
         if view is not None:
-            return [MenuEntry(one.kind, title, one.kind.action) for one in REFACTORINGS if (title := one.applies(view))]
+            titles = [(one.kind, one.applies(view)) for one in REFACTORINGS]
+            return [MenuEntry(kind, title, kind.action) for kind, title in titles if isinstance(title, str)]
         # A function's head without a body does not parse: giving it one is a fix, and all that can be done.
         repaired = with_body(source)
         view = SyntaxTreeCache().view(repaired) if repaired is not None else None
         title = body_title(view) if view is not None else None
-        return [MenuEntry(registry.COMPLETE_BODY, title, "quickfix")] if title else []
+        return [MenuEntry(registry.COMPLETE_BODY, title, "quickfix")] if isinstance(title, str) else []
 
     def prepare(self, kind: RefactoringKind, source: SelectedSource) -> PreparedPythonRefactoring:
         """Implement `Backend.prepare`."""
@@ -169,7 +171,10 @@ class PythonBackend:
         if view is None:
             raise RefactorError("syntax_error", _syntax_error(source.text), "Mend it first.")
         refactoring = next((one for one in REFACTORINGS if one.kind is kind), None)
-        if refactoring is None or refactoring.applies(view) is None:
+        title = None if refactoring is None else refactoring.applies(view)
+        if isinstance(title, Obstacle):
+            raise RefactorError(title.rule, f"{kind.title} can't be done safely. {title.reason}", title.advice)
+        if refactoring is None or title is None:
             raise RefactorError("not_here", f"{kind.name} does not apply to what is selected.")
         return PreparedPythonRefactoring(refactoring, view, ProgramText(view.source.text))
 

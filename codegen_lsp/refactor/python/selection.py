@@ -18,6 +18,7 @@ from functools import cached_property
 from attrs import evolve, frozen
 
 from codegen_lsp.refactor.edits import Lines, SelectedSource
+from codegen_lsp.refactor.python.analysis.facts import ProgramFacts
 from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, parse, suites_of
 from codegen_lsp.source.lines import start_of_line
 
@@ -35,6 +36,8 @@ class SelectionView:
     """The lines of the parsed text, as `tree` counts them."""
     first: int
     """Offset in the document at which the parsed text begins."""
+    facts: ProgramFacts
+    """The scopes and the control flow of `tree`, computed on demand."""
 
     def span(self, node: ast.AST) -> tuple[int, int]:
         """Return the offsets of a node in the document."""
@@ -166,7 +169,7 @@ class SyntaxTreeCache:
 
     def __init__(self) -> None:
         self._text = ""
-        self._parsed: dict[tuple[int, int], tuple[ast.Module, Lines] | None] = {}
+        self._parsed: dict[tuple[int, int], tuple[ast.Module, Lines, ProgramFacts] | None] = {}
 
     def view(self, source: SelectedSource) -> SelectionView | None:
         """Return the view of the selection, or None where nothing around it can be parsed."""
@@ -177,21 +180,22 @@ class SyntaxTreeCache:
             if block not in self._parsed:
                 text = source.text[block[0] : block[1]]
                 tree = parse(text)
-                self._parsed[block] = None if tree is None else (tree, Lines.of(text))
+                self._parsed[block] = None if tree is None else (tree, Lines.of(text), ProgramFacts(tree))
             if (found := self._parsed[block]) is not None:
-                return SelectionView(source, *found, block[0])
+                tree, lines, facts = found
+                return SelectionView(source, tree, lines, block[0], facts)
         return None
 
 
 def whole_view(source: SelectedSource) -> SelectionView | None:
     """Return the view of the selection with the whole document parsed, or None if it does not parse."""
     tree = parse(source.text)
-    return None if tree is None else SelectionView(source, tree, Lines.of(source.text), 0)
+    return None if tree is None else SelectionView(source, tree, Lines.of(source.text), 0, ProgramFacts(tree))
 
 
 def evolved(view: SelectionView, start: int, end: int) -> SelectionView:
     """Return the view with another selection."""
-    return SelectionView(evolve(view.source, start=start, end=end), view.tree, view.lines, view.first)
+    return SelectionView(evolve(view.source, start=start, end=end), view.tree, view.lines, view.first, view.facts)
 
 
 def block_around(source: SelectedSource) -> tuple[int, int]:

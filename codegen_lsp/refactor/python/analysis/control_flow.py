@@ -9,6 +9,7 @@ from codegen_lsp.refactor.python.ast_nodes import SCOPES, walk_scope
 
 _FRAME = frozenset({"locals", "vars", "eval", "exec", "globals", "super", "__class__", "__debug__"})
 """Names that depend on the frame in which they are used."""
+_FRAMES = frozenset({"_getframe", "currentframe", "getouterframes", "print_stack", "extract_stack", "format_stack"})
 
 
 def leaves_at_end(statements: Sequence[ast.stmt]) -> bool:
@@ -21,7 +22,7 @@ def leaves_at_end(statements: Sequence[ast.stmt]) -> bool:
         for inner in [statement, *walk_scope(statement)]:
             if isinstance(inner, ast.Yield | ast.YieldFrom | ast.Await | ast.AsyncFor | ast.AsyncWith):
                 return False
-            if isinstance(inner, ast.Global | ast.Nonlocal | ast.Delete):
+            if isinstance(inner, ast.Global | ast.Nonlocal) or _deletes_variable(inner) or _counts_frames(inner):
                 return False
             if isinstance(inner, ast.comprehension) and inner.is_async:
                 return False
@@ -31,6 +32,17 @@ def leaves_at_end(statements: Sequence[ast.stmt]) -> bool:
         if _jumps_out(statement):
             return False
     return returns == 0 or (returns == 1 and isinstance(statements[-1], ast.Return))
+
+
+def _deletes_variable(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del)
+
+
+def _counts_frames(node: ast.AST) -> bool:
+    """Return whether a node depends on how many functions are being called."""
+    return (isinstance(node, ast.keyword) and node.arg == "stacklevel") or (
+        isinstance(node, ast.Attribute) and node.attr in _FRAMES
+    )
 
 
 def _jumps_out(node: ast.AST) -> bool:

@@ -20,6 +20,7 @@ HOSTS = (
     ast.With,
     ast.Assert,
     ast.Raise,
+    ast.Match,
 )
 """Statements whose expressions are evaluated when the statement begins."""
 
@@ -44,6 +45,8 @@ def is_always_evaluated(above: ast.AST, below: ast.AST) -> bool:
         return below is above.iter
     if isinstance(above, ast.With):
         return below is above.items[0]
+    if isinstance(above, ast.Match):
+        return below is above.subject
     if isinstance(above, ast.AnnAssign):
         return below is above.value
     return not isinstance(above, ast.Lambda | ast.JoinedStr | ast.FormattedValue | ast.stmt) or isinstance(

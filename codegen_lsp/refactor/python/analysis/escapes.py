@@ -1,0 +1,56 @@
+"""Uses of names that are not written as names: by `locals()`, `eval`, frames, strings and doctests."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from codegen_lsp.refactor.python.analysis.bindings import Scope
+
+_OF_FRAME = frozenset({"locals", "eval", "exec"})
+"""Built-in functions that see the variables of their caller."""
+_WITHOUT_ARGUMENTS = frozenset({"vars", "dir"})
+"""Built-in functions that do so when they are called without arguments."""
+_OF_MODULE = frozenset({"globals"})
+_FRAMES = frozenset({"_getframe", "currentframe", "getouterframes", "getinnerframes", "f_locals", "f_globals"})
+_DOCTEST = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(.*)$", re.MULTILINE)
+
+
+def dynamic_uses(scope: Scope, *, of_module: bool = False) -> Iterator[ast.expr]:
+    """Yield the expressions in a scope that may use its variables by name, or look at its frame.
+
+    Args:
+        scope: the function or module; functions inside it are searched, too.
+        of_module: also yield those that use the variables of the module alone.
+    """
+    harmless = set()
+    for node in ast.walk(scope.node):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _WITHOUT_ARGUMENTS:
+            if node.args or node.keywords:
+                harmless.add(id(node.func))
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in harmless:
+            if node.id in _OF_FRAME | _WITHOUT_ARGUMENTS or (of_module and node.id in _OF_MODULE):
+                yield node
+        elif isinstance(node, ast.Attribute) and node.attr in _FRAMES:
+            yield node
+
+
+def names_in_string(text: str) -> set[str]:
+    """Return the variables and attributes that a string names if it is an expression; none for prose."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        # A hint such as Optional["Node"] has a string in a string.
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value != text:
+            found |= names_in_string(node.value)
+    return found
+
+
+def doctest_has(text: str, name: str) -> bool:
+    """Return whether the examples in a docstring have a name."""
+    return any(re.search(rf"\b{re.escape(name)}\b", one) for one in _DOCTEST.findall(text))
