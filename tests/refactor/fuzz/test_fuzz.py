@@ -1,0 +1,92 @@
+"""The fuzzer sees differences, finds and shrinks a wrong refactoring, and finds nothing wrong with the real ones.
+
+`cases/differences.txt` has programs before and after a change, by `tests/cases.py`:
+
+--- after          the program after
+--- renamed A B    the old and the new name of a renamed symbol
+--- differs TEXT   the versions differ, and the difference has this text
+--- alike          they do not
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.refactor import registry
+from codegen_lsp.refactor.edits import SelectedSource
+from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.refactor.registry import RefactoringKind
+from codegen_lsp.refactor.results import RefactoringOffer
+from tests.cases import Case, cases_of, parametrized
+from tests.refactor.fuzz.attempt import DOCUMENT, Laboratory, Program, Tally, difference_of, style_of
+from tests.refactor.fuzz.campaign import campaign, laboratory
+from tests.refactor.fuzz.interpreter import Interpreter
+
+CASES = cases_of(Path(__file__).parent / "cases" / "differences.txt", ("after", "renamed", "differs", "alike"))
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[Interpreter]:
+    with Interpreter() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Laboratory]:
+    with laboratory() as made:
+        yield made
+
+
+@parametrized(CASES)
+def test_case(case: Case, interpreter: Interpreter) -> None:
+    (after,) = case.all("after")
+    names = renamed.argument.split() if (renamed := case.one("renamed")) else []
+    before, seen = interpreter.observe([{DOCUMENT: case.source}, {DOCUMENT: after.text}], names)
+    difference = difference_of(before, seen) or style_of(case.source, after.text)
+    if expected := case.one("differs"):
+        assert difference is not None
+        assert expected.argument in difference
+    else:
+        assert case.one("alike")
+        assert difference is None
+
+
+def test_a_program_that_does_not_end_says_nothing(interpreter: Interpreter) -> None:
+    endless = "def target(a, b, xs):\n    while True:\n        pass\n"
+    assert interpreter.observe([{DOCUMENT: endless}]) == [None]
+    assert interpreter.observe([{DOCUMENT: "def target(a, b, xs):\n    return 1\n"}]) != [None]
+
+
+class Careless(Laboratory):
+    """Puts a variable's last value in the place of every use, without conditions."""
+
+    async def _offers(self, kind: RefactoringKind, source: SelectedSource, program: Program) -> list[RefactoringOffer]:
+        tree = ast.parse(source.text)
+        assert source.identifier is not None
+        name, _ = source.identifier
+        assigned = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name
+        ]
+        if not assigned:
+            raise RefactorError("no_value", "There is no assignment.")
+        value = assigned[-1].value
+
+        class Uses(ast.NodeTransformer):
+            def visit_Name(self, node: ast.Name) -> ast.expr:
+                return value if node.id == name and isinstance(node.ctx, ast.Load) else node
+
+        return [RefactoringOffer(ast.unparse(Uses().visit(tree)) + "\n", name)]
+
+
+@pytest.mark.slow
+def test_a_careless_refactoring_is_found_and_shrunk() -> None:
+    with laboratory(Careless) as lab:
+        findings = campaign(lab, registry.INLINE_VARIABLE, 2_000, 1, tally := Tally(), enough=1)
+    assert tally.changed > 0
+    assert len(findings[0].program.files[DOCUMENT].splitlines()) < 15
