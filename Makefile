@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+LIGHT := $(VENV)/.light
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
@@ -14,9 +15,9 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
 help:
-	@echo "make demo    set up, then complete real code with the embedded model in the terminal"
+	@echo "make demo    set up what completion needs, then complete real code with the embedded model in the terminal"
 	@echo "make vsix    make the extension for VS Code"
-	@echo "make test    set up, then run the whole test suite; downloads editors into .cache/"
+	@echo "make test    set up the rest, then run the whole test suite; downloads editors into .cache/"
 	@echo "make test-fast      the tests that need neither an editor nor much time"
 	@echo "make test-editors   the tests in real editors alone"
 	@echo "make check   lint, type check, import rules; the editors' code, too"
@@ -26,19 +27,33 @@ help:
 	@echo "make model   rebuild the embedded model from scratch (on a CPU: MINUTES=480; the shipped one, on a GPU: PRESET=gpu MINUTES=21)"
 	@echo "make clean   remove .venv/ and caches; training runs in .cache/ stay"
 
-# torch goes first and alone, so that no other package's looser range can choose another version.
-$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard codegen_lsp/inference/engines/native/*.[ch]) codegen_lsp/inference/engines/native/compile_decoder.py
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing. Install Python 3.11 or later, or say: make PYTHON=python3"; exit 1; }
-	@echo "Setting up $(VENV) (once; about a minute)"
-	@$(PYTHON) -m venv $(VENV) || { echo "No venv module: on Debian, apt-get install python3-venv"; exit 1; }
-	@$(PIP) install --quiet "$(TORCH)"
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[dev,train,plot]"
+PARTS := pyproject.toml constraints.txt hatch_build.py $(wildcard codegen_lsp/inference/engines/native/*.[ch]) codegen_lsp/inference/engines/native/compile_decoder.py
+
+define make_environment
+@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing. Install Python 3.11 or later, or say: make PYTHON=python3"; exit 1; }
+@$(PYTHON) -m venv $(VENV) || { echo "No venv module: on Debian, apt-get install python3-venv"; exit 1; }
+endef
+
+# What serving, completing and refactoring need.
+$(LIGHT): $(PARTS)
+	@echo "Setting up $(VENV) (once; about half a minute)"
+	$(make_environment)
+	@$(PIP) install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-demo: $(READY)
+# All that the tests need, too. torch goes first and alone, so that no other package's looser range can choose another
+# version.
+$(READY): $(PARTS)
+	@echo "Setting up $(VENV) with all that the tests need (once; about a minute)"
+	$(make_environment)
+	@$(PIP) install --quiet "$(TORCH)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	@touch $(LIGHT) $@
+
+demo: $(LIGHT)
 	@$(BIN)/codegen-lsp demo
 
-vsix: $(READY)
+vsix: $(LIGHT)
 	@PYTHON=$(CURDIR)/$(BIN)/python bash editors/vscode/npm.sh run package
 	@echo "Install it: code --install-extension editors/vscode/codegen-lsp.vsix"
 
@@ -65,7 +80,7 @@ format: $(READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: $(READY)
+docs: $(LIGHT)
 	@$(BIN)/python docs/generate.py
 
 MINUTES ?= 480
