@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 import venv
 from collections.abc import Iterator
 from importlib import metadata
@@ -15,13 +16,14 @@ from packaging.utils import canonicalize_name
 
 from codegen_lsp import extras
 
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 TOOLS = ("pip",)
 """Distributions that are there beside the default installation's."""
 
 
 def make(folder: Path) -> Path:
     """Make the environment and return its Python. It is made of links: nothing that is in it may be upgraded."""
-    if not extras.known():
+    if not up_to_date():
         pytest.skip("the metadata of the installed package are older than pyproject.toml: install it again")
     venv.create(folder, symlinks=os.name != "nt", with_pip=False)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -31,6 +33,12 @@ def make(folder: Path) -> Path:
     for name in (*closure(extras.PACKAGE), *TOOLS):
         _link(metadata.distribution(name), packages, scripts)
     return python
+
+
+def up_to_date() -> bool:
+    """Return whether the metadata of the installed package name the extras of pyproject.toml."""
+    project = tomllib.loads(PROJECT.read_text("utf-8"))["project"]
+    return set(extras.known()) == set(project["optional-dependencies"])
 
 
 def closure(name: str, wanted: frozenset[str] = frozenset()) -> set[str]:
