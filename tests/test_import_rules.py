@@ -24,7 +24,7 @@ MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"
 LIBRARIES = {
     "lsprotocol": ["lsp/*"],
     "pygls.lsp": ["lsp/*"],
-    "pygls": ["lsp/*", "inference/*", "benchmarks/lsp_client.py"],
+    "pygls": ["lsp/*"],
     "torch": [
         *("inference/engines/native/torch_*.py", "training/*", "checkpoints/*"),
         *("evaluation/likelihood.py", "benchmarks/peers.py"),
@@ -92,7 +92,9 @@ LIGHT = {
     "codegen_lsp.completion.planning": ["torch", "ctranslate2", "pygls", "lsprotocol", "numpy"],
     "codegen_lsp.refactor.registry": ["pygls", "lsprotocol", "rope", "libcst", "tree_sitter", "numpy"],
     "codegen_lsp.refactor.perform": ["lsprotocol", "rope", "libcst", "numpy"],
-    "codegen_lsp.inference.worker.__main__": ["torch", "ctranslate2", "transformers", "safetensors", "scipy"],
+    "codegen_lsp.inference.worker.__main__": [
+        *("torch", "ctranslate2", "transformers", "safetensors", "scipy", "pygls", "lsprotocol"),
+    ],
     "codegen_lsp.inference.engines.native.engine": ["torch", "ctranslate2", "transformers", "safetensors", "scipy"],
     "codegen_lsp.inference.engines.factory": ["torch", "ctranslate2"],
     "codegen_lsp.inference.engines.ct2.engine": ["torch", "transformers"],

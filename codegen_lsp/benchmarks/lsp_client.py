@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import sys
+from asyncio.subprocess import PIPE, Process
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pygls.client import JsonRPCClient
 
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.inference.rpc import connection
+from codegen_lsp.inference.rpc.peer import ErrorReplyError, JsonRpcPeer
 from codegen_lsp.source.lines import end_of_line, line_starts
 
 TIMEOUT = 60.0
@@ -30,25 +29,27 @@ class ReplayError(CodegenError):
     """A replay that can't start or go on."""
 
 
-class EditorClient(JsonRPCClient):
+class EditorClient:
     """A client with its server and one worker."""
 
     def __init__(self) -> None:
-        super().__init__(connection.WorkerProtocol, connection.converter)
         self.status: dict[str, Any] = {}
         self.changed = asyncio.Event()
         self.lines: list[str] = []
-        self._ids = itertools.count(1)
-        self._stderr: asyncio.Task[None] | None = None
-        self.feature("codegen-lsp/status")(lambda params: self._take_status(params))
-        for silent in ("window/logMessage", "window/showMessage"):
-            self.feature(silent)(lambda params: None)
+        self._server: Process | None = None
+        self._peer: JsonRpcPeer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, settings: dict[str, Any], environment: dict[str, str], folders: Sequence[Path]) -> None:
         """Start and initialize a server; return when its model is ready. Raises: ReplayError."""
-        await self.start_io(*COMMAND, env=environment)
-        assert self._server is not None
-        self._stderr = asyncio.ensure_future(self._drain())
+        self._server = server = await asyncio.create_subprocess_exec(
+            *COMMAND, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        assert server.stdin is not None
+        assert server.stdout is not None
+        self._peer = JsonRpcPeer(server.stdin)
+        self._peer.notifications["codegen-lsp/status"] = self._take_status
+        self._tasks = [asyncio.ensure_future(self._peer.receive(server.stdout)), asyncio.ensure_future(self._drain())]
         capabilities: dict[str, Any] = {"textDocument": {"inlineCompletion": {}, "synchronization": {}}}
         await self.ask(
             "initialize",
@@ -66,22 +67,26 @@ class EditorClient(JsonRPCClient):
             raise ReplayError(f"The server has no model: {self.status['message']}", self.status["advice"])
 
     async def ask(self, method: str, params: object) -> Any:
-        """Return the result of a request. Raises: ReplayError when there is none within `TIMEOUT`."""
+        """Return the result of a request. Raises: ReplayError when there is none within `TIMEOUT`, or an error."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 return await self.begin(method, params)[1]
         except TimeoutError as error:
             raise ReplayError(f"The server did not answer {method} in {TIMEOUT:.0f} s.", "See its log.") from error
+        except ErrorReplyError as error:
+            raise ReplayError(f"The server answered {method} with an error: {error}", "See its log.") from error
 
     def begin(self, method: str, params: object) -> tuple[str, asyncio.Future[Any]]:
         """Send a request; return its id and the future of its result."""
-        id = str(next(self._ids))
-        future = asyncio.wrap_future(self.protocol.send_request(method, params, msg_id=id))
+        assert self._peer is not None
+        id, future = self._peer.request(method, params)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # those of cancelled requests
         return id, future
 
     def tell(self, method: str, params: object) -> None:
         """Send a notification."""
-        self.protocol.notify(method, params)
+        assert self._peer is not None
+        self._peer.notify(method, params)
 
     async def until(self, *states: str) -> None:
         """Wait for one of these states. Raises: ReplayError."""
@@ -106,18 +111,13 @@ class EditorClient(JsonRPCClient):
                 await server.wait()
         if server.returncode is None:
             server.kill()
-        if self._stderr is not None:
-            await self._stderr
-        await self.stop()  # type: ignore[no-untyped-call]
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def processes(self) -> tuple[psutil.Process, psutil.Process]:
         """The processes of server and worker."""
         assert self._server is not None
         return psutil.Process(self._server.pid), psutil.Process(self.status["workerPid"])
-
-    def report_server_error(self, error: Exception, source: Any) -> None:
-        """Ignore the errors with which cancelled requests are answered."""
 
     def _take_status(self, params: dict[str, Any]) -> None:
         self.status = params

@@ -12,9 +12,10 @@ import signal
 from collections.abc import AsyncIterator, Callable
 
 from codegen_lsp.inference.rpc.framing import read_messages
+from codegen_lsp.inference.rpc.stdio import StdinThread, StdoutThread
 from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.lsp.server import CodegenServer, create_server
-from codegen_lsp.lsp.transports import StdinThread, StdoutThread, claim_stdio
+from codegen_lsp.lsp.transports import claim_stdio
 from codegen_lsp.settings import LogSettings
 
 logger = logging.getLogger(__name__)

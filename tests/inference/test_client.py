@@ -241,7 +241,7 @@ async def test_cancelled_requests_leave_nothing_behind(client: Watched, params: 
     await client.generate(request())
     connection = client._connection
     assert connection is not None
-    assert not connection.protocol._request_futures
+    assert not connection.peer.open_requests
 
 
 async def test_closing_while_it_starts_leaves_no_worker(params: LoadParams) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import cattrs
-from pygls.client import JsonRPCClient
 
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client.launch import WorkerProcess
@@ -25,6 +23,7 @@ from codegen_lsp.inference.rpc.messages import (
     LoadParams,
     LoadProgress,
 )
+from codegen_lsp.inference.rpc.peer import JsonRpcPeer
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ EXIT_TIMEOUT = 4.0
 """Seconds until a worker without other clients is killed."""
 
 
-class WorkerConnection(JsonRPCClient):
+class WorkerConnection:
     """JSON-RPC with one worker process. Made inside the event loop."""
 
     def __init__(
@@ -45,8 +44,8 @@ class WorkerConnection(JsonRPCClient):
         on_progress: Callable[[LoadProgress], None],
         on_end: Callable[[WorkerConnection], None],
     ) -> None:
-        super().__init__(rpc.WorkerProtocol, rpc.converter)
         self.worker = worker
+        self.peer = JsonRpcPeer(worker.writer)
         self.endpoint: Endpoint | None = None
         """Endpoint of a shared worker; None for a private one."""
         self.socket_inode = 0
@@ -57,10 +56,10 @@ class WorkerConnection(JsonRPCClient):
         self.exit_code: int | None = None
         self.expected_to_end = False
         self._on_end = on_end
-        self._ids = itertools.count(1)
-        self.feature(rpc.PROGRESS)(lambda raw: on_progress(cattrs.structure(raw, LoadProgress)))
-        self.feature(rpc.CLIENTS)(lambda raw: self._set_clients(raw))
-        self.protocol.set_writer(worker.writer)
+        self.peer.notifications |= {
+            rpc.PROGRESS: lambda raw: on_progress(cattrs.structure(raw, LoadProgress)),
+            rpc.CLIENTS: self._set_clients,
+        }
         self._receiving = asyncio.ensure_future(self._receive())
 
     async def shake_hands(self, endpoint: Endpoint) -> None:
@@ -96,8 +95,7 @@ class WorkerConnection(JsonRPCClient):
         """
         if self.expected_to_end or self.ended.is_set():
             raise WorkerError("The inference worker is not running.")
-        id = str(next(self._ids))
-        future: asyncio.Future[Any] = self.protocol.send_request_async(method, cattrs.unstructure(params), msg_id=id)
+        id, future = self.peer.request(method, cattrs.unstructure(params))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         ended = asyncio.ensure_future(self.ended.wait())
         try:
@@ -128,13 +126,9 @@ class WorkerConnection(JsonRPCClient):
             self.worker.writer.transport.abort()
             await self._receiving
 
-    def report_server_error(self, error: Exception, source: Any) -> None:
-        """Log an error that pygls reports."""
-        logger.error("worker: %s: %s", source, error)
-
     def _cancel(self, id: str) -> None:
         if not self.expected_to_end and not self.ended.is_set():
-            self.protocol.notify(rpc.CANCEL, {"id": id})
+            self.peer.cancel(id)
 
     def _set_clients(self, raw: Any) -> None:
         self.clients = cattrs.structure(raw, ClientCount).clients
@@ -142,7 +136,7 @@ class WorkerConnection(JsonRPCClient):
     async def _receive(self) -> None:
         """Read until the worker closes the stream, at the latest when it exits."""
         try:
-            await rpc.receive(self.worker.reader, self.protocol)
+            await self.peer.receive(self.worker.reader)
         except (OSError, FramingError) as error:
             logger.info("The stream from the worker broke: %s", error)
         self.worker.writer.close()

@@ -11,10 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pygls.io_ import AsyncReader
+from typing import Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +30,24 @@ _HEADER = re.compile(rb"content-(?:length:[ \t]*(\d{1,10})[ \t]*|type:[^\r\n]{0,
 _LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,18})[ \t]*\r?\n\Z", re.IGNORECASE)
 
 
+class ByteReader(Protocol):
+    """A stream of bytes, such as an asyncio.StreamReader."""
+
+    async def readline(self) -> bytes:
+        """Read up to and with the next line feed, or to the end. Raises: ValueError for a line that is too long."""
+        ...
+
+    async def readexactly(self, n: int) -> bytes:
+        """Read this number of bytes. Raises: EOFError when the stream ends before."""
+        ...
+
+
 class FramingError(Exception):
     """The peer sent something that is not a message."""
 
 
 async def read_messages(
-    reader: AsyncReader, *, strict: bool = False, first_limit: int = MAX_MESSAGE_BYTES
+    reader: ByteReader, *, strict: bool = False, first_limit: int = MAX_MESSAGE_BYTES
 ) -> AsyncIterator[bytes]:
     """Yield the body of each message until the stream ends.
 
@@ -77,10 +86,7 @@ async def read_messages(
                     await _skip(reader, length)
                 yield b""
             else:
-                body = await reader.readexactly(length)
-                if len(body) < length:  # pygls' reader of stdin
-                    raise EOFError
-                yield body
+                yield await reader.readexactly(length)
         except EOFError:
             logger.warning("The stream ended inside a message of %d bytes", length)
             return
@@ -93,6 +99,6 @@ def _reject(reason: str, strict: bool) -> None:
     logger.warning("Skipped malformed input: %s", reason)
 
 
-async def _skip(reader: AsyncReader, length: int) -> None:
+async def _skip(reader: ByteReader, length: int) -> None:
     while length:
         length -= len(await reader.readexactly(min(length, _SKIP_BYTES)))

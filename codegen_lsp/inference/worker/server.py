@@ -12,15 +12,15 @@ import logging
 import os
 import socket
 import sys
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 import cattrs
-from pygls.io_ import StdinAsyncReader, StdoutWriter
 
 from codegen_lsp.inference.rpc import connection as rpc
 from codegen_lsp.inference.rpc.endpoint import Endpoint, is_same_user, remove_socket_unless_locked
 from codegen_lsp.inference.rpc.framing import FramingError
 from codegen_lsp.inference.rpc.messages import ClientCount, HandshakeParams, HandshakeResult
+from codegen_lsp.inference.rpc.stdio import StdinThread, StdoutThread
 from codegen_lsp.inference.worker.client_connection import ClientConnection, handler
 from codegen_lsp.inference.worker.service import InferenceService, OtherBuildError
 
@@ -52,10 +52,6 @@ class BoundedWriter:
             logger.warning("A client does not read its answers and is disconnected")
             transport.abort()
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._writer.close()
-
 
 class SocketServer:
     """Serves the clients of a shared worker; the process exits with the last of them. Made inside the event loop."""
@@ -83,19 +79,18 @@ class SocketServer:
 
     async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
-        client = ClientConnection(self._service, next(self._names), self._service.load_once)
-        client.protocol.set_writer(BoundedWriter(writer))
-        client.feature(rpc.HANDSHAKE)(handler(HandshakeParams, lambda params: self._shake_hands(client, params)))
+        client = ClientConnection(self._service, next(self._names), BoundedWriter(writer), self._service.load_once)
+        client.peer.requests[rpc.HANDSHAKE] = handler(HandshakeParams, lambda params: self._shake_hands(client, params))
         deadline = asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT, self._abort_stranger, client, writer)
         try:
             if self._connections <= MAX_CLIENTS and is_same_user(writer.get_extra_info("socket")):
-                await rpc.receive(reader, client.protocol)
+                await client.peer.receive(reader)
         except (OSError, FramingError) as error:
             logger.warning("A client is disconnected: %s", error)
         finally:
             deadline.cancel()
             writer.close()
-            await client.cancel_all()
+            await client.peer.cancel_all()
             self._service.forget(client.name)
             self._connections -= 1
             if client in self._clients:
@@ -119,7 +114,7 @@ class SocketServer:
     def _notify_count(self) -> None:
         body = cattrs.unstructure(ClientCount(len(self._clients)))
         for client in self._clients:
-            client.protocol.notify(rpc.CLIENTS, body)
+            client.peer.notify(rpc.CLIENTS, body)
 
     def _exit(self) -> NoReturn:
         remove_socket_unless_locked(self._endpoint, self._inode)
@@ -132,23 +127,27 @@ async def serve_socket(listening: socket.socket, endpoint: Endpoint) -> None:
     await SocketServer(listening, endpoint).serve()
 
 
-async def serve_stdio(messages: BinaryIO) -> None:
-    """Serve the parent process, until standard input ends."""
+async def serve_stdio(messages: int) -> None:
+    """Serve the parent process, until standard input ends. `messages` is the descriptor to write to."""
     service = InferenceService()
-    client = ClientConnection(service, "", service.load)
-    client.protocol.set_writer(StdoutWriter(messages))
+    client = ClientConnection(service, "", StdoutThread(messages), service.load)
     try:
-        await rpc.receive(StdinAsyncReader(sys.stdin.buffer), client.protocol)
+        await client.peer.receive(StdinThread(0).reader)
     except (OSError, FramingError) as error:
         logger.error("The stream from the server broke: %s", error)
     finally:
         exit_process()
 
 
-def claim_stdout() -> BinaryIO:
-    """Return standard output for messages alone; anything else that is printed goes to standard error."""
-    messages = os.fdopen(os.dup(1), "wb", buffering=0)
+def claim_stdout() -> int:
+    """Return a descriptor of standard output for messages alone; whatever else is printed goes to standard error."""
+    messages = os.dup(1)
     os.dup2(2, 1)
+    if sys.platform == "win32":
+        import msvcrt
+
+        for descriptor in (0, messages):
+            msvcrt.setmode(descriptor, os.O_BINARY)
     return messages
 
 

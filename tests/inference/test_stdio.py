@@ -1,4 +1,4 @@
-"""Transports of the server: stdin and stdout in threads."""
+"""Pipes that are read and written in threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 import pytest
 
 from codegen_lsp.inference.rpc.framing import read_messages
-from codegen_lsp.lsp.transports import CHUNK_BYTES, StdinThread, StdoutThread
+from codegen_lsp.inference.rpc.stdio import CHUNK_BYTES, StdinThread, StdoutThread
 
 
 def framed(body: bytes) -> bytes:
@@ -61,7 +61,7 @@ def bytes_in(pipe: int) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-async def test_an_editor_that_does_not_read_stops_nothing() -> None:
+async def test_a_peer_that_does_not_read_stops_nothing() -> None:
     read, write = os.pipe()
     writer = StdoutThread(write)
     for _ in range(100):
