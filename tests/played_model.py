@@ -108,9 +108,8 @@ class PlayedModel:
         self.warmed.append(params)
 
     async def index_state(self, params: IndexStateParams) -> IndexState:
-        return IndexState(
-            files={path: list(version) for path, version in self.indexed.get(params.workspace, {}).items()}
-        )
+        files = {path: list(version) for path, version in self.indexed.get(params.workspace, {}).items()}
+        return IndexState(files=files, tokens=sum(size for _, size in files.values()))
 
     async def update_index(self, params: IndexUpdate) -> IndexState:
         self.index_updates.append(params)

@@ -71,6 +71,8 @@ class EditorConnection:
     def __init__(self, server: LanguageServer, protocol: CodegenProtocol) -> None:
         self.capabilities = EditorCapabilities()
         """Set by `initialize`."""
+        self.has_folders = False
+        """The editor named workspace folders in `initialize`, so that its root is one of them. Set by `initialize`."""
         self.progress_cancellations: dict[types.ProgressToken, Callable[[], object]] = {}
         """Called when the user cancels the progress with this token."""
         self._server = server
@@ -85,7 +87,9 @@ class EditorConnection:
     def folders(self) -> tuple[str, ...]:
         """The URIs of the workspace folders."""
         workspace = self._server.workspace
-        return tuple(workspace.folders) or ((workspace.root_uri,) if workspace.root_uri else ())
+        # The keys of pygls' dictionary are decoded: they name another folder where the path has `#`, `?` or `%`.
+        folders = tuple(folder.uri for folder in workspace.folders.values())
+        return folders or ((workspace.root_uri,) if workspace.root_uri and not self.has_folders else ())
 
     def send_status(self, status: Status) -> None:
         """Send `codegen-lsp/status`; an error also goes to the editor's log."""

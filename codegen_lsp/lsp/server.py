@@ -24,11 +24,18 @@ from codegen_lsp.lsp.handlers.notebook_sync import notebook_did_change, notebook
 from codegen_lsp.lsp.handlers.progress import work_done_progress_cancel
 from codegen_lsp.lsp.handlers.text_sync import (
     did_change,
-    did_change_watched_files,
     did_close,
     did_open,
     did_save,
     unreadable_change,
+)
+from codegen_lsp.lsp.handlers.workspace_sync import (
+    ANY_FILE,
+    did_change_watched_files,
+    did_change_workspace_folders,
+    did_create_files,
+    did_delete_files,
+    did_rename_files,
 )
 from codegen_lsp.lsp.jsonrpc import CodegenProtocol, make_converter
 from codegen_lsp.lsp.models import ClientFactory, FindBuild, find_build
@@ -46,6 +53,10 @@ FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
     types.TEXT_DOCUMENT_DID_SAVE: (did_save, types.SaveOptions(include_text=False)),
     types.TEXT_DOCUMENT_DID_CLOSE: (did_close, None),
     types.WORKSPACE_DID_CHANGE_WATCHED_FILES: (did_change_watched_files, None),
+    types.WORKSPACE_DID_CREATE_FILES: (did_create_files, ANY_FILE),
+    types.WORKSPACE_DID_RENAME_FILES: (did_rename_files, ANY_FILE),
+    types.WORKSPACE_DID_DELETE_FILES: (did_delete_files, ANY_FILE),
+    types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS: (did_change_workspace_folders, None),
     types.NOTEBOOK_DOCUMENT_DID_OPEN: (notebook_did_open, None),
     types.NOTEBOOK_DOCUMENT_DID_CHANGE: (notebook_did_change, None),
     types.NOTEBOOK_DOCUMENT_DID_CLOSE: (notebook_did_close, None),

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections.abc import Sequence
 
 from attrs import define, evolve
 
@@ -121,6 +122,10 @@ class SuggestionService:
     def files_changed(self) -> None:
         """Note that files of the workspace were written, created, renamed or deleted."""
         self.upkeep.files_changed()
+
+    def folders_changed(self, folders: Sequence[str]) -> None:
+        """Note that the workspace folders, given as URIs, are others now."""
+        self.upkeep.folders_changed(folders)
 
     def accepted(self, number: int) -> None:
         """Note that the editor reports a suggestion as accepted whole."""

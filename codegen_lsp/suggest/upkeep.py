@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from codegen_lsp.completion.context import CURSOR_CHARACTERS, WorkspaceContext
@@ -68,6 +68,11 @@ class WorkspaceUpkeep:
         """Note that files of the workspace were written, created, renamed or deleted."""
         self._scanner.files_changed()
         self._indexer.files_changed()
+
+    def folders_changed(self, folders: Sequence[str]) -> None:
+        """Note that the workspace folders, given as URIs, are others now."""
+        self._scanner.folders_changed()
+        self._indexer.folders_changed(folders)
 
     def close(self) -> None:
         """Cancel everything. The object must not be used again."""

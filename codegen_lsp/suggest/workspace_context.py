@@ -135,6 +135,12 @@ class WorkspaceScanner:
         for scan in self._scans.values():
             scan.started = float("-inf")
 
+    def folders_changed(self) -> None:
+        """Forget what all scans found, and cancel those that run: a document may belong to another folder now."""
+        for uri in list(self._scans):
+            self._cancel(uri)
+        self._contexts.clear()
+
     def forget(self, uri: str) -> None:
         """Forget a document that was closed, and cancel its scan."""
         self._cancel(uri)

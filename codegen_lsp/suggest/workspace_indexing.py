@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice, takewhile
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from attrs import define, field, frozen
@@ -24,7 +25,7 @@ from codegen_lsp.inference.rpc.messages import IndexStateParams, IndexUpdate, Wo
 from codegen_lsp.source.languages import language_of
 from codegen_lsp.source.lines import with_lf
 from codegen_lsp.suggest.request import CompletionModel
-from codegen_lsp.workspace.files import FileAccess, list_files
+from codegen_lsp.workspace.files import FileAccess, innermost_folder, list_files
 from codegen_lsp.workspace.uris import path_of
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,9 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 300_000
 """Size of a file beyond which it is taken for data and not indexed."""
 MAX_FILES = 100_000
-"""Files of a workspace that are considered."""
+"""Files of a workspace that are looked at, the nearest to the document."""
+MAX_LISTED = 500_000
+"""Files of any kind that are listed to find these."""
 REFRESH_SECONDS = 30.0
 """Least time between two refreshes of a workspace, unless a file is known to have changed."""
 REST_FACTOR = 20.0
@@ -84,6 +87,8 @@ class _Refresh:
     """True once the index has files."""
     seconds: float = 0.0
     """Duration of the last refresh."""
+    stopped: threading.Event = field(factory=threading.Event)
+    """Set to end a refresh that runs."""
     exclude: tuple[str, ...] | None = None
     """Exclusion patterns of the last refresh: indexed files need not be checked again while they stay the same."""
 
@@ -112,6 +117,18 @@ class WorkspaceIndexer:
         """Note that files may have changed on disk: the next pause refreshes all workspaces."""
         for refresh in self._workspaces.values():
             refresh.due = True
+
+    def folders_changed(self, folders: Sequence[str]) -> None:
+        """Forget the workspaces that are not among the folders, given as URIs, and documents that changed theirs.
+
+        The worker keeps the indexes: a folder that comes back has its own again.
+        """
+        roots = {Path(path) for folder in folders if (path := path_of(folder))}
+        for uri, key in list(self._key_of.items()):
+            if innermost_folder(uri, folders) != self._workspaces[key].root:
+                del self._key_of[uri]
+        for key in [key for key, refresh in self._workspaces.items() if refresh.root not in roots]:
+            self._workspaces.pop(key).stopped.set()
 
     def workspace_of(self, uri: str) -> IndexedWorkspace | None:
         """Return the index for a document's requests; None while it has no files."""
@@ -151,6 +168,8 @@ class WorkspaceIndexer:
     def close(self) -> None:
         """End the thread. `refresh` must not be called afterwards."""
         self._closed = True
+        for refresh in self._workspaces.values():
+            refresh.stopped.set()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _bring_up_to_date(self, key: str, refresh: _Refresh, request: RefreshRequest) -> None:
@@ -165,24 +184,24 @@ class WorkspaceIndexer:
             indexed={path: (modified, size) for path, (modified, size) in state.files.items()},
             near=Path(path_of(request.uri) or refresh.root).parent,
             checked=refresh.exclude == request.access.exclude,
+            stopped=refresh.stopped,
         )
         changes = await loop.run_in_executor(self._executor, comparison.changes)
         refresh.exclude = request.access.exclude
         batches, removed = _batches(refresh.root, changes.changed), changes.removed
-        while not self._closed:
+        while not refresh.stopped.is_set():
             batch = await loop.run_in_executor(self._executor, next, batches, None)
             if batch is None and not removed:
                 return
-            await self._wait_while(request.busy)
+            while request.busy() and not refresh.stopped.is_set():  # noqa: ASYNC110 - being busy has no event
+                await asyncio.sleep(POLL_SECONDS)
+            if refresh.stopped.is_set():
+                return
             state = await model.update_index(IndexUpdate(key, batch or [], removed, request.max_tokens, request.kept))
             removed, refresh.ready = [], True
-            while state.pending > MAX_PENDING and not self._closed:
+            while state.pending > MAX_PENDING and not refresh.stopped.is_set():
                 await asyncio.sleep(POLL_SECONDS)
                 state = await model.update_index(IndexUpdate(key))
-
-    async def _wait_while(self, busy: Callable[[], bool]) -> None:
-        while busy() and not self._closed:  # noqa: ASYNC110 - the model's being busy has no event
-            await asyncio.sleep(POLL_SECONDS)
 
 
 @frozen
@@ -217,21 +236,33 @@ class _Comparison:
     """Folder whose files are wanted first."""
     checked: bool
     """True if the files of the index are known to be allowed."""
+    stopped: threading.Event
+    """Set when the result is no longer wanted."""
 
     def changes(self) -> _Changes:
-        """Compare them: changed files in the order in which they are wanted. Reads the disk, and rests in between."""
+        """Compare them: changed files in the order in which they are wanted. Reads the disk, and rests in between.
+
+        Of more than `MAX_FILES` files, the nearest are looked at; the others stay as they are.
+        """
         root = self.access.root
+        here = self.near.relative_to(root).as_posix() if self.near.is_relative_to(root) else "."
+        listed = [path for path in list_files(root, "", MAX_LISTED) if path.endswith(self.suffixes)]
+        distances = {path: _distance(here, path) for path in listed}
+        if len(listed) > MAX_FILES:
+            listed.sort(key=distances.__getitem__)
         found: dict[str, _FileStatus] = {}
         open_texts = self._open_texts()
-        paths = (path for path in list_files(root, "", MAX_FILES) if path.endswith(self.suffixes))
-        while some := list(islice(paths, FILES_AT_ONCE)):
+        for at in range(0, min(len(listed), MAX_FILES), FILES_AT_ONCE):
+            if self.stopped.is_set():
+                return _Changes([], [])
             started = time.monotonic()
-            found |= {path: status for path in some if (status := self._status(path, open_texts)) is not None}
+            for path in listed[at : min(at + FILES_AT_ONCE, MAX_FILES)]:
+                if (status := self._status(path, open_texts)) is not None:
+                    found[path] = status
             time.sleep(time.monotonic() - started)
         changed = [file for file in found.values() if self.indexed.get(file.path) != (file.modified, file.size)]
-        here = self.near.relative_to(root).as_posix() if self.near.is_relative_to(root) else "."
-        changed.sort(key=lambda file: (_distance(here, file.path), -file.modified))
-        return _Changes(changed, sorted(self.indexed.keys() - found.keys()))
+        changed.sort(key=lambda file: (distances[file.path], -file.modified))
+        return _Changes(changed, sorted(self.indexed.keys() - found.keys() - set(listed[MAX_FILES:])))
 
     def _open_texts(self) -> dict[str, str]:
         """Return the texts of the open documents by path from the workspace's folder."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +89,110 @@ def test_a_damaged_index_is_thrown_away(indexes: WorkspaceIndexes, tmp_path: Pat
     assert again.state("w").files == {}
     assert not kept.exists()
     again.close()
+
+
+DAMAGED_INDEXES = int(os.environ.get("DAMAGED_INDEXES", "4"))
+"""Indexes whose files are damaged in 25 ways each."""
+
+
+@pytest.mark.parametrize("seed", range(DAMAGED_INDEXES))
+def test_any_damage_costs_no_more_than_the_index(
+    indexes: WorkspaceIndexes, tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    dice = random.Random(seed)
+    texts = {f"{n}.py": "".join(dice.choices("abcxyz", k=dice.randrange(400))) for n in range(dice.randrange(1, 6))}
+    indexes.update(IndexUpdate("w", [file(path, text) for path, text in texts.items()]))
+    assert indexes.wait(WAIT_SECONDS)
+    indexes.close()
+    (kept,) = tmp_path.glob("*.ngrams")
+    whole = kept.read_bytes()
+    for _ in range(25):
+        kept.write_bytes(damaged(whole, dice))
+        again = WorkspaceIndexes(encode, "characters", CAUTION, tmp_path)
+        found = again._open("w").index.files
+        if found:  # only padding was changed, or nothing
+            assert {path: one.tokens.tolist() for path, one in found.items()} == {
+                path: encode(text) for path, text in texts.items()
+            }
+        else:
+            assert not kept.exists()
+            assert "built anew" in caplog.text
+        again.update(IndexUpdate("w", [file(path, text) for path, text in texts.items()]))
+        assert again.wait(WAIT_SECONDS)
+        again.close()
+        assert WorkspaceIndexes(encode, "characters", CAUTION, tmp_path).state("w").files.keys() == texts.keys()
+
+
+def damaged(whole: bytes, dice: random.Random) -> bytes:
+    """Return the bytes of a file truncated, extended, or changed in places."""
+    at = dice.randrange(len(whole))
+    kind = dice.randrange(5)
+    if kind == 0:
+        return whole[:at]
+    if kind == 1:
+        return whole + dice.randbytes(dice.randrange(1, 200))
+    if kind == 2:
+        return whole[:at] + bytes([whole[at] ^ 1 << dice.randrange(8)]) + whole[at + 1 :]
+    size = dice.randrange(1, 64)
+    if kind == 3:
+        return whole[:at] + dice.randbytes(size) + whole[at + size :]
+    return whole[:at] + whole[at + size :]
+
+
+WRITER = f"""
+import sys
+from pathlib import Path
+from codegen_lsp.inference import workspace_indexes
+from codegen_lsp.inference.rpc.messages import IndexUpdate, WorkspaceFile
+workspace_indexes.SAVE_FILES = 1
+who, folder = sys.argv[1:]
+indexes = workspace_indexes.WorkspaceIndexes(lambda text: list(map(ord, text)), "characters", {CAUTION}, Path(folder))
+indexes.state("w")
+print("started", flush=True)
+number = 0
+while True:
+    number += 1
+    text = f"{{who}}{{number}}." * 500
+    indexes.update(IndexUpdate("w", [WorkspaceFile(f"{{number % 3}}.py", text, number, len(text))]))
+    indexes.wait(60)
+"""
+PAIRS = int(os.environ.get("KILLED_PAIRS", "6"))
+"""Pairs of writers that are killed. `KILLED_PAIRS=100` for more."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills processes with a signal of POSIX")
+def test_workers_that_are_killed_leave_a_whole_index(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dice = random.Random(0)
+    found_files = 0
+    for _ in range(PAIRS):
+        pair = [
+            subprocess.Popen([sys.executable, "-c", WRITER, who, str(tmp_path)], stdout=subprocess.PIPE) for who in "ab"
+        ]
+        for process in pair:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"started\n"
+        for process in dice.sample(pair, 2):
+            try:
+                process.wait(dice.uniform(0.0, 0.3))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+            assert process.stdout is not None
+            process.stdout.close()
+        reader = WorkspaceIndexes(encode, "characters", CAUTION, tmp_path)
+        for path, one in reader._open("w").index.files.items():
+            text = "".join(map(chr, one.tokens.tolist()))
+            word = text.split(".")[0]
+            assert text == f"{word}." * 500
+            assert word[0] in "ab"
+            assert f"{int(word[1:]) % 3}.py" == path
+            assert one.version.modified == int(word[1:])
+            found_files += 1
+        assert next_of(reader, "w", "0.") <= {"a", "b"}
+        reader.close()
+        assert "built anew" not in caplog.text
+    assert found_files
 
 
 def test_a_full_index_takes_no_more(indexes: WorkspaceIndexes) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from codegen_lsp.errors import WorkerError
 from codegen_lsp.inference.rpc.messages import IndexState, IndexStateParams, IndexUpdate, LoadProgress
 from codegen_lsp.suggest import workspace_indexing as module
 from codegen_lsp.suggest.workspace_indexing import RefreshRequest, WorkspaceIndexer
-from codegen_lsp.workspace.files import FileAccess
+from codegen_lsp.workspace.files import FileAccess, innermost_folder
 from codegen_lsp.workspace.uris import uri_of
 from tests.played_model import PlayedModel
 
@@ -201,3 +203,158 @@ async def test_a_worker_that_lags_behind_is_waited_for(root: Path, monkeypatch: 
     await WorkspaceIndexer().refresh(request(model, root))
     with_files = [bool(update.files) for update in model.index_updates]
     assert with_files[:4] == [True, False, True, False]
+
+
+async def test_of_a_huge_folder_the_nearest_files_are_looked_at_and_the_newest_sent_first(
+    model: PlayedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_FILES", 7)
+    monkeypatch.setattr(module, "FILES_AT_ONCE", 3)
+    for folder in ("a", "m/n", "z"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(5):
+            file = tmp_path / folder / f"{number}.py"
+            file.write_text(f"{folder}{number}\n")
+            os.utime(file, (number, number))
+    indexer = WorkspaceIndexer()
+    await indexer.refresh(request(model, tmp_path, "z/0.py"))
+    order = list(texts(model))
+    assert order[:5] == [f"z/{number}.py" for number in (4, 3, 2, 1, 0)]
+    assert len(order) == 7
+    model.index_updates.clear()
+    indexer.files_changed()
+    await indexer.refresh(request(model, tmp_path, "m/n/0.py"))  # what is farther away stays indexed
+    assert [path for path in texts(model) if path.startswith("m/")] == [
+        f"m/n/{number}.py" for number in (4, 3, 2, 1, 0)
+    ]
+    assert not any(update.removed for update in model.index_updates)
+    (tmp_path / "z/3.py").unlink()
+    model.index_updates.clear()
+    indexer.files_changed()
+    await indexer.refresh(request(model, tmp_path, "a/0.py"))
+    assert [path for update in model.index_updates for path in update.removed] == ["z/3.py"]
+
+
+async def test_closing_ends_the_comparison_of_a_huge_folder(
+    model: PlayedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FILES_AT_ONCE", 10)
+    for number in range(100):
+        (tmp_path / f"{number}.py").write_text("x = 1\n")
+    indexer = WorkspaceIndexer()
+    looked_at: list[Path] = []
+
+    def allows(access: FileAccess, path: Path) -> bool:
+        looked_at.append(path)
+        if len(looked_at) == 15:
+            indexer.close()
+        return True
+
+    monkeypatch.setattr(FileAccess, "allows", allows)
+    await asyncio.wait_for(indexer.refresh(request(model, tmp_path, "0.py")), 60)
+    assert len(looked_at) == 20
+    assert not model.index_updates
+
+
+def request_in(model: PlayedModel, folders: list[Path], path: Path) -> RefreshRequest:
+    uris = [uri_of(folder) for folder in folders]
+    root = innermost_folder(uri_of(path), uris)
+    assert root is not None
+    return RefreshRequest(uri_of(path), "python", FileAccess(root, tuple(uris)), model, lambda: False, 1_000_000)
+
+
+async def test_each_folder_has_its_index_and_a_document_that_of_the_deepest(model: PlayedModel, tmp_path: Path) -> None:
+    outer, inner, other = tmp_path / "outer", tmp_path / "outer" / "inner", tmp_path / "other"
+    for folder in (outer, inner, other):
+        folder.mkdir()
+        (folder / "a.py").write_text(f"{folder.name} = 1\n")
+        (folder / "b.py").write_text(f"{folder.name} = 2\n")
+    indexer, folders = WorkspaceIndexer(), [outer, inner, other]
+    for folder in folders:
+        await indexer.refresh(request_in(model, folders, folder / "a.py"))
+    found = {folder: indexer.workspace_of(uri_of(folder / "a.py")) for folder in folders}
+    keys = [workspace.key for workspace in found.values() if workspace]
+    assert len(set(keys)) == 3
+    assert {workspace.file for workspace in found.values() if workspace} == {"a.py"}
+    assert set(model.indexed[keys[1]]) == {"a.py", "b.py"}
+    assert set(model.indexed[keys[0]]) == {"a.py", "b.py", "inner/a.py", "inner/b.py"}
+
+    indexer.folders_changed([uri_of(outer), uri_of(other)])
+    assert indexer.workspace_of(uri_of(inner / "a.py")) is None  # that folder is gone
+    assert indexer.workspace_of(uri_of(other / "a.py")) == found[other]
+    await indexer.refresh(request_in(model, [outer, other], inner / "a.py"))
+    moved = indexer.workspace_of(uri_of(inner / "a.py"))
+    assert moved is not None
+    assert (moved.key, moved.file) == (keys[0], "inner/a.py")
+
+    indexer.folders_changed([uri_of(folder) for folder in folders])
+    assert indexer.workspace_of(uri_of(inner / "a.py")) is None
+    model.index_updates.clear()
+    assert await indexer.refresh(request_in(model, folders, inner / "a.py"))
+    assert indexer.workspace_of(uri_of(inner / "a.py")) == found[inner]
+    assert model.index_updates == []  # the worker has kept it
+
+
+async def test_a_folder_that_is_removed_ends_its_refresh(
+    model: PlayedModel, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
+    indexer = WorkspaceIndexer()
+    asked = asyncio.Event()
+
+    def busy() -> bool:
+        asked.set()
+        return True
+
+    task = asyncio.create_task(indexer.refresh(request(model, root, busy=busy)))
+    await asyncio.wait_for(asked.wait(), 60)
+    indexer.folders_changed([])
+    await asyncio.wait_for(task, 60)
+    assert not model.index_updates
+    indexer.close()
+
+
+async def test_windows_of_one_folder_share_its_index(model: PlayedModel, root: Path) -> None:
+    first, second = WorkspaceIndexer(), WorkspaceIndexer()
+    await first.refresh(request(model, root))
+    model.index_updates.clear()
+    await second.refresh(request(model, root))
+    uri = uri_of(root / "app/main.py")
+    assert first.workspace_of(uri) == second.workspace_of(uri)
+    assert first.workspace_of(uri) is not None
+    assert model.index_updates == []
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+async def test_a_branch_switch_reads_what_it_changed(
+    model: PlayedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+        subprocess.run(("git", *identity, *arguments), cwd=tmp_path, check=True, capture_output=True)
+
+    for number in range(30):
+        (tmp_path / f"{number}.py").write_text(f"value = {number}\n")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    git("switch", "-c", "other")
+    (tmp_path / "3.py").write_text("changed = True\n")
+    (tmp_path / "4.py").unlink()
+    (tmp_path / "new.py").write_text("new = True\n")
+    git("add", ".")
+    git("commit", "-m", "two")
+    git("switch", "main")
+    indexer = WorkspaceIndexer()
+    await indexer.refresh(request(model, tmp_path, "0.py"))
+    assert len(texts(model)) == 30
+    for branch, sent, removed in (
+        ("other", {"3.py": "changed = True\n", "new.py": "new = True\n"}, ["4.py"]),
+        ("main", {"3.py": "value = 3\n", "4.py": "value = 4\n"}, ["new.py"]),
+    ):
+        git("switch", branch)
+        model.index_updates.clear()
+        indexer.files_changed()
+        await indexer.refresh(request(model, tmp_path, "0.py"))
+        assert texts(model) == sent
+        assert [path for update in model.index_updates for path in update.removed] == removed

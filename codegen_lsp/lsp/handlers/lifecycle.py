@@ -24,6 +24,7 @@ WATCH_INTERVAL = 1.0
 def initialize(session: Session, params: types.InitializeParams) -> None:
     """`initialize`. Must be fast: the model is loaded after `initialized`."""
     session.editor.capabilities = EditorCapabilities.of(params.capabilities)
+    session.editor.has_folders = bool(params.workspace_folders)
     session.documents.encoding = session.editor.position_encoding
     session.configuration.initial = params.initialization_options
     if session.watches_editor and params.process_id is not None and (editor := process_of(params.process_id)):

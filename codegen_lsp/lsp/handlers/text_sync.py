@@ -1,4 +1,4 @@
-"""`textDocument/didOpen`, `didChange`, `didSave`, `didClose`, and `workspace/didChangeWatchedFiles`."""
+"""`textDocument/didOpen`, `didChange`, `didSave` and `didClose`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,6 @@ def did_close(session: Session, params: types.DidCloseTextDocumentParams) -> Non
 
 def did_save(session: Session, params: types.DidSaveTextDocumentParams) -> None:
     """`textDocument/didSave`."""
-    session.suggestions.files_changed()
-
-
-def did_change_watched_files(session: Session, params: types.DidChangeWatchedFilesParams) -> None:
-    """`workspace/didChangeWatchedFiles`: files were created, changed, renamed or deleted, as by a branch switch."""
     session.suggestions.files_changed()
 
 
