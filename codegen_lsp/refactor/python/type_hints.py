@@ -1,13 +1,12 @@
 """Add type hints: from defaults and returned values, else from the model, and only if a type checker agrees.
 
-A hint must be a type whose names the file knows, and mypy must find no error with it that it does not find without.
-Without mypy there are no hints: those of the model alone are too often wrong.
+The names in a hint must have their value when the function is defined (`hint_conditions`), and mypy must find no error
+with it that it does not find without. Without mypy there are no hints: those of the model alone are too often wrong.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 
 from attrs import frozen
 
@@ -15,8 +14,8 @@ from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.analysis.scopes import bound_at_top, imported
 from codegen_lsp.refactor.python.ast_nodes import Function, lines_of, walk_scope
+from codegen_lsp.refactor.python.hint_conditions import check_hints_are_unread, known_types
 from codegen_lsp.refactor.python.program_checks import definitions
 from codegen_lsp.refactor.python.selection import SelectionView, end_of_head
 from codegen_lsp.refactor.python.typecheck import errors
@@ -42,13 +41,16 @@ async def type_hints(view: SelectionView, assistant: ModelAssistant, report: Pro
     """Add hints to the function whose head is selected. Raises RefactorError, WorkerError and ModelError."""
     node = view.header
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    check_hints_are_unread(view, node)
     text = view.source.text
-    known = _types_known(view.tree)
+    known = known_types(view, node)
     choices: list[list[Hint]] = []
     for argument in missing_hints(view, node):
         report("Inferring types", 0.1)
         place = _place(view, node, argument)
-        types = _types_by_syntax(node, argument) or await _types_by_model(assistant, text, place, known)
+        types = [
+            one for one in _types_by_syntax(node, argument) if one in known or one == "None"
+        ] or await _types_by_model(assistant, text, place, known)
         choices.append([_hint(place, one) for one in types])
     kept = [hints for hints in choices if hints]
     if not kept:
@@ -179,14 +181,6 @@ def _is_type(text: str, known: set[str]) -> bool:
         elif not isinstance(node, allowed) or (isinstance(node, ast.Name) and node.id not in known):
             return False
     return isinstance(tree.body, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp | ast.Constant) and text != "..."
-
-
-def _types_known(tree: ast.Module) -> set[str]:
-    own = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and not name.startswith("_")}
-    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    aliases = {name for name in bound_at_top(tree) if name[:1].isupper()}
-    modules = {(alias or name).split(".")[0] for _, name, alias in imported(tree)}
-    return own | classes | aliases | modules
 
 
 def _hint(place: _HintPosition, type_: str) -> Hint:

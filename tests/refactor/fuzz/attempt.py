@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -117,6 +118,8 @@ class Laboratory:
 
     def try_all(self, kind: RefactoringKind, program: Program, tally: Tally) -> list[Finding]:
         """Try a refactoring at the places of a program; return what is wrong with the results."""
+        if program.in_workspace:
+            self._write(program.files)
         text = program.files[DOCUMENT]
         backend = backend_for("python")
         assert backend is not None
@@ -149,6 +152,14 @@ class Laboratory:
             if found or made == MOST_MADE or asked >= SLOW.get(kind, MOST_ASKED):
                 break
         return found
+
+    def _write(self, files: Files) -> None:
+        for path in self._folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for name, text in files.items():
+            path = self._folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
 
     def _source(self, program: Program, place: Place) -> SelectedSource:
         path = self._folder / DOCUMENT

@@ -108,6 +108,7 @@ def _imported(name: str, arguments: tuple[object, ...], effects: Any) -> str:
         target = getattr(module, "target", None)
         result = effects.show(_called(target, arguments, effects)) if target is not None else ""
         exported = {key: value for key, value in vars(module).items() if key[:1] != "_" and _is_plain(value)}
+        exported = {"NAME" if key in effects.NAMES else key: value for key, value in exported.items()}
         shown = effects.show(sorted(exported.items(), key=lambda one: one[0]))
         return f"{name} returned {result}, has {shown}, names {_names(module) if named else ''}"
     except Exception as error:

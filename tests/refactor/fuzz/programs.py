@@ -42,6 +42,8 @@ NAMES = (
     *("_total", "self", "count", "g", "Case", "unit", "p"),
 )
 """Names that the model suggests; some are in use."""
+FREE = "surface"
+"""A name that the model suggests last, and that is not in use."""
 ANSWERS = {
     registry.TYPE_HINTS: ("int", "str", "list[int]", "Case", "x", "None", "Counter", "int | None", "boom(0)"),
     registry.DOCSTRING: (
@@ -62,7 +64,8 @@ def programs(kind: RefactoringKind) -> st.SearchStrategy[Program]:
 
 
 def _programs(kind: RefactoringKind, name: str, forms: Grammar) -> st.SearchStrategy[Program]:
-    answers = st.lists(st.sampled_from(ANSWERS.get(kind, NAMES)), min_size=1, max_size=3).map(tuple)
+    said = st.lists(st.sampled_from(ANSWERS.get(kind, NAMES)), min_size=1, max_size=3)
+    answers = said.map(lambda one: (*one, *(() if kind in ANSWERS else (FREE,))))
     surroundings = st.sampled_from(INDENTS), answers, st.integers(0, 60)
     others: tuple[st.SearchStrategy[Any], ...] = ()
     if name == "rename-across":
