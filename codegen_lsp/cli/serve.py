@@ -32,13 +32,15 @@ def serve(
         raise typer.BadParameter("--token-file goes with --tcp or --ws")
     if allow_origin and ws is None:
         raise typer.BadParameter("--allow-origin goes with --ws")
+    from codegen_lsp.lsp.watchdog import end_process
+
     if tcp is None and ws is None:
         from codegen_lsp.lsp.serve import serve_stdio
 
-        raise SystemExit(serve_stdio())
+        end_process(serve_stdio())
     from codegen_lsp.lsp.sockets import serve_tcp, serve_ws
 
     if tcp is not None:
-        raise SystemExit(serve_tcp(tcp, token_file))
+        end_process(serve_tcp(tcp, token_file))
     assert ws is not None
-    raise SystemExit(serve_ws(ws, token_file, allow_origin or []))
+    end_process(serve_ws(ws, token_file, allow_origin or []))

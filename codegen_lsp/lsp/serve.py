@@ -6,16 +6,17 @@ On stdio there is one connection, to the editor that started the process, and th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 from codegen_lsp.inference.rpc.framing import read_messages
 from codegen_lsp.inference.rpc.stdio import StdinThread, StdoutThread
 from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.lsp.server import CodegenServer, create_server
 from codegen_lsp.lsp.transports import claim_stdio
+from codegen_lsp.lsp.watchdog import end_process_later, guarded_event_loop
 from codegen_lsp.settings import LogSettings
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,10 @@ MakeServer = Callable[[], CodegenServer]
 
 
 def serve_stdio(make_server: MakeServer = create_server) -> int:
-    """Serve the editor that started this process; return the exit code."""
+    """Serve the editor that started this process; return the exit code.
+
+    Call it in the main thread, and `watchdog.end_process` afterwards: threads may still run.
+    """
     configure_logging(LogSettings())
     stdin, stdout = claim_stdio()
 
@@ -34,11 +38,20 @@ def serve_stdio(make_server: MakeServer = create_server) -> int:
         stop_at_signals(lambda number: server.session.stop(128 + number))
         writer = StdoutThread(stdout)
         server.protocol.set_writer(writer)
-        code = await serve_messages(server, read_messages(StdinThread(stdin).reader))
+        stdin_thread = StdinThread(stdin, end_process_later)
+        async with guarded_event_loop():
+            code = await serve_messages(server, read_messages(stdin_thread.reader))
         writer.close()
         return code
 
-    return asyncio.run(run())
+    return run_to_end(run())
+
+
+def run_to_end(main: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine and return its result. Unlike `asyncio.run`, it does not wait for threads."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop.run_until_complete(main)
 
 
 async def serve_messages(server: CodegenServer, messages: AsyncIterator[bytes | str]) -> int:
@@ -66,8 +79,16 @@ async def _receive_all(server: CodegenServer, messages: AsyncIterator[bytes | st
 
 
 def stop_at_signals(stop: Callable[[int], object]) -> None:
-    """Call a function with the number of a SIGINT or SIGTERM that arrives."""
+    """Call a function with the number of a SIGINT or SIGTERM that arrives, and end the process soon after.
+
+    Call it in the main thread, inside the event loop.
+    """
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int, frame: object) -> None:
+        # Not by the event loop, which may stand still.
+        end_process_later()
+        loop.call_soon_threadsafe(stop, number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        # The event loop of Windows has no signal handlers; the process ends there.
-        with contextlib.suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, stop, int(number))
+        signal.signal(number, on_signal)

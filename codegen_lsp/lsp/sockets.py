@@ -34,9 +34,10 @@ from codegen_lsp.lsp.access import (
 )
 from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.lsp.models import find_installed_build
-from codegen_lsp.lsp.serve import MakeServer, serve_messages, stop_at_signals
+from codegen_lsp.lsp.serve import MakeServer, run_to_end, serve_messages, stop_at_signals
 from codegen_lsp.lsp.server import CodegenServer, create_server
 from codegen_lsp.lsp.transports import WebSocketWriter
+from codegen_lsp.lsp.watchdog import guarded_event_loop
 from codegen_lsp.settings import LogSettings
 
 if TYPE_CHECKING:
@@ -87,11 +88,11 @@ def serve_tcp(address: str, token_file: Path | None = None, make_server: MakeSer
         except OSError as error:
             raise _address_error(address, error) from error
         signals = _signals()
-        async with listening:
+        async with listening, guarded_event_loop():
             _announce("tcp", listening.sockets[0].getsockname(), token, token_file)
             return 128 + await signals.get()
 
-    return asyncio.run(run())
+    return run_to_end(run())
 
 
 def serve_ws(
@@ -135,11 +136,11 @@ def serve_ws(
         except OSError as error:
             raise _address_error(address, error) from error
         signals = _signals()
-        async with listening:
+        async with listening, guarded_event_loop():
             _announce("ws", next(iter(listening.sockets)).getsockname(), token, token_file)
             return 128 + await signals.get()
 
-    return asyncio.run(run())
+    return run_to_end(run())
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.completion.undefined_names import Modules
 from codegen_lsp.source.lines import with_lf
 from codegen_lsp.workspace.files import FileAccess, list_files
+from codegen_lsp.workspace.reading import read_regular
 from codegen_lsp.workspace.uris import path_of
 
 logger = logging.getLogger(__name__)
@@ -220,7 +221,7 @@ class WorkspaceScanner:
                 return None
             kept = self._texts.get(path)
             if kept is None or kept[0] != status.st_mtime_ns:
-                kept = status.st_mtime_ns, with_lf(path.read_text(encoding="utf-8"))
+                kept = status.st_mtime_ns, with_lf(read_regular(path, MAX_BYTES).decode("utf-8"))
         except (OSError, UnicodeDecodeError):
             return None
         self._texts.pop(path, None)

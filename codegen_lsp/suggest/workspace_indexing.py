@@ -26,6 +26,7 @@ from codegen_lsp.source.languages import language_of
 from codegen_lsp.source.lines import with_lf
 from codegen_lsp.suggest.request import CompletionModel
 from codegen_lsp.workspace.files import FileAccess, innermost_folder, list_files
+from codegen_lsp.workspace.reading import read_regular
 from codegen_lsp.workspace.uris import path_of
 
 logger = logging.getLogger(__name__)
@@ -300,7 +301,7 @@ def _batches(root: Path, files: Iterable[_FileStatus]) -> Iterator[list[Workspac
     for file in files:
         path = root / file.path
         try:
-            text = path.read_text(encoding="utf-8") if file.text is None else file.text
+            text = read_regular(path, MAX_BYTES).decode("utf-8") if file.text is None else file.text
         except UnicodeDecodeError:
             text = ""
         except OSError:

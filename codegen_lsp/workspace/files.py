@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -20,7 +22,8 @@ from attrs import field, frozen
 
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.workspace.decoding import UnreadableSourceError, decode_source
-from codegen_lsp.workspace.ignore import excluding_pattern
+from codegen_lsp.workspace.ignore import excluding_pattern, without_backtracking
+from codegen_lsp.workspace.reading import NotRegularError, read_regular
 from codegen_lsp.workspace.secrets import holds_secrets
 from codegen_lsp.workspace.uris import path_of, uri_of
 
@@ -31,6 +34,10 @@ logger = logging.getLogger(__name__)
 
 MAX_FILES = 4_000
 """Files of a workspace that are listed; the rest of a larger one is not looked at."""
+MAX_SOURCE_BYTES = 10_000_000
+"""Size of the largest Python file that is read."""
+MAX_IGNORE_BYTES = 500_000
+"""Size of the largest `.gitignore` that is read."""
 GIT_TIMEOUT = 5.0
 """Seconds that git may take to list the files."""
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "venv", "build", "dist", "target"})
@@ -77,12 +84,16 @@ class FileAccess:
     """Texts of the open documents by resolved path; they take precedence over the disk."""
 
     def allows(self, path: Path) -> bool:
-        """Return true if a file may be read: inside the folder, without secrets, not excluded.
+        """Return true if a file may be read: a regular one inside the folder, without secrets, not excluded.
 
         Of a symbolic link, both its own path and its target's must be allowed.
         """
-        target = path.resolve()
-        if not target.is_relative_to(self.root.resolve()):
+        try:
+            target = path.resolve(strict=True)
+            regular = stat.S_ISREG(target.stat().st_mode)
+        except (OSError, RuntimeError):
+            return False
+        if not regular or not target.is_relative_to(self.root.resolve()):
             return False
         return all(
             not holds_secrets(uri) and not excluding_pattern(uri, self.folders, self.exclude)
@@ -131,8 +142,8 @@ def python_files(access: FileAccess) -> dict[Path, str]:
             )
         try:
             text = access.open_texts.get(path)
-            found[path] = decode_source(path.read_bytes(), path) if text is None else text
-        except (FileNotFoundError, UnreadableSourceError):
+            found[path] = decode_source(read_regular(path, MAX_SOURCE_BYTES), path) if text is None else text
+        except (FileNotFoundError, NotRegularError, UnreadableSourceError):
             continue
         except OSError as error:
             raise WorkspaceError("unreadable_file", f"{path} can't be read: {error}.") from error
@@ -219,14 +230,19 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _spec(path: Path) -> GitIgnoreSpec | None:
-    """Return the rules of a `.gitignore` file; None when it can't be read."""
-    from pathspec import GitIgnoreSpec
+    """Return the rules of a `.gitignore` file; None when it can't be read. Links are not followed, as by git."""
+    from pathspec import GitIgnoreSpec, RegexPattern
 
     try:
-        return GitIgnoreSpec.from_lines(path.read_text(encoding="utf-8", errors="replace").splitlines())
-    except (OSError, ValueError):
-        logger.info("%s can't be read", path)
+        text = read_regular(path, MAX_IGNORE_BYTES, follow_links=False).decode("utf-8", "replace")
+        spec = GitIgnoreSpec.from_lines(text.splitlines())
+    except (OSError, ValueError) as error:
+        logger.info("%s can't be read: %s", path, error)
         return None
+    for pattern in spec.patterns:
+        if isinstance(pattern, RegexPattern) and pattern.regex is not None:
+            pattern.regex = re.compile(without_backtracking(pattern.regex.pattern))
+    return spec
 
 
 def _is_ignored(path: str, specs: Sequence[tuple[str, GitIgnoreSpec]]) -> bool:

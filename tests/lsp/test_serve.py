@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-STDIO = "import sys; from codegen_lsp.lsp.serve import serve_stdio; sys.exit(serve_stdio())"
+STDIO = "from codegen_lsp.lsp import serve, watchdog; watchdog.end_process(serve.serve_stdio())"
 INITIALIZE = {
     "id": 1,
     "method": "initialize",
@@ -178,3 +178,78 @@ async def test_an_editor_in_another_container_can_not_be_watched(process: Proces
     await process.request(INITIALIZE | {"params": params})
     process.send({"method": "initialized", "params": {}})
     assert "result" in await process.request(EXPLAIN)
+
+
+# A server that can't end by itself.
+
+STUCK = """
+import asyncio, re, sys, threading
+from codegen_lsp.lsp import serve, server, watchdog
+watchdog.EXIT_TIMEOUT, watchdog.CPU_SECONDS, watchdog.HEARTBEAT = 0.5, 1.0, 0.1
+watchdog.end_process_later.__defaults__ = (0.5,)
+
+def stand_still():
+    print("stuck", file=sys.stderr, flush=True)
+    {stuck}
+
+def make():
+    made = server.create_server()
+    asyncio.get_running_loop().call_later(0.2, {where})
+    return made
+
+watchdog.end_process(serve.serve_stdio(make))
+"""
+REGEX = 're.match("(a*)*b", "a" * 40)'
+"""Keeps the interpreter's lock for years."""
+LOOP = "while True: pass"
+
+
+async def stuck_server(stuck: str, where: str = "stand_still") -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STUCK.format(stuck=stuck, where=where), stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    assert started.stderr is not None
+    assert await started.stderr.readline() == b"stuck\n"
+    return started
+
+
+async def test_a_server_whose_event_loop_stands_still_is_ended() -> None:
+    """Without the end of its input, which nobody could notice."""
+    started = await stuck_server(REGEX)
+    async with asyncio.timeout(60):
+        assert await started.wait() == -signal.SIGPROF
+
+
+@pytest.mark.parametrize("how", ["end of input", signal.SIGTERM])
+async def test_the_end_is_not_missed_while_the_event_loop_stands_still(how: str | signal.Signals) -> None:
+    started = await stuck_server("import time\n    while True: time.sleep(0.01)")
+    assert started.stdin is not None
+    if isinstance(how, signal.Signals):
+        started.send_signal(how)
+    else:
+        started.stdin.close()
+    async with asyncio.timeout(60):
+        assert await started.wait() == -signal.SIGALRM
+
+
+async def test_a_thread_that_waits_for_ever_does_not_keep_the_server() -> None:
+    pool = "asyncio.get_running_loop().run_in_executor(None, threading.Event().wait); return"
+    started = await stuck_server(pool)
+    assert started.stdin is not None
+    started.stdin.write(framed(INITIALIZE) + framed({"id": 2, "method": "shutdown"}) + framed({"method": "exit"}))
+    async with asyncio.timeout(60):
+        assert await started.wait() == 0
+
+
+async def test_work_in_threads_is_no_standstill() -> None:
+    """A multiple of the processor time that the event loop may take, in a thread beside it."""
+    work = "threading.Thread(target=work).start()"
+    work += "\n\ndef work():\n    for _ in range(60_000_000): pass\n    print('worked', file=sys.stderr, flush=True)"
+    started = await stuck_server(work)
+    assert started.stderr is not None
+    assert started.stdin is not None
+    async with asyncio.timeout(200):
+        assert await started.stderr.readline() == b"worked\n"
+    started.stdin.close()
+    assert await started.wait() == 1

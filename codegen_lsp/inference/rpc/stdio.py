@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import threading
+from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,10 @@ class StdinThread:
     its way from the thread to the event loop, however slow the loop is.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, on_end: Callable[[], object] = lambda: None) -> None:
+        """`on_end` is called in the thread when the input has ended, whatever the event loop does."""
         self.reader = asyncio.StreamReader(limit=CHUNK_BYTES)
+        self._on_end = on_end
         self.reader.set_transport(self)  # type: ignore[arg-type]
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
@@ -56,6 +59,8 @@ class StdinThread:
                     data = os.read(self._descriptor, CHUNK_BYTES)
                 except OSError:
                     data = b""
+                if not data:
+                    self._on_end()
                 self._loop.call_soon_threadsafe(self._feed, data)
                 if not data:
                     return

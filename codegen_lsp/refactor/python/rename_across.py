@@ -20,10 +20,13 @@ from codegen_lsp.refactor.python.ast_nodes import parse
 from codegen_lsp.refactor.python.rope_backend import rename_everywhere
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.workspace.files import WorkspaceError
+from codegen_lsp.workspace.reading import read_regular
 from codegen_lsp.workspace.sources import OtherFile, Workspace, module_of
 
 DECLARATIONS = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini")
 """Files of a project that name functions by `module:function`."""
+MAX_DECLARATION_BYTES = 1_000_000
+"""Size of the largest of them that is read."""
 _BY_NAME = frozenset({"getattr", "setattr", "delattr", "hasattr", "object", "attrgetter", "methodcaller"})
 """Functions that take a name as a string; `object` as in `mock.patch.object`."""
 
@@ -162,7 +165,7 @@ def _named_by(node: ast.Call, name: str) -> bool:
 def _check_declarations(root: Path, name: str, module: str) -> None:
     for file in DECLARATIONS:
         try:
-            text = (root / file).read_text(encoding="utf-8", errors="replace")
+            text = read_regular(root / file, MAX_DECLARATION_BYTES).decode("utf-8", "replace")
         except OSError:
             continue
         if re.search(rf"\b{re.escape(module)}\s*[:.]\s*{name}\b", text):
