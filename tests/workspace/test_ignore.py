@@ -111,9 +111,7 @@ def test_without_backtracking_the_same_files_are_excluded(pattern: str, name: st
     assert (excluding_pattern("file://" + path, [], [pattern]) is not None) == wanted
 
 
-LINES = st.lists(
-    st.sampled_from(["a", "b", "/", "*", "?", "**", "/**/", "[ab]", "\\*"]), min_size=1, max_size=7
-)
+LINES = st.lists(st.sampled_from(["a", "b", "/", "*", "?", "**", "/**/", "[ab]", "\\*"]), min_size=1, max_size=7)
 
 
 @given(LINES.map("".join), NAMES.filter(bool))
