@@ -11,7 +11,7 @@ from codegen_lsp import extras
 
 
 def extra(name: str) -> None:
-    """Skip the test module that calls this, unless an extra is installed."""
+    """Skip the test module or fixture that calls this, unless an extra is installed."""
     if extras.missing(name):
         pytest.skip(reason(name), allow_module_level=True)
 

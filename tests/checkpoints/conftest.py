@@ -7,18 +7,23 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-import torch
-from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from codegen_lsp.checkpoints.agreement import SNIPPET
+from codegen_lsp import extras
 from codegen_lsp.checkpoints.architecture import Architecture
+from tests import needs
 
-State = dict[str, torch.Tensor]
+if TYPE_CHECKING or not extras.missing("convert"):
+    import torch
+    from safetensors.torch import save_file
+
+    from codegen_lsp.checkpoints.agreement import SNIPPET
+
+    State = dict[str, torch.Tensor]
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "codegen-tokenizer"
 
@@ -33,7 +38,8 @@ MASK_MARKS = ("<sep>", "<eom>", "<mask_2>", "<mask_1>")
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """Models of this size are fastest with one thread, most of all on a busy machine."""
-    torch.set_num_threads(1)
+    if not extras.missing("convert"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +53,7 @@ def codegen_files() -> Path:
 @pytest.fixture(scope="session")
 def small_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """tokenizer.json by family: byte-level BPE learned from a snippet, with the family's marks."""
+    needs.extra("convert")
     folder = tmp_path_factory.mktemp("tokenizers")
     paths = {}
     for family in SHAPES:
@@ -172,6 +179,7 @@ MakeCheckpoint = Callable[..., Path]
 @pytest.fixture
 def make_checkpoint(tmp_path: Path, small_tokenizers: dict[str, Path]) -> MakeCheckpoint:
     """Write a checkpoint's folder: `make_checkpoint(family, form=..., shape=..., state=..., config=...)`."""
+    needs.extra("convert")
 
     def make(
         family: str = "codegen",

@@ -13,6 +13,7 @@ from codegen_lsp.checkpoints import pull, store
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.cli.app import app
 from codegen_lsp.progress import ProgressReport
+from tests import needs
 
 
 def run(*arguments: object) -> str:
@@ -36,6 +37,7 @@ def test_from_a_folder_to_a_model_and_away(make_checkpoint: Callable[..., Path],
     assert json.loads(run("models", "list", "--installed", "--json")) == []
 
 
+@needs.mark("convert")
 def test_pull_reports_progress_to_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     (build,) = [build for build in store.installed() if build.bundled][:1]
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests import needs
+
+needs.extra("convert")
+
 import json
 import shutil
 from pathlib import Path

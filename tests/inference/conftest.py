@@ -17,6 +17,7 @@ from codegen_lsp.inference.engines.native import c_forward as native
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.tokenizer import Tokenizer
+from tests import needs
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def tokenizer(embedded_build: Path, info: BuildInfo) -> Tokenizer:
 WITHOUT_LIBRARY = "native, torch's kernels"
 
 
-@pytest.fixture(scope="session", params=[*ENGINES, WITHOUT_LIBRARY])
+@pytest.fixture(scope="session", params=[*ENGINES, pytest.param(WITHOUT_LIBRARY, marks=needs.mark("convert"))])
 def engine(
     request: pytest.FixtureRequest, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
 ) -> Iterator[Engine]:

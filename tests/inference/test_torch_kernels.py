@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests import needs
+
+needs.extra("convert")
+
 from collections.abc import Sequence
 
 import pytest

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+from codegen_lsp import extras
 
-torch.set_num_threads(1)
+if not extras.missing("train"):
+    import torch
+
+    torch.set_num_threads(1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests import needs
+
+needs.extra("train")
+
 import json
 import zipfile
 from pathlib import Path

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests import needs
+
+needs.extra("train")
+
 from codegen_lsp.training import model_card
 from codegen_lsp.training.config import TrainingConfig
 from codegen_lsp.training.model import ModelShape, TrainableCodeGen

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests import needs
+
+needs.extra("train")
+
 from pathlib import Path
 
 import pytest

@@ -25,6 +25,15 @@ interface PullLine {
   readonly fraction?: number;
   readonly error?: string;
   readonly advice?: string;
+  /** Name of the extra without which the command can't run; `--install` installs it. */
+  readonly missing_extra?: string;
+}
+
+/** The end of a pull. */
+interface Pulled {
+  /** The reason why it failed, or an empty string. */
+  readonly problem: string;
+  readonly missingExtra?: string | undefined;
 }
 
 type ModelItem = vscode.QuickPickItem & { readonly row: ModelRow };
@@ -59,27 +68,43 @@ export async function pullModel(server: Server, program: Program, cwd: string): 
   const agree = chosen.row.needs_consent ? 'I Agree to the Licence: Download' : 'Download';
   if ((await vscode.window.showInformationMessage(`Pull ${name}?`, { modal: true, detail: size }, agree)) !== agree) return;
   const consent = chosen.row.needs_consent ? ['--accept-license'] : [];
-  const problem = await vscode.window.withProgress(
+  const command = [...program.command, 'models', 'pull', name, '--json', ...consent];
+  let ended = await pull(name, command, cwd);
+  if (ended.missingExtra !== undefined) {
+    const install = 'Install and Pull';
+    const detail = 'They are installed with pip, into the environment of the server.';
+    const question = `Packages that convert models are missing (the extra ${ended.missingExtra}). Install them?`;
+    if ((await vscode.window.showInformationMessage(question, { modal: true, detail }, install)) !== install) return;
+    ended = await pull(name, [...command, '--install'], cwd);
+  }
+  if (ended.problem) return void vscode.window.showWarningMessage(ended.problem);
+  const yes = 'Use It';
+  if ((await vscode.window.showInformationMessage(`${name} is installed.`, yes)) === yes) await use(server, name);
+}
+
+/** Runs the command that pulls a model, with its progress in a notification that can cancel it. */
+async function pull(name: string, command: readonly string[], cwd: string): Promise<Pulled> {
+  return vscode.window.withProgress(
     { location: vscode.ProgressLocation.Notification, title: `Pulling ${name}`, cancellable: true },
     async (progress, token) => {
       let before = 0;
       let problem = '';
+      let missingExtra: string | undefined;
       const onLine = (text: string) => {
-        const { message, fraction, error, advice } = parse(text);
+        const { message, fraction, error, advice, missing_extra } = parse(text);
         if (error !== undefined) problem = `${error} ${advice ?? ''}`.trim();
+        missingExtra = missing_extra ?? missingExtra;
         if (message === undefined || fraction === undefined) return;
         progress.report({ message, increment: Math.max(0, fraction * 100 - before) });
         before = Math.max(before, fraction * 100);
       };
-      const command = [...program.command, 'models', 'pull', name, '--json', ...consent];
       const ended = await run(command, { cwd, token, onLine, environment: ownSettings().environment });
-      if (token.isCancellationRequested) return `The download of ${name} was stopped. Pulled again, it goes on from there.`;
-      return ended.status === 0 ? '' : problem || lastLine(ended);
+      if (token.isCancellationRequested) {
+        return { problem: `The download of ${name} was stopped. Pulled again, it goes on from there.` };
+      }
+      return ended.status === 0 ? { problem: '' } : { problem: problem || lastLine(ended), missingExtra };
     },
   );
-  if (problem) return void vscode.window.showWarningMessage(problem);
-  const yes = 'Use It';
-  if ((await vscode.window.showInformationMessage(`${name} is installed.`, yes)) === yes) await use(server, name);
 }
 
 /** Runs a model, and keeps the choice in the settings. */

@@ -326,6 +326,29 @@ echo '{"message": "Downloading", "fraction": 0.4}'; exec sleep 1000"""
     neovim.until(lambda: "The pull of big was stopped" in neovim.messages(), "the end")
 
 
+@pytest.mark.parametrize(("answer", "installed"), [(2, False), (1, True)])
+def test_packages_that_a_pull_lacks_are_installed_on_request(start, tmp_path, answer, installed):
+    lacking = json.dumps({"error": "It needs the extra.", "advice": "pip install", "missing_extra": "convert"})
+    script = f"""if [ "$2" = list ]; then echo '[]'; exit; fi
+echo "$*" >> '{tmp_path}/pulls'
+case "$*" in *--install) echo '{{"name": "big", "path": "/m/big"}}';; *) echo '{lacking}'; exit 1;; esac"""
+    neovim = pulling(start, tmp_path, script)
+    neovim.lua(
+        """local answer = ...
+        vim.fn.confirm = function(message, choices)
+          vim.g.asked = message
+          return answer
+        end""",
+        answer,
+    )
+    neovim.command("Codegen pull big")
+    said = "big is installed" if installed else "It needs the extra. pip install"
+    neovim.until(lambda: said in neovim.messages(), "the end")
+    pulls = (tmp_path / "pulls").read_text().splitlines()
+    assert "the extra convert" in neovim.lua("return vim.g.asked")
+    assert pulls == ["models pull big --json", "models pull big --json --install"][: 1 + installed]
+
+
 def test_health(neovim):
     status(neovim, message="All is well.")
     neovim.until(lambda: statusline(neovim) == "codegen")

@@ -29,6 +29,7 @@ MODELS = [
     {"name": "scripted", "state": "embedded", "size_mb": 8, "memory_mb": None, "path": "/models/scripted"},
     {"name": "other", "state": "installed", "size_mb": 90, "memory_mb": 80, "path": "/models/other"},
     {"name": "big", "state": "", "size_mb": 7000, "memory_mb": 3900, "path": None},
+    {"name": "extra-sized", "state": "", "size_mb": 800, "memory_mb": 700, "path": None},
 ]
 
 
@@ -79,11 +80,24 @@ def serve() -> int:
     return serve_stdio(make)
 
 
-def pull(name: str) -> int:
-    log(event="pull", name=name, pid=os.getpid())
+def pull(name: str, *options: str) -> int:
+    log(event="pull", name=name, pid=os.getpid(), options=options)
+    if name == "extra-sized":
+        return pull_with_extra("--install" in options)
     for percent in range(100):
         print(json.dumps({"message": "Downloading", "fraction": percent / 100}), flush=True)
         time.sleep(0.1)
+    return 0
+
+
+def pull_with_extra(install: bool) -> int:
+    """Pull in an environment without the extra `convert`."""
+    if not install:
+        print(json.dumps({"error": "models pull needs the extra.", "advice": "Install.", "missing_extra": "convert"}))
+        return 1
+    print(json.dumps({"message": "Collecting torch", "fraction": 0.0}), flush=True)
+    time.sleep(0.5)
+    print(json.dumps({"name": "extra-sized", "path": "/models/extra-sized"}))
     return 0
 
 
@@ -94,7 +108,7 @@ def main(command: list[str]) -> int:
         print(json.dumps([{"license": "Apache-2.0", "languages": ["python"], **model} for model in MODELS]))
         return 0
     if command[:2] == ["models", "pull"]:
-        return pull(command[2])
+        return pull(*command[2:])
     if command == ["doctor"]:
         print("codegen-lsp is well.")
         return 0

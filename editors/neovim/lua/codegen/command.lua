@@ -101,6 +101,39 @@ end
 
 local pulling -- the process that pulls a model, or nil
 
+--- Runs the command line that pulls a model. Where it lacks an extra, the user is asked whether to install it.
+local run_pull
+function run_pull(name, line)
+  local failed, missing_extra
+  local read = by_line(function(text)
+    local ok, entry = pcall(vim.json.decode, text)
+    if not ok or type(entry) ~= 'table' then return end
+    if entry.error then failed = vim.trim(entry.error .. ' ' .. (entry.advice or '')) end
+    missing_extra = entry.missing_extra or missing_extra
+    if not entry.fraction then return end
+    local shown = ('codegen: pulling %s %d%% %s'):format(name, entry.fraction * 100, entry.message or '')
+    vim.api.nvim_echo({ { vim.fn.strcharpart(shown, 0, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
+  end)
+  local options = { text = true, env = config.current.cmd_env, stdout = read, detach = true }
+  local ok, process = pcall(vim.system, line, options, function(done)
+    vim.schedule(function()
+      pulling = nil
+      if done.signal ~= 0 then return server.notify(('The pull of %s was stopped; it goes on from there the next time.'):format(name)) end
+      if done.code == 0 then return say(('codegen: %s is installed; :Codegen model %s runs it'):format(name, name)) end
+      if missing_extra and not vim.list_contains(line, '--install') then
+        local question = ('Packages that convert models are missing (the extra %s).\n'):format(missing_extra)
+          .. "Install them with pip, into the server's environment?"
+        if vim.fn.confirm(question, '&Yes\n&No', 2) ~= 1 then return server.notify(failed, vim.log.levels.WARN) end
+        return run_pull(name, vim.list_extend(vim.list_slice(line), { '--install' }))
+      end
+      local lines = vim.split(vim.trim(done.stderr or ''), '\n')
+      server.notify(failed or lines[#lines], vim.log.levels.ERROR)
+    end)
+  end)
+  if not ok then return server.notify(tostring(process), vim.log.levels.ERROR) end
+  pulling = process
+end
+
 local function pull(name)
   if pulling and not name then
     pulling:kill('sigterm')
@@ -117,27 +150,7 @@ local function pull(name)
       line[#line + 1] = '--accept-license'
     end
   end
-  local failed
-  local read = by_line(function(text)
-    local ok, entry = pcall(vim.json.decode, text)
-    if not ok or type(entry) ~= 'table' then return end
-    if entry.error then failed = vim.trim(entry.error .. ' ' .. (entry.advice or '')) end
-    if not entry.fraction then return end
-    local shown = ('codegen: pulling %s %d%% %s'):format(name, entry.fraction * 100, entry.message or '')
-    vim.api.nvim_echo({ { vim.fn.strcharpart(shown, 0, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
-  end)
-  local options = { text = true, env = config.current.cmd_env, stdout = read, detach = true }
-  local ok, process = pcall(vim.system, line, options, function(done)
-    vim.schedule(function()
-      pulling = nil
-      if done.signal ~= 0 then return server.notify(('The pull of %s was stopped; it goes on from there the next time.'):format(name)) end
-      if done.code == 0 then return say(('codegen: %s is installed; :Codegen model %s runs it'):format(name, name)) end
-      local lines = vim.split(vim.trim(done.stderr or ''), '\n')
-      server.notify(failed or lines[#lines], vim.log.levels.ERROR)
-    end)
-  end)
-  if not ok then return server.notify(tostring(process), vim.log.levels.ERROR) end
-  pulling = process
+  run_pull(name, line)
 end
 
 M.subcommands = {
