@@ -107,16 +107,18 @@ def test_model_is_pulled_and_the_pull_is_stopped(window, script, name):
 def test_packages_that_a_pull_lacks_are_installed_on_request(window, script, name):
     window.edit(name)
     before = len(script.events("pull"))
-    for answer, options in (("Cancel", [["--json"]]), ("Install and Pull", [["--json"], ["--json", "--install"]])):
+
+    def answered(button, *options):
+        """Pull, give an answer to the question, and wait for the options of the commands that were run since."""
         window.choose("extra-sized", "Codegen: Pull a Model")
         dialog = window.page.locator(".monaco-dialog-box")
         dialog.locator(".monaco-button", has_text="Download").click()
         dialog.get_by_text("the extra convert").wait_for()
-        dialog.locator(".monaco-button", has_text=answer).click()
-        window.until(
-            lambda options=options: [one["options"] for one in script.events("pull")[before:]] == options, "the pulls"
-        )
-        before += len(options)
+        dialog.locator(".monaco-button", has_text=button).click()
+        window.until(lambda: [one["options"] for one in script.events("pull")[before:]] == [*options], "the pulls")
+
+    answered("Cancel", ["--json"])
+    answered("Install and Pull", ["--json"], ["--json"], ["--json", "--install"])
     told(window, "extra-sized is installed")
 
 
