@@ -13,15 +13,12 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 
-from attrs import frozen
-
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.model_assistant import ModelAssistant
-from codegen_lsp.refactor.python.analysis.evaluation_order import PURE
-from codegen_lsp.refactor.python.analysis.scopes import bindings, parameters
-from codegen_lsp.refactor.python.ast_nodes import Function, docstring_node, parse
+from codegen_lsp.refactor.python.ast_nodes import parse
+from codegen_lsp.refactor.python.inline_calls import BoundCall, function_to_inline
 from codegen_lsp.refactor.python.inline_conditions import variable_to_inline
 from codegen_lsp.refactor.python.rename_across import texts_of
 from codegen_lsp.refactor.python.rope_backend import inline
@@ -31,8 +28,6 @@ from codegen_lsp.refactor.results import RefactoringDraft
 
 _ATOMS = (ast.Name, ast.Constant, ast.Call, ast.Attribute, ast.Subscript, ast.List, ast.Dict, ast.Set)
 """Expressions that need no parentheses in the place of a name."""
-_OWN_NAMES = (ast.Lambda, ast.comprehension, ast.NamedExpr, ast.JoinedStr, ast.Await, ast.Yield)
-"""Expressions that bind names of their own, or can't be moved."""
 _MOST_CHARACTERS = 1_000
 """Most characters between a parenthesis and the one that closes it."""
 
@@ -97,20 +92,9 @@ def _inline_variable(view: SelectionView, assignment: ast.Assign, uses: list[ast
     return RefactoringDraft(text, target.id, AllowedChanges(lines=lines))
 
 
-@frozen
-class _BoundCall:
-    """A call of the function, with what each parameter gets."""
-
-    call: ast.Call
-    arguments: Mapping[str, ast.expr]
-
-
 def _inline_function(view: SelectionView, name: str) -> RefactoringDraft:
-    node = next((one for one in view.tree.body if isinstance(one, ast.FunctionDef) and one.name == name), None)
-    if node is None:
-        raise RefactorError("no_function", f"There is no function {name} in this file.")
-    value = _returned(node)
-    calls = _calls_to_inline(view, node, value)
+    found = function_to_inline(view.facts, name)
+    node, value, calls = found.node, found.value, found.calls
     removed = _lines_without(view, node)
     edits = [_call_edit(view, value, one) for one in calls]
     result = _edited(view.source.text, [*edits, (*removed, "")])
@@ -133,88 +117,7 @@ def _inline_function(view: SelectionView, name: str) -> RefactoringDraft:
     return RefactoringDraft(text, name, allowed)
 
 
-def _returned(node: ast.FunctionDef) -> ast.expr:
-    """Return the expression that the function returns. Raises RefactorError when it does anything else."""
-    body = [one for one in node.body if one is not docstring_node(node)]
-    if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
-        raise RefactorError("more_than_a_return", f"{node.name} does more than return an expression.")
-    if node.decorator_list:
-        raise RefactorError("decorated", f"{node.name} has decorators.")
-    if any(isinstance(inner, _OWN_NAMES) for inner in ast.walk(body[0].value)):
-        raise RefactorError("own_names", f"{node.name} returns an expression with names of its own.")
-    return body[0].value
-
-
-def _calls_to_inline(view: SelectionView, node: ast.FunctionDef, value: ast.expr) -> list[_BoundCall]:
-    """Return all calls of the function. Raises RefactorError where one can't be replaced."""
-    name = node.name
-    if node.args.vararg or node.args.kwarg:
-        raise RefactorError("any_arguments", f"{name} takes any number of arguments.")
-    calls = [one for one in ast.walk(view.tree) if isinstance(one, ast.Call) and _is_call_of(one, name)]
-    if _count(view.tree, name) != len(calls) or not calls:
-        raise RefactorError("not_only_called", f"{name} is not only called in this file, or not at all.")
-    if _count(value, name):
-        raise RefactorError("recursive", f"{name} calls itself.")
-    if any(_count(argument, name) for one in calls for argument in one.args):
-        raise RefactorError("nested_calls", f"A call of {name} is an argument of another.")
-    _check_captured(view, node, value, calls)
-    bound = [_BoundCall(one, _arguments(node, one)) for one in calls]
-    for one in bound:
-        for parameter in parameters(node):
-            uses = _count(value, parameter.arg)
-            if uses != 1 and not isinstance(one.arguments[parameter.arg], ast.Name | ast.Constant):
-                raise RefactorError(
-                    "used_twice", f"{name} uses {parameter.arg} {uses} times, and a call gives an expression for it."
-                )
-    return bound
-
-
-def _check_captured(view: SelectionView, node: ast.FunctionDef, value: ast.expr, calls: list[ast.Call]) -> None:
-    """Raise RefactorError if a name that the function takes from the module means something else at a call."""
-    free = {inner.id for inner in ast.walk(value) if isinstance(inner, ast.Name)} - {
-        one.arg for one in parameters(node)
-    }
-    for function in ast.walk(view.tree):
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and function is not node:
-            inside = {id(inner) for inner in ast.walk(function)}
-            if any(id(one) in inside for one in calls):
-                for name in sorted(free):
-                    if bindings(function, name):
-                        raise RefactorError("hidden", f"{name} means something else in {function.name}.")
-
-
-def _arguments(node: Function, call: ast.Call) -> dict[str, ast.expr]:
-    """Return what each parameter gets. Raises RefactorError where syntax does not tell."""
-    positional = [*node.args.posonlyargs, *node.args.args]
-    if any(isinstance(one, ast.Starred) for one in call.args) or any(one.arg is None for one in call.keywords):
-        raise RefactorError("any_arguments", f"A call of {node.name} unpacks its arguments.")
-    given = {one.arg: value for one, value in zip(positional, call.args, strict=False)}
-    given |= {one.arg: one.value for one in call.keywords if one.arg}
-    defaults = dict(zip([one.arg for one in positional][::-1], node.args.defaults[::-1], strict=False))
-    defaults |= {
-        one.arg: value for one, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if value
-    }
-    for one in parameters(node):
-        if one.arg not in given:
-            default = defaults.get(one.arg)
-            if not isinstance(default, ast.Constant):
-                raise RefactorError("default", f"A call of {node.name} leaves {one.arg} to its default.")
-            given[one.arg] = default
-    effects = [
-        value
-        for value in given.values()
-        if any(isinstance(inner, ast.Call) and not _is_pure(inner) for inner in ast.walk(value))
-    ]
-    if len(effects) > 1:
-        raise RefactorError("order", f"The arguments of a call of {node.name} might be evaluated in another order.")
-    return given
-
-
-def _is_pure(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id in PURE
-
-
-def _call_edit(view: SelectionView, value: ast.expr, bound: _BoundCall) -> Edit:
+def _call_edit(view: SelectionView, value: ast.expr, bound: BoundCall) -> Edit:
     """Return the edit that puts the value, in parentheses, in the place of a call. Raises RefactorError."""
     start, end = view.span(bound.call)
     if "\n" in view.source.text[start:end]:
@@ -279,11 +182,6 @@ def _with_arguments(value: ast.expr, arguments: Mapping[str, ast.expr]) -> ast.e
     new = ast.Expr(copy.deepcopy(value))
     _substitute(new, lambda node: arguments.get(node.id) if isinstance(node, ast.Name) else None)
     return new.value
-
-
-def _count(node: ast.AST, name: str) -> int:
-    """Return how often a variable is used below a node."""
-    return sum(isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(node))
 
 
 def _is_call_of(node: ast.Call, name: str) -> bool:

@@ -1,14 +1,14 @@
 """Rename a symbol to the name that the model finds likeliest in all its uses.
 
-rope finds the uses; for a definition at the top level of a module, in the other files of the workspace, too. To check
-that only the name changed, the name is replaced back in the syntax tree: since the new name did not occur before, the
-result must be the old tree.
+rope changes the text; for a definition at the top level of a module, in the other files of the workspace, too. The
+result's syntax tree must be the old one with the new name at the uses that the analysis of scopes has found.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import copy
 import re
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ from codegen_lsp.refactor.python.analysis.scopes import RESERVED, identifiers, i
 from codegen_lsp.refactor.python.ast_nodes import Function, parse
 from codegen_lsp.refactor.python.program_checks import definitions
 from codegen_lsp.refactor.python.rename_across import RenamedFiles, rename_in
-from codegen_lsp.refactor.python.rename_conditions import scope_of
+from codegen_lsp.refactor.python.rename_conditions import RenamedSymbol, symbol_to_rename
 from codegen_lsp.refactor.python.rope_backend import rename as rope_rename
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
@@ -33,13 +33,14 @@ async def rename(view: SelectionView, assistant: ModelAssistant, report: Progres
     """Rename the symbol at the cursor. Raises RefactorError, WorkerError and ModelError."""
     assert view.name is not None
     name, offset = view.name
-    scope = scope_of(view, name)
-    assert scope is not None
+    symbol = symbol_to_rename(view)
+    assert isinstance(symbol, RenamedSymbol)
+    scope = symbol.around
     text = view.source.text
     report("Finding the uses", 0.1)
     renamed = await asyncio.to_thread(_renamed, view, name, offset, scope)
     base, placeholder = renamed.text, renamed.placeholder
-    _check_same(view, base, placeholder, name)
+    _check_same(view, symbol, base, placeholder)
     report("Looking for names", 0.3)
     taken = RESERVED | variables(view.tree) | renamed.words | {name}
     at = _definition(base, placeholder)
@@ -80,27 +81,34 @@ def _definition(text: str, name: str) -> int:
     return found.end() if found else text.index(name)
 
 
-def _check_same(view: SelectionView, base: str, placeholder: str, name: str) -> None:
-    tree = parse(base)
+def _check_same(view: SelectionView, symbol: RenamedSymbol, base: str, placeholder: str) -> None:
+    """Raise RefactorError unless the uses of the symbol, all of them and nothing else, have the new name."""
+    name, tree = symbol.name, parse(base)
     if tree is None or base.count("\n") != view.source.text.count("\n"):
         raise RefactorError("does_not_parse", "The result does not parse.")
-    if ast.dump(_RenameBack(placeholder, name).visit(tree)) != ast.dump(view.tree):
-        raise RefactorError("another_meaning", f"Not every {name} here is the same variable.")
+    memo: dict[int, ast.AST] = {}
+    expected = copy.deepcopy(view.tree, memo)
+    for one in symbol.scope.uses(name):
+        node = memo[id(one.node)]
+        value = getattr(node, one.field)
+        if one.field == "names":
+            setattr(node, one.field, [placeholder if each == name else each for each in value])
+        else:
+            setattr(node, one.field, placeholder + value.removeprefix(name))
+    if symbol.scope.kind == "module":
+        _rename_exports(expected, name, placeholder)
+    if ast.dump(tree) != ast.dump(expected):
+        raise RefactorError("another_meaning", f"Not every use of {name} in this file can be renamed.")
 
 
-class _RenameBack(ast.NodeTransformer):
-    """Replaces the new name by the old one."""
-
-    def __init__(self, new: str, old: str) -> None:
-        self._new, self._old = new, old
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        for field, value in ast.iter_fields(node):
-            if value == self._new and isinstance(value, str):
-                setattr(node, field, self._old)
-            if field == "names" and isinstance(value, list):
-                node.names = [self._old if one == self._new else one for one in value]  # type: ignore[attr-defined]
-        return super().generic_visit(node)
+def _rename_exports(tree: ast.Module, name: str, placeholder: str) -> None:
+    """Replace a name in the assignments to `__all__`."""
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(one, ast.Name) and one.id == "__all__" for one in targets):
+            for one in ast.walk(node):
+                if isinstance(one, ast.Constant) and one.value == name:
+                    one.value = placeholder
 
 
 def _shape_of(view: SelectionView, name: str, scope: Function | ast.Module) -> Callable[[str], str]:

@@ -45,6 +45,11 @@ def _counts_frames(node: ast.AST) -> bool:
     )
 
 
+def depends_on_frame(node: ast.AST) -> bool:
+    """Return whether an expression gives something else in another function."""
+    return any((isinstance(one, ast.Name) and one.id in _FRAME) or _counts_frames(one) for one in ast.walk(node))
+
+
 def _jumps_out(node: ast.AST) -> bool:
     """Return whether the node has a `break` or `continue` of a loop around it."""
     if isinstance(node, ast.Break | ast.Continue):
