@@ -179,6 +179,10 @@ def sure_of(*pieces: tuple[str, float]) -> Candidate:
         ([("abs", 0.9), ("(", 0.9), ("1", 0.9), ("2", 0.2)], "abs("),
         ([("abs", 0.4), ("(", 0.9)], None),
         ([("a", 0.9), ("bs", 0.4), ("(", 0.9)], None),
+        ([("abs", 0.9), (" if", 0.9), (" not", 0.9), (" abs", 0.1), (" else", 0.9), (" 1", 0.9)], "abs"),
+        ([("abs", 0.9), (" +", 0.9), (" abs", 0.1)], "abs"),
+        ([("abs", 0.9), (".", 0.9), ("x", 0.1)], "abs"),
+        ([("not", 0.9), (" abs", 0.1)], None),
     ],
 )
 def test_it_is_shown_as_far_as_the_model_is_sure(pieces: list[tuple[str, float]], shown: str | None) -> None:

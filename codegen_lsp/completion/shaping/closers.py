@@ -11,7 +11,7 @@ from codegen_lsp.completion.cursor import empty_block
 from codegen_lsp.completion.shaping.draft import Draft
 from codegen_lsp.completion.snapshot import Refusal
 from codegen_lsp.source.blocks import only_closers
-from codegen_lsp.source.brackets import CLOSERS, Open, closes, is_rest_of_closers, scan, split_closers
+from codegen_lsp.source.brackets import CLOSERS, PAIRS, Open, closes, is_rest_of_closers, scan, split_closers
 from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import Language
 
@@ -72,6 +72,27 @@ def replace_closers_already_there(draft: Draft) -> Draft:
     if written == len(closers) and _ends_with(draft.text, remaining):
         replaced = len(rest)
     return evolve(draft, replaced=replaced)
+
+
+def close_what_the_line_left_open(draft: Draft) -> Draft:
+    """Close the brackets of a finished line for which the closers after the cursor don't suffice.
+
+    `join(│)` + `a, join(b` becomes `a, join(b)`. A line that ends in an opener or a comma goes on below, and one where
+    the model became unsure is for the user to end.
+    """
+    cursor, text = draft.cursor, draft.text.rstrip()
+    rest = cursor.after[draft.replaced :]
+    if draft.cut_short or "\n" in text or not cursor.after.strip() or not is_rest_of_closers(cursor.after):
+        return draft
+    if not text or text[-1] in ",([{":
+        return draft
+    language = cursor.language
+    kept = scan(cursor.after, language, draft.opened).open
+    after = scan(text + rest, language, draft.opened).open
+    missing = after[len(kept) :]
+    if after[: len(kept)] != kept or not missing or not all(symbol in PAIRS for symbol in missing):
+        return draft
+    return evolve(draft, text=text + "".join(PAIRS[symbol] for symbol in reversed(missing)))
 
 
 def cut_closers_that_stand_below(draft: Draft) -> Draft | Refusal:

@@ -11,7 +11,8 @@ from codegen_lsp.completion.snapshot import Cursor
 from codegen_lsp.completion.undefined_names import Modules
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.source.blocks import opens_block
-from codegen_lsp.source.brackets import Open
+from codegen_lsp.source.brackets import Open, in_string_or_comment
+from codegen_lsp.source.open_ends import ends_open
 
 Ending = Literal["complete", "truncated", "unsure"]
 """The way a draft's text ends: for good, by the model or a rule; in the middle of something (token limit, broken
@@ -31,6 +32,8 @@ class Draft:
     ending: Ending = "complete"
     replaced: int = 0
     """Characters after the cursor that the text replaces."""
+    finished_lines: Sequence[str] = ()
+    """The lines of the answer that the model ended itself, without white space around them."""
     steps: Sequence[tuple[int, float]] = ()
     """End of each token in the candidate's text, with the token's log-probability in nats."""
     document: str | None = None
@@ -60,6 +63,15 @@ class Draft:
             return False
         line, _, body = self.text.partition("\n")
         return bool(body.strip() and line.strip()) and opens_block(self.cursor.before + line, self.cursor.language)
+
+    @property
+    def ends_open(self) -> bool:
+        """True if it ends in a keyword or operator that something must follow, and the model's line did not."""
+        *above, last = self.lines
+        if not above and in_string_or_comment(self.opened, self.cursor.language):
+            return False
+        line = last if above else self.cursor.before + last
+        return last.strip() not in self.finished_lines and ends_open(line, self.cursor.language)
 
     def with_lines(self, lines: Sequence[str]) -> Draft:
         """Return the draft with these lines as its text."""

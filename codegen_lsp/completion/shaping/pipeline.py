@@ -18,6 +18,7 @@ from codegen_lsp.completion.shaping.checks import (
 )
 from codegen_lsp.completion.shaping.closers import (
     close_the_block,
+    close_what_the_line_left_open,
     cut_closers_that_stand_below,
     cut_unmatched_closers,
     replace_closers_already_there,
@@ -32,6 +33,7 @@ from codegen_lsp.completion.shaping.placement import (
 )
 from codegen_lsp.completion.shaping.repetition import (
     cut_circle,
+    cut_repeated_group,
     keep_repeated_line_once,
     refuse_echo_of_line_above,
     refuse_echo_of_next_line,
@@ -40,6 +42,8 @@ from codegen_lsp.completion.shaping.trim import (
     cut_after_lines,
     cut_at_scope_end,
     cut_broken_characters,
+    cut_open_end,
+    cut_opener_without_body,
     cut_overlap_below,
     cut_overlap_with_line,
     cut_trailing_space,
@@ -80,13 +84,17 @@ RULES: tuple[Rule, ...] = (
     cut_trailing_space,
     replace_closers_already_there,
     cut_closers_that_stand_below,
+    close_what_the_line_left_open,
     refuse_empty,
     keep_repeated_line_once,
+    cut_repeated_group,
     refuse_echo_of_next_line,
     refuse_echo_of_line_above,
     refuse_comment_only,
     keep_the_block_below,
     cut_what_does_not_parse,
+    cut_opener_without_body,
+    cut_open_end,
     keep_the_block_below,  # again: what is cut may have hidden lines in an open bracket
     refuse_undefined_names,
 )
@@ -144,12 +152,15 @@ def suggestion_of(draft: Draft, log_probability: float) -> Suggestion:
 
 
 def _draft_of(candidate: Candidate, plan: Plan, opened: Open) -> Draft:
+    ending = _ENDINGS[candidate.finish]
+    lines = [line.strip() for line in with_lf(candidate.text).split("\n")]
     return Draft(
         text=candidate.text,
         cursor=plan.cursor,
         stop=plan.stop,
         opened=opened,
-        ending=_ENDINGS[candidate.finish],
+        ending=ending,
+        finished_lines=lines if ending == "complete" else lines[:-1],
         steps=candidate.steps,
         document=plan.document,
         modules=plan.modules,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from attrs import evolve
@@ -17,12 +18,15 @@ from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import Language
 from codegen_lsp.source.lines import with_lf
 
+_LAST_TOKEN = re.compile(r"(?:\w+|\W)\Z")
+
 
 def cut_where_unsure(draft: Draft) -> Draft | Refusal:
     """Cut where the model itself finds its text unlikely.
 
-    Of all beginnings that end with a word and are likely enough, take the one with the most expected saved keys: its
-    probability times its length, less the key that accepts it.
+    Of all beginnings that end with a word, not with a keyword or operator that something must follow, and are likely
+    enough, take the one with the most expected saved keys: its probability times its length, less the key that accepts
+    it.
     """
     least = draft.stop.threshold
     if not least or not draft.steps:
@@ -35,7 +39,7 @@ def cut_where_unsure(draft: Draft) -> Draft | Refusal:
         if math.exp(log_probability) < least:
             break
         expected = math.exp(log_probability) * max(visible - 1, visible / 10)
-        if expected > most and not splits_word(text, end):
+        if expected > most and not splits_word(text, end) and not evolve(draft, text=text[:end]).ends_open:
             best, most = end, expected
     if not most:
         return Refusal("unlikely", "The model is too unsure of what would come here (setting `threshold`).")
@@ -105,6 +109,28 @@ def cut_overlap_below(draft: Draft) -> Draft:
         if tail == below[: len(tail)] or (are_similar(tail[0], below[0]) and not only_closers(tail[0])):
             return draft.with_lines(lines[:number])
     return draft
+
+
+def cut_open_end(draft: Draft) -> Draft | Refusal:
+    """Cut back keywords and operators at the end that something must follow, unless the model's own line ends so."""
+    while draft.text and draft.ends_open:
+        shorter = _LAST_TOKEN.sub("", draft.text).rstrip()
+        draft = evolve(draft, text=shorter, replaced=0, ending="unsure")
+        if not shorter.strip():
+            return Refusal("unlikely", "The model is sure of a keyword or operator only, not of what follows it.")
+    return draft
+
+
+def cut_opener_without_body(draft: Draft) -> Draft:
+    """Cut an opener of a block at the end of several lines whose body the text lacks."""
+    cursor, lines = draft.cursor, draft.lines
+    while len(visible := [number for number, line in enumerate(lines) if line.strip()]) > 1:
+        last = lines[visible[-1]]
+        has_body = not cursor.after.strip() and columns(cursor.line_below) > columns(last)
+        if has_body or not opens_block(last, cursor.language):
+            break
+        lines = lines[: visible[-1]]
+    return draft if lines == draft.lines else evolve(draft, text="\n".join(lines).rstrip(), replaced=0)
 
 
 def cut_trailing_space(draft: Draft) -> Draft:
