@@ -271,7 +271,7 @@ class Settings:
     debounce: str = _word("auto", ("auto", "off"))
     """Delay requests to the model while you type faster than it answers, based on measured times of both; or never.
     Cached suggestions are shown at once in any case, and so are those you ask for by a key."""
-    threshold: float = _number(0.4, 0.0, 1.0)
+    threshold: float = _number(0.3, 0.0, 1.0)
     """Minimum probability, by the model's own estimate, of a suggestion that you did not ask for. Of its beginnings
     that are likely enough, the one with the most expected saved keys is shown. 0 shows everything."""
     ablate: tuple[str, ...] = _texts("a list of these: " + ", ".join(ABLATIONS), ABLATIONS, for_measurements=True)

@@ -80,19 +80,18 @@ def close_what_the_line_left_open(draft: Draft) -> Draft:
     `join(│)` + `a, join(b` becomes `a, join(b)`. A line that ends in an opener or a comma goes on below, and one where
     the model became unsure is for the user to end.
     """
-    cursor, text = draft.cursor, draft.text.rstrip()
-    rest = cursor.after[draft.replaced :]
-    if draft.cut_short or "\n" in text or not cursor.after.strip() or not is_rest_of_closers(cursor.after):
+    cursor, text, outer = draft.cursor, draft.text.rstrip(), draft.opened
+    if draft.cut_short or draft.replaced or "\n" in text or not is_rest_of_closers(cursor.after):
         return draft
-    if not text or text[-1] in ",([{":
+    if not cursor.after.strip() or not text or text[-1] in ",([{":
         return draft
     language = cursor.language
-    kept = scan(cursor.after, language, draft.opened).open
-    after = scan(text + rest, language, draft.opened).open
-    missing = after[len(kept) :]
-    if after[: len(kept)] != kept or not missing or not all(symbol in PAIRS for symbol in missing):
+    opened = scan(text, language, outer).open
+    missing = len(scan(text + cursor.after, language, outer).open) > len(scan(cursor.after, language, outer).open)
+    own = opened[len(outer) :]
+    if not missing or opened[: len(outer)] != outer or not all(symbol in PAIRS for symbol in own):
         return draft
-    return evolve(draft, text=text + "".join(PAIRS[symbol] for symbol in reversed(missing)))
+    return evolve(draft, text=text + "".join(PAIRS[symbol] for symbol in reversed(own)))
 
 
 def cut_closers_that_stand_below(draft: Draft) -> Draft | Refusal:
