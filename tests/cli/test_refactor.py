@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.cli.location import LocationError
-from codegen_lsp.cli.refactor_target import target_at, write
+from codegen_lsp.cli.refactor_target import UnwritableFileError, target_at, write, write_offer
+from codegen_lsp.refactor.results import RefactoringOffer
+from codegen_lsp.workspace.sources import OtherFile
 
 SOURCE = "def area(w, h):\n    print(w * h + 1)\n    return w\n"
 
@@ -65,6 +67,39 @@ def test_writing_keeps_encoding_and_line_ends(tmp_path: Path, raw: bytes) -> Non
     assert path.read_bytes() == raw.replace(b"b = 2", b"b = 3")
     assert path.stat().st_mode & 0o777 == 0o754
     assert [one.name for one in tmp_path.iterdir()] == ["a.py"]
+
+
+@pytest.mark.parametrize("read_only", ["file", "folder"])
+def test_a_read_only_file_is_an_error(tmp_path: Path, read_only: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("a = 1\n")
+    target = target_at(f"{path}:1")
+    (path if read_only == "file" else tmp_path).chmod(0o555)
+    with pytest.raises(UnwritableFileError, match=f"{read_only} is read-only"):
+        write(path, target.original, "a = 2\n")
+    tmp_path.chmod(0o755)
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a.py", "a = 1\n")]
+
+
+def test_a_file_that_was_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("a = 1\n")
+    target = target_at(f"{path}:1")
+    path.write_text("a = 3\n")
+    with pytest.raises(UnwritableFileError, match="changed"):
+        write(path, target.original, "a = 2\n")
+    assert path.read_text() == "a = 3\n"
+
+
+def test_all_files_are_written_or_none(tmp_path: Path) -> None:
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("a = 1\n")
+    (tmp_path / "b.py").chmod(0o444)
+    target = target_at(f"{tmp_path / 'a.py'}:1")
+    offer = RefactoringOffer("a = 2\n", "a", [OtherFile(tmp_path / "b.py", "a = 1\n", "a = 2\n")])
+    with pytest.raises(UnwritableFileError, match=r"b\.py can't be written"):
+        write_offer(target, offer)
+    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"a.py": "a = 1\n", "b.py": "a = 1\n"}
 
 
 def run(*arguments: str, build: Path) -> subprocess.CompletedProcess[str]:

@@ -103,16 +103,17 @@ def _place(view: SelectionView, plan: FunctionPlan, first: int) -> int:
 
 
 def _apart(before: str, function: str, after: str, margin: str) -> str:
-    """Join the texts with the blank lines that a definition has around it."""
-    blank = "\n" if margin else "\n\n"
-    before = f"{before}\n" if before and not before.endswith("\n") else before
-    opens = before.rstrip().endswith(":") or not before.strip()
-    head = before if opens else before.rstrip("\n") + "\n" + blank
+    """Join the texts with at least the blank lines that a definition has around it."""
+    least = 1 if margin else 2
+    if before and not before.endswith("\n"):
+        before += "\n"
+    lines = before.rstrip("\n")
+    opens = not lines.strip() or lines.endswith(":")
+    above = len(before) - len(lines) - 1
+    head = before if opens else before + "\n" * max(0, least - above)
     rest = after.lstrip("\n")
-    if not rest.strip():
-        return f"{head}{function}"
-    gap = after[: len(after) - len(rest)]
-    return f"{head}{function}{gap if len(gap) >= len(blank) and margin else blank}{rest}"
+    below = len(after) - len(rest)
+    return head + function + "\n" * (max(below, least) if rest.strip() else below) + rest
 
 
 def _indented(text: str, start: int, end: int, old: str, new: str) -> str:

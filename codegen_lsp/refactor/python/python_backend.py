@@ -22,7 +22,7 @@ from codegen_lsp.refactor.python.inline_conditions import inline_function_title,
 from codegen_lsp.refactor.python.program_checks import ProgramText, first_failure
 from codegen_lsp.refactor.python.rename_conditions import rename_title
 from codegen_lsp.refactor.python.repair import with_body
-from codegen_lsp.refactor.python.selection import SelectionView, SyntaxTreeCache, whole_view
+from codegen_lsp.refactor.python.selection import SelectionView, SyntaxTreeCache, evolved, whole_view
 from codegen_lsp.refactor.python.writing_conditions import (
     body_title,
     comment_to_code_title,
@@ -144,6 +144,9 @@ REFACTORINGS: tuple[PythonRefactoring, ...] = (
 )
 """In the order of the menu."""
 
+_OF_DEFINITIONS = (registry.DOCSTRING, registry.TYPE_HINTS)
+"""Refactorings of a whole definition: anywhere in it, the one around the cursor is meant."""
+
 
 class PythonBackend:
     """The refactorings of Python; keeps the syntax trees of the text that it was asked about last."""
@@ -171,6 +174,8 @@ class PythonBackend:
         if view is None:
             raise RefactorError("syntax_error", _syntax_error(source.text), "Mend it first.")
         refactoring = next((one for one in REFACTORINGS if one.kind is kind), None)
+        if kind in _OF_DEFINITIONS:
+            view = _at_head(view)
         title = None if refactoring is None else refactoring.applies(view)
         if isinstance(title, Obstacle):
             raise RefactorError(title.rule, f"{kind.title} can't be done safely. {title.reason}", title.advice)
@@ -215,6 +220,14 @@ class PreparedPythonRefactoring:
         if self.refactoring.kind is registry.COMPLETE_BODY and function is not None:
             marked = with_marked_body(self.text, function.lineno)
         return await asyncio.to_thread(verify, path, self.text, results, policy, marked)
+
+
+def _at_head(view: SelectionView) -> SelectionView:
+    """Return the view with the cursor on the head of the definition around; that of a selection as it is."""
+    if not view.definitions or view.header is not None or view.source.selected.strip():
+        return view
+    start = view.span(view.definitions[-1])[0]
+    return evolved(view, start, start)
 
 
 def _syntax_error(text: str) -> str:

@@ -80,6 +80,7 @@ class FlowBuilder(ExpressionEvents):
         for statement in statements:
             if len(self.events) > MOST_EVENTS:
                 raise TooComplexError
+            self.join(statement)
             method = _STATEMENTS.get(type(statement))
             if method is not None:
                 method(self, statement)
