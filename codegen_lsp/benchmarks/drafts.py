@@ -4,7 +4,7 @@ Each place is continued twice from the same cached prompt, alternately first wit
 decoding is timed, from the first token on. The tokens must be the same, except where two are almost equally likely.
 
 Run it in a process of its own (`python -m codegen_lsp.benchmarks.drafts`), with the environment of a worker. It reads
-the texts before and after each cursor from its standard input, as JSON.
+the texts around each cursor, and those of the workspaces, from its standard input, as JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -21,12 +21,14 @@ from attrs import frozen
 
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.evaluation.figures import Figure, ratio
+from codegen_lsp.evaluation.lines import LineStart, Packages
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
 from codegen_lsp.inference.engines.native.engine import NativeEngine
 from codegen_lsp.inference.engines.native.mixing_file import weights_for
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
+from codegen_lsp.inference.engines.native.ngram_index import FileVersion, NgramIndex, WorkspaceCounts
 from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -40,6 +42,8 @@ class DraftBenchmark:
 
     build: str
     ngrams: bool
+    workspace: bool
+    """The n-grams of the other files of the package are mixed in, and drafts come from them, too."""
     places: int
     tokens_per_second: float
     """Without drafts."""
@@ -62,8 +66,19 @@ class _Run:
     accepted: int
 
 
-def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, *, ngrams: str) -> DraftBenchmark:
-    """Time continuations of `tokens` tokens at each pair of texts before and after a cursor. Raises: ModelError."""
+def measure(
+    build: Path,
+    starts: Sequence[LineStart],
+    tokens: int,
+    threads: int,
+    *,
+    ngrams: str,
+    packages: Packages | None = None,
+) -> DraftBenchmark:
+    """Time continuations of `tokens` tokens at each cursor. Raises: ModelError.
+
+    `packages` are the workspaces of the cursors' files: those files are left out.
+    """
     info = read_info(build)
     tokenizer = Tokenizer.from_build(build, info)
     engine = NativeEngine(
@@ -81,8 +96,9 @@ def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads:
     weights = weights_for(build, info, ngrams)
     plain: list[_Run] = []
     drafted: list[_Run] = []
-    for number, (prefix, suffix) in enumerate(texts):
-        prompt = model.prompt(prefix, suffix, info.context_length - tokens, heal=True)
+    indexes = {name: _index(texts, tokenizer) for name, texts in (packages or {}).items()}
+    for number, start in enumerate(starts):
+        prompt = model.prompt(start.before, start.after, info.context_length - tokens, heal=True)
         for drafts in (False, True) if number % 2 else (True, False):
             sampling = SamplingParams(
                 tokens,
@@ -90,6 +106,7 @@ def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads:
                 prompt.forced,
                 ngrams=weights is not None,
                 weights=weights or SMALL_MODEL,
+                workspace=WorkspaceCounts(indexes[start.package], frozenset({start.path})) if indexes else None,
                 drafts=drafts,
             )
             engine.warm(prompt.ids, CancellationToken())
@@ -100,6 +117,7 @@ def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads:
     return DraftBenchmark(
         build=info.name,
         ngrams=weights is not None,
+        workspace=bool(indexes),
         places=len(plain),
         tokens_per_second=speeds[0],
         drafted_tokens_per_second=speeds[1],
@@ -111,6 +129,12 @@ def measure(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads:
             [len(run.tokens) for run in plain],
         ),
     )
+
+
+def _index(texts: Mapping[str, str], tokenizer: Tokenizer) -> NgramIndex:
+    index = NgramIndex(SMALL_MODEL.workspace)
+    index.add((FileVersion(path, 0, len(text)), tokenizer.encode(text)) for path, text in texts.items())
+    return index
 
 
 def _timed(engine: NativeEngine, prompt: list[int], sampling: SamplingParams) -> _Run:
@@ -138,9 +162,10 @@ def main() -> None:
     parser.add_argument("threads", type=int)
     parser.add_argument("ngrams")
     given = parser.parse_args()
-    texts = [(before, after) for before, after in json.load(sys.stdin)]
+    read = json.load(sys.stdin)
+    starts, packages = [LineStart(*start) for start in read["starts"]], read["packages"]
     try:
-        found = measure(given.build, texts, given.tokens, given.threads, ngrams=given.ngrams)
+        found = measure(given.build, starts, given.tokens, given.threads, ngrams=given.ngrams, packages=packages)
     except CodegenError as error:
         sys.exit(json.dumps([error.message, error.advice]))
     sys.stdout.write(json.dumps(attrs.asdict(found)) + "\n")

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from codegen_lsp.errors import ModelError
+from codegen_lsp.evaluation.lines import LineStart, Packages
 from codegen_lsp.inference.client.launch import worker_environment
 from codegen_lsp.inference.engines.factory import default_threads
 
@@ -27,9 +30,14 @@ def time_engines(shape: str, context: int, threads: int, *, peers: bool) -> Plai
     return _run("engines", *arguments, *(["--peers"] if peers else []))
 
 
-def time_drafts(build: Path, texts: Sequence[tuple[str, str]], tokens: int, threads: int, ngrams: str) -> PlainFigures:
-    """Return a `benchmarks.drafts.DraftBenchmark`. Raises: ModelError."""
-    return _run("drafts", str(build), str(tokens), _threads(threads), ngrams, standard_input=json.dumps(texts))
+def time_drafts(
+    build: Path, starts: Sequence[LineStart], packages: Packages, tokens: int, threads: int, ngrams: str
+) -> PlainFigures:
+    """Return a `benchmarks.drafts.DraftBenchmark`; `packages` are the workspaces. Raises: ModelError."""
+    named = {start.package for start in starts}
+    used = {name: texts for name, texts in packages.items() if name in named}
+    standard_input = json.dumps({"starts": [attrs.astuple(start) for start in starts], "packages": used})
+    return _run("drafts", str(build), str(tokens), _threads(threads), ngrams, standard_input=standard_input)
 
 
 def time_cancellations(shape: str, context: int, threads: int, rounds: int) -> PlainFigures:

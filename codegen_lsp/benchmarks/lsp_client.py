@@ -137,7 +137,8 @@ async def opened(settings: dict[str, Any], log: Path, folders: Sequence[Path]) -
     The worker is private, so that the figures don't depend on open windows. Raises: ReplayError.
     """
     editor = EditorClient()
-    environment = {**os.environ, "CODEGEN_LSP_LOG": "info"}
+    # Indexes of workspaces are kept beside the log, not in the user's cache.
+    environment = {**os.environ, "CODEGEN_LSP_LOG": "info", "XDG_CACHE_HOME": str(log.parent / "cache")}
     try:
         await editor.start(
             settings | {"metrics": False, "worker": {"shared": False}, "log": {"level": "info", "file": str(log)}},

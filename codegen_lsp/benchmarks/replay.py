@@ -27,6 +27,11 @@ from codegen_lsp.evaluation.documents import SourceDocument, in_turn
 from codegen_lsp.progress import ProgressReport
 
 _CANCELLED = re.compile(r"cancelled after (\d+) tokens")
+_INDEXED = re.compile(r"compared with its index in ([\d.]+) s")
+FOLDER_FILES = 100
+"""Files in one folder of a workspace that is filled up."""
+FILE_CHARACTERS = 1_500
+"""Text of such a file."""
 
 
 def replay_files(
@@ -38,6 +43,7 @@ def replay_files(
     settings: dict[str, Any],
     real_time: bool,
     report: ProgressReport,
+    workspace_files: int = 0,
 ) -> Replay:
     """Type into the documents, packages in turn. Raises: ReplayError."""
     drawn = list(in_turn(documents, random.Random(seed)))  # noqa: S311 - a sample, not a secret
@@ -50,6 +56,7 @@ def replay_files(
             settings=settings,
             real_time=real_time,
             report=report,
+            workspace_files=workspace_files,
         )
     )
 
@@ -63,8 +70,12 @@ async def replay(
     settings: dict[str, Any],
     real_time: bool,
     report: ProgressReport | None = None,
+    workspace_files: int = 0,
 ) -> Replay:
     """Type about `characters` characters into each of the first `files` documents that are long enough.
+
+    Each package is a workspace folder. With `workspace_files`, they all lie in one folder, filled up with beginnings of
+    the documents to so many files, and the server begins to index it when the first file is opened.
 
     Raises: ReplayError.
     """
@@ -73,11 +84,15 @@ async def replay(
         raise ReplayError("No file is long enough.", f"Give files of more than {2 * characters + 200} characters.")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        packages = {session.document.package: Path(folder) / "workspace" / str(n) for n, session in enumerate(sessions)}
+        workspace = Path(folder) / "workspace"
+        packages = {session.document.package: workspace / str(n) for n, session in enumerate(sessions)}
         for document in documents:
             if document.package in packages:
                 _write(document, packages[document.package])
-        async with opened(settings, log, list(packages.values())) as editor:
+        if workspace_files:
+            _fill(workspace / "more", documents, workspace_files, report)
+        folders = [workspace] if workspace_files else list(packages.values())
+        async with opened(settings, log, folders) as editor:
             model = editor.status["model"]
             length = model["charactersPerToken"]
             before = _cpu(editor)
@@ -89,9 +104,11 @@ async def replay(
                     report(f"{number + 1} of {len(sessions)}", (number + 1) / len(sessions))
             cost = _cost(editor, before)
             generated = (await editor.ask("codegen-lsp/explain", {}))["generatedTokens"]
-        cancelled = sum(int(found) for found in _CANCELLED.findall(log.read_text(encoding="utf-8")))
+        logged = log.read_text(encoding="utf-8")
+        cancelled = sum(int(found) for found in _CANCELLED.findall(logged))
+        indexed = [float(found) for found in _INDEXED.findall(logged)]
     shown = sum(request.generated_tokens for file in typed for request in file.requests if request.new)
-    return Replay(model, real_time, typed, cost, cancelled, generated + cancelled, shown)
+    return Replay(model, real_time, typed, cost, cancelled, generated + cancelled, shown, max(indexed, default=None))
 
 
 def _write(document: SourceDocument, folder: Path) -> None:
@@ -99,6 +116,19 @@ def _write(document: SourceDocument, folder: Path) -> None:
     path = folder / document.workspace_path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(document.text, encoding="utf-8")
+
+
+def _fill(folder: Path, documents: Sequence[SourceDocument], count: int, report: ProgressReport | None) -> None:
+    """Write beginnings of documents, each file with a line of its own."""
+    for number in range(count):
+        document = documents[number % len(documents)]
+        suffix = Path(document.path).suffix
+        path = folder / str(number // FOLDER_FILES) / f"file{number}{suffix}"
+        if number % FOLDER_FILES == 0:
+            path.parent.mkdir(parents=True)
+            if report:
+                report(f"{number} of {count} files written", 0.0)
+        path.write_text(f"file{number} = {number}\n{document.text[:FILE_CHARACTERS]}\n", encoding="utf-8")
 
 
 def _cpu(editor: EditorClient) -> tuple[float, float]:

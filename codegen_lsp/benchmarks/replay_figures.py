@@ -75,6 +75,8 @@ class ReplayFigures:
     """Share of one core, at 200 characters a minute."""
     server_mb: float
     worker_mb: float
+    index_seconds: float | None
+    """Time of the longest comparison of a workspace with its index; None where none ended during the replay."""
 
 
 def figures_of(replay: Replay) -> ReplayFigures:
@@ -117,6 +119,7 @@ def figures_of(replay: Replay) -> ReplayFigures:
         cpu_share=cpu / (characters / CHARACTERS_A_MINUTE * 60),
         server_mb=replay.cost.server_mb,
         worker_mb=replay.cost.worker_mb,
+        index_seconds=replay.index_seconds,
     )
 
 
@@ -167,6 +170,7 @@ def figure_rows(figures: ReplayFigures) -> list[tuple[str, str]]:
         ("CPU seconds for a minute of typing", f"{figures.cpu_seconds_per_minute:.1f}"),
         ("CPU at 200 characters a minute, of one core", f"{figures.cpu_share:.0%}"),
         ("memory of server and worker", f"{figures.server_mb:.0f} + {figures.worker_mb:.0f} MiB"),
+        ("workspace indexed", "" if figures.index_seconds is None else f"in {figures.index_seconds:.1f} s"),
         ("without a suggestion, by rule", refusals),
     ]
 

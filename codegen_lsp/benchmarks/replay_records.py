@@ -96,3 +96,5 @@ class Replay:
     """Tokens of all generations."""
     shown_tokens: int
     """Tokens of suggestions that were on the screen."""
+    index_seconds: float | None = None
+    """Time of the longest comparison of a workspace with its index; None where none ended."""

@@ -77,6 +77,9 @@ def drafts(
         str,
         typer.Option("--ngrams", "--document-cache", metavar="WORD", help="auto, on or off, as the setting `ngrams`."),
     ] = "auto",
+    workspace: Annotated[
+        bool, typer.Option("--workspace", help="With the n-gram index of the other files of each package or path.")
+    ] = False,
     seed: Seed = 0,
     threads: Threads = 0,
     as_json: AsJson = False,
@@ -86,10 +89,12 @@ def drafts(
     from codegen_lsp.benchmarks.isolated import time_drafts
     from codegen_lsp.cli.bench_tables import print_drafts
     from codegen_lsp.evaluation.documents import find_documents
-    from codegen_lsp.evaluation.lines import line_start_texts
+    from codegen_lsp.evaluation.lines import line_starts, packages_of
 
-    texts = line_start_texts(find_documents(paths or [], corpus), places + WARM_UP, seed)
-    figures = time_drafts(find(model).path, texts, tokens, threads, ngrams)
+    documents = find_documents(paths or [], corpus)
+    starts = line_starts(documents, places + WARM_UP, seed)
+    packages = packages_of(documents) if workspace else {}
+    figures = time_drafts(find(model).path, starts, packages, tokens, threads, ngrams)
     if as_json:
         typer.echo(json.dumps(figures))
     else:
@@ -171,6 +176,12 @@ def replay(
     real_time: Annotated[
         bool, typer.Option("--real-time", help="Type at the speed of a person, and cancel requests that are late.")
     ] = False,
+    workspace_files: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Put the files into one workspace of so many more, which is indexed meanwhile."
+        ),
+    ] = 0,
     engine: Engine = "auto",
     ablate: Ablate = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a report with plots.")] = None,
@@ -205,6 +216,7 @@ def replay(
             settings=settings,
             real_time=real_time,
             report=report,
+            workspace_files=workspace_files,
         )
     if html:
         save_page(measured, html)
@@ -245,25 +257,27 @@ def index(
     paths: SourcePaths = None,
     model: Model = "auto",
     corpus: Corpus = None,
-    tokens: Annotated[int, typer.Option(metavar="N", min=1_000, help="Tokens to index at most.")] = 1_000_000,
+    files: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", min=1, help="Number of files. May be repeated; 10, 100, 1000, 10000 by default."),
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option(metavar="N", min=1_000, help="Tokens to index at most, as the setting `index.max_tokens`.")
+    ] = 5_000_000,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Time the n-gram index of a workspace: building, updating and asking it, and its memory."""
+    """Time the n-gram index of workspaces by size: building, updating and asking it, and its memory."""
     import tempfile
 
-    from codegen_lsp.benchmarks.index import time_index
+    from codegen_lsp.benchmarks.index import SIZES, time_index
+    from codegen_lsp.cli.bench_tables import print_index
     from codegen_lsp.evaluation.documents import find_documents
 
     documents = find_documents(paths or [], corpus)
     with tempfile.TemporaryDirectory() as folder:
-        times = time_index(model, documents, tokens, Path(folder), seed)
+        times = time_index(model, documents, tokens, Path(folder), seed, files or SIZES)
     if as_json:
-        typer.echo(json.dumps(attrs.asdict(times)))
-        return
-    typer.echo(
-        f"{times.files} files, {times.tokens} tokens: encoded in {times.encode_seconds:.2f} s, sorted in "
-        f"{times.sort_seconds:.2f} s, read from disk in {times.read_ms:.0f} ms; {times.bytes_per_token:.1f} bytes a "
-        f"token; a file updated in {times.update_ms:.1f} ms; a query takes {times.query_us:.0f} µs, p99 "
-        f"{times.query_p99_us:.0f} µs"
-    )
+        typer.echo(json.dumps([attrs.asdict(one) for one in times]))
+    else:
+        print_index(Console(), times)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
+from codegen_lsp.benchmarks.index import IndexTimes
 from codegen_lsp.benchmarks.isolated import PlainFigures
 from codegen_lsp.benchmarks.memory import MemoryUse, WorkerStart
 from codegen_lsp.benchmarks.replay_figures import figure_rows, figures_of, time_cells
@@ -41,6 +44,7 @@ def print_drafts(console: Console, figures: PlainFigures) -> None:
     """Print the gain from speculative drafts."""
     table = Table(title=f"{figures['build']}, {figures['places']} places", show_header=False)
     table.add_row("n-gram mixing", "mixed in" if figures["ngrams"] else "off")
+    table.add_row("workspace", "indexed" if figures["workspace"] else "none")
     table.add_row("tokens per second, without drafts", f"{figures['tokens_per_second']:.0f}")
     table.add_row("tokens per second, with drafts", f"{figures['drafted_tokens_per_second']:.0f}")
     for name, label in (
@@ -126,3 +130,24 @@ def print_replay(console: Console, replay: Replay) -> None:
         rows.add_row(label, value)
     console.print(rows, highlight=False)
     console.print("Shares come with their 95 % interval. What each means: docs/evaluation.md.", style="dim")
+
+
+def print_index(console: Console, times: Sequence[IndexTimes]) -> None:
+    """Print a row for each size of an index."""
+    table = Table(title="n-gram index of a workspace, processor time", box=None, header_style="bold")
+    headings = ("files", "tokens", "encoded", "sorted", "read", "memory", "of a token", "update (p99)", "query (p99)")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for one in times:
+        table.add_row(
+            f"{one.files:,}",
+            f"{one.tokens:,}",
+            f"{one.encode_seconds:.2f} s",
+            f"{one.sort_seconds:.2f} s",
+            f"{one.read_ms:.0f} ms",
+            f"{one.memory_mb:.1f} MiB",
+            f"{one.bytes_per_token:.1f} bytes",
+            f"{one.update_ms:.1f} ({one.update_p99_ms:.1f}) ms",
+            f"{one.token_us:.0f} ({one.token_p99_us:.0f}) µs",
+        )
+    console.print(table)

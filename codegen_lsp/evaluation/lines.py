@@ -276,15 +276,28 @@ def figures_of(answers: Sequence[LineAnswer]) -> list[LineFigures]:
     return found
 
 
-def line_start_texts(documents: Sequence[SourceDocument], count: int, seed: int) -> list[tuple[str, str]]:
-    """Return the text before and after `count` cursors at starts of lines, cut as for `ask_model`.
+@frozen
+class LineStart:
+    """The text around a cursor at the start of a line, cut as for `ask_model`."""
 
-    Raises: EvaluationError when the documents have no code.
-    """
-    places = [place for place in draw(documents, count, seed) if place.kind == "line start"]
+    before: str
+    after: str
+    package: str = ""
+    path: str = ""
+    """The file, in its package's folder."""
+
+
+def line_starts(documents: Sequence[SourceDocument], count: int, seed: int) -> list[LineStart]:
+    """Return `count` cursors at starts of lines. Raises: EvaluationError when the documents have no code."""
     return [
-        (from_line_start(place.before, PREFIX_CHARACTERS), to_line_end(place.below, SUFFIX_CHARACTERS))
-        for place in places
+        LineStart(
+            from_line_start(place.before, PREFIX_CHARACTERS),
+            to_line_end(place.below, SUFFIX_CHARACTERS),
+            place.document.package,
+            place.document.workspace_path,
+        )
+        for place in draw(documents, count, seed)
+        if place.kind == "line start"
     ]
 
 

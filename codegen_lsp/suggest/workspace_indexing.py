@@ -157,6 +157,7 @@ class WorkspaceIndexer:
         refresh.running, refresh.due, refresh.started = True, False, now
         try:
             await self._bring_up_to_date(key, refresh, request)
+            logger.info("%s was compared with its index in %.1f s", root, time.monotonic() - now)
         except CodegenError as error:
             logger.info("The workspace was not indexed: %s", error)
             refresh.due = True
