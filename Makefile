@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo vsix pictures test test-fast test-editors check format docs model clean
+.PHONY: help demo vsix wheels pictures test test-fast test-editors check format docs model clean
 
 # Half of the tests' time is waiting for processes, so two at once suit two cores. WORKERS=0: all in one process.
 WORKERS ?= 2
@@ -17,6 +17,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 help:
 	@echo "make demo    set up what completion needs, then complete real code with the embedded model in the terminal"
 	@echo "make vsix    make the extension for VS Code"
+	@echo "make wheels  make the wheels of all platforms into dist/"
 	@echo "make test    set up the rest, then run the whole test suite; downloads editors into .cache/"
 	@echo "make test-fast      the tests that need neither an editor nor much time"
 	@echo "make test-editors   the tests in real editors alone"
@@ -56,6 +57,12 @@ demo: $(LIGHT)
 vsix: $(LIGHT)
 	@PYTHON=$(CURDIR)/$(BIN)/python bash editors/vscode/npm.sh run package
 	@echo "Install it: code --install-extension editors/vscode/codegen-lsp.vsix"
+
+TARGETS ?= linux-x86_64 linux-aarch64 macos-arm64 macos-x86_64 windows-x86_64
+wheels:
+	$(make_environment)
+	@$(PIP) install --quiet build
+	@for target in $(TARGETS); do CODEGEN_LSP_TARGET=$$target $(BIN)/python -m build --wheel --outdir dist . || exit 1; done
 
 pictures: $(READY)
 	@CODEGEN_LSP_PICTURES=$(CURDIR)/docs $(BIN)/python -m pytest tests/editors -k picture

@@ -6,7 +6,7 @@ import os
 import subprocess
 import tomllib
 import venv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -21,8 +21,11 @@ TOOLS = ("pip",)
 """Distributions that are there beside the default installation's."""
 
 
-def make(folder: Path) -> Path:
-    """Make the environment and return its Python. It is made of links: nothing that is in it may be upgraded."""
+def make(folder: Path, without: Collection[str] = ()) -> Path:
+    """Make the environment, but for the distributions `without`, and return its Python.
+
+    It is made of links: nothing that is in it may be upgraded.
+    """
     if not up_to_date():
         pytest.skip("the metadata of the installed package are older than pyproject.toml: install it again")
     venv.create(folder, symlinks=os.name != "nt", with_pip=False)
@@ -30,7 +33,7 @@ def make(folder: Path) -> Path:
     program = "import sysconfig; print(sysconfig.get_path('purelib')); print(sysconfig.get_path('scripts'))"
     printed = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
     packages, scripts = map(Path, printed.splitlines())
-    for name in (*closure(extras.PACKAGE), *TOOLS):
+    for name in {*closure(extras.PACKAGE), *TOOLS} - set(without):
         _link(metadata.distribution(name), packages, scripts)
     return python
 

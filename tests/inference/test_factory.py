@@ -33,8 +33,14 @@ def test_a_fast_cpu_runs_the_native_engine(fast_cpu: None) -> None:
 
 
 @pytest.mark.parametrize("machine", ["aarch64", "arm64", "riscv64"])
-def test_other_processors_run_ct2(fast_cpu: None, machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_is_what_another_processor_needs(
+    fast_cpu: None, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(c_forward, "library", lambda: object())
+    assert suits_native("auto")
+    monkeypatch.setattr(c_forward, "library", lambda: None)
+    monkeypatch.setattr(engines, "_torch_is_fast", lambda: True)
     assert not suits_native("auto")
 
 
@@ -111,6 +117,7 @@ def test_auto_opens_the_faster_engine(
     fast_cpu: None, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert opened(embedded_build, info, tokenizer) == "native"
+    monkeypatch.setattr(c_forward, "library", lambda: None)
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert opened(embedded_build, info, tokenizer) == "ct2"
 

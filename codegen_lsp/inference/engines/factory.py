@@ -55,17 +55,15 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
 
 
 def suits_native(device: str) -> bool:
-    """Return whether the native engine is the faster one here: on an x86-64 CPU with AVX2 or better, without a GPU.
+    """Return whether the native engine is to run on this device: on a CPU that its library was compiled for.
 
-    `docs/lab.md` has the measurements. Elsewhere its kernels are slow or were not measured, and it does not use CUDA.
+    It is faster than CTranslate2 on x86-64 with AVX2 (`docs/lab.md`), and only it counts n-grams. It does not use CUDA.
 
     Raises: ModelError when the compiled library is that of another version.
     """
-    if platform.machine() not in X86 or device not in ("auto", "cpu"):
+    if device not in ("auto", "cpu") or (device == "auto" and cuda_devices()):
         return False
-    if device == "auto" and cuda_devices():
-        return False
-    return c_forward.library() is not None or _torch_is_fast()
+    return c_forward.library() is not None or (platform.machine() in X86 and _torch_is_fast())
 
 
 def _torch_is_fast() -> bool:

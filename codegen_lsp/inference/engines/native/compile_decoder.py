@@ -140,22 +140,29 @@ def compiled() -> list[str]:
     return [variant for variant in VARIANTS if library_of(variant).is_file()]
 
 
-def build() -> list[Path]:
-    """Compile all variants for this machine beside the source, in parallel. Return the libraries.
+def needs_zig() -> bool:
+    """Return whether this machine has no compiler, or on ARM, where all variants have halves, none but gcc."""
+    command = compiler()
+    return command is None or (VARIANTS is VARIANTS_OF["arm64"] and _for_halves(command) is None)
+
+
+def build(directory: Path | None = None) -> list[Path]:
+    """Compile all variants for this machine in parallel, beside the source by default. Return the libraries.
 
     Errors are printed. Variants with halves are left out where there is only gcc, except on ARM, which has no others.
     """
     command = compiler()
     if command is None:
         return []
-    jobs = [(INDEX_SOURCE, index_library(), [*command, *_zig_target(command, this_machine())])]
+    jobs = [(INDEX_SOURCE, index_library(), [*command, *_native(command)])]
     for name, variant in VARIANTS.items():
-        own = command
-        if variant.halves and not is_clang(tuple(command)):
-            own = next((one for one in (_clang(), zig()) if one), command)
-            if own is command and VARIANTS is VARIANTS_OF["x86_64"]:
-                continue
-        jobs.append((SOURCE, library_of(name), [*own, *_zig_target(own, this_machine()), *_flags(own, variant)]))
+        own = _for_halves(command) if variant.halves else command
+        if own is None and VARIANTS is VARIANTS_OF["x86_64"]:
+            continue
+        own = own or command
+        jobs.append((SOURCE, library_of(name), [*own, *_native(own), *_flags(own, variant)]))
+    if directory:
+        jobs = [(source, directory / path.name, arguments) for source, path, arguments in jobs]
     return _compile_all(jobs)
 
 
@@ -167,7 +174,7 @@ def build_for(target: str, directory: Path) -> list[Path]:
     known, command = TARGETS[target], zig()
     if command is None:
         raise RuntimeError("Compiling for a target needs the package `ziglang`.")
-    command = [*command, *_zig_target(command, target)]
+    command = [*command, "-target", known.zig]
     jobs = [(INDEX_SOURCE, directory / f"libngram_index{known.suffix}", command)]
     for name, variant in VARIANTS_OF[known.machine].items():
         jobs.append((SOURCE, directory / f"decoder_{name}{known.suffix}", [*command, *_flags(command, variant)]))
@@ -177,13 +184,22 @@ def build_for(target: str, directory: Path) -> list[Path]:
     return made
 
 
-def _clang() -> list[str] | None:
-    return ["clang"] if shutil.which("clang") else None
+def _for_halves(command: list[str]) -> list[str] | None:
+    """Return a compiler that is good at vectors of two halves: the given one if it is clang, else another, or None."""
+    if is_clang(tuple(command)):
+        return command
+    return ["clang"] if shutil.which("clang") else zig()
 
 
-def _zig_target(command: Sequence[str], target: str | None) -> list[str]:
-    """Return zig's option for a target. Without it, zig uses all instructions of this machine's processor."""
-    return ["-target", TARGETS[target].zig] if target and "ziglang" in command else []
+def _native(command: Sequence[str]) -> list[str]:
+    """Return the options by which a compiler makes code for this machine, but for any processor of its kind.
+
+    zig, if it is not told a target, uses all instructions of this machine's processor.
+    """
+    here = this_machine()
+    if here and "ziglang" in command:
+        return ["-target", TARGETS[here].zig]
+    return ["-mmacosx-version-min=11.0"] if here and here.startswith("macos") else []
 
 
 def _flags(command: Sequence[str], variant: Variant) -> list[str]:

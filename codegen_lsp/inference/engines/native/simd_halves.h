@@ -37,7 +37,14 @@ ALWAYS hi dot4_half(hi sum, hi weights, hi input) {
 typedef __m128 hf;
 typedef __m128i hi;
 #define MAX_OF _mm_max_ps
-#define FMA_OF(a, b, c) _mm_add_ps(_mm_mul_ps((a), (b)), (c)) /* there is no fused one */
+/* There is no fused one. In doubles the product is exact, so the results are those of AVX2 but for rare ties. */
+ALWAYS __m128 fma_of(__m128 a, __m128 b, __m128 c) {
+    __m128d low = _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(a), _mm_cvtps_pd(b)), _mm_cvtps_pd(c));
+    a = _mm_movehl_ps(a, a), b = _mm_movehl_ps(b, b), c = _mm_movehl_ps(c, c);
+    __m128d high = _mm_add_pd(_mm_mul_pd(_mm_cvtps_pd(a), _mm_cvtps_pd(b)), _mm_cvtps_pd(c));
+    return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
+}
+#define FMA_OF fma_of
 #define ABS_OF(a) _mm_andnot_ps(_mm_set1_ps(-0.0f), (a))
 #define ROUND_OF _mm_cvtps_epi32
 #define PAIRS_OF _mm_hadd_ps
