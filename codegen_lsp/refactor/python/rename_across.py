@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import frozen
 
 from codegen_lsp.refactor.edits import Original
-from codegen_lsp.refactor.python.analysis.scopes import identifiers, unknown
+from codegen_lsp.refactor.python.analysis.scopes import identifiers
 from codegen_lsp.refactor.python.ast_nodes import parse
+from codegen_lsp.refactor.python.rename_uses import remaining_use, use_of_module
 from codegen_lsp.refactor.python.rope_backend import rename_everywhere
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.workspace.files import WorkspaceError
@@ -27,8 +28,6 @@ DECLARATIONS = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini")
 """Files of a project that name functions by `module:function`."""
 MAX_DECLARATION_BYTES = 1_000_000
 """Size of the largest of them that is read."""
-_BY_NAME = frozenset({"getattr", "setattr", "delattr", "hasattr", "object", "attrgetter", "methodcaller"})
-"""Functions that take a name as a string; `object` as in `mock.patch.object`."""
 
 
 @frozen
@@ -73,8 +72,10 @@ def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: st
             raise RefactorError("another_meaning", f"More than {name} would change in {_shown(one, root)}.")
     local = _modules(texts, sources)
     for one in holding:
-        if reason := _remaining_use(changed.get(one, texts[one]), name, module, local, own=one == path):
+        if reason := remaining_use(changed.get(one, texts[one]), name, module, local, own=one == path):
             raise _refusal(name, one, root, reason)
+    if used := use_of_module(texts | changed, name, module):
+        raise _refusal(name, used[0], root, used[1])
     _check_declarations(root, name, module)
     if path.with_suffix(".pyi").exists():
         raise _refusal(name, path.with_suffix(".pyi"), root, "may have it, too")
@@ -111,55 +112,6 @@ def _modules(texts: Mapping[Path, str], sources: list[Path]) -> set[str]:
                 first = one.relative_to(source).parts[0]
                 tops.add(first.removesuffix(".py"))
     return tops
-
-
-def _remaining_use(text: str, name: str, module: str, local: set[str], *, own: bool) -> str | None:
-    """Return the reason why a file may still use the name that was renamed, or None."""
-    tree = ast.parse(text)
-    imported = dict(_imported(tree))
-    own_imports = {alias for alias, source in imported.items() if source.split(".")[0] in local or source[:1] == "."}
-    last = module.split(".")[-1]
-    for node in ast.walk(tree):
-        where = f"on line {getattr(node, 'lineno', 0)}"
-        if isinstance(node, ast.ImportFrom):
-            source = "." * node.level + (node.module or "")
-            if any(one.name == name for one in node.names) and (node.level or source.split(".")[0] in local):
-                return f"imports it {where} from where it was not found"
-        elif isinstance(node, ast.Attribute) and node.attr == name:
-            if isinstance(base := _base(node), ast.Call) or (isinstance(base, ast.Name) and base.id in own_imports):
-                return f"may use it {where}"
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if re.search(rf"\b{last}[.:]{name}$", node.value):
-                return f"names it in a string {where}"
-        elif isinstance(node, ast.Call) and _named_by(node, name):
-            return f"looks it up by its name {where}"
-    stars = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
-    if (own or stars) and name in unknown(text):
-        return "uses it in a way that can't be followed"
-    return None
-
-
-def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((one.asname or one.name.split(".")[0], one.name) for one in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            source = "." * node.level + (node.module or "")
-            yield from ((one.asname or one.name, source) for one in node.names)
-
-
-def _base(node: ast.expr) -> ast.expr:
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    if isinstance(node, ast.Call):
-        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        return node if called in ("import_module", "__import__", "reload") else ast.Constant(None)
-    return node
-
-
-def _named_by(node: ast.Call, name: str) -> bool:
-    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    return called in _BY_NAME and any(isinstance(one, ast.Constant) and one.value == name for one in node.args)
 
 
 def _check_declarations(root: Path, name: str, module: str) -> None:
