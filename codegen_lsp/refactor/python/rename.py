@@ -21,8 +21,10 @@ from codegen_lsp.refactor.python import names
 from codegen_lsp.refactor.python.analysis.scopes import RESERVED, identifiers, is_private, variables
 from codegen_lsp.refactor.python.ast_nodes import Function, parse
 from codegen_lsp.refactor.python.program_checks import definitions
-from codegen_lsp.refactor.python.rename_across import RenamedFiles, rename_in
-from codegen_lsp.refactor.python.rename_conditions import RenamedSymbol, symbol_to_rename
+from codegen_lsp.refactor.python.rename_across import RenamedFiles, in_all, rename_in
+from codegen_lsp.refactor.python.rename_conditions import BY_HAND, RenamedSymbol, symbol_to_rename
+from codegen_lsp.refactor.python.rename_lookups import module_lookup
+from codegen_lsp.refactor.python.rename_strings import StringsRenamedBack, with_strings_renamed
 from codegen_lsp.refactor.python.rope_backend import rename as rope_rename
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
@@ -71,7 +73,14 @@ def _renamed(view: SelectionView, name: str, offset: int, scope: Function | ast.
     if isinstance(scope, ast.Module) and source.workspace is not None and source.path is not None:
         return rename_in(source.workspace, source.path, source.text, offset, name)
     placeholder = names.numbered("renamed_symbol", identifiers(view.tree))
-    return RenamedFiles(rope_rename(source.text, offset, placeholder), [], placeholder, frozenset())
+    text = rope_rename(source.text, offset, placeholder)
+    if isinstance(scope, ast.Module):
+        text = with_strings_renamed(in_all(text, name, placeholder), name, placeholder)
+        module = source.path.stem if source.path is not None else "__main__"
+        if (found := module_lookup(ast.parse(text), name, module)) is not None:
+            line, why = found
+            raise RefactorError("named_in_string", f"{name} can't be renamed safely: on line {line}, {why}.", BY_HAND)
+    return RenamedFiles(text, [], placeholder, frozenset())
 
 
 def _definition(text: str, name: str) -> int:
@@ -95,20 +104,10 @@ def _check_same(view: SelectionView, symbol: RenamedSymbol, base: str, placehold
             setattr(node, one.field, [placeholder if each == name else each for each in value])
         else:
             setattr(node, one.field, placeholder + value.removeprefix(name))
-    if symbol.scope.kind == "module":
-        _rename_exports(expected, name, placeholder)
+    # The strings that name the symbol are no uses in the sense of the analysis.
+    tree = StringsRenamedBack(placeholder, name).visit(tree)
     if ast.dump(tree) != ast.dump(expected):
         raise RefactorError("another_meaning", f"Not every use of {name} in this file can be renamed.")
-
-
-def _rename_exports(tree: ast.Module, name: str, placeholder: str) -> None:
-    """Replace a name in the assignments to `__all__`."""
-    for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(one, ast.Name) and one.id == "__all__" for one in targets):
-            for one in ast.walk(node):
-                if isinstance(one, ast.Constant) and one.value == name:
-                    one.value = placeholder
 
 
 def _shape_of(view: SelectionView, name: str, scope: Function | ast.Module) -> Callable[[str], str]:

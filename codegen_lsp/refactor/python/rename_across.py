@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attrs import frozen
 
 from codegen_lsp.refactor.edits import Original
-from codegen_lsp.refactor.python.analysis.scopes import identifiers
+from codegen_lsp.refactor.python.analysis.escapes import doctest_has
+from codegen_lsp.refactor.python.analysis.scopes import identifiers, unknown
+from codegen_lsp.refactor.python.analysis.string_names import debug_uses
 from codegen_lsp.refactor.python.ast_nodes import parse
-from codegen_lsp.refactor.python.rename_uses import remaining_use, use_of_module
+from codegen_lsp.refactor.python.rename_lookups import Place, module_as_value, module_lookup, other_lookup
+from codegen_lsp.refactor.python.rename_strings import docstrings, with_strings_renamed
 from codegen_lsp.refactor.python.rope_backend import rename_everywhere
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.workspace.files import WorkspaceError
@@ -28,6 +31,8 @@ DECLARATIONS = ("pyproject.toml", "setup.cfg", "setup.py", "tox.ini")
 """Files of a project that name functions by `module:function`."""
 MAX_DECLARATION_BYTES = 1_000_000
 """Size of the largest of them that is read."""
+_BY_NAME = frozenset({"getattr", "setattr", "delattr", "hasattr", "object", "attrgetter", "methodcaller"})
+"""Functions that take a name as a string; `object` as in `mock.patch.object`."""
 
 
 @frozen
@@ -66,16 +71,19 @@ def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: st
         if parse(content) is None:
             raise _refusal(name, one, root, "does not parse, and has the word, too")
     changed = rename_everywhere(root, sources, texts, path, offset, new, sorted(holding))
-    changed = {one: _in_all(content, name, new) for one, content in changed.items()}
+    changed = {
+        one: with_strings_renamed(in_all(content, name, new), name, new)
+        for one, content in changed.items()
+        if content != texts[one]
+    }
     for one, content in changed.items():
         if re.sub(rf"\b{new}\b", name, content) != texts[one]:
             raise RefactorError("another_meaning", f"More than {name} would change in {_shown(one, root)}.")
     local = _modules(texts, sources)
+    _check_lookups(holding, changed, texts, name, module, path, root)
     for one in holding:
-        if reason := remaining_use(changed.get(one, texts[one]), name, module, local, own=one == path):
+        if reason := _remaining_use(changed.get(one, texts[one]), name, module, local, own=one == path):
             raise _refusal(name, one, root, reason)
-    if used := use_of_module(texts | changed, name, module):
-        raise _refusal(name, used[0], root, used[1])
     _check_declarations(root, name, module)
     if path.with_suffix(".pyi").exists():
         raise _refusal(name, path.with_suffix(".pyi"), root, "may have it, too")
@@ -84,7 +92,41 @@ def rename_in(workspace: Workspace, path: Path, text: str, offset: int, name: st
     return RenamedFiles(changed.get(path, text), others, new, frozenset(words | {one.stem for one in texts}))
 
 
-def _in_all(text: str, name: str, new: str) -> str:
+def _check_lookups(
+    holding: Mapping[Path, str],
+    changed: Mapping[Path, str],
+    texts: Mapping[Path, str],
+    name: str,
+    module: str,
+    path: Path,
+    root: Path,
+) -> None:
+    """Raise RefactorError if a file may look the name up in the module, or has it in a doctest."""
+    own = module.split(".")[-1]
+    using = [tree for one in texts.values() if re.search(rf"\b{own}\b", one) and (tree := parse(one)) is not None]
+    having = {own, *(one.parent.name if one.stem == "__init__" else one.stem for one in holding)}
+    escapes = any(module_as_value(tree, module) is not None for tree in using)
+    for one in holding:
+        tree = ast.parse(changed.get(one, texts[one]))
+        if one == path:
+            found = module_lookup(tree, name, module)
+        else:
+            found = other_lookup(tree, name, having, escapes=escapes) or _doctest_of(tree, name, own)
+        if one in changed and (shown := next(debug_uses(ast.parse(texts[one]), name), None)) is not None:
+            found = getattr(shown, "lineno", 1), "a format string prints its name"
+        if found is not None:
+            raise _refusal(name, one, root, f"may use it on line {found[0]}: {found[1]}")
+
+
+def _doctest_of(tree: ast.Module, name: str, own: str) -> Place | None:
+    """Return where a doctest of another file has the name and that of its module, or None."""
+    for node in docstrings(tree):
+        if doctest_has(str(node.value), name) and doctest_has(str(node.value), own):
+            return node.lineno, "a doctest has it"
+    return None
+
+
+def in_all(text: str, name: str, new: str) -> str:
     """Return the text with the name replaced in `__all__`. Raises RefactorError when it does not parse."""
     tree = parse(text)
     if tree is None:
@@ -112,6 +154,57 @@ def _modules(texts: Mapping[Path, str], sources: list[Path]) -> set[str]:
                 first = one.relative_to(source).parts[0]
                 tops.add(first.removesuffix(".py"))
     return tops
+
+
+def _remaining_use(text: str, name: str, module: str, local: set[str], *, own: bool) -> str | None:
+    """Return the reason why a file may still use the name that was renamed, or None."""
+    tree = ast.parse(text)
+    imported = dict(_imported(tree))
+    own_imports = {alias for alias, source in imported.items() if source.split(".")[0] in local or source[:1] == "."}
+    last = module.split(".")[-1]
+    for node in ast.walk(tree):
+        where = f"on line {getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            if any(one.name == name for one in node.names) and (node.level or source.split(".")[0] in local):
+                return f"imports it {where} from where it was not found"
+        elif isinstance(node, ast.Attribute) and node.attr == name:
+            if isinstance(base := _base(node), ast.Call) or (isinstance(base, ast.Name) and base.id in own_imports):
+                return f"may use it {where}"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.search(rf"\b{last}[.:]{name}$", node.value):
+                return f"names it in a string {where}"
+        elif isinstance(node, ast.Call) and _named_by(node, name):
+            return f"looks it up by its name {where}"
+    stars = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
+    if (own or stars or any(isinstance(node, ast.Name) and node.id == "globals" for node in ast.walk(tree))) and (
+        name in unknown(text)
+    ):
+        return "uses it in a way that can't be followed"
+    return None
+
+
+def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((one.asname or one.name.split(".")[0], one.name) for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            yield from ((one.asname or one.name, source) for one in node.names)
+
+
+def _base(node: ast.expr) -> ast.expr:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    if isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return node if called in ("import_module", "__import__", "reload") else ast.Constant(None)
+    return node
+
+
+def _named_by(node: ast.Call, name: str) -> bool:
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return called in _BY_NAME and any(isinstance(one, ast.Constant) and one.value == name for one in node.args)
 
 
 def _check_declarations(root: Path, name: str, module: str) -> None:

@@ -14,9 +14,11 @@ from codegen_lsp.refactor.python.analysis.obstacles import Obstacle
 from codegen_lsp.refactor.python.analysis.scopes import is_private
 from codegen_lsp.refactor.python.analysis.string_names import Reach, debug_uses, uses_in_strings
 from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Function
+from codegen_lsp.refactor.python.rename_strings import are_renamed
 from codegen_lsp.refactor.python.selection import SelectionView, is_variable
 
-_BY_HAND = "Rename it with your language server for Python, and look it over."
+BY_HAND = "Rename it with your language server for Python, and look it over."
+"""The advice where a rename is refused."""
 _CALLS_BY_POSITION = frozenset({"sorted", "min", "max", "map", "filter", "reduce", "sort", "groupby", "takewhile"})
 """Functions that call the function that they get by position alone."""
 
@@ -62,7 +64,7 @@ def symbol_to_rename(view: SelectionView) -> RenamedSymbol | Obstacle | None:
         return _of_module(view, owner, name)
     declared = [one for one in owner.uses(name) if one.kind == "declare"]
     if declared:
-        return Obstacle("declared", f"{name} is declared for another scope on line {declared[0].line}.", _BY_HAND)
+        return Obstacle("declared", f"{name} is declared for another scope on line {declared[0].line}.", BY_HAND)
     found = RenamedSymbol(name, owner)
     if name in owner.parameters:
         if not isinstance(above := owner.parent, Scope) or above.kind not in ("function", "comprehension"):
@@ -101,11 +103,13 @@ def _of_module(view: SelectionView, module: Scope, name: str) -> RenamedSymbol |
 def _named_elsewhere(node: ast.AST, scope: Scope, name: str, reach: Reach = "local") -> Obstacle | None:
     """Return an obstacle if a name is used other than as a name in the code that can see it."""
     if (found := next(dynamic_uses(scope, of_module=reach != "local"), None)) is not None:
-        return Obstacle("dynamic_names", f"The code on line {found.lineno} may use {name} by its name.", _BY_HAND)
-    strings = [*uses_in_strings(node, name, reach), *debug_uses(node, name)]
+        return Obstacle("dynamic_names", f"The code on line {found.lineno} may use {name} by its name.", BY_HAND)
+    # The strings that name a definition of the module as a type, and its doctests, are renamed with it.
+    renamed = are_renamed(node, name) if reach != "local" else set()
+    strings = [*(one for one in uses_in_strings(node, name, reach) if id(one) not in renamed), *debug_uses(node, name)]
     if strings:
         line = getattr(strings[0], "lineno", 0)
-        return Obstacle("named_in_string", f"{name} is named in the string on line {line}.", _BY_HAND)
+        return Obstacle("named_in_string", f"{name} is named in the string on line {line}.", BY_HAND)
     return None
 
 
@@ -115,7 +119,7 @@ def _named_arguments(function: Scope, above: Scope, name: str) -> Obstacle | Non
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     if node.decorator_list:
         line = node.decorator_list[0].lineno
-        return Obstacle("named_argument", f"The decorator on line {line} may use the names of parameters.", _BY_HAND)
+        return Obstacle("named_argument", f"The decorator on line {line} may use the names of parameters.", BY_HAND)
     positional_only = {one.arg for one in node.args.posonlyargs}
     unnamed = {one.arg for one in (node.args.vararg, node.args.kwarg) if one is not None}
     owner = above.owner(node.name)
@@ -127,7 +131,7 @@ def _named_arguments(function: Scope, above: Scope, name: str) -> Obstacle | Non
             uses.pop(id(call.func))
             if any(one.arg in (name, None) for one in call.keywords):
                 reason = f"The call on line {call.lineno} may give {name} by its name."
-                return Obstacle("named_argument", reason, _BY_HAND)
+                return Obstacle("named_argument", reason, BY_HAND)
         called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if called in _CALLS_BY_POSITION:
             for one in [*call.args, *(keyword.value for keyword in call.keywords)]:
@@ -135,7 +139,7 @@ def _named_arguments(function: Scope, above: Scope, name: str) -> Obstacle | Non
     if uses:
         line = min(one.line for one in uses.values())
         reason = f"{node.name} is passed on on line {line}, and may be given {name} by its name."
-        return Obstacle("named_argument", reason, _BY_HAND)
+        return Obstacle("named_argument", reason, BY_HAND)
     return None
 
 

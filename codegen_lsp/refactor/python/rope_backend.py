@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from rope.base.change import ChangeContents
 from rope.base.exceptions import RopeError
 from rope.base.project import NoProject
 from rope.base.project import _Project as RopeProject
@@ -209,9 +210,12 @@ def _result(project: _Project, compute: Callable[[], Any]) -> str:
 def _changes(compute: Callable[[], Any]) -> Any:
     """Return rope's change set. Raises RefactorError where rope fails."""
     try:
-        return compute()
+        changed = compute()
     except RopeError as error:
         raise RefactorError("rope", f"This can't be done here: {str(error).rstrip('.')}.") from error
     except Exception as error:
         # rope fails with many kinds of exceptions on code that it does not expect.
         raise RefactorError("rope", f"rope can't do this here ({type(error).__name__}: {error}).") from error
+    if not all(isinstance(one, ChangeContents) for one in changed.changes):
+        raise RefactorError("rope", "This can't be done here: a file would be renamed, too.")
+    return changed

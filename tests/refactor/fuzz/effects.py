@@ -28,16 +28,20 @@ def show(value: object, depth: int = 0) -> str:
     if isinstance(value, Thing):
         return f"Thing({value.__dict__['label']})"
     if isinstance(value, BaseException):
-        return f"{type(value).__name__}({_message(value)})"
+        kind = "NAME" if type(value).__name__ in NAMES else type(value).__name__
+        return f"{kind}({_message(value)})"
     if depth > 4:
         return "..."
     if isinstance(value, list | tuple | set | frozenset):
         items = sorted(map(str, value)) if isinstance(value, set | frozenset) else value
-        return f"{type(value).__name__}[{', '.join(show(one, depth + 1) for one in list(items)[:20])}]"
+        kind = next(one.__name__ for one in (list, tuple, set, frozenset) if isinstance(value, one))
+        return f"{kind}[{', '.join(show(one, depth + 1) for one in list(items)[:20])}]"
     if isinstance(value, dict):
         pairs = list(value.items())[:20]
         return f"dict[{', '.join(f'{show(one, depth + 1)}: {show(two, depth + 1)}' for one, two in pairs)}]"
-    if isinstance(value, bool | int | float | str | bytes | type(None) | range):
+    if isinstance(value, str):
+        return re.sub(r"0x[0-9a-f]+", "0x", repr(value)[:LONGEST])
+    if isinstance(value, bool | int | float | bytes | type(None) | range):
         try:
             return repr(value)[:LONGEST]
         except ValueError:

@@ -12,6 +12,8 @@ from codegen_lsp.refactor.registry import RefactoringKind
 
 Place = tuple[int, int]
 """The start and the end of a selection."""
+ENTRY = "target"
+"""The function of a program that is called from outside."""
 LONGEST_RUN = 4
 """Most statements that are selected together."""
 _NAME = re.compile(r"[^\W\d]\w*")
@@ -54,7 +56,8 @@ def _suites(tree: ast.Module, lines: Lines, text: str) -> Iterator[Place]:
 
 def _names(tree: ast.Module, lines: Lines, text: str) -> Iterator[Place]:
     for found in _NAME.finditer(text):
-        yield found.start(), found.start()
+        if found.group() != ENTRY:
+            yield found.start(), found.start()
 
 
 def _private_names(tree: ast.Module, lines: Lines, text: str) -> Iterator[Place]:

@@ -10,6 +10,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from codegen_lsp.refactor import registry
+from codegen_lsp.refactor.python.analysis.scopes import unknown
 from codegen_lsp.refactor.registry import RefactoringKind
 from tests.refactor.fuzz.attempt import DOCUMENT, Program
 from tests.refactor.fuzz.grammar import Grammar, grammar
@@ -37,6 +38,16 @@ ORIGINS = {
 """Modules of names that programs use without more ado."""
 MODULES = ("importlib", "sys", "typing")
 """Modules that programs use in the same way."""
+DEFINITIONS = {
+    **{
+        name: f"{name} = {at}"
+        for at, name in enumerate(("LIMIT", "x", "y", "z", "i", "n", "c", "p", "r", "t", "u", "a"))
+    },
+    **{"b": "b = [1]", "xs": "xs = [1, 2]", "q": "q = [3, 1, 2]", "o": "o = Counter()", "d": "d = {'k': 1}"},
+    "g": "def g():\n    return 4\n\n",
+    "_scale": "def _scale(x, y=1):\n    return x\n\n",
+}
+"""Definitions in a module of names that a frame does not define."""
 NAMES = (
     *("total", "x", "y", "value", "emit", "LIMIT", "len", "q", "a", "T"),
     *("_total", "self", "count", "g", "Case", "unit", "p"),
@@ -92,11 +103,18 @@ def _whole(frame: str, unit: str) -> str:
     def is_used(name: str) -> bool:
         return bool(re.search(rf"(?<![.\w]){name}\b", frame)) and not re.search(rf"import {name}\b", frame)
 
+    # Names that nothing defines are given to the module: a program does more than fail at the first of them.
+    try:
+        missing = unknown(frame) & DEFINITIONS.keys()
+    except SyntaxError:
+        assume(False)
+    definitions = [text for name, text in DEFINITIONS.items() if name in missing]
+    frame = "\n".join([*definitions, *(["\n"] if definitions else []), frame])
     imports = [f"import {name}" for name in MODULES if is_used(name)]
     for module, names in ORIGINS.items():
         if used := [name for name in names if is_used(name)]:
             imports.append(f"from {module} import {', '.join(used)}")
-    head = "\n".join(imports) + ("\n\nLIMIT = 3" if re.search(r"\bLIMIT\b", frame) else "")
+    head = "\n".join(imports)
     text = f"{head}\n\n\n{frame}\n" if head else f"{frame}\n"
     margin = re.compile(r"^(?: {4})+", re.MULTILINE)
     return margin.sub(lambda found: unit * (len(found.group()) // 4), text)

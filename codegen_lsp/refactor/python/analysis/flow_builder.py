@@ -42,12 +42,9 @@ class _Frame:
     handler: FlowEvent | None = None
 
 
-def flow_of(scope: Scope, modules: frozenset[str] = frozenset()) -> FlowGraph:
-    """Return the control flow of a function or module. Raises TooComplexError.
-
-    `modules` are names that the whole file imports as modules, if the tree has a part of it only.
-    """
-    builder = FlowBuilder(scope, knowledge_of(scope, modules))
+def flow_of(scope: Scope) -> FlowGraph:
+    """Return the control flow of a function or module. Raises TooComplexError."""
+    builder = FlowBuilder(scope, knowledge_of(scope))
     failed = FlowEvent("exit", None, -1)
     end = FlowEvent("exit", None, -2)
     builder.begin(failed, end)
