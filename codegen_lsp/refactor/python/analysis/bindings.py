@@ -49,6 +49,10 @@ class Scope:
     global_names: set[str] = field(factory=set)
     nonlocal_names: set[str] = field(factory=set)
     parameters: set[str] = field(factory=set)
+    modules: set[str] = field(factory=set)
+    """Names that `import` binds, to modules; `from ... import` may bind anything."""
+    imported: set[str] = field(factory=set)
+    """Names that `from ... import` binds."""
 
     def binds(self, name: str) -> bool:
         """Return whether the name is a variable of this scope."""
@@ -221,7 +225,9 @@ class _Builder:
             self.add(node.rest, node, "rest", "write")
 
     def import_(self, node: ast.Import | ast.ImportFrom) -> None:
+        names = self._scope.modules if isinstance(node, ast.Import) else self._scope.imported
         for alias in node.names:
+            names.add(alias.asname or alias.name.split(".")[0])
             where = "asname" if alias.asname else "name"
             self.add(alias.asname or alias.name.split(".")[0], alias, where, "write")
 

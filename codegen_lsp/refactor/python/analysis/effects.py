@@ -73,7 +73,10 @@ class Knowledge:
     scope: Scope
     assigned: dict[str, list[ast.expr | None]]
     """The values that the scope assigns to its variables; None for one of another kind."""
+    modules: frozenset[str] = frozenset()
+    """Names that the whole file imports as modules, of which the tree may have a part only."""
     _types: dict[str, str | None] = field(factory=dict)
+    _methods: frozenset[str] | None = None
 
     def is_builtin(self, name: str) -> bool:
         """Return whether the name means the built-in of that name."""
@@ -143,7 +146,30 @@ class Knowledge:
             return Effect.NONE
         if called and isinstance(node.value, ast.Call) and _is_super(node.value) and node.attr == "__init__":
             return Effect.NONE
+        if self._is_module(node) or (called and (self._is_module(node.value) or self._is_method(node))):
+            return Effect.NONE
         return Effect.LOOKUP if called else Effect.READ
+
+    def _is_module(self, node: ast.expr) -> bool:
+        """Return whether an expression is a module, whose functions are taken to be there and to stay."""
+        if isinstance(node, ast.Attribute):
+            return node.attr == "path" and getattr(node.value, "id", "") == "os" and self._is_module(node.value)
+        if not isinstance(node, ast.Name):
+            return False
+        owner = self.scope.owner(node.id)
+        if owner is None or node.id not in owner.bound:
+            return (owner is None or owner.kind == "module") and node.id in self.modules
+        bound = [one.node for one in written(owner.uses(node.id))]
+        return node.id in owner.modules - owner.imported and all(isinstance(one, ast.alias) for one in bound)
+
+    def _is_method(self, node: ast.Attribute) -> bool:
+        """Return whether an attribute is a method that the class around defines, which is taken to stay."""
+        if self._methods is None:
+            self._methods = _methods_around(self.scope)
+        first = next(iter(_positional(self.scope.node)), None)
+        if not isinstance(node.value, ast.Name) or node.value.id != first or node.attr not in self._methods:
+            return False
+        return len(written(self.scope.uses(first))) == 1
 
     def calls(self, node: ast.Call) -> Effect:
         """Return what a call may do, once the function and its arguments have values."""
@@ -195,8 +221,8 @@ class Knowledge:
         return types.pop() if len(types) == 1 else None
 
 
-def knowledge_of(scope: Scope) -> Knowledge:
-    """Return what the text tells about the names of a function or module."""
+def knowledge_of(scope: Scope, modules: frozenset[str] = frozenset()) -> Knowledge:
+    """Return what the text tells about the names of a function or module; `modules` are names of the whole file."""
     assigned: dict[str, list[ast.expr | None]] = {}
     stack: list[ast.AST] = list(getattr(scope.node, "body", [])) if not isinstance(scope.node, ast.Lambda) else []
     while stack:
@@ -213,7 +239,36 @@ def knowledge_of(scope: Scope) -> Knowledge:
             value = ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value)
             assigned.setdefault(node.target.id, []).append(value)
         stack += [one for one in ast.iter_child_nodes(node) if not isinstance(one, ast.expr)]
-    return Knowledge(scope, assigned)
+    return Knowledge(scope, assigned, modules)
+
+
+def _methods_around(scope: Scope) -> frozenset[str]:
+    """Return the methods of the class that a method is in, but those that objects of the class may have replaced."""
+    owner = scope.parent
+    if owner is None or owner.kind != "class" or getattr(scope.node, "decorator_list", None):
+        return frozenset()
+    methods = {
+        name
+        for name, uses in owner.own.items()
+        for binding in [written(uses)]
+        if len(binding) == 1
+        and isinstance(node := binding[0].node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not node.decorator_list
+    }
+    replaced = {
+        node.attr
+        for node in ast.walk(owner.node)
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+    }
+    looked_up = {"__getattribute__", "__setattr__"} & owner.own.keys()
+    return frozenset() if looked_up else frozenset(methods - replaced)
+
+
+def _positional(node: ast.AST) -> list[str]:
+    arguments = getattr(node, "args", None)
+    return (
+        [one.arg for one in [*arguments.posonlyargs, *arguments.args]] if isinstance(arguments, ast.arguments) else []
+    )
 
 
 def is_written_inside(scope: Scope, name: str) -> bool:

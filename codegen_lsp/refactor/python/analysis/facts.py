@@ -17,6 +17,8 @@ class ProgramFacts:
     """The scopes and the control flow of a program, or of the part of it that was parsed."""
 
     tree: ast.Module
+    modules: frozenset[str] = frozenset()
+    """Names that the whole file imports as modules, if the tree has a part of it only."""
     _flows: dict[int, FlowGraph | None] = field(factory=dict)
 
     @cached_property
@@ -36,7 +38,7 @@ class ProgramFacts:
         """Return the control flow of a function or of the module; None where it is too large."""
         if id(node) not in self._flows:
             try:
-                self._flows[id(node)] = flow_of(self.scope(node))
+                self._flows[id(node)] = flow_of(self.scope(node), self.modules)
             except (TooComplexError, RecursionError):
                 self._flows[id(node)] = None
         return self._flows[id(node)]

@@ -42,9 +42,12 @@ class _Frame:
     handler: FlowEvent | None = None
 
 
-def flow_of(scope: Scope) -> FlowGraph:
-    """Return the control flow of a function or module. Raises TooComplexError."""
-    builder = FlowBuilder(scope, knowledge_of(scope))
+def flow_of(scope: Scope, modules: frozenset[str] = frozenset()) -> FlowGraph:
+    """Return the control flow of a function or module. Raises TooComplexError.
+
+    `modules` are names that the whole file imports as modules, if the tree has a part of it only.
+    """
+    builder = FlowBuilder(scope, knowledge_of(scope, modules))
     failed = FlowEvent("exit", None, -1)
     end = FlowEvent("exit", None, -2)
     builder.begin(failed, end)

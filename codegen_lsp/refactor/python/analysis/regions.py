@@ -39,14 +39,14 @@ class _Region:
     def scope(self) -> Scope:
         return self.flow.scope
 
-    def ends(self) -> set[FlowEvent]:
-        """Return the last events of the statements."""
-        return {event for event in self.events if any(one not in self.events for one in event.after)}
+    def ends(self) -> list[FlowEvent]:
+        """Return the last events of the statements, in the order of creation."""
+        return _in_order(event for event in self.events if any(one not in self.events for one in event.after))
 
     def written(self) -> dict[str, FlowEvent]:
         """Return the variables that are written, with the first place."""
         found: dict[str, FlowEvent] = {}
-        for event in sorted(self.events, key=lambda one: one.index):
+        for event in _in_order(self.events):
             if event.kind in ("write", "delete"):
                 found.setdefault(event.name, event)
         return found
@@ -119,6 +119,10 @@ def _interface(region: _Region) -> RegionInterface | Obstacle:
     return _vanishing(region, outputs) or RegionInterface(sorted(set(inputs)), outputs)
 
 
+def _in_order(events: Iterable[FlowEvent]) -> list[FlowEvent]:
+    return sorted(events, key=lambda one: one.index)
+
+
 def _is_visible(region: _Region, name: str) -> bool:
     """Return whether the new function sees the same variable under the name as the statements do."""
     owner = region.scope.owner(name)
@@ -165,7 +169,7 @@ def _declared(region: _Region) -> Obstacle | None:
 def _shared(region: _Region) -> Obstacle | None:
     """Return an obstacle if another function may change, while they run, a variable that the statements read."""
     knowledge = knowledge_of(region.scope)
-    for event in sorted(region.events, key=lambda one: one.index):
+    for event in _in_order(region.events):
         if event.kind not in ("read", "capture") or _is_visible(region, event.name):
             continue
         if knowledge.name_effect(event.name) > Effect.FRESH:
@@ -188,7 +192,9 @@ def _seen_by_handlers(region: _Region) -> Obstacle | None:
             for one in event.after
         ]
         inside = [one for one in after if one in region.events]
-        for event in reached(inside, lambda one: (next_ for next_ in one.successors() if next_ in region.events)):
+        for event in _in_order(
+            reached(inside, lambda one: (next_ for next_ in one.successors() if next_ in region.events))
+        ):
             outside = event.raises
             if outside is not None and outside not in region.events and flow.is_live(name, outside):
                 return Obstacle(
@@ -212,7 +218,7 @@ def _kept_by_closures(region: _Region) -> Obstacle | None:
                 f"The function on line {outer[0].line} uses {name}, which line {written[name].line} assigns.",
                 f"Leave the assignment of {name} outside the selection.",
             )
-    for event in sorted(region.events, key=lambda one: one.index):
+    for event in _in_order(region.events):
         owner = scope.owner(event.name)
         if event.kind != "capture" or owner is not scope or _is_visible(region, event.name):
             continue
@@ -222,7 +228,7 @@ def _kept_by_closures(region: _Region) -> Obstacle | None:
                 f"The function on line {event.line} assigns {event.name}.",
                 "Move it out of the selection.",
             )
-        for later in reached(event.after, lambda one: one.successors()):
+        for later in _in_order(reached(event.after, lambda one: one.successors())):
             if later.kind in ("write", "delete") and later.name == event.name and _parts(region, event, later):
                 return Obstacle(
                     "kept_by_closure",
