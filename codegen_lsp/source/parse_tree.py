@@ -2,8 +2,10 @@
 
 There are grammars for the six languages that CodeGen was trained on. For any other language, and for a text that is too
 long or too broken to parse in good time, there is no tree, and callers judge by single lines. The time of a parse is
-limited in the parser's own steps, not in seconds, so that the same text always gives the same answer. The trees of the
-last few texts are kept, since one text is looked at for several reasons while the user types.
+limited in the parser's own steps, so that the same text always gives the same answer. A single step can take long as
+well, so there is a limit of processor time, and a text with many tokens is first tried in another process (`trial`).
+Only texts made for it fail there; others like them are then not tried for a while. The trees of the last few texts are
+kept, since one text is looked at for several reasons while the user types.
 
 Grammars are loaded on first use, since a server must answer before that. Every function may be called from any thread.
 """
@@ -11,14 +13,20 @@ Grammars are loaded on first use, since a server must answer before that. Every 
 from __future__ import annotations
 
 import importlib
+import math
 import re
 import threading
-from collections.abc import Iterator
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache, partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from codegen_lsp.source import trial
 from codegen_lsp.source.languages import Language
 
 if TYPE_CHECKING:
@@ -31,6 +39,19 @@ LEAST_STEPS = 500
 BYTES_PER_STEP = 40
 """A parse is given up after `LEAST_STEPS` steps and one more per `BYTES_PER_STEP` bytes. Valid source takes one step
 per 200 to 500 bytes; unclosed brackets take up to a millisecond for each."""
+PARSE_SECONDS = 0.5
+EDIT_SECONDS = 0.1
+"""Processor time of a parse, and of one after an edit. 400,000 characters of valid source take 0.03 to 0.1."""
+SUSPICIOUS_STEPS = 80
+SUSPICIOUS_BYTES_PER_STEP = 150
+"""A text that takes more and smaller steps is tried in another process first: after 80 steps the last one may take a
+second, after 400 a minute. One file in 40 of Python's standard library is suspicious (long tables)."""
+RETRY_SECONDS = 300.0
+"""Wall time before a text is tried again that resembles one that took too long."""
+ALIKE = 0.9
+"""Share of two texts, at their start and their end, from which they resemble each other."""
+MAX_BARE_CONTINUATIONS = 1_000
+"""Lines of Python with nothing but a backslash. Each step of the scanner looks at all that follow."""
 MANY_ERRORS = 64
 """Places that do not parse are counted up to this number."""
 
@@ -80,7 +101,7 @@ class ParseTree:
 def parsed(text: str, language: Language) -> ParseTree | None:
     """Return the tree of a text; None if there is no grammar for the language, or if the text takes too long to
     parse."""
-    if language.grammar is None or len(text) > LONGEST:
+    if language.grammar is None or len(text) > LONGEST or _resembles(text, language, _slow, RETRY_SECONDS):
         return None
     return _parsed(text, language)
 
@@ -102,7 +123,7 @@ def edited(source: ParseTree, start: int, end: int, insert: str) -> ParseTree | 
         _point(source.raw, last),
         _point(raw, first + len(put)),
     )
-    made = _run(raw, source.language, tree)
+    made = _run(raw, source.language, tree, EDIT_SECONDS)
     return None if made is None else ParseTree(text, source.language, raw, made)
 
 
@@ -245,38 +266,111 @@ def _broken(root: Node) -> Iterator[Node]:
 @lru_cache(maxsize=6)
 def _parsed(text: str, language: Language) -> ParseTree | None:
     raw = _encoded(text)
-    tree = _run(raw, language, None)
+    if language.grammar == "tree_sitter_python" and _bare_continuations(raw) > MAX_BARE_CONTINUATIONS:
+        return None
+    try:
+        tree = _run(raw, language, None, PARSE_SECONDS, tried=_resembles(text, language, _passed))
+    except _SuspiciousTextError:
+        assert language.grammar is not None
+        passed = trial.passes(raw, language.grammar)
+        (_passed if passed else _slow).append((time.monotonic(), language, text))
+        tree = _run(raw, language, None, PARSE_SECONDS, tried=True) if passed else None
     return None if tree is None else ParseTree(text, language, raw, tree)
 
 
-def _run(raw: bytes, language: Language, old: Tree | None) -> Tree | None:
-    steps = LEAST_STEPS + len(raw) // BYTES_PER_STEP
+_slow: deque[tuple[float, Language, str]] = deque(maxlen=4)
+_passed: deque[tuple[float, Language, str]] = deque(maxlen=8)
+"""The last texts that took too long, and those that did not in a trial: when, in which language, and which."""
 
-    # py-tree-sitter 0.26 never releases what `read` returns, which would be one copy of the text per parse. Released
-    # views keep only their shells alive, and a view to the end of the text is seldom asked for twice.
-    views: list[memoryview] = []
 
-    def read(byte: int, point: object) -> memoryview:
-        views.append(memoryview(raw)[byte:])
-        return views[-1]
+class _SuspiciousTextError(Exception):
+    """A text is to be tried in another process first."""
+
+
+def _resembles(
+    text: str, language: Language, known: Iterable[tuple[float, Language, str]], seconds: float = math.inf
+) -> bool:
+    """Return true if a text is mostly the same as a known one that is not older than this."""
+    now = time.monotonic()
+    return any(of == language and now - at < seconds and _alike(text, other) for at, of, other in tuple(known))
+
+
+def _alike(one: str, other: str) -> bool:
+    shorter, longer = sorted((len(one), len(other)))
+    if shorter < ALIKE * longer:
+        return False
+    start = bisect_right(range(1, shorter + 1), False, key=lambda length: one[:length] != other[:length])
+    end = bisect_right(range(1, shorter - start + 1), False, key=lambda length: one[-length:] != other[-length:])
+    return start + end >= ALIKE * longer
+
+
+def _bare_continuations(raw: bytes) -> int:
+    """Return the largest number of lines in a row that have nothing but a backslash."""
+    if raw.count(b"\\\n") + raw.count(b"\\\r") <= MAX_BARE_CONTINUATIONS:
+        return 0
+    return max(sum(1 for _ in lines) for _, lines in groupby(raw.split(b"\n"), lambda line: line.strip() == b"\\"))
+
+
+def _run(raw: bytes, language: Language, old: Tree | None, seconds: float, *, tried: bool = True) -> Tree | None:
+    """Parse a text; None after too many steps, or `seconds` of processor time.
+
+    Raises: _SuspiciousTextError, unless the text was tried.
+    """
+    most = LEAST_STEPS + len(raw) // BYTES_PER_STEP
+    end = time.thread_time() + seconds
+    steps, suspicious = 0, False
 
     def is_too_long(byte: int, has_error: bool) -> bool:
-        nonlocal steps
-        steps -= 1
-        return steps < 0
+        nonlocal steps, suspicious
+        steps += 1
+        suspicious = not tried and steps > SUSPICIOUS_STEPS and byte < steps * SUSPICIOUS_BYTES_PER_STEP
+        return suspicious or steps > most or time.thread_time() > end
 
     assert language.grammar is not None
     parser = _parser(language.grammar)
+    read = partial(_chunks().read, raw)
     try:
         if old is None:
             return parser.parse(read, encoding="utf8", progress_callback=is_too_long)
         return parser.parse(read, old, encoding="utf8", progress_callback=is_too_long)
     except ValueError:
         parser.reset()
+        if suspicious:
+            raise _SuspiciousTextError from None
+        if time.thread_time() > end and old is None:
+            _slow.append((time.monotonic(), language, raw.decode("utf-8", "surrogatepass")))
         return None
-    finally:
-        for view in views:
-            view.release()
+
+
+class _Chunks:
+    """Hands a text to the parser in chunks.
+
+    py-tree-sitter 0.26 never releases what `read` returns. So each chunk is copied to the same place, of which there is
+    one view for each length; the parser asks again for what it needs later.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(CHUNK_BYTES)
+        self._views: dict[int, memoryview] = {}
+
+    def read(self, raw: bytes, byte: int, point: object) -> memoryview:
+        """Return the chunk that begins at a byte; empty at the end."""
+        chunk = raw[byte : byte + CHUNK_BYTES]
+        self._buffer[: len(chunk)] = chunk
+        if len(chunk) not in self._views:
+            self._views[len(chunk)] = memoryview(self._buffer)[: len(chunk)]
+        return self._views[len(chunk)]
+
+
+CHUNK_BYTES = 8 * 1024
+
+
+def _chunks() -> _Chunks:
+    """Return this thread's chunks."""
+    chunks: _Chunks | None = getattr(_parsers, "chunks", None)
+    if chunks is None:
+        chunks = _parsers.chunks = _Chunks()
+    return chunks
 
 
 _parsers = threading.local()
@@ -288,10 +382,11 @@ def _parser(grammar: str) -> Parser:
     """Return this thread's parser for a grammar."""
     import tree_sitter
 
-    parsers: dict[str, Parser] = vars(_parsers)
+    parsers: dict[str, Any] = vars(_parsers)
     if grammar not in parsers:
         parsers[grammar] = tree_sitter.Parser(_loaded(grammar))
-    return parsers[grammar]
+    parser: Parser = parsers[grammar]
+    return parser
 
 
 @cache

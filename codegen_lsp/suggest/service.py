@@ -15,7 +15,10 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from attrs import define, evolve
 
@@ -40,6 +43,10 @@ from codegen_lsp.suggest.upkeep import WorkspaceUpkeep
 from codegen_lsp.suggest.workspace_context import WorkspaceScanner
 from codegen_lsp.suggest.workspace_indexing import WorkspaceIndexer
 
+T = TypeVar("T")
+
+PARSED_AT_ONCE = 2_000
+"""Characters of a document up to which it is parsed in the event loop, which saves the way to a thread."""
 PAUSE = 0.4
 """Seconds without a key after which idle work begins; the gaps of steady typing are shorter."""
 PREFETCH_DELAY = 0.15
@@ -83,6 +90,7 @@ class SuggestionService:
         """Tokens of all generations that were not cancelled."""
         self._host = host
         self._cache = SuggestionCache()
+        self._parser = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parse")
         self._in_flight = InFlightRequests()
         self._documents: dict[str, _DocumentState] = {}
         self._prefetch_task: asyncio.Task[None] | None = None
@@ -148,6 +156,7 @@ class SuggestionService:
             self._prefetch_task.cancel()
         self.forget()
         self.upkeep.close()
+        self._parser.shutdown(wait=False, cancel_futures=True)
 
     # Suggestions.
 
@@ -184,7 +193,7 @@ class SuggestionService:
 
     async def warm(self, snapshot: Snapshot, options: Options, model: CompletionModel) -> bool:
         """Prefill the KV cache with the text up to the cursor. False if that was done already or must not be done."""
-        planned = self._plan(evolve(snapshot, trigger=Trigger.INVOKED), options)
+        planned = await self._plan(evolve(snapshot, trigger=Trigger.INVOKED), options)
         state = self._state(snapshot.uri)
         if isinstance(planned, Refusal) or not planned.prefix or state.read_prefix == planned.prefix:
             return False
@@ -205,7 +214,7 @@ class SuggestionService:
         for place in following:
             if self._cache.find(place, options):
                 return
-            planned = self._plan(place, options)
+            planned = await self._plan(place, options)
             if isinstance(planned, Refusal):
                 continue
             context = self.scanner.context(snapshot.uri)
@@ -243,7 +252,7 @@ class SuggestionService:
         debounce: bool,
         context: WorkspaceContext | None = None,
     ) -> SuggestionResult:
-        planned = self._plan(snapshot, options)
+        planned = await self._plan(snapshot, options)
         if isinstance(planned, Refusal):
             return SuggestionResult([], "none", planned)
         if result := await self._from_flight(snapshot, options):
@@ -279,9 +288,9 @@ class SuggestionService:
             self.prefetch_timer.schedule(snapshot.uri, (snapshot, result.suggestions[0]))
         return evolve(result, suggestions=suggestions, numbers=numbers)
 
-    def _plan(self, snapshot: Snapshot, options: Options) -> Plan | Refusal:
+    async def _plan(self, snapshot: Snapshot, options: Options) -> Plan | Refusal:
         state = self._state(snapshot.uri)
-        planned = plan(snapshot, options, state.suffix)
+        planned = await self._parsing(snapshot, partial(plan, snapshot, options, state.suffix))
         if not isinstance(planned, Refusal):
             state.suffix = planned.suffix
         return planned
@@ -336,10 +345,17 @@ class SuggestionService:
             self.debounce.answered(time.perf_counter() - started)
             if state := self._documents.get(snapshot.uri):
                 state.read_prefix = planned.prefix
-        shaped = shape_all(result.candidates, evolve(planned, modules=context.modules))
+        rules = evolve(planned, modules=context.modules)
+        shaped = await self._parsing(snapshot, partial(shape_all, result.candidates, rules))
         if not isinstance(shaped, Refusal):
             self._cache.keep(snapshot, shaped, options)
         return result, shaped
+
+    async def _parsing(self, snapshot: Snapshot, function: Callable[[], T]) -> T:
+        """Call a function that parses a document: outside of the event loop, if the document is not small."""
+        if len(snapshot.text) <= PARSED_AT_ONCE:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self._parser, function)
 
     # Idle work.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen_lsp.source import parse_tree as syntax
+from codegen_lsp.source import trial
 from codegen_lsp.source.languages import LANGUAGES
 from codegen_lsp.source.parse_tree import (
     LONGEST,
@@ -21,6 +23,7 @@ from codegen_lsp.source.parse_tree import (
     statement_start,
     text_of,
 )
+from codegen_lsp.source.trial import passes
 
 PYTHON = LANGUAGES["python"]
 GOOD = {
@@ -117,3 +120,56 @@ def test_a_text_that_was_parsed_is_forgotten() -> None:
     finally:
         tracemalloc.stop()
     assert kept < 8 * len(body)  # six parsed texts are remembered
+
+
+HOSTILE = {
+    "continuations": ("\\\n" * 30_000 + "os.pa", "python"),
+    "continuations in DOS format": ("x = 1\r\n" + "\\\r\n" * 30_000 + "os.pa", "python"),
+    "skipped to the end": ("/*\n" * 7_000 + "os.pa", "python"),
+    "skipped after a good start": (GOOD["python"] * 100 + "/*\n" * 7_000, "python"),
+    "comments that never end": ("/*\n" * 30_000, "javascript"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_texts_are_given_up(name: str) -> None:
+    """Without a limit they take from ten seconds to an hour."""
+    text, language = HOSTILE[name]
+    assert parsed(text, LANGUAGES[language]) is None
+    assert parsed(text + "t", LANGUAGES[language]) is None
+
+
+def test_long_tables_and_texts_like_them_have_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bytes] = []
+    monkeypatch.setattr(trial, "passes", lambda raw, grammar: tried.append(raw) or passes(raw, grammar))
+    text = "TABLE = [\n" + "".join(f"    ({n}, -{n}, [{n}]),\n" for n in range(2_000)) + "]\n"
+    for end in ("", "x", "x = TABLE[", "x = TABLE[1]\n"):
+        assert parsed(text + end, PYTHON) is not None
+    assert len(tried) == 1
+
+
+def test_a_text_that_fails_in_the_trial_is_not_parsed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "passes", lambda raw, grammar: False)
+    text = "OTHER = [\n" + "".join(f"    ({n}, +{n}, [{n}]),\n" for n in range(2_000)) + "]\n"
+    assert parsed(text, PYTHON) is None
+    monkeypatch.setattr(trial, "passes", lambda raw, grammar: pytest.fail("tried again"))
+    assert parsed(text + "x", PYTHON) is None
+
+
+def test_the_process_of_a_trial() -> None:
+    assert passes(b"x = 1\n", "tree_sitter_python")
+    assert not passes(b"/*\n" * 7_000, "tree_sitter_python")
+    assert not passes(b"x = 1\n", "no_such_grammar")
+
+
+def test_broken_texts_leave_nothing_behind() -> None:
+    """py-tree-sitter keeps what it is given to read."""
+
+    def views() -> int:
+        return sum(isinstance(thing, memoryview) for thing in gc.get_objects())
+
+    parsed("x = (1\n" * 1_000, PYTHON)
+    before = views()
+    for number in range(20):
+        parsed("x = (1\n" * 1_000 + str(number), PYTHON)
+    assert views() - before < 20

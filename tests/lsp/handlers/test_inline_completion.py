@@ -369,3 +369,14 @@ async def test_a_request_is_about_the_text_as_it_was_though_the_next_change_came
 
     await serve_messages(ready.server, messages())
     assert [params.prefix for params in ready.model.generated] == ["a = "]
+
+
+@pytest.mark.slow
+async def test_parsing_a_hostile_document_does_not_keep_other_requests_waiting(ready: Editor) -> None:
+    text = "/*\n" * 7_000 + "os.pa"
+    ready.open(text)
+    completion = ready.begin_completion(7_000, 5, invoked=True)
+    explain = ready.begin("codegen-lsp/explain", {})
+    await ready.answer(completion)
+    answers = [message["id"] for message in ready.sent if "method" not in message and "id" in message]
+    assert answers.index(explain) < answers.index(completion)
