@@ -162,7 +162,8 @@ class CacheSettings:
 
     memory_mb: int = _whole_number(0, 0, 1 << 20)
     """Memory in MiB for the states of cached prompts, in addition to the model's weights. 0 takes as much as two
-    prompts of the model's full context need, at least 256 MiB and at most a quarter of the machine's memory."""
+    prompts of the model's full context need, at least 256 MiB and at most a quarter of the machine's memory; for small
+    models one prompt, at least 48 MiB."""
 
 
 @frozen

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import time
 from pathlib import Path
 
+from codegen_lsp.inference import heap
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.factory import open_engine
 from codegen_lsp.inference.engines.native.mixing_file import weights_for
@@ -31,12 +31,12 @@ def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel,
     tokenizer = Tokenizer.from_build(directory, info)
     progress(f"Loading {info.name}", 0.3)
     engine = open_engine(params, directory, info, tokenizer)
-    _trim_heap()
     weights = weights_for(directory, info, params.ngrams) if engine.mixes_ngrams else None
     workspaces = _workspaces(directory, tokenizer, weights) if weights is not None and library() is not None else None
     model = TextModel(info, tokenizer, engine, weights=weights, workspaces=workspaces)
     progress(f"Measuring {info.name}", 0.9)
     rate = model.prefill_rate()
+    heap.trim()
     progress(f"{info.name} is ready", 1.0)
     return model, ModelDescription(
         name=info.name,
@@ -63,15 +63,3 @@ def _workspaces(directory: Path, tokenizer: Tokenizer, weights: MixingWeights) -
         return None
     digest = hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest()
     return WorkspaceIndexes(tokenizer.encode, digest, weights.workspace, index_folder())
-
-
-def _trim_heap() -> None:
-    """Return free memory of the heap to the system, where the C library can (glibc).
-
-    Loading leaves half of the weights' size free, which the heap would keep with the worker's malloc tunables
-    (`client.launch.GLIBC_TUNABLES`).
-    """
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        return

@@ -19,6 +19,7 @@ from pathlib import Path
 from attrs import define, field
 from platformdirs import user_cache_path
 
+from codegen_lsp.inference import heap
 from codegen_lsp.inference.engines.native.ngram_index import FileVersion, NgramIndex, WorkspaceCounts
 from codegen_lsp.inference.engines.native.ngram_index_file import DamagedIndexError, read_index, write_index
 from codegen_lsp.inference.engines.native.ngram_segment import library
@@ -156,7 +157,10 @@ class WorkspaceIndexes:
             with self._wake:
                 if update in self._updates:
                     self._updates.remove(update)
+                done = not self._updates
                 self._wake.notify_all()
+            if done:
+                heap.trim()  # merging segments leaves as much free as they take
 
     def _next(self) -> IndexUpdate | None:
         """Wait for an update, and write what has changed meanwhile. Returns None at the end."""

@@ -6,13 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen_lsp.inference.engines.native.arrays import Floats
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence, Ids, SequencePool, common_prefix, round_up
 
 TOKEN_BYTES = 2 * 2 * 3 * 4
 
 
-def new_pool(limit: int) -> SequencePool:
-    return SequencePool(lambda capacity: np.zeros((1, 4, capacity, 3), dtype=np.float32), TOKEN_BYTES, limit)
+def new_pool(limit: int, longest: int = 10**6) -> SequencePool:
+    return SequencePool(lambda capacity: np.zeros((1, 4, capacity, 3), dtype=np.float32), TOKEN_BYTES, limit, longest)
 
 
 def ids(*values: int) -> Ids:
@@ -53,6 +54,28 @@ def test_growing_keeps_the_contents() -> None:
     for end in (10, 200, 205, 900):
         sequence = run(pool, text[:end])
         assert np.array_equal(sequence.cache[0, 0, :end, 0], text[:end])
+
+
+def test_no_capacity_is_spared_beyond_the_context() -> None:
+    pool = new_pool(10**6, longest=500)
+    assert run(pool, np.arange(490)).capacity == 500
+    assert run(pool, np.arange(490), 40).capacity == 530  # several candidates
+    assert run(pool, np.arange(1000, 1100)).capacity == round_up(100)
+
+
+def test_an_empty_sequence_is_freed_before_it_grows() -> None:
+    pool = new_pool(round_up(300) * TOKEN_BYTES)
+    run(pool, np.arange(200))
+    alive: list[int] = []
+    allocate = pool.new_cache
+
+    def counted(capacity: int) -> Floats:
+        alive.append(sum(sequence.bytes for sequence in pool.sequences))
+        return allocate(capacity)
+
+    pool.new_cache = counted
+    run(pool, np.arange(1000, 1300))
+    assert alive[-1] == 0
 
 
 def test_a_few_tokens_are_cut_and_a_long_rest_is_kept() -> None:

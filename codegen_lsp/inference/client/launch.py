@@ -16,21 +16,12 @@ from collections import deque
 from typing import Protocol
 
 from codegen_lsp.errors import WorkerError
+from codegen_lsp.inference import heap
 
 logger = logging.getLogger(__name__)
 
 STDERR_LINES = 100
 """Lines of the worker's standard error kept for the message when it dies."""
-
-GLIBC_TUNABLES = ":".join(
-    (
-        "glibc.malloc.hugetlb=1",
-        "glibc.malloc.mmap_threshold=4294967296",
-        "glibc.malloc.trim_threshold=8589934592",
-    )
-)
-"""CTranslate2 allocates its growing KV cache anew for each token. Kept in the heap and on huge pages instead of mapped
-each time, a decode step takes about 4 % less (`docs/lab.md`)."""
 
 WAIT_POLICY, SPIN_COUNT = "passive", "300"
 """OpenMP threads wait for each other asleep. GNU OpenMP spins 300 times first, a few microseconds' worth, which
@@ -126,7 +117,7 @@ def worker_command() -> list[str]:
 def worker_environment() -> dict[str, str]:
     """Return the environment of a worker: this process's, tuned. Variables that the user set take precedence."""
     environment = dict(os.environ)
-    environment.setdefault("GLIBC_TUNABLES", GLIBC_TUNABLES)
+    environment.setdefault("GLIBC_TUNABLES", heap.TUNABLES)
     if "OMP_WAIT_POLICY" not in environment:
         environment["OMP_WAIT_POLICY"] = WAIT_POLICY
         environment.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)

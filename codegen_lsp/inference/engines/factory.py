@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 ENGINES = ("ct2", "native")
 X86 = ("x86_64", "AMD64")
+SMALL_CACHE_BYTES, CACHE_BYTES = 48 * 2**20, 256 * 2**20
+"""Least size of the KV cache by default, for a small model and for others."""
 MAX_THREADS = 8
 """Limit of the default. Decoding is bound by memory bandwidth, which fewer threads use up."""
 
@@ -107,12 +109,14 @@ def engine_class(name: str) -> type[Ct2Engine] | type[NativeEngine]:
 def default_cache_bytes(info: BuildInfo) -> int:
     """Return the default size of the KV cache, in bytes.
 
-    It holds two prompts of the full context, within 256 MiB and a quarter of the memory. A cache smaller than a prompt
-    would make every request compute its whole prompt again.
+    It holds two prompts of the full context, at least 256 MiB and at most a quarter of the memory. A cache smaller than
+    a prompt would make every request compute its whole prompt again. A small model computes a prompt in a fraction of a
+    second, mostly while the user is idle, so its cache holds one, at least 48 MiB.
     """
     context = info.context_length * info.layers * info.width * 2 * 4
     memory: int = psutil.virtual_memory().total
-    return min(max(2 * context, 256 * 2**20), memory // 4)
+    wanted = max(context, SMALL_CACHE_BYTES) if info.small else max(2 * context, CACHE_BYTES)
+    return min(wanted, memory // 4)
 
 
 def default_threads() -> int:

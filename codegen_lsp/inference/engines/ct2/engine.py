@@ -15,6 +15,7 @@ from typing import Any
 import ctranslate2
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference import heap
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, Generation, OnToken, SamplingParams
@@ -64,6 +65,7 @@ class Ct2Engine:
         self._tokens = TokenIndex(self._bytes)
         self._pieces = read_pieces(directory)
         self._special = tokenizer.special_ids
+        heap.keep_freed_memory()
         self._generator = self._open()
 
     def _open(self) -> Any:

@@ -56,7 +56,9 @@ class NativeEngine:
         self.threads = config.threads
         self._forward_pass = open_forward_pass(read_weights(directory), config.threads)
         weights = self._forward_pass.weights
-        self._pool = SequencePool(self._forward_pass.new_cache, weights.token_bytes, config.cache_bytes)
+        self._pool = SequencePool(
+            self._forward_pass.new_cache, weights.token_bytes, config.cache_bytes, info.context_length
+        )
         self._chunks = ChunkLength(weights.step_bytes / self._forward_pass.layers)
         self._tokens = TokenIndex(tokenizer.all_bytes)
         self._special = tokenizer.special_ids

@@ -92,6 +92,8 @@ class SequencePool:
     token_bytes: int
     limit: int
     """Bytes that all sequences may take while no request runs; a running request may exceed it."""
+    longest: int
+    """Tokens of the model's context: no sequence gets spare capacity beyond it."""
     sequences: list[CachedSequence] = field(factory=list)
     _clock: int = 0
 
@@ -100,9 +102,13 @@ class SequencePool:
         """Memory of all sequences."""
         return sum(sequence.bytes for sequence in self.sequences)
 
+    def capacity(self, tokens: int) -> int:
+        """Return the capacity to allocate for this number of tokens."""
+        return max(tokens, min(round_up(tokens), self.longest))
+
     def fits(self, tokens: int) -> bool:
         """Return whether a sequence of this length can be kept."""
-        return round_up(tokens) * self.token_bytes <= self.limit
+        return self.capacity(tokens) * self.token_bytes <= self.limit
 
     def shared(self, ids: Ids) -> int:
         """Return the length of the longest cached prefix of the ids."""
@@ -117,7 +123,7 @@ class SequencePool:
         sequence, shared = self._best(ids)
         rest = 0 if sequence is None else len(sequence.ids) - shared
         if sequence is None or (
-            rest >= max(WORTH_KEEPING, shared * KEPT_SHARE) and self._evict(round_up(capacity), keep=sequence)
+            rest >= max(WORTH_KEEPING, shared * KEPT_SHARE) and self._evict(self.capacity(capacity), keep=sequence)
         ):
             sequence = self._copy(sequence, shared, capacity)
             self.sequences.append(sequence)
@@ -166,7 +172,7 @@ class SequencePool:
 
     def _copy(self, source: CachedSequence | None, length: int, capacity: int) -> CachedSequence:
         """Return a new sequence with the first `length` ids of another one."""
-        cache = self.new_cache(round_up(capacity))
+        cache = self.new_cache(self.capacity(capacity))
         if source is None:
             return CachedSequence(np.empty(0, dtype=np.int64), cache)
         cache[:, :, :length] = source.cache[:, :, :length]
@@ -177,14 +183,16 @@ class SequencePool:
     def _grow(self, sequence: CachedSequence, capacity: int) -> None:
         if capacity <= sequence.capacity:
             return
-        larger = self.new_cache(round_up(capacity))
         length = len(sequence.ids)
+        if not length:
+            sequence.cache = self.new_cache(0)  # its memory is free before the new one is taken
+        larger = self.new_cache(self.capacity(capacity))
         larger[:, :, :length] = sequence.cache[:, :, :length]
         sequence.cache = larger
 
 
 def round_up(tokens: int) -> int:
-    """Return the capacity to allocate for this number of tokens."""
+    """Return a number of tokens with the spare share, in whole steps."""
     return math.ceil(tokens * (1 + SPARE) / STEP) * STEP
 
 
