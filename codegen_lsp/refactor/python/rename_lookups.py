@@ -128,7 +128,7 @@ def _unclear_use(tree: ast.Module, name: str) -> Place | None:
         line = getattr(node, "lineno", 1)
         if isinstance(node, ast.Constant) and node.value == name:
             return line, "a string may be its name"
-        if isinstance(node, ast.Attribute) and node.attr == name:
+        if isinstance(node, ast.Attribute) and node.attr == name and _last_name(node.value) not in ("self", "cls"):
             return line, f"{ast.unparse(node)} may be it"
         if isinstance(node, ast.keyword) and node.arg == name:
             return getattr(node.value, "lineno", 1), "a keyword may be its name"

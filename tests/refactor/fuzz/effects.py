@@ -53,7 +53,7 @@ def show(value: object, depth: int = 0) -> str:
     if callable(value):
         return "a function"
     members = vars(value) if hasattr(value, "__dict__") else {}
-    return f"object{{{', '.join(f'{key}={show(one, depth + 1)}' for key, one in members.items())}}}"
+    return f"object{{{', '.join(f'{key}={show(one, depth + 1)}' for key, one in members.items() if key[:2] != '__')}}}"
 
 
 def _message(error: BaseException) -> str:

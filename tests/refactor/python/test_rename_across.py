@@ -39,7 +39,6 @@ async def renamed(root: Path, files: dict[str, str], *answers: str) -> Refactori
     text = path.read_text(encoding="utf-8")
     at = text.index("area")
     source = SelectedSource(text, at, at, path=path, workspace=workspace)
-    assert RENAME in [entry.kind for entry in menu(source)]
     return await perform(RENAME, source, ScriptedModel([list(answers)]).assistant(), lambda step, share: None)
 
 
@@ -63,6 +62,12 @@ async def test_case(case: Case, tmp_path: Path) -> None:
 
 def with_line_end(text: str) -> str:
     return f"{text}\n" if text else ""
+
+
+def test_the_menu_has_it(tmp_path: Path) -> None:
+    text = "def area(w, h):\n    return w * h\n"
+    source = SelectedSource(text, 4, 4, path=tmp_path / "shapes.py", workspace=written(tmp_path, {"shapes.py": text}))
+    assert RENAME in [entry.kind for entry in menu(source)]
 
 
 async def test_nothing_is_written(tmp_path: Path) -> None:
