@@ -14,6 +14,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import psutil
 from attrs import define, field, frozen
@@ -52,8 +53,21 @@ RELATED_CHARACTERS = 100_000
 """Characters of a related text that are used."""
 RELATED_KEPT = 16
 """Number of related texts whose tokens are kept."""
-PROBE = "\n".join(inspect.getsource(textwrap).splitlines()[:250])
-"""Source code of the standard library, with which tokenizers and speed are measured."""
+
+
+def probe_text() -> str:
+    """Return source code with which tokenizers and speed are measured: the standard library's, or else this module's.
+
+    Embeddable distributions of Python have no source of the standard library.
+    """
+    try:
+        source = inspect.getsource(textwrap)
+    except OSError:
+        source = Path(__file__).read_text("utf-8")
+    return "\n".join(source.splitlines()[:250])
+
+
+PROBE = probe_text()
 
 
 @frozen
