@@ -42,6 +42,12 @@ class EditorClient:
 
     async def start(self, settings: dict[str, Any], environment: dict[str, str], folders: Sequence[Path]) -> None:
         """Start and initialize a server; return when its model is ready. Raises: ReplayError."""
+        await self.launch(environment)
+        await self.initialize(settings, folders)
+        await self.until_ready()
+
+    async def launch(self, environment: dict[str, str]) -> None:
+        """Start a server."""
         self._server = server = await asyncio.create_subprocess_exec(
             *COMMAND, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE
         )
@@ -50,6 +56,9 @@ class EditorClient:
         self._peer = JsonRpcPeer(server.stdin)
         self._peer.notifications["codegen-lsp/status"] = self._take_status
         self._tasks = [asyncio.ensure_future(self._peer.receive(server.stdout)), asyncio.ensure_future(self._drain())]
+
+    async def initialize(self, settings: dict[str, Any], folders: Sequence[Path]) -> None:
+        """Send `initialize`, wait for its answer, and send `initialized`. Raises: ReplayError."""
         capabilities: dict[str, Any] = {"textDocument": {"inlineCompletion": {}, "synchronization": {}}}
         await self.ask(
             "initialize",
@@ -62,6 +71,9 @@ class EditorClient:
             },
         )
         self.tell("initialized", {})
+
+    async def until_ready(self) -> None:
+        """Wait until the model is ready. Raises: ReplayError when it can't be loaded."""
         await self.until("ready", "error", "disabled")
         if self.status["state"] != "ready":
             raise ReplayError(f"The server has no model: {self.status['message']}", self.status["advice"])

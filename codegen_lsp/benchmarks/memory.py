@@ -1,4 +1,4 @@
-"""Memory of editor windows and their worker, and start-up time of a worker, with the real processes.
+"""Memory of editor windows and their worker, with the real processes.
 
 Memory is the proportional set size (PSS): pages that several processes map count in part for each, so that the sum over
 processes is the memory in use. Systems that don't report it give the unique set size instead.
@@ -8,7 +8,6 @@ processes is the memory in use. Systems that don't report it give the unique set
   that of its documents.
 - *Completions*: a worker's memory during many completions over many documents, visited in random order with a few
   requests each.
-- *Start*: the time from starting a worker until the model is ready, and until the first answer.
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import statistics
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,16 +78,6 @@ class MemoryLevel:
 
 
 @frozen
-class WorkerStart:
-    """Seconds from starting a worker; medians."""
-
-    ready: float
-    answered: float
-    slowest: float
-    rounds: int
-
-
-@frozen
 class MemoryUse:
     """The memory of windows on a build of a shape and on the embedded model, and of a worker as it completes."""
 
@@ -123,11 +110,6 @@ def measure_memory(
     return found
 
 
-def measure_start(build: Path, threads: int, rounds: int) -> WorkerStart:
-    """Start workers and ask each once. Raises: ModelError and WorkerError."""
-    return asyncio.run(start_times(build, sources(PREFIX, 1)[0], threads, rounds))
-
-
 def plain_values(use: MemoryUse) -> dict[str, object]:
     """Return the memory as plain values, with what the second window adds and its share of the weights."""
 
@@ -141,9 +123,9 @@ def plain_values(use: MemoryUse) -> dict[str, object]:
     }
 
 
-def memory_mb(process: psutil.Process) -> float:
-    """Return the proportional set size in MiB, or the unique set size where the system does not report it."""
-    found = process.memory_full_info()
+def memory_mb(process: psutil.Process | int) -> float:
+    """Return the proportional set size of a process or its id, in MiB; the unique set size where there is no other."""
+    found = (psutil.Process(process) if isinstance(process, int) else process).memory_full_info()
     return float(getattr(found, "pss", 0) or found.uss) / 2**20
 
 
@@ -236,22 +218,6 @@ async def worker_levels(
     finally:
         await client.close()
     return found
-
-
-async def start_times(build: Path, text: str, threads: int, rounds: int) -> WorkerStart:
-    """Start a worker `rounds` times, and ask it once each time. Raises: ModelError and WorkerError."""
-    ready, answered = [], []
-    for _ in range(rounds):
-        client = InferenceClient()
-        started = time.perf_counter()
-        try:
-            await client.load(LoadParams(str(build), threads=threads))
-            ready.append(time.perf_counter() - started)
-            await client.generate(GenerateParams("a", text[:PREFIX], stop=SIXTEEN))
-            answered.append(time.perf_counter() - started)
-        finally:
-            await client.close()
-    return WorkerStart(statistics.median(ready), statistics.median(answered), max(answered), rounds)
 
 
 def sources(least: int, count: int) -> list[str]:

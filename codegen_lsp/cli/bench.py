@@ -149,12 +149,12 @@ def memory(
 @app.command("start")
 def start(
     model: Model = "auto",
-    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Number of workers to start.")] = 5,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Number of servers, and of workers, to start.")] = 5,
     threads: Threads = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Time how soon a new worker answers."""
-    from codegen_lsp.benchmarks.memory import measure_start
+    """Time the parts of the start of a server and of a worker, and measure their memory."""
+    from codegen_lsp.benchmarks.start import measure_start
     from codegen_lsp.cli.bench_tables import print_start
 
     times = measure_start(find(model).path, threads, rounds)

@@ -9,9 +9,13 @@ from rich.table import Table
 
 from codegen_lsp.benchmarks.index import IndexTimes
 from codegen_lsp.benchmarks.isolated import PlainFigures
-from codegen_lsp.benchmarks.memory import MemoryUse, WorkerStart
+from codegen_lsp.benchmarks.memory import MemoryUse
 from codegen_lsp.benchmarks.replay_figures import figure_rows, figures_of, time_cells
 from codegen_lsp.benchmarks.replay_records import Replay
+from codegen_lsp.benchmarks.start import StartTimes
+
+PACKAGES_SHOWN = 8
+"""Packages whose share of the imports is printed."""
 
 ENGINE_COLUMNS = {
     "cold_prefill_ms": "cold prompt",
@@ -97,13 +101,22 @@ def print_memory(console: Console, use: MemoryUse) -> None:
         console.print(levels)
 
 
-def print_start(console: Console, start: WorkerStart) -> None:
-    """Print the times of a start in one line."""
-    console.print(
-        f"From starting a worker, {start.rounds} times, median: ready after {start.ready:.2f} s, first answer after "
-        f"{start.answered:.2f} s; slowest {start.slowest:.2f} s",
-        highlight=False,
-    )
+def print_start(console: Console, start: StartTimes) -> None:
+    """Print the parts of the starts of server and worker, and their memory."""
+    for name, process in (("language server", start.server), ("worker, started by itself", start.worker)):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column(name, min_width=26)
+        for heading in ("takes (ms)", "ends at (ms)"):
+            table.add_column(heading, justify="right")
+        end = 0.0
+        for part, seconds in process.parts.items():
+            end += seconds
+            table.add_row(part, f"{seconds * 1e3:.0f}", f"{end * 1e3:.0f}")
+        console.print(table)
+        most = [f"{package} {seconds * 1e3:.0f}" for package, seconds in list(process.imports.items())[:PACKAGES_SHOWN]]
+        console.print(f"  imports: {', '.join(most)} ms, …", highlight=False, soft_wrap=True)
+        console.print(f"  slowest {process.slowest:.2f} s; {process.memory_mb:.0f} MiB\n", highlight=False)
+    console.print(f"Medians of {start.rounds}. A server with its worker: {start.pair_mb:.0f} MiB.", highlight=False)
 
 
 def print_replay(console: Console, replay: Replay) -> None:

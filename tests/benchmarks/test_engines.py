@@ -58,7 +58,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_command_times_every_engine(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    needs.extra("plot")
     write_random_build(tmp_path, "random", SHAPES["codegen"])
     picture = tmp_path / "times.svg"
     result = run("--shape", tmp_path, "--context", 100, "--threads", 1, "--json", "--plot", picture)
@@ -79,7 +79,7 @@ def test_the_command_times_every_engine(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_can_not_be_written_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    needs.extra("plot")
     timings = dict.fromkeys(("cold_prefill_ms", "first_token_ms", "suggestion_ms", "decode_step_ms"), 2.0)
     figures = {"build": "m", "context": 1, "threads": 1, "floor": {"decode_step_ms": 1.0}, "engines": {"ct2": timings}}
     for file in (tmp_path / "missing" / "a.svg", tmp_path / "a.word"):
@@ -106,8 +106,7 @@ def answers(name: str, build: Path, *commands: object) -> list[Any]:
 @pytest.mark.slow
 def test_others_run_the_same_shapes(name: str, block: str, tmp_path: Path) -> None:
     if name == "llama.cpp":
-        pytest.importorskip("llama_cpp")
-        pytest.importorskip("gguf")
+        needs.extra("peers")
     write_random_build(tmp_path, "random", SHAPES[block])
     ids = list(range(1, 200))
     ready, _, cold, prepared, typed, memory = answers(

@@ -40,11 +40,6 @@ async def test_a_worker_does_not_grow_with_what_it_completes(embedded_build: Pat
     assert levels[-1].mb - levels[2].mb < GROWTH_MB
 
 
-async def test_the_start_of_a_worker(embedded_build: Path) -> None:
-    found = await memory.start_times(embedded_build, "import os\n", 1, 1)
-    assert 0 < found.ready < found.answered == found.slowest
-
-
 def test_memory_of_a_process() -> None:
     assert 1 < memory.memory_mb(psutil.Process()) < 100_000
 

@@ -29,6 +29,7 @@ from codegen_lsp.inference.engines.base import CancellationToken, Engine
 from codegen_lsp.inference.engines.factory import open_engine
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
+from tests import needs
 
 TEXT = inspect.getsource(textwrap)[:6000]
 
@@ -91,6 +92,7 @@ def test_figures_are_sums_over_sums() -> None:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, embedded_build: Path) -> Path:
     """A small random CodeGen with the embedded tokenizer, as transformers saves it."""
+    needs.extra("convert")
     import torch
     from transformers import CodeGenConfig, CodeGenForCausalLM, PreTrainedTokenizerFast
 

@@ -16,6 +16,7 @@ from codegen_lsp.inference.engines.factory import open_engine, suits_native
 from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
+from tests import needs
 
 
 @pytest.fixture
@@ -48,7 +49,9 @@ def test_a_library_is_what_another_processor_needs(
 def test_without_a_library_torch_must_be_fast(
     fast_cpu: None, capability: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch = pytest.importorskip("torch")
+    needs.extra("convert")
+    import torch
+
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(c_forward, "library", lambda: None)
     assert suits_native("auto") is expected

@@ -50,7 +50,7 @@ def test_candidates_are_trained_once_and_compared_on_the_same_text(made: Path) -
 
 
 def test_the_plot_shows_run_and_sweep(made: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib, which draws the curves, is not installed")
+    needs.extra("plot")
     found = [
         sweep.SweepResult("a", 1.0, 1_000_000, 10, 1.0, 4.0, 2.0),
         sweep.SweepResult("b", 1.0, 2_000_000, 10, 1.0, 4.0, 1.9),
