@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 import threading
 import time
 import zlib
@@ -190,7 +191,7 @@ class WorkspaceIndexer:
         )
         changes = await loop.run_in_executor(self._executor, comparison.changes)
         refresh.exclude = request.access.exclude
-        batches, removed = _batches(refresh.root, changes.changed), changes.removed
+        batches, removed = _batches(request.access, changes.changed), changes.removed
         while not refresh.stopped.is_set():
             batch = await loop.run_in_executor(self._executor, next, batches, None)
             if batch is None and not removed:
@@ -273,11 +274,16 @@ class _Comparison:
         return {path.relative_to(root).as_posix(): text for path, text in texts if path.is_relative_to(root)}
 
     def _status(self, path: str, open_texts: Mapping[str, str]) -> _FileStatus | None:
-        """Return a file's status; None for one that is not indexed."""
+        """Return a file's status; None for one that is not indexed.
+
+        Symbolic links are not: what they lead to counts where it lies, if it may be read at all.
+        """
         file = self.access.root / path
         try:
-            status = file.stat()
+            status = file.lstat()
         except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
             return None
         found = _FileStatus(path, status.st_mtime_ns, status.st_size)
         if (text := open_texts.get(path)) is not None:
@@ -295,14 +301,21 @@ def _distance(folder: str, path: str) -> int:
     return len(here) + len(there) - 2 * common
 
 
-def _batches(root: Path, files: Iterable[_FileStatus]) -> Iterator[list[WorkspaceFile]]:
-    """Read files, and yield them in batches. A file that is not UTF-8 text counts as empty; a lost one is left out."""
+def _batches(access: FileAccess, files: Iterable[_FileStatus]) -> Iterator[list[WorkspaceFile]]:
+    """Read files, and yield them in batches. A file that is not UTF-8 text counts as empty; a lost one is left out.
+
+    Files are checked again: some time has passed, in which a file may have become a link.
+    """
     batch: list[WorkspaceFile] = []
     size = 0
     for file in files:
-        path = root / file.path
+        path = access.root / file.path
+        if file.text is None and not access.allows(path):
+            continue
         try:
-            text = read_regular(path, MAX_BYTES).decode("utf-8") if file.text is None else file.text
+            text = file.text
+            if text is None:
+                text = read_regular(path, MAX_BYTES, follow_links=False).decode("utf-8")
         except UnicodeDecodeError:
             text = ""
         except OSError:

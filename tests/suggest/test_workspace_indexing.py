@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ def root(tmp_path: Path) -> Path:
 def request(model: PlayedModel, root: Path, path: str = "app/main.py", **options) -> RefreshRequest:  # type: ignore[no-untyped-def]
     access = FileAccess(root, (uri_of(root),), options.pop("exclude", ()), options.pop("open_texts", {}))
     return RefreshRequest(uri_of(root / path), "python", access, model, options.pop("busy", lambda: False), 1_000_000)
+
+
+def git_in(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+    subprocess.run(("git", *identity, *arguments), cwd=folder, check=True, capture_output=True)
 
 
 def texts(model: PlayedModel) -> dict[str, str]:
@@ -129,15 +135,67 @@ async def test_an_excluded_file_leaves_the_index(model: PlayedModel, root: Path)
     assert texts(model) == {}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links and pipes")
+@pytest.mark.parametrize("with_git", [False, True])
+async def test_only_files_by_the_rules_of_the_workspace_enter(
+    model: PlayedModel, root: Path, tmp_path_factory: pytest.TempPathFactory, with_git: bool
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "outside.py").write_text("outside = 1\n")
+    links = {
+        "to_a_file_outside.py": outside / "outside.py",
+        "to_a_folder_outside": outside,
+        "to_a_device.py": Path("/dev/zero"),
+        "to_a_pipe.py": root / "app" / "pipe.py",
+        "to_a_secret.py": root / "secrets" / "keys.py",
+        "to_an_ignored_file.py": root / "ignored" / "secret.py",
+        "to_itself.py": root / "app" / "to_itself.py",
+        "to_nothing.py": root / "nothing.py",
+        "twice.py": root / "app" / "near.py",
+        "up": root.parent,
+    }
+    for name, target in links.items():
+        (root / "app" / name).symlink_to(target)
+    os.mkfifo(root / "app" / "pipe.py")
+    (root / "app" / "huge.py").write_text("x = 1\n" * module.MAX_BYTES)
+    (root / "node_modules").mkdir()
+    (root / "node_modules" / "package.py").write_text("installed = 1\n")
+    (root / "app" / "excluded").mkdir()
+    (root / "app" / "excluded" / "by_folder.py").write_text("excluded = 1\n")
+    (root / "app" / "by_name_gen.py").write_text("excluded = 1\n")
+    if with_git:
+        if shutil.which("git") is None:
+            pytest.skip("needs git")
+        git_in(root, "init")
+        git_in(root, "add", "app", "lib", "secrets", ".gitignore")
+    await WorkspaceIndexer().refresh(request(model, root, exclude=("excluded", "*_gen.py")))
+    found = texts(model)
+    assert sorted(found) == ["app/main.py", "app/near.py", "lib/binary.py", "lib/far.py", "lib/latin.py"]
+    assert not any(word in text for text in found.values() for word in ("outside", "KEY", "no\n", "excluded"))
+
+
 @pytest.mark.skipif(os.name != "posix", reason="symbolic links")
-async def test_links_that_lead_out_are_not_read(
-    model: PlayedModel, root: Path, tmp_path_factory: pytest.TempPathFactory
+async def test_a_file_that_becomes_a_link_meanwhile_is_not_read(
+    model: PlayedModel, root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outside = tmp_path_factory.mktemp("outside") / "outside.py"
     outside.write_text("outside = 1\n")
-    (root / "app/link.py").symlink_to(outside)
+    allows = FileAccess.allows
+    asked: list[Path] = []
+
+    def swap_after(access: FileAccess, path: Path) -> bool:
+        allowed = allows(access, path)
+        if path.name == "near.py":
+            asked.append(path)
+            path.unlink()
+            path.symlink_to(outside)
+        return allowed
+
+    monkeypatch.setattr(FileAccess, "allows", swap_after)
     await WorkspaceIndexer().refresh(request(model, root))
-    assert "app/link.py" not in texts(model)
+    assert asked
+    assert "app/main.py" in texts(model)
+    assert "app/near.py" not in texts(model)
 
 
 async def test_files_are_sent_while_the_user_does_not_wait(
@@ -329,10 +387,7 @@ async def test_windows_of_one_folder_share_its_index(model: PlayedModel, root: P
 async def test_a_branch_switch_reads_what_it_changed(
     model: PlayedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
-        subprocess.run(("git", *identity, *arguments), cwd=tmp_path, check=True, capture_output=True)
-
+    git = partial(git_in, tmp_path)
     for number in range(30):
         (tmp_path / f"{number}.py").write_text(f"value = {number}\n")
     git("init")
