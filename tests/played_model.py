@@ -108,8 +108,11 @@ class PlayedModel:
         self.warmed.append(params)
 
     async def index_state(self, params: IndexStateParams) -> IndexState:
-        files = {path: list(version) for path, version in self.indexed.get(params.workspace, {}).items()}
-        return IndexState(files=files, tokens=sum(size for _, size in files.values()))
+        known = self.indexed.get(params.workspace, {})
+        named = list(known.items())[params.first : params.first + 2]
+        return IndexState(
+            files={path: list(version) for path, version in named}, tokens=sum(size for _, size in known.values())
+        )
 
     async def update_index(self, params: IndexUpdate) -> IndexState:
         self.index_updates.append(params)

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from attrs import define, field
@@ -35,6 +36,9 @@ RESTING = 1.0
 lock with the thread that computes answers, which would wait for it on a busy machine."""
 KEPT_FILES = 40
 """Indexes kept on disk; those unused for longest are removed."""
+
+NAMED_FILES = 2_000
+"""Files that one answer names: a longer message would keep the processes' event loops from answering others."""
 
 SUFFIX = ".ngrams"
 
@@ -74,12 +78,16 @@ class WorkspaceIndexes:
         """True where the index library was compiled."""
         return library() is not None
 
-    def state(self, workspace: str, *, kept: bool = True) -> IndexState:
-        """Return which files of a workspace are indexed, after reading its index from disk. Blocks while it is read."""
+    def state(self, workspace: str, *, kept: bool = True, first: int = 0) -> IndexState:
+        """Return which files of a workspace are indexed, `NAMED_FILES` from the `first` on.
+
+        Its index is read from disk before, which blocks.
+        """
         if not self.available:
             return IndexState(available=False)
         opened = self._open(workspace, kept=kept)
-        files = {path: [file.version.modified, file.version.size] for path, file in opened.index.files.items()}
+        named = islice(opened.index.files.items(), first, first + NAMED_FILES)
+        files = {path: [file.version.modified, file.version.size] for path, file in named}
         return IndexState(
             files=files,
             tokens=len(opened.index),

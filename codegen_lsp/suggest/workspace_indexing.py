@@ -28,6 +28,7 @@ from codegen_lsp.source.lines import with_lf
 from codegen_lsp.suggest.request import CompletionModel
 from codegen_lsp.workspace.files import FileAccess, innermost_folder, list_files
 from codegen_lsp.workspace.reading import read_regular
+from codegen_lsp.workspace.stepwise import sorted_in_steps
 from codegen_lsp.workspace.uris import path_of
 
 logger = logging.getLogger(__name__)
@@ -181,10 +182,14 @@ class WorkspaceIndexer:
         if not state.available:
             return
         refresh.ready |= state.tokens > 0
+        indexed: dict[str, list[int]] = {}
+        while state.files and not refresh.stopped.is_set():  # in parts, so that the event loop is never busy for long
+            indexed |= state.files
+            state = await model.index_state(IndexStateParams(key, request.kept, len(indexed)))
         comparison = _Comparison(
             access=request.access,
             suffixes=refresh.suffixes,
-            indexed={path: (modified, size) for path, (modified, size) in state.files.items()},
+            indexed={path: (modified, size) for path, (modified, size) in indexed.items()},
             near=Path(path_of(request.uri) or refresh.root).parent,
             checked=refresh.exclude == request.access.exclude,
             stopped=refresh.stopped,
@@ -252,7 +257,7 @@ class _Comparison:
         listed = [path for path in list_files(root, "", MAX_LISTED) if path.endswith(self.suffixes)]
         distances = {path: _distance(here, path) for path in listed}
         if len(listed) > MAX_FILES:
-            listed.sort(key=distances.__getitem__)
+            listed = list(sorted_in_steps(listed, key=distances.__getitem__))
         found: dict[str, _FileStatus] = {}
         open_texts = self._open_texts()
         for at in range(0, min(len(listed), MAX_FILES), FILES_AT_ONCE):
@@ -263,8 +268,8 @@ class _Comparison:
                 if (status := self._status(path, open_texts)) is not None:
                     found[path] = status
             time.sleep(time.monotonic() - started)
-        changed = [file for file in found.values() if self.indexed.get(file.path) != (file.modified, file.size)]
-        changed.sort(key=lambda file: (distances[file.path], -file.modified))
+        different = (file for file in found.values() if self.indexed.get(file.path) != (file.modified, file.size))
+        changed = list(sorted_in_steps(different, key=lambda file: (distances[file.path], -file.modified)))
         return _Changes(changed, sorted(self.indexed.keys() - found.keys() - set(listed[MAX_FILES:])))
 
     def _open_texts(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ from codegen_lsp.workspace.decoding import UnreadableSourceError, decode_source
 from codegen_lsp.workspace.ignore import excluding_pattern, without_backtracking
 from codegen_lsp.workspace.reading import NotRegularError, read_regular
 from codegen_lsp.workspace.secrets import holds_secrets
+from codegen_lsp.workspace.stepwise import sorted_in_steps
 from codegen_lsp.workspace.uris import path_of, uri_of
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _files(root: Path) -> Iterator[str]:
     names = _listed_by_git(root)
     if not names:
         yield from _walk(root)
-    for name in sorted(names, key=_walk_order):
+    for name in sorted_in_steps(names, key=_walk_order):
         path = root / name
         *folders, last = name.rstrip("/").split("/")
         if any(map(_is_skipped, folders)):

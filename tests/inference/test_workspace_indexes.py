@@ -57,6 +57,15 @@ def test_files_are_added_changed_and_removed(indexes: WorkspaceIndexes) -> None:
     assert state.memory_bytes > 0
 
 
+def test_the_files_are_named_in_parts(indexes: WorkspaceIndexes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NAMED_FILES", 3)
+    indexes.update(IndexUpdate("w", [file(f"{number}", "x") for number in range(8)]))
+    assert indexes.wait(WAIT_SECONDS)
+    parts = [list(indexes.state("w", first=first).files) for first in (0, 3, 6, 8)]
+    assert parts == [["0", "1", "2"], ["3", "4", "5"], ["6", "7"], []]
+    assert indexes.state("w", first=6).tokens == 8
+
+
 def test_workspaces_do_not_mix(indexes: WorkspaceIndexes) -> None:
     indexes.update(IndexUpdate("one", [file("a", "xy")]))
     indexes.update(IndexUpdate("two", [file("a", "xz")]))

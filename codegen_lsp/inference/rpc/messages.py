@@ -195,6 +195,8 @@ class IndexStateParams:
     workspace: str
     kept: bool = True
     """Keep the index on disk, as in `IndexUpdate`. Only the first message about a workspace decides."""
+    first: int = 0
+    """Number of the first file to name. One answer names some thousand files; ask again until it names none."""
 
 
 @frozen
@@ -204,7 +206,8 @@ class IndexState:
     available: bool = True
     """False where the engine or the machine has no index."""
     files: dict[str, list[int]] = field(factory=dict)
-    """Modification time in nanoseconds and size in bytes of each indexed file."""
+    """Modification time in nanoseconds and size in bytes of some of the indexed files. If the index changes between two
+    requests, a file may be missing or named twice."""
     tokens: int = 0
     memory_bytes: int = 0
     pending: int = 0

@@ -137,7 +137,7 @@ class InferenceService:
         indexes = self._loaded().workspaces
         if indexes is None:
             return IndexState(available=False)
-        return await asyncio.to_thread(indexes.state, params.workspace, kept=params.kept)
+        return await asyncio.to_thread(indexes.state, params.workspace, kept=params.kept, first=params.first)
 
     async def update_index(self, params: IndexUpdate) -> IndexState:
         """Queue files of a workspace to be indexed. Raises NotLoadedError."""
