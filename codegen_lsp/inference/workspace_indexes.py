@@ -1,8 +1,8 @@
 """N-gram indexes of the users' workspaces: updated in a thread that rests half of the time, and kept on disk.
 
 The language server decides which files belong to a workspace and reads them; this module knows texts by name only. An
-index is read from disk when its workspace is first named, and written when a large update is done, every
-`SAVE_SECONDS` while there are changes, and at the end.
+index is read from disk when its workspace is first named, and written when many files were indexed and no more come,
+every `SAVE_SECONDS` while there are changes, and at the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 600.0
 SAVE_FILES = 50
-"""Files of one update from which on it is written at once."""
+"""Changed files from which on an index is written as soon as no update came for `QUIET_SECONDS`."""
+QUIET_SECONDS = 5.0
 RESTING = 1.0
 """Seconds that the thread rests for each second of work. It can't have a lower priority: it shares the interpreter's
 lock with the thread that computes answers, which would wait for it on a busy machine."""
@@ -52,7 +53,8 @@ class _OpenIndex:
     index: NgramIndex
     path: Path | None
     saved: float = field(factory=time.monotonic)
-    changed: bool = False
+    changed: int = 0
+    """Number of files that changed since it was written."""
 
 
 class WorkspaceIndexes:
@@ -173,8 +175,9 @@ class WorkspaceIndexes:
     def _next(self) -> IndexUpdate | None:
         """Wait for an update, and write what has changed meanwhile. Returns None at the end."""
         while True:
+            many = any(opened.changed >= SAVE_FILES for opened in list(self._workspaces.values()))
             with self._wake:
-                if self._closed or self._updates or self._wake.wait(SAVE_SECONDS):
+                if self._closed or self._updates or self._wake.wait(QUIET_SECONDS if many else SAVE_SECONDS):
                     if self._closed:
                         return None
                     if self._updates:
@@ -201,16 +204,16 @@ class WorkspaceIndexes:
             room -= len(ids)
             added.append((_version(file), ids))
         index.add(added)
-        opened.changed |= bool(added or update.removed)
-        if index.is_fragmented or len(update.files) >= SAVE_FILES:
-            index.compact()
-        if len(update.files) >= SAVE_FILES or time.monotonic() - opened.saved > SAVE_SECONDS:
+        opened.changed += len(added) + len(update.removed)
+        if index.is_fragmented:
+            index.tidy()
+        if time.monotonic() - opened.saved > SAVE_SECONDS:
             self._save(opened)
 
     def _save(self, opened: _OpenIndex) -> None:
         if opened.path is None or not opened.changed:
             return
-        opened.changed, opened.saved = False, time.monotonic()
+        opened.changed, opened.saved = 0, time.monotonic()
         try:
             write_index(opened.index, opened.path, self._tokenizer)
             prune(opened.path.parent)

@@ -78,15 +78,22 @@ def test_changes_leave_what_a_new_index_would_hold(files: dict[str, list[int]], 
     index = index_of(files)
     for step in range(data.draw(st.integers(1, 6))):
         path = data.draw(st.sampled_from(["a.py", "b.py", "c.py", "d.py"]))
-        action = data.draw(st.sampled_from(["write", "remove", "compact"]))
+        action = data.draw(st.sampled_from(["write", "write", "remove", "compact", "tidy", "tidy, small ones only"]))
         if action == "write":
             files[path] = data.draw(texts)
             index.add([(version(path, step), files[path])])
         elif action == "remove":
             files.pop(path, None)
             index.remove([path])
-        else:
+        elif action == "compact":
             index.compact()
+        else:
+            with pytest.MonkeyPatch.context() as patch:
+                if action != "tidy":
+                    patch.setattr(module, "SMALL_SHARE", 1e9)
+                index.tidy()
+                assert len(index._state.segments) <= 2
+                assert len(index._state.stale) <= 1
     context = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=20))
     assert index.files.keys() == files.keys()
     assert len(index) == sum(map(len, files.values()))
@@ -202,3 +209,20 @@ def test_queries_go_on_while_files_change() -> None:
     for thread in asking:
         thread.join()
     assert not wrong
+
+
+def test_tidying_leaves_a_large_segment_alone() -> None:
+    index = index_of({f"{number}.py": [number, 1, 2, 3] * 100 for number in range(10)})
+    large = index._state.segments[0]
+    for number in range(5):
+        index.add([(version("3.py", number), [9, 1, 2, 3 + number] * 20)])
+    assert len(index._state.segments) == 6
+    index.tidy()
+    assert index._state.segments[0] is large
+    assert len(index._state.segments) == 2
+    assert len(index._state.stale) == 1  # of the large one; of the others nothing is left
+    for number in range(40):
+        index.add([(version(f"new{number}.py", number), [9, 1, 2, number] * 20)])
+    index.tidy()
+    assert len(index._state.segments) == 1
+    assert index._state.stale == ()

@@ -7,12 +7,15 @@ import random
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from codegen_lsp.inference import workspace_indexes as module
+from codegen_lsp.inference.engines.native.ngram_index import NgramIndex
 from codegen_lsp.inference.engines.native.ngram_segment import library
 from codegen_lsp.inference.rpc.messages import IndexUpdate, WorkspaceFile
 from codegen_lsp.inference.workspace_indexes import WorkspaceIndexes
@@ -153,7 +156,7 @@ import sys
 from pathlib import Path
 from codegen_lsp.inference import workspace_indexes
 from codegen_lsp.inference.rpc.messages import IndexUpdate, WorkspaceFile
-workspace_indexes.SAVE_FILES = 1
+workspace_indexes.SAVE_FILES, workspace_indexes.QUIET_SECONDS = 1, 0
 who, folder = sys.argv[1:]
 indexes = workspace_indexes.WorkspaceIndexes(lambda text: list(map(ord, text)), "characters", {CAUTION}, Path(folder))
 indexes.state("w")
@@ -211,6 +214,31 @@ def test_a_full_index_takes_no_more(indexes: WorkspaceIndexes) -> None:
     assert sorted(state.files) == ["a", "b"]  # known, so that it is not sent again
     assert state.tokens == 60
     assert next_of(indexes, "w", "y") == set()
+
+
+def test_an_index_is_written_once_when_no_more_files_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.05)
+    written: list[int] = []
+    write_index = module.write_index
+
+    def note(index: NgramIndex, path: Path, tokenizer: str) -> None:
+        written.append(len(index.files))
+        write_index(index, path, tokenizer)
+
+    monkeypatch.setattr(module, "write_index", note)
+    indexes = WorkspaceIndexes(encode, "characters", CAUTION, tmp_path)
+    gate = threading.Event()
+    monkeypatch.setattr(indexes, "_encode", lambda text: encode(text) if gate.wait(60) else [])
+    for first in range(0, 120, 20):
+        indexes.update(IndexUpdate("w", [file(f"{number}", "xyz") for number in range(first, first + 20)]))
+    gate.set()
+    assert indexes.wait(WAIT_SECONDS)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not written and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert written == [120]
+    indexes.close()
+    assert written == [120]  # nothing has changed since
 
 
 def test_nothing_is_kept_without_a_folder() -> None:

@@ -5,7 +5,8 @@ files. Counts are exact; the mixture is normalised.
 
 The files' tokens lie in immutable segments. A changed file gets a segment of its own, and its former text is counted
 negatively, as is a file that a query leaves out (the open documents, which are counted as they stand in the editor).
-`compact` merges all segments into one. Log-structured merging is Lucene's and others' way to update a sorted index.
+`compact` merges all segments into one, `tidy` the small ones. Log-structured merging is Lucene's and others' way to
+update a sorted index.
 
 Thread safety: any number of threads may update and query. An update replaces the tuple of segments; queries take turns,
 since they share scratch memory.
@@ -40,8 +41,14 @@ NEGLIGIBLE = 1e-3
 """Shorter contexts are left out once longer ones have taken all but this share of the probability."""
 FRAGMENTED = 24
 """Segments above which `is_fragmented` is true: each adds half a microsecond to a query."""
+SMALL_SHARE = 0.25
+"""`tidy` leaves the largest segment alone until the others have this share of its tokens. So an update costs the
+sorting of a few times its own tokens, however large the index is."""
 PLACES = 64
 """Places on each side of a longest match that are searched for one in a current file."""
+
+
+_GAP = np.array([GAP], np.uint16)
 
 
 @frozen
@@ -95,12 +102,22 @@ class _FilesOf:
 
 
 @frozen(eq=False)
+class _Stale:
+    """The former text of a file."""
+
+    segment: Segment
+    """Its tokens, to be counted negatively."""
+    home: Segment
+    """The segment that still contains it."""
+
+
+@frozen(eq=False)
 class _State:
     """Everything that a query reads. An update makes a new one."""
 
     files: Mapping[str, IndexedFile]
     segments: tuple[Segment, ...] = ()
-    stale: tuple[Segment, ...] = ()
+    stale: tuple[_Stale, ...] = ()
     """Former texts of files that some segment still contains."""
 
     @cached_property
@@ -174,7 +191,8 @@ class NgramIndex:
     @property
     def nbytes(self) -> int:
         """Return the bytes of all segments."""
-        return sum(segment.nbytes for segment in (*self._state.segments, *self._state.stale))
+        state = self._state
+        return sum(segment.nbytes for segment in (*state.segments, *(stale.segment for stale in state.stale)))
 
     @property
     def is_fragmented(self) -> bool:
@@ -198,7 +216,7 @@ class NgramIndex:
         added = _indexed(versions, parts)
         with self._updating:
             state = self._state
-            stale = [Segment.build(state.files[path].tokens) for path in added if path in state.files]
+            stale = [_stale(state.files[path]) for path in added if path in state.files]
             segment = next(iter(added.values())).segment
             self._state = _State({**state.files, **added}, (*state.segments, segment), (*state.stale, *stale))
 
@@ -207,17 +225,29 @@ class NgramIndex:
         with self._updating:
             state = self._state
             gone = {path for path in paths if path in state.files}
-            stale = [Segment.build(state.files[path].tokens) for path in gone]
+            stale = [_stale(state.files[path]) for path in gone]
             files = {path: file for path, file in state.files.items() if path not in gone}
             self._state = _State(files, state.segments, (*state.stale, *stale))
 
     def compact(self) -> None:
         """Merge all segments into one. Queries go on meanwhile."""
         with self._updating:
-            files = list(self._state.files.values())
-            merged = _indexed([file.version for file in files], [file.tokens for file in files]) if files else {}
+            self._state = _compacted(self._state)
+
+    def tidy(self) -> None:
+        """Merge the small segments, and all once these are a share of the largest. Queries go on meanwhile."""
+        with self._updating:
+            state = self._state
+            largest = max(state.segments, key=lambda segment: len(segment.text), default=None)
+            others = sum(len(segment.text) for segment in state.segments if segment is not largest)
+            if largest is None or others > SMALL_SHARE * len(largest.text):
+                self._state = _compacted(state)
+                return
+            merged = _merged(file for file in state.files.values() if file.segment is not largest)
             segments = (next(iter(merged.values())).segment,) if merged else ()
-            self._state = _State(merged, segments)
+            former = [piece for one in state.stale if one.home is largest for piece in (one.segment.text, _GAP)]
+            stale = (_Stale(Segment.build(np.concatenate(former)), largest),) if former else ()
+            self._state = _State({**state.files, **merged}, (largest, *segments), stale)
 
     def replace_all(self, files: Mapping[str, IndexedFile]) -> None:
         """Take over files that were indexed before, as read from disk. All must lie in one segment."""
@@ -290,7 +320,7 @@ class NgramIndex:
             file = state.files[path]
             kept[path] = known if known and known[0] is file else (file, Segment.build(file.tokens))
         self._left_out = kept
-        negative = (*state.stale, *(segment for _, segment in kept.values()))
+        negative = (*(stale.segment for stale in state.stale), *(segment for _, segment in kept.values()))
         segments = (*state.segments, *negative)
         signs = [1] * len(state.segments) + [-1] * len(negative)
         views = (SegmentView * len(segments))(*(one.view(sign) for one, sign in zip(segments, signs, strict=True)))
@@ -343,10 +373,24 @@ def _agreement(before: Tokens, tail: Tokens) -> int:
     return size - 1 - int(different[-1]) if len(different) else size
 
 
+def _stale(file: IndexedFile) -> _Stale:
+    return _Stale(Segment.build(file.tokens), file.segment)
+
+
+def _compacted(state: _State) -> _State:
+    merged = _merged(state.files.values())
+    return _State(merged, (next(iter(merged.values())).segment,) if merged else ())
+
+
+def _merged(files: Iterable[IndexedFile]) -> dict[str, IndexedFile]:
+    """Index the texts of files anew, as one segment."""
+    files = list(files)
+    return _indexed([file.version for file in files], [file.tokens for file in files]) if files else {}
+
+
 def _indexed(versions: Sequence[FileVersion], parts: Sequence[Tokens]) -> dict[str, IndexedFile]:
     """Index texts as one segment."""
-    gap = np.array([GAP], np.uint16)
-    segment = Segment.build(np.concatenate([piece for part in parts for piece in (part, gap)]))
+    segment = Segment.build(np.concatenate([piece for part in parts for piece in (part, _GAP)]))
     starts = np.cumsum([0, *(len(part) + 1 for part in parts)]).tolist()
     return {
         version.path: IndexedFile(version, segment, start, start + len(part))
