@@ -43,7 +43,20 @@ LOG_BYTES = 64 * 1024
 """Read at most, at once, of a worker's log."""
 PACKAGE = Path(codegen_lsp.__file__).parent
 VARIABLES = ("PYTHONHOME", "PYTHONPATH")
-PREFIXES = ("CODEGEN_LSP_", "CT2_", "CUDA_", "GLIBC_", "GOMP_", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "TORCH_")
+PREFIXES = (
+    "CODEGEN_LSP_",
+    "CT2_",
+    "CUDA_",
+    "GLIBC_",
+    "GOMP_",
+    "KMP_",
+    "LD_",
+    "MALLOC_",
+    "MKL_",
+    "OMP_",
+    "OPENBLAS_",
+    "TORCH_",
+)
 """Environment variables that change which code a worker runs, or how."""
 
 
