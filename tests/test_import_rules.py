@@ -99,6 +99,7 @@ LIGHT = {
     "codegen_lsp.inference.engines.factory": ["torch", "ctranslate2"],
     "codegen_lsp.inference.engines.ct2.engine": ["torch", "transformers"],
     "codegen_lsp.evaluation.lines": ["torch", "ctranslate2", "transformers"],
+    "codegen_lsp.cli.__main__": ["typer", "rich", "attrs", "asyncio"],
     "codegen_lsp.cli.app": ["torch", "transformers", "pygls", "cattrs", "rich.console", "codegen_lsp.settings"],
 }
 """Modules, and the libraries that importing them must not load, however indirectly."""

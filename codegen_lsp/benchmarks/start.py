@@ -30,7 +30,8 @@ from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.client.launch import worker_environment
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress
 
-SERVER_IMPORTS = "import codegen_lsp.cli.__main__, codegen_lsp.lsp.serve"
+SERVER_IMPORTS = "import gc; gc.disable(); import codegen_lsp.cli.__main__, codegen_lsp.lsp.serve"
+"""As `cli.stdio_server` imports them."""
 WORKER_IMPORTS = "import codegen_lsp.inference.worker.__main__"
 SERVER_PARTS = ("interpreter", "imports", "initialize answered", "first document", "model ready", "first suggestion")
 WORKER_PARTS = ("interpreter", "imports", "listening", "tokenizer", "weights", "speed measured", "first answer")

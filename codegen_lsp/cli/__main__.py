@@ -1,6 +1,25 @@
-"""`python -m codegen_lsp.cli`: the command line without an installed script."""
+"""`codegen-lsp` and `python -m codegen_lsp.cli`: the entry of the command line.
 
-from codegen_lsp.cli.app import main
+An editor waits for `serve`, which needs no library for command lines to be recognised.
+"""
+
+from __future__ import annotations
+
+import sys
+
+SERVE = (["serve"], ["serve", "--stdio"])
+
+
+def main() -> None:
+    """Run the command line."""
+    if sys.argv[1:] in SERVE:
+        from codegen_lsp.cli.stdio_server import serve_on_stdio
+
+        serve_on_stdio()
+    from codegen_lsp.cli import app
+
+    app.main()
+
 
 if __name__ == "__main__":
     main()

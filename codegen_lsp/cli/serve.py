@@ -32,13 +32,12 @@ def serve(
         raise typer.BadParameter("--token-file goes with --tcp or --ws")
     if allow_origin and ws is None:
         raise typer.BadParameter("--allow-origin goes with --ws")
-    from codegen_lsp.lsp.watchdog import end_process
-
     if tcp is None and ws is None:
-        from codegen_lsp.lsp.serve import serve_stdio
+        from codegen_lsp.cli.stdio_server import serve_on_stdio
 
-        end_process(serve_stdio())
+        serve_on_stdio()
     from codegen_lsp.lsp.sockets import serve_tcp, serve_ws
+    from codegen_lsp.lsp.watchdog import end_process
 
     if tcp is not None:
         end_process(serve_tcp(tcp, token_file))

@@ -170,8 +170,10 @@ async def test_ordinary_use_logs_nothing(client: Client, embedded_build: Path, t
     assert log.read_text() == ""
 
 
-async def test_as_an_editor_starts_it(client: Client, embedded_build: Path) -> None:
-    await client.launch(sys.executable, "-c", "from codegen_lsp.cli.app import main; main()", "serve")
+@pytest.mark.parametrize("entry", ["__main__", "app"])
+@pytest.mark.parametrize("arguments", [["serve"], ["serve", "--stdio"]])
+async def test_as_an_editor_starts_it(client: Client, embedded_build: Path, entry: str, arguments: list[str]) -> None:
+    await client.launch(sys.executable, "-c", f"from codegen_lsp.cli.{entry} import main; main()", *arguments)
     await client.initialize(embedded_build)
     client.open(URI, BEGINNING)
     await client.complete(URI, 2, 8, invoked=True)
