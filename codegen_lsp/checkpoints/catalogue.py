@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +46,10 @@ class Checkpoint:
     """Other names of the repository."""
     vocabulary_from: str = ""
     """Repository with the vocabulary, when the checkpoint's own has none."""
+    revision: str = ""
+    """Commit of the repository that is fetched; empty for the newest, where no digests are known."""
+    digests: Mapping[str, str] = field(factory=dict)
+    """Known SHA-256 of files of that commit, which are fetched only with these."""
 
 
 @frozen

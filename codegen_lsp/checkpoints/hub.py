@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 import codegen_lsp
 from codegen_lsp.checkpoints import store
@@ -58,6 +58,18 @@ class RemoteFile:
     name: str
     size: int | None
     """Bytes; None when the hub does not say."""
+    digest: str = ""
+    """SHA-256, or git's blob id of 40 digits; of the catalogue, else of the hub's list; empty if neither has one."""
+
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def sends_tokens_to(url: str) -> bool:
+    """Return whether an access token may be sent to an address: encrypted, or on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def hub_endpoint(chosen: str | None) -> str:
@@ -82,7 +94,8 @@ def list_files(entry: Checkpoint, hub: str, token: str | None) -> list[RemoteFil
 
     Raises DownloadError when the repository has no weights, and the errors of huggingface_hub.
     """
-    found = _list_repository((entry.repository, *entry.aliases), hub, token)
+    found = _list_repository((entry.repository, *entry.aliases), hub, token, entry.revision)
+    found = [evolve(file, digest=entry.digests.get(file.name, file.digest)) for file in found]
     forms = [_matching(form, found) for form in WEIGHTS]
     weights = next((files for files in forms if any(not file.name.endswith(".json") for file in files)), [])
     if not weights:
@@ -137,13 +150,24 @@ def fetch(
         on_bytes(target.stat().st_size)
         return
     url = hf_hub_url(file.repository, file.name, revision=file.commit, endpoint=hub)
+    # False, not None: huggingface_hub would use the token of the environment or of a login.
+    sent = token if sends_tokens_to(url) else False
     headers = build_hf_headers(
-        token=token, library_name="codegen-lsp", library_version=codegen_lsp.__version__, headers=IDENTITY
+        token=sent,
+        library_name="codegen-lsp",
+        library_version=codegen_lsp.__version__,
+        headers=IDENTITY,
     )
-    remote = get_hf_file_metadata(url, headers=headers, endpoint=hub, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    if urlsplit(remote.location).netloc != urlsplit(url).netloc:
+    remote = get_hf_file_metadata(url, token=sent, headers=headers, endpoint=hub, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    if urlsplit(remote.location)[:2] != urlsplit(url)[:2]:
         headers.pop("authorization", None)
-    partial = target.with_name(f"{target.name}.{_slug(remote.etag)}.partial")
+    digest = file.digest or (remote.etag or "").strip('"')
+    if not _DIGEST.fullmatch(digest):
+        raise DownloadError(
+            f"{hub} does not state the digest of {file.name}, so it can't be checked.",
+            "Use another mirror, or download the checkpoint yourself and run `codegen-lsp models convert`.",
+        )
+    partial = target.with_name(f"{target.name}.{digest[:16]}.partial")
     while True:
         there = _size(partial)
         if remote.size is not None and there > remote.size:
@@ -165,10 +189,10 @@ def fetch(
         except HTTPError:
             if _size(partial) <= there:
                 raise
-    if not _matches(partial, remote.etag):
+    if not _matches(partial, digest):
         partial.unlink()
         raise DownloadError(
-            f"{file.name} arrived damaged: its digest is not the one the hub announced.",
+            f"{file.name} arrived damaged: its digest is not the announced one.",
             "Run the same command again; what arrived whole is kept. A proxy or mirror may be at fault.",
         )
     partial.rename(target)
@@ -254,17 +278,29 @@ class _Counted:
         return self._file.truncate(size)
 
 
-def _list_repository(names: Iterable[str], hub: str, token: str | None) -> list[RemoteFile]:
-    """Return the files of the first repository that exists."""
+def _list_repository(names: Iterable[str], hub: str, token: str | None, revision: str = "") -> list[RemoteFile]:
+    """Return the files of the first repository that exists. Raises DownloadError, errors of huggingface_hub."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HTTPError, RepositoryNotFoundError  # type: ignore[attr-defined]
 
     missing: Exception | None = None
     for name in names:
         try:
-            api = HfApi(endpoint=hub, token=token, library_name="codegen-lsp", library_version=codegen_lsp.__version__)
-            found = api.model_info(name, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-            return [RemoteFile(name, found.sha or "main", file.rfilename, file.size) for file in found.siblings or []]
+            sent = token if sends_tokens_to(hub) else False
+            api = HfApi(endpoint=hub, token=sent, library_name="codegen-lsp", library_version=codegen_lsp.__version__)
+            found = api.model_info(
+                name,
+                revision=revision or None,
+                files_metadata=True,
+                timeout=constants.HF_HUB_ETAG_TIMEOUT,
+                token=sent,
+            )
+            if not isinstance(found.sha, str) or not _COMMIT.fullmatch(found.sha) or revision not in ("", found.sha):
+                # It becomes a part of a path.
+                raise ValueError(f"{found.sha!r} is not the commit that was asked for")
+            return [
+                RemoteFile(name, found.sha, file.rfilename, file.size, _listed(file)) for file in found.siblings or []
+            ]
         except RepositoryNotFoundError as error:
             missing = missing or error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -282,22 +318,19 @@ def _matching(pattern: re.Pattern[str], files: Iterable[RemoteFile]) -> list[Rem
     return sorted((file for file in files if pattern.fullmatch(file.name)), key=lambda file: file.name)
 
 
-def _matches(path: Path, etag: str | None) -> bool:
-    """Return whether a file has the digest in its ETag: SHA-256 for large files, git's blob id for others.
+def _listed(file: Any) -> str:
+    """Return the digest of a file in the hub's list; empty if there is none."""
+    found = file.lfs.sha256 if file.lfs is not None else file.blob_id
+    return found if isinstance(found, str) and _DIGEST.fullmatch(found) else ""
 
-    True for an ETag of another form, as mirrors have them.
-    """
-    if etag is not None and re.fullmatch(r"[0-9a-f]{64}", etag):
+
+def _matches(path: Path, digest: str) -> bool:
+    """Return whether a file has a digest: SHA-256 for large files, git's blob id for others."""
+    if len(digest) == 64:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == etag
-    if etag is not None and re.fullmatch(r"[0-9a-f]{40}", etag):
-        content = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == etag
-    return True
-
-
-def _slug(etag: str | None) -> str:
-    return re.sub(r"[^0-9A-Za-z]", "", etag or "")[:16] or "untagged"
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == digest
 
 
 def _size(path: Path) -> int:

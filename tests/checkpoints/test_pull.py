@@ -53,6 +53,9 @@ class Hub:
         self.ignore_range = False
         self.cdn = False
         self.page: bytes | None = None
+        self.commit: str | None = COMMIT
+        self.etag: str | None = None
+        """In place of a digest."""
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.server.daemon_threads = True
         self.released = threading.Event()
@@ -104,7 +107,7 @@ class Hub:
         if self.page is not None:
             return send(request, 200, {"Content-Length": str(len(self.page)), "Content-Type": "text/html"}, self.page)
         if path.startswith("/api/models/"):
-            return self.listing(request, path.removeprefix("/api/models/"))
+            return self.listing(request, path.removeprefix("/api/models/").partition("/revision/")[0])
         if path.startswith("/cdn/"):
             return self.file(request, path.removeprefix("/cdn/"), body)
         return self.file(request, path[1:], body)
@@ -114,7 +117,7 @@ class Hub:
         if folder is None:
             return send(request, 404, {"Content-Length": "0", "X-Error-Code": "RepoNotFound"})
         files = [{"rfilename": path.name, "size": path.stat().st_size} for path in sorted(folder.iterdir())]
-        data = json.dumps({"id": repository, "modelId": repository, "sha": COMMIT, "siblings": files}).encode()
+        data = json.dumps({"id": repository, "modelId": repository, "sha": self.commit, "siblings": files}).encode()
         return send(request, 200, {"Content-Length": str(len(data)), "Content-Type": "application/json"}, data)
 
     def file(self, request: BaseHTTPRequestHandler, path: str, body: bool) -> None:
@@ -128,6 +131,8 @@ class Hub:
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{blob}"', "Accept-Ranges": "bytes"}
         if large:
             headers |= {"X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Linked-Size": str(len(data))}
+        if self.etag is not None:
+            headers |= {"ETag": f'"{self.etag}"', "X-Linked-Etag": f'"{self.etag}"'}
         if self.cdn and large and not request.path.startswith("/cdn/"):
             elsewhere = f"http://localhost:{self.port}/cdn/{path}"
             return send(request, 302, headers | {"Location": elsewhere, "Content-Length": "0"})
@@ -457,6 +462,56 @@ def test_a_token_is_sent_to_the_hub_only(hub: Hub, repository: Path, store: Path
     assert hub.gets("pytorch_model.bin") != []
     for _, path, headers in hub.requests:
         assert (headers.get("authorization") == "Bearer hf_secret") == (not path.startswith("/cdn/")), path
+
+
+def test_a_token_is_not_sent_unencrypted(
+    hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("http://hub.example", "http://127.0.0.1.evil.example", "ftp://localhost.evil.example"):
+        assert not hub_module.sends_tokens_to(address)
+    assert hub_module.sends_tokens_to("https://hub.example")
+    monkeypatch.setattr(hub_module, "sends_tokens_to", lambda url: False)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    pull(NAME, endpoint=hub.url, token="hf_secret")
+    assert not any("authorization" in headers for _, _, headers in hub.requests)
+
+
+@pytest.mark.parametrize("commit", ["/../../../..", "../x", COMMIT + "/..", COMMIT.upper(), "main", "", None])
+def test_a_commit_that_is_none_is_refused(
+    hub: Hub, repository: Path, store: Path, tmp_path: Path, commit: str | None
+) -> None:
+    hub.commit = commit
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(DownloadError, match="does not answer like"):
+        pull(NAME, endpoint=hub.url)
+    assert hub.fetched() == set()
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {path for path in before if path.is_file()}
+
+
+@pytest.mark.parametrize("etag", ["abc123", "W/x", "0" * 63, ""])
+def test_a_file_without_a_digest_is_refused(hub: Hub, repository: Path, store: Path, etag: str) -> None:
+    hub.etag = etag
+    with pytest.raises(DownloadError, match="does not state the digest"):
+        pull(NAME, endpoint=hub.url)
+    assert installed() == [] or NAME not in [build.name for build in installed()]
+
+
+def test_a_pinned_checkpoint_is_fetched_as_it_was_pinned(
+    hub: Hub, repository: Path, store: Path, entry: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = hashlib.sha256((repository / "pytorch_model.bin").read_bytes()).hexdigest()
+    for revision, digest, error in (
+        (COMMIT, "0" * 64, "arrived damaged"),
+        ("f" * 40, right, "does not answer like"),
+        (COMMIT, right, ""),
+    ):
+        pinned = attrs.evolve(entry, revision=revision, digests={"pytorch_model.bin": digest})
+        monkeypatch.setattr(catalogue, "checkpoints", lambda pinned=pinned: (pinned,))
+        if error:
+            with pytest.raises(DownloadError, match=error):
+                pull(NAME, endpoint=hub.url)
+        else:
+            assert pull(NAME, endpoint=hub.url).name == NAME
 
 
 def test_a_repository_without_weights(hub: Hub, repository: Path, store: Path) -> None:
