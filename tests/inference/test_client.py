@@ -15,7 +15,9 @@ import pytest
 
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import client as client_module
+from codegen_lsp.inference.client import worker_connection
 from codegen_lsp.inference.client.client import InferenceClient, WorkerState
+from codegen_lsp.inference.rpc import connection as rpc
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress, StopRules, WarmParams
 from tests.inference.conftest import ObservedWorker
 
@@ -132,6 +134,57 @@ async def test_a_killed_worker_is_replaced(client: Watched, params: LoadParams) 
     assert client.state.pid != pid
     assert (await client.generate(request())).stats.generated_tokens > 0
     assert any("signal 9" in state.message for state in client.states)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_connection, "PING_INTERVAL", 0.1)
+    monkeypatch.setattr(worker_connection, "TICK", 0.1)
+    monkeypatch.setattr(worker_connection, "JOIN_TIMEOUT", 1.0)
+
+
+async def test_a_worker_that_hangs_is_replaced(client: Watched, params: LoadParams, impatient: None) -> None:
+    await client.load(params)
+    task = asyncio.create_task(client.generate(request(stop=LONG)))
+    await client.until("busy")
+    pid = client.state.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(WorkerError):
+        await task
+    await client.until("ready")
+    assert client.state.pid != pid
+    assert any("no longer answered" in state.message for state in client.states)
+    assert not psutil.pid_exists(pid)
+
+
+async def test_a_second_server_does_not_wait_for_a_worker_that_hangs(
+    client: Watched, embedded_build: Path, impatient: None
+) -> None:
+    params = LoadParams(str(embedded_build), threads=1, shared=True)
+    await client.load(params)
+    pid = client.state.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    second = Watched()
+    try:
+        await second.load(params)
+        assert second.state.pid not in (None, pid)
+        assert (await second.generate(request())).stats.generated_tokens > 0
+    finally:
+        await second.close()
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_busy_worker_answers_pings(client: Watched, params: LoadParams) -> None:
+    await client.load(params)
+    task = asyncio.create_task(client.generate(request(stop=LONG)))
+    await client.until("busy")
+    assert client._connection is not None
+    _, pong = client._connection.peer.request(rpc.PING, None)
+    assert (await pong) == {"value": True}
+    assert not task.done()
+    task.cancel()
 
 
 async def test_a_worker_that_keeps_dying_stays_down_until_restarted(

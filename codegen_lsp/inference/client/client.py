@@ -243,6 +243,7 @@ class InferenceClient:
         """Connect to a shared worker. Raises SharingError, and WorkerError when a worker started here dies at once."""
         for _ in range(JOIN_ATTEMPTS):
             worker = await shared_worker.join_or_start(endpoint)
+            inode = shared_worker.inode_of(endpoint)
             connection = WorkerConnection(worker, self._on_progress, self._on_worker_end)
             try:
                 await connection.shake_hands(endpoint)
@@ -252,6 +253,14 @@ class InferenceClient:
                     continue
                 await connection.end()
                 raise _DiedAtStartError(self._note_death(connection)) from None
+            except SharingError:
+                await connection.end()
+                if not connection.hung or worker.is_child:
+                    raise
+                # Its servers end it, if it has any. This one, and later ones, start another.
+                logger.warning("The worker at %s does not answer; another one is started", endpoint.socket)
+                await shared_worker.retire(endpoint, inode)
+                continue
             except BaseException:
                 await connection.end()
                 raise
@@ -276,6 +285,8 @@ class InferenceClient:
         """Schedule a restart, unless the worker died too often; return a message with the cause."""
         deaths = self._deaths.note()
         cause = f"The inference worker ended{_exit_text(connection.exit_code)}."
+        if connection.hung:
+            cause = "The inference worker no longer answered and was ended."
         lines = connection.worker.stderr_tail
         last = next((line for line in reversed(lines) if line.strip()), "")
         logger.error("%s Its last output: %s", cause, "\n".join(lines) or "none")

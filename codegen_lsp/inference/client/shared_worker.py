@@ -210,6 +210,14 @@ async def join_or_start(endpoint: Endpoint) -> SharedWorker:
             raise
 
 
+def inode_of(endpoint: Endpoint) -> int:
+    """Return the inode of the endpoint's socket; 0 if there is none."""
+    try:
+        return endpoint.socket.lstat().st_ino
+    except OSError:
+        return 0
+
+
 async def retire(endpoint: Endpoint, inode: int) -> None:
     """Remove the worker whose socket has this inode from the endpoint. Raises SharingError.
 

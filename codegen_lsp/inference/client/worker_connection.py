@@ -31,6 +31,15 @@ T = TypeVar("T")
 
 HANDSHAKE_TIMEOUT = 30.0
 """Seconds, which may include the start of the worker."""
+JOIN_TIMEOUT = 15.0
+"""Seconds for the handshake with a worker that another server started; it may be starting still."""
+PING_INTERVAL = 2.0
+"""Seconds between pings while a request is open."""
+TICK = 1.0
+"""Seconds. Ticks are counted instead of time, since this process may have been suspended meanwhile."""
+TICKS, LOADING_TICKS = 10, 120
+"""Ticks without an answer to a ping after which a worker hangs, and while it starts or loads a model. Its event loop
+turns whatever it computes, but reading a model from a slow disk may keep the interpreter's lock."""
 EXIT_TIMEOUT = 4.0
 """Seconds until a worker without other clients is killed."""
 
@@ -55,7 +64,14 @@ class WorkerConnection:
         self.ended = asyncio.Event()
         self.exit_code: int | None = None
         self.expected_to_end = False
+        self.hung = False
+        """True if the worker was killed because it hung."""
         self._on_end = on_end
+        self._calls: list[str] = []
+        """Methods of the open requests."""
+        self._heard = False
+        """True once the worker has answered anything."""
+        self._watching: asyncio.Task[None] | None = None
         self.peer.notifications |= {
             rpc.PROGRESS: lambda raw: on_progress(cattrs.structure(raw, LoadProgress)),
             rpc.CLIENTS: self._set_clients,
@@ -68,11 +84,12 @@ class WorkerConnection:
         Raises WorkerError when the worker ends meanwhile, SharingError when the peer is not a worker with this digest.
         """
         try:
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT if self.worker.is_child else JOIN_TIMEOUT):
                 result = await self.call(rpc.HANDSHAKE, HandshakeParams(endpoint.digest), HandshakeResult)
         except WorkerError:
             raise
         except TimeoutError:
+            self.hung = True
             raise SharingError(f"The worker at {endpoint.socket} does not answer.", "End that process.") from None
         except Exception as error:
             raise SharingError(
@@ -98,6 +115,9 @@ class WorkerConnection:
         id, future = self.peer.request(method, cattrs.unstructure(params))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         ended = asyncio.ensure_future(self.ended.wait())
+        self._calls.append(method)
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.ensure_future(self._watch())
         try:
             await asyncio.wait({future, ended}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -105,7 +125,9 @@ class WorkerConnection:
             raise
         finally:
             ended.cancel()
+            self._calls.remove(method)
             self.worker.read_stderr()
+        self._heard = True
         if not future.done() or future.exception() is not None:
             raise WorkerError("The inference worker ended before it answered.")
         return _result_of(future.result(), result_type)
@@ -126,6 +148,28 @@ class WorkerConnection:
             self.worker.writer.transport.abort()
             await self._receiving
 
+    async def _watch(self) -> None:
+        """Kill the worker if it hangs while a request is open: then the stream ends, and it is replaced."""
+        while True:
+            await asyncio.sleep(PING_INTERVAL)
+            if not self._calls or self.expected_to_end or self.ended.is_set():
+                return
+            _, pong = self.peer.request(rpc.PING, None)
+            pong.add_done_callback(lambda done: done.cancelled() or done.exception())
+            ticks = 0
+            while not pong.done():
+                await asyncio.wait({pong}, timeout=TICK)
+                ticks += 1
+                patient = not self._heard or rpc.LOAD in self._calls
+                if self.expected_to_end or self.ended.is_set():
+                    return
+                if not pong.done() and ticks >= (LOADING_TICKS if patient else TICKS):
+                    logger.error("The inference worker hangs and is killed")
+                    self.hung = True
+                    self.worker.kill()
+                    return
+            self._heard = True
+
     def _cancel(self, id: str) -> None:
         if not self.expected_to_end and not self.ended.is_set():
             self.peer.cancel(id)
@@ -139,6 +183,8 @@ class WorkerConnection:
             await self.peer.receive(self.worker.reader)
         except (OSError, FramingError) as error:
             logger.info("The stream from the worker broke: %s", error)
+        if self._watching is not None:
+            self._watching.cancel()
         self.worker.writer.close()
         self.exit_code = await self.worker.exit_code()
         self.ended.set()

@@ -20,6 +20,7 @@ MEASURE = "measure"
 INDEX_STATE = "index/state"
 INDEX_UPDATE = "index/update"
 ORIGIN = "index/origin"
+PING = "ping"
 PROGRESS = "progress"
 CLIENTS = "clients"
 

@@ -51,12 +51,18 @@ class ClientConnection:
             rpc.INDEX_STATE: handler(IndexStateParams, service.index_state),
             rpc.INDEX_UPDATE: handler(IndexUpdate, service.update_index),
             rpc.ORIGIN: handler(OriginParams, service.origin),
+            rpc.PING: handler(None, _pong),
             rpc.MEASURE: handler(None, lambda _: service.measure(name)),
         }
 
     def report(self, progress: LoadProgress) -> None:
         """Notify the client of the progress of loading."""
         self.peer.notify(rpc.PROGRESS, cattrs.unstructure(progress))
+
+
+async def _pong(params: None) -> bool:
+    """Answer at once: the event loop turns."""
+    return True
 
 
 def handler(params_type: type[P] | None, method: Callable[[Any], Awaitable[object]]) -> Handler:
