@@ -30,6 +30,10 @@ class ModelError(CodegenError):
     """A model can't be found, read, or run."""
 
 
+class OtherEngineError(ModelError):
+    """An engine can't run a model as it is asked to, though another engine may."""
+
+
 class DownloadError(CodegenError):
     """A checkpoint could not be fetched."""
 

@@ -33,6 +33,8 @@ InfillStyle = Literal["none", "suffix-first", "mask"]
 `suffix-first`: `<fim_suffix>` suffix `<fim_prefix>` prefix; the answer continues the prefix, so that typing only
 appends. `mask`: CodeGen2's prefix `<mask_1>` suffix `<|endoftext|><sep><mask_1>`, answered up to `<eom>`."""
 
+CONVERT_AGAIN = "Pull or convert the model again."
+
 
 @frozen
 class BuildFile:
@@ -129,9 +131,29 @@ def read_info(directory: Path) -> BuildInfo:
         raise ModelError(
             f"{path} is damaged: {'; '.join(cattrs.transform_error(error))}.", "Pull or convert the model again."
         ) from error
+    _check_numbers(path, info)
     for name, expected in info.files.items():
         check_size(directory / name, expected.bytes)
     return info
+
+
+def _check_numbers(path: Path, info: BuildInfo) -> None:
+    """Raise ModelError unless the numbers of a description are possible."""
+    sizes = (info.context_length, info.vocabulary_size, info.layers, info.heads, info.width)
+    ends = [info.end_of_text] + ([] if info.infill_end is None else [info.infill_end])
+    if min(sizes) <= 0 or not all(0 <= end < info.vocabulary_size for end in ends):
+        raise ModelError(f"{path} is damaged: its numbers are not those of a model.", CONVERT_AGAIN)
+
+
+def check_files(directory: Path, info: BuildInfo) -> None:
+    """Raise ModelError unless the files of a build have the digests of its description."""
+    for name, expected in info.files.items():
+        try:
+            found = digest(directory / name)
+        except OSError as error:
+            raise ModelError(f"{directory / name} can't be read: {error}.", CONVERT_AGAIN) from error
+        if found != expected.sha256:
+            raise ModelError(f"{directory / name} is damaged: it was changed.", CONVERT_AGAIN)
 
 
 def check_size(path: Path, expected: int) -> None:
@@ -139,11 +161,11 @@ def check_size(path: Path, expected: int) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise ModelError(f"{path} is missing from the build.", "Pull or convert the model again.") from error
+        raise ModelError(f"{path} is missing from the build.", CONVERT_AGAIN) from error
     if size != expected:
         raise ModelError(
             f"{path} has {size} bytes instead of {expected}: it is truncated or was changed.",
-            "Pull or convert the model again.",
+            CONVERT_AGAIN,
         )
 
 

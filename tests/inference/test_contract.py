@@ -255,3 +255,10 @@ def test_constraints_hold_with_ngrams(
         assert all(np.isfinite(completion.log_probabilities))
     again = continue_(engine, marked, forced=b"zx", candidates=3, max_tokens=20, **options)
     assert [one.tokens for one in again.completions] == [one.tokens for one in result.completions]
+
+
+@pytest.mark.parametrize("ids", [[], [-1], [10**6], [0, 10**6]], ids=str)
+def test_prompts_that_are_no_prompts_are_refused(engine: Engine, prompt: list[int], ids: list[int]) -> None:
+    with pytest.raises(ModelError):
+        continue_(engine, ids)
+    assert continue_(engine, prompt).completions

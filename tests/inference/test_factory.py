@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.errors import ModelError, OtherEngineError
+from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines import factory as engines
 from codegen_lsp.inference.engines.ct2 import devices
 from codegen_lsp.inference.engines.factory import open_engine, suits_native
@@ -89,7 +90,7 @@ def test_a_library_of_another_version_leaves_ct2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse() -> None:
-        raise ModelError("The library was compiled from another version.", "Install again.")
+        raise OtherEngineError("The library was compiled from another version.", "Install again.")
 
     monkeypatch.setattr(c_forward, "library", refuse)
     assert opened(embedded_build, info, tokenizer) == "ct2"
@@ -131,3 +132,28 @@ def test_ct2_runs_what_the_native_engine_refuses(
     assert opened(embedded_build, info, tokenizer, compute_type="float32") == "ct2"
     with pytest.raises(ModelError, match="native"):
         opened(embedded_build, info, tokenizer, engine="native", compute_type="float32")
+
+
+def changed_build(build: Path, folder: Path, old: bytes, new: bytes) -> Path:
+    """Return a copy of a build whose weights have other bytes at the first place with these."""
+    copy = Path(shutil.copytree(build, folder / "build"))
+    content = (copy / "model.bin").read_bytes()
+    assert old in content
+    (copy / "model.bin").write_bytes(content.replace(old, new, 1))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b"decoder/num_heads", b"decoder/num_xeads", id="a name that no engine knows"),
+        pytest.param(b"shared_layer_norm/gamma", b"shared_layer_norm/gamxa", id="a missing variable"),
+        pytest.param(b"TransformerDecoderSpec", b"TransformerXecoderSpec", id="another kind"),
+    ],
+)
+def test_ct2_is_not_given_what_is_damaged(
+    fast_cpu: None, embedded_build: Path, tokenizer: Tokenizer, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    build = changed_build(embedded_build, tmp_path, old, new)
+    with pytest.raises(ModelError, match=r"damaged|not a decoder"):
+        opened(build, read_info(build), tokenizer)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from attrs import field, frozen
 
+from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
 
@@ -149,3 +150,9 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+def check_ids(ids: list[int], rows: int) -> None:
+    """Raise ModelError unless there are token ids, all of which the model has."""
+    if not ids or min(ids) < 0 or max(ids) >= rows:
+        raise ModelError("The prompt is empty, or has tokens that the model lacks.", "Pull or convert the model again.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.errors import ModelError, OtherEngineError
+from codegen_lsp.inference.build import BuildInfo, check_files
 from codegen_lsp.inference.engines.base import Engine, EngineConfig
 from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.rpc.messages import LoadParams
@@ -51,7 +51,9 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
     try:
         if suits_native(params.device):
             return engine_class("native")(directory, info, tokenizer, config)
-    except ModelError as error:
+    except OtherEngineError as error:
+        # Names and numbers that this engine does not know may also be damage, which CTranslate2 does not survive.
+        check_files(directory, info)
         logger.warning("The native engine can't run this model, so ct2 runs it: %s", error.message)
     return engine_class("ct2")(directory, info, tokenizer, config)
 

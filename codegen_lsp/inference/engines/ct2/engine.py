@@ -18,7 +18,14 @@ from codegen_lsp.errors import ModelError
 from codegen_lsp.inference import heap
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
-from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, Generation, OnToken, SamplingParams
+from codegen_lsp.inference.engines.base import (
+    CancellationToken,
+    EngineConfig,
+    Generation,
+    OnToken,
+    SamplingParams,
+    check_ids,
+)
 from codegen_lsp.inference.engines.ct2.decoding import CandidateDecoder
 from codegen_lsp.inference.engines.ct2.devices import resolve_compute_type, resolve_device
 from codegen_lsp.inference.engines.ct2.prefix_cache import PrefixCache, cut_position
@@ -90,6 +97,7 @@ class Ct2Engine:
     ) -> Generation:
         """See `Engine.generate`."""
         cancellation.check()
+        check_ids(prompt, len(self._pieces))
         started = time.perf_counter()
         if sampling.temperature > 0 and sampling.seed is not None:
             self._reseed(sampling.seed)

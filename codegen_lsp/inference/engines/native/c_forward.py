@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen_lsp.errors import ModelError
+from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.engines.native.arrays import Floats, address, empty_floats, zero_floats
 from codegen_lsp.inference.engines.native.c_structs import CLayer, CMatrix, CModel, CNorm, abi_fingerprint
 from codegen_lsp.inference.engines.native.compile_decoder import VARIANTS, library_of
@@ -68,7 +68,7 @@ def check_abi(found: ctypes.CDLL, path: Path) -> None:
             return
     except AttributeError:
         pass
-    raise ModelError(
+    raise OtherEngineError(
         f"The library {path} was compiled from another version of codegen-lsp.",
         "Install codegen-lsp again, or compile the library with "
         "`python -m codegen_lsp.inference.engines.native.compile_decoder`; or set `engine` to `ct2`.",

@@ -13,15 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from codegen_lsp.errors import ModelError
+from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
-from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, Generation, OnToken, SamplingParams
+from codegen_lsp.inference.engines.base import (
+    CancellationToken,
+    EngineConfig,
+    Generation,
+    OnToken,
+    SamplingParams,
+    check_ids,
+)
 from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.engines.native.arrays import Floats
 from codegen_lsp.inference.engines.native.batch import DecodeBatch
 from codegen_lsp.inference.engines.native.forward import ForwardPass
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence, Ids, SequencePool
+from codegen_lsp.inference.engines.native.model_file import CONVERT_AGAIN
 from codegen_lsp.inference.engines.native.ngrams import GAP, NgramMatcher
 from codegen_lsp.inference.engines.native.speculative import DraftLength
 from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
@@ -56,6 +64,7 @@ class NativeEngine:
         self.threads = config.threads
         self._forward_pass = open_forward_pass(read_weights(directory), config.threads)
         weights = self._forward_pass.weights
+        check_description(directory, info, weights)
         self._pool = SequencePool(
             self._forward_pass.new_cache, weights.token_bytes, config.cache_bytes, info.context_length
         )
@@ -64,6 +73,7 @@ class NativeEngine:
         self._special = tokenizer.special_ids
         self._draft_length = DraftLength()
         self._vocab_size = info.vocabulary_size
+        self._rows = weights.padded_vocab_size
 
     # The contract
 
@@ -72,6 +82,7 @@ class NativeEngine:
     ) -> Generation:
         """See `Engine.generate`."""
         cancellation.check()
+        check_ids(prompt, self._rows)
         started = time.perf_counter()
         ids = np.asarray(prompt, dtype=np.int64)
         try:
@@ -108,6 +119,7 @@ class NativeEngine:
 
     def warm(self, prompt: list[int], cancellation: CancellationToken) -> int:
         """See `Engine.warm`."""
+        check_ids(prompt, self._rows)
         ids = np.asarray(prompt, dtype=np.int64)
         if not self._pool.fits(len(prompt)):
             return self._pool.shared(ids)
@@ -229,7 +241,7 @@ def open_forward_pass(weights: ModelWeights, threads: int) -> ForwardPass:
         from codegen_lsp.inference.engines.native.torch_forward import open_torch
     except ImportError as error:
         lacking = "this processor" if library is None else "models of this shape"
-        raise ModelError(
+        raise OtherEngineError(
             f"The native engine has no compiled library for {lacking}, and can't use torch instead: {error}.",
             "Install torch with `pip install 'codegen-lsp[convert]'`, or set `engine` to `ct2`.",
         ) from error
@@ -237,16 +249,23 @@ def open_forward_pass(weights: ModelWeights, threads: int) -> ForwardPass:
 
 
 def check_support(config: EngineConfig) -> None:
-    """Raise ModelError when the engine does not run on the device or with the compute type."""
+    """Raise OtherEngineError when the engine does not run on the device or with the compute type."""
     if config.device not in ("auto", "cpu"):
-        raise ModelError(
+        raise OtherEngineError(
             f"The native engine does not run on {config.device}.", "Set `device` to `auto`, or `engine` to `ct2`."
         )
     if config.compute_type not in COMPUTE_TYPES:
-        raise ModelError(
+        raise OtherEngineError(
             f"The native engine does not compute in {config.compute_type!r}.",
             f"Set `compute_type` to one of: {', '.join(COMPUTE_TYPES)}; or `engine` to `ct2`.",
         )
+
+
+def check_description(directory: Path, info: BuildInfo, weights: ModelWeights) -> None:
+    """Raise ModelError unless the weights are those that the build's description promises."""
+    found = (len(weights.layers), weights.heads, weights.width)
+    if found != (info.layers, info.heads, info.width) or info.vocabulary_size > weights.padded_vocab_size:
+        raise ModelError(f"The weights in {directory} are not those of its description.", CONVERT_AGAIN)
 
 
 def failure(error: RuntimeError | MemoryError) -> ModelError:

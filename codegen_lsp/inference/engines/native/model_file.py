@@ -19,7 +19,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from codegen_lsp.errors import ModelError
+from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.engines.native.arrays import Floats
 
 BINARY_VERSION = 6
@@ -66,7 +66,7 @@ def read_variables(path: Path, buffer: mmap.mmap) -> dict[str, Variable]:
     reader = _Reader(path, buffer)
     version = reader.number("I")
     if version > BINARY_VERSION and version < 256:
-        raise ModelError(
+        raise OtherEngineError(
             f"{path} has format {version}; this version reads {BINARY_VERSION}.",
             "Update codegen-lsp, or convert the model again.",
         )
@@ -130,7 +130,11 @@ class _Reader:
         if count * dtype.itemsize != size:
             raise self._damaged(f"{name} has {size} bytes for {count} values")
         start = self._advance(size)
-        return name, Variable(type, np.frombuffer(self._buffer, dtype, count, start).reshape(shape))
+        try:
+            values = np.frombuffer(self._buffer, dtype, count, start).reshape(shape)
+        except (ValueError, OverflowError) as error:
+            raise self._damaged(f"{name} of shape {shape}") from error
+        return name, Variable(type, values)
 
     def _advance(self, size: int) -> int:
         start = self.offset

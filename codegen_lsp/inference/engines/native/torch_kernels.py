@@ -22,7 +22,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from codegen_lsp.errors import ModelError
+from codegen_lsp.errors import OtherEngineError
 from codegen_lsp.inference.engines.native.weights import Matrix
 
 SMALLEST = 1e-10
@@ -110,11 +110,11 @@ KERNELS: tuple[Kernel, ...] = (Prepacked, Mapped)
 
 @cache
 def choose_kernel(kernels: tuple[Kernel, ...] = KERNELS) -> Kernel:
-    """Return the first kernel that is exact here. Raises: ModelError when there is none."""
+    """Return the first kernel that is exact here. Raises: OtherEngineError when there is none."""
     for kernel in kernels:
         if is_exact(kernel):
             return kernel
-    raise ModelError("This build of torch can't multiply int8 matrices.", "Set `engine` to `ct2`.")
+    raise OtherEngineError("This build of torch can't multiply int8 matrices.", "Set `engine` to `ct2`.")
 
 
 def is_fast() -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from codegen_lsp.errors import ModelError
+from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.engines.native.arrays import Floats, address
 from codegen_lsp.inference.engines.native.model_file import CONVERT_AGAIN, Variable, map_file, read_variables
 
@@ -156,30 +156,33 @@ class _Assembler:
 
     def assemble(self, pages: mmap.mmap) -> ModelWeights:
         """Check all variables and return the weights."""
-        heads = int(self._scalar("num_heads", 0))
+        self._refuse_variants()
+        heads = self._whole("num_heads", 0)
         embedding = self._matrix("embeddings")
         rows, width = embedding.values.shape
-        if heads <= 0 or width % heads:
-            raise self._refused(f"{heads} attention heads over {width} values")
-        self._refuse_variants()
-        llama = self._scalar("activation", -1) == SWISH
-        layers = tuple(self._layer(f"layer_{index}", width, llama) for index in range(self._count_layers()))
+        if heads <= 0 or width == 0 or width % heads:
+            raise self._damaged(f"{heads} attention heads over {width} values")
+        llama = self._whole("activation", -1) == SWISH
+        count = self._count_layers()
+        hidden = len(self._matrix("layer_0/ffn/linear_0", None, width).values)
+        layers = tuple(self._layer(f"layer_{index}", width, hidden, llama) for index in range(count))
         attention = "layer_0/self_attention"
         norm = self._norm("layer_norm", width)
         epsilon = self._epsilon if self._epsilon is not None else (1e-5 if norm.beta is not None else 1e-6)
-        lm_head = self._matrix("projection", width)
-        if lm_head.values.shape[0] != rows:
-            raise self._refused(f"an output layer of {lm_head.values.shape[0]} rows for {rows} tokens")
-        rotary = int(self._scalar(f"{attention}/rotary_dim", 0)) or width // heads
-        if rotary % 2 or rotary > width // heads:
-            raise self._refused(f"a rotary width of {rotary}")
+        lm_head = self._matrix("projection", rows, width)
+        rotary = self._whole(f"{attention}/rotary_dim", 0) or width // heads
+        if rotary % 2 or not 0 < rotary <= width // heads:
+            raise self._damaged(f"a rotary width of {rotary}")
+        rotary_base = self._scalar(f"{attention}/rotary_base", 10000.0)
+        if rotary_base <= 1 or not 0 < epsilon < 1:
+            raise self._damaged(f"a rotary base of {rotary_base} and an epsilon of {epsilon}")
         return ModelWeights(
             block_type="llama" if llama else "codegen",
             heads=heads,
             width=width,
             rotary=rotary,
             rotary_interleaved=bool(self._scalar(f"{attention}/rotary_interleave", 1)),
-            rotary_base=float(self._scalar(f"{attention}/rotary_base", 10000.0)),
+            rotary_base=rotary_base,
             epsilon=epsilon,
             embedding=embedding,
             layers=layers,
@@ -211,53 +214,57 @@ class _Assembler:
             if part.startswith(unknown) or "position_encodings" in name or "/attention/" in name:
                 raise self._refused(name)
 
-    def _layer(self, name: str, width: int, llama: bool) -> LayerWeights:
+    def _layer(self, name: str, width: int, hidden: int, llama: bool) -> LayerWeights:
         attention, mlp = f"{name}/self_attention", f"{name}/ffn"
         for bias in (f"{attention}/linear_0/bias", f"{attention}/linear_1/bias"):
             if f"decoder/{bias}" in self._variables:
                 raise self._refused(bias)
-        qkv = self._matrix(f"{attention}/linear_0", width)
-        if qkv.values.shape[0] != 3 * width:
-            raise self._refused(f"{qkv.values.shape[0]} rows of query, key and value for a width of {width}")
-        up = self._matrix(f"{mlp}/linear_0_noact" if llama else f"{mlp}/linear_0", width)
-        hidden = up.values.shape[0]
+        up, gate = ("linear_0_noact", "linear_0") if llama else ("linear_0", None)
         return LayerWeights(
             attention_norm=self._norm(f"{attention}/layer_norm" if llama else f"{name}/shared_layer_norm", width),
             mlp_norm=self._norm(f"{mlp}/layer_norm", width) if llama else None,
-            qkv_proj=qkv,
-            o_proj=self._matrix(f"{attention}/linear_1", width),
-            up_proj=up,
-            up_bias=self._vector(f"{mlp}/linear_0{'_noact' if llama else ''}/bias", hidden),
-            gate_proj=self._matrix(f"{mlp}/linear_0", width) if llama else None,
-            down_proj=self._matrix(f"{mlp}/linear_1", hidden),
+            qkv_proj=self._matrix(f"{attention}/linear_0", 3 * width, width),
+            o_proj=self._matrix(f"{attention}/linear_1", width, width),
+            up_proj=self._matrix(f"{mlp}/{up}", hidden, width),
+            up_bias=self._vector(f"{mlp}/{up}/bias", hidden),
+            gate_proj=self._matrix(f"{mlp}/{gate}", hidden, width) if gate else None,
+            down_proj=self._matrix(f"{mlp}/linear_1", width, hidden),
             down_bias=self._vector(f"{mlp}/linear_1/bias", width),
         )
 
-    def _matrix(self, name: str, columns: int | None = None) -> Matrix:
+    def _matrix(self, name: str, rows: int | None = None, columns: int | None = None) -> Matrix:
+        """Return a matrix of this shape, of any number of rows or columns where None is given."""
         weight, scales = self._required(f"{name}/weight"), self._variables.get(f"decoder/{name}/weight_scale")
         values = weight.values
         if weight.type != "int8" or scales is None:
-            raise ModelError(
+            raise OtherEngineError(
                 f"{self._directory} is not an int8 build: {name} is {weight.type}.",
                 "Convert the model again, or set `engine` to `ct2`.",
             )
-        if values.ndim != 2 or scales.values.shape != values.shape[:1] or columns not in (None, values.shape[1]):
-            raise self._refused(f"{name} of shape {values.shape}")
-        return Matrix(values, scales.floats())
+        if values.ndim != 2 or rows not in (None, values.shape[0]) or columns not in (None, values.shape[1]):
+            raise self._damaged(f"{name} of shape {values.shape}")
+        found = self._finite(f"{name}/weight_scale", scales, values.shape[0])
+        if not (found > 0).all():
+            raise self._damaged(f"{name} with scales that are not positive")
+        return Matrix(values, found)
 
     def _norm(self, name: str, width: int) -> Norm:
-        gamma = self._required(f"{name}/gamma").floats()
-        if gamma.shape != (width,):
-            raise self._refused(f"{name} of shape {gamma.shape}")
-        return Norm(gamma, self._vector(f"{name}/beta", width))
+        return Norm(
+            self._finite(f"{name}/gamma", self._required(f"{name}/gamma"), width), self._vector(f"{name}/beta", width)
+        )
 
     def _vector(self, name: str, size: int) -> Floats | None:
         variable = self._variables.get(f"decoder/{name}")
-        if variable is None:
-            return None
+        return None if variable is None else self._finite(name, variable, size)
+
+    def _finite(self, name: str, variable: Variable, size: int) -> Floats:
+        """Return a vector of this size, all of whose values are numbers."""
         if variable.values.shape != (size,):
-            raise self._refused(f"{name} of shape {variable.values.shape}")
-        return variable.floats()
+            raise self._damaged(f"{name} of shape {variable.values.shape}")
+        floats = variable.floats()
+        if not np.isfinite(floats).all():
+            raise self._damaged(f"{name} with values that are no numbers")
+        return floats
 
     def _required(self, name: str) -> Variable:
         try:
@@ -267,10 +274,26 @@ class _Assembler:
 
     def _scalar(self, name: str, default: float) -> float:
         variable = self._variables.get(f"decoder/{name}")
-        return default if variable is None or variable.values.size != 1 else float(variable.floats().item())
+        if variable is None or variable.values.size != 1:
+            return default
+        value = float(variable.floats().item())
+        if not math.isfinite(value):
+            raise self._damaged(f"{name} of {value}")
+        return value
+
+    def _whole(self, name: str, default: int) -> int:
+        value = float(self._scalar(name, default))
+        if not value.is_integer():
+            raise self._damaged(f"{name} of {value}")
+        return int(value)
 
     def _refused(self, what: str) -> ModelError:
-        return ModelError(f"The native engine can't run the model in {self._directory}: it has {what}.", OTHER_ENGINE)
+        return OtherEngineError(
+            f"The native engine can't run the model in {self._directory}: it has {what}.", OTHER_ENGINE
+        )
+
+    def _damaged(self, what: str) -> ModelError:
+        return ModelError(f"The model in {self._directory} is damaged: it has {what}.", CONVERT_AGAIN)
 
 
 def _epsilon(directory: Path) -> float | None:
