@@ -14,7 +14,7 @@ from attrs import frozen
 
 from codegen_lsp.refactor.python.analysis.bindings import Occurrence, Scope
 from codegen_lsp.refactor.python.analysis.control_flow import depends_on_frame
-from codegen_lsp.refactor.python.analysis.effects import Effect
+from codegen_lsp.refactor.python.analysis.effects import Effect, is_known
 from codegen_lsp.refactor.python.analysis.escapes import dynamic_uses
 from codegen_lsp.refactor.python.analysis.evaluation_order import is_always_evaluated
 from codegen_lsp.refactor.python.analysis.facts import ProgramFacts
@@ -194,6 +194,10 @@ def _effect(facts: ProgramFacts, scope: Scope, given: ast.expr) -> Effect:
     """Return what evaluating an argument may do where the call stands."""
     if isinstance(given, ast.Constant):
         return Effect.NONE
+    module = facts.module
+    for one in ast.walk(given):
+        if isinstance(one, ast.Name) and scope.owner(one.id) is module and not is_known(module, one.id):
+            return Effect.CALL
     around: Scope | None = scope
     while around is not None and around.kind not in ("module", "function", "lambda"):
         around = around.parent

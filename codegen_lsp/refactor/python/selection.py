@@ -23,9 +23,6 @@ from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Funct
 from codegen_lsp.source.lines import start_of_line
 
 _OUTERMOST = re.compile(r"^(?![ \t\f)\]}#]|$|(?:else|elif|except|finally)\b)", re.MULTILINE)
-_IMPORTS = re.compile(r"^import[ \t]+(.+)$", re.MULTILINE)
-_IMPORTED = re.compile(r"([\w.]+)(?:[ \t]+as[ \t]+(\w+))?")
-_ASSIGNED = re.compile(r"^(\w+)[ \t]*=[^=]", re.MULTILINE)
 _KEYWORDS = frozenset(keyword.kwlist)
 
 
@@ -172,7 +169,6 @@ class SyntaxTreeCache:
 
     def __init__(self) -> None:
         self._text = ""
-        self._modules: frozenset[str] = frozenset()
         self._parsed: dict[tuple[int, int], tuple[ast.Module, Lines, ProgramFacts] | None] = {}
 
     def view(self, source: SelectedSource) -> SelectionView | None:
@@ -180,29 +176,15 @@ class SyntaxTreeCache:
         if source.text != self._text:
             self._text = source.text
             self._parsed.clear()
-            self._modules = _imported_modules(source.text)
         for block in (block_around(source), (0, len(source.text))):
             if block not in self._parsed:
                 text = source.text[block[0] : block[1]]
                 tree = parse(text)
-                self._parsed[block] = (
-                    None if tree is None else (tree, Lines.of(text), ProgramFacts(tree, self._modules))
-                )
+                self._parsed[block] = None if tree is None else (tree, Lines.of(text), ProgramFacts(tree, source.text))
             if (found := self._parsed[block]) is not None:
                 tree, lines, facts = found
                 return SelectionView(source, tree, lines, block[0], facts)
         return None
-
-
-def _imported_modules(text: str) -> frozenset[str]:
-    """Return the names that `import` statements at the top level bind, and nothing else there, judging by lines."""
-    names = [
-        (alias or dotted).split(".")[0]
-        for line in _IMPORTS.findall(text)
-        for dotted, alias in _IMPORTED.findall(line.split("#")[0])
-    ]
-    bound = set(_ASSIGNED.findall(text))
-    return frozenset(names) - bound
 
 
 def whole_view(source: SelectedSource) -> SelectionView | None:

@@ -69,7 +69,7 @@ class Scope:
 
     def owner(self, name: str) -> Scope | None:
         """Return the scope whose variable the name is here; None for one of a module that is not in this tree."""
-        if name in self.bound:
+        if name in self.bound or self.kind == "module":
             return self
         above = self.root if name in self.global_names else self.parent
         while above is not None:
@@ -109,10 +109,42 @@ class Scope:
             for one in scope.own.get(name, ())
         ]
 
+    @cached_property
+    def sure(self) -> frozenset[str]:
+        """The variables of a module that its statements bind on all ways through it, and nothing deletes."""
+        deleted = {name for name, uses in self.own.items() if any(one.kind == "delete" for one in uses)}
+        body: list[ast.stmt] = getattr(self.node, "body", [])
+        return frozenset(_always_bound(body)) - deleted
+
     @property
     def has_star_import(self) -> bool:
         """Whether names may be bound that nothing here tells of."""
         return "*" in self.own
+
+
+def _always_bound(body: list[ast.stmt]) -> set[str]:
+    """Return the names that a suite binds if it is left at its end."""
+    found: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            targets = (one for target in node.targets for one in ast.walk(target))
+            found |= {one.id for one in targets if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+        elif isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+        elif isinstance(node, ast.If):
+            found |= _always_bound(node.body) & _always_bound(node.orelse)
+        elif isinstance(node, ast.Try):
+            handled = [_always_bound(one.body) for one in node.handlers if not _leaves(one.body)]
+            found |= _always_bound([*node.body, *node.orelse]).intersection(*handled) | _always_bound(node.finalbody)
+    return found
+
+
+def _leaves(body: list[ast.stmt]) -> bool:
+    return isinstance(body[-1], ast.Raise)
 
 
 def scope_of_module(tree: ast.Module) -> Scope:

@@ -75,6 +75,8 @@ class Knowledge:
     """The values that the scope assigns to its variables; None for one of another kind."""
     modules: frozenset[str] = frozenset()
     """Names that the whole file imports as modules, of which the tree may have a part only."""
+    whole: bool = False
+    """The tree is that of the whole file, so that a name that it does not bind is unknown."""
     _types: dict[str, str | None] = field(factory=dict)
     _methods: frozenset[str] | None = None
 
@@ -93,8 +95,11 @@ class Knowledge:
         if owner is self.scope and owner.kind != "module":
             return Effect.READ if is_written_inside(owner, name) else Effect.NONE
         if owner.kind == "module":
-            # Other functions may give a global variable another value.
-            return Effect.READ if any(name in one.global_names for one in owner.within()) else Effect.NONE
+            # Other functions may give a global variable another value, and it may have none yet. A name that nothing
+            # defines is taken for one that is defined elsewhere.
+            known = not self.whole or name in owner.sure or name not in owner.bound
+            shared = any(name in one.global_names for one in owner.within())
+            return Effect.NONE if known and not shared else Effect.READ
         writes = [one for one in owner.uses(name) if one.kind in ("write", "delete")]
         return Effect.NONE if len(writes) <= 1 else Effect.READ
 
@@ -221,8 +226,14 @@ class Knowledge:
         return types.pop() if len(types) == 1 else None
 
 
-def knowledge_of(scope: Scope, modules: frozenset[str] = frozenset()) -> Knowledge:
-    """Return what the text tells about the names of a function or module; `modules` are names of the whole file."""
+def knowledge_of(scope: Scope, modules: frozenset[str] = frozenset(), *, whole: bool = False) -> Knowledge:
+    """Return what the text tells about the names of a function or module.
+
+    Args:
+        scope: the function or module.
+        modules: names that the whole file imports as modules.
+        whole: the scope is in the tree of the whole file.
+    """
     assigned: dict[str, list[ast.expr | None]] = {}
     stack: list[ast.AST] = list(getattr(scope.node, "body", [])) if not isinstance(scope.node, ast.Lambda) else []
     while stack:
@@ -239,7 +250,7 @@ def knowledge_of(scope: Scope, modules: frozenset[str] = frozenset()) -> Knowled
             value = ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value)
             assigned.setdefault(node.target.id, []).append(value)
         stack += [one for one in ast.iter_child_nodes(node) if not isinstance(one, ast.expr)]
-    return Knowledge(scope, assigned, modules)
+    return Knowledge(scope, assigned, modules, whole)
 
 
 def _methods_around(scope: Scope) -> frozenset[str]:
@@ -283,6 +294,11 @@ def is_bound_in(module: Scope, name: str) -> bool:
         or module.has_star_import
         or any(name in one.global_names for one in module.within() if one is not module)
     )
+
+
+def is_known(module: Scope, name: str) -> bool:
+    """Return whether a name that is not local has a value: the module always binds it, or it is built-in."""
+    return name in module.sure or (name in BUILTIN_NAMES and name not in module.bound) or module.has_star_import
 
 
 def written(occurrences: list[Occurrence]) -> list[Occurrence]:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 
 from codegen_lsp.refactor.python.analysis.bindings import Scope
+from codegen_lsp.refactor.python.ast_nodes import walk_scope
 
 _OF_FRAME = frozenset({"locals", "eval", "exec"})
 """Built-in functions that see the variables of their caller."""
 _WITHOUT_ARGUMENTS = frozenset({"vars", "dir"})
 """Built-in functions that do so when they are called without arguments."""
 _OF_MODULE = frozenset({"globals"})
+_FRAMES_OF_MODULE = frozenset({"f_globals", "f_locals"})
 _FRAMES = frozenset({"_getframe", "currentframe", "getouterframes", "getinnerframes", "f_locals", "f_globals"})
 _DOCTEST = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(.*)$", re.MULTILINE)
 
@@ -22,17 +24,22 @@ def dynamic_uses(scope: Scope, *, of_module: bool = False) -> Iterator[ast.expr]
 
     Args:
         scope: the function or module; functions inside it are searched, too.
-        of_module: also yield those that use the variables of the module alone.
+        of_module: the variables in question are those of the module, which `locals()` in a function does not see.
     """
+    top = {id(node) for node in walk_scope(scope.node)} if of_module else frozenset[int]()
     harmless = set()
     for node in ast.walk(scope.node):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _WITHOUT_ARGUMENTS:
             if node.args or node.keywords:
                 harmless.add(id(node.func))
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and id(node) not in harmless:
-            if node.id in _OF_FRAME | _WITHOUT_ARGUMENTS or (of_module and node.id in _OF_MODULE):
+            local = node.id == "locals" or node.id in _WITHOUT_ARGUMENTS
+            if of_module and (node.id in _OF_MODULE or (local and id(node) not in top)):
+                if node.id in _OF_MODULE:
+                    yield node
+            elif local or node.id in _OF_FRAME:
                 yield node
-        elif isinstance(node, ast.Attribute) and node.attr in _FRAMES:
+        elif isinstance(node, ast.Attribute) and node.attr in (_FRAMES_OF_MODULE if of_module else _FRAMES):
             yield node
 
 

@@ -42,12 +42,15 @@ class _Frame:
     handler: FlowEvent | None = None
 
 
-def flow_of(scope: Scope, modules: frozenset[str] = frozenset()) -> FlowGraph:
+def flow_of(scope: Scope, modules: frozenset[str] = frozenset(), *, whole: bool = False) -> FlowGraph:
     """Return the control flow of a function or module. Raises TooComplexError.
 
-    `modules` are names that the whole file imports as modules, if the tree has a part of it only.
+    Args:
+        scope: the function or module.
+        modules: names that the whole file imports as modules, if the tree has a part of it only.
+        whole: the scope is in the tree of the whole file.
     """
-    builder = FlowBuilder(scope, knowledge_of(scope, modules))
+    builder = FlowBuilder(scope, knowledge_of(scope, modules, whole=whole))
     failed = FlowEvent("exit", None, -1)
     end = FlowEvent("exit", None, -2)
     builder.begin(failed, end)

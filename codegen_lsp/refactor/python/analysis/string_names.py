@@ -7,6 +7,7 @@ as a key of a namespace. Prose, keys of other dictionaries and `__all__` do not 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -55,7 +56,10 @@ def uses_in_strings(tree: ast.AST, name: str, reach: Reach = "private") -> list[
     for node in ast.walk(tree):
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or id(node) in docstrings:
             continue
-        if name in node.value and name in names_in_string(node.value) and _counts(node, above, reach):
+        if name not in node.value:
+            continue
+        dotted = reach != "local" and re.search(rf"[.:]{re.escape(name)}$", node.value)
+        if dotted or (name in names_in_string(node.value) and _counts(node, above, reach)):
             found.append(node)
     return sorted(found, key=lambda one: (one.lineno, one.col_offset))
 
