@@ -21,8 +21,6 @@ from rope.base.project import NoProject
 from rope.base.project import _Project as RopeProject
 from rope.base.pyobjectsdef import PyModule
 from rope.base.resources import File
-from rope.refactor import similarfinder
-from rope.refactor.extract import ExtractMethod, ExtractVariable
 from rope.refactor.inline import create_inline
 from rope.refactor.rename import Rename
 
@@ -31,10 +29,6 @@ from codegen_lsp.refactor.refusal import RefactorError
 
 MODULE = "document"
 _THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rope")
-
-# Before one of its errors rope prints the name of the file. Standard output is the protocol's or the command's, and
-# redirecting it would concern all threads, so `print` is shadowed in that module alone.
-vars(similarfinder)["print"] = lambda *values: None
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,20 +119,6 @@ class _Workspace(RopeProject):  # type: ignore[misc]
 
     def get_source_folders(self) -> list[Any]:
         return self._sources
-
-
-@_in_one_thread
-def extract_variable(text: str, start: int, end: int, name: str) -> str:
-    """Return the text with `text[start:end]` as a variable. Raises RefactorError."""
-    project = _Project(text)
-    return _result(project, lambda: ExtractVariable(project, project.document, start, end).get_changes(name))
-
-
-@_in_one_thread
-def extract_function(text: str, start: int, end: int, name: str) -> str:
-    """Return the text with the statements `text[start:end]` as a function or method. Raises RefactorError."""
-    project = _Project(text)
-    return _result(project, lambda: ExtractMethod(project, project.document, start, end).get_changes(name))
 
 
 @_in_one_thread

@@ -46,14 +46,3 @@ async def test_two_documents_at_once_leave_the_state_of_the_process_alone(monkey
     assert len(threads) == 1
     assert all(one is output for one in [*outputs, sys.stdout])
     assert all(one == unchanged for one in [*filters, list(warnings.filters)])
-
-
-def test_rope_prints_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise rope_backend.similarfinder.MismatchedTokenError
-
-    monkeypatch.setattr(rope_backend.similarfinder, "RawSimilarFinder", fail)
-    text = "def f(a):\n    b = a + 1\n    return b\n"
-    with pytest.raises(rope_backend.RefactorError):
-        rope_backend.extract_function(text, text.index("b ="), text.index("    return") - 1, "extracted")
-    assert capsys.readouterr().out == ""

@@ -1,13 +1,9 @@
-"""When the parts of an expression or statement are evaluated, and whether that has effects."""
+"""When the parts of an expression or statement are evaluated."""
 
 from __future__ import annotations
 
 import ast
 
-PURE = frozenset(
-    {"len", "str", "int", "float", "bool", "repr", "abs", "isinstance", "issubclass", "tuple", "min", "max"}
-)
-"""Built-in functions without effects, whose order of evaluation does not matter."""
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 HOSTS = (
     ast.Assign,
@@ -52,13 +48,3 @@ def is_always_evaluated(above: ast.AST, below: ast.AST) -> bool:
     return not isinstance(above, ast.Lambda | ast.JoinedStr | ast.FormattedValue | ast.stmt) or isinstance(
         above, ast.Assign | ast.AugAssign | ast.Return | ast.Expr | ast.Raise
     )
-
-
-def has_effects(node: ast.AST) -> bool:
-    """Return whether evaluating may have effects or depend on them: any call but one of `PURE`."""
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
-            return True
-        if isinstance(inner, ast.Call) and not (isinstance(inner.func, ast.Name) and inner.func.id in PURE):
-            return True
-    return False
