@@ -10,7 +10,7 @@ from attrs import frozen
 
 from codegen_lsp.refactor.python.analysis.control_flow import leaves_at_end
 from codegen_lsp.refactor.python.analysis.effects import Effect, may_swap
-from codegen_lsp.refactor.python.analysis.escapes import dynamic_uses
+from codegen_lsp.refactor.python.analysis.escapes import class_listing, dynamic_uses, module_listing
 from codegen_lsp.refactor.python.analysis.evaluation_order import HOSTS, is_always_evaluated
 from codegen_lsp.refactor.python.analysis.flow_events import FlowEvent
 from codegen_lsp.refactor.python.analysis.flow_graph import FlowGraph
@@ -163,6 +163,8 @@ def function_to_extract(view: SelectionView) -> FunctionPlan | Obstacle | None:
     kind, visible = _kind_of(view, around)
     if kind == "function" and (name := _private_name(view, statements)):
         return Obstacle("private_name", f"{name} means something else outside its class.")
+    if kind == "function" and (listing := module_listing(view.tree)) is not None:
+        return Obstacle("listed_names", f"The code on line {listing.lineno} lists the names of the module.")
     interface = interface_of(flow, statements, view.facts.scope(visible))
     if isinstance(interface, Obstacle):
         return interface
@@ -199,7 +201,11 @@ def _kind_of(view: SelectionView, around: ast.AST) -> tuple[Literal["function", 
     scope = view.facts.scope(around)
     if first is None or len([one for one in scope.uses(first) if one.kind != "read"]) > 1:
         return "function", view.tree
-    if not _is_plain(view, owner) or _is_called_by_class(view, owner, around.name):
+    if (
+        class_listing(view.tree) is not None
+        or not _is_plain(view, owner)
+        or _is_called_by_class(view, owner, around.name)
+    ):
         return "function", view.tree
     decorators = [_last_name(one) for one in around.decorator_list]
     if around.name in ("__new__", "__init_subclass__", "__class_getitem__") and not decorators:

@@ -43,6 +43,38 @@ def dynamic_uses(scope: Scope, *, of_module: bool = False) -> Iterator[ast.expr]
             yield node
 
 
+def class_listing(tree: ast.AST) -> ast.AST | None:
+    """Return an expression that may list the members of a class, so that a new one shows; None without one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in _WITHOUT_ARGUMENTS and isinstance(node.ctx, ast.Load):
+            return node
+        if isinstance(node, ast.Attribute) and node.attr in ("__dict__", "getmembers", "getmembers_static"):
+            return node
+    return None
+
+
+def module_listing(tree: ast.Module) -> ast.expr | None:
+    """Return an expression that may list the variables of the module, so that a new one shows; None without one."""
+    looked_up = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "get")
+    }
+    top = {id(node) for node in walk_scope(tree)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or id(node) in looked_up:
+            continue
+        own = node.func.id in ("vars", "dir", "locals") and not node.args and id(node) in top
+        module = node.func.id in ("vars", "dir") and any(
+            (isinstance(one, ast.Attribute) and one.attr in ("modules", "import_module"))
+            or (isinstance(one, ast.Name) and one.id in ("__import__", "import_module"))
+            for one in ast.walk(node)
+        )
+        if node.func.id == "globals" or own or module:
+            return node
+    return None
+
+
 def names_in_string(text: str) -> set[str]:
     """Return the variables and attributes that a string names if it is an expression; none for prose."""
     try:
