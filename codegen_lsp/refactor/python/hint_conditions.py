@@ -10,7 +10,7 @@ import ast
 import builtins
 from collections.abc import Iterator
 
-from codegen_lsp.refactor.python.analysis.scopes import bindings, bound_at_top, bound_by, names_in_import
+from codegen_lsp.refactor.python.analysis.scopes import BUILTINS, bindings, bound_at_top, bound_by, names_in_import
 from codegen_lsp.refactor.python.ast_nodes import Function, walk_scope
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
@@ -53,10 +53,11 @@ def known_types(view: SelectionView, function: Function) -> set[str]:
     """Return the names that mean a type in the head of a function, and modules, when the function is defined."""
     tree = view.tree
     own = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and not name.startswith("_")}
-    own -= bound_at_top(tree)
-    own |= set(_bound_before(tree, function) if not _is_postponed(tree) else _bound_anywhere(tree))
+    bound = set(_bound_before(tree, function) if not _is_postponed(tree) else _bound_anywhere(tree))
+    # A built-in name that the file binds, by an import for example, may mean anything.
+    known = (own - bound_at_top(tree) - bound) | (bound - BUILTINS)
     deleted = {name for node in walk_scope(tree) if isinstance(node, ast.Delete) for name in _names_below(node)}
-    return own - deleted - _hidden(view, function)
+    return known - deleted - _hidden(view, function)
 
 
 def _is_postponed(tree: ast.Module) -> bool:

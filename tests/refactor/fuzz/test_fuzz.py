@@ -25,8 +25,22 @@ from tests.cases import Case, cases_of, parametrized
 from tests.refactor.fuzz.attempt import DOCUMENT, Laboratory, Program, Tally, difference_of, style_of
 from tests.refactor.fuzz.campaign import campaign, laboratory
 from tests.refactor.fuzz.interpreter import Interpreter
+from tests.refactor.fuzz.places import KINDS
 
 CASES = cases_of(Path(__file__).parent / "cases" / "differences.txt", ("after", "renamed", "differs", "alike"))
+PROGRAMS = 150
+"""Programs of each refactoring in the suite; `python -m tests.refactor.fuzz` tries more."""
+MADE = {
+    "extract-variable": 2.0,
+    "extract-function": 2.0,
+    "inline-variable": 1.2,
+    "inline-function": 0.25,
+    "rename": 1.0,
+    "docstring": 1.2,
+    "type-hints": 1.4,
+    "simplify": 0.5,
+}
+"""The fewest refactorings that are made in a program on average, by kind."""
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +104,13 @@ def test_a_careless_refactoring_is_found_and_shrunk() -> None:
         findings = campaign(lab, registry.INLINE_VARIABLE, 2_000, 1, tally := Tally(), enough=1)
     assert tally.changed > 0
     assert len(findings[0].program.files[DOCUMENT].splitlines()) < 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_no_refactoring_changes_what_a_program_does(kind: RefactoringKind, lab: Laboratory) -> None:
+    findings = campaign(lab, kind, PROGRAMS, 1, tally := Tally(), enough=1)
+    assert not findings, "\n".join(map(str, findings))
+    # Programs whose refactorings are refused test nothing.
+    assert tally.made >= MADE[kind.name] * PROGRAMS
+    assert tally.unfinished <= tally.results / 5
