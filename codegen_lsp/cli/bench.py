@@ -89,10 +89,10 @@ def drafts(
     from codegen_lsp.benchmarks.isolated import time_drafts
     from codegen_lsp.cli.bench_tables import print_drafts
     from codegen_lsp.evaluation.documents import find_documents
-    from codegen_lsp.evaluation.lines import line_starts, packages_of
+    from codegen_lsp.evaluation.lines import draw_line_starts, packages_of
 
     documents = find_documents(paths or [], corpus)
-    starts = line_starts(documents, places + WARM_UP, seed)
+    starts = draw_line_starts(documents, places + WARM_UP, seed)
     packages = packages_of(documents) if workspace else {}
     figures = time_drafts(find(model).path, starts, packages, tokens, threads, ngrams)
     if as_json:

@@ -287,7 +287,7 @@ class LineStart:
     """The file, in its package's folder."""
 
 
-def line_starts(documents: Sequence[SourceDocument], count: int, seed: int) -> list[LineStart]:
+def draw_line_starts(documents: Sequence[SourceDocument], count: int, seed: int) -> list[LineStart]:
     """Return `count` cursors at starts of lines. Raises: EvaluationError when the documents have no code."""
     return [
         LineStart(

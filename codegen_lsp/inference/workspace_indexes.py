@@ -196,10 +196,10 @@ class WorkspaceIndexes:
             if self._closed:
                 return
             started = time.monotonic()
-            ids = self._encode(file.text)
+            ids = self._encode(file.text) if room > 0 else []
             time.sleep(RESTING * (time.monotonic() - started))
-            if len(ids) > room:  # known, so that it is not sent again, and empty
-                logger.info("The index of the workspace is full: %s is left out.", file.path)
+            if len(ids) > room or (room <= 0 and file.text):  # known, so that it is not sent again, and empty
+                logger.debug("The index of the workspace is full: %s is left out.", file.path)
                 ids = []
             room -= len(ids)
             added.append((_version(file), ids))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from codegen_lsp.benchmarks import replay as replay_module
 from codegen_lsp.benchmarks import typist
 from codegen_lsp.benchmarks.keystrokes import Key
 from codegen_lsp.benchmarks.lsp_client import ReplayError
@@ -55,6 +56,16 @@ def typed(*requests: ReplayRequest) -> Replay:
 
 def untimed(request: ReplayRequest) -> ReplayRequest:
     return evolve(request, milliseconds=0.0, cached_tokens=0)
+
+
+def test_a_workspace_is_filled_up_with_different_files(tmp_path: Path, document: SourceDocument) -> None:
+    others = [document, evolve(document, path="other.js", text="let x = 1\n")]
+    replay_module._fill(tmp_path / "more", others, replay_module.FOLDER_FILES + 2, None)
+    files = [path for path in (tmp_path / "more").rglob("*") if path.is_file()]
+    assert len(files) == replay_module.FOLDER_FILES + 2
+    assert len({path.read_text() for path in files}) == len(files)
+    assert {path.suffix for path in files} == {".py", ".js"}
+    assert len({path.parent for path in files}) == 2
 
 
 @pytest.mark.slow

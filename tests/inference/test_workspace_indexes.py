@@ -216,6 +216,21 @@ def test_a_full_index_takes_no_more(indexes: WorkspaceIndexes) -> None:
     assert next_of(indexes, "w", "y") == set()
 
 
+def test_what_has_no_room_is_not_encoded(indexes: WorkspaceIndexes, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+
+    def note(text: str) -> list[int]:
+        encoded.append(text)
+        return encode(text)
+
+    monkeypatch.setattr(indexes, "_encode", note)
+    files = [file("a", "x" * 100), *(file(f"{number}", "y" * 60) for number in range(9))]
+    indexes.update(IndexUpdate("w", files, max_tokens=100))
+    assert indexes.wait(WAIT_SECONDS)
+    assert encoded == ["x" * 100]
+    assert len(indexes.state("w").files) == 10
+
+
 def test_an_index_is_written_once_when_no_more_files_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.05)
     written: list[int] = []
