@@ -217,8 +217,8 @@ class Settings:
     """Model to run: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
     engine: str = _word("auto", ("auto", "ct2", "native"))
     """Engine that runs the model: CTranslate2 (`ct2`), or `native`, which runs the same build in C (in PyTorch if the C
-    library is missing) and computes only the tokens that changed, on the CPU only. `auto` is `native` on x86-64
-    processors with AVX2, without a GPU, and `ct2` elsewhere."""
+    library is missing) and computes only the tokens that changed, on the CPU only. `auto` is `native` where its C
+    library runs (x86-64 with SSE4.1 and 64-bit ARM), without a GPU, and `ct2` elsewhere."""
     device: str = _word("auto", ("auto", "cpu", "cuda"))
     """Device that the model runs on."""
     compute_type: str = _word(

@@ -127,8 +127,8 @@ def advice(
         found.append("The processor has no AVX2: int8 runs slowly. A machine from 2013 or later has it.")
     if suits() and not compiled():
         found.append(
-            "The forward pass in C is missing, so torch's kernels are used, which take two to three times as long. "
-            "Install codegen-lsp again: pip brings a compiler where there is none."
+            "The forward pass in C is missing, so a slower engine runs the model. Install codegen-lsp again: wheels "
+            "hold it, and elsewhere pip brings a compiler where there is none."
         )
     if model.device == "cpu" and timing.rates.decode_tokens_per_second < 10:
         found.append("Fewer than 10 tokens/s: suggestions will come late. Choose a smaller model.")
