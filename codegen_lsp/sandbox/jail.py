@@ -4,10 +4,12 @@ It uses the standard library only, because it runs in a bare interpreter (`pytho
 from its standard input and writes a verdict as JSON to its standard output.
 
 The program runs in a child process that (on Linux) has its own namespaces for users, mounts, processes, network and
-IPC: files are read-only, home and temporary folders are hidden, there are no other processes and no network devices,
-and the only writable folder is a small one in memory, removed at the end. The child has no capabilities and can't gain
-any, and resource limits forbid forks, threads, large files and too much memory. This process never executes code of the
-program. It kills the child when its time is over, and thereby all processes of its namespace, of which it is the first.
+IPC: files are read-only, home and temporary folders and all devices but `/dev/null` and its like are hidden, there are
+no other processes and no network devices, and the only writable folder is a small one in memory, removed at the end.
+The child has no capabilities and can't gain any, resource limits forbid forks, threads, large files and too much
+memory, and a filter of system calls forbids those that take memory which these limits don't count. This process never
+executes code of the program. It kills the child when its time is over, and thereby all processes of its namespace, of
+which it is the first.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import time
 
 HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/dev/shm", "/mnt", "/media", "/srv")  # noqa: S108
 """Folders that are empty to the program: files and sockets of users and services."""
+DEVICES = ("null", "zero", "full", "random", "urandom")
+"""All that the program sees of `/dev`; the others lead to terminals, disks and hardware."""
 PYTHON = "/run/python"
 """The path at which the program sees the files of the interpreter."""
 NOBODY = 65534
@@ -35,10 +39,25 @@ MESSAGE_BYTES = 256
 # From <linux/sched.h>, <linux/mount.h>, <linux/prctl.h> and <linux/capability.h>.
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY, SYS_MOUNT_SETATTR = -100, 0x8000, 1, 442
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 CAPABILITY_VERSION_3 = 0x20080522
+
+# From <linux/seccomp.h>, <linux/filter.h> and <linux/audit.h>.
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+LOAD_WORD, JUMP_EQUAL, JUMP_ABOVE, RETURN = 0x20, 0x15, 0x25, 0x06
+ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050001, 0x80000000
+"""Verdicts of a filter; `REFUSE` fails with EPERM."""
+LAST_NUMBER = 0x3FFFFFFF
+"""System calls above have the numbers of another interface (x32)."""
+FORBIDDEN = {
+    "x86_64": (0xC000003E, (29, 319, 447, 323, 425, 321, 298, 248, 249, 250, 272, 308, 240, 68)),
+    "aarch64": (0xC00000B7, (194, 279, 447, 282, 425, 280, 241, 217, 218, 219, 97, 268, 180, 186)),
+}
+"""By machine, its number and that of shmget, memfd_create and memfd_secret, which take memory beside the address
+space; of userfaultfd, io_uring_setup, bpf, perf_event_open, add_key, request_key and keyctl, which programs don't need;
+of unshare and setns; and of mq_open and msgget."""
 
 
 class _MountAttributes(ctypes.Structure):
@@ -48,6 +67,14 @@ class _MountAttributes(ctypes.Structure):
         ("propagation", ctypes.c_uint64),
         ("userns", ctypes.c_uint64),
     )
+
+
+class _Instruction(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint16), ("yes", ctypes.c_uint8), ("no", ctypes.c_uint8), ("value", ctypes.c_uint32))
+
+
+class _Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_uint16), ("instructions", ctypes.POINTER(_Instruction)))
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -71,7 +98,10 @@ def run(request: dict[str, object]) -> tuple[str, str]:
     if request["namespaces"]:
         _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         enter_namespaces()
-        hide_files(str(request["folder"]), int(str(request["scratch_bytes"])), [str(path) for path in shown])
+        hidden = request["hidden"]
+        assert isinstance(hidden, list)
+        scratch = int(str(request["scratch_bytes"]))
+        hide_files(str(request["folder"]), scratch, [str(path) for path in shown], [str(path) for path in hidden])
     reading, writing = os.pipe()
     mark = secrets.token_bytes(16)
     child = os.fork()
@@ -112,6 +142,7 @@ def _in_child(request: dict[str, object], writing: int, mark: bytes) -> None:
         os.setsid()
         if request["namespaces"]:
             _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            hide_processes()
         os.chdir(str(request["folder"]))
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
@@ -119,6 +150,8 @@ def _in_child(request: dict[str, object], writing: int, mark: bytes) -> None:
         if request["namespaces"]:
             drop_privileges()
         set_limits(request)
+        if request["namespaces"]:
+            filter_system_calls()
         os.write(writing, b"R")
         os.write(writing, _verdict(str(request["program"]), mark))
     finally:
@@ -146,18 +179,23 @@ def enter_namespaces() -> None:
             map.write(text)
 
 
-def hide_files(folder: str, scratch_bytes: int, shown: list[str]) -> None:
-    """Make all files read-only, hide `HIDDEN` but for the folders in `shown`, and mount an empty folder in memory.
+def hide_files(folder: str, scratch_bytes: int, shown: list[str], homes: list[str]) -> None:
+    """Make all files read-only, hide `HIDDEN` and `homes` but for the folders in `shown`, and all but a few devices.
 
-    `folder` is the path of the latter. Raises OSError.
+    `folder` is the path of an empty folder in memory, which is mounted. Raises OSError.
     """
     interpreter = os.open(sys.base_prefix, os.O_PATH)
     # Only folders can be mounted; single files are hidden or shown with theirs.
     kept = {path: os.open(path, os.O_PATH) for path in shown if os.path.isdir(path)}  # noqa: PTH112
+    devices = {name: os.open(f"/dev/{name}", os.O_PATH) for name in DEVICES if os.path.exists(f"/dev/{name}")}  # noqa: PTH110
     _mount("none", "/", "", MS_REC | MS_PRIVATE, "")
-    for hidden in HIDDEN:
+    for hidden in ("/dev", *HIDDEN, *homes):
         if os.path.isdir(hidden):  # noqa: PTH112
             _mount("tmpfs", hidden, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    for name, opened in devices.items():
+        os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
+        _mount(f"/proc/self/fd/{opened}", f"/dev/{name}", "", MS_BIND, "")
+        os.close(opened)
     os.makedirs(PYTHON, exist_ok=True)  # noqa: PTH103
     _mount(f"/proc/self/fd/{interpreter}", PYTHON, "", MS_BIND | MS_REC, "")
     os.close(interpreter)
@@ -179,6 +217,37 @@ def hide_files(folder: str, scratch_bytes: int, shown: list[str]) -> None:
 
 def _move_imports(paths: list[str]) -> None:
     paths[:] = [path.replace(sys.base_prefix, PYTHON, 1) for path in paths if path.startswith(sys.base_prefix)]
+
+
+def hide_processes() -> None:
+    """Show the processes of this namespace alone, or none where that is not allowed (in many containers)."""
+    try:
+        _mount("proc", "/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "")
+    except OSError:
+        _mount("tmpfs", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "size=4k,mode=555")
+
+
+def filter_system_calls() -> None:
+    """Forbid the system calls in `FORBIDDEN`, for good. Does nothing on a machine whose numbers are not known.
+
+    Needs `no_new_privs`. Raises OSError.
+    """
+    if os.uname().machine not in FORBIDDEN:
+        return
+    machine, numbers = FORBIDDEN[os.uname().machine]
+    program = [
+        (LOAD_WORD, 0, 0, 4),  # seccomp_data.arch
+        (JUMP_EQUAL, 1, 0, machine),
+        (RETURN, 0, 0, KILL),
+        (LOAD_WORD, 0, 0, 0),  # seccomp_data.nr
+        (JUMP_ABOVE, len(numbers) + 1, 0, LAST_NUMBER),
+        *((JUMP_EQUAL, len(numbers) - at, 0, number) for at, number in enumerate(numbers)),
+        (RETURN, 0, 0, ALLOW),
+        (RETURN, 0, 0, REFUSE),
+    ]
+    instructions = (_Instruction * len(program))(*(_Instruction(*one) for one in program))
+    rules = _Filter(len(program), instructions)
+    _call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(rules), 0, 0)
 
 
 def drop_privileges() -> None:
@@ -205,6 +274,8 @@ def set_limits(request: dict[str, object]) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NPROC: 0,
     }
+    if hasattr(resource, "RLIMIT_MSGQUEUE"):
+        limits[resource.RLIMIT_MSGQUEUE] = 0
     for limit, value in limits.items():
         resource.setrlimit(limit, (value, value))
 

@@ -10,7 +10,9 @@ reported. Generated code does not do so by accident.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -67,9 +69,18 @@ def run_program(
 
     The folders in `shown` are visible to it, read-only and at their own paths, even inside hidden folders.
 
-    Raises SandboxError when the confinement is not available on this system.
+    Raises SandboxError when the confinement is not available on this system, or when a folder in `shown` contains a
+    home folder, with keys and passwords.
     """
     allowed = limits or Limits()
+    homes = home_folders()
+    visible = [path.resolve() for path in shown]
+    for path in visible:
+        if confinement == "namespaces" and any(home.is_relative_to(path) for home in homes):
+            raise SandboxError(
+                f"The program would see {path}, which contains private files of yours.",
+                "Put the project into a folder of its own.",
+            )
     if sys.platform == "win32" or (confinement == "namespaces" and not sys.platform.startswith("linux")):
         raise _unavailable(f"there are no namespaces on {sys.platform}")
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
@@ -80,7 +91,8 @@ def run_program(
             "scratch_bytes": allowed.scratch_mb * MEBIBYTE,
             "folder": folder,
             "namespaces": confinement == "namespaces",
-            "shown": [str(path.resolve()) for path in shown],
+            "shown": [str(path) for path in visible],
+            "hidden": [str(path) for path in private_folders()],
         }
         try:
             done = subprocess.run(
@@ -102,6 +114,36 @@ def run_program(
     if answer["verdict"] == "unavailable":
         raise _unavailable(answer["detail"])
     return Verdict(answer["verdict"], answer["detail"])
+
+
+def home_folders() -> list[Path]:
+    """Return the user's home folders: of the environment, and of the system's list of users."""
+    named = [os.environ.get("HOME", "")]
+    with contextlib.suppress(ImportError, KeyError, AttributeError):
+        import pwd
+
+        named.append(pwd.getpwuid(os.getuid()).pw_dir)
+    return _private(named)
+
+
+def private_folders() -> list[Path]:
+    """Return the home folders and those of settings, state and temporary files."""
+    named = [os.environ.get(name, "") for name in PRIVATE_VARIABLES]
+    return sorted({*home_folders(), *_private([*named, tempfile.gettempdir()])})
+
+
+def _private(named: list[str]) -> list[Path]:
+    """Return the folders among these paths that are none of the system's, which are the home of some users."""
+    found = [Path(name).resolve() for name in named if Path(name).is_absolute()]
+    return [path for path in found if not any(Path(used).is_relative_to(path) for used in SYSTEM)]
+
+
+PRIVATE_VARIABLES = (
+    *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"),
+    *("GNUPGHOME", "CARGO_HOME", "DOCKER_CONFIG"),
+)
+"""Environment variables with folders that a program must not see."""
+SYSTEM = ("/usr/bin", "/bin", "/lib", "/etc", "/proc", "/dev", "/sys", "/var/lib")
 
 
 def _unavailable(reason: str) -> SandboxError:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from codegen_lsp.sandbox.jail import FORBIDDEN
 from codegen_lsp.sandbox.sandbox import Limits, SandboxError, Verdict, run_program
 
 BRIEF = Limits(seconds=1.0, memory_mb=256, scratch_mb=2)
@@ -21,6 +25,11 @@ def _namespaces() -> None:
         run_program("pass")
     except SandboxError as error:
         pytest.skip(str(error))
+
+
+def passes(program: str) -> None:
+    verdict = run_program(program, Limits(seconds=30.0))
+    assert verdict.kind == "passed", verdict
 
 
 def kind(program: str) -> str:
@@ -59,7 +68,7 @@ def test_a_program_that_ignores_signals_is_ended() -> None:
 
 @pytest.mark.parametrize("program", ["x = 'a' * (1 << 40)", "x = []\nwhile True: x.append(bytearray(1 << 22))"])
 def test_memory_is_bounded(program: str) -> None:
-    verdict = run_program(program, BRIEF)
+    verdict = run_program(program, Limits(seconds=60.0, memory_mb=256))
     assert verdict.kind == "failed"
     assert "MemoryError" in verdict.detail
 
@@ -206,3 +215,87 @@ def test_folders_that_are_shown_can_be_read_and_not_written(tmp_path: Path) -> N
     assert "Read-only" in run_program(writes, shown=[tmp_path / "project"]).detail
     beside = f"open({str(tmp_path / 'secret.txt')!r})"
     assert "FileNotFoundError" in run_program(beside, shown=[tmp_path / "project"]).detail
+
+
+def test_no_devices_but_a_few_are_seen() -> None:
+    """A terminal of the user could be read and written."""
+    passes(
+        "import os\n"
+        "assert set(os.listdir('/dev')) <= {'null', 'zero', 'full', 'random', 'urandom', 'shm'}, os.listdir('/dev')\n"
+        "assert open('/dev/zero', 'rb').read(3) == bytes(3)\n"
+        "assert len(open('/dev/urandom', 'rb').read(3)) == 3\n"
+        "open('/dev/null', 'w').write('x')\n"
+    )
+
+
+def test_no_other_processes_are_seen() -> None:
+    passes(
+        "import os\n"
+        "assert {name for name in os.listdir('/proc') if name.isdigit()} <= {'1'}\n"
+        "assert not os.path.exists('/proc/2')\n"
+    )
+
+
+HOMES = {"HOME": "", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "GNUPGHOME": "keys"}
+
+
+@pytest.mark.parametrize("variable", HOMES)
+def test_homes_anywhere_are_hidden(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only below `/home` and `/root`."""
+    folder = Path(tempfile.mkdtemp(dir="/var/lib"))
+    try:
+        (folder / "config").mkdir()
+        monkeypatch.setenv(variable, str(folder))
+        (folder / "key").write_text("secret")
+        passes(f"import os\nassert not os.path.exists({str(folder / 'key')!r})")
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_home_is_not_shown_as_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home folder that is in version control would be the project of a file in it."""
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    (tmp_path / "me" / "project").mkdir(parents=True)
+    (tmp_path / "me" / "project" / "a.py").write_text("")
+    for shown in (tmp_path / "me", tmp_path):
+        with pytest.raises(SandboxError, match="private files"):
+            run_program("pass", shown=[shown])
+    assert run_program("pass", shown=[tmp_path / "me" / "project"]).kind == "passed"
+
+
+MEMORY = {
+    "shared memory": (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "assert libc.shmget(0, 1 << 24, 0o1600) == -1 and ctypes.get_errno() == 1"
+    ),
+    "anonymous files": (
+        "import os\ntry: os.memfd_create('x')\nexcept PermissionError: pass\nelse: raise SystemExit('made')"
+    ),
+    "message queues": (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "assert libc.msgget(0, 0o1600) == -1 and ctypes.get_errno() == 1"
+    ),
+    "namespaces": (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "assert libc.unshare(0x10000000) == -1 and ctypes.get_errno() == 1"
+    ),
+}
+
+
+@pytest.mark.skipif(os.uname().machine not in FORBIDDEN, reason="the numbers of system calls are not known")
+@pytest.mark.parametrize("kind", MEMORY)
+def test_memory_that_no_limit_counts_is_not_given(kind: str) -> None:
+    passes(MEMORY[kind])
+
+
+def test_an_ordinary_user_is_confined_alike() -> None:
+    """Most users are not root: the namespaces then begin with one for users."""
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is missing")
+    program = MEMORY["anonymous files"] + "\nassert 'pts' not in os.listdir('/dev')"
+    code = f"from codegen_lsp.sandbox.sandbox import run_program; print(run_program({program!r}))"
+    command = ["unshare", "--user", "--map-user=1000", "--map-group=1000", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare failed" in done.stderr or "can't be confined" in done.stderr:
+        pytest.skip("nested namespaces are not allowed here")
+    assert "kind='passed'" in done.stdout, done.stdout + done.stderr
