@@ -47,19 +47,20 @@ LIBRARIES = {
 PACKAGES = {
     "errors.py": [],
     "log_format.py": [],
+    "python_path.py": [],
     "progress.py": [],
     "extras.py": ["errors"],
     "settings.py": [],
-    "source": ["source"],
+    "source": ["source", "python_path"],
     "sandbox": ["sandbox", "errors"],
-    "inference": ["inference", "progress", "log_format", "errors"],
+    "inference": ["inference", "progress", "log_format", "python_path", "errors"],
     "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
     "checkpoints": ["checkpoints", "inference", "progress", "errors"],
     "training": ["training", "checkpoints", "inference", "extras", "errors"],
     "refactor": [
         *("refactor", "completion", "source", "workspace", "sandbox"),
-        *("inference.rpc.messages", "progress", "errors"),
+        *("inference.rpc.messages", "progress", "python_path", "errors"),
     ],
     "suggest": [
         *("suggest", "completion", "source", "workspace"),

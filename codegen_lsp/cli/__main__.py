@@ -12,13 +12,21 @@ SERVE = (["serve"], ["serve", "--stdio"])
 
 def main() -> None:
     """Run the command line."""
-    if sys.argv[1:] in SERVE:
-        from codegen_lsp.cli.stdio_server import serve_on_stdio
+    try:
+        if sys.argv[1:] in SERVE:
+            from codegen_lsp.cli.stdio_server import serve_on_stdio
 
-        serve_on_stdio()
-    from codegen_lsp.cli import app
+            serve_on_stdio()
+        from codegen_lsp.cli import app
 
-    app.main()
+        app.main()
+    except ImportError as error:
+        from codegen_lsp.python_path import hint
+
+        if advice := hint([f"ImportError: {error}"]):
+            print(f"Error: {error}\nWhat to do: {advice}", file=sys.stderr)  # noqa: T201
+            raise SystemExit(1) from error
+        raise
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def serve_stdio(make_server: MakeServer = create_server) -> int:
         server = make_server()
         server.session.watches_editor = True
         stop_at_signals(lambda number: server.session.stop(128 + number))
-        writer = StdoutThread(stdout)
+        writer = StdoutThread(stdout, lambda: server.session.stop(1))
         server.protocol.set_writer(writer)
         stdin_thread = StdinThread(stdin, end_process_later)
         async with guarded_event_loop():

@@ -36,7 +36,7 @@ from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.lsp.models import find_installed_build
 from codegen_lsp.lsp.serve import MakeServer, run_to_end, serve_messages, stop_at_signals
 from codegen_lsp.lsp.server import CodegenServer, create_server
-from codegen_lsp.lsp.transports import WebSocketWriter
+from codegen_lsp.lsp.transports import SocketWriter, WebSocketWriter
 from codegen_lsp.lsp.watchdog import guarded_event_loop
 from codegen_lsp.settings import LogSettings
 
@@ -65,7 +65,7 @@ def serve_tcp(address: str, token_file: Path | None = None, make_server: MakeSer
         try:
             first = await first_message(messages, token)
             server = make_server()
-            server.protocol.set_writer(writer)
+            server.protocol.set_writer(SocketWriter(writer))
             await serve_messages(server, _chained(first, messages))
         except ClientRefusedError as refused:
             logger.warning("A client was refused: %s.", refused.reason)

@@ -14,6 +14,8 @@ import importlib
 import subprocess
 import sys
 
+from codegen_lsp import python_path
+
 CPU_SECONDS = 1
 """Processor time of a trial, with its start (0.1 s)."""
 TIMEOUT = 10.0
@@ -25,7 +27,13 @@ def passes(raw: bytes, grammar: str) -> bool:
     command = [sys.executable, "-P", "-m", "codegen_lsp.source.trial", grammar]
     try:
         done = subprocess.run(
-            command, input=raw, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=TIMEOUT, check=False
+            command,
+            input=raw,
+            env=python_path.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=TIMEOUT,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -16,6 +16,7 @@ from typing import Literal
 from attrs import define, evolve, frozen
 
 from codegen_lsp.completion.snapshot import Suggestion
+from codegen_lsp.source.languages import LANGUAGES
 from codegen_lsp.suggest.metrics import Event, Metrics, step_of, today
 
 Fate = Literal["accepted", "accepted in part", "typed", "typed over"]
@@ -167,4 +168,6 @@ class AcceptanceTracker:
 
     def _count(self, language: str, model: str, what: str, by: int = 1, step: int = 0) -> None:
         if self._metrics is not None:
+            # A document may have any text as its language; only known words are kept.
+            language = language if language in LANGUAGES else "other"
             self._metrics.count(Event(self._day(), language, model, what, step), by)

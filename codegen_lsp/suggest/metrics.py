@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import logging
 import math
+import os
 import queue
 import threading
 from collections import Counter
@@ -159,6 +160,10 @@ def write(path: Path, batch: Counter[Event]) -> bool:
 def _add(path: Path, batch: Counter[Event]) -> None:
     import sqlite3
 
+    # For the user alone; SQLite gives its temporary files the same mode.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    path.chmod(0o600)
     with contextlib.closing(sqlite3.connect(path, timeout=WRITE_TIMEOUT)) as connection, connection:
         connection.execute(_SCHEMA)
         connection.executemany(

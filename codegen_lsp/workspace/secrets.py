@@ -37,7 +37,14 @@ def _name_of(uri: str) -> str:
 _SECRET_FOLDERS = frozenset(
     {".ssh", ".gnupg", ".aws", ".azure", ".gcloud", ".kube", ".password-store", "secrets", ".secrets"}
 )
-_SECRET_PATHS = (".docker/config.json", ".config/gh/hosts.yml", ".config/gcloud/credentials.db", ".git/config")
+_SECRET_PATHS = (
+    ".docker/config.json",
+    ".config/gh/hosts.yml",
+    ".config/gcloud/credentials.db",
+    ".git/config",
+    ".m2/settings.xml",
+    ".cargo/credentials.toml",
+)
 _SECRET_NAMES = (
     ".env",
     ".env.*",
@@ -85,6 +92,35 @@ _SECRET_NAMES = (
     "*.secret",
     "*.secrets",
     "service-account*.json",
+    "service_account*.json",
+    "serviceaccount*.json",
+    "client_secret*.json",
+    "client-secret*.json",
+    "application_default_credentials.json",
+    "*firebase-adminsdk*.json",
+    "kubeconfig*",
+    "*.kubeconfig",
+    ".yarnrc.yml",
+    ".dockerconfigjson",
+    "*.tfstate.backup",
+    ".vault_pass*",
+    ".vault-token",
+    "vault.y*ml",
+    ".s3cfg",
+    ".boto",
+    "rclone.conf",
+    "*.pem.*",
+    "*.key.*",
+    "*.env~",
+    ".env~",
+    "*.token",
+    "token*.txt",
+    *("token.json", "tokens.json", "token[_-]*.json", "*[_-]token.json", "*[_-]tokens.json"),
+    # Not code that deals with passwords.
+    *("password", "passwords", "passwd", "shadow"),
+    *(f"password*.{suffix}" for suffix in ("txt", "json", "csv", "y*ml", "toml", "ini", "xml", "cfg", "conf", "md")),
+    ".*_history",
+    "wp-config.php",
 )
 _COMMIT_LANGUAGES = frozenset(
     {"gitcommit", "git-commit", "gitrebase", "git-rebase", "hgcommit", "svn", "jjdescription"}

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from codegen_lsp.inference.rpc import stdio
 from codegen_lsp.inference.rpc.framing import read_messages
 from codegen_lsp.inference.rpc.stdio import CHUNK_BYTES, StdinThread, StdoutThread
 
@@ -71,4 +72,34 @@ async def test_a_peer_that_does_not_read_stops_nothing() -> None:
     os.close(read)
     writer.close()
     assert writer.closed
+    os.close(write)
+
+
+async def test_what_nobody_reads_is_not_kept_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdio, "MAX_UNREAD_BYTES", 1_000_000)
+    read, write = os.pipe()
+    told: list[int] = []
+    writer = StdoutThread(write, lambda: told.append(1))
+    for _ in range(200):
+        writer.write(b"x" * CHUNK_BYTES)
+    assert told
+    assert writer.queued < 20
+    os.close(read)
+    writer.close()
+    os.close(write)
+
+
+async def test_what_is_read_may_be_any_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdio, "MAX_UNREAD_BYTES", 1_000_000)
+    read, write = os.pipe()
+    writer = StdoutThread(write, lambda: pytest.fail("everything is read"))
+    for _ in range(40):
+        writer.write(b"x" * CHUNK_BYTES)
+        left = CHUNK_BYTES
+        while left:
+            left -= len(os.read(read, left))
+        while writer.unread:  # noqa: ASYNC110 - a thread writes
+            await asyncio.sleep(0)
+    writer.close()
+    os.close(read)
     os.close(write)

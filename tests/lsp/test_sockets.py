@@ -19,6 +19,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from codegen_lsp.errors import AddressError
+from codegen_lsp.lsp import transports
 from codegen_lsp.lsp.sockets import parse_address
 from tests.lsp.test_serve import EXPLAIN, answer_from, framed, message_from
 
@@ -323,3 +324,19 @@ async def test_pages_of_an_allowed_origin() -> None:
     assert await status_of(ws, "", {"Origin": "http://localhost:8080"}) == 401
     assert await status_of(ws, "?token=TOKEN", {"Origin": "http://localhost:9090"}) == 403
     await end(ws)
+
+
+async def test_a_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transports, "MAX_UNREAD_BYTES", 1_000_000)
+    connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    listening = await asyncio.start_server(lambda _, writer: connected.put_nowait(writer), "127.0.0.1", 0)
+    async with listening:
+        _, client = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        client.transport.pause_reading()  # type: ignore[attr-defined]
+        bounded = transports.SocketWriter(await connected.get())
+        for _ in range(10_000):
+            bounded.write(b"x" * 10_000)
+            if bounded.writer.transport.is_closing():
+                break
+        assert bounded.writer.transport.is_closing()
+        client.transport.abort()

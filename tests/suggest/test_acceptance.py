@@ -143,3 +143,17 @@ def test_reports_of_suggestions_long_gone_are_not_counted(tracker: AcceptanceTra
     tracker.give(URI, 2_000)
     assert not tracker.report_accepted(1)
     assert tracker.report_accepted(2_001)
+
+
+def test_only_known_languages_are_counted_by_name() -> None:
+    """A document may have any text as its language."""
+    counted: list[Event] = []
+
+    class Counts(Metrics):
+        def count(self, event: Event, by: int = 1) -> None:
+            counted.append(event)
+
+    tracker = AcceptanceTracker(Counts())
+    for language in ("python", "secret words of a document", ""):
+        tracker.answered(language, "m", "model", 0.1)
+    assert {event.language for event in counted} == {"python", "other"}

@@ -96,3 +96,13 @@ def test_percentiles_are_within_a_step() -> None:
         assert abs(found / true - 1) < 0.06
     assert percentile([], 0.5) is None
     assert step_of(0.0) == step_of(0.1)
+
+
+def test_the_file_is_for_the_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.sqlite"
+    assert write(path, Counter({Event("2026-01-31", "python", "m", "shown"): 1}))
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o644)  # as former versions made it
+    assert write(path, Counter({Event("2026-01-31", "python", "m", "shown"): 1}))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [row.count for row in read(path)] == [2]

@@ -16,6 +16,7 @@ from typing import Literal
 import attrs
 from attrs import field, frozen
 
+from codegen_lsp import python_path
 from codegen_lsp.errors import CodegenError, ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import shared_worker
 from codegen_lsp.inference.client.launch import start_private_worker
@@ -291,11 +292,12 @@ class InferenceClient:
         last = next((line for line in reversed(lines) if line.strip()), "")
         logger.error("%s Its last output: %s", cause, "\n".join(lines) or "none")
         message = f"{cause} {last}".strip()
+        hint = python_path.hint(lines)
         if deaths >= CRASHES:
             advice = "It died too often to be started again by itself: see the log, then restart the worker."
-            self._set(WorkerState("failed", message, advice))
+            self._set(WorkerState("failed", message, hint or advice))
             return message
-        self._set(WorkerState("starting", message, "It is being restarted."))
+        self._set(WorkerState("starting", message, hint or "It is being restarted."))
         delay = BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS)) - 1]
         self._restarting = asyncio.ensure_future(self._restart_after(delay))
         return message

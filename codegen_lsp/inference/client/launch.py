@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from typing import Protocol
 
+from codegen_lsp import python_path
 from codegen_lsp.errors import WorkerError
 from codegen_lsp.inference import heap
 
@@ -116,7 +116,7 @@ def worker_command() -> list[str]:
 
 def worker_environment() -> dict[str, str]:
     """Return the environment of a worker: this process's, tuned. Variables that the user set take precedence."""
-    environment = dict(os.environ)
+    environment = python_path.environment()
     environment.setdefault("GLIBC_TUNABLES", heap.TUNABLES)
     if "OMP_WAIT_POLICY" not in environment:
         environment["OMP_WAIT_POLICY"] = WAIT_POLICY

@@ -258,9 +258,6 @@ def _start(endpoint: Endpoint) -> _Child:
 def _popen(endpoint: Endpoint, listening: int, log: int) -> subprocess.Popen[bytes]:
     arguments = ["--listen", str(listening), "--folder", str(endpoint.folder), "--digest", endpoint.digest]
     environment = launch.worker_environment()
-    if "PYTHONPATH" in environment:  # its working directory is `/`, so that it keeps no other from being removed
-        folders = environment["PYTHONPATH"].split(os.pathsep)
-        environment["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders)
     try:
         return subprocess.Popen(
             [*launch.worker_command(), *arguments],
@@ -268,7 +265,7 @@ def _popen(endpoint: Endpoint, listening: int, log: int) -> subprocess.Popen[byt
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd="/",
+            cwd="/",  # so that the worker keeps no folder from being removed
             pass_fds=[listening],
             start_new_session=True,
         )

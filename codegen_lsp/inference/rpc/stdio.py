@@ -20,6 +20,8 @@ CHUNK_BYTES = 64 * 1024
 """Read at once."""
 CLOSE_TIMEOUT = 2.0
 """Seconds for writing what is queued when a writer is closed."""
+MAX_UNREAD_BYTES = 64 * 2**20
+"""Size of the messages that the other end may leave unread."""
 
 
 class StdinThread:
@@ -77,14 +79,23 @@ class StdinThread:
 class StdoutThread:
     """Writes to a file descriptor in a thread, so that a peer that doesn't read can't block the event loop."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, on_unread: Callable[[], object] = lambda: None) -> None:
+        """`on_unread` is called when more than `MAX_UNREAD_BYTES` wait; what follows is dropped."""
         self._descriptor = descriptor
+        self._on_unread = on_unread
+        self.unread = 0
+        """Bytes that wait, about: counted by two threads."""
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
         self._thread.start()
 
     def write(self, data: bytes) -> None:
         """Queue data to be written."""
+        if self.unread > MAX_UNREAD_BYTES:
+            logger.warning("The other end doesn't read its messages")
+            self._on_unread()
+            return
+        self.unread += len(data)
         self._queue.put(data)
 
     @property
@@ -108,6 +119,7 @@ class StdoutThread:
             try:
                 while view:
                     view = view[os.write(self._descriptor, view) :]
+                self.unread -= len(data)
             except OSError as error:
                 # The end of the input, which follows, ends the session.
                 logger.info("The other end no longer reads: %s", error)

@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import frozen
 
+from codegen_lsp import python_path
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.checks import AllowedChanges
 from codegen_lsp.refactor.edits import Lines
@@ -66,6 +67,7 @@ async def ruff_fixes(text: str, lines: frozenset[int]) -> list[Fix]:
     process = await asyncio.create_subprocess_exec(
         program, "check", "--isolated", "--no-cache", "--quiet", f"--target-version={TARGET}", f"--select={RULES}",
         "--output-format=json", "--stdin-filename=document.py", "-",
+        env=python_path.environment(),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from codegen_lsp import python_path
 from codegen_lsp.refactor.refusal import RefactorError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ def command() -> list[str] | None:
         # -P: never import modules from the current folder.
         return [sys.executable, "-P", "-m", "mypy"]
     found = shutil.which("mypy")
-    return [found] if found else None
+    # A relative path is a program in the current folder, which may be the workspace.
+    return [found] if found and Path(found).is_absolute() else None
 
 
 async def errors(text: str, path: Path | None) -> Counter[str]:
@@ -75,6 +77,7 @@ async def _errors(start: list[str], text: str, path: Path | None) -> list[str]:
             *OPTIONS,
             f"--cache-dir={cache}",
             *what,
+            env=python_path.environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

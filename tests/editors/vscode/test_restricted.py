@@ -49,7 +49,10 @@ module.exports = {
 """
 PROGRAM = """
 import { ownSettings, serverSettings } from './configuration';
-console.log(JSON.stringify({ own: ownSettings(), server: serverSettings() }));
+import { withoutCurrentFolder } from './processes';
+const path = process.env.GIVEN_PATH;
+const environment = withoutCurrentFolder(path === undefined ? {} : { PYTHONPATH: path });
+console.log(JSON.stringify({ own: ownSettings(), server: serverSettings(), environment }));
 """
 HOSTILE: dict[str, Any] = {
     "server": {
@@ -149,3 +152,16 @@ def test_a_trusted_workspace_has_its_way(bundle: Path, node: dict[str, str], for
     assert own == HOSTILE["server"]
     assert (server["model"], server["log.file"], server["verify_refactorings"]) == ("./evil", "~/.bashrc", "on")
     assert not any("touch" in name for name in server)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, None), (":", None), (":/x", "/x"), ("lib:.:/x:/y", "/x:/y")])
+def test_python_is_started_without_the_current_folder(
+    bundle: Path, node: dict[str, str], given: str | None, kept: str | None
+) -> None:
+    program = shutil.which("node", path=node["PATH"])
+    assert program is not None
+    settings = {"defaults": {}, "user": {}, "workspace": {}, "trusted": True}
+    environment = node | {"INPUT": json.dumps(settings)} | ({} if given is None else {"GIVEN_PATH": given})
+    done = subprocess.run([program, "bundle.js"], cwd=bundle, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["environment"] == ({} if kept is None else {"PYTHONPATH": kept})

@@ -83,7 +83,7 @@ end
 local function models()
   local line = server.program('models', 'list', '--json')
   if not line then return {} end
-  local ok, done = pcall(function() return vim.system(line, { text = true, env = config.current.cmd_env }):wait(5000) end)
+  local ok, done = pcall(function() return vim.system(line, { text = true, env = server.env() }):wait(5000) end)
   if not ok or done.code ~= 0 then return {} end
   local read, rows = pcall(vim.json.decode, done.stdout, { luanil = { object = true } })
   return read and rows or {}
@@ -114,7 +114,7 @@ function run_pull(name, line)
     local shown = ('codegen: pulling %s %d%% %s'):format(name, entry.fraction * 100, entry.message or '')
     vim.api.nvim_echo({ { vim.fn.strcharpart(shown, 0, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
   end)
-  local options = { text = true, env = config.current.cmd_env, stdout = read, detach = true }
+  local options = { text = true, env = server.env(), stdout = read, detach = true }
   local ok, process = pcall(vim.system, line, options, function(done)
     vim.schedule(function()
       pulling = nil

@@ -11,7 +11,7 @@ local function check_program(health, server)
   health.ok(('Server: %s (found by %s)'):format(table.concat(cmd, ' '), where))
   local line = server.program('--version')
   if not line then return end
-  local ok, done = pcall(function() return vim.system(line, { text = true }):wait(20000) end)
+  local ok, done = pcall(function() return vim.system(line, { text = true, env = server.env() }):wait(20000) end)
   if ok and done.code == 0 then
     health.ok(vim.trim(done.stdout))
   else

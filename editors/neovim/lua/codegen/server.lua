@@ -75,6 +75,19 @@ function M.program(...)
   return vim.list_extend(line, { ... })
 end
 
+--- Returns the variables for a process of the server: those of the option `cmd_env`, and PYTHONPATH without entries that
+--- stand for the current folder, the user's project: Python would run a `sitecustomize.py` there.
+function M.env()
+  local env = vim.tbl_extend('force', {}, config.current.cmd_env or {})
+  local path = env.PYTHONPATH or vim.env.PYTHONPATH
+  if path then
+    local between = vim.fn.has('win32') == 1 and ';' or ':'
+    local function absolute(folder) return folder:match('^/') or folder:match('^%a:[/\\]') end
+    env.PYTHONPATH = table.concat(vim.tbl_filter(absolute, vim.split(path, between, { plain = true })), between)
+  end
+  return env
+end
+
 --- Returns the running client; with a buffer, only if it is attached there.
 ---@param bufnr integer?
 function M.client(bufnr)
@@ -171,7 +184,7 @@ local function client_config(cmd, root)
   return {
     name = M.NAME,
     cmd = cmd,
-    cmd_env = config.current.cmd_env,
+    cmd_env = M.env(),
     root_dir = root,
     capabilities = capabilities,
     init_options = given and settings or nil,
