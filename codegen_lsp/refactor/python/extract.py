@@ -33,7 +33,9 @@ async def variable(view: SelectionView, assistant: ModelAssistant, report: Progr
     report("Looking for names", 0.1)
     taken = RESERVED | variables(view.tree)
     after = f" = {text[start:end]}\n{text[line:]}"
-    found = await names.suggested(assistant, text[:first], after, names.of_expression(node), taken, shape=names.snake)
+    # A new public name of the module would be one that other files may use.
+    shape = names.snake if view.definitions else _private
+    found = await names.suggested(assistant, text[:first], after, names.of_expression(node), taken, shape=shape)
     report("Moving the code", 0.5)
     allowed = AllowedChanges(lines=lines_of(host))
     placeholder = names.numbered(PLACEHOLDER, taken)

@@ -38,6 +38,8 @@ ORIGINS = {
 """Modules of names that programs use without more ado."""
 MODULES = ("importlib", "sys", "typing")
 """Modules that programs use in the same way."""
+IMPORTED = frozenset(MODULES).union(*ORIGINS.values(), ["unit", "run"])
+"""Names that an import brings, or the other file of a program."""
 DEFINITIONS = {
     **{
         name: f"{name} = {at}"
@@ -46,6 +48,7 @@ DEFINITIONS = {
     **{"b": "b = [1]", "xs": "xs = [1, 2]", "q": "q = [3, 1, 2]", "o": "o = Counter()", "d": "d = {'k': 1}"},
     "g": "def g():\n    return 4\n\n",
     "_scale": "def _scale(x, y=1):\n    return x\n\n",
+    "_other": "def _other(x):\n    return x * 2\n\n",
 }
 """Definitions in a module of names that a frame does not define."""
 NAMES = (
@@ -105,9 +108,10 @@ def _whole(frame: str, unit: str) -> str:
 
     # Names that nothing defines are given to the module: a program does more than fail at the first of them.
     try:
-        missing = unknown(frame) & DEFINITIONS.keys()
+        missing = unknown(frame)
     except SyntaxError:
         assume(False)
+    assume(missing <= DEFINITIONS.keys() | IMPORTED)
     definitions = [text for name, text in DEFINITIONS.items() if name in missing]
     frame = "\n".join([*definitions, *(["\n"] if definitions else []), frame])
     imports = [f"import {name}" for name in MODULES if is_used(name)]
