@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen_lsp.inference.engines.native.ngrams import ORDERS, WITTEN_BELL_K
+from codegen_lsp.inference.engines.native.ngrams import ORDERS, SINGLE_SUCCESSOR, WITTEN_BELL_K
 from codegen_lsp.training.data import EncodedCorpus
 
 FILES_PER_PASS = 1024
@@ -71,7 +71,8 @@ def mixture_terms(
     for order, k in zip(reversed(ORDERS), reversed(WITTEN_BELL_K), strict=True):
         total, same, distinct = _earlier_counts(hashes[order], tokens)
         valid = (place >= order) & (total > 0)
-        weight = np.where(valid, total / np.maximum(total + k * distinct, 1), 0.0)
+        successors = np.where(distinct == 1, SINGLE_SUCCESSOR, distinct)
+        weight = np.where(valid, total / np.maximum(total + k * successors, 1), 0.0)
         gain += share * weight * same / np.maximum(total, 1)
         share *= 1 - weight
     return gain / share, share

@@ -18,7 +18,7 @@ from codegen_lsp.inference.engines.native.engine import NativeEngine
 from codegen_lsp.inference.engines.native.mixing_weights import LARGE_MODEL, SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import FileVersion, NgramIndex
 from codegen_lsp.inference.engines.native.ngram_segment import DEPTH, library
-from codegen_lsp.inference.engines.native.ngrams import NgramMatcher
+from codegen_lsp.inference.engines.native.ngrams import SINGLE_SUCCESSOR, NgramMatcher
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.skipif(library() is None, reason="ngram_index.c was not compiled here")
@@ -68,7 +68,7 @@ def mixed(rows: module.Rows, weights: MixingWeights) -> float:
         steps += [(k * weights.document_factors[classes], document[at]) for at, k in enumerate(weights.document)]
         for k, (token, occurrences, different) in steps:
             if occurrences:
-                weight = occurrences / (occurrences + k * different)
+                weight = occurrences / (occurrences + k * (different if different > 1 else SINGLE_SUCCESSOR))
                 p = (1 - weight) * p + weight * token / occurrences
         total -= math.log(max(p, module.LEAST_PROBABILITY))
     return total / len(rows)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from codegen_lsp.inference.engines.native import ngram_index as module
 from codegen_lsp.inference.engines.native.ngram_index import FileVersion, NgramIndex
 from codegen_lsp.inference.engines.native.ngram_segment import DEPTH, ORDERS, library
+from codegen_lsp.inference.engines.native.ngrams import SINGLE_SUCCESSOR
 
 pytestmark = pytest.mark.skipif(library() is None, reason="ngram_index.c was not compiled here")
 
@@ -44,7 +45,7 @@ def expected(files: Mapping[str, Sequence[int]], context: Sequence[int]) -> tupl
             text[at] for text in files.values() for at in range(order, len(text)) if list(text[at - order : at]) == tail
         )
         if total := counts.total():
-            weight = total / (total + k * len(counts))
+            weight = total / (total + k * (len(counts) if len(counts) > 1 else SINGLE_SUCCESSOR))
             for token, count in counts.items():
                 gains[token] += left * weight * count / total
             left *= 1 - weight

@@ -8,7 +8,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.inference.engines.native.ngrams import GAP, MAX_AGREEMENT, ORDERS, WITTEN_BELL_K, NgramMatcher
+from codegen_lsp.inference.engines.native.ngrams import (
+    GAP,
+    MAX_AGREEMENT,
+    ORDERS,
+    SINGLE_SUCCESSOR,
+    WITTEN_BELL_K,
+    NgramMatcher,
+)
 
 SOME = st.lists(st.integers(0, 3), max_size=24)
 TEXT = st.lists(st.integers(0, 3), min_size=1, max_size=40)
@@ -28,7 +35,7 @@ def naive_mixture(texts: list[list[int]], context: list[int], model: np.ndarray)
         total = sum(found.values())
         if not total:
             break
-        weight = total / (total + k * len(found))
+        weight = total / (total + k * (len(found) if len(found) > 1 else SINGLE_SUCCESSOR))
         model = (1 - weight) * model
         for id, count in found.items():
             model[id] += weight * count / total

@@ -14,6 +14,7 @@ from codegen_lsp.inference.engines.native.batch import interpolate
 from codegen_lsp.inference.engines.native.mixing_weights import LARGE_MODEL, SMALL_MODEL
 from codegen_lsp.inference.engines.native.ngram_index import FileVersion, NgramIndex, WorkspaceCounts
 from codegen_lsp.inference.engines.native.ngram_segment import library
+from codegen_lsp.inference.engines.native.ngrams import SINGLE_SUCCESSOR
 from codegen_lsp.inference.loading import load_model
 from codegen_lsp.inference.rpc.messages import GenerateParams, IndexUpdate, LoadParams, StopRules, WorkspaceFile
 from codegen_lsp.inference.sampling import log_sum
@@ -107,7 +108,8 @@ def test_orders_with_infinite_k_and_ambiguous_matches_do_not_count() -> None:
     assert LARGE_MODEL.admits(unambiguous)
     assert unambiguous is not None
     assert unambiguous.ids.tolist() == [50]
-    left = math.prod(k / (2 + k) for k in LARGE_MODEL.workspace if math.isfinite(k))
+    cautions = [k * SINGLE_SUCCESSOR for k in LARGE_MODEL.workspace if math.isfinite(k)]
+    left = math.prod(k / (2 + k) for k in cautions)
     assert unambiguous.gains.sum() == pytest.approx(1 / left - 1)
     assert ambiguous is not None
     assert sorted(ambiguous.ids.tolist()) == [60, 61]

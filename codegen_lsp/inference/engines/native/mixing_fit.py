@@ -207,7 +207,9 @@ def _loss(rows: Rows, sources: Sequence[_Counts], parameters: Rows) -> tuple[flo
         for order in range(source.total.shape[1]):
             total, k = source.total[:, order], np.exp(parameters[source.first + order])
             there = np.maximum(total, 1.0)
-            weight = np.where(total > 0, there / (there + k * scale * source.different[:, order]), 0.0)
+            different = source.different[:, order]
+            successors = np.where(different == 1, ngrams.SINGLE_SUCCESSOR, different)
+            weight = np.where(total > 0, there / (there + k * scale * successors), 0.0)
             share = source.token[:, order] / there
             steps.append((source, order, weight, share, probability))
             probability = (1 - weight) * probability + weight * share

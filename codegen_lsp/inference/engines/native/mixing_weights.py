@@ -18,8 +18,8 @@ PROBABILITY_BOUNDS = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.96)
 class MixingWeights:
     """The k of Witten-Bell smoothing for each order, and factors of k by the model's confidence.
 
-    N occurrences of a context with U different successors weigh N / (N + k f U), where f depends on the largest
-    probability that the model gives any token: a model that is sure is trusted more.
+    N occurrences of a context with U different successors (`SINGLE_SUCCESSOR` instead of 1) weigh N / (N + k f U),
+    where f depends on the largest probability that the model gives any token: a model that is sure is trusted more.
     """
 
     workspace: tuple[float, ...]
@@ -49,17 +49,18 @@ class MixingWeights:
 
 
 SMALL_MODEL = MixingWeights(
-    workspace=(1147.0, 84.5, 39.3, 11.6, 5.9, 3.4, 0.65),
-    document=(78.2, 45.6, 25.9, 12.0, 2.0),
-    workspace_factors=(0.30, 0.34, 0.45, 0.71, 0.89, 1.29, 1.96, 2.57, 12.6),
-    document_factors=(0.48, 0.38, 0.53, 0.71, 0.70, 1.12, 1.62, 2.48, 5.83),
+    workspace=(812.0, 189.0, 59.1, 19.3, 11.5, 11.6, 4.24),
+    document=(109.0, 55.4, 66.5, 28.3, 5.47),
+    workspace_factors=(0.48, 0.43, 0.54, 0.68, 0.80, 1.08, 1.92, 2.23, 5.38),
+    document_factors=(0.52, 0.58, 0.66, 0.67, 0.90, 1.00, 1.87, 1.75, 4.49),
 )
-"""For models of some ten million parameters. Fitted with the embedded model on 45,364 tokens of 12 packages that it had
-not seen, each package a workspace with the scored file left out. On 44,603 tokens of 12 others (`docs/lab.md`): 1.55
-nats per token with the model alone, 1.48 with the document's n-grams, 1.27 with both."""
+"""For models of some ten million parameters. Fitted with the embedded model on 30,835 tokens of 12 packages that it had
+not seen, each with 3, with 12 and with all of its other files as the workspace. On 41,184 tokens of 17 other packages,
+with all files (`docs/lab.md`): 1.66 nats per token with the model alone, 1.52 with the document's n-grams, 1.27 with
+both."""
 
 LARGE_MODEL = MixingWeights(
-    workspace=(math.inf, math.inf, math.inf, math.inf, 24.0, 14.0, 2.6),
+    workspace=(math.inf, math.inf, math.inf, math.inf, 89.0, 52.0, 9.6),
     document=(),
     workspace_factors=SMALL_MODEL.workspace_factors,
     document_factors=SMALL_MODEL.document_factors,
@@ -67,4 +68,4 @@ LARGE_MODEL = MixingWeights(
     unambiguous=True,
 )
 """For larger models whose weights were not fitted (`codegen-lsp models tune`): only long and unambiguous matches count,
-with four times the k of `SMALL_MODEL`. Not measured: no such model was at hand."""
+with two to eight times the k of `SMALL_MODEL`. Not measured: no such model was at hand."""

@@ -51,8 +51,12 @@ typedef struct {
     int32_t sign;                // 1: counted; -1: counts are subtracted (a file that another segment still holds)
 } ng_segment;
 
-// Sizes of the structures that ctypes mirrors, to be compared before anything else is called.
-EXPORT int64_t ng_abi(void) { return (int64_t)sizeof(ng_segment) * 10000 + sizeof(ng_table) * 100 + sizeof(ng_entry); }
+// Version of the functions' parameters, and sizes of the structures that ctypes mirrors, to be compared before anything
+// else is called.
+#define NG_VERSION 2
+EXPORT int64_t ng_abi(void) {
+    return NG_VERSION * 100000000LL + (int64_t)sizeof(ng_segment) * 10000 + sizeof(ng_table) * 100 + sizeof(ng_entry);
+}
 
 // ---------------------------------------------------------------------------------------------------------- building
 
@@ -248,12 +252,13 @@ EXPORT int ng_longest(const ng_segment *s, const uint16_t *context, int length, 
 }
 
 // Mix the successor counts of all orders, from the shortest context to the longest, each with weight
-// w = N / (N + caution[k] U) (N occurrences, U different successors) against all shorter ones and the model:
+// w = N / (N + caution[k] U) (N occurrences, U different successors; U is `single` where there is one successor)
+// against all shorter ones and the model:
 //   p <- (1 - w) p + w c / N
 // in the form p + gain, before division by the sum. Writes tokens and gains, returns their number; *share is the weight
 // that is left to the model. Orders whose share is below `negligible` are left out (weight 0), so the mixture stays
 // normalised. An order whose caution is infinite is left out.
-EXPORT int64_t ng_mix(const ng_segment *segments, int count, const uint64_t *ranges, const double *caution, double negligible,
+EXPORT int64_t ng_mix(const ng_segment *segments, int count, const uint64_t *ranges, const double *caution, double negligible, double single,
                ng_scratch *scratch, uint16_t *tokens, double *gains, double *share) {
     double left = 1.0;
     int64_t gained = 0;
@@ -280,7 +285,8 @@ EXPORT int64_t ng_mix(const ng_segment *segments, int count, const uint64_t *ran
             if (c > 0) total += c, different++;
         }
         if (total) {
-            double weight = (double)total / ((double)total + caution[k] * (double)different);
+            double successors = different == 1 ? single : (double)different;
+            double weight = (double)total / ((double)total + caution[k] * successors);
             double factor = left * weight / (double)total;
             for (int64_t t = 0; t < touched; t++) {
                 uint16_t token = scratch->touched[t];

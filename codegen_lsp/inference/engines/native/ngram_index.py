@@ -35,7 +35,7 @@ from codegen_lsp.inference.engines.native.ngram_segment import (
     address,
     required_library,
 )
-from codegen_lsp.inference.engines.native.ngrams import Mixture
+from codegen_lsp.inference.engines.native.ngrams import SINGLE_SUCCESSOR, Mixture
 
 NEGLIGIBLE = 1e-3
 """Shorter contexts are left out once longer ones have taken all but this share of the probability."""
@@ -280,6 +280,7 @@ class NgramIndex:
                 address(ranges),
                 address(caution),
                 NEGLIGIBLE,
+                SINGLE_SUCCESSOR,
                 ctypes.addressof(buffers.scratch),
                 address(buffers.tokens),
                 address(buffers.gains),

@@ -45,8 +45,8 @@ def library() -> ctypes.CDLL | None:
     except OSError:
         return None
     found.ng_abi.restype = c_int64
-    table_bytes, entry_bytes = 16, 8
-    if found.ng_abi() != ctypes.sizeof(SegmentView) * 10_000 + table_bytes * 100 + entry_bytes:
+    version, table_bytes, entry_bytes = 2, 16, 8
+    if found.ng_abi() != version * 10**8 + ctypes.sizeof(SegmentView) * 10_000 + table_bytes * 100 + entry_bytes:
         return None
     found.ng_sort.argtypes = (c_void_p, c_uint64, c_void_p, c_void_p)
     found.ng_tables.argtypes = (c_void_p, c_uint64, *[c_void_p] * 7)
@@ -54,7 +54,7 @@ def library() -> ctypes.CDLL | None:
     found.ng_ranges.argtypes = (c_void_p, c_int, c_void_p, c_int, c_void_p)
     found.ng_ranges.restype = None
     found.ng_longest.argtypes = (c_void_p, c_void_p, c_int, c_void_p, c_void_p)
-    found.ng_mix.argtypes = (c_void_p, c_int, c_void_p, c_void_p, c_double, *[c_void_p] * 4)
+    found.ng_mix.argtypes = (c_void_p, c_int, c_void_p, c_void_p, c_double, c_double, *[c_void_p] * 4)
     found.ng_mix.restype = c_int64
     return found
 

@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 
 ORDERS = (1, 2, 3, 5, 8)
 """Lengths of the contexts of n-grams, in tokens."""
-WITTEN_BELL_K = (65.9, 28.2, 17.7, 9.5, 1.7)
+SINGLE_SUCCESSOR = 0.27
+"""U of a context that always had the same successor: it is trusted more than Witten-Bell smoothing trusts it. Fitted on
+held-out packages (`docs/lab.md`)."""
+WITTEN_BELL_K = (94.6, 48.3, 50.7, 23.2, 4.7)
 """k of each order in Witten-Bell smoothing (Witten and Bell, 1991, have k = 1): with N matches of the context and U
-distinct successors, the order weighs N / (N + k U) against all shorter contexts together. Fitted on held-out packages
-(`docs/lab.md`)."""
+distinct successors (`SINGLE_SUCCESSOR` instead of 1), the order weighs N / (N + k U) against all shorter contexts
+together. Fitted on held-out packages (`docs/lab.md`)."""
 MAX_AGREEMENT = 16
 """Cap of the number of agreeing tokens."""
 _LONGEST_ORDER = np.searchsorted(ORDERS, np.arange(MAX_AGREEMENT + 1), side="right") - 1
@@ -109,7 +112,8 @@ class NgramMatcher:
         factors, rest = [0.0] * len(ORDERS), 1.0
         for order in reversed(range(len(ORDERS))):
             if total := totals[order]:
-                weight = total / (total + k[order] * different[order])
+                distinct = SINGLE_SUCCESSOR if different[order] == 1 else different[order]
+                weight = total / (total + k[order] * distinct)
                 factors[order] = rest * weight / total
                 rest *= 1 - weight
         one_of_each = columns == numbers
