@@ -78,6 +78,7 @@ def test_it_completes_code_without_a_compiler(wheel: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)  # zig's first build for Windows compiles the C runtime as well
 @pytest.mark.parametrize("target", compile_decoder.TARGETS)
 def test_it_is_built_for_any_platform_on_one_machine(target: str, tmp_path: Path) -> None:
     if compile_decoder.zig() is None:
