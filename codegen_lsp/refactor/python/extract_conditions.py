@@ -234,19 +234,26 @@ def _is_called_by_class(view: SelectionView, owner: ast.ClassDef, name: str) -> 
     )
 
 
-def _is_known_base(view: SelectionView, base: ast.expr) -> bool:
-    """Return whether all the methods of a base class are known: it is one of this file, or has no private ones."""
-    name = _last_name(base.value if isinstance(base, ast.Subscript) else base)
-    owner = view.facts.module.own.get(name, [])
-    here = [one.node for one in owner if one.kind == "write"]
-    if here:
-        return all(
-            isinstance(one, ast.ClassDef)
-            and not one.keywords
-            and all(_is_known_base(view, above) for above in one.bases if _last_name(above) != name)
-            for one in here
-        )
-    return name in _PLAIN_BASES
+def _is_known_base(view: SelectionView, base: ast.expr, below: frozenset[str] = frozenset()) -> bool:
+    """Return whether all the methods of a base class are known: it is one of this file, or has no private ones.
+
+    `below` are the names of the classes that lead to it, for classes that are defined again from themselves.
+    """
+    base = base.value if isinstance(base, ast.Subscript) else base
+    name = _last_name(base)
+    if isinstance(base, ast.Attribute):
+        return getattr(base.value, "id", "") in ("abc", "enum", "typing") and name in _PLAIN_BASES
+    here = [one.node for one in view.facts.module.own.get(name, []) if one.kind == "write"]
+    if not isinstance(base, ast.Name) or name in below:
+        return False
+    if all(isinstance(one, ast.alias) for one in here):
+        return name in _PLAIN_BASES
+    return all(
+        isinstance(one, ast.ClassDef)
+        and not one.keywords
+        and all(_is_known_base(view, above, below | {name}) for above in one.bases)
+        for one in here
+    )
 
 
 def _last_name(node: ast.expr) -> str:

@@ -158,7 +158,7 @@ class PythonBackend:
         """Implement `Backend.menu`."""
         view = self._trees.view(source)
         if view is not None:
-            titles = [(one.kind, one.applies(view)) for one in REFACTORINGS]
+            titles = [(one.kind, _title(one, view)) for one in REFACTORINGS]
             return [MenuEntry(kind, title, kind.action) for kind, title in titles if isinstance(title, str)]
         # A function's head without a body does not parse: giving it one is a fix, and all that can be done.
         repaired = with_body(source)
@@ -176,7 +176,7 @@ class PythonBackend:
         refactoring = next((one for one in REFACTORINGS if one.kind is kind), None)
         if kind in _OF_DEFINITIONS:
             view = _at_head(view)
-        title = None if refactoring is None else refactoring.applies(view)
+        title = None if refactoring is None else _title(refactoring, view)
         if isinstance(title, Obstacle):
             raise RefactorError(title.rule, f"{kind.title} can't be done safely. {title.reason}", title.advice)
         if refactoring is None or title is None:
@@ -220,6 +220,14 @@ class PreparedPythonRefactoring:
         if self.refactoring.kind is registry.COMPLETE_BODY and function is not None:
             marked = with_marked_body(self.text, function.lineno)
         return await asyncio.to_thread(verify, path, self.text, results, policy, marked)
+
+
+def _title(refactoring: PythonRefactoring, view: SelectionView) -> str | Obstacle | None:
+    """Return what `applies` returns; an obstacle where expressions are nested too deeply to be walked through."""
+    try:
+        return refactoring.applies(view)
+    except RecursionError:
+        return Obstacle("too_complex", "The code is nested too deeply to be analysed.")
 
 
 def _at_head(view: SelectionView) -> SelectionView:
