@@ -406,3 +406,12 @@ def test_help_is_found_as_it_lies_in_the_clone(neovim):
     for tag in tags:
         neovim.command(f"help {tag}")
         assert neovim.lua("return vim.fn.expand('%:t')") == "codegen.txt"
+
+
+@pytest.mark.parametrize(("given", "kept"), [(":", ""), (":/x", "/x"), ("lib:.:/x:/y", "/x:/y"), ("/x", "/x")])
+def test_python_is_started_without_the_current_folder(neovim, given, kept):
+    """Where it would run a `sitecustomize.py` of the user's project."""
+    code = "vim.env.PYTHONPATH = ... return require('codegen.server').env().PYTHONPATH"
+    assert neovim.lua(code, given) == kept
+    code = "require('codegen.config').current.cmd_env = { PYTHONPATH = ... } return require('codegen.server').env()"
+    assert neovim.lua(code, given) == {"PYTHONPATH": kept}

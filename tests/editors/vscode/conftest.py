@@ -138,11 +138,23 @@ class InThread:
 class CodeServer:
     """A running code-server and a browser."""
 
-    def __init__(self, root: Path, vsix: Path, entry: str, chromium: str, node: dict[str, str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        vsix: Path,
+        entry: str,
+        chromium: str,
+        node: dict[str, str],
+        settings: dict[str, Any] | None = None,
+        *,
+        trusts: bool = True,
+    ) -> None:
+        """`settings` are further ones of the user; without `trusts`, folders open in Restricted Mode."""
         self.root = root
         for folder in ("user/User", "extensions", "home", "tmp", "bin"):
             (root / folder).mkdir(parents=True)
-        (root / "user" / "User" / "settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+        everything = json.dumps(SETTINGS | (settings or {}))
+        (root / "user" / "User" / "settings.json").write_text(everything, encoding="utf-8")
         (root / "config.yaml").write_text("", encoding="utf-8")
         # A Python without codegen-lsp, from which an environment can be made.
         (root / "bin" / "python3").symlink_to(Path(sys._base_executable).resolve())  # type: ignore[attr-defined]
@@ -162,7 +174,8 @@ class CodeServer:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"http://127.0.0.1:{free.getsockname()[1]}"
-        options = ["--disable-telemetry", "--disable-update-check", "--disable-workspace-trust"]
+        options = ["--disable-telemetry", "--disable-update-check"]
+        options += ["--disable-workspace-trust"] if trusts else []
         bind = ["--auth", "none", "--bind-addr", self.address.removeprefix("http://")]
         with (root / "log").open("wb") as log:
             self.process = subprocess.Popen(

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.editors.vscode.conftest import EXTENSION, npm_packages
+from tests.editors.install import run_script
+from tests.editors.vscode.conftest import EXTENSION, CodeServer, Script, npm_packages
 
 FAKE_VSCODE = """
 const input = JSON.parse(process.env.INPUT);
@@ -115,6 +116,38 @@ def flat(table: dict[str, Any], prefix: str) -> dict[str, Any]:
         else:
             found[prefix + name] = value
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trusts", [False, True])
+def test_a_real_vs_code_does_not_start_what_a_hostile_folder_names(
+    vsix: Path, node: dict[str, str], tmp_path: Path, trusts: bool
+) -> None:
+    """VS Code 1.100 lets nested settings through. In a trusted folder they count, so the test would notice them."""
+    pytest.importorskip("playwright.sync_api")
+    entry = run_script("install_code_server.sh", env=node)
+    chromium = run_script("install_chromium.sh", env=node)
+    script = Script(tmp_path / "script")
+    own: dict[str, Any] = {
+        "security.workspace.trust.enabled": not trusts,
+        "security.workspace.trust.startupPrompt": "never",
+    }
+    code_server = CodeServer(tmp_path / "server", vsix, entry, chromium, node, own | script.settings(), trusts=trusts)
+    try:
+        folder, sign = tmp_path / "hostile", tmp_path / "sign"
+        (folder / ".vscode").mkdir(parents=True)
+        server = {"command": ["/bin/sh", "-c", f"touch {sign}; sleep 1"]}
+        settings = {"codegen-lsp": {"server": server, "log": {"file": str(folder / ".bashrc")}}}
+        (folder / ".vscode" / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        (folder / "a.py").write_text("import os\n", encoding="utf-8")
+        window = code_server.window(folder)
+        window.open(folder / "a.py", cursor=False)
+        window.until(lambda: sign.exists() or script.events("load"), "a server", 4)
+        assert sign.exists() is trusts
+        assert not (folder / ".bashrc").exists()
+        window.page.close()
+    finally:
+        code_server.close()
 
 
 FORMS = {
