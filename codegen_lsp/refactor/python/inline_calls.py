@@ -204,6 +204,7 @@ def _effect(facts: ProgramFacts, scope: Scope, given: ast.expr) -> Effect:
     flow = facts.flow(around.node) if around is not None else None
     events: list[FlowEvent] = [] if flow is None else flow.events_of([given])
     if flow is None or not events or around is not scope:
-        # A comprehension or class body: a plain variable of it has a value when the call is made.
-        return Effect.NONE if isinstance(given, ast.Name) and given.id in scope.bound else Effect.CALL
+        # A variable of a comprehension has a value when the call is made; one of a class may have none.
+        is_sure = isinstance(given, ast.Name) and scope.kind == "comprehension" and given.id in scope.bound
+        return Effect.NONE if is_sure else Effect.CALL
     return max(flow.effect_of(event) for event in events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 
 from tests.refactor.fuzz.attempt import Finding, Tally
 from tests.refactor.fuzz.campaign import campaign, laboratory
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--kind", action="append", choices=[kind.name for kind in KINDS], help="repeat for several")
     given = parser.parse_args()
     kinds = [kind for kind in KINDS if given.kind is None or kind.name in given.kind]
+    warnings.simplefilter("ignore", SyntaxWarning)  # of programs that compare with a literal
     begun, wrong = time.monotonic(), 0
 
     def show(finding: Finding) -> None:
