@@ -7,6 +7,7 @@
 --- shown only while all three still match the buffer.
 
 local config = require('codegen.config')
+local insert = require('codegen.insert')
 local menu = require('codegen.menu')
 local server = require('codegen.server')
 
@@ -238,7 +239,7 @@ local function show(bufnr, items)
 end
 
 local function wanted(bufnr)
-  return M.enabled and vim.b[bufnr].codegen_enabled ~= false and vim.fn.reg_executing() == ''
+  return M.enabled and vim.b[bufnr].codegen_enabled ~= false and not insert.executing()
 end
 
 --- Called when text, cursor or mode changed: keeps an item that still matches, else sends a new request.
@@ -340,15 +341,17 @@ function M.first_line(text) return text:match('^\n?[^\n]*') end
 
 local parts = { all = function(text) return text end, word = M.first_word, line = M.first_line }
 
---- Inserts the suggestion or its first part into the buffer. Must be called where text may be changed; see `accept`.
+--- Inserts the suggestion or its first part into the buffer. Called by a key that `accept` feeds.
 ---@param part 'all'|'word'|'line'
 function M.apply(part)
   local bufnr = api.nvim_get_current_buf()
   local state = state_of(bufnr)
   local item = state.items and state.items[state.index]
-  if not item then return end
-  local text, row, column, tail = left_of(bufnr, item)
-  if not text then return end
+  local text, _, _, tail
+  if item then
+    text, _, _, tail = left_of(bufnr, item)
+  end
+  if not item or not text then return insert.record() end
   cancel(state)
   local taken = parts[part](text)
   local whole = taken == text
@@ -356,22 +359,20 @@ function M.apply(part)
   while not whole and replaced < #tail and around(taken, tail:sub(1, replaced + 1)) do
     replaced = replaced + 1 -- closing brackets in the accepted part
   end
-  local lines = vim.split(taken, '\n', { plain = true })
-  api.nvim_buf_set_text(bufnr, row, column, row, column + replaced, lines)
-  local last_row = row + #lines - 1
-  local last_column = #lines[#lines] + (#lines == 1 and column or 0)
-  api.nvim_win_set_cursor(0, { last_row + 1, last_column })
-  if not whole then
-    state.items = {
-      vim.tbl_extend('force', item, { row = last_row, start = last_column, text = text:sub(#taken + 1), tail = tail:sub(replaced + 1) }),
-    }
-    state.index, state.cycled = 1, false
-    draw(bufnr)
-    return
-  end
   state.items = nil
   hide(bufnr)
-  if item.command then server.execute(item.client, item.command.command, item.command.arguments) end
+  insert.record(taken, tail:sub(1, replaced))
+  insert.insert(taken, tail:sub(1, replaced), function()
+    if whole then
+      if item.command then server.execute(item.client, item.command.command, item.command.arguments) end
+      return
+    end
+    local row, column = unpack(api.nvim_win_get_cursor(0))
+    local rest = { row = row - 1, start = column, text = text:sub(#taken + 1), tail = tail:sub(replaced + 1) }
+    state.items = { vim.tbl_extend('force', item, rest) }
+    state.index, state.cycled = 1, false
+    draw(bufnr)
+  end)
 end
 
 --- Accepts the suggestion or its first part, as a separate undo step. Returns false when none is shown. May be called
@@ -379,7 +380,7 @@ end
 ---@param part 'all'|'word'|'line'|nil
 function M.accept(part)
   if not M.visible() then return false end
-  local keys = ("%s<C-g>u<Cmd>lua require('codegen.ghost').apply('%s')<CR><C-g>u"):format(menu.closing_key(), part or 'all')
+  local keys = ("%s<Cmd>lua require('codegen.ghost').apply('%s')<CR>"):format(menu.closing_key(), part or 'all')
   api.nvim_feedkeys(vim.keycode(keys), 'ni', false)
   return true
 end
