@@ -50,9 +50,22 @@ def lines_that_fit(lines: Sequence[str], cursor: Cursor, opened: Open) -> int:
         return len(lines)
     starts = _starts(lines, cursor, opened)
     count = len(lines)
+    if takes_in(lines, cursor, below):
+        return count
     while count and not _fits(place, [start for start in starts if start[0] < count], below):
         count = max((number for number, _, _ in starts if number < count), default=0)
     return count
+
+
+def takes_in(lines: Sequence[str], cursor: Cursor, below: str) -> bool:
+    """Return true for a head on the cursor's blank line, where the line below is indented deeper than the cursor.
+
+    The user has put the cursor outside of the block below: nothing but its head fits there.
+    """
+    if len(lines) != 1 or cursor.before.strip() or not cursor.language.is_python:
+        return False
+    head = cursor.before + lines[0]
+    return columns(head) < columns(below) and opens_block(head, cursor.language)
 
 
 def _statement_below(cursor: Cursor) -> str:
@@ -88,11 +101,14 @@ def _starts(lines: Sequence[str], cursor: Cursor, opened: Open) -> list[tuple[in
 
 
 def _fits(place: Nesting, starts: Sequence[tuple[int, int, bool]], below: str) -> bool:
-    """Return true if the line below fits after statements at these columns."""
+    """Return true if the line below stays in its block after statements at these columns."""
     after: Nesting | None = place
+    opened_by_place = place.opens and columns(below) > place.columns[-1]
     for _, column, opens in starts:
         if _BRANCH.match(below) and column <= columns(below) and not opens:
             return False
+        if column < columns(below) and not (opened_by_place and column > place.columns[-1]):
+            return False  # the block of the line below ends before it
         after = after.then(column, opens=opens) if after else None
         if after is None:
             return True  # it has no place itself: that is for the parser to say

@@ -23,6 +23,10 @@ _BRACES_CONTINUATION = re.compile(
 )
 _WORD_CONTINUATION = re.compile(r"\s*(?:[)\]}]|(?:else|elsif|elif|elseif|rescue|ensure|when|end|fi|done|then|esac)\b)")
 
+_WITHOUT_SEMICOLONS = ("tree_sitter_go", "tree_sitter_javascript")
+_UNFINISHED = (",", "(", "[", "{", "=", "+", "-", "*", "/", "%", "&", "|", "<", ">", ".", "?", ":")
+_HEAD = re.compile(r"\s*(?:\}\s*)?(?:if|for|while|switch|else|do|try|catch)\b")
+
 
 def opens_block(line: str, language: Language) -> bool:
     """Return true if a block of statements, or a literal over several lines, begins after this line."""
@@ -52,6 +56,21 @@ def continues_statement(line: str, language: Language) -> bool:
     if language.is_python:
         return bool(_PYTHON_CONTINUATION.match(line))
     return bool((_BRACES_CONTINUATION if language.braces else _WORD_CONTINUATION).match(line))
+
+
+def ends_statement(line: str, language: Language) -> bool:
+    """Return true if the line ends a statement, so that the next can't be indented deeper than it."""
+    code = code_of(line, language)
+    if language.is_python:
+        return not code.endswith("\\")
+    if language.grammar in _WITHOUT_SEMICOLONS:
+        return bool(code) and not code.endswith(_UNFINISHED) and not is_head(code)
+    return code.endswith((";", "}"))
+
+
+def is_head(code: str) -> bool:
+    """Return true if code without comments begins with a keyword that a statement must follow, and has no body."""
+    return bool(_HEAD.match(code)) and not code.endswith((";", "}"))
 
 
 def only_closers(line: str) -> bool:

@@ -145,6 +145,16 @@ def node_at(source: ParseTree, start: int, end: int) -> Node | None:
     return source.tree.root_node.descendant_for_byte_range(source.byte(start), source.byte(end))
 
 
+def ancestors(source: ParseTree, offset: int) -> list[tuple[str, int]]:
+    """Return the kind and the start of each node around a character, innermost first, without the root."""
+    node = node_at(source, offset, offset + 1)
+    found: list[tuple[str, int]] = []
+    while node is not None and node.parent is not None:
+        found.append((node.type, source.offset(node.start_byte)))
+        node = node.parent
+    return found
+
+
 def occurrences(source: ParseTree, word: str) -> Iterator[Node]:
     """Yield the smallest node that spans each occurrence of a word, in order."""
     needle = _encoded(word)

@@ -115,7 +115,9 @@ def check_form(suggestion: Suggestion, snapshot: Snapshot) -> None:
     """Check what editors rely on in every suggestion."""
     assert snapshot.line_start <= suggestion.start <= snapshot.offset <= suggestion.end <= snapshot.line_end
     assert "\r" not in suggestion.insert
-    assert not suggestion.insert.endswith((" ", "\n"))
+    rest = snapshot.text[suggestion.end : suggestion.end + 1]
+    assert not suggestion.insert.endswith("\n")
+    assert not suggestion.insert.endswith(" ") or rest.isalnum() or rest == "_"
     if snapshot.selected:
         assert suggestion.start == snapshot.selected.start
         assert suggestion.insert.startswith(snapshot.selected.text)

@@ -11,7 +11,7 @@ from codegen_lsp.completion.snapshot import Cursor
 from codegen_lsp.completion.undefined_names import Modules
 from codegen_lsp.inference.rpc.messages import StopRules
 from codegen_lsp.source.blocks import opens_block
-from codegen_lsp.source.brackets import Open, in_string_or_comment
+from codegen_lsp.source.brackets import Open, in_string_or_comment, is_rest_of_closers
 from codegen_lsp.source.open_ends import ends_open
 
 Ending = Literal["complete", "truncated", "unsure"]
@@ -66,8 +66,11 @@ class Draft:
 
     @property
     def ends_open(self) -> bool:
-        """True if it ends in a keyword or operator that something must follow, and the model's line did not."""
+        """True if it ends in a keyword or operator that something must follow, nothing on the line
+        does, and the model's line did not."""
         *above, last = self.lines
+        if not is_rest_of_closers(self.cursor.after[self.replaced :]):
+            return False
         if not above and in_string_or_comment(self.opened, self.cursor.language):
             return False
         line = last if above else self.cursor.before + last

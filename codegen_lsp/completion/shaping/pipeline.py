@@ -24,6 +24,7 @@ from codegen_lsp.completion.shaping.closers import (
     replace_closers_already_there,
 )
 from codegen_lsp.completion.shaping.draft import Draft, Ending
+from codegen_lsp.completion.shaping.integrity_rules import keep_the_document_parsing, keep_words_apart
 from codegen_lsp.completion.shaping.placement import (
     begin_on_this_line,
     drop_doubled_space,
@@ -85,6 +86,7 @@ RULES: tuple[Rule, ...] = (
     replace_closers_already_there,
     close_what_the_line_left_open,
     cut_closers_that_stand_below,
+    keep_words_apart,
     refuse_empty,
     keep_repeated_line_once,
     cut_repeated_group,
@@ -96,6 +98,8 @@ RULES: tuple[Rule, ...] = (
     cut_opener_without_body,
     cut_open_end,
     keep_the_block_below,  # again: what is cut may have hidden lines in an open bracket
+    keep_words_apart,  # again: what is cut may end at another word
+    keep_the_document_parsing,
     refuse_undefined_names,
 )
 RULES_OF_REMAINDER: tuple[Rule, ...] = (

@@ -8,6 +8,7 @@ from codegen_lsp.completion.shaping.draft import Draft
 from codegen_lsp.completion.similar_lines import are_similar
 from codegen_lsp.completion.snapshot import Refusal, Trigger
 from codegen_lsp.source.blocks import only_closers
+from codegen_lsp.source.indentation import columns
 
 REPEATS = 3
 """Equal lines in a row that count as a loop of the model."""
@@ -68,6 +69,8 @@ def cut_repeated_group(draft: Draft) -> Draft | Refusal:
             group = row[end - size : end]
             if group != row[end - 2 * size : end - size] or len(set(group)) == 1 or all(map(only_closers, group)):
                 continue
+            if columns(group[0]) > min(map(columns, group)):
+                continue  # it begins within a block: the group that begins with the head comes later
             if end - size == len(above):
                 return Refusal("repetition", "The model repeats the lines above.")
             return draft.with_lines(draft.lines[: numbered[end - size - len(above)][0]])
