@@ -50,7 +50,12 @@ def variable_to_inline(view: SelectionView) -> tuple[Function, ast.Assign, list[
     flow = view.facts.flow(function)
     if flow is None:
         return Obstacle("too_complex", "The function is too large to be analysed.")
-    return obstacle_to_postponing(flow, assignment, uses) or (function, assignment, uses)
+    if (obstacle := obstacle_to_postponing(flow, assignment, uses)) is not None:
+        return obstacle
+    if _is_whole_suite(function, assignment):
+        reason = f"Line {assignment.lineno} is the only statement of its block, which would be left empty."
+        return Obstacle("only_statement", reason, "Move the assignment out of the block first.")
+    return function, assignment, uses
 
 
 def _plain_assignment(scope: Scope, target: ast.AST) -> ast.Assign | None:
@@ -59,6 +64,15 @@ def _plain_assignment(scope: Scope, target: ast.AST) -> ast.Assign | None:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and node.targets[0] is target:
             return node
     return None
+
+
+def _is_whole_suite(function: Function, statement: ast.stmt) -> bool:
+    """Return whether a statement is alone in its suite."""
+    return any(
+        isinstance(suite := getattr(node, field, None), list) and len(suite) == 1 and suite[0] is statement
+        for node in ast.walk(function)
+        for field in ("body", "orelse", "finalbody")
+    )
 
 
 def inline_function_title(view: SelectionView) -> str | None:

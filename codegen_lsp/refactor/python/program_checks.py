@@ -130,9 +130,16 @@ def knows_its_names(before: ProgramText, after: ProgramText, allowed: AllowedCha
 def reads_what_is_bound(before: ProgramText, after: ProgramText, allowed: AllowedChanges) -> str | None:
     """No local variable is read where nothing can have given it a value."""
     if new := unbound(after.tree) - unbound(before.tree):
-        function, _, name = min(new).partition(": ")
-        return f"{function} would read {name} before it has a value."
+        # A rename shows as names that appear in place of others; it adds none.
+        known = {_without(allowed.names, one) for one in unbound(before.tree)}
+        if new := {one for one in new if _without(allowed.names, one) not in known}:
+            function, _, name = min(new).partition(": ")
+            return f"{function} would read {name} before it has a value."
     return None
+
+
+def _without(names: frozenset[str], place: str) -> tuple[str, ...]:
+    return tuple("" if part in names else part for part in place.split(": "))
 
 
 CHECKS: tuple[Check, ...] = (

@@ -15,11 +15,19 @@ from pathlib import Path
 from attrs import frozen
 
 from codegen_lsp.refactor.edits import Original
+from codegen_lsp.refactor.python.analysis.bindings import scope_of_module
 from codegen_lsp.refactor.python.analysis.escapes import doctest_has
 from codegen_lsp.refactor.python.analysis.scopes import identifiers, unknown
 from codegen_lsp.refactor.python.analysis.string_names import debug_uses
 from codegen_lsp.refactor.python.ast_nodes import parse
-from codegen_lsp.refactor.python.rename_lookups import Place, module_as_value, module_lookup, other_lookup
+from codegen_lsp.refactor.python.rename_lookups import (
+    Place,
+    enumerated,
+    module_as_value,
+    module_lookup,
+    other_lookup,
+    variable_replaced,
+)
 from codegen_lsp.refactor.python.rename_strings import docstrings, with_strings_renamed
 from codegen_lsp.refactor.python.rope_backend import rename_everywhere
 from codegen_lsp.refactor.refusal import RefactorError
@@ -103,19 +111,37 @@ def _check_lookups(
 ) -> None:
     """Raise RefactorError if a file may look the name up in the module, or has it in a doctest."""
     own = module.split(".")[-1]
-    using = [tree for one in texts.values() if re.search(rf"\b{own}\b", one) and (tree := parse(one)) is not None]
+    using = {
+        one: tree for one, text in texts.items() if re.search(rf"\b{own}\b", text) and (tree := parse(text)) is not None
+    }
     having = {own, *(one.parent.name if one.stem == "__init__" else one.stem for one in holding)}
-    escapes = any(module_as_value(tree, module) is not None for tree in using)
+    escapes = any(module_as_value(tree, module) is not None for tree in using.values())
     for one in holding:
         tree = ast.parse(changed.get(one, texts[one]))
         if one == path:
             found = module_lookup(tree, name, module)
         else:
-            found = other_lookup(tree, name, having, escapes=escapes) or _doctest_of(tree, name, own)
+            from_outside = escapes and _is_value(one, texts)
+            found = (
+                other_lookup(tree, name, having, escapes=escapes)
+                or variable_replaced(tree, name, from_outside=from_outside)
+                or _doctest_of(tree, name, own)
+            )
         if one in changed and (shown := next(debug_uses(ast.parse(texts[one]), name), None)) is not None:
             found = getattr(shown, "lineno", 1), "a format string prints its name"
         if found is not None:
             raise _refusal(name, one, root, f"may use it on line {found[0]}: {found[1]}")
+    for one, tree in using.items():
+        if one != path and (found := enumerated(tree, module)) is not None:
+            raise _refusal(name, one, root, f"may use it on line {found[0]}: {found[1]}")
+
+
+def _is_value(path: Path, texts: Mapping[Path, str]) -> bool:
+    """Return whether any file uses a file's module other than by `module.name`."""
+    module, _ = module_of(path)
+    word = re.compile(rf"\b{re.escape(module.split('.')[-1])}\b")
+    trees = (parse(text) for text in texts.values() if word.search(text))
+    return any(tree is not None and module_as_value(tree, module) is not None for tree in trees)
 
 
 def _doctest_of(tree: ast.Module, name: str, own: str) -> Place | None:
@@ -176,7 +202,11 @@ def _remaining_use(text: str, name: str, module: str, local: set[str], *, own: b
                 return f"names it in a string {where}"
         elif isinstance(node, ast.Call) and _named_by(node, name):
             return f"looks it up by its name {where}"
-    stars = any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree))
+    stars = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    used = [] if own else scope_of_module(tree).uses(name)
+    if used and any(one.level or (one.module or "").split(".")[0] in local for one in stars):
+        line = stars[0].lineno
+        return f"has a variable of that name on line {used[0].line}, and imports all names on line {line}"
     if (own or stars or any(isinstance(node, ast.Name) and node.id == "globals" for node in ast.walk(tree))) and (
         name in unknown(text)
     ):

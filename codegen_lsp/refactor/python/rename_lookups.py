@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Collection
 
+from codegen_lsp.refactor.python.analysis.bindings import scope_of_module
 from codegen_lsp.refactor.python.ast_nodes import walk_scope
 
 Place = tuple[int, str]
@@ -19,6 +20,8 @@ _BY_NAME = frozenset({"getattr", "setattr", "delattr", "hasattr", "object", "att
 """Functions that take a name as a string or as a keyword; `object` and `multiple` as in `mock.patch.object`."""
 _NAMESPACES = frozenset({"globals", "__dict__", "modules", "import_module", "__import__", "vars", "dir", "getmembers"})
 """Names by which the variables of a module can be had."""
+_ALL_NAMES = frozenset({"vars", "dir", "getmembers", "getmembers_static"})
+"""Functions that return all variables of the module that they get."""
 
 
 def module_lookup(tree: ast.Module, name: str, module: str) -> Place | None:
@@ -40,6 +43,42 @@ def other_lookup(tree: ast.Module, name: str, modules: Collection[str], *, escap
     if found := _string_use(tree, name, modules):
         return found
     return _unclear_use(tree, name) if escapes or _has_namespace(tree) else None
+
+
+def enumerated(tree: ast.Module, module: str) -> Place | None:
+    """Return where a file looks up a computed name in the module, or all its names, or None."""
+    own = module.split(".")[-1]
+    modules = {own, *_aliases(tree, own)}
+    fixed = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
+    }
+    for node in (one for one in ast.walk(tree) if id(one) not in fixed):
+        if isinstance(node, ast.Call) and node.args and _last_name(node.args[0]) in modules:
+            called = _last_name(node.func)
+            computed = len(node.args) > 1 and not isinstance(node.args[1], ast.Constant)
+            if called in _ALL_NAMES or (called in _BY_NAME and computed):
+                return node.lineno, f"{ast.unparse(node)} may find it"
+        elif isinstance(node, ast.Attribute) and node.attr == "__dict__" and _last_name(node.value) in modules:
+            return node.lineno, f"{ast.unparse(node)} may find it"
+    return None
+
+
+def variable_replaced(tree: ast.Module, name: str, *, from_outside: bool) -> Place | None:
+    """Return a use of another file's own variable of the name, which may get its value from the module; or None.
+
+    The file may copy the variables of the module into its own, as `globals().update(vars(module))` does.
+    `from_outside` tells that the file is itself a value somewhere in the workspace, so that other files may do so.
+    """
+    uses = scope_of_module(tree).uses(name)
+    if not uses:
+        return None
+    if from_outside:
+        return uses[0].line, f"another file may give it the value that {name} has in the module"
+    if (found := _whole_namespace(tree, name)) is not None:
+        return uses[0].line, f"line {found[0]} may give it the value that {name} has in the module"
+    return None
 
 
 def module_as_value(tree: ast.Module, module: str) -> int | None:
@@ -91,7 +130,7 @@ def _string_use(tree: ast.Module, name: str, modules: Collection[str]) -> Place 
             if called in _BY_NAME and any(one.arg == name for one in node.keywords):
                 return node.lineno, "it is looked up by its name"
             is_code = isinstance(node.func, ast.Name) and called in ("eval", "exec")
-            if is_code and (not words or any(word.search(one) for one in words)):
+            if is_code and (not words or any(word.search(one) or "*" in one for one in words)):
                 return node.lineno, f"{called} may use it"
     return None
 
@@ -101,7 +140,8 @@ def _whole_namespace(tree: ast.Module, name: str) -> Place | None:
     fixed = {
         id(node.value)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value != name
+        if (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value != name)
+        or (isinstance(node, ast.Attribute) and node.attr != name and isinstance(node.value, ast.Subscript))
     }
     at_top = {id(node) for node in walk_scope(tree)}
     for node in ast.walk(tree):
@@ -110,7 +150,13 @@ def _whole_namespace(tree: ast.Module, name: str) -> Place | None:
             of_module = id(node) in at_top and called in ("vars", "dir", "locals") and not node.args
             if called == "globals" or of_module:
                 return node.lineno, f"{called}() may use it"
+        if isinstance(node, ast.Subscript) and id(node) not in fixed and _is_computed_module(node):
+            return node.lineno, f"{ast.unparse(node)} may use it"
     return None
+
+
+def _is_computed_module(node: ast.Subscript) -> bool:
+    return _last_name(node.value) == "modules" and not isinstance(node.slice, ast.Constant)
 
 
 def _has_namespace(tree: ast.Module) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
-from codegen_lsp.refactor.python.analysis.bindings import Scope
+from codegen_lsp.refactor.python.analysis.bindings import Occurrence, Scope
 from codegen_lsp.refactor.python.analysis.effects import Effect, is_written_inside, knowledge_of
 from codegen_lsp.refactor.python.analysis.flow_events import FlowEvent
 from codegen_lsp.refactor.python.analysis.flow_graph import FlowGraph, reached
@@ -90,7 +90,8 @@ def _interface(region: _Region) -> RegionInterface | Obstacle:
     outputs = [
         name
         for name in written
-        if scope.owner(name) is scope and (name in at_end or any(flow.is_live(name, one) for one in region.exits))
+        if scope.owner(name) is scope
+        and (name in at_end or any(flow.is_live(name, one) for one in region.exits) or _outer_uses(region, name))
     ]
     if outputs and isinstance(region.statements[-1], ast.Return):
         return Obstacle(
@@ -208,11 +209,10 @@ def _seen_by_handlers(region: _Region) -> Obstacle | None:
 def _kept_by_closures(region: _Region) -> Obstacle | None:
     """Return an obstacle if a closure on one side sees a variable that the other side assigns."""
     scope = region.scope
-    inside = {id(node) for statement in region.statements for node in ast.walk(statement)}
     written = region.written()
     for name in written:
-        outer = [one for one in scope.inner_uses(name) if id(one.node) not in inside]
-        if outer:
+        outer = _outer_uses(region, name)
+        if outer and not _is_settled(region, name):
             return Obstacle(
                 "kept_by_closure",
                 f"The function on line {outer[0].line} uses {name}, which line {written[name].line} assigns.",
@@ -236,6 +236,37 @@ def _kept_by_closures(region: _Region) -> Obstacle | None:
                     f"Leave one of the two lines outside the selection, or give {event.name} its value once.",
                 )
     return None
+
+
+def _outer_uses(region: _Region, name: str) -> list[Occurrence]:
+    """Return the uses of a variable by code outside the statements that may run later: closures and generators."""
+    scope = region.scope
+    inside = {id(node) for statement in region.statements for node in ast.walk(statement)}
+    runs_later = {
+        id(one.node)
+        for child in scope.children
+        for inner in child.within()
+        for one in inner.own.get(name, ())
+        if not (inner is child and isinstance(child.node, ast.ListComp | ast.SetComp | ast.DictComp))
+    }
+    return [one for one in scope.inner_uses(name) if id(one.node) in runs_later - inside]
+
+
+def _is_settled(region: _Region, name: str) -> bool:
+    """Return whether no other code can run, and nothing fail, from where a variable is written to the end.
+
+    Then code outside can't tell whether the variable is written there or by what the new function returns.
+    """
+    if is_written_inside(region.scope, name):
+        return False
+    later: set[FlowEvent] = set()
+    for event in region.events:
+        if event.kind == "delete" and event.name == name:
+            return False
+        if event.kind == "write" and event.name == name:
+            inside = [one for one in event.after if one in region.events]
+            later |= reached(inside, lambda one: (next_ for next_ in one.successors() if next_ in region.events))
+    return all(event.effect <= Effect.FRESH and event.raises is None for event in later)
 
 
 def _parts(region: _Region, event: FlowEvent, later: FlowEvent) -> bool:
