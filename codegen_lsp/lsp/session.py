@@ -76,7 +76,15 @@ class Session:
         uri = self.notebooks.file_of(document.current.uri)
         if pattern := excluding_pattern(uri, self.editor.folders, self.settings.exclude):
             return Refusal("excluded", f"The setting `exclude` names this file by the pattern {pattern!r}.")
+        if magic := self.notebooks.foreign_magic(document.current):
+            return Refusal("cell_magic", f"The cell's magic {magic!r} says that it holds something else than Python.")
         return None
+
+    def refusal_at(self, document: OpenDocument, offset: int) -> Refusal | None:
+        """Return why nothing may be suggested at an offset of a document."""
+        if self.notebooks.in_command(document.current, offset):
+            return Refusal("cell_magic", "The line is a magic or a shell command, not Python.")
+        return self.refusal_of(document)
 
     def snapshot_of(
         self,
@@ -91,9 +99,12 @@ class Session:
     def snapshot(self, uri: str, offset: int) -> Snapshot | None:
         """Return a document with the cursor at an offset; None if it is not open or nothing may be suggested in it."""
         document = self.documents.get(uri)
-        if document is None or self.refusal_of(document) is not None:
+        if document is None:
             return None
-        return self.snapshot_of(document, min(offset, len(document.current.text)))
+        offset = min(offset, len(document.current.text))
+        if self.refusal_at(document, offset) is not None:
+            return None
+        return self.snapshot_of(document, offset)
 
     def file_access(self, uri: str) -> FileAccess | None:
         """Return the files that may be read for a document; None if it is in no workspace folder."""

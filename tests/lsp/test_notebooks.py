@@ -109,6 +109,79 @@ async def test_a_change_that_cannot_be_read_makes_its_cells_unknown(notebook: Ed
     assert (await notebook.explain(cell_uri("4")))["rule"] == "document_unknown"
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%bash\nfor f in *",
+        "\n%%html\n<b",
+        "%%sh -e\nretu",
+        "%%javascript\nretu",
+        "%%writefile a.txt\nretu",
+        "%%not_known\nretu",
+        "%%ba",
+        "x = 1\n!git comm",
+        "if x:\n    !git comm",
+        "files = !l",
+        "%pip inst",
+        "%%time\nx = 1\n%matplo",
+    ],
+)
+async def test_no_python_is_suggested_in_what_is_not_python(ready: Editor, cell: str) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    open_notebook(ready, item("1", "import os"), item("2", cell))
+    line, column = cell.count("\n"), len(cell.split("\n")[-1])
+    for kind in (1, 2):
+        assert await ready.complete(line, column, invoked=kind == 1, uri=cell_uri("2")) == []
+    assert (await ready.explain(cell_uri("2")))["rule"] == "cell_magic"
+    assert ready.model.generated == []
+
+
+async def test_no_python_is_refactored_in_what_is_not_python(editor: Editor) -> None:
+    resolving = {"dataSupport": True, "resolveSupport": {"properties": ["edit"]}}
+    await editor.initialize({"textDocument": {"codeAction": resolving}, "window": {"workDoneProgress": True}})
+    code = "def add(a, b):\n    return a + b"
+    open_notebook(editor, item("1", code), item("2", f"%%bash\n{code}"))
+    offered = []
+    for name, line in (("1", 1), ("2", 2)):
+        at = {"start": {"line": line, "character": 11}, "end": {"line": line, "character": 16}}
+        params = {"textDocument": {"uri": cell_uri(name)}, "range": at, "context": {"diagnostics": []}}
+        offered.append(await editor.request("textDocument/codeAction", params))
+    assert offered[0]
+    assert not offered[1]
+
+
+@pytest.mark.parametrize("magic", ["%%time", "%%timeit -n 3", "%%capture out", "%%prun", "%%python3"])
+async def test_cells_that_run_their_python_are_completed(ready: Editor, magic: str) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    open_notebook(ready, item("1", f"{magic}\n\ndef add(a, b):\n    retu"))
+    (found,) = await ready.complete(3, 8, uri=cell_uri("1"))
+    assert found["insertText"] == "    return a + b"
+
+
+async def test_cells_below_do_not_read_what_is_not_python(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    before = [
+        "%%bash\nfor f in *; do rm $f; done",
+        "%%time\nimport os\n!pip install x\nif os:\n    %cd ..\nfiles = !ls\n%time y = 1\nhelp?",
+        'text = """\n!not a command\n"""\nz = (y\n     %files)  # why?',
+    ]
+    cells = [item(str(number), text) for number, text in enumerate(before)]
+    open_notebook(ready, *cells, item("4", "def add(a, b):\n    retu"))
+    await ready.complete(1, 8, uri=cell_uri("4"))
+    assert ready.model.generated[-1].prefix == (
+        "import os\nif os:\n    pass\nfiles = None\ny = 1\n\n"
+        'text = """\n!not a command\n"""\nz = (y\n     %files)  # why?\n\n'
+        "def add(a, b):\n    retu"
+    )
+
+
+async def test_a_file_is_no_cell(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["rn a + b"]
+    ready.open("%%bash\nimport os\n\ndef add(a, b):\n    retu")
+    await ready.complete(4, 8)
+    assert ready.model.generated[-1].prefix.startswith("%%bash")
+
+
 async def test_a_closed_notebook_is_forgotten(notebook: Editor) -> None:
     cells = [{"uri": cell_uri(str(number))} for number in range(1, 5)]
     notebook.notify("notebookDocument/didClose", {"notebookDocument": {"uri": NOTEBOOK}, "cellTextDocuments": cells})

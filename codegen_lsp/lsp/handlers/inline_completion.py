@@ -13,11 +13,11 @@ import time
 
 from lsprotocol import types
 
-from codegen_lsp.completion.snapshot import Snapshot, Suggestion, Trigger
+from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.lsp.documents import TextDocument
 from codegen_lsp.lsp.extensions import ACCEPTED
 from codegen_lsp.lsp.latest import SupersededRequest
-from codegen_lsp.lsp.open_documents import AnsweredRequest, OpenDocument
+from codegen_lsp.lsp.open_documents import AnsweredRequest
 from codegen_lsp.lsp.session import Session
 from codegen_lsp.suggest.request import SuggestionRequest, SuggestionResult, refused
 
@@ -35,7 +35,8 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
     text, context = document.current, params.context
     invoked = context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
     trigger = Trigger.INVOKED if invoked else Trigger.AUTOMATIC
-    snapshot = session.snapshot_of(document, text.offset(params.position), trigger, context.selected_completion_info)
+    offset = text.offset(params.position)
+    snapshot = session.snapshot_of(document, offset, trigger, context.selected_completion_info)
 
     def note(result: SuggestionResult) -> None:
         document.answered = AnsweredRequest(
@@ -43,7 +44,7 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
         )
 
     try:
-        result = await document.completion.run(_suggest(session, document, snapshot, received))
+        result = await document.completion.run(_suggest(session, snapshot, session.refusal_at(document, offset), received))
     except SupersededRequest:
         return types.InlineCompletionList([])
     except asyncio.CancelledError:
@@ -58,10 +59,10 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
     )
 
 
-async def _suggest(session: Session, document: OpenDocument, snapshot: Snapshot, received: float) -> SuggestionResult:
-    request = SuggestionRequest(
-        snapshot, session.settings, session.models, received, refusal=session.refusal_of(document)
-    )
+async def _suggest(
+    session: Session, snapshot: Snapshot, refusal: Refusal | None, received: float
+) -> SuggestionResult:
+    request = SuggestionRequest(snapshot, session.settings, session.models, received, refusal=refusal)
     return await session.suggestions.suggest(request)
 
 

@@ -415,3 +415,64 @@ def test_python_is_started_without_the_current_folder(neovim, given, kept):
     assert neovim.lua(code, given) == kept
     code = "require('codegen.config').current.cmd_env = { PYTHONPATH = ... } return require('codegen.server').env()"
     assert neovim.lua(code, given) == {"PYTHONPATH": kept}
+
+
+def uris(fake, method: str) -> list[str]:
+    return [params["textDocument"]["uri"].rsplit("/", 1)[-1] for params in fake.got(method)]
+
+
+@pytest.mark.parametrize("command", ["file", "saveas"])
+def test_a_renamed_buffer_is_served_under_its_new_name_at_once(neovim, fake, command):
+    fake.script("def add(a, b)", "x = 1")
+    neovim.keys("ix =<Esc>")
+    neovim.command(f"{command} {neovim.home / 'project' / 'b.py'}")
+    neovim.keys("odef")
+    neovim.until(lambda: neovim.ghost() == " add(a, b)", "a suggestion")
+    assert fake.requests[-1]["textDocument"]["uri"].endswith("/b.py")
+    assert uris(fake, "textDocument/didClose") == ["a.py"]
+    neovim.keys("<Tab><Esc>")
+    neovim.command("write")
+    neovim.settle()
+    assert uris(fake, "textDocument/didOpen") == ["a.py", "b.py"]
+    assert uris(fake, "textDocument/didClose") == ["a.py"]
+    assert fake.got("textDocument/didOpen")[1]["textDocument"]["text"] == "x =\n"
+
+
+def test_a_buffer_renamed_to_another_type_is_closed(neovim, fake):
+    fake.script("def add(a, b)")
+    neovim.command("file notes.txt")
+    neovim.command("filetype detect")
+    neovim.keys("idef")
+    neovim.settle()
+    assert uris(fake, "textDocument/didClose")[0] == "a.py"
+    assert neovim.lua("return #vim.lsp.get_clients({ bufnr = 0 })") == 0
+    assert fake.requests == []
+
+
+def test_another_file_type_ends_suggestions_or_changes_the_language(neovim, fake):
+    fake.script("def add(a, b)")
+    neovim.keys("idef")
+    neovim.until(neovim.ghost, "a suggestion")
+    neovim.keys("<Esc>")
+    before = len(fake.requests)
+    neovim.command("set filetype=text")
+    neovim.keys("o")
+    neovim.keys("def")
+    neovim.settle()
+    assert len(fake.requests) == before
+    assert uris(fake, "textDocument/didClose") == ["a.py"]
+    neovim.keys("<Esc>")
+    neovim.command("set filetype=python")
+    neovim.keys("odef")
+    neovim.settle()
+    print([m.get("method") for m in fake.log], neovim.lua("return vim.inspect(vim.lsp.get_clients({bufnr=0})[1].attached_buffers)"), neovim.messages())
+    neovim.until(neovim.ghost, "a suggestion")
+    neovim.keys("<Esc>")
+    neovim.command("set filetype=c")
+    neovim.keys("odef")
+    neovim.until(neovim.ghost, "a suggestion")
+    languages = [params["textDocument"]["languageId"] for params in fake.got("textDocument/didOpen")]
+    assert languages == ["python", "python", "c"]
+    neovim.command("doautocmd FileType c")  # set again, not changed
+    neovim.settle()
+    assert len(fake.got("textDocument/didOpen")) == 3

@@ -347,11 +347,9 @@ function M.apply(part)
   local bufnr = api.nvim_get_current_buf()
   local state = state_of(bufnr)
   local item = state.items and state.items[state.index]
-  local text, _, _, tail
-  if item then
-    text, _, _, tail = left_of(bufnr, item)
-  end
-  if not item or not text then return insert.record() end
+  local left = item and { left_of(bufnr, item) } or {}
+  local text, tail = left[1], left[4]
+  if not text then return insert.record() end
   cancel(state)
   local taken = parts[part](text)
   local whole = taken == text

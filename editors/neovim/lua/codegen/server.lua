@@ -18,6 +18,7 @@ M.loading = nil
 local deaths = {}
 local restarting = {} -- ids of clients that were stopped for a restart
 local told_missing = false
+local opened_as = {} -- file types by buffer, as they were when the document was opened
 
 --- Calls a client's method; Neovim 0.11 changed its signature.
 local function call(client, method, ...)
@@ -228,7 +229,20 @@ function M.attach(bufnr)
   })
 end
 
+--- Closes a buffer's document on the server.
+local function detach(bufnr)
+  local client = M.client(bufnr)
+  if client then vim.lsp.buf_detach_client(bufnr, client.id) end
+end
+
+--- Opens or closes a buffer's document after its file type was set: it is opened again under another language.
+local function on_filetype(bufnr)
+  if not wanted(bufnr) or opened_as[bufnr] ~= vim.bo[bufnr].filetype then detach(bufnr) end
+  M.attach(bufnr)
+end
+
 function M.on_attach(client, bufnr)
+  opened_as[bufnr] = vim.bo[bufnr].filetype
   add_folder(client, vim.fs.root(bufnr, config.current.root_markers))
   show_with_neovim(client, bufnr)
 end
@@ -251,10 +265,14 @@ end
 
 function M.setup()
   local group = vim.api.nvim_create_augroup('codegen.server', {})
-  vim.api.nvim_create_autocmd({ 'FileType', 'BufFilePost' }, {
-    group = group,
-    callback = function(event) M.attach(event.buf) end,
-  })
+  local function on(event, act)
+    vim.api.nvim_create_autocmd(event, { group = group, callback = function(about) act(about.buf) end })
+  end
+  on('FileType', on_filetype)
+  -- Neovim itself closes the document under its old name only when the buffer is written.
+  on('BufFilePre', detach)
+  on('BufFilePost', M.attach)
+  on('BufWipeout', function(bufnr) opened_as[bufnr] = nil end)
   vim.api.nvim_create_autocmd('LspAttach', {
     group = group,
     callback = function(event)
