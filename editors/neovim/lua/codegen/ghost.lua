@@ -213,7 +213,7 @@ end
 --- Sends a request. `done(items)` is called with the answer, unless the request was superseded.
 local function ask(bufnr, kind, done)
   local client = server.client(bufnr)
-  if not client or not client.server_capabilities.inlineCompletionProvider then return false end
+  if not client or not server.wanted(bufnr) or not client.server_capabilities.inlineCompletionProvider then return false end
   local state = state_of(bufnr)
   cancel(state)
   local seq = state.seq

@@ -18,7 +18,8 @@ M.loading = nil
 local deaths = {}
 local restarting = {} -- ids of clients that were stopped for a restart
 local told_missing = false
-local opened_as = {} -- file types by buffer, as they were when the document was opened
+local opened_as = {} -- languages by buffer
+local renamed = {} -- ids of the clients of buffers that are being renamed
 
 --- Calls a client's method; Neovim 0.11 changed its signature.
 local function call(client, method, ...)
@@ -113,7 +114,8 @@ function M.execute(client, command, arguments, done)
   return M.request(client, 'workspace/executeCommand', { command = command, arguments = arguments }, nil, done or function() end)
 end
 
-local function wanted(bufnr)
+--- Returns true if the server is wanted in a buffer: a file of a configured type.
+function M.wanted(bufnr)
   return vim.api.nvim_buf_is_loaded(bufnr)
     and vim.bo[bufnr].buftype == ''
     and vim.api.nvim_buf_get_name(bufnr) ~= ''
@@ -214,7 +216,7 @@ end
 --- Attaches a buffer to the server, starting it if needed. Ignores buffers of other filetypes and without a name.
 ---@param bufnr integer
 function M.attach(bufnr)
-  if not wanted(bufnr) or (M.status and M.status.failed) then return end
+  if not M.wanted(bufnr) or (M.status and M.status.failed) then return end
   local cmd, advice = M.command()
   if not cmd then
     if not told_missing then M.notify(advice, vim.log.levels.WARN) end
@@ -229,20 +231,38 @@ function M.attach(bufnr)
   })
 end
 
---- Closes a buffer's document on the server.
+local function language_of(client, bufnr) return client.get_language_id(bufnr, vim.bo[bufnr].filetype) end
+
+--- Closes a buffer's document on the server. It must be attached again before its text changes: Neovim would never again
+--- tell the server of changes.
 local function detach(bufnr)
   local client = M.client(bufnr)
+  renamed[bufnr] = client and client.id
   if client then vim.lsp.buf_detach_client(bufnr, client.id) end
 end
 
---- Opens or closes a buffer's document after its file type was set: it is opened again under another language.
-local function on_filetype(bufnr)
-  if not wanted(bufnr) or opened_as[bufnr] ~= vim.bo[bufnr].filetype then detach(bufnr) end
+--- Opens the document of a renamed buffer under its new name.
+local function attach_again(bufnr)
+  local id = renamed[bufnr]
+  renamed[bufnr] = nil
+  if id then return vim.lsp.buf_attach_client(bufnr, id) end
   M.attach(bufnr)
 end
 
+--- Opens a buffer's document after its file type was set; one that is open, under its new language. Buffers whose new
+--- type is not served stay open in that language, but nothing is requested in them.
+local function on_filetype(bufnr)
+  local client = M.client(bufnr)
+  if not client then return M.attach(bufnr) end
+  local language, before = language_of(client, bufnr), client.attached_buffers[bufnr]
+  if type(before) ~= 'string' then before = opened_as[bufnr] end
+  if language == before then return end -- Neovim 0.12 may have done this already
+  detach(bufnr)
+  attach_again(bufnr)
+end
+
 function M.on_attach(client, bufnr)
-  opened_as[bufnr] = vim.bo[bufnr].filetype
+  opened_as[bufnr] = language_of(client, bufnr)
   add_folder(client, vim.fs.root(bufnr, config.current.root_markers))
   show_with_neovim(client, bufnr)
 end
@@ -271,8 +291,10 @@ function M.setup()
   on('FileType', on_filetype)
   -- Neovim itself closes the document under its old name only when the buffer is written.
   on('BufFilePre', detach)
-  on('BufFilePost', M.attach)
-  on('BufWipeout', function(bufnr) opened_as[bufnr] = nil end)
+  on('BufFilePost', attach_again)
+  on('BufWipeout', function(bufnr)
+    opened_as[bufnr], renamed[bufnr] = nil, nil
+  end)
   vim.api.nvim_create_autocmd('LspAttach', {
     group = group,
     callback = function(event)
