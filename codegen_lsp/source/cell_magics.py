@@ -13,10 +13,9 @@ from codegen_lsp.source.brackets import scan
 from codegen_lsp.source.languages import LANGUAGES
 from codegen_lsp.source.lines import line_starts
 
-RUN_PYTHON = frozenset(
-    ("capture", "debug", "prun", "python", "python3", "time", "timeit")
-    + ("heat", "lprun", "memit", "mprun", "pyinstrument", "scalene", "snakeviz")
-)
+IPYTHON = frozenset({"capture", "debug", "prun", "python", "python3", "time", "timeit"})
+PROFILERS = frozenset({"heat", "lprun", "memit", "mprun", "pyinstrument", "scalene", "snakeviz"})
+RUN_PYTHON = IPYTHON | PROFILERS
 """Cell magics whose cell is Python: IPython's own, and those of profilers."""
 
 _PYTHON = LANGUAGES["python"]

@@ -44,7 +44,9 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
         )
 
     try:
-        result = await document.completion.run(_suggest(session, snapshot, session.refusal_at(document, offset), received))
+        result = await document.completion.run(
+            _suggest(session, snapshot, session.refusal_at(document, offset), received)
+        )
     except SupersededRequest:
         return types.InlineCompletionList([])
     except asyncio.CancelledError:
@@ -59,9 +61,7 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
     )
 
 
-async def _suggest(
-    session: Session, snapshot: Snapshot, refusal: Refusal | None, received: float
-) -> SuggestionResult:
+async def _suggest(session: Session, snapshot: Snapshot, refusal: Refusal | None, received: float) -> SuggestionResult:
     request = SuggestionRequest(snapshot, session.settings, session.models, received, refusal=refusal)
     return await session.suggestions.suggest(request)
 
