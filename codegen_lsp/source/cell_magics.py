@@ -1,7 +1,7 @@
 """The parts of a notebook's Python cell that are not Python: IPython's magics and shell commands.
 
-A cell magic (`%%bash`) hands the whole cell to something else; a few of them run its Python. A line that begins with `!`
-or `%` is a command. IPython's own cell magics: https://ipython.readthedocs.io/en/stable/interactive/magics.html
+A cell magic (`%%bash`) hands the whole cell to something else; a few of them run its Python. A line that begins with
+`!` or `%` is a command. IPython's own: https://ipython.readthedocs.io/en/stable/interactive/magics.html
 """
 
 from __future__ import annotations
