@@ -7,6 +7,7 @@ An empty or relative entry of PYTHONPATH stands for the current folder, most oft
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -26,6 +27,17 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
         if kept:
             found[VARIABLE] = os.pathsep.join(kept)
     return found
+
+
+def prefer_own_packages() -> None:
+    """Let the packages of this environment take precedence over those of PYTHONPATH.
+
+    The modules for robots and clusters set PYTHONPATH for another Python, whose compiled packages can't be loaded here.
+    What is only there is still found. To be called before anything else is imported.
+    """
+    named = {Path(folder).absolute() for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder}
+    last = [entry for entry in sys.path if entry and Path(entry).absolute() in named]
+    sys.path[:] = [entry for entry in sys.path if entry not in last] + last
 
 
 def hint(lines: Iterable[str]) -> str:

@@ -93,7 +93,7 @@ LIGHT = {
     "codegen_lsp.completion.planning": ["torch", "ctranslate2", "pygls", "lsprotocol", "numpy"],
     "codegen_lsp.refactor.registry": ["pygls", "lsprotocol", "rope", "libcst", "tree_sitter", "numpy"],
     "codegen_lsp.refactor.perform": ["lsprotocol", "rope", "libcst", "numpy"],
-    "codegen_lsp.inference.worker.__main__": [
+    "codegen_lsp.inference.worker.process": [
         *("torch", "ctranslate2", "transformers", "safetensors", "scipy", "pygls", "lsprotocol"),
     ],
     "codegen_lsp.inference.engines.native.engine": ["torch", "ctranslate2", "transformers", "safetensors", "scipy"],

@@ -15,6 +15,7 @@ from codegen_lsp.python_path import environment, hint
 from codegen_lsp.refactor.python import typecheck
 from codegen_lsp.source import trial
 
+ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="separators as POSIX has them")
 
 
@@ -61,9 +62,11 @@ def test_the_project_would_be_run_without_the_precaution(sign: Path) -> None:
 def test_packages_of_another_python_are_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "attr.py").write_text("raise ImportError('attr was compiled for another Python')\n")
     (tmp_path / "attrs.py").write_text("raise ImportError('attrs was compiled for another Python')\n")
-    command = [sys.executable, "-P", "-m", "codegen_lsp.cli", "serve"]
+    # Without site-packages, the others are the only ones.
+    command = [sys.executable, "-S", "-P", "-m", "codegen_lsp.cli", "serve"]
+    folders = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, input="", capture_output=True, text=True, check=False
+        command, env=os.environ | {"PYTHONPATH": folders}, input="", capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert "compiled for another Python" in done.stderr
@@ -74,3 +77,36 @@ def test_packages_of_another_python_are_blamed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", "/x")
     assert hint(["x", "ModuleNotFoundError: y"]) != ""
     assert hint(["out of memory"]) == ""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PYTHONPATH as modules for robots and clusters set it: packages that were compiled for another Python."""
+    for name in ("attr", "attrs", "numpy", "torch", "lsprotocol", "pygls", "tokenizers", "rich", "typer", "json"):
+        package = tmp_path / name
+        package.mkdir()
+        (package / "__init__.py").write_text(f"raise ImportError('{name} was compiled for another Python')\n")
+    (tmp_path / "only_there.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{tmp_path / 'missing'}")
+    return tmp_path
+
+
+async def test_a_worker_loads_its_own_packages(cluster: Path) -> None:
+    worker = await start_private_worker()
+    worker.writer.close()
+    assert await worker.exit_code() == 0, worker.stderr_tail
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["--version"], ["models", "list"], ["doctor", "--help"]])
+def test_commands_load_their_own_packages(cluster: Path, arguments: list[str]) -> None:
+    message = b'{"jsonrpc": "2.0", "method": "exit"}'
+    given = b"Content-Length: %d\r\n\r\n%s" % (len(message), message)
+    command = [sys.executable, "-P", "-m", "codegen_lsp.cli", *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    assert b"another Python" not in done.stderr, done.stderr
+    assert done.returncode == (1 if arguments == ["serve"] else 0)  # `exit` without `shutdown`
+
+
+def test_what_is_only_in_pythonpath_is_found(cluster: Path) -> None:
+    code = "from codegen_lsp import python_path; python_path.prefer_own_packages(); import numpy, json, only_there"
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

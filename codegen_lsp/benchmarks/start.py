@@ -32,7 +32,7 @@ from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadP
 
 SERVER_IMPORTS = "import gc; gc.disable(); import codegen_lsp.cli.__main__, codegen_lsp.lsp.serve"
 """As `cli.stdio_server` imports them."""
-WORKER_IMPORTS = "import codegen_lsp.inference.worker.__main__"
+WORKER_IMPORTS = "import codegen_lsp.inference.worker.process"
 SERVER_PARTS = ("interpreter", "imports", "initialize answered", "first document", "model ready", "first suggestion")
 WORKER_PARTS = ("interpreter", "imports", "listening", "tokenizer", "weights", "speed measured", "first answer")
 LOADING = (0.1, 0.3, 0.9, 1.0)

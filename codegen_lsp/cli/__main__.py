@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 
+from codegen_lsp import python_path
+
 SERVE = (["serve"], ["serve", "--stdio"])
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, with the packages of its own environment."""
+    python_path.prefer_own_packages()
     try:
         if sys.argv[1:] in SERVE:
             from codegen_lsp.cli.stdio_server import serve_on_stdio
@@ -21,9 +24,7 @@ def main() -> None:
 
         app.main()
     except ImportError as error:
-        from codegen_lsp.python_path import hint
-
-        if advice := hint([f"ImportError: {error}"]):
+        if advice := python_path.hint([f"ImportError: {error}"]):
             print(f"Error: {error}\nWhat to do: {advice}", file=sys.stderr)  # noqa: T201
             raise SystemExit(1) from error
         raise

@@ -324,7 +324,7 @@ def test_a_recompiled_native_library_changes_the_digest(
 
 def test_all_modules_that_a_worker_imports_are_in_the_digest(params: LoadParams) -> None:
     program = (
-        "import sys; import codegen_lsp.inference.worker.__main__; "
+        "import sys; from codegen_lsp.inference.worker import __main__, process; "
         "from codegen_lsp.inference.engines.native import c_forward, compile_decoder, engine; "
         "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('codegen_lsp')), "
         "*map(compile_decoder.library_of, compile_decoder.compiled()), sep='\\n')"
