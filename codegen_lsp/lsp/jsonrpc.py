@@ -291,6 +291,7 @@ def make_converter() -> cattrs.Converter:
     converter: cattrs.Converter = default_converter()  # type: ignore[no-untyped-call]
     for kind in (str, bool, int):
         converter.register_structure_hook(kind, _strict)
+    converter.register_structure_hook(int | str, _id)
     for cls in VALUES:
         names: Any = {field.name: override(rename=_camel(field.name)) for field in attrs.fields(cls)}
         converter.register_structure_hook(cls, make_dict_structure_fn(cls, converter, **names))
@@ -308,6 +309,13 @@ def _strict(value: object, kind: type[T]) -> T:
     if type(value) is not kind:
         raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
     return value
+
+
+def _id(value: object, kind: object) -> int | float | str:
+    """Return an id or a token: a number or a string. lsprotocol alone lets lists pass, which are no key of a table."""
+    if not _is_id(value):
+        raise TypeError(f"{type(value).__name__} instead of a number or a string")
+    return value  # type: ignore[return-value]
 
 
 def _camel(name: str) -> str:

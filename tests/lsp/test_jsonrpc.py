@@ -153,19 +153,24 @@ async def test_params_that_do_not_fit(ready: Editor, params: Any) -> None:
         ("$/cancelRequest", {"id": 12345}),
         ("$/cancelRequest", {}),
         ("$/cancelRequest", None),
+        *(("$/cancelRequest", {"id": id}) for id in (None, True, [], {}, [1])),
         ("$/setTrace", {"value": "loud"}),
         ("window/workDoneProgress/cancel", {"token": "unknown"}),
+        *(("window/workDoneProgress/cancel", {"token": token}) for token in (None, False, [], {}, [1])),
         ("notebookDocument/didOpen", {}),
         ("textDocument/inlineCompletion", GOOD),
         ("shutdown", None),
         ("no/such/thing", {"a": 1}),
     ],
 )
-async def test_a_notification_that_is_wrong_is_answered_by_nothing(ready: Editor, method: str, params: Any) -> None:
+async def test_a_notification_that_is_wrong_is_answered_by_nothing(
+    ready: Editor, method: str, params: Any, caplog: Any
+) -> None:
     before = len(ready.sent)
     ready.notify(method, params)
     await ready.settle()
     assert [message for message in ready.sent[before:] if message.get("method") != "codegen-lsp/status"] == []
+    assert [record for record in caplog.records if record.exc_info] == []
     await assert_alive(ready)
 
 
