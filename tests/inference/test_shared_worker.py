@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -597,3 +598,23 @@ async def test_the_setting_decides(make: Make, embedded_build: Path) -> None:
     await until(lambda: not alive(pid))
     await client.load(load_params(shared, embedded_build))
     assert endpoint_of(client) is not None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc on this system")
+async def test_the_log_of_a_worker_that_ended_is_closed(make: Make, params: LoadParams, folder: Path) -> None:
+    """At once: a server outlives many workers, and the garbage collector may not run for long."""
+    client = make()
+    await client.load(params)
+    gc.disable()
+    try:
+        for _ in range(2):
+            client._load = None  # so that it is not started again by itself
+            connection = client._connection
+            assert connection is not None
+            os.kill(client.state.pid or 0, signal.SIGKILL)
+            await connection.ended.wait()
+            await client.load(params)
+        opened = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        assert [path for path in opened if path.startswith(str(folder)) and path.endswith("(deleted)")] == []
+    finally:
+        gc.enable()

@@ -149,7 +149,7 @@ class SharedWorker:
         self._read = max(0, os.fstat(self._log).st_size - LOG_BYTES)
 
     def __del__(self) -> None:
-        os.close(self._log)
+        self._close_log()
 
     @property
     def is_child(self) -> bool:
@@ -158,6 +158,8 @@ class SharedWorker:
 
     def read_stderr(self) -> None:
         """Read the lines that were added to the log."""
+        if self._log < 0:
+            return
         size = os.fstat(self._log).st_size
         if size < self._read:  # the worker truncated it
             self._read, self._incomplete = 0, b""
@@ -170,13 +172,18 @@ class SharedWorker:
             note_line(self.stderr_tail, line)
 
     async def exit_code(self) -> int | None:
-        """Return the exit code if this process started the worker and it has exited within `EXIT_TIMEOUT`."""
+        """Return the exit code if this process started the worker and it has exited within `EXIT_TIMEOUT`.
+
+        Call it after the end of the stream: the log is read to its end and closed.
+        """
         code = None
         if self._child is not None:
             exited = asyncio.shield(asyncio.wrap_future(self._child.exit_code))
             with contextlib.suppress(TimeoutError):
                 code = await asyncio.wait_for(exited, EXIT_TIMEOUT)
         self.read_stderr()
+        # Not left to the garbage collector: a server outlives many workers, and this object is in a cycle.
+        self._close_log()
         return code
 
     def kill(self) -> None:
@@ -186,6 +193,11 @@ class SharedWorker:
         elif self.pid is not None and not self.reader.at_eof():  # else another process may have its pid
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def _close_log(self) -> None:
+        log, self._log = self._log, -1
+        if log >= 0:
+            os.close(log)
 
 
 async def join_or_start(endpoint: Endpoint) -> SharedWorker:
