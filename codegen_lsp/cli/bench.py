@@ -24,6 +24,7 @@ from codegen_lsp.cli.options import (
     SourcePaths,
     Threads,
 )
+from codegen_lsp.errors import ModelError
 
 app = typer.Typer(help="Measure how fast this machine completes.", no_args_is_help=True, add_completion=False)
 
@@ -281,3 +282,57 @@ def index(
         typer.echo(json.dumps([attrs.asdict(one) for one in times]))
     else:
         print_index(Console(), times)
+
+
+@app.command("soak")
+def soak(
+    minutes: Annotated[
+        float, typer.Option(metavar="M", min=0, help="Repeat the rounds for so long; 0 for the counts below.")
+    ] = 0,
+    edits: Annotated[int, typer.Option(metavar="N", min=2, help="Edits of documents.")] = 10_000,
+    cancels: Annotated[int, typer.Option(metavar="N", min=0, help="Completion requests that are cancelled.")] = 1_000,
+    kills: Annotated[int, typer.Option(metavar="N", min=0, help="Times that the worker is killed.")] = 10,
+    malformed: Annotated[int, typer.Option(metavar="N", min=0, help="Malformed messages.")] = 100_000,
+    stops: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Times that the worker is stopped for good, and for a while.")
+    ] = 2,
+    disks: Annotated[int, typer.Option(metavar="N", min=0, help="Times that the disk is full.")] = 5,
+    vanishing: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Clients on sockets that are gone in the middle of a message.")
+    ] = 100,
+    windows: Annotated[int, typer.Option(metavar="N", min=0, help="Servers whose editor is gone at once.")] = 5,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for all files of the servers. On a file system of up to 256 MiB, the disk is really filled; "
+            "elsewhere, writing files is forbidden by a limit.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Model = "auto",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Treat the real server and worker badly; exit with 1 if anything is unanswered, left behind, or grows."""
+    import asyncio
+    import sys
+
+    from codegen_lsp.cli.progress_bar import progress_bar
+
+    if sys.platform != "linux":
+        raise ModelError("The soak test runs on Linux only.", "It stops processes, and limits what they may write.")
+    from codegen_lsp.benchmarks.soak.run import soak as run_soak
+    from codegen_lsp.benchmarks.soak.schedule import Counts
+    from codegen_lsp.cli.bench_tables import print_soak
+
+    counts = Counts(edits, cancels, kills, malformed, stops, disks, vanishing, windows)
+    settings = {"model": str(find(model).path)}
+    with progress_bar() as report:
+        found = asyncio.run(run_soak(counts, seed, settings, folder, minutes, report))
+    if as_json:
+        typer.echo(json.dumps(attrs.asdict(found)))
+    else:
+        print_soak(Console(), found)
+    if found.faults:
+        raise typer.Exit(1)

@@ -12,6 +12,7 @@ from codegen_lsp.benchmarks.isolated import PlainFigures
 from codegen_lsp.benchmarks.memory import MemoryUse
 from codegen_lsp.benchmarks.replay_figures import figure_rows, figures_of, time_cells
 from codegen_lsp.benchmarks.replay_records import Replay
+from codegen_lsp.benchmarks.soak.run import SoakReport
 from codegen_lsp.benchmarks.start import StartTimes
 
 PACKAGES_SHOWN = 8
@@ -164,3 +165,27 @@ def print_index(console: Console, times: Sequence[IndexTimes]) -> None:
             f"{one.token_us:.0f} ({one.token_p99_us:.0f}) µs",
         )
     console.print(table)
+
+
+def print_soak(console: Console, found: SoakReport) -> None:
+    """Print what was sent and answered, the levels of the processes, and what is wrong."""
+    for title, counted in (("sent or done", found.sent), ("answered", found.answered)):
+        table = Table(title=title, show_header=False)
+        for kind, number in counted.items():
+            table.add_row(kind, f"{number:,}")
+        table.add_section()
+        table.add_row("all", f"{sum(counted.values()):,}")
+        console.print(table)
+    table = Table(title=f"seed {found.seed}, {found.seconds:.0f} s")
+    for heading in ("process", "at", "PSS (MiB)", "descriptors", "threads"):
+        table.add_column(heading, justify="left" if heading in ("process", "at") else "right")
+    for name in found.levels[0].processes if found.levels else []:
+        for levels in found.levels:
+            level = levels.processes[name]
+            table.add_row(name, levels.at, f"{level.memory_mb:.0f}", str(level.descriptors), str(level.threads))
+        table.add_section()
+    console.print(table)
+    for fault in found.faults:
+        console.print(fault, style="red", markup=False)
+    if not found.faults:
+        console.print("Everything was answered, nothing was left behind, and no process grew.")
