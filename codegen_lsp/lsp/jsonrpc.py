@@ -18,6 +18,7 @@ These internals of pygls are used, and tests/lsp/test_pygls.py checks that they 
 - `_send_handler_result`, `_check_handler_result`, `_handle_cancel_notification`: overridden. The first two are called
   when a handler of a request or of a notification has ended.
 - `_send_response`, `_send_data`: serialize and write a message.
+- `get_message_type`, `get_result_type`: overridden, since their cache keeps every protocol that ever asked.
 - `_converter`, `_server`: what the constructor was given.
 """
 
@@ -28,6 +29,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import cache
 from typing import Any, TypeVar
 
 import attrs
@@ -102,6 +104,14 @@ class CodegenProtocol(LanguageServerProtocol):
         super()._register_builtin_features()  # type: ignore[no-untyped-call]
         for method in _REPLACED:
             self.fm.builtin_features.pop(method, None)
+
+    def get_message_type(self, method: str) -> type[Any] | None:
+        """Return the type of a method's messages."""
+        return types.METHOD_TO_TYPES.get(method, (None, None))[0]
+
+    def get_result_type(self, method: str) -> type[Any] | None:
+        """Return the type of a method's responses."""
+        return types.METHOD_TO_TYPES.get(method, (None, None))[1]
 
     # In: from the bytes to the handler.
 
@@ -283,8 +293,11 @@ class CodegenProtocol(LanguageServerProtocol):
         self._send_data({"jsonrpc": self.VERSION, "id": known, "error": {"code": int(code), "message": reason}})
 
 
+@cache
 def make_converter() -> cattrs.Converter:
     """Return the converter of the protocol's types and of the extensions, whose fields are sent in camel case.
+
+    All connections share it: it takes time and memory.
 
     It is strict about types; cattrs alone converts any value to a string where a string is expected.
     """

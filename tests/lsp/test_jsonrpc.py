@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -382,3 +384,16 @@ def test_any_messages_at_all(messages: list[dict[str, Any]]) -> None:
 
 def _usable(number: Any) -> bool:
     return isinstance(number, int | float | str) and not isinstance(number, bool)
+
+
+async def test_the_server_of_a_connection_that_ended_is_freed() -> None:
+    """A server on a socket has one for each client, however many there were."""
+    editor = Editor()
+    await editor.initialize()
+    await editor.request("codegen-lsp/explain", {})
+    await editor.server.session.close()
+    server, protocol = weakref.ref(editor.server), weakref.ref(editor.server.protocol)
+    del editor
+    await asyncio.sleep(0)  # callbacks of futures that are done hold it until then
+    gc.collect()
+    assert (server(), protocol()) == (None, None)
