@@ -68,7 +68,7 @@ class EditedDocument:
 
     def _change(self, choose: random.Random) -> dict[str, Any]:
         start = self._place(choose)
-        end = start if choose.random() < 0.6 else self._inside(min(start + choose.randint(0, 80), len(self.units)))
+        end = start if choose.random() < 0.8 else self._inside(min(start + choose.randint(0, 40), len(self.units)))
         if choose.random() < 0.0005:
             inserted = "".join(choose.choices(("a", "é", "😀", " "), k=HUGE_LINE))
         else:

@@ -77,8 +77,11 @@ def actions(counts: Counts, batch: int, choose: random.Random) -> Iterator[Actio
     order += [Action.KILL] * counts.kills + [Action.STOP] * counts.stops + [Action.PAUSE] * counts.stops
     order += [Action.VANISH] * counts.vanishing + [Action.WINDOW] * counts.windows
     choose.shuffle(order)
+    freed = 0
     for _ in range(counts.disks):
-        first = choose.randint(0, len(order))
-        order.insert(first, Action.FILL_DISK)
-        order.insert(choose.randint(first + 1, len(order)), Action.FREE_DISK)
+        full = choose.randint(freed, len(order))
+        order.insert(full, Action.FILL_DISK)
+        freed = choose.randint(full + 1, len(order))
+        order.insert(freed, Action.FREE_DISK)
+        freed += 1
     yield from order
