@@ -198,16 +198,15 @@ class ServersUnderTest:
         await self.settle()
         for number in range(FILL_PLACES):
             worker = await self.until_ready()
-            path = self.folder / "project" / f"module_{number % (2 * DOCUMENTS)}.py"
-            text, uri = path.read_text(encoding="utf-8"), f"file:///fill_{self._filled}.py"
-            self._filled += 1
-            line = text.count("\n") * (1 + number // DOCUMENTS) // (2 + number // DOCUMENTS)
-            self.server.notify("open", "textDocument/didOpen", EditedDocument(uri, "python", text).opened())
-            where = {"textDocument": {"uri": uri}, "position": {"line": line, "character": 0}}
+            document = self._fill_document()
+            name = {"textDocument": {"uri": document.uri}}
+            line = document.units.count("\n") * (1 + number // DOCUMENTS) // (2 + number // DOCUMENTS)
+            self.server.notify("open", "textDocument/didOpen", document.opened())
+            where = name | {"position": {"line": line, "character": 0}}
             await self.server.ask(
                 "completion", "textDocument/inlineCompletion", where | {"context": {"triggerKind": 1}}
             )
-            self.server.notify("close", "textDocument/didClose", {"textDocument": {"uri": uri}})
+            self.server.notify("close", "textDocument/didClose", name)
         await self.server.ask("explain", "codegen-lsp/explain", {})
         processes = {"server": self.server.pid, "worker": worker, "server on TCP": self.tcp.pid}
         return Levels(at, time.monotonic() - self.started, {name: level_of(pid) for name, pid in processes.items()})
@@ -303,9 +302,25 @@ class ServersUnderTest:
             self.done["kill of the worker" if action is Action.KILL else "stop of the worker"] += 1
             self._gone = pid
         if action is Action.STOP:
-            # A worker that hangs is noticed while it is asked for something.
-            where = {"textDocument": {"uri": self.documents[0].uri}, "position": {"line": 0, "character": 0}}
-            self.server.request("completion", "textDocument/inlineCompletion", where | {"context": {"triggerKind": 1}})
+            self.later(self._ask_stopped_worker(pid))
+
+    async def _ask_stopped_worker(self, pid: int) -> None:
+        """Ask for completions until a worker that hangs is noticed: it is watched while a request is open."""
+        while self.server.status.get("workerPid") == pid and not self.server.ended:
+            document = self._fill_document()
+            name = {"textDocument": {"uri": document.uri}}
+            self.server.notify("open", "textDocument/didOpen", document.opened())
+            where = name | {"position": {"line": document.units.count("\n") // 2, "character": 0}}
+            await self.server.ask(
+                "completion", "textDocument/inlineCompletion", where | {"context": {"triggerKind": 1}}
+            )
+            self.server.notify("close", "textDocument/didClose", name)
+
+    def _fill_document(self) -> EditedDocument:
+        """Return a new document with a module's text, in which the model is asked."""
+        path = self.folder / "project" / f"module_{self._filled % (2 * DOCUMENTS)}.py"
+        self._filled += 1
+        return EditedDocument(f"file:///fill_{self._filled}.py", "python", path.read_text(encoding="utf-8"))
 
     def _disk(self, *, full: bool) -> None:
         disk = FullDisk(self.folder, self.mark)
