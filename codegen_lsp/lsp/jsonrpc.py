@@ -105,11 +105,11 @@ class CodegenProtocol(LanguageServerProtocol):
         for method in _REPLACED:
             self.fm.builtin_features.pop(method, None)
 
-    def get_message_type(self, method: str) -> type[Any] | None:
+    def get_message_type(self, method: str) -> type[Any] | None:  # type: ignore[override]
         """Return the type of a method's messages."""
         return types.METHOD_TO_TYPES.get(method, (None, None))[0]
 
-    def get_result_type(self, method: str) -> type[Any] | None:
+    def get_result_type(self, method: str) -> type[Any] | None:  # type: ignore[override]
         """Return the type of a method's responses."""
         return types.METHOD_TO_TYPES.get(method, (None, None))[1]
 
