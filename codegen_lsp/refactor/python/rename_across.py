@@ -28,7 +28,7 @@ from codegen_lsp.refactor.python.rename_lookups import (
     other_lookup,
     variable_replaced,
 )
-from codegen_lsp.refactor.python.rename_strings import docstrings, with_strings_renamed
+from codegen_lsp.refactor.python.rename_strings import docstrings, still_named_in_code, with_strings_renamed
 from codegen_lsp.refactor.python.rope_backend import rename_everywhere
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.workspace.files import WorkspaceError
@@ -203,10 +203,15 @@ def _remaining_use(text: str, name: str, module: str, local: set[str], *, own: b
         elif isinstance(node, ast.Call) and _named_by(node, name):
             return f"looks it up by its name {where}"
     stars = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
-    used = [] if own else scope_of_module(tree).uses(name)
+    scope = scope_of_module(tree)
+    used = [] if own else scope.uses(name)
     if used and any(one.level or (one.module or "").split(".")[0] in local for one in stars):
         line = stars[0].lineno
         return f"has a variable of that name on line {used[0].line}, and imports all names on line {line}"
+    if not own and (own_imports or last in text):
+        named = still_named_in_code(tree, name, own_imports, binds=name in scope.bound or not own_imports)
+        if named is not None:
+            return f"names it in a string on line {named}"
     if (own or stars or any(isinstance(node, ast.Name) and node.id == "globals" for node in ast.walk(tree))) and (
         name in unknown(text)
     ):

@@ -11,7 +11,7 @@ import doctest
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from codegen_lsp.refactor.edits import Lines
 from codegen_lsp.refactor.python.analysis.escapes import doctest_has, names_in_string
@@ -107,6 +107,38 @@ def _is_generic(node: ast.expr) -> bool:
     """Return whether a subscript of the expression is a type: `list["Node"]`, `Optional["Node"]`."""
     name = _last_name(node)
     return name[:1].isupper() or name in ("list", "dict", "set", "frozenset", "tuple", "type")
+
+
+def still_named_in_code(tree: ast.Module, name: str, modules: Collection[str], *, binds: bool) -> int | None:
+    """Return the line of a string of another file that names the definition in a type or in code, or None.
+
+    Args:
+        tree: the file after the rename.
+        name: the old name.
+        modules: names by which the file imports modules of the workspace.
+        binds: the file itself binds the name, so that types in strings mean something else by it.
+    """
+    types = set() if binds else {id(node) for node in _strings_with_code(tree, name, name)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or name not in node.value:
+            continue
+        if id(node) in types or ((code := parse(node.value)) is not None and _is_taken(code, name, modules)):
+            return node.lineno
+    return None
+
+
+def _is_taken(code: ast.Module, name: str, modules: Collection[str]) -> bool:
+    """Return whether code imports a name, or takes it from one of the modules."""
+    for node in ast.walk(code):
+        if isinstance(node, ast.ImportFrom) and any(one.name == name for one in node.names):
+            return True
+        if isinstance(node, ast.Attribute) and node.attr == name:
+            base = node.value
+            while isinstance(base, ast.Attribute):
+                base = base.value
+            if isinstance(base, ast.Name) and base.id in modules:
+                return True
+    return False
 
 
 def docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
