@@ -82,7 +82,19 @@ def test_packages_of_another_python_are_blamed(tmp_path: Path, monkeypatch: pyte
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A PYTHONPATH as modules for robots and clusters set it: packages that were compiled for another Python."""
-    for name in ("attr", "attrs", "numpy", "torch", "lsprotocol", "pygls", "tokenizers", "rich", "typer", "json"):
+    for name in (
+        "attr",
+        "attrs",
+        "numpy",
+        "torch",
+        "lsprotocol",
+        "pygls",
+        "tokenizers",
+        "rich",
+        "typer",
+        "json",
+        "tree_sitter",
+    ):
         package = tmp_path / name
         package.mkdir()
         (package / "__init__.py").write_text(f"raise ImportError('{name} was compiled for another Python')\n")
@@ -105,6 +117,10 @@ def test_commands_load_their_own_packages(cluster: Path, arguments: list[str]) -
     done = subprocess.run(command, input=given, capture_output=True, check=False)
     assert b"another Python" not in done.stderr, done.stderr
     assert done.returncode == (1 if arguments == ["serve"] else 0)  # `exit` without `shutdown`
+
+
+def test_a_trial_of_the_parser_loads_its_own_packages(cluster: Path) -> None:
+    assert trial.passes(b"x = 1\n", "tree_sitter_python")
 
 
 def test_what_is_only_in_pythonpath_is_found(cluster: Path) -> None:

@@ -47,6 +47,7 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    python_path.prefer_own_packages()
     import tree_sitter
 
     grammar = tree_sitter.Language(importlib.import_module(sys.argv[1]).language())
