@@ -196,17 +196,20 @@ class ServersUnderTest:
     async def reading(self, at: str) -> Levels:
         """Fill the worker's cache and read the levels of all processes. Raises: ReplayError."""
         await self.settle()
-        for number in range(FILL_PLACES):
-            worker = await self.until_ready()
+        filled, worker = 0, 0
+        while filled < FILL_PLACES:
+            if (ready := await self.until_ready()) != worker:
+                filled, worker = 0, ready  # it died meanwhile, and another one is to be filled
             document = self._fill_document()
             name = {"textDocument": {"uri": document.uri}}
-            line = document.units.count("\n") * (1 + number // DOCUMENTS) // (2 + number // DOCUMENTS)
+            line = document.units.count("\n") * (1 + filled // DOCUMENTS) // (2 + filled // DOCUMENTS)
             self.server.notify("open", "textDocument/didOpen", document.opened())
             where = name | {"position": {"line": line, "character": 0}}
             await self.server.ask(
                 "completion", "textDocument/inlineCompletion", where | {"context": {"triggerKind": 1}}
             )
             self.server.notify("close", "textDocument/didClose", name)
+            filled += 1
         await self.server.ask("explain", "codegen-lsp/explain", {})
         processes = {"server": self.server.pid, "worker": worker, "server on TCP": self.tcp.pid}
         return Levels(at, time.monotonic() - self.started, {name: level_of(pid) for name, pid in processes.items()})
