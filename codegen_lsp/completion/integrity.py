@@ -50,7 +50,7 @@ def intact_judge(document: str, cursor: Cursor) -> Intact | None:
             return True
         if errors(after) or not python(cursor.before + text + cursor.after[replaced:]):
             return False
-        if below is None or takes_in(text.split("\n"), cursor, line_below):
+        if below is None or takes_in(text.split("\n"), cursor, line_below) or _announces(cursor.before + text, cursor):
             return True
         return _around(after, below + len(after.text) - len(document)) == around
 
@@ -67,6 +67,12 @@ def _code_below(source: ParseTree, cursor: Cursor) -> int | None:
         if node is not None and "comment" not in node.type:
             return code
     return None
+
+
+def _announces(text: str, cursor: Cursor) -> bool:
+    """Return true for a decorator, annotation or template head, which belongs to the definition below."""
+    last = text.rsplit("\n", 1)[-1].lstrip()
+    return last.startswith("@") if cursor.language.annotations else last.startswith("template")
 
 
 def _around(source: ParseTree, offset: int) -> frozenset[tuple[str, int]]:

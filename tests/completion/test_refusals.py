@@ -218,7 +218,8 @@ def test_it_is_shown_as_far_as_the_model_is_sure(pieces: list[tuple[str, float]]
         shaped = shape_all([answer], outcome)
         if trigger is Trigger.INVOKED:
             assert not isinstance(shaped, Refusal)
-            assert shaped[0].insert == f"x = {answer.text}"
+            closer = ")" if answer.text == "abs(12" else ""  # asked for, so no closer is missing
+            assert shaped[0].insert == f"x = {answer.text}{closer}"
         elif isinstance(shaped, Refusal):
             assert shown is None
             assert shaped.rule == "unlikely"

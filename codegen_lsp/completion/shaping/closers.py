@@ -9,11 +9,12 @@ from attrs import evolve
 
 from codegen_lsp.completion.cursor import empty_block
 from codegen_lsp.completion.shaping.draft import Draft
-from codegen_lsp.completion.snapshot import Refusal
+from codegen_lsp.completion.snapshot import Refusal, Trigger
 from codegen_lsp.source.blocks import only_closers
 from codegen_lsp.source.brackets import CLOSERS, PAIRS, Open, closes, is_rest_of_closers, scan, split_closers
 from codegen_lsp.source.indentation import columns
 from codegen_lsp.source.languages import Language
+from codegen_lsp.source.open_ends import ends_open
 
 
 def close_the_block(draft: Draft) -> Draft:
@@ -77,13 +78,15 @@ def replace_closers_already_there(draft: Draft) -> Draft:
 def close_what_the_line_left_open(draft: Draft) -> Draft:
     """Close the brackets of a finished line for which the closers after the cursor don't suffice.
 
-    `join(│)` + `a, join(b` becomes `a, join(b)`. A line that ends in an opener or a comma goes on below, and one where
-    the model became unsure is for the user to end.
+    `join(│)` + `a, join(b` becomes `a, join(b)`; by key, so does a line that nothing follows. A line that ends in an
+    opener or a comma goes on below, and one where the model became unsure is for the user to end.
     """
     cursor, text, outer = draft.cursor, draft.text.rstrip(), draft.opened
     if draft.cut_short or draft.replaced or "\n" in text or not is_rest_of_closers(cursor.after):
         return draft
-    if not cursor.after.strip() or not text or text[-1] in ",([{":
+    if not text or text[-1] in ",([{":
+        return draft
+    if not cursor.after.strip() and (cursor.trigger is Trigger.AUTOMATIC or _goes_on_below(draft)):
         return draft
     language = cursor.language
     opened = scan(text, language, outer).open
@@ -92,6 +95,11 @@ def close_what_the_line_left_open(draft: Draft) -> Draft:
     if not missing or opened[: len(outer)] != outer or not all(symbol in PAIRS for symbol in own):
         return draft
     return evolve(draft, text=text + "".join(PAIRS[symbol] for symbol in reversed(own)))
+
+
+def _goes_on_below(draft: Draft) -> bool:
+    """Return true if the text ends in an operator or keyword that something must follow."""
+    return ends_open(draft.cursor.before + draft.text, draft.cursor.language)
 
 
 def cut_closers_that_stand_below(draft: Draft) -> Draft | Refusal:
