@@ -231,6 +231,9 @@ def main() -> None:
     name, build, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     try:
         peer = PEERS[name](build, read_info(build), threads)
+    except ImportError as error:  # installed, but broken
+        advice = 'Install it anew with `pip install --force-reinstall "codegen-lsp[peers]"`.'
+        sys.exit(json.dumps([f"{name} can't be measured: {error}.", advice]))
     except CodegenError as error:
         sys.exit(json.dumps([error.message, error.advice]))
     _answer(True)

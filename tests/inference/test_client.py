@@ -15,7 +15,7 @@ import pytest
 
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import client as client_module
-from codegen_lsp.inference.client import worker_connection
+from codegen_lsp.inference.client import launch, worker_connection
 from codegen_lsp.inference.client.client import InferenceClient, WorkerState
 from codegen_lsp.inference.rpc import connection as rpc
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress, StopRules, WarmParams
@@ -335,3 +335,14 @@ def test_no_worker_outlives_a_killed_server(embedded_build: Path) -> None:
         server.kill()
         server.wait()
         assert worker.wait(timeout=30) is not None or not worker.is_running()
+
+
+async def test_a_private_worker_that_dies_at_start_is_reported(
+    client: Watched, embedded_build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import sys; sys.exit('out of order')"
+    monkeypatch.setattr(launch, "worker_command", lambda: [sys.executable, "-c", program])
+    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    with pytest.raises(WorkerError, match=r"exit code 1\. out of order"):
+        await client.load(LoadParams(str(embedded_build), threads=1, shared=False))
+    await client.until("failed")

@@ -208,6 +208,10 @@ class InferenceClient:
         except ModelError as error:
             self._set(WorkerState("failed", error.message, error.advice, pid=pid))
             raise
+        except WorkerError:
+            if connection.ended.is_set() and connection is self._connection and not self._closed:
+                raise WorkerError(self.state.message, self.state.advice) from None  # with the cause of its end
+            raise
         self._set(WorkerState("ready", f"{model.name} is ready.", model=model, pid=pid))
         return model
 
