@@ -234,12 +234,15 @@ def check_indentation(one: Accepted, unit: str) -> None:
 
 
 def check_rounds(one: Accepted) -> None:
-    """No group of lines comes twice in a row, and no line three times."""
+    """No group of whole blocks comes twice in a row, and no line three times."""
     rows = [line for line in (one.typed + one.new).split("\n") if line.strip()]
     for size in range(1, len(rows)):
         rounds = 3 if size == 1 else 2
         for at in range(len(rows) - rounds * size + 1):
             group = rows[at : at + size]
+            depths = [len(line) - len(line.lstrip()) for line in group]
+            if size > 1 and depths[0] > min(depths):
+                continue  # it begins within a block, whose heads or ends differ
             closers_only = all(not line.strip(" \t)]};,") for line in group)
             again = all(rows[at + n * size : at + (n + 1) * size] == group for n in range(rounds))
             assert closers_only or (size > 1 and len(set(group)) == 1) or not again, one.after

@@ -30,6 +30,10 @@ def documented_hops() -> list[str]:
     return [f"{path.replace('/', '.')}:{function}" for path, function in rows]
 
 
+BESIDE_THE_WAY = {"lsp.jsonrpc:CodegenProtocol.get_message_type"}
+"""Entered when the server notifies the editor of its status, while the model computes."""
+
+
 class RealEditor(Editor):
     """An editor whose server has the real client, worker and model."""
 
@@ -78,4 +82,4 @@ async def test_each_module_of_the_way_is_entered_once(embedded_build: Path, hops
     modules = {hop.partition(":")[0] for hop in way}
     to_model = in_server.index("inference.client.client:InferenceClient.generate") + 1
     entered = [*in_server[:to_model], *in_worker, *in_server[to_model:]]
-    assert [hop for hop in entered if hop.partition(":")[0] in modules] == way
+    assert [hop for hop in entered if hop.partition(":")[0] in modules and hop not in BESIDE_THE_WAY] == way
