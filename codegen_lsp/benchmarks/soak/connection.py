@@ -24,7 +24,24 @@ KEPT = 20
 """Number of wrong messages, and of lines of the standard error stream, that are kept."""
 
 
-class CountingConnection:
+class StartedServer:
+    """A server of the test, which runs in a process of its own."""
+
+    _server: Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._server is not None
+        return self._server.pid
+
+    @property
+    def ended(self) -> bool:
+        """True once the server's process has ended."""
+        return self._server is None or self._server.returncode is not None
+
+
+class CountingConnection(StartedServer):
     """A server on stdio, and the requests that it has not answered yet."""
 
     def __init__(self) -> None:
@@ -45,7 +62,6 @@ class CountingConnection:
         self._awaited: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
         self._changed = asyncio.Event()
-        self._server: Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, environment: dict[str, str]) -> None:
@@ -54,17 +70,6 @@ class CountingConnection:
             *COMMAND, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=READ_LIMIT
         )
         self._tasks = [asyncio.create_task(self._read(server)), asyncio.create_task(self._read_errors(server))]
-
-    @property
-    def pid(self) -> int:
-        """The server's process."""
-        assert self._server is not None
-        return self._server.pid
-
-    @property
-    def ended(self) -> bool:
-        """True once the server's process has ended."""
-        return self._server is None or self._server.returncode is not None
 
     def next_id(self) -> str:
         """Return the id for the next request."""

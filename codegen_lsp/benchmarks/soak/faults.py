@@ -11,11 +11,12 @@ import re
 import resource
 import socket
 import struct
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import Any
 
 from codegen_lsp.benchmarks.lsp_client import COMMAND, ReplayError
+from codegen_lsp.benchmarks.soak.connection import StartedServer
 from codegen_lsp.benchmarks.soak.levels import marked_processes
 from codegen_lsp.benchmarks.soak.malformed import framed
 
@@ -64,13 +65,12 @@ class FullDisk:
                 resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
 
-class TcpServer:
+class TcpServer(StartedServer):
     """A server on TCP, to which clients connect that vanish."""
 
     def __init__(self) -> None:
         self.port = 0
         self.token = ""
-        self._server: Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self, environment: dict[str, str]) -> None:
@@ -91,17 +91,6 @@ class TcpServer:
         if not self.token:
             raise ReplayError("The server on TCP did not start.")
         self._reading = asyncio.create_task(self._read())
-
-    @property
-    def pid(self) -> int:
-        """The server's process."""
-        assert self._server is not None
-        return self._server.pid
-
-    @property
-    def ended(self) -> bool:
-        """True once the process has ended."""
-        return self._server is None or self._server.returncode is not None
 
     @property
     def connections(self) -> int:
