@@ -31,6 +31,8 @@ LIBRARIES = {
     ],
     "ctranslate2": ["inference/engines/ct2/*", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
+    "starlette": ["http/*"],
+    "uvicorn": ["http/serve.py"],
     "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
@@ -70,6 +72,10 @@ PACKAGES = {
         *("lsp", "suggest", "refactor", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
     ],
+    "http": [
+        *("http", "suggest", "completion", "source", "workspace"),
+        *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
+    ],
     "evaluation": [
         *("evaluation", "suggest", "refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.build", "inference.client", "inference.engines.base", "inference.loading"),
@@ -88,6 +94,9 @@ LIGHT = {
     "codegen_lsp.lsp.serve": [
         *("rope", "libcst", "tree_sitter", "torch", "ctranslate2", "transformers"),
         *("huggingface_hub", "tokenizers", "numpy"),
+    ],
+    "codegen_lsp.http.serve": [
+        *("pygls", "lsprotocol", "rope", "libcst", "torch", "ctranslate2", "transformers", "tokenizers", "numpy"),
     ],
     "codegen_lsp.checkpoints.store": ["torch", "ctranslate2", "transformers", "huggingface_hub", "numpy"],
     "codegen_lsp.completion.planning": ["torch", "ctranslate2", "pygls", "lsprotocol", "numpy"],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+
+from codegen_lsp.cli.options import Device, Model, Threads
 
 
 def serve(
@@ -19,19 +21,44 @@ def serve(
             "printed at each start.",
         ),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Serve clients of HTTP instead, such as llama.vim (port 8012 by default), in the dialects of "
+            "llama.cpp, OpenAI and others. HOST is 127.0.0.1 by default.",
+        ),
+    ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ORIGIN", help="With --ws, also admit web pages of this origin. May be repeated."),
+        typer.Option(
+            metavar="ORIGIN", help="With --ws or --http, also admit web pages of this origin. May be repeated."
+        ),
     ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --http, the file with the keys that clients must give, one on each line. Needed on another "
+            "address than loopback.",
+        ),
+    ] = None,
+    model: Model = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
     stdio: Annotated[bool, typer.Option("--stdio", help="Use stdio, the default; some editors pass this.")] = False,
 ) -> None:
     """Run the language server; editors start this."""
-    if sum((tcp is not None, ws is not None, stdio)) > 1:
-        raise typer.BadParameter("choose one of --stdio, --tcp and --ws")
+    if sum((tcp is not None, ws is not None, http is not None, stdio)) > 1:
+        raise typer.BadParameter("choose one of --stdio, --tcp, --ws and --http")
+    if http is None and (api_key_file is not None or (model, device, threads) != ("auto", "auto", 0)):
+        raise typer.BadParameter("--api-key-file, --model, --device and --threads go with --http")
     if token_file is not None and tcp is None and ws is None:
         raise typer.BadParameter("--token-file goes with --tcp or --ws")
-    if allow_origin and ws is None:
-        raise typer.BadParameter("--allow-origin goes with --ws")
+    if allow_origin and ws is None and http is None:
+        raise typer.BadParameter("--allow-origin goes with --ws or --http")
+    if http is not None:
+        _serve_http(http, api_key_file, allow_origin or [], model, device, threads)
     if tcp is None and ws is None:
         from codegen_lsp.cli.stdio_server import serve_on_stdio
 
@@ -43,3 +70,19 @@ def serve(
         end_process(serve_tcp(tcp, token_file))
     assert ws is not None
     end_process(serve_ws(ws, token_file, allow_origin or []))
+
+
+def _serve_http(
+    address: str, key_file: Path | None, origins: list[str], model: str, device: str, threads: int
+) -> NoReturn:
+    """Serve HTTP until a signal. Raises: CodegenError."""
+    from codegen_lsp import extras
+
+    extras.require("serve", "codegen-lsp serve --http")
+    from codegen_lsp.http.config import HttpConfig, parse_address
+    from codegen_lsp.http.serve import serve_http
+    from codegen_lsp.settings import Settings
+
+    host, port = parse_address(address)
+    config = HttpConfig(host=host, port=port, key_file=key_file, allowed_origins=tuple(origins))
+    raise SystemExit(serve_http(config, Settings(model=model, device=device, threads=threads)))

@@ -1,0 +1,188 @@
+"""From a request to its answer, the same for every dialect: read the body, run a handler, write JSON or events.
+
+A client that disconnects cancels its handler, and so the generation in the worker, whether it waits for one answer or
+reads a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from traceback import format_tb
+from typing import Any, TypeVar
+
+from attrs import frozen
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from codegen_lsp.http.completion import CompletionService
+from codegen_lsp.http.config import HttpConfig
+from codegen_lsp.http.fields import Fields, read_object
+from codegen_lsp.http.problems import RequestProblem, problem_of
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CLIENT_CLOSED_REQUEST = 499
+"""Status of a request whose client went away; nginx's, since HTTP has none. Nobody reads it."""
+
+
+@frozen
+class Call:
+    """A request to a handler of a dialect."""
+
+    fields: Fields
+    """The body; empty for GET."""
+    request: Request
+    service: CompletionService
+    config: HttpConfig
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+ProblemForm = Callable[[RequestProblem], object]
+"""Returns the JSON in which a dialect reports a problem."""
+
+
+class ServerContext:
+    """What all handlers share."""
+
+    def __init__(self, service: CompletionService, config: HttpConfig) -> None:
+        self.service = service
+        self.config = config
+
+    def route(self, method: str, path: str, handler: Handler, form: ProblemForm) -> Route:
+        """Return the route of a handler. `form` is how its problems are reported."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                body = await _body(request, self.config.max_body_bytes) if method == "POST" else b""
+                call = Call(read_object(body), request, self.service, self.config)
+                async with asyncio.timeout(self.config.request_seconds):
+                    return await unless_disconnected(request.receive, handler(call))
+            except ClientDisconnect:
+                return Response(status_code=CLIENT_CLOSED_REQUEST)
+            except Exception as error:
+                return json_answer(form(problem := _reported(error)), problem.status)
+
+        return Route(path, endpoint, methods=[method])
+
+
+def json_answer(value: object, status: int = 200) -> Response:
+    """Return an answer with JSON, without a blank after colons: llama.vim's pattern for an answer allows none."""
+    return Response(compact_json(value), status, media_type="application/json")
+
+
+def compact_json(value: object) -> bytes:
+    """Return JSON in UTF-8 without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+
+
+def server_sent_event(value: object) -> bytes:
+    """Return an event of a stream (`text/event-stream`) with JSON as its data."""
+    return b"data: %s\n\n" % compact_json(value)
+
+
+class StreamAnswer(Response):
+    """An answer that is written while it is generated.
+
+    The first chunk is generated before the status is sent, so that a problem up to then is reported with its own
+    status. A later one is a last chunk, made by `problem_chunk`.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        form: ProblemForm,
+        *,
+        seconds: float,
+        media_type: str = "text/event-stream",
+        problem_chunk: Callable[[object], bytes] = server_sent_event,
+    ) -> None:
+        """`seconds` limits the whole stream."""
+        super().__init__(None, 200, {"Cache-Control": "no-cache"}, media_type)
+        self._chunks = chunks
+        self._form = form
+        self._seconds = seconds
+        self._problem_chunk = problem_chunk
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write the stream."""
+        try:
+            await unless_disconnected(receive, self._write(scope, receive, send))
+        except ClientDisconnect:
+            logger.debug("A client left its stream")
+
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+        try:
+            async with asyncio.timeout(self._seconds):
+                async for chunk in self._chunks:
+                    if not started:
+                        started = True
+                        await self._start(send)
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Exception as error:
+            problem = _reported(error)
+            if not started:
+                await json_answer(self._form(problem), problem.status)(scope, receive, send)
+                return
+            chunk = self._problem_chunk(self._form(problem))
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if not started:
+            await self._start(send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _start(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+
+async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:
+    """Return the result of work, which is cancelled when the client disconnects. Raises: ClientDisconnect.
+
+    The body of the request must have been read.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        leaving.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Return the body. Raises: RequestProblem when it is larger than `limit` bytes."""
+    too_large = RequestProblem(413, "invalid_request_error", f"The body is larger than {limit} bytes.")
+    if request.headers.get("content-length", "0").isdigit() and int(request.headers.get("content-length", 0)) > limit:
+        raise too_large
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _reported(error: Exception) -> RequestProblem:
+    """Return the problem of an error; log one that is a bug, without its message, which may quote the request."""
+    problem = problem_of(error)
+    if problem.status == 500:
+        logger.error("A request failed: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
+    return problem

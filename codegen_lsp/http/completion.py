@@ -1,0 +1,200 @@
+"""Completion for the HTTP server: one inference client, and the two kinds of requests.
+
+A request for infilling is an editor's: prefix and suffix are a document with a cursor, which goes the same way as in
+the language server, through the plan of the prompt, the model, and the shaping of its answer. A request for
+continuation goes to the model alone.
+
+Each request has a key of its own in the worker, so that none supersedes another: clients ask for several answers by
+sending the same request several times, and end those that they no longer need by disconnecting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import TypeVar
+
+from attrs import evolve
+
+from codegen_lsp.completion.planning import Plan, plan
+from codegen_lsp.completion.shaping.pipeline import shape_all
+from codegen_lsp.completion.snapshot import Refusal, Snapshot
+from codegen_lsp.errors import WorkerError
+from codegen_lsp.http.documents import document_uri, language_of_request, text_at_cursor
+from codegen_lsp.http.requests import Completed, CompletedText, CompletionRequest, FinishReason, Piece
+from codegen_lsp.inference.client.client import InferenceClient, WorkerState
+from codegen_lsp.inference.rpc.messages import (
+    Candidate,
+    Finish,
+    GenerateParams,
+    LoadParams,
+    ModelDescription,
+    StopRules,
+    WarmParams,
+)
+from codegen_lsp.settings import Settings
+from codegen_lsp.source.lines import with_lf
+from codegen_lsp.suggest.options import options_for
+
+T = TypeVar("T")
+
+PARSED_AT_ONCE = 2_000
+"""Characters of a document up to which it is parsed in the event loop, which saves the way to a thread."""
+UNLIMITED_LINES = 1_000_000
+FINISH_REASONS: dict[Finish, FinishReason] = {"stop": "stop", "length": "length", "end": "end", "unlikely": "stop"}
+
+
+class CompletionService:
+    """Answers the requests of all clients with one worker. Made inside the event loop."""
+
+    def __init__(self, settings: Settings, load: LoadParams, client: InferenceClient | None = None) -> None:
+        self.settings = settings
+        self.client = client or InferenceClient()
+        self._load = load
+        self._numbers = itertools.count(1)
+
+    async def start(self) -> ModelDescription:
+        """Start or join the worker, and load the model. Raises: ModelError, WorkerError."""
+        return await self.client.load(self._load)
+
+    async def close(self) -> None:
+        """End the worker."""
+        await self.client.close()
+
+    @property
+    def state(self) -> WorkerState:
+        """State of the worker."""
+        return self.client.state
+
+    @property
+    def model(self) -> ModelDescription:
+        """The loaded model. Raises: WorkerError while there is none."""
+        model = self.client.state.model
+        if model is None:
+            raise WorkerError(self.client.state.message or "The model is being loaded.")
+        return model
+
+    async def complete(self, request: CompletionRequest) -> Completed:
+        """Return the answers to a request. Cancelling the caller ends the generation within one token.
+
+        Raises: WorkerError, ModelError, SupersededError.
+        """
+        model = self.model
+        if request.infill:
+            return await self._infill(request, model)
+        result = await self.client.generate(self._continuation(request, model))
+        texts = tuple(_completed(candidate, candidate.text) for candidate in result.candidates)
+        return Completed(texts, model, result.stats)
+
+    async def stream(self, request: CompletionRequest) -> AsyncIterator[Piece]:
+        """Yield the answers to a request as they are generated, those of several candidates mixed.
+
+        The text of a request for infilling comes as one piece, since it is shaped as a whole.
+
+        Raises: WorkerError, ModelError, SupersededError.
+        """
+        completed = await self.complete(request)
+        for number, text in enumerate(completed.texts):
+            last = number == len(completed.texts) - 1
+            yield Piece(number, text.text, text.pieces, text, completed if last else None)
+        if not completed.texts:
+            yield Piece(0, "", completed=completed)
+
+    async def warm(self, request: CompletionRequest) -> None:
+        """Prefill the KV cache with a prompt that requests will soon extend, in the background."""
+        model = self.model
+        if not request.infill:
+            await self.client.warm(WarmParams("http", with_lf(request.prefix)))
+            return
+        snapshot = _snapshot(request, model)
+        planned = await self._plan(snapshot, request, model)
+        if not isinstance(planned, Refusal):
+            await self.client.warm(WarmParams(snapshot.uri, planned.prefix, planned.suffix))
+
+    async def _infill(self, request: CompletionRequest, model: ModelDescription) -> Completed:
+        snapshot = _snapshot(request, model)
+        planned = await self._plan(snapshot, request, model)
+        if isinstance(planned, Refusal):
+            return Completed((), model, refusal=planned)
+        params = GenerateParams(
+            document=self._key(),
+            prefix=planned.prefix,
+            suffix=planned.suffix,
+            stop=planned.stop,
+            candidates=planned.candidates,
+            temperature=planned.temperature,
+            top_p=planned.top_p,
+            seed=request.seed,
+            related=[*planned.rest_of_document, *(with_lf(extra.text) for extra in request.extra)],
+        )
+        result = await self.client.generate(params)
+        shaped = await _parsing(snapshot, partial(shape_all, result.candidates, planned))
+        if isinstance(shaped, Refusal):
+            return Completed((), model, result.stats, shaped)
+        by_likelihood = {candidate.log_probability: candidate for candidate in result.candidates}
+        texts = tuple(
+            _completed(by_likelihood[one.log_probability], text)
+            for one in shaped
+            if (text := text_at_cursor(snapshot, one)) is not None
+        )
+        refusal = None if texts else Refusal("replaces_text", "The suggestion would replace text after the cursor.")
+        return Completed(texts, model, result.stats, refusal)
+
+    async def _plan(self, snapshot: Snapshot, request: CompletionRequest, model: ModelDescription) -> Plan | Refusal:
+        options = options_for(self.settings, snapshot.language, model)
+        planned = await _parsing(snapshot, partial(plan, snapshot, options))
+        if isinstance(planned, Refusal):
+            return planned
+        stop = planned.stop
+        limit = stop.max_tokens if request.max_tokens is None else min(stop.max_tokens, request.max_tokens)
+        stop = evolve(stop, max_tokens=max(1, limit), strings=[*stop.strings, *request.stop])
+        if request.max_lines is not None:
+            stop = evolve(stop, max_lines=min(stop.max_lines, request.max_lines))
+        return evolve(planned, stop=stop, candidates=request.candidates, temperature=request.temperature)
+
+    def _continuation(self, request: CompletionRequest, model: ModelDescription) -> GenerateParams:
+        most = model.context_length // 2
+        stop = StopRules(
+            max_tokens=max(1, min(most, most if request.max_tokens is None else request.max_tokens)),
+            max_lines=request.max_lines or UNLIMITED_LINES,
+            strings=list(request.stop),
+            min_indent=request.min_indent,
+        )
+        return GenerateParams(
+            document=self._key(),
+            prefix=with_lf(request.prefix),
+            stop=stop,
+            candidates=request.candidates,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            related=[with_lf(extra.text) for extra in request.extra],
+        )
+
+    def _key(self) -> str:
+        """Return a key for one request in the worker."""
+        return f"http {next(self._numbers)}"
+
+
+def _snapshot(request: CompletionRequest, model: ModelDescription) -> Snapshot:
+    """Return the document of a request for infilling."""
+    language = language_of_request(request, model)
+    return Snapshot(
+        uri=document_uri(request.filename),
+        version=0,
+        language=language,
+        text=request.prefix + request.suffix,
+        offset=len(request.prefix),
+    )
+
+
+def _completed(candidate: Candidate, text: str) -> CompletedText:
+    finish = FINISH_REASONS[candidate.finish]
+    return CompletedText(text, finish, candidate.tokens, candidate.log_probability)
+
+
+async def _parsing(snapshot: Snapshot, function: Callable[[], T]) -> T:
+    """Call a function that parses a document: outside of the event loop, if the document is not small."""
+    return function() if len(snapshot.text) <= PARSED_AT_ONCE else await asyncio.to_thread(function)

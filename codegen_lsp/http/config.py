@@ -1,0 +1,58 @@
+"""Configuration of the HTTP server."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+from attrs import frozen
+
+from codegen_lsp.errors import AddressError
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8012
+"""Port 8012 is the one that clients of llama.cpp's server ask by default."""
+
+
+@frozen(kw_only=True)
+class HttpConfig:
+    """Where the server listens, and its limits."""
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    key_file: Path | None = None
+    """File with the keys that clients must give, one on each line."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may use the server."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which the server may be asked, beside its address."""
+    max_body_bytes: int = 8 * 2**20
+    max_requests: int = 256
+    """Requests at once; more are answered with status 503."""
+    max_requests_of_client: int = 64
+    """Requests at once of one address or key; more are answered with status 429."""
+    request_seconds: float = 120.0
+    """A request that takes longer is answered with status 504."""
+    header_seconds: float = 10.0
+    """Time in which a client must send its whole request."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if only this machine can reach the server."""
+        return self.host == "localhost" or (_is_address(self.host) and ip_address(self.host).is_loopback)
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return the host and the port of `[HOST:]PORT`. Raises: AddressError."""
+    host, colon, number = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not number.isascii() or not number.isdigit() or int(number) > 65535 or (colon and not host):
+        raise AddressError(f"{text!r} is no address to listen on.", "Give a port, or HOST:PORT.")
+    return host or DEFAULT_HOST, int(number)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""Typed reading of the JSON object that is the body of a request.
+
+A field of a wrong type or outside of its range is a problem that names the field, never a crash or a silent default.
+Unknown fields are ignored: the clients of every dialect send some that mean nothing here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from codegen_lsp.http.problems import invalid
+
+MAX_DEPTH = 32
+"""Nesting of a body; requests for completion need five levels."""
+MAX_INTEGER_DIGITS = 300
+
+
+class Fields:
+    """The fields of a JSON object. `path` precedes their names in messages."""
+
+    def __init__(self, values: dict[str, Any], path: str = "") -> None:
+        self.values = values
+        self._path = path
+
+    def __contains__(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return a string, with characters that are not encodable replaced. Raises: RequestProblem."""
+        value = self._get(name, default)
+        if not isinstance(value, str):
+            raise self._wrong(name, "a string")
+        return well_formed(value)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Return a boolean. Raises: RequestProblem."""
+        value = self._get(name, default)
+        if not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """Return a number, raised or lowered to the range. Raises: RequestProblem."""
+        value = self._get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self._wrong(name, "a number")
+        return min(max(float(value), low), high)
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        """Return a whole number, raised or lowered to the range. Raises: RequestProblem."""
+        value = self._get(name, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._wrong(name, "a whole number")
+        return min(max(value, low), high)
+
+    def texts(self, name: str) -> list[str]:
+        """Return a list of strings; a single string is a list of one. Raises: RequestProblem."""
+        value = self._get(name, [])
+        if isinstance(value, str):
+            value = [value]
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(name, "a list of strings")
+        return [well_formed(item) for item in value]
+
+    def table(self, name: str) -> Fields:
+        """Return a nested object; an empty one if it is missing. Raises: RequestProblem."""
+        value = self._get(name, {})
+        if not isinstance(value, dict):
+            raise self._wrong(name, "an object")
+        return Fields(value, f"{self._path}{name}.")
+
+    def tables(self, name: str) -> list[Fields]:
+        """Return a list of nested objects. Raises: RequestProblem."""
+        value = self._get(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(name, "a list of objects")
+        return [Fields(item, f"{self._path}{name}[{number}].") for number, item in enumerate(value)]
+
+    def _get(self, name: str, default: Any) -> Any:
+        value = self.values.get(name)
+        return default if value is None else value
+
+    def _wrong(self, name: str, expected: str) -> Exception:
+        return invalid(f"`{self._path}{name}` must be {expected}.")
+
+
+def well_formed(text: str) -> str:
+    """Return a text with lone surrogates, which JSON can hold and UTF-8 can't, replaced."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def read_object(body: bytes) -> Fields:
+    """Return the fields of a body, which is empty or a JSON object in UTF-8. Raises: RequestProblem."""
+    if not body.strip():
+        return Fields({})
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise invalid("The body is not UTF-8.") from None
+    if depth_exceeds(text, MAX_DEPTH):
+        raise invalid(f"The body is nested deeper than {MAX_DEPTH} levels.")
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_integer)
+    except (ValueError, RecursionError):
+        raise invalid("The body is not JSON.") from None
+    if not isinstance(value, dict):
+        raise invalid("The body is not a JSON object.")
+    return Fields(value)
+
+
+def depth_exceeds(text: str, limit: int) -> bool:
+    """Return true if brackets outside of strings are nested deeper than `limit`, before anything recurses into them."""
+    if text.count("[") + text.count("{") <= limit:
+        return False
+    depth, at, length = 0, 0, len(text)
+    while at < length:
+        char = text[at]
+        if char == '"':
+            at = _string_end(text, at)
+        elif char in "[{":
+            depth += 1
+            if depth > limit:
+                return True
+        elif char in "]}":
+            depth -= 1
+        at += 1
+    return False
+
+
+def _string_end(text: str, start: int) -> int:
+    """Return the position of the quote that ends the string beginning at `start`; the end of the text without one."""
+    at = start + 1
+    while (end := text.find('"', at)) >= 0:
+        backslashes = 0
+        while text[end - 1 - backslashes] == "\\":
+            backslashes += 1
+        if backslashes % 2 == 0:
+            return end
+        at = end + 1
+    return len(text)
+
+
+def _read_integer(digits: str) -> int:
+    if len(digits) > MAX_INTEGER_DIGITS:
+        raise ValueError("a number is too long")
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,40 @@
+"""Problems with a request, which each dialect reports in its own form."""
+
+from __future__ import annotations
+
+from codegen_lsp.errors import CodegenError, ModelError, SupersededError, WorkerError
+
+
+class RequestProblem(Exception):  # noqa: N818 - becomes an answer
+    """A request can't be answered as it was meant to be."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        """`status` is the HTTP status; `kind` a short name, such as `invalid_request_error`."""
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+
+
+def invalid(message: str) -> RequestProblem:
+    """Return the problem of a request with a wrong body."""
+    return RequestProblem(400, "invalid_request_error", message)
+
+
+def problem_of(error: Exception) -> RequestProblem:
+    """Return the problem that an error of a lower layer is for a client. Unexpected errors keep their text secret."""
+    match error:
+        case RequestProblem():
+            return error
+        case TimeoutError():
+            return RequestProblem(504, "timeout_error", "The answer took too long.")
+        case SupersededError():
+            return RequestProblem(503, "unavailable_error", "The request was put aside for others. Send it again.")
+        case WorkerError():
+            return RequestProblem(503, "unavailable_error", str(error))
+        case ModelError():
+            return RequestProblem(500, "server_error", str(error))
+        case CodegenError():
+            return invalid(str(error))
+        case _:
+            return RequestProblem(500, "server_error", "The server failed; see its log.")

@@ -1,0 +1,85 @@
+"""The process of the HTTP server: uvicorn, the worker, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+
+from codegen_lsp.checkpoints.store import find
+from codegen_lsp.errors import AddressError, CodegenError
+from codegen_lsp.http.app import create_app
+from codegen_lsp.http.completion import CompletionService
+from codegen_lsp.http.config import HttpConfig
+from codegen_lsp.inference.rpc.messages import LoadParams, ModelDescription
+from codegen_lsp.settings import Settings
+from codegen_lsp.suggest.options import load_params
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 5
+"""Time for the answers that are being written when the server is told to end."""
+
+
+def serve_http(config: HttpConfig, settings: Settings) -> int:
+    """Serve HTTP until a signal; return the exit code. Raises: ModelError, AddressError."""
+    build = find(settings.model)
+    return asyncio.run(_serve(config, settings, load_params(settings, build.path)))
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn's server, for which a signal is the normal end: it is not raised again."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End the server at SIGINT and SIGTERM, within the block."""
+        former = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+async def _serve(config: HttpConfig, settings: Settings, load: LoadParams) -> int:
+    service = CompletionService(settings, load)
+    app = create_app(service, config)
+    server = HttpServer(
+        uvicorn.Config(
+            app,
+            host=config.host,
+            port=config.port,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=CLOSE_SECONDS,
+        )
+    )
+    try:
+        listening = server.config.bind_socket()
+    except SystemExit:
+        raise AddressError(f"{config.host}:{config.port} can't be listened on.", "Choose another port.") from None
+    listening.listen(server.config.backlog)  # requests that come now wait until uvicorn takes them
+    host, port = listening.getsockname()[:2]
+    print(f"Listening on http://{host}:{port}", file=sys.stderr, flush=True)  # noqa: T201
+    loading = asyncio.ensure_future(service.start())
+    loading.add_done_callback(_report)
+    try:
+        await server.serve([listening])
+    finally:
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError, CodegenError):
+            await loading
+        await service.close()
+    return 0
+
+
+def _report(loading: asyncio.Future[ModelDescription]) -> None:
+    if not loading.cancelled() and (error := loading.exception()) is not None:
+        logger.error("The model could not be loaded: %s", error)
