@@ -44,13 +44,29 @@ def most_likely(logits: Logits, mask: NDArray[np.bool_]) -> int:
     return int(np.where(mask, logits, -np.inf).argmax())
 
 
+def most_likely_ids(logits: Logits, count: int) -> list[int]:
+    """Return the ids of the `count` largest logits, largest first."""
+    found = np.argpartition(-logits, min(count, len(logits) - 1))[:count]
+    return [int(id) for id in found[np.argsort(-logits[found], kind="stable")]]
+
+
 def sample(
-    logits: Logits, mask: NDArray[np.bool_], temperature: float, top_p: float, random: np.random.Generator
+    logits: Logits,
+    mask: NDArray[np.bool_],
+    temperature: float,
+    top_p: float,
+    random: np.random.Generator,
+    top_k: int = 0,
 ) -> int:
-    """Sample an id from the nucleus (Holtzman et al., 2020): the smallest set with `top_p` of the probability."""
+    """Sample an id from the nucleus (Holtzman et al., 2020): the smallest set with `top_p` of the probability.
+
+    With `top_k`, the nucleus is one of that many most likely ids.
+    """
     scaled = log_softmax(np.where(mask, logits, -np.inf).astype(np.float32) / np.float32(temperature))
     order = np.argsort(-scaled, kind="stable")
     probabilities = np.exp(scaled[order].astype(np.float64))
+    if top_k:
+        probabilities = probabilities[:top_k] / probabilities[:top_k].sum()
     before = np.cumsum(probabilities) - probabilities
     kept = probabilities[before < top_p]
     return int(order[random.choice(len(kept), p=kept / kept.sum())])

@@ -27,6 +27,22 @@ def stop_position(text: str, rules: StopRules) -> int | None:
     return min(cuts, default=None)
 
 
+def held_back(text: str, rules: StopRules) -> int:
+    """Return the number of characters at the end of a text, which no rule cuts yet, that more text may cut away."""
+    longest = max(
+        (
+            length
+            for string in rules.strings
+            for length in range(1, min(len(string), len(text) + 1))
+            if text.endswith(string[:length])
+        ),
+        default=0,
+    )
+    if rules.min_indent is not None or rules.openers:
+        longest = max(longest, len(text) - len(text.rstrip()))
+    return longest
+
+
 def opens_block(text: str, rules: StopRules) -> bool:
     """Return whether the first line is complete and ends with one of the openers, so that a block may follow."""
     if rules.max_lines > 1 or not rules.openers or rules.opened_lines <= 1:

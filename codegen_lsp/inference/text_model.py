@@ -6,29 +6,28 @@ prompt (see `tokenizer`), and decodes bytes to text as tokens arrive.
 
 from __future__ import annotations
 
-import codecs
 import inspect
 import logging
 import math
 import textwrap
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import psutil
-from attrs import define, field, frozen
+from attrs import frozen
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.answer import Alternatives, DecodedAnswer
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Completion, Engine, SamplingParams
+from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Engine, SamplingParams
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
 from codegen_lsp.inference.origins import find_origin
 from codegen_lsp.inference.rpc.messages import (
     Candidate,
-    Finish,
     GenerateParams,
     GenerateResult,
     GenerationStats,
@@ -38,9 +37,8 @@ from codegen_lsp.inference.rpc.messages import (
     Score,
     ScoredText,
     ScoreResult,
-    StopRules,
+    StreamedText,
 )
-from codegen_lsp.inference.stopping import is_unlikely, stop_position
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.workspace_indexes import WorkspaceIndexes
 
@@ -70,6 +68,8 @@ def probe_text() -> str:
 
 PROBE = probe_text()
 
+OnText = Callable[[StreamedText], None]
+
 
 @frozen
 class Prompt:
@@ -77,39 +77,6 @@ class Prompt:
 
     ids: list[int]
     forced: bytes
-
-
-@define
-class _Answer:
-    """The text of one candidate while it is decoded."""
-
-    forced: bytes
-    rules: StopRules
-    written: bytearray
-    tokens: int = 0
-    cut: int | None = None
-    unlikely: bool = False
-    steps: list[tuple[int, float]] = field(factory=list)
-    """After each token, the length of the text, and the log-probability of the token; 0 while it is forced."""
-
-    @property
-    def text(self) -> str:
-        """The text after the forced bytes, without an incomplete last character."""
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        return decoder.decode(bytes(self.written[len(self.forced) :])).replace("\r\n", "\n").replace("\r", "\n")
-
-    def add(self, piece: bytes, log_probability: float) -> bool:
-        """Append the bytes of a token. Return whether a stop rule applies."""
-        self.tokens += 1
-        certain = len(self.written) < len(self.forced)
-        self.written += piece
-        text = self.text if len(self.written) > len(self.forced) else ""
-        self.steps.append((len(text), 0.0 if certain else round(log_probability, 4)))
-        if not text:
-            return False
-        self.cut = stop_position(text, self.rules)
-        self.unlikely = self.cut is None and is_unlikely([log for _, log in self.steps], self.rules)
-        return self.cut is not None or self.unlikely
 
 
 class TextModel:
@@ -135,9 +102,13 @@ class TextModel:
         self._measurements = 0
 
     def generate(
-        self, params: GenerateParams, cancellation: CancellationToken, queue_seconds: float = 0.0
+        self,
+        params: GenerateParams,
+        cancellation: CancellationToken,
+        queue_seconds: float = 0.0,
+        on_text: OnText | None = None,
     ) -> GenerateResult:
-        """Continue a text.
+        """Continue a text. `on_text` gets its parts as they are generated.
 
         Raises: Cancelled, and ModelError when the answer leaves no space for a prompt or the runtime fails.
         """
@@ -149,10 +120,19 @@ class TextModel:
                 "Lower `max_tokens`.",
             )
         prompt = self.prompt(params.prefix, params.suffix, room, heal=params.heal)
-        answers = [_Answer(prompt.forced, params.stop, bytearray()) for _ in range(params.candidates)]
+        answers = [self._answer(params, prompt) for _ in range(params.candidates)]
 
         def on_token(candidate: int, id: int, log_probability: float) -> bool:
-            return id not in self.end_tokens and answers[candidate].add(self.tokenizer.token_bytes(id), log_probability)
+            answer = answers[candidate]
+            stops = id not in self.end_tokens and answer.add(id, log_probability)
+            if on_text is not None:
+                text, tokens = answer.streamable()
+                if text or tokens:
+                    on_text(StreamedText(params.stream, candidate, text, tokens))
+            return stops
+
+        def on_alternatives(candidate: int, alternatives: Alternatives) -> None:
+            answers[candidate].alternatives = alternatives
 
         sampling = SamplingParams(
             max_tokens=params.stop.max_tokens + (len(prompt.forced) > 0),
@@ -161,7 +141,10 @@ class TextModel:
             candidates=params.candidates,
             temperature=params.temperature,
             top_p=params.top_p,
+            top_k=params.top_k,
             seed=params.seed,
+            alternatives=params.top_logprobs or 0,
+            on_alternatives=on_alternatives,
             ngrams=self.weights is not None,
             weights=self.weights or SMALL_MODEL,
             related=self._related(params),
@@ -173,9 +156,9 @@ class TextModel:
             logger.info("cancelled after %d tokens", sum(answer.tokens for answer in answers))
             raise
         pairs = zip(answers, generation.completions, strict=False)
-        candidates = [self._candidate(answer, completion) for answer, completion in pairs if _complete(answer)]
+        candidates = [answer.candidate(made) for answer, made in pairs if answer.complete or not params.distinct]
         return GenerateResult(
-            candidates=_unique(candidates, params.temperature > 0),
+            candidates=_unique(candidates, params.temperature > 0) if params.distinct else candidates,
             stats=GenerationStats(
                 prompt_tokens=len(prompt.ids),
                 cached_tokens=generation.cached_tokens,
@@ -270,6 +253,15 @@ class TextModel:
         return Prompt([*marks.start, *after, *marks.between, *before] if marks.suffix_first
                       else [*marks.start, *before, *marks.between, *after, *marks.end], forced)  # fmt: skip
 
+    def _answer(self, params: GenerateParams, prompt: Prompt) -> DecodedAnswer:
+        return DecodedAnswer(
+            prompt.forced,
+            params.stop,
+            self.tokenizer.token_bytes,
+            deadline_seconds=params.deadline_seconds,
+            reports_tokens=params.top_logprobs is not None,
+        )
+
     def _related(self, params: GenerateParams) -> list[array[int]]:
         """Return the token ids of texts outside the prompt that the answer may repeat parts of."""
         after = [params.suffix] if self.info.infill == "none" else []
@@ -316,15 +308,6 @@ class TextModel:
         mask = id_of("<mask_1>")
         return _Marks(False, [], [mask], [self.info.end_of_text, id_of("<sep>"), mask])
 
-    def _candidate(self, answer: _Answer, completion: Completion) -> Candidate:
-        text = answer.text if answer.cut is None else answer.text[: answer.cut]
-        finish: Finish = "stop" if answer.cut is not None else "end" if completion.ended else "length"
-        if answer.unlikely:
-            finish = "unlikely"
-        logs = completion.log_probabilities
-        steps = [(min(end, len(text)), log) for end, log in answer.steps]
-        return Candidate(text, answer.tokens, sum(logs) / max(1, len(logs)), finish, steps)
-
 
 @frozen
 class _Marks:
@@ -349,11 +332,6 @@ def keep_end(ids: list[int], room: int) -> list[int]:
         return ids
     step = max(1, room // 4)
     return ids[math.ceil((len(ids) - room) / step) * step :]
-
-
-def _complete(answer: _Answer) -> bool:
-    """Return whether the answer has all forced bytes."""
-    return len(answer.written) >= len(answer.forced)
 
 
 def _unique(candidates: list[Candidate], sampled: bool) -> list[Candidate]:

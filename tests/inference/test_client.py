@@ -12,13 +12,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+from attrs import evolve
 
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import client as client_module
 from codegen_lsp.inference.client import launch, worker_connection
 from codegen_lsp.inference.client.client import InferenceClient, WorkerState
 from codegen_lsp.inference.rpc import connection as rpc
-from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress, StopRules, WarmParams
+from codegen_lsp.inference.rpc.messages import (
+    GenerateParams,
+    LoadParams,
+    LoadProgress,
+    StopRules,
+    StreamedText,
+    WarmParams,
+)
 from tests.inference.conftest import ObservedWorker
 
 PREFIX = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi"
@@ -104,6 +112,23 @@ async def test_cancelling_stops_the_computation(
     assert (await client.generate(request("b"))).stats.generated_tokens > 0
     (line,) = [line for line in client.stderr if "cancelled after" in line]
     assert int(line.split()[-2]) < whole.stats.generated_tokens
+
+
+async def test_text_is_streamed_as_it_is_generated(client: Watched, params: LoadParams) -> None:
+    """The parts and the end in the result are the whole text, and come before the result."""
+    await client.load(params)
+    rules = StopRules(max_tokens=40, max_lines=8, strings=["zzz", "\n\n\n"])
+    parts: list[StreamedText] = []
+    wanted = evolve(request(stop=rules), top_logprobs=2, distinct=False)
+    result = await client.stream(wanted, parts.append)
+    (candidate,) = result.candidates
+    streamed = "".join(part.text for part in parts)
+    assert len(parts) > 3
+    assert candidate.text.startswith(streamed)
+    assert "".join(token.text for token in candidate.generated) == candidate.text
+    tokens = [token for part in parts for token in part.tokens]
+    assert tokens == candidate.generated[: len(tokens)]
+    assert all(len(token.alternatives) == 2 for token in tokens[1:])
 
 
 async def test_a_newer_request_supersedes_an_older_one_of_its_document(client: Watched, params: LoadParams) -> None:

@@ -129,6 +129,39 @@ def test_forcing_the_greedy_answer_changes_nothing(engine: Engine, prompt: list[
     assert continue_(engine, prompt, forced=forced).completions[0].tokens == free
 
 
+def test_one_of_the_most_likely_tokens_is_sampled(engine: Engine, prompt: list[int]) -> None:
+    greedy = continue_(engine, prompt).completions[0].tokens
+    sampled = continue_(engine, prompt, temperature=5.0, top_k=1, seed=3).completions[0].tokens
+    assert sampled == greedy
+    assert continue_(engine, prompt, temperature=5.0, top_k=50, seed=3).completions[0].tokens != greedy
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_most_likely_tokens_are_reported_before_each_token(
+    engine: Engine, prompt: list[int], temperature: float
+) -> None:
+    """The first one is the greedy choice, and the one that is chosen has the log-probability that is reported."""
+    reported: list[tuple[int, list[tuple[int, float]]]] = []
+    chosen: list[tuple[int, int, float]] = []
+    sampling = SamplingParams(
+        max_tokens=8,
+        end_tokens=frozenset(),
+        temperature=temperature,
+        seed=1,
+        alternatives=5,
+        on_alternatives=lambda candidate, found: reported.append((candidate, found)),
+    )
+    engine.generate(prompt, sampling, CancellationToken(), lambda *token: bool(chosen.append(token)))
+    assert len(reported) == len(chosen) == 8
+    for (_, found), (_, id, log_probability) in zip(reported, chosen, strict=True):
+        assert len(found) == 5
+        logs = [log for _, log in found]
+        assert logs == sorted(logs, reverse=True)
+        if temperature == 0:
+            assert found[0][0] == id
+            assert found[0][1] == pytest.approx(log_probability, abs=1e-3)
+
+
 def test_sampling_is_repeatable_by_seed(engine: Engine, prompt: list[int]) -> None:
     def sampled(seed: int) -> list[list[int]]:
         result = continue_(engine, prompt, temperature=1.0, seed=seed, candidates=2, max_tokens=16)

@@ -21,7 +21,7 @@ class RecordingModel:
         self.warmed: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._loop = loop
 
-    def generate(self, params: GenerateParams, cancellation: CancellationToken, waited: float) -> str:
+    def generate(self, params: GenerateParams, cancellation: CancellationToken, waited: float, on_text: None) -> str:
         self.generated.append(params.prefix)
         return params.prefix
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections import deque
@@ -37,6 +38,7 @@ from codegen_lsp.inference.rpc.messages import (
     Rates,
     ScoreParams,
     ScoreResult,
+    StreamedText,
     WarmParams,
 )
 
@@ -102,6 +104,7 @@ class InferenceClient:
         self._deaths = _Deaths()
         self._restarting: asyncio.Task[None] | None = None
         self._open_requests = 0
+        self._stream_numbers = itertools.count(1)
         self._closed = False
 
     async def load(self, params: LoadParams) -> ModelDescription:
@@ -114,6 +117,18 @@ class InferenceClient:
             if self._closed:
                 raise WorkerError("The inference worker was closed.")
             return await self._start_and_load(params)
+
+    async def stream(self, params: GenerateParams, on_text: Callable[[StreamedText], None]) -> GenerateResult:
+        """Continue a text as `generate` does; `on_text` gets its parts as they are generated.
+
+        Of the candidates of a request with `distinct` False, the result has those with the numbers of the parts.
+        """
+        connection, key = self._ready(), f"{next(self._stream_numbers)}"
+        connection.streams[key] = on_text
+        try:
+            return await self.generate(attrs.evolve(params, stream=key))
+        finally:
+            del connection.streams[key]
 
     async def generate(self, params: GenerateParams) -> GenerateResult:
         """Continue a text. Cancelling the awaiting task ends the generation within one token.

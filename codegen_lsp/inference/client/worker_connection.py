@@ -22,6 +22,7 @@ from codegen_lsp.inference.rpc.messages import (
     HandshakeResult,
     LoadParams,
     LoadProgress,
+    StreamedText,
 )
 from codegen_lsp.inference.rpc.peer import JsonRpcPeer
 
@@ -75,7 +76,10 @@ class WorkerConnection:
         self.peer.notifications |= {
             rpc.PROGRESS: lambda raw: on_progress(cattrs.structure(raw, LoadProgress)),
             rpc.CLIENTS: self._set_clients,
+            rpc.TEXT: self._take_text,
         }
+        self.streams: dict[str, Callable[[StreamedText], None]] = {}
+        """What the streamed text of open requests goes to, by the key of the stream."""
         self._receiving = asyncio.ensure_future(self._receive())
 
     async def shake_hands(self, endpoint: Endpoint) -> None:
@@ -176,6 +180,11 @@ class WorkerConnection:
 
     def _set_clients(self, raw: Any) -> None:
         self.clients = cattrs.structure(raw, ClientCount).clients
+
+    def _take_text(self, raw: Any) -> None:
+        text = cattrs.structure(raw, StreamedText)
+        if take := self.streams.get(text.stream):
+            take(text)
 
     async def _receive(self) -> None:
         """Read until the worker closes the stream, at the latest when it exits."""

@@ -19,6 +19,9 @@ from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
 OnToken = Callable[[int, int, float], bool]
 """Called with (candidate, token id, log-probability in nats) for each token chosen; True ends the candidate."""
 
+OnAlternatives = Callable[[int, list[tuple[int, float]]], None]
+"""Called with (candidate, most likely tokens and their log-probabilities in nats) before a token is chosen."""
+
 
 class Cancelled(Exception):  # noqa: N818 - no error: the caller asked for it
     """Generation ended because its `CancellationToken` was cancelled."""
@@ -71,7 +74,13 @@ class SamplingParams:
     temperature: float = 0.0
     """0 is greedy: further candidates then differ in the first token beyond the forced bytes, most likely first."""
     top_p: float = 1.0
+    top_k: int = 0
+    """Sample from this many most likely tokens; 0 for all."""
     seed: int | None = None
+    alternatives: int = 0
+    """Number of most likely tokens that `on_alternatives` gets."""
+    on_alternatives: OnAlternatives | None = None
+    """Gets the tokens that might be chosen, for each token but those that a candidate shares with the first one."""
     ngrams: bool = False
     """Mix the n-grams of the prompt and of `related` into the probabilities, and so into the log-probabilities that are
     reported (`native.ngrams`). Ignored by engines without `mixes_ngrams`."""

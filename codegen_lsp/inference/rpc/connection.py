@@ -21,6 +21,7 @@ INDEX_STATE = "index/state"
 INDEX_UPDATE = "index/update"
 ORIGIN = "index/origin"
 PING = "ping"
+TEXT = "text"
 PROGRESS = "progress"
 CLIENTS = "clients"
 

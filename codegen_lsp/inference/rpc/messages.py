@@ -142,6 +142,8 @@ class GenerateParams:
     """0 decodes greedily (several candidates then differ in their first new token); above 0 samples."""
     top_p: float = 0.95
     """Probability mass of nucleus sampling."""
+    top_k: int = 0
+    """Sample from this many most likely tokens; 0 for all."""
     seed: int | None = None
     """Seed of sampling; None draws one."""
     heal: bool = True
@@ -158,6 +160,18 @@ class GenerateParams:
     """Texts that are not in the prompt and parts of which the answer may repeat: the rest of a long document, other
     files. Used for n-gram mixing and speculative drafts only. Their tokens are cached between requests, so a few that
     stay the same are better than new ones each time."""
+    deadline_seconds: float | None = None
+    """A candidate ends with the first token later than this after the first one, if its text has a line break (as
+    `t_max_predict_ms` of llama.cpp's server)."""
+    top_logprobs: int | None = None
+    """Report the tokens of each candidate, each with this many of the tokens that were most likely; None reports no
+    tokens."""
+    distinct: bool = True
+    """Return candidates of different texts only, most likely first; otherwise all, in the order of their numbers."""
+    stream: str = ""
+    """Key of the notifications (`StreamedText`) with the text as it is generated; empty for none."""
+    user: str = ""
+    """Key of the user among those of the client; the model's time is divided fairly among them."""
 
 
 @frozen
@@ -250,6 +264,48 @@ class OriginResult:
 
 
 @frozen
+class TokenAlternative:
+    """A token that was among the most likely ones."""
+
+    id: int
+    text: str
+    """Its bytes as text, with U+FFFD for parts of characters."""
+    log_probability: float
+    """In nats."""
+
+
+@frozen
+class GeneratedToken:
+    """A token of a candidate."""
+
+    id: int
+    text: str
+    """What it adds to the text; empty for the first part of a character, and for text that had been typed."""
+    data: list[int]
+    """Its bytes."""
+    log_probability: float
+    """In nats; 0 for a token of text that had already been typed."""
+    alternatives: list[TokenAlternative] = field(factory=list)
+    """The most likely tokens, most likely first."""
+
+
+@frozen
+class StreamedText:
+    """Notification: the next part of the text of a candidate. The result of the request follows the last one.
+
+    Text that a stop rule may still cut away is held back; the result has it.
+    """
+
+    stream: str
+    candidate: int
+    """Number of the candidate."""
+    text: str
+    """May be empty if there are tokens."""
+    tokens: list[GeneratedToken] = field(factory=list)
+    """The tokens since the last notification, if the request asks for them."""
+
+
+@frozen
 class Candidate:
     """One continuation."""
 
@@ -263,6 +319,10 @@ class Candidate:
     steps: list[tuple[int, float]] = field(factory=list)
     """End of each token in `text`, in code points, and its log-probability in nats; 0 for tokens of text that had
     already been typed."""
+    generated: list[GeneratedToken] = field(factory=list)
+    """The tokens, if the request asks for them. Those behind the end of the text are left out."""
+    stopped_by: str = ""
+    """The string of the stop rules that ended the text; empty if another rule did."""
 
 
 @frozen

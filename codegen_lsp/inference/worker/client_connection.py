@@ -18,6 +18,7 @@ from codegen_lsp.inference.rpc.messages import (
     LoadProgress,
     OriginParams,
     ScoreParams,
+    StreamedText,
     WarmParams,
 )
 from codegen_lsp.inference.rpc.peer import ByteWriter, Handler, JsonRpcPeer
@@ -45,7 +46,9 @@ class ClientConnection:
         self.peer = JsonRpcPeer(writer, max_requests=MAX_REQUESTS)
         self.peer.requests |= {
             rpc.LOAD: handler(LoadParams, lambda params: load(params, self.report)),
-            rpc.GENERATE: handler(GenerateParams, lambda params: service.generate(name, params)),
+            rpc.GENERATE: handler(
+                GenerateParams, lambda params: service.generate(name, params, self.stream if params.stream else None)
+            ),
             rpc.WARM: handler(WarmParams, lambda params: service.warm(name, params)),
             rpc.SCORE: handler(ScoreParams, lambda params: service.score(name, params)),
             rpc.INDEX_STATE: handler(IndexStateParams, service.index_state),
@@ -54,6 +57,10 @@ class ClientConnection:
             rpc.PING: handler(None, _pong),
             rpc.MEASURE: handler(None, lambda _: service.measure(name)),
         }
+
+    def stream(self, text: StreamedText) -> None:
+        """Notify the client of the next part of a text."""
+        self.peer.notify(rpc.TEXT, cattrs.unstructure(text))
 
     def report(self, progress: LoadProgress) -> None:
         """Notify the client of the progress of loading."""

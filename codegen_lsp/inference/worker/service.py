@@ -23,9 +23,10 @@ from codegen_lsp.inference.rpc.messages import (
     OriginParams,
     OriginResult,
     ScoreParams,
+    StreamedText,
     WarmParams,
 )
-from codegen_lsp.inference.text_model import TextModel
+from codegen_lsp.inference.text_model import OnText, TextModel
 from codegen_lsp.inference.worker.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -94,16 +95,17 @@ class InferenceService:
         finally:
             self._progress_listeners.discard(on_progress)
 
-    async def generate(self, client: str, params: GenerateParams) -> object:
-        """Continue a text. Raises NotLoadedError, SupersededError and ModelError."""
+    async def generate(self, client: str, params: GenerateParams, on_text: OnText | None = None) -> object:
+        """Continue a text; `on_text` gets its parts. Raises NotLoadedError, SupersededError and ModelError."""
         model = self._loaded()
+        post = None if on_text is None else _posted(on_text)
         self._cancel_prefill()
         if not params.background:
             self._latest = client, params
         try:
             return await self._scheduler.run(
                 f"generate {params.document}",
-                lambda cancellation, waited: model.generate(params, cancellation, waited),
+                lambda cancellation, waited: model.generate(params, cancellation, waited, post),
                 background=params.background,
                 owner=client,
             )
@@ -185,3 +187,13 @@ class InferenceService:
         if self.model is None:
             raise NotLoadedError
         return self.model
+
+
+def _posted(on_text: OnText) -> OnText:
+    """Return a function for the computing thread that calls `on_text` in the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def post(text: StreamedText) -> None:
+        loop.call_soon_threadsafe(on_text, text)
+
+    return post

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from codegen_lsp.inference.constraint import Constraint
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Completion, OnToken, SamplingParams
-from codegen_lsp.inference.sampling import Logits, alternatives, log_softmax, most_likely, sample
+from codegen_lsp.inference.sampling import Logits, alternatives, log_softmax, most_likely, most_likely_ids, sample
 
 
 @define
@@ -107,6 +107,7 @@ class CandidateDecoder:
                 logits = result.logits[len(result.tokens)]
                 id = self._choose(logits, self._constraint.bytes_of(tokens))
                 log_probability = float(log_softmax(logits)[id])
+                self._report_alternatives(candidate, logits)
                 stop = self._report(candidate, id, log_probability)
                 if id in self._sampling.end_tokens:
                     return Completion(tokens, log_probabilities, ended=True)
@@ -145,6 +146,7 @@ class CandidateDecoder:
             if not self._constraint.permits(id, written):
                 found.end = "forbidden"
                 return True
+            self._report_alternatives(candidate, result.logits)
             stop = self._report(candidate, id, result.log_prob)
             if id in self._sampling.end_tokens:
                 found.end = "end_token"
@@ -160,7 +162,7 @@ class CandidateDecoder:
         self.computed += len(tail)
         options: dict[str, Any] = {}
         if self._random is not None:
-            options["sampling_topk"] = 0
+            options["sampling_topk"] = self._sampling.top_k
             options["sampling_topp"] = self._sampling.top_p
             options["sampling_temperature"] = self._sampling.temperature
         answer = self._call(
@@ -189,4 +191,13 @@ class CandidateDecoder:
         mask = self._constraint.mask(written)
         if self._random is None:
             return most_likely(logits, mask)
-        return sample(logits, mask, self._sampling.temperature, self._sampling.top_p, self._random)
+        sampling = self._sampling
+        return sample(logits, mask, sampling.temperature, sampling.top_p, self._random, top_k=sampling.top_k)
+
+    def _report_alternatives(self, candidate: int, logits: Any) -> None:
+        """Report the most likely tokens of a step, if that is asked for; `logits` are (1, vocabulary) or less."""
+        if self._sampling.on_alternatives is not None and self._sampling.alternatives:
+            log_probabilities = log_softmax(np.asarray(logits, dtype=np.float32).reshape(-1))
+            log_probabilities = np.where(self._constraint.allowed, log_probabilities, -np.inf)
+            ids = most_likely_ids(log_probabilities, self._sampling.alternatives)
+            self._sampling.on_alternatives(candidate, [(id, float(log_probabilities[id])) for id in ids])

@@ -21,7 +21,7 @@ from codegen_lsp.inference.engines.native.kv_cache import CachedSequence
 from codegen_lsp.inference.engines.native.ngram_segment import DEPTH
 from codegen_lsp.inference.engines.native.ngrams import Mixture, NgramMatcher
 from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
-from codegen_lsp.inference.sampling import Logits, alternatives, log_sum, sample
+from codegen_lsp.inference.sampling import Logits, alternatives, log_sum, most_likely_ids, sample
 
 
 @define
@@ -134,6 +134,7 @@ class DecodeBatch:
             candidate = CandidateState(number, None, self._ngrams.copy(), slots=list(best.slots))
             for token, log_probability in zip(best.tokens[:shared], best.log_probabilities[:shared], strict=True):
                 self._take(candidate, token, log_probability)
+            self._report_alternatives(candidate, logits, normaliser)
             result.append((candidate, self._take(candidate, id, float(logits[id]) - normaliser)))
         return result
 
@@ -210,6 +211,7 @@ class DecodeBatch:
             normaliser = log_sum(values)
             if self._sampling.ngrams:
                 normaliser = self._interpolate(candidate, values, normaliser)
+            self._report_alternatives(candidate, values, normaliser)
             id = self._choose(candidate, values)
             if self._take(candidate, id, float(values[id]) - normaliser):
                 going_on.append(candidate)
@@ -233,11 +235,19 @@ class DecodeBatch:
         """Choose the next token of one candidate."""
         if candidate.random is not None:
             mask = self._constraint.mask(candidate.written)
-            return sample(logits, mask, self._sampling.temperature, self._sampling.top_p, candidate.random)
+            sampling = self._sampling
+            return sample(logits, mask, sampling.temperature, sampling.top_p, candidate.random, top_k=sampling.top_k)
         if len(candidate.written) >= len(self._sampling.forced):
             return int((logits + self._penalty).argmax())
         allowed = np.flatnonzero(self._constraint.mask(candidate.written))
         return int(allowed[logits[allowed].argmax()])
+
+    def _report_alternatives(self, candidate: CandidateState, logits: Logits, normaliser: float) -> None:
+        """Report the most likely tokens, if that is asked for."""
+        if self._sampling.on_alternatives is not None and self._sampling.alternatives:
+            ids = most_likely_ids(logits + self._penalty, self._sampling.alternatives)
+            reported = [(id, min(float(logits[id]) - normaliser, 0.0)) for id in ids]
+            self._sampling.on_alternatives(candidate.number, reported)
 
     def _take(self, candidate: CandidateState, id: int, log_probability: float) -> bool:
         """Report a token and append it, unless it is an end token. Return whether the candidate goes on."""
