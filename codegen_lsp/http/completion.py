@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -23,15 +24,26 @@ from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot
 from codegen_lsp.errors import WorkerError
 from codegen_lsp.http.documents import document_uri, language_of_request, text_at_cursor
-from codegen_lsp.http.requests import Completed, CompletedText, CompletionRequest, FinishReason, Piece
+from codegen_lsp.http.requests import (
+    AlternativeToken,
+    Completed,
+    CompletedText,
+    CompletionRequest,
+    FinishReason,
+    Piece,
+    TokenPiece,
+)
 from codegen_lsp.inference.client.client import InferenceClient, WorkerState
 from codegen_lsp.inference.rpc.messages import (
     Candidate,
     Finish,
+    GeneratedToken,
     GenerateParams,
+    GenerateResult,
     LoadParams,
     ModelDescription,
     StopRules,
+    StreamedText,
     WarmParams,
 )
 from codegen_lsp.settings import Settings
@@ -84,9 +96,7 @@ class CompletionService:
         model = self.model
         if request.infill:
             return await self._infill(request, model)
-        result = await self.client.generate(self._continuation(request, model))
-        texts = tuple(_completed(candidate, candidate.text) for candidate in result.candidates)
-        return Completed(texts, model, result.stats)
+        return _all_of(await self.client.generate(self._continuation(request, model)), model)
 
     async def stream(self, request: CompletionRequest) -> AsyncIterator[Piece]:
         """Yield the answers to a request as they are generated, those of several candidates mixed.
@@ -95,12 +105,27 @@ class CompletionService:
 
         Raises: WorkerError, ModelError, SupersededError.
         """
-        completed = await self.complete(request)
-        for number, text in enumerate(completed.texts):
-            last = number == len(completed.texts) - 1
-            yield Piece(number, text.text, text.pieces, text, completed if last else None)
-        if not completed.texts:
-            yield Piece(0, "", completed=completed)
+        if request.infill:
+            completed = await self.complete(request)
+            for piece in _last_pieces(completed, {}, {}):
+                yield piece
+            return
+        model = self.model
+        params = self._continuation(request, model)
+        parts: asyncio.Queue[StreamedText | None] = asyncio.Queue()
+        generating = asyncio.ensure_future(self.client.stream(params, parts.put_nowait))
+        generating.add_done_callback(lambda _: parts.put_nowait(None))
+        written: Counter[int] = Counter()
+        reported: Counter[int] = Counter()
+        try:
+            while (part := await parts.get()) is not None:
+                written[part.candidate] += len(part.text)
+                reported[part.candidate] += len(part.tokens)
+                yield Piece(part.candidate, part.text, tuple(map(_token_piece, part.tokens)))
+            for piece in _last_pieces(_all_of(await generating, model), written, reported):
+                yield piece
+        finally:
+            generating.cancel()
 
     async def warm(self, request: CompletionRequest) -> None:
         """Prefill the KV cache with a prompt that requests will soon extend, in the background."""
@@ -126,7 +151,10 @@ class CompletionService:
             candidates=planned.candidates,
             temperature=planned.temperature,
             top_p=planned.top_p,
+            top_k=request.top_k,
             seed=request.seed,
+            deadline_seconds=request.deadline_seconds,
+            user=request.user,
             related=[*planned.rest_of_document, *(with_lf(extra.text) for extra in request.extra)],
         )
         result = await self.client.generate(params)
@@ -169,8 +197,13 @@ class CompletionService:
             candidates=request.candidates,
             temperature=request.temperature,
             top_p=request.top_p,
+            top_k=request.top_k,
             seed=request.seed,
             related=[with_lf(extra.text) for extra in request.extra],
+            deadline_seconds=request.deadline_seconds,
+            top_logprobs=request.top_logprobs,
+            distinct=False,
+            user=request.user,
         )
 
     def _key(self) -> str:
@@ -191,8 +224,32 @@ def _snapshot(request: CompletionRequest, model: ModelDescription) -> Snapshot:
 
 
 def _completed(candidate: Candidate, text: str) -> CompletedText:
-    finish = FINISH_REASONS[candidate.finish]
-    return CompletedText(text, finish, candidate.tokens, candidate.log_probability)
+    return CompletedText(
+        text,
+        FINISH_REASONS[candidate.finish],
+        candidate.tokens,
+        candidate.log_probability,
+        candidate.stopped_by,
+        tuple(map(_token_piece, candidate.generated)),
+    )
+
+
+def _all_of(result: GenerateResult, model: ModelDescription) -> Completed:
+    return Completed(tuple(_completed(one, one.text) for one in result.candidates), model, result.stats)
+
+
+def _token_piece(token: GeneratedToken) -> TokenPiece:
+    alternatives = (AlternativeToken(one.id, one.text, one.log_probability) for one in token.alternatives)
+    return TokenPiece(token.id, token.text, bytes(token.data), token.log_probability, tuple(alternatives))
+
+
+def _last_pieces(completed: Completed, written: Mapping[int, int], reported: Mapping[int, int]) -> Iterator[Piece]:
+    """Yield the last piece of each answer, of which so many characters and tokens were yielded before."""
+    if not completed.texts:
+        yield Piece(0, "", completed=completed)
+    for number, text in enumerate(completed.texts):
+        rest, tokens = text.text[written.get(number, 0) :], text.pieces[reported.get(number, 0) :]
+        yield Piece(number, rest, tokens, text, completed if number == len(completed.texts) - 1 else None)
 
 
 async def _parsing(snapshot: Snapshot, function: Callable[[], T]) -> T:

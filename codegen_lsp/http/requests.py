@@ -57,8 +57,8 @@ class CompletionRequest:
     """Sample from this many most likely tokens; 0 for all."""
     seed: int | None = None
     """Seed of sampling; None draws one."""
-    top_logprobs: int = 0
-    """Number of most likely tokens to report at each token."""
+    top_logprobs: int | None = None
+    """Report the tokens of the answers, each with this many of the most likely ones; None reports no tokens."""
     deadline_seconds: float | None = None
     """The text ends at the first token after this time, but not within the first line."""
     user: str = ""
@@ -81,7 +81,8 @@ class TokenPiece:
 
     id: int
     text: str
-    """What the token adds to the text; empty for a part of a character."""
+    """What the token adds to the text; empty for the first part of a character."""
+    data: bytes
     log_probability: float
     """In nats; 0 for a token of text that was given."""
     alternatives: tuple[AlternativeToken, ...] = ()
@@ -102,7 +103,7 @@ class CompletedText:
     stopped_by: str = ""
     """The stop string of the request that ended the text; empty if another reason did."""
     pieces: tuple[TokenPiece, ...] = ()
-    """The tokens; empty unless `top_logprobs` was positive."""
+    """The tokens; empty unless `top_logprobs` was given, and for requests for infilling."""
 
 
 @frozen
