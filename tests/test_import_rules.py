@@ -36,6 +36,7 @@ LIBRARIES = {
     "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
+    "h11": ["inference/client/http_connections.py"],
     "rapidfuzz": ["completion/similar_lines.py", "evaluation/similarity.py"],
     "datasketch": ["training/*"],
     "rope": ["refactor/python/*"],
@@ -93,7 +94,7 @@ PACKAGES = {
 LIGHT = {
     "codegen_lsp.lsp.serve": [
         *("rope", "libcst", "tree_sitter", "torch", "ctranslate2", "transformers"),
-        *("huggingface_hub", "tokenizers", "numpy"),
+        *("huggingface_hub", "tokenizers", "numpy", "h11"),
     ],
     "codegen_lsp.http.serve": [
         *("pygls", "lsprotocol", "rope", "libcst", "torch", "ctranslate2", "transformers", "tokenizers", "numpy"),

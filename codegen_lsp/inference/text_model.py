@@ -265,7 +265,9 @@ class TextModel:
     def _related(self, params: GenerateParams) -> list[array[int]]:
         """Return the token ids of texts outside the prompt that the answer may repeat parts of."""
         after = [params.suffix] if self.info.infill == "none" else []
-        return [self._encode_related(text[:RELATED_CHARACTERS]) for text in (*after, *params.related) if text]
+        snippets = params.snippets if self.workspaces is None or not params.workspace else []
+        texts = (*after, *params.related, *snippets)
+        return [self._encode_related(text[:RELATED_CHARACTERS]) for text in texts if text]
 
     def _encode_compactly(self, text: str) -> array[int]:
         """Return the ids of a text in four bytes each; a list with its numbers takes ten times as much."""

@@ -324,7 +324,7 @@ class SuggestionService:
     ) -> ShapedResult:
         """Ask the model, shape its answer and keep the suggestions in the cache."""
         workspace = None if "workspace" in options.ablate else self.indexer.workspace_of(snapshot.uri)
-        snippets = () if workspace or "context" in options.ablate else context.snippets
+        snippets = () if "context" in options.ablate else context.snippets
         params = GenerateParams(
             document=snapshot.uri,
             prefix=planned.prefix,
@@ -336,7 +336,8 @@ class SuggestionService:
             background=background,
             workspace=workspace.key if workspace else "",
             excluded_files=[workspace.file] if workspace else [],
-            related=[*planned.rest_of_document, *(snippet.text for snippet in snippets)],
+            related=list(planned.rest_of_document),
+            snippets=[snippet.text for snippet in snippets],
         )
         started = time.perf_counter()
         result = await model.generate(params)

@@ -150,7 +150,8 @@ class WorkspaceUpkeep:
         if host is None or never_here(snapshot, options):
             return None
         mixes = model is None or model.ngrams
-        snippets = mixes and "context" not in options.ablate and self._indexer.workspace_of(uri) is None
+        unindexed = self._indexer.workspace_of(uri) is None or (model is not None and model.remote)
+        snippets = mixes and "context" not in options.ablate and unindexed
         modules = snapshot.language == "python" and not {"correctness", "modules"} & options.ablate
         if not (snippets or modules) or not self._scanner.is_due(uri, snapshot.offset - snapshot.prelude):
             return None

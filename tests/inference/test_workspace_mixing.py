@@ -60,6 +60,16 @@ def test_names_of_the_workspace_are_completed(model: TextModel) -> None:
     assert complete(model, prefix, workspace="unknown") == complete(model, prefix, workspace="")
 
 
+def test_snippets_of_other_files_count_only_without_the_index(model: TextModel) -> None:
+    prefix = "def visit(registry, burrow):\n    registry.enlist_"
+    other = LIBRARY.replace("marsupial", "wallaby") * 3
+    assert complete(model, prefix, snippets=[other]) == complete(model, prefix)
+    assert complete(model, prefix, workspace="", snippets=[other])[0].startswith("wallaby(")
+    assert complete(model, prefix, workspace="", snippets=[other]) == complete(
+        model, prefix, workspace="", related=[other]
+    )
+
+
 def test_answers_do_not_depend_on_the_cache_or_on_drafts(model: TextModel) -> None:
     prefix = LIBRARY[: LIBRARY.index("self._census")] + "# again\n        self._burrows.app"
     cold = complete(model, prefix)

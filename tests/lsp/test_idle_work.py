@@ -110,7 +110,7 @@ async def test_snippets_of_other_files_go_with_the_next_request(editor: Editor, 
     assert len(editor.model.warmed) == int(warm)
     await editor.complete(3, 19, uri=uri)
     (first,) = [params for params in editor.model.generated if not params.background]
-    assert any(SIMILAR in text for text in first.related)
+    assert any(SIMILAR in text for text in first.snippets)
     editor.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
     await editor.settle()
     assert editor.server.session.suggestions.scanner.context(uri) == EMPTY

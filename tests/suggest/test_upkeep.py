@@ -62,7 +62,7 @@ async def scanned(service: SuggestionService, uri: str) -> None:
 
 def has_similar(model: PlayedModel) -> list[bool]:
     """Tell for each request of the model whether it had the similar file."""
-    return [any(SIMILAR in text for text in params.related) for params in model.generated if not params.background]
+    return [any(SIMILAR in text for text in params.snippets) for params in model.generated if not params.background]
 
 
 async def test_the_first_request_has_what_was_found_at_opening(
@@ -152,7 +152,7 @@ async def test_the_index_is_refreshed_at_opening_and_takes_the_place_of_similar_
     (params,) = [params for params in model.generated if not params.background]
     assert params.workspace
     assert params.excluded_files == ["main.py"]
-    assert not any(SIMILAR in text for text in params.related)
+    assert not any(SIMILAR in text for text in params.related)  # and the model leaves out `snippets` then
     service.close()
 
 

@@ -29,6 +29,10 @@ gains half of what unlimited spinning gains on an idle machine. When other progr
 makes each product last several times as long (`docs/lab.md`)."""
 
 
+SECRET_VARIABLES = ("CODEGEN_LSP_REMOTE_KEY",)
+"""Variables that are of no use to a worker."""
+
+
 class WorkerProcess(Protocol):
     """Streams to a worker, and what is known of its process."""
 
@@ -117,6 +121,8 @@ def worker_command() -> list[str]:
 def worker_environment() -> dict[str, str]:
     """Return the environment of a worker: this process's, tuned. Variables that the user set take precedence."""
     environment = python_path.environment()
+    for name in SECRET_VARIABLES:
+        environment.pop(name, None)
     environment.setdefault("GLIBC_TUNABLES", heap.TUNABLES)
     if "OMP_WAIT_POLICY" not in environment:
         environment["OMP_WAIT_POLICY"] = WAIT_POLICY

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import cattrs
 
-from codegen_lsp.errors import ModelError, SupersededError, WorkerError
+from codegen_lsp.errors import WorkerError
 from codegen_lsp.inference.client.launch import WorkerProcess
 from codegen_lsp.inference.client.shared_worker import digest_of
 from codegen_lsp.inference.rpc import connection as rpc
@@ -134,7 +134,7 @@ class WorkerConnection:
         self._heard = True
         if not future.done() or future.exception() is not None:
             raise WorkerError("The inference worker ended before it answered.")
-        return _result_of(future.result(), result_type)
+        return rpc.result_of(future.result(), result_type)
 
     async def end(self) -> None:
         """Disconnect. A worker without other clients exits, and is killed after `EXIT_TIMEOUT`."""
@@ -198,15 +198,3 @@ class WorkerConnection:
         self.exit_code = await self.worker.exit_code()
         self.ended.set()
         self._on_end(self)
-
-
-def _result_of(reply: dict[str, Any], result_type: type[T]) -> T:
-    """Return the value of a reply, or raise the error that stands for its failure."""
-    if "failure" not in reply:
-        return cattrs.structure(reply["value"], result_type)
-    failure = cattrs.structure(reply["failure"], rpc.RequestFailure)
-    if failure.kind == "superseded":
-        raise SupersededError
-    if failure.kind == "model":
-        raise ModelError(failure.message, failure.advice)
-    raise WorkerError(failure.message, failure.advice)

@@ -6,10 +6,14 @@ with either `value` or `failure`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cattrs
 from attrs import frozen
+
+from codegen_lsp.errors import ModelError, SupersededError, WorkerError
+
+T = TypeVar("T")
 
 HANDSHAKE = "handshake"
 LOAD = "load"
@@ -25,7 +29,7 @@ TEXT = "text"
 PROGRESS = "progress"
 CLIENTS = "clients"
 
-FailureKind = Literal["model", "superseded", "unloaded", "internal"]
+FailureKind = Literal["model", "superseded", "unloaded", "internal", "version"]
 
 
 @frozen
@@ -45,3 +49,18 @@ def value_reply(value: object) -> dict[str, Any]:
 def failure_reply(failure: RequestFailure) -> dict[str, Any]:
     """Return the body of a reply with a failure."""
     return {"failure": cattrs.unstructure(failure)}
+
+
+def result_of(reply: dict[str, Any], result_type: type[T]) -> T:
+    """Return the value of a reply.
+
+    Raises the error that its failure stands for: ModelError, SupersededError or WorkerError.
+    """
+    if "failure" not in reply:
+        return cattrs.structure(reply["value"], result_type)
+    failure = cattrs.structure(reply["failure"], RequestFailure)
+    if failure.kind == "superseded":
+        raise SupersededError
+    if failure.kind == "model":
+        raise ModelError(failure.message, failure.advice)
+    raise WorkerError(failure.message, failure.advice)

@@ -96,6 +96,8 @@ class ModelDescription:
     """Number of parameters, approximately."""
     small: bool = False
     """True for fewer parameters than `build.SMALL_MODEL_PARAMETERS`, which decides settings that are `auto`."""
+    remote: bool = False
+    """True if it runs on another server, which has no index of the workspace."""
 
 
 @frozen
@@ -172,6 +174,8 @@ class GenerateParams:
     """Key of the notifications (`StreamedText`) with the text as it is generated; empty for none."""
     user: str = ""
     """Key of the user among those of the client; the model's time is divided fairly among them."""
+    snippets: list[str] = field(factory=list)
+    """Texts of other files of the workspace, used like `related`, but only where the index of the workspace is not."""
 
 
 @frozen
