@@ -28,6 +28,10 @@ RULE = "rule"
 """Key of a field's metadata for its rule."""
 FOR_MEASUREMENTS = "for_measurements"
 """Key of a field's metadata, true for a setting that editors do not offer to users."""
+USER_ONLY = ("remote",)
+"""Tables of settings that a workspace must not have a say in: with them it could send the user's text to a stranger.
+Editors that know the origin of a value take these from the user alone; the server has each confirmed
+(`lsp.remote_consent`), since it does not know it."""
 
 ABLATIONS: dict[str, str] = {
     "window": "the prompt begins at a definition and stays there while you type; without, it is the last characters",
@@ -198,6 +202,28 @@ class WorkerSettings:
 
 
 @frozen
+class RemoteSettings:
+    """`codegen-lsp.remote`: a server that runs the model instead of this machine."""
+
+    url: str = _text("", "the URL of a server, like https://codegen.example:8012, or an empty string")
+    """Address of a server (`codegen-lsp serve --http`) that runs the model: the text around the cursor is sent to it.
+    Files that may hold secrets, and those that `exclude` names, are not. While it is away or late, the local model
+    answers. Empty: nothing leaves this machine. Each address is confirmed once, in the editor or with `codegen-lsp
+    remote allow`."""
+    key_file: str = _text("", "the path of a file, or an empty string")
+    """File with the server's key, which no other user may be able to read. The variable CODEGEN_LSP_REMOTE_KEY in the
+    environment of the language server has precedence."""
+    ca_file: str = _text("", "the path of a file, or an empty string")
+    """File of certificates (PEM) by one of which the server's certificate is signed, instead of those of the system. It
+    is checked in any case."""
+    allow_http: bool = _switch(False)
+    """Send text to another machine without encryption, too: who can read the network can read it."""
+    send: str = _word("document", ("document", "document+workspace"))
+    """Text that may be sent: that of the document, or also similar passages of other files of the workspace, which make
+    its names likelier."""
+
+
+@frozen
 class LogSettings:
     """`codegen-lsp.log`."""
 
@@ -278,6 +304,7 @@ class Settings:
     ablate: tuple[str, ...] = _texts("a list of these: " + ", ".join(ABLATIONS), ABLATIONS, for_measurements=True)
     """Parts of a completion to leave out in measurements (docs/evaluation.md)."""
     index: IndexSettings = IndexSettings()
+    remote: RemoteSettings = RemoteSettings()
     worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
 
@@ -361,6 +388,7 @@ _TABLES: dict[str, type] = {
     "cache": CacheSettings,
     "prompt": PromptSettings,
     "index": IndexSettings,
+    "remote": RemoteSettings,
     "worker": WorkerSettings,
     "log": LogSettings,
 }

@@ -21,7 +21,7 @@ from codegen_lsp.log_format import LogFormatter
 
 COMMANDS = (
     *("serve", "complete", "refactor", "demo", "doctor", "stats"),
-    *("models", "index", "eval", "bench"),
+    *("models", "remote", "index", "eval", "bench"),
 )
 """In the order of the help."""
 
@@ -57,6 +57,10 @@ def load(name: str) -> Callable[..., Any] | typer.Typer:
             from codegen_lsp.cli.models import app as models_app
 
             return models_app
+        case "remote":
+            from codegen_lsp.cli.remote import app as remote_app
+
+            return remote_app
         case "index":
             from codegen_lsp.cli.index import app as index_app
 

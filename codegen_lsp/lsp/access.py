@@ -63,7 +63,7 @@ def token_of_file(path: Path) -> str:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
         except FileExistsError:
-            return _read_token(path)
+            return read_token(path)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             token = new_token()
             file.write(token + "\n")
@@ -72,7 +72,8 @@ def token_of_file(path: Path) -> str:
         raise TokenError(f"The token file {path} can't be used: {error.strerror or error}.") from error
 
 
-def _read_token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """Return the token in a file. Raises: TokenError if others can read it or it holds no token; OSError."""
     advice = f"Delete {path}: it is made again, with a new token."
     flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     with os.fdopen(os.open(path, flags), encoding="ascii", errors="replace") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from codegen_lsp.settings import SECTION, Settings, structure_settings
+from codegen_lsp.settings import SECTION, RemoteSettings, Settings, structure_settings
 
 
 class Configuration:
@@ -19,6 +19,10 @@ class Configuration:
         """The newest of `workspace/configuration` and `workspace/didChangeConfiguration`."""
         self.may_name_log_file = True
         """False for a client of a socket: the log belongs to whoever started the server."""
+        self.may_name_remote = True
+        """False for a client of a socket: the key, and the text of files, belong to whoever started the server."""
+        self.asked_about: list[RemoteSettings] = []
+        """Servers whose confirmation the user was asked for, so that each is asked for once."""
         self._reported: list[str] = []
 
     def read(self) -> Settings:
@@ -28,6 +32,9 @@ class Configuration:
         if self.settings.log.file and not self.may_name_log_file:
             self.settings = evolve(self.settings, log=evolve(self.settings.log, file=""))
             self.problems.append(f"`{SECTION}.log.file` is ignored: clients of a socket can't choose the log file.")
+        if self.settings.remote.url and not self.may_name_remote:
+            self.settings = evolve(self.settings, remote=RemoteSettings())
+            self.problems.append(f"`{SECTION}.remote` is ignored: clients of a socket can't choose another server.")
         return before
 
     def unreported(self) -> list[str]:

@@ -15,11 +15,13 @@ from typing import Protocol
 
 from codegen_lsp.errors import CodegenError, ModelError, SettingsError, WorkerError
 from codegen_lsp.inference.client.client import Phase, WorkerState
+from codegen_lsp.inference.client.remote_server import RemoteServer
 from codegen_lsp.inference.rpc.messages import LoadParams, LoadProgress, ModelDescription, ScoreParams, ScoreResult
 from codegen_lsp.lsp.extensions import State, Status
 from codegen_lsp.lsp.progress import WorkProgress
+from codegen_lsp.lsp.remote import UnconfirmedServerError, wanted_server
 from codegen_lsp.lsp.status import StatusLine
-from codegen_lsp.settings import Settings
+from codegen_lsp.settings import RemoteSettings, Settings
 from codegen_lsp.suggest.options import load_params
 from codegen_lsp.suggest.request import CompletionModel, ModelHandle
 
@@ -96,6 +98,11 @@ class Models:
         self._on_change = on_change
         self._lock = asyncio.Lock()
         self._loaded: LoadParams | None = None
+        self._remote: RemoteServer | None = None
+        self._remote_problem = ""
+        """Why the server of the settings is not used, as sentences."""
+        self.unconfirmed: RemoteSettings | None = None
+        """Settings of a server that is not used because the user has not confirmed it."""
         self._chosen: str | None = None
         """A model chosen by command, which takes precedence over the setting."""
         self._progress: WorkProgress | None = None
@@ -112,6 +119,7 @@ class Models:
     async def apply(self) -> None:
         """Load the model that the settings name. Errors become the status."""
         async with self._lock:
+            await self._choose_server()
             if not self._settings().enabled:
                 await self._stop()
                 self._show(Status("disabled", "Suggestions are turned off in the settings."))
@@ -148,10 +156,11 @@ class Models:
 
     async def restart(self) -> None:
         """Start a new worker. Raises: ModelError and WorkerError."""
-        if self._loaded is None:
+        client, loaded = self.client, self._loaded
+        if loaded is None or self._remote_problem:  # the problem may be solved by now
             await self.apply()
-        else:
-            await self.client.restart()
+        if loaded is not None and self.client is client:
+            await client.restart()
 
     async def wait(self) -> ModelHandle | None:
         """Wait while a model loads, and return the model as it is then; None after `MODEL_TIMEOUT` seconds."""
@@ -172,6 +181,20 @@ class Models:
             # In any case the worker ends by itself when its input does.
             logger.exception("The worker was not ended in order")
 
+    async def _choose_server(self) -> None:
+        """Replace the client if the settings name another server to run the model, or none any longer."""
+        server, self._remote_problem, self.unconfirmed = None, "", None
+        try:
+            server = wanted_server(self._settings().remote)
+        except CodegenError as error:
+            reason = error.message[:1].lower() + error.message[1:]
+            self._remote_problem = f"Using the local model, because {reason} {error.advice}".strip()
+            if isinstance(error, UnconfirmedServerError):
+                self.unconfirmed = self._settings().remote
+        if server != self._remote:
+            self._remote = server
+            await self._replace_client()
+
     async def _load(self, build: Path) -> ModelDescription:
         if self._closed:
             raise WorkerError("The server is being shut down.")
@@ -190,8 +213,10 @@ class Models:
             raise
 
     async def _stop(self) -> None:
-        if self._loaded is None:
-            return
+        if self._loaded is not None:
+            await self._replace_client()
+
+    async def _replace_client(self) -> None:
         self._loaded = None
         client, self.client = self.client, self._new_client()
         self._on_change()
@@ -208,7 +233,14 @@ class Models:
             if self.client is client and self._progress is not None:
                 self._progress.report(progress.message, progress.fraction)
 
-        client = self._make_client(on_state=on_state, on_progress=on_progress)
+        client: ModelClient
+        if self._remote is None:
+            client = self._make_client(on_state=on_state, on_progress=on_progress)
+        else:
+            # Not at the top: most sessions need no HTTP.
+            from codegen_lsp.inference.client.fallback_client import FallbackClient
+
+            client = FallbackClient(self._remote, self._make_client, on_state=on_state, on_progress=on_progress)
         return client
 
     def _on_state(self, state: WorkerState) -> None:
@@ -219,7 +251,8 @@ class Models:
         elif state.phase != "loading" and self._progress is not None:
             self._progress.end(state.message)
             self._progress = None
-        self._show(Status(_STATES[state.phase], state.message, state.advice, state.model, state.pid))
+        message = f"{state.message} {self._remote_problem}".strip() if state.model else state.message
+        self._show(Status(_STATES[state.phase], message, state.advice, state.model, state.pid))
 
     def _show(self, status: Status) -> None:
         if status.state in ("starting", "loading"):

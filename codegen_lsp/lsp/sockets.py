@@ -158,6 +158,7 @@ def _create_server() -> CodegenServer:
     """Return a server for a client that connected, which may be less trusted than the user's own editor."""
     server = create_server(find_build=find_installed_build)
     server.session.configuration.may_name_log_file = False
+    server.session.configuration.may_name_remote = False
     return server
 
 

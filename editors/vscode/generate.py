@@ -40,7 +40,7 @@ def properties() -> dict[str, Any]:
             **field.metadata[settings.RULE].schema,
             "default": list(default) if isinstance(default, tuple) else default,
             "markdownDescription": meaning,
-            "scope": "window",
+            "scope": "machine" if _user_only(name) else "window",
             "order": order,
         }
     return found
@@ -52,11 +52,20 @@ def languages() -> dict[str, Any]:
 
 
 def names(current: dict[str, Any]) -> dict[str, Any]:
-    """Return `src/settings.json`: the names that are passed on to the server, and those that only the user may set."""
+    """Return `src/settings.json`: the names that are passed on to the server, those that only the user may set while
+    the workspace is not trusted, and those that only the user may set at all."""
     prefix = f"{settings.SECTION}."
     known = [name.removeprefix(prefix) for name in settings.setting_names()] + sorted(settings.FORMER_NAMES)
     untrusted = current["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
-    return {"known": known, "restricted": [name.removeprefix(prefix) for name in untrusted]}
+    return {
+        "known": known,
+        "restricted": [name.removeprefix(prefix) for name in untrusted],
+        "userOnly": [name.removeprefix(prefix) for name in settings.setting_names() if _user_only(name)],
+    }
+
+
+def _user_only(name: str) -> bool:
+    return name.removeprefix(f"{settings.SECTION}.").partition(".")[0] in settings.USER_ONLY
 
 
 def files() -> dict[str, str]:

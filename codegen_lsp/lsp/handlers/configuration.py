@@ -6,16 +6,23 @@ An editor that answers `workspace/configuration` is asked, since its answer is c
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcException
 
 from codegen_lsp.lsp.logs import configure_logging
+from codegen_lsp.lsp.remote import question
+from codegen_lsp.lsp.remote_consent import confirm
 from codegen_lsp.lsp.session import Session
-from codegen_lsp.settings import FORMER_NAMES, SECTION, setting_names
+from codegen_lsp.settings import FORMER_NAMES, SECTION, RemoteSettings, setting_names
 from codegen_lsp.source.languages import IDENTIFIER_OF_SUFFIX
 
 logger = logging.getLogger(__name__)
+
+CONFIRM, DECLINE = "Send text to this server", "Use the local model"
+"""Answers to the question whether a server may be used."""
 
 
 async def start(session: Session) -> None:
@@ -51,6 +58,26 @@ async def apply(session: Session) -> None:
         session.suggestions.forget()
     if settings.model != before.model:
         session.models.follow_settings()
+    await session.models.apply()
+    if (unconfirmed := session.models.unconfirmed) is not None and unconfirmed not in session.configuration.asked_about:
+        session.configuration.asked_about.append(unconfirmed)
+        session.background.start(_ask(session, unconfirmed))
+
+
+async def _ask(session: Session, remote: RemoteSettings) -> None:
+    """Have the user confirm a server, and use it then."""
+    try:
+        chosen = await session.editor.choose(question(remote), [CONFIRM, DECLINE])
+    except JsonRpcException as error:
+        logger.warning("The editor does not ask whether a server may be used: %s", error)
+        return
+    if chosen != CONFIRM or session.settings.remote != remote:
+        return
+    try:
+        await asyncio.to_thread(confirm, remote)
+    except OSError as error:
+        session.editor.show_warning(f"The confirmation can't be kept: {error}.")
+        return
     await session.models.apply()
 
 

@@ -3,7 +3,8 @@
  *
  * A folder that is merely opened brings settings of its own. VS Code before 1.132 lets even those of
  * `restrictedConfigurations` through when they are written as nested tables (microsoft/vscode#330310), so they are
- * filtered here again: while the workspace is not trusted, the user's value counts. Unknown names are not passed on.
+ * filtered here again: while the workspace is not trusted, the user's value counts, and for settings that name where
+ * text is sent (scope `machine`) it always does. Unknown names are not passed on.
  */
 
 import * as vscode from 'vscode';
@@ -45,12 +46,14 @@ export function serverSettings(): Record<string, unknown> {
   return Object.fromEntries(found.filter(([, value]) => value !== undefined));
 }
 
-/** Returns a setting's value; one that only the user may set, from the user's settings while there is no trust. */
+/** Returns a setting's value; one that only the user may set (while there is no trust, or ever), the user's. */
 function read(name: string): unknown {
   const section = vscode.workspace.getConfiguration(SECTION);
-  if (vscode.workspace.isTrusted) return section.get(name);
-  if (name in UNTRUSTED) return UNTRUSTED[name];
-  if (!names.restricted.includes(name)) return section.get(name);
+  if (!names.userOnly.includes(name)) {
+    if (vscode.workspace.isTrusted) return section.get(name);
+    if (name in UNTRUSTED) return UNTRUSTED[name];
+    if (!names.restricted.includes(name)) return section.get(name);
+  }
   const found = section.inspect(name);
   return found?.globalValue ?? found?.defaultValue;
 }

@@ -67,6 +67,7 @@ HOSTILE: dict[str, Any] = {
     "log": {"file": "~/.bashrc", "level": "debug"},
     "exclude": ["*a*a*a*a*a*b"],
     "verify_refactorings": "on",
+    "remote": {"url": "http://evil.example", "key_file": "~/.netrc", "allow_http": True, "send": "document+workspace"},
     "max_lines": 3,
     "\ntouch ~/X #": 1,
 }
@@ -150,6 +151,11 @@ def test_a_real_vs_code_does_not_start_what_a_hostile_folder_names(
         code_server.close()
 
 
+REMOTE = {
+    **{"remote.url": "", "remote.key_file": "", "remote.ca_file": ""},
+    **{"remote.allow_http": False, "remote.send": "document"},
+}
+"""Where text is sent by default: nowhere."""
 FORMS = {
     "nested": {"codegen-lsp": HOSTILE},
     "flat": flat(HOSTILE, "codegen-lsp."),
@@ -167,16 +173,19 @@ def test_an_untrusted_workspace_names_no_programs_models_files_or_patterns(
     assert server["log.file"] == ""
     assert server["exclude"] == []
     assert server["verify_refactorings"] == "off"
+    assert {name: server[name] for name in REMOTE} == REMOTE
     assert server["max_lines"] == 3, "other settings of the workspace count"
     assert not any("touch" in name or (isinstance(value, str) and "evil" in value) for name, value in server.items())
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_users_own_settings_count(bundle: Path, node: dict[str, str], form: str) -> None:
-    user = {"codegen-lsp": {"model": "codegen-350M-mono", "server": {"command": ["/opt/codegen-lsp"]}}}
+    user: dict[str, Any] = {"codegen-lsp": {"model": "codegen-350M-mono", "server": {"command": ["/opt/codegen-lsp"]}}}
+    user["codegen-lsp"]["remote"] = {"url": "https://team.example"}
     own, server = read(bundle, node, workspace=FORMS[form], user=user)
     assert own["command"] == ["/opt/codegen-lsp"]
     assert server["model"] == "codegen-350M-mono"
+    assert {name: server[name] for name in REMOTE} == REMOTE | {"remote.url": "https://team.example"}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -185,6 +194,7 @@ def test_a_trusted_workspace_has_its_way(bundle: Path, node: dict[str, str], for
     assert own == HOSTILE["server"]
     assert (server["model"], server["log.file"], server["verify_refactorings"]) == ("./evil", "~/.bashrc", "on")
     assert not any("touch" in name for name in server)
+    assert {name: server[name] for name in REMOTE} == REMOTE, "but not in where the user's text is sent"
 
 
 @pytest.mark.parametrize(("given", "kept"), [(None, None), (":", None), (":/x", "/x"), ("lib:.:/x:/y", "/x:/y")])
