@@ -42,6 +42,11 @@ class Call:
     service: CompletionService
     config: HttpConfig
 
+    @property
+    def user(self) -> str:
+        """Key of the user, among whom the model's time is divided: the address of the client."""
+        return self.request.client.host if self.request.client else ""
+
 
 Handler = Callable[[Call], Awaitable[Response]]
 ProblemForm = Callable[[RequestProblem], object]

@@ -46,6 +46,7 @@ from codegen_lsp.inference.rpc.messages import (
     StreamedText,
     WarmParams,
 )
+from codegen_lsp.inference.rpc.token_messages import DetokenizeParams, TokenizedText, TokenizeParams
 from codegen_lsp.settings import Settings
 from codegen_lsp.source.lines import with_lf
 from codegen_lsp.suggest.options import options_for
@@ -64,6 +65,8 @@ class CompletionService:
     def __init__(self, settings: Settings, load: LoadParams, client: InferenceClient | None = None) -> None:
         self.settings = settings
         self.client = client or InferenceClient()
+        self.open_requests = 0
+        """Requests for which the worker generates, or which wait for it."""
         self._load = load
         self._numbers = itertools.count(1)
 
@@ -96,7 +99,7 @@ class CompletionService:
         model = self.model
         if request.infill:
             return await self._infill(request, model)
-        return _all_of(await self.client.generate(self._continuation(request, model)), model)
+        return _all_of(await self._generate(self._continuation(request, model)), model)
 
     async def stream(self, request: CompletionRequest) -> AsyncIterator[Piece]:
         """Yield the answers to a request as they are generated, those of several candidates mixed.
@@ -113,7 +116,7 @@ class CompletionService:
         model = self.model
         params = self._continuation(request, model)
         parts: asyncio.Queue[StreamedText | None] = asyncio.Queue()
-        generating = asyncio.ensure_future(self.client.stream(params, parts.put_nowait))
+        generating = asyncio.ensure_future(self._generate(params, parts.put_nowait))
         generating.add_done_callback(lambda _: parts.put_nowait(None))
         written: Counter[int] = Counter()
         reported: Counter[int] = Counter()
@@ -126,6 +129,14 @@ class CompletionService:
                 yield piece
         finally:
             generating.cancel()
+
+    async def tokenize(self, text: str) -> TokenizedText:
+        """Return the tokens of a text. Raises: WorkerError."""
+        return await self.client.tokenize(TokenizeParams(text))
+
+    async def detokenize(self, ids: list[int]) -> str:
+        """Return the text of tokens. Raises: WorkerError."""
+        return (await self.client.detokenize(DetokenizeParams(ids))).text
 
     async def warm(self, request: CompletionRequest) -> None:
         """Prefill the KV cache with a prompt that requests will soon extend, in the background."""
@@ -157,7 +168,7 @@ class CompletionService:
             user=request.user,
             related=[*planned.rest_of_document, *(with_lf(extra.text) for extra in request.extra)],
         )
-        result = await self.client.generate(params)
+        result = await self._generate(params)
         shaped = await _parsing(snapshot, partial(shape_all, result.candidates, planned))
         if isinstance(shaped, Refusal):
             return Completed((), model, result.stats, shaped)
@@ -180,7 +191,21 @@ class CompletionService:
         stop = evolve(stop, max_tokens=max(1, limit), strings=[*stop.strings, *request.stop])
         if request.max_lines is not None:
             stop = evolve(stop, max_lines=min(stop.max_lines, request.max_lines))
+        if request.min_indent:
+            stop = evolve(stop, min_indent=max(stop.min_indent or 0, request.min_indent))
         return evolve(planned, stop=stop, candidates=request.candidates, temperature=request.temperature)
+
+    async def _generate(
+        self, params: GenerateParams, on_text: Callable[[StreamedText], None] | None = None
+    ) -> GenerateResult:
+        """Ask the worker; `on_text` gets the text as it is generated."""
+        self.open_requests += 1
+        try:
+            if on_text is None:
+                return await self.client.generate(params)
+            return await self.client.stream(params, on_text)
+        finally:
+            self.open_requests -= 1
 
     def _continuation(self, request: CompletionRequest, model: ModelDescription) -> GenerateParams:
         most = model.context_length // 2
@@ -239,7 +264,9 @@ def _all_of(result: GenerateResult, model: ModelDescription) -> Completed:
 
 
 def _token_piece(token: GeneratedToken) -> TokenPiece:
-    alternatives = (AlternativeToken(one.id, one.text, one.log_probability) for one in token.alternatives)
+    alternatives = (
+        AlternativeToken(one.id, one.text, bytes(one.data), one.log_probability) for one in token.alternatives
+    )
     return TokenPiece(token.id, token.text, bytes(token.data), token.log_probability, tuple(alternatives))
 
 

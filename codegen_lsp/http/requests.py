@@ -71,6 +71,8 @@ class AlternativeToken:
 
     id: int
     text: str
+    """Its bytes as text, with U+FFFD for parts of characters."""
+    data: bytes
     log_probability: float
     """In nats."""
 

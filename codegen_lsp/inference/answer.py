@@ -125,8 +125,9 @@ class DecodedAnswer:
 
     def _report(self, id: int, text: str, log_probability: float) -> None:
         alternatives = [
-            TokenAlternative(other, self.bytes_of(other).decode("utf-8", "replace"), round(log, 4))
+            TokenAlternative(other, data.decode("utf-8", "replace"), list(data), round(log, 4))
             for other, log in self.alternatives
+            for data in [self.bytes_of(other)]
         ]
         self.alternatives = []
         data = list(self.bytes_of(id))

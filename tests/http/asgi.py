@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp
 
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.inference.client.client import WorkerState
-from codegen_lsp.inference.rpc.messages import LoadParams
+from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult, LoadParams, StreamedText
 from codegen_lsp.settings import Settings
 from tests.played_model import Answer, PlayedModel, describe
 
@@ -20,6 +21,13 @@ class PlayedClient(PlayedModel):
     """A played model that keeps its state, as `InferenceClient` does."""
 
     state: WorkerState = WorkerState("stopped")
+
+    async def stream(self, params: GenerateParams, on_text: Callable[[StreamedText], None]) -> GenerateResult:
+        """Stream each answer in two parts, the second of which is left to the result."""
+        result = await self.generate(params)
+        for number, candidate in enumerate(result.candidates):
+            on_text(StreamedText(params.stream, number, candidate.text[: len(candidate.text) // 2]))
+        return result
 
 
 def played_service(answer: Answer, name: str = "small-native", settings: Settings | None = None) -> CompletionService:

@@ -41,6 +41,12 @@ from codegen_lsp.inference.rpc.messages import (
     StreamedText,
     WarmParams,
 )
+from codegen_lsp.inference.rpc.token_messages import (
+    DetokenizedText,
+    DetokenizeParams,
+    TokenizedText,
+    TokenizeParams,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +184,14 @@ class InferenceClient:
     async def origin(self, params: OriginParams) -> OriginResult:
         """Return where a suggestion comes from. Raises WorkerError and ModelError."""
         return await self._ready().call(rpc.ORIGIN, params, OriginResult)
+
+    async def tokenize(self, params: TokenizeParams) -> TokenizedText:
+        """Return the tokens of a text. Raises WorkerError."""
+        return await self._ready().call(rpc.TOKENIZE, params, TokenizedText)
+
+    async def detokenize(self, params: DetokenizeParams) -> DetokenizedText:
+        """Return the text of tokens. Raises WorkerError."""
+        return await self._ready().call(rpc.DETOKENIZE, params, DetokenizedText)
 
     async def restart(self) -> None:
         """Start a new worker with the same model, in whatever state the old one is. Raises WorkerError, ModelError.

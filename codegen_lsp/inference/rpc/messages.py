@@ -274,6 +274,8 @@ class TokenAlternative:
     id: int
     text: str
     """Its bytes as text, with U+FFFD for parts of characters."""
+    data: list[int]
+    """Its bytes."""
     log_probability: float
     """In nats."""
 

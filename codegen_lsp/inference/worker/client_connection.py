@@ -22,6 +22,7 @@ from codegen_lsp.inference.rpc.messages import (
     WarmParams,
 )
 from codegen_lsp.inference.rpc.peer import ByteWriter, Handler, JsonRpcPeer
+from codegen_lsp.inference.rpc.token_messages import DetokenizeParams, TokenizeParams
 from codegen_lsp.inference.worker.service import InferenceService, NotLoadedError, OnLoadProgress
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class ClientConnection:
             rpc.INDEX_STATE: handler(IndexStateParams, service.index_state),
             rpc.INDEX_UPDATE: handler(IndexUpdate, service.update_index),
             rpc.ORIGIN: handler(OriginParams, service.origin),
+            rpc.TOKENIZE: handler(TokenizeParams, service.tokenize),
+            rpc.DETOKENIZE: handler(DetokenizeParams, service.detokenize),
             rpc.PING: handler(None, _pong),
             rpc.MEASURE: handler(None, lambda _: service.measure(name)),
         }

@@ -26,6 +26,12 @@ from codegen_lsp.inference.rpc.messages import (
     StreamedText,
     WarmParams,
 )
+from codegen_lsp.inference.rpc.token_messages import (
+    DetokenizedText,
+    DetokenizeParams,
+    TokenizedText,
+    TokenizeParams,
+)
 from codegen_lsp.inference.text_model import OnText, TextModel
 from codegen_lsp.inference.worker.scheduler import Scheduler
 
@@ -152,6 +158,16 @@ class InferenceService:
     async def origin(self, params: OriginParams) -> OriginResult:
         """Return where a suggestion comes from. Raises NotLoadedError."""
         return await asyncio.to_thread(self._loaded().origin, params)
+
+    async def tokenize(self, params: TokenizeParams) -> TokenizedText:
+        """Return the tokens of a text. Raises NotLoadedError."""
+        tokenizer = self._loaded().tokenizer
+        ids = await asyncio.to_thread(tokenizer.encode, params.text)
+        return TokenizedText(ids, [list(tokenizer.token_bytes(id)) for id in ids])
+
+    async def detokenize(self, params: DetokenizeParams) -> DetokenizedText:
+        """Return the text of tokens. Raises NotLoadedError."""
+        return DetokenizedText(self._loaded().tokenizer.decode(params.ids))
 
     def forget(self, client: str) -> None:
         """Drop the state of a client that has disconnected. Its requests must have ended."""
