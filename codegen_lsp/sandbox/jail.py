@@ -1,7 +1,8 @@
 """Run one untrusted program in a confined child process. A script of its own, started by `sandbox`.
 
 It uses the standard library only, because it runs in a bare interpreter (`python -I -S`). It reads a request as JSON
-from its standard input and writes a verdict as JSON to its standard output.
+from its standard input and writes a verdict as JSON to its standard output, with the beginning of what the program
+printed and the files that it left in its folder, where the request asks for them.
 
 The program runs in a child process that (on Linux) has its own namespaces for users, mounts, processes, network and
 IPC: files are read-only, home and temporary folders and all devices but `/dev/null` and its like are hidden, there are
@@ -14,14 +15,18 @@ which it is the first.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ctypes
+import errno
+import io
 import json
 import os
 import resource
 import secrets
 import select
 import signal
+import stat
 import sys
 import time
 
@@ -35,6 +40,8 @@ NOBODY = 65534
 START_SECONDS = 30.0
 """Time limit for setting up namespaces on a busy machine; the time of the program begins afterwards."""
 MESSAGE_BYTES = 256
+FILES = 32
+"""Number of files of the program that are returned."""
 
 # From <linux/sched.h>, <linux/mount.h>, <linux/prctl.h> and <linux/capability.h>.
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -84,14 +91,67 @@ class _CapabilityHeader(ctypes.Structure):
 def main() -> None:
     """Read one request, run its program, and write the verdict."""
     request = json.load(sys.stdin)
+    output = Output(int(str(request["output_bytes"])))
+    answer: dict[str, object] = {"files": {}}
     try:
-        verdict, detail = run(request)
+        answer["verdict"], answer["detail"] = run(request, output)
+        answer["files"] = read_files(str(request["folder"]), int(str(request["file_bytes"])))
     except OSError as error:
-        verdict, detail = "unavailable", str(error)
-    json.dump({"verdict": verdict, "detail": detail}, sys.stdout)
+        answer["verdict"], answer["detail"] = "unavailable", str(error)
+    answer["output"] = output.text()
+    json.dump(answer, sys.stdout)
 
 
-def run(request: dict[str, object]) -> tuple[str, str]:
+class Output:
+    """The beginning of what a program prints, of at most `limit` bytes; the rest is read and dropped."""
+
+    def __init__(self, limit: int) -> None:
+        self.reading, self.writing = os.pipe()
+        os.set_blocking(self.reading, False)
+        self._limit = limit
+        self._kept = bytearray()
+        self._dropped = 0
+
+    def read(self) -> bool:
+        """Read what there is now. Return false when the other end is closed."""
+        try:
+            piece = os.read(self.reading, 1 << 16)
+        except BlockingIOError:
+            return True
+        kept = piece[: max(0, self._limit - len(self._kept))]
+        self._kept += kept
+        self._dropped += len(piece) - len(kept)
+        return bool(piece)
+
+    def text(self) -> str:
+        """Return what was kept, with a note if something was dropped."""
+        text = bytes(self._kept).decode("utf-8", "replace")
+        return f"{text}\n[{self._dropped} more bytes]" if self._dropped and self._limit else text
+
+
+def read_files(folder: str, limit: int) -> dict[str, str]:
+    """Return the regular files directly in a folder, in base64, as long as they take at most `limit` bytes together."""
+    found: dict[str, str] = {}
+    for name in sorted(os.listdir(folder))[:FILES] if limit else []:  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            found[name] = base64.b64encode(content := _content(os.path.join(folder, name), limit)).decode()  # noqa: PTH118
+            limit -= len(content)
+    return found
+
+
+def _content(path: str, limit: int) -> bytes:
+    """Return the content of a regular file. Raises OSError, also when it has more than `limit` bytes."""
+    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise OSError(errno.EFBIG, "not a regular file, or too large")
+        return os.read(opened, status.st_size)
+    finally:
+        os.close(opened)
+
+
+def run(request: dict[str, object], output: Output) -> tuple[str, str]:
     """Return the verdict on the program of a request, and a detail. Raises OSError without namespaces."""
     shown = request["shown"]
     assert isinstance(shown, list)
@@ -107,10 +167,11 @@ def run(request: dict[str, object]) -> tuple[str, str]:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _in_child(request, writing, mark)
+        _in_child(request, writing, output.writing, mark)
     os.close(writing)
+    os.close(output.writing)
     try:
-        return _watch(reading, mark, float(str(request["seconds"])))
+        return _watch(reading, output, mark, float(str(request["seconds"])))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
@@ -118,11 +179,11 @@ def run(request: dict[str, object]) -> tuple[str, str]:
         os.waitpid(child, 0)
 
 
-def _watch(reading: int, mark: bytes, seconds: float) -> tuple[str, str]:
-    """Wait for the report of the child, and return the verdict and a detail."""
-    if _read(reading, time.monotonic() + START_SECONDS, 1) != b"R":
+def _watch(reading: int, output: Output, mark: bytes, seconds: float) -> tuple[str, str]:
+    """Read the output of the child until it reports, and return the verdict and a detail."""
+    if _read(reading, output, time.monotonic() + START_SECONDS, 1) != b"R":
         return "unavailable", "the sandbox could not be set up"
-    message = _read(reading, time.monotonic() + seconds, MESSAGE_BYTES)
+    message = _read(reading, output, time.monotonic() + seconds, MESSAGE_BYTES)
     if message is None:
         return "timeout", f"ran for more than {seconds:g} s"
     if message.startswith(mark):
@@ -130,13 +191,23 @@ def _watch(reading: int, mark: bytes, seconds: float) -> tuple[str, str]:
     return "failed", message.decode("utf-8", "replace").strip() or "ended without a result"
 
 
-def _read(reading: int, deadline: float, size: int) -> bytes | None:
-    """Read at most `size` bytes; empty when the other end is closed, None when the time is over."""
-    ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
-    return os.read(reading, size) if ready else None
+def _read(reading: int, output: Output, deadline: float, size: int) -> bytes | None:
+    """Read at most `size` bytes, and the output meanwhile and before.
+
+    The result is empty when the other end is closed, None when the time is over.
+    """
+    waiting = [reading, output.reading]
+    while (left := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select(waiting, [], [], left)
+        if output.reading in ready:
+            if not output.read():
+                waiting.remove(output.reading)
+        elif reading in ready:
+            return os.read(reading, size)
+    return None
 
 
-def _in_child(request: dict[str, object], writing: int, mark: bytes) -> None:
+def _in_child(request: dict[str, object], writing: int, printing: int, mark: bytes) -> None:
     """Confine this process, run the program, and exit. Never returns."""
     try:
         os.setsid()
@@ -144,9 +215,11 @@ def _in_child(request: dict[str, object], writing: int, mark: bytes) -> None:
             _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             hide_processes()
         os.chdir(str(request["folder"]))
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(nothing, stream)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+        for name, number in (("stdout", 1), ("stderr", 2)):
+            raw = os.fdopen(os.dup2(printing, number), "wb", 0)
+            # Not buffered, so that nothing is lost when the program is killed.
+            setattr(sys, name, io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True))
         if request["namespaces"]:
             drop_privileges()
         set_limits(request)

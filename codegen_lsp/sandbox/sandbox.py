@@ -10,6 +10,7 @@ reported. Generated code does not do so by accident.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from codegen_lsp.errors import CodegenError
 
@@ -48,6 +49,10 @@ class Limits:
     """Address space in MiB."""
     scratch_mb: int = 16
     """Size of the folder for files, in MiB."""
+    output_bytes: int = 0
+    """Limit of the printed text that is returned."""
+    file_bytes: int = 0
+    """Limit of the files that are returned, together."""
 
 
 @frozen
@@ -57,6 +62,10 @@ class Verdict:
     kind: Literal["passed", "failed", "timeout"]
     """`passed`: it ran to its end without an exception. Leaving early, for example by `exit()`, is a failure."""
     detail: str = ""
+    output: str = ""
+    """The beginning of what it printed."""
+    files: dict[str, bytes] = field(factory=dict)
+    """Content of the files that it left in its folder, by name; those that don't fit the limit are missing."""
 
 
 def run_program(
@@ -67,7 +76,8 @@ def run_program(
 ) -> Verdict:
     """Run the source of a Python program, which may use the standard library.
 
-    The folders in `shown` are visible to it, read-only and at their own paths, even inside hidden folders.
+    The folders in `shown` are visible to it, read-only and at their own paths, even inside hidden folders. They are not
+    on the path of its imports.
 
     Raises SandboxError when the confinement is not available on this system, or when a folder in `shown` contains a
     home folder, with keys and passwords.
@@ -89,6 +99,8 @@ def run_program(
             "seconds": allowed.seconds,
             "memory_bytes": allowed.memory_mb * MEBIBYTE,
             "scratch_bytes": allowed.scratch_mb * MEBIBYTE,
+            "output_bytes": allowed.output_bytes,
+            "file_bytes": allowed.file_bytes,
             "folder": folder,
             "namespaces": confinement == "namespaces",
             "shown": [str(path) for path in visible],
@@ -113,7 +125,8 @@ def run_program(
         raise _unavailable(trace[-1] if trace else f"the sandbox ended with exit code {done.returncode}") from None
     if answer["verdict"] == "unavailable":
         raise _unavailable(answer["detail"])
-    return Verdict(answer["verdict"], answer["detail"])
+    files = {name: base64.b64decode(content) for name, content in answer["files"].items()}
+    return Verdict(answer["verdict"], answer["detail"], answer["output"], files)
 
 
 def home_folders() -> list[Path]:

@@ -299,3 +299,44 @@ def test_an_ordinary_user_is_confined_alike() -> None:
     if "unshare failed" in done.stderr or "can't be confined" in done.stderr:
         pytest.skip("nested namespaces are not allowed here")
     assert "kind='passed'" in done.stdout, done.stdout + done.stderr
+
+
+TALK = Limits(seconds=30.0, output_bytes=100, file_bytes=1000)
+
+
+def test_output_is_returned_up_to_a_limit() -> None:
+    verdict = run_program("import sys\nprint('é')\nprint('\\ud800', file=sys.stderr)", TALK)
+    assert (verdict.kind, verdict.output) == ("passed", "é\n\\ud800\n")
+    verdict = run_program("print('x' * 300)", TALK)
+    assert verdict.output == "x" * 100 + "\n[201 more bytes]"
+    assert run_program("print('x')", Limits(seconds=30.0)).output == ""
+
+
+def test_output_before_a_failure_is_kept() -> None:
+    assert run_program("print('a')\n1 / 0", TALK).output == "a\n"
+    assert run_program("import os\nprint('a')\nos._exit(3)", TALK).output == "a\n"
+    verdict = run_program("print('a', end='')\nwhile True: pass", Limits(seconds=1.0, output_bytes=10))
+    assert (verdict.kind, verdict.output) == ("timeout", "a")
+
+
+def test_a_program_that_prints_for_ever_is_ended() -> None:
+    verdict = run_program("while True: print('x' * 1000)", Limits(seconds=1.0, output_bytes=10))
+    assert verdict.kind == "timeout"
+    assert verdict.output.startswith("x" * 10 + "\n[")
+
+
+def test_files_that_a_program_leaves_are_returned() -> None:
+    program = "open('a', 'wb').write(b'\\0b')\nopen('big', 'w').write('x' * 1001)\nopen('c', 'w').write('c')"
+    assert run_program(program, TALK).files == {"a": b"\0b", "c": b"c"}
+    assert run_program(program, Limits(seconds=30.0)).files == {}
+    assert run_program("open('a', 'w').write('x' * 600)\nopen('b', 'w').write('y' * 600)", TALK).files == {
+        "a": b"x" * 600
+    }
+
+
+def test_only_regular_files_of_its_own_are_returned() -> None:
+    program = (
+        "import os\nos.symlink('/etc/passwd', 'a')\nos.mkfifo('b')\nos.mkdir('c')\nos.symlink('/proc/1/maps', 'd')\n"
+        "open('e', 'w').write('e')\nos.chmod('e', 0)"
+    )
+    assert set(run_program(program, TALK).files) <= {"e"}
