@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from codegen_lsp.cli.eval_programs import humaneval, mtpb, run
+from codegen_lsp.cli.eval_runner import run_eval
 from codegen_lsp.cli.install import Install, ensure
 from codegen_lsp.cli.options import (
     Ablate,
@@ -30,25 +30,6 @@ if TYPE_CHECKING:
     from codegen_lsp.evaluation.runtime import Measurement, Runtime
 
 app = typer.Typer(help="Measure the quality of a model.", no_args_is_help=True, add_completion=False)
-
-
-def run_eval(
-    runtime: Runtime,
-    measure: Callable[[Runtime, ProgressReport], Measurement],
-    print_figures: Callable[[Console, Measurement], None],
-    *,
-    as_json: bool,
-) -> None:
-    """Measure a build under a progress bar, and print the figures as tables or as JSON."""
-    from codegen_lsp.cli.progress_bar import progress_bar
-    from codegen_lsp.evaluation.runtime import as_json as json_of
-
-    with progress_bar() as report:
-        measurement = measure(runtime, report)
-    if as_json:
-        typer.echo(json_of(measurement))
-    else:
-        print_figures(Console(), measurement)
 
 
 @app.command("lines")
@@ -203,48 +184,6 @@ def humaneval_infilling(
     )
 
 
-@app.command("humaneval")
-def humaneval(
-    model: Model = "auto",
-    data: BenchmarkData = None,
-    cases: Problems = 0,
-    samples: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Attempts at each problem.")] = 1,
-    temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="0 decodes greedily.")] = 0.0,
-    limits_only: Annotated[
-        bool,
-        typer.Option("--limits-only", help="Run the programs without namespaces: they can reach files and network."),
-    ] = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    threads: Threads = 0,
-    engine: Engine = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Write HumanEval's functions and run their tests in a sandbox, for pass@k."""
-    from codegen_lsp.cli.eval_tables import print_shares
-    from codegen_lsp.evaluation.human_eval import DATA
-    from codegen_lsp.evaluation.measurements import measure_functions
-    from codegen_lsp.evaluation.runtime import open_runtime
-
-    if samples > 1 and not temperature:
-        raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
-    run_eval(
-        open_runtime(model, device, threads, engine),
-        lambda runtime, report: measure_functions(
-            runtime,
-            data or DATA,
-            cases,
-            seed,
-            samples=samples,
-            temperature=temperature,
-            confinement="limits" if limits_only else "namespaces",
-            report=report,
-        ),
-        print_shares,
-        as_json=as_json,
-    )
-
-
 @app.command("refactorings")
 def refactorings(
     paths: Annotated[
@@ -289,3 +228,8 @@ def refactorings(
         print_refactorings,
         as_json=as_json,
     )
+
+
+app.command("humaneval")(humaneval)
+app.command("mtpb")(mtpb)
+app.command("run")(run)

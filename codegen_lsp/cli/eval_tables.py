@@ -11,6 +11,7 @@ from codegen_lsp.evaluation.ablation_study import AblationFigures
 from codegen_lsp.evaluation.figures import Figure
 from codegen_lsp.evaluation.lines import LineFigures
 from codegen_lsp.evaluation.precision_curve import CurvePoint
+from codegen_lsp.evaluation.program_measurements import ProgramFigures
 from codegen_lsp.evaluation.runtime import Measurement
 
 
@@ -95,6 +96,21 @@ def print_shares(console: Console, measurement: Measurement) -> None:
     _print_heading(console, measurement)
     rows = [((name.replace("_", " "),), (figure,)) for name, figure in measurement.figures.items()]
     _print_table(console, ("",), ("percent, 95 % interval",), rows)
+
+
+def print_measured_programs(console: Console, measurement: Measurement) -> None:
+    """Print the figures of `measure_programs`."""
+    _print_heading(console, measurement)
+    print_programs(console, measurement.figures)
+
+
+def print_programs(console: Console, figures: ProgramFigures) -> None:
+    """Print the figures of a benchmark of programs, with the published ones beside them."""
+    rows = [((name,), (figure,)) for name, figure in figures.rates.items()]
+    rows += [((f"  {name}",), (figure,)) for name, figure in figures.groups.items()]
+    _print_table(console, ("",), ("percent, 95 % interval",), rows)
+    for one in figures.published:
+        console.print(one.sentence, style="green" if one.agrees else "yellow", highlight=False)
 
 
 def print_refactorings(console: Console, measurement: Measurement) -> None:

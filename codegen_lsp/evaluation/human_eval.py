@@ -7,21 +7,19 @@ sandbox.
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
-import math
 import random
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from attrs import frozen
+from attrs import evolve, frozen
 
 from codegen_lsp.evaluation.documents import EvaluationError
-from codegen_lsp.evaluation.figures import Figure, mean, share
+from codegen_lsp.evaluation.figures import Figure, share
+from codegen_lsp.evaluation.programs import Draft
 from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
 from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
 from codegen_lsp.suggest.request import CompletionModel
@@ -40,6 +38,9 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
 """Strings at which a generated function ends (Chen et al., 2021)."""
 FUNCTION_TOKENS = 512
+TOP_P = 0.95
+"""Nucleus of the published runs with several samples."""
+LIMITS = Limits()
 LINE_TOKENS = 64
 DOCUMENT = "evaluation"
 
@@ -53,10 +54,6 @@ class Function:
     entry_point: str
     canonical_solution: str
     test: str
-
-    def program(self, completion: str) -> str:
-        """Return the program that tests a completion of the prompt."""
-        return f"{self.prompt}{completion}\n{self.test}\ncheck({self.entry_point})\n"
 
 
 @frozen
@@ -80,15 +77,6 @@ class FilledLine:
     def right(self) -> bool:
         """Return true if it is the line that was taken out, indentation included, trailing blanks aside."""
         return self.text.rstrip() == self.line.canonical_solution.rstrip()
-
-
-@frozen
-class FunctionAttempt:
-    """A completed function and the verdict of its tests."""
-
-    function: Function
-    completion: str
-    verdict: Verdict
 
 
 def read_functions(source: Path) -> list[Function]:
@@ -121,53 +109,34 @@ async def fill_lines(lines: Iterable[Line], model: CompletionModel) -> AsyncIter
         yield FilledLine(line, next((part for part in text.split("\n") if part.strip()), ""))
 
 
-async def attempt_functions(
-    functions: Iterable[Function],
+async def write_function(
+    function: Function,
     model: CompletionModel,
     *,
-    samples: int = 1,
     temperature: float = 0.0,
+    top_p: float = TOP_P,
     seed: int = 0,
-    confinement: Confinement = "namespaces",
-    limits: Limits | None = None,
-) -> AsyncIterator[FunctionAttempt]:
-    """Complete each function `samples` times and run its tests; greedily with a temperature of 0.
-
-    Raises: ModelError, WorkerError and SandboxError.
-    """
+    number: int = 0,
+) -> Draft:
+    """Complete a function; greedily with a temperature of 0. Raises: ModelError and WorkerError."""
     stop = StopRules(max_tokens=FUNCTION_TOKENS, max_lines=FUNCTION_TOKENS, strings=STOPS)
-    for function in functions:
-        params = GenerateParams(DOCUMENT, function.prompt, stop=stop, temperature=temperature)
-        for sample in range(samples):
-            result = await model.generate(attrs.evolve(params, seed=seed + sample) if temperature else params)
-            completion = result.candidates[0].text if result.candidates else ""
-            verdict = await asyncio.to_thread(run_program, function.program(completion), limits, confinement)
-            yield FunctionAttempt(function, completion, verdict)
+    params = GenerateParams(
+        f"{DOCUMENT}/{function.task_id}/{number}", function.prompt, stop=stop, temperature=temperature, top_p=top_p
+    )
+    result = await model.generate(evolve(params, seed=seed + number) if temperature else params)
+    answer = result.candidates[0] if result.candidates else None
+    text = answer.text if answer else ""
+    return Draft(function.prompt + text, text, answer.tokens if answer else 0)
+
+
+def judge(function: Function, program: str, confinement: Confinement = "namespaces") -> Verdict:
+    """Run the tests of a function on a program that defines it. Raises: SandboxError."""
+    return run_program(f"{program}\n{function.test}\ncheck({function.entry_point})\n", LIMITS, confinement)
 
 
 def exact_match(filled: Sequence[FilledLine]) -> Figure | None:
     """Return the share of lines filled in exactly."""
     return share([one.right for one in filled])
-
-
-def passes(attempts: Sequence[FunctionAttempt], k: int) -> Figure | None:
-    """Return pass@k over the problems; None when a problem has fewer than k attempts."""
-    outcomes: dict[str, list[bool]] = defaultdict(list)
-    for attempt in attempts:
-        outcomes[attempt.function.task_id].append(attempt.verdict.kind == "passed")
-    if not outcomes or min(map(len, outcomes.values())) < k:
-        return None
-    if max(map(len, outcomes.values())) == 1:
-        return share([passed for (passed,) in outcomes.values()])
-    return mean([pass_at_k(len(passed), sum(passed), k) for passed in outcomes.values()])
-
-
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """Return an estimate of the chance that one of k samples is right, from n samples of which c are.
-
-    1 - C(n-c, k) / C(n, k) (Chen et al., 2021), for 1 <= k <= n.
-    """
-    return 1 - math.comb(n - c, k) / math.comb(n, k)
 
 
 def _rows(source: Path, name: str) -> list[dict[str, Any]]:

@@ -25,12 +25,8 @@ from codegen_lsp.inference.rpc.messages import ModelDescription
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.refactor.model_assistant import ModelAssistant
 from codegen_lsp.refactor.registry import RefactoringKind
-from codegen_lsp.sandbox.sandbox import Confinement
 from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.options import options_for
-
-KS = (1, 10, 100)
-"""The k of pass@k that are given, where there are as many samples."""
 
 
 def measure_lines(
@@ -185,34 +181,6 @@ def measure_infilling(runtime: Runtime, data: Path, cases: int, seed: int, repor
     model, filled = asyncio.run(run())
     figures = {"exact_match": human_eval.exact_match(filled)}
     return Measurement(model, runtime.weights, len(filled) < len(problems), figures)
-
-
-def measure_functions(
-    runtime: Runtime,
-    data: Path,
-    cases: int,
-    seed: int,
-    *,
-    samples: int,
-    temperature: float,
-    confinement: Confinement,
-    report: ProgressReport,
-) -> Measurement:
-    """Write HumanEval's functions: `pass@1` and further of `KS`. Raises: EvaluationError and SandboxError."""
-    problems = human_eval.some(human_eval.read_functions(data), cases, seed)
-    total = len(problems) * samples
-
-    async def run() -> tuple[ModelDescription, list[human_eval.FunctionAttempt]]:
-        async with running(runtime) as (client, model):
-            attempts = human_eval.attempt_functions(
-                problems, client, samples=samples, temperature=temperature, seed=seed, confinement=confinement
-            )
-            return model, await gather(attempts, report, total=total)
-
-    model, attempts = asyncio.run(run())
-    whole = attempts[: len(attempts) // samples * samples]
-    figures = {f"pass@{k}": human_eval.passes(whole, k) for k in KS if k <= samples}
-    return Measurement(model, runtime.weights, len(attempts) < total, figures)
 
 
 def measure_refactorings(

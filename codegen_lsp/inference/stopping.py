@@ -6,7 +6,9 @@ the rules of a request; this module evaluates them.
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections.abc import Sequence
 
 from attrs import evolve
@@ -24,6 +26,8 @@ def stop_position(text: str, rules: StopRules) -> int | None:
         return stop_position(text, block)
     cuts = [cut for cut in (_line_limit(text, rules.max_lines), _dedent(text, rules.min_indent)) if cut is not None]
     cuts += [at for string in rules.strings if string and (at := text.find(string)) >= 0]
+    starts = [_line_start(text, start, number) for start, number in rules.line_starts]
+    cuts += [cut for cut in starts if cut is not None]
     return min(cuts, default=None)
 
 
@@ -68,6 +72,12 @@ def _line_limit(text: str, max_lines: int) -> int | None:
             return None
         at += 1
     return at - 1
+
+
+def _line_start(text: str, start: str, number: int) -> int | None:
+    """Return the position of the `number`-th line that begins with `start`, from 1."""
+    places = itertools.islice(re.finditer("^" + re.escape(start), text, re.MULTILINE), number - 1, None)
+    return found.start() if (found := next(places, None)) else None
 
 
 def _dedent(text: str, min_indent: int | None) -> int | None:

@@ -17,7 +17,7 @@ import attrs
 
 from codegen_lsp.errors import CorpusError
 
-BENCHMARKS = ("HumanEval-SingleLineInfilling.jsonl.gz", "HumanEval.jsonl.gz")
+BENCHMARKS = ("HumanEval-SingleLineInfilling.jsonl.gz", "HumanEval.jsonl.gz", "mtpb.jsonl")
 INTRODUCTION = """The int8 build. Percent with 95 % intervals; `docs/evaluation.md` says what each figure means. *no*
 and *yes* tell whether the text below the cursor's line was there.
 
@@ -64,7 +64,7 @@ def evaluations(folder: Path, data: Path | None, cases: int, files: int) -> list
     if data and all((data / name).exists() for name in BENCHMARKS):
         found += [
             EvaluationCommand(name, (name, "--data", str(data)), f"codegen-lsp eval {name} --data FOLDER")
-            for name in ("humaneval-infilling", "humaneval")
+            for name in ("humaneval-infilling", "humaneval", "mtpb")
         ]
     return found
 
@@ -128,7 +128,11 @@ def _bits(figures: dict[str, Any]) -> str:
 
 def _shares(figures: dict[str, Any]) -> str:
     rows = [(name.replace("_", " "), _percent(of), f"{of['cases']:,}") for name, of in figures.items()]
-    return _table(("HumanEval", "percent", "cases"), rows)
+    return _table(("", "percent", "cases"), rows)
+
+
+def _programs(figures: dict[str, Any]) -> str:
+    return _shares(figures["rates"])
 
 
 def _percent(of: dict[str, Any] | None) -> str:
@@ -145,5 +149,6 @@ _TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "lines-bare": _lines,
     "bits-per-byte": _bits,
     "humaneval-infilling": _shares,
-    "humaneval": _shares,
+    "humaneval": _programs,
+    "mtpb": _programs,
 }

@@ -109,10 +109,34 @@ def test_humaneval_with_samples(embedded_build: Path, tmp_path: Path) -> None:
     row = {"task_id": "a", "prompt": "x = 1\n\n", "entry_point": "print", "canonical_solution": "", "test": "y = 2"}
     (tmp_path / human_eval.PROGRAMS).write_bytes(gzip.compress(json.dumps(row).encode()))
     command = ("humaneval", "-m", embedded_build, "--data", ".", "--json")
-    assert set(figures(run(*command, home=tmp_path))) == {"pass@1"}
-    sampled = figures(run(*command, "--samples", 2, "--temperature", 0.5, home=tmp_path))
-    assert sampled["pass@1"]["cases"] == 1
+    assert set(figures(run(*command, home=tmp_path))["rates"]) == {"pass@1"}
+    files = ("--out", "log", "--save", "samples.jsonl", "--html", "report.html")
+    sampled = figures(run(*command, "--samples", 2, "--temperature", 0.5, *files, home=tmp_path))
+    assert sampled["rates"]["pass@1"]["cases"] == 1
+    assert len((tmp_path / "log").read_text().splitlines()) == 3
+    assert "HumanEval" in (tmp_path / "report.html").read_text()
     assert run(*command, "--samples", 2, home=tmp_path).returncode == 2
+    judged = run("run", "--samples", "samples.jsonl", "--data", ".", "--json", home=tmp_path)
+    assert json.loads(judged.stdout)["figures"]["rates"] == sampled["rates"], judged.stderr
+
+
+@pytest.mark.slow
+def test_mtpb_goes_on_where_it_was(embedded_build: Path, tmp_path: Path) -> None:
+    try:
+        run_program("pass")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    row = {"id": "1", "name": "n", "category": "math", "prompts": ["Set x to {A}.", "Print x."]}
+    row |= {"inputs": [{"A": 1}, {"A": 2}], "outputs": [1, 2], "max_gen_length": 16}
+    (tmp_path / "mtpb.jsonl").write_text(json.dumps(row))
+    command = ("mtpb", "-m", embedded_build, "--data", ".", "--json", "--out", "log", "--threads", 1)
+    found = figures(run(*command, home=tmp_path))
+    assert found["rates"]["pass rate"]["cases"] == 1
+    assert set(found["groups"]) == {"math", "2 turns"}
+    before = (tmp_path / "log").read_text()
+    assert figures(run(*command, home=tmp_path)) == found
+    assert (tmp_path / "log").read_text() == before
+    assert "another run" in run(*command, "--temperature", 0.4, home=tmp_path).stderr
 
 
 @pytest.mark.parametrize(

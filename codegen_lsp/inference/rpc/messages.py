@@ -113,6 +113,9 @@ class StopRules:
     """Line breaks allowed plus one: with 1 the text ends before the first line break that follows any text."""
     strings: list[str] = field(factory=list)
     """The text ends before the first of these."""
+    line_starts: list[tuple[str, int]] = field(factory=list)
+    """Each a string and a number n: the text ends before the n-th line that begins with the string. The first line
+    counts."""
     min_indent: int | None = None
     """The text ends before a later line that is not blank and is indented by fewer columns than this (tabs reach to
     the next multiple of 8). None: no such rule."""

@@ -1,0 +1,183 @@
+"""The Multi-Turn Programming Benchmark (Nijkamp et al., 2023): programs that are specified in several turns.
+
+Each of its 115 problems has five inputs, which are filled into the prompts, so that each is a conversation of its own.
+The prompt of a turn is a comment below everything before; the model writes the code of the turn, which is truncated and
+becomes part of the prompt of the next one. Format, truncation, sampling and judging are those of the published programs
+(`mtpb_sample.py`, `mtpb_exec.py` of the CodeGen repository).
+
+The published judge can't compare dictionaries and None, so it fails five and two of the 575 tests whatever is printed.
+The judge here compares them; `FAILED_BY_THE_PUBLISHED_JUDGE` says which those are.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from codegen_lsp.evaluation import mtpb_judge
+from codegen_lsp.evaluation.documents import EvaluationError
+from codegen_lsp.evaluation.programs import Draft, seed_of
+from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
+from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.suggest.request import CompletionModel
+
+FILE = "mtpb.jsonl"
+SOURCE = "https://github.com/salesforce/CodeGen (codegen1/benchmark)"
+START = "# Import libraries.\n\nimport numpy as np\n\n"
+"""What every program begins with."""
+TEMPERATURE, TOP_P, SEED, MAX_TOKENS = 0.2, 0.95, 16, 256
+"""Settings of the published run; `MAX_TOKENS` for the problems that name no limit."""
+LIMITS = Limits(seconds=20.0, memory_mb=2048)
+LINE_STARTS = [("print", 2), ("def", 2), ("#", 1), ("'''", 1), ('"""', 1)]
+"""A turn ends before the n-th line that begins with such a string, `StopRules.line_starts`."""
+BREAKS = "\n\n\n"
+"""A turn ends before this."""
+FAILED_BY_THE_PUBLISHED_JUDGE = (dict, type(None))
+"""Types of expected values that the published judge can't compare."""
+
+
+@frozen
+class Conversation:
+    """One problem with one of its inputs."""
+
+    id: str
+    """The problem's number and that of the input, from 0: `17/3`."""
+    name: str
+    category: str
+    prompts: list[str]
+    """The prompt of each turn, with the input filled in."""
+    expected: Any
+    max_tokens: int = MAX_TOKENS
+    """Limit of tokens for each turn."""
+    single_turn: bool = field(default=False)
+    """True if all prompts are given at once."""
+
+    @property
+    def turns(self) -> list[str]:
+        """The comments that the model is given, one after the other."""
+        comments = [f"# {prompt}\n" for prompt in self.prompts]
+        return ["".join(comments)] if self.single_turn else comments
+
+    @property
+    def published(self) -> bool:
+        """False if the published judge fails every program of this test."""
+        return not isinstance(self.expected, FAILED_BY_THE_PUBLISHED_JUDGE)
+
+
+def read_conversations(source: Path, *, single_turn: bool = False) -> list[Conversation]:
+    """Return the tests in a file, or in the file `FILE` of a folder, in the order of the problems' numbers.
+
+    Raises: EvaluationError.
+    """
+    path = source / FILE if source.is_dir() else source
+    try:
+        rows = [json.loads(row) for row in path.read_text("utf-8").splitlines() if row.strip()]
+    except FileNotFoundError:
+        raise EvaluationError(f"There is no {path}.", f"Get {FILE} from {SOURCE}, then give --data.") from None
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path} can't be read: {error}.", f"Get it again from {SOURCE}.") from error
+    try:
+        return [
+            Conversation(
+                f"{row['id']}/{number}",
+                row["name"],
+                row["category"],
+                [prompt.format(**values) for prompt in row["prompts"]],
+                expected,
+                row.get("max_gen_length", MAX_TOKENS),
+                single_turn,
+            )
+            for row in sorted(rows, key=lambda row: int(row["id"]))
+            for number, (values, expected) in enumerate(zip(row["inputs"], row["outputs"], strict=False))
+        ]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise EvaluationError(
+            f"{path} has a row that is no problem: {error!r}.", "Give the benchmark's file, as it is published."
+        ) from error
+
+
+def first_problems(conversations: Sequence[Conversation], problems: int) -> list[Conversation]:
+    """Return the tests of the first `problems` problems; all if that is 0."""
+    ids = list(dict.fromkeys(one.id.partition("/")[0] for one in conversations))
+    kept = set(ids[:problems] if problems else ids)
+    return [one for one in conversations if one.id.partition("/")[0] in kept]
+
+
+def truncate(completion: str) -> str:
+    """Return the part of a turn's answer that is kept, by the published rules."""
+    for word in ("print", "def"):
+        if len(found := list(re.finditer(f"^{word}", completion, re.MULTILINE))) > 1:
+            completion = completion[: found[1].start()]
+    end = re.search(r"""^(?:#|'''|\""")|<\|endoftext\|>|\n\n\n""", completion, re.MULTILINE)
+    return completion[: end.start()] if end else completion
+
+
+def stop_rules(conversation: Conversation) -> StopRules:
+    """Return the rules that end a turn where `truncate` would cut it."""
+    turns = len(conversation.prompts) if conversation.single_turn else 1
+    limit = conversation.max_tokens * turns
+    return StopRules(max_tokens=limit, max_lines=limit + 1, strings=[BREAKS], line_starts=list(LINE_STARTS))
+
+
+async def converse(
+    conversation: Conversation,
+    model: CompletionModel,
+    *,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+    seed: int = SEED,
+    number: int = 0,
+) -> Draft:
+    """Have the model write a program turn by turn. Raises: ModelError and WorkerError."""
+    program, tokens = START, 0
+    problem, test = map(int, conversation.id.split("/"))
+    for turn, comment in enumerate(conversation.turns):
+        program += comment
+        result = await model.generate(
+            GenerateParams(
+                f"mtpb/{conversation.id}/{number}",
+                program,
+                stop=stop_rules(conversation),
+                temperature=temperature,
+                top_p=top_p,
+                seed=seed_of(seed, problem, test, number, turn),
+                heal=False,
+            )
+        )
+        answer = result.candidates[0] if result.candidates else None
+        program += truncate(answer.text if answer else "") + "\n\n"
+        tokens += answer.tokens if answer else 0
+    return Draft(program, program.removeprefix(START), tokens)
+
+
+def judge(conversation: Conversation, program: str, confinement: Confinement = "namespaces") -> Verdict:
+    """Run a program in the sandbox, and compare what it prints with what is expected.
+
+    It sees the packages that are installed beside this one, since problems ask for NumPy, some for pandas or
+    scikit-learn. Raises: SandboxError.
+    """
+    packages = installed_packages()
+    lines = [
+        "import os, sys",
+        # Libraries of linear algebra must not start threads, which the sandbox forbids.
+        "os.environ.update(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')",
+        f"sys.path.append({str(packages)!r})",
+        f"exec(compile({inspect.getsource(mtpb_judge)!r}, 'judge', 'exec'), globals())",
+        f"judge({program!r}, {conversation.expected!r})",
+    ]
+    return run_program("\n".join(lines), LIMITS, confinement, [packages])
+
+
+def installed_packages() -> Path:
+    """Return the folder in which NumPy is installed."""
+    found = importlib.util.find_spec("numpy")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parents[1]

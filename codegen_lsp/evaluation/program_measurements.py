@@ -1,0 +1,230 @@
+"""Measure a build, or judge anybody's programs, on HumanEval and MTPB.
+
+Each function raises EvaluationError and SandboxError, and those that run a build ModelError and WorkerError. An
+interrupted run keeps the figures of the programs that were done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from attrs import field, frozen
+
+from codegen_lsp.evaluation import human_eval, mtpb
+from codegen_lsp.evaluation.figures import Figure, mean
+from codegen_lsp.evaluation.programs import (
+    Draft,
+    ProgramSample,
+    SampleLog,
+    Sampler,
+    SamplingSetup,
+    pass_rates,
+)
+from codegen_lsp.evaluation.published import PublishedFigure, of_humaneval, of_mtpb
+from codegen_lsp.evaluation.runtime import Measurement, Runtime, gather, running
+from codegen_lsp.evaluation.sample_files import Problem
+from codegen_lsp.inference.rpc.messages import ModelDescription
+from codegen_lsp.progress import ProgressReport
+from codegen_lsp.sandbox.sandbox import Confinement, Verdict
+from codegen_lsp.suggest.request import CompletionModel
+
+AT_ONCE = 2
+"""Programs that are written and judged at the same time: one is judged while another is written."""
+
+
+@frozen
+class ProgramFigures:
+    """The figures of a benchmark of programs."""
+
+    rates: dict[str, Figure | None]
+    """By name: pass@k, or the pass rate."""
+    groups: dict[str, Figure] = field(factory=dict)
+    """Pass rates of kinds of problems."""
+    published: list[PublishedFigure] = field(factory=list)
+    tokens: int = 0
+    """Generated tokens."""
+
+
+class Benchmark(Protocol):
+    """A benchmark whose answers are programs."""
+
+    name: str
+    form: str
+    """Variant, such as `multi-turn`."""
+
+    def problems(self) -> list[Problem]:
+        """Return the problems in their order."""
+        ...
+
+    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> Draft:
+        """Have the model write a program."""
+        ...
+
+    def judge(self, id: str, draft: Draft) -> Verdict:
+        """Run the tests of a problem."""
+        ...
+
+    def figures(self, samples: Sequence[ProgramSample], model: str) -> ProgramFigures:
+        """Return the figures of judged programs; `model` is the name of the build, empty for nobody knows which."""
+        ...
+
+
+class HumanEval:
+    """HumanEval's functions."""
+
+    name = "humaneval"
+
+    def __init__(self, functions: Sequence[human_eval.Function], confinement: Confinement = "namespaces") -> None:
+        self.form = ""
+        self._functions = {function.task_id: function for function in functions}
+        self._confinement = confinement
+
+    def problems(self) -> list[Problem]:
+        """See `Benchmark.problems`."""
+        return [Problem(function.task_id, function.prompt) for function in self._functions.values()]
+
+    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> Draft:
+        """See `Benchmark.write`."""
+        return await human_eval.write_function(
+            self._functions[id],
+            model,
+            temperature=setup.temperature,
+            top_p=setup.top_p,
+            seed=setup.seed,
+            number=number,
+        )
+
+    def judge(self, id: str, draft: Draft) -> Verdict:
+        """See `Benchmark.judge`."""
+        return human_eval.judge(self._functions[id], draft.program, self._confinement)
+
+    def figures(self, samples: Sequence[ProgramSample], model: str) -> ProgramFigures:
+        """See `Benchmark.figures`."""
+        rates = pass_rates(samples)
+        return ProgramFigures(
+            {f"pass@{k}": figure for k, figure in rates.at.items()},
+            published=of_humaneval(model, rates.at),
+            tokens=sum(sample.tokens for sample in samples),
+        )
+
+
+class Mtpb:
+    """The Multi-Turn Programming Benchmark."""
+
+    name = "mtpb"
+
+    def __init__(self, conversations: Sequence[mtpb.Conversation], confinement: Confinement = "namespaces") -> None:
+        self.form = "single-turn" if any(one.single_turn for one in conversations) else "multi-turn"
+        self._conversations = {one.id: one for one in conversations}
+        self._confinement = confinement
+
+    def problems(self) -> list[Problem]:
+        """See `Benchmark.problems`."""
+        return [Problem(id, mtpb.START) for id in self._conversations]
+
+    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> Draft:
+        """See `Benchmark.write`."""
+        return await mtpb.converse(
+            self._conversations[id],
+            model,
+            temperature=setup.temperature,
+            top_p=setup.top_p,
+            seed=setup.seed,
+            number=number,
+        )
+
+    def judge(self, id: str, draft: Draft) -> Verdict:
+        """See `Benchmark.judge`."""
+        return mtpb.judge(self._conversations[id], draft.program, self._confinement)
+
+    def figures(self, samples: Sequence[ProgramSample], model: str) -> ProgramFigures:
+        """See `Benchmark.figures`."""
+        rate = self._rate(samples)
+        kinds: dict[str, list[ProgramSample]] = defaultdict(list)
+        for sample in samples:
+            conversation = self._conversations[sample.task]
+            kinds[conversation.category].append(sample)
+            kinds[f"{len(conversation.prompts)} turns"].append(sample)
+        by_judge = self._rate(
+            samples, passed=lambda sample: sample.passed and self._conversations[sample.task].published
+        )
+        return ProgramFigures(
+            {"pass rate": rate, "pass rate, published judge": by_judge},
+            {kind: figure for kind in sorted(kinds) if (figure := self._rate(kinds[kind]))},
+            of_mtpb(model, self.form, by_judge),
+            sum(sample.tokens for sample in samples),
+        )
+
+    @staticmethod
+    def _rate(
+        samples: Iterable[ProgramSample], passed: Callable[[ProgramSample], bool] = lambda sample: sample.passed
+    ) -> Figure | None:
+        """Return the share of programs that pass, with the interval over problems: their inputs are alike."""
+        outcomes: dict[str, list[bool]] = defaultdict(list)
+        for sample in samples:
+            outcomes[sample.task.partition("/")[0]].append(passed(sample))
+        return mean([sum(passes) / len(passes) for passes in outcomes.values()])
+
+
+def measure_programs(
+    runtime: Runtime,
+    benchmark: Benchmark,
+    samples: int,
+    *,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    log: Path | None,
+    report: ProgressReport,
+) -> tuple[Measurement, list[ProgramSample]]:
+    """Have a build write `samples` programs for each problem, and judge them: a ProgramFigures.
+
+    A log of an earlier, interrupted run is taken up again.
+    """
+    setup = SamplingSetup(benchmark.name, runtime.build.name, runtime.weights, temperature, top_p, seed, benchmark.form)
+    tasks = [problem.id for problem in benchmark.problems()]
+    record = SampleLog(log, setup)
+
+    async def run() -> tuple[ModelDescription, list[ProgramSample]]:
+        async with running(runtime, cache_memory_mb=None) as (client, model):
+
+            async def write(id: str, number: int) -> Draft:
+                return await benchmark.write(id, number, client, setup)
+
+            sampler = Sampler(write, benchmark.judge, record, AT_ONCE)
+            return model, await gather(sampler.sample(tasks, samples), report, total=len(tasks) * samples)
+
+    model, found = asyncio.run(run())
+    interrupted = len(found) < len(tasks) * samples
+    return Measurement(model, runtime.weights, interrupted, benchmark.figures(found, runtime.build.name)), found
+
+
+def judge_programs(
+    benchmark: Benchmark, drafts: dict[str, list[Draft]], report: ProgressReport
+) -> tuple[ProgramFigures, list[ProgramSample]]:
+    """Judge programs that somebody wrote, by problem."""
+    wanted = [(id, number) for id in drafts for number in range(len(drafts[id]))]
+    most = max(map(len, drafts.values()))
+    setup = SamplingSetup(benchmark.name, "", "", 0.0, 0.0, 0, benchmark.form)
+
+    async def run() -> list[ProgramSample]:
+        found: list[ProgramSample] = []
+        for number in range(most):
+            tasks = [id for id, other in wanted if other == number]
+
+            async def write(id: str, _: int, number: int = number) -> Draft:
+                return drafts[id][number]
+
+            sampler = Sampler(write, benchmark.judge, SampleLog(None, setup), AT_ONCE)
+            done = await gather(sampler.sample(tasks, 1), report, total=len(wanted), before=len(found))
+            found += done
+            if len(done) < len(tasks):
+                break
+        return found
+
+    judged = asyncio.run(run())
+    return benchmark.figures(judged, ""), judged

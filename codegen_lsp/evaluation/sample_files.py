@@ -1,0 +1,137 @@
+"""Files of generated programs, as other evaluation harnesses read and write them.
+
+- EvalPlus: `samples.jsonl`, in each line a `task_id` with a `solution` (the whole program) or a `completion` (the part
+  after the prompt); or a folder with a folder for each problem that has files such as `0.py`.
+- BigCode's harness: `generations.json`, a list with one list of whole programs for each problem, in their order.
+- The logs of this program's own runs (`programs.SampleLog`), and those of MTPB's sampler, in each line an `id` with the
+  `input`, the `gold_output` and the program under `completions`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from codegen_lsp.evaluation.documents import EvaluationError
+from codegen_lsp.evaluation.programs import Draft, ProgramSample
+
+MAX_BYTES = 1 << 30
+"""Size limit of a file of samples."""
+FORMATS = "samples.jsonl of EvalPlus, generations.json of BigCode's harness, or a folder TASK_ID/0.py"
+
+
+@frozen
+class Problem:
+    """A problem, as far as files of samples need it."""
+
+    id: str
+    prompt: str = ""
+    """Text that is put before a `completion`."""
+
+
+def read_samples(source: Path, problems: Sequence[Problem]) -> dict[str, list[Draft]]:
+    """Return the programs of each problem.
+
+    Raises: EvaluationError when the source is of no known format, or names an unknown problem.
+    """
+    known = {problem.id: problem for problem in problems}
+    try:
+        if source.is_dir():
+            found = _folder(source, known)
+        elif source.stat().st_size > MAX_BYTES:
+            raise EvaluationError(f"{source} has more than {MAX_BYTES >> 20} MiB.", "Split it.")
+        elif (text := source.read_text("utf-8")).lstrip().startswith("["):
+            found = _lists(json.loads(text), problems)
+        else:
+            found = _rows([json.loads(row) for row in text.splitlines() if row.strip()], known)
+    except FileNotFoundError:
+        raise EvaluationError(f"There is no {source}.", f"Give {FORMATS}.") from None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise EvaluationError(f"{source} can't be read: {error}.", f"Give {FORMATS}.") from error
+    if not found:
+        raise EvaluationError(f"{source} has no samples.", f"Give {FORMATS}.")
+    return found
+
+
+def write_samples(path: Path, samples: Iterable[ProgramSample], order: Sequence[str]) -> None:
+    """Write programs, those of the problems in `order`: as a list of lists to a `.json`, in rows to any other file.
+
+    Raises: EvaluationError when it can't be written.
+    """
+    ordered = sorted(samples, key=lambda sample: (order.index(sample.task), sample.number))
+    if path.suffix == ".json":
+        lists: dict[str, list[str]] = {id: [] for id in order}
+        for sample in ordered:
+            lists[sample.task].append(sample.program)
+        text = json.dumps(list(lists.values()))
+    else:
+        rows = [
+            {"task_id": one.task, "completion": one.completion, "solution": one.program, "passed": one.passed}
+            for one in ordered
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EvaluationError(f"{path} can't be written: {error.strerror}.", "Give another --save.") from error
+
+
+def _lists(lists: Any, problems: Sequence[Problem]) -> dict[str, list[Draft]]:
+    if len(lists) > len(problems):
+        raise ValueError(f"it has {len(lists)} lists for {len(problems)} problems")
+    return {
+        problem.id: [Draft(_text(program), program.removeprefix(problem.prompt)) for program in programs]
+        for problem, programs in zip(problems, lists, strict=False)
+        if programs
+    }
+
+
+def _rows(rows: Sequence[Any], known: Mapping[str, Problem]) -> dict[str, list[Draft]]:
+    found: dict[str, list[Draft]] = defaultdict(list)
+    tests: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in rows:
+        if "benchmark" in row:  # the first line of a log
+            continue
+        if "gold_output" in row:
+            # MTPB's sampler gives a problem's inputs in their order, each time anew.
+            number = tests[str(row["id"])].setdefault(json.dumps(row["input"]), len(tests[str(row["id"])]))
+            id, program = f"{row['id']}/{number}", row["completions"]
+        else:
+            id = str(row["task_id"] if "task_id" in row else row["task"])
+            program = row.get("solution", row.get("program"))
+        if id not in known:
+            raise ValueError(f"the benchmark has no problem {id!r}")
+        prompt = known[id].prompt
+        if program is None:
+            found[id].append(Draft(prompt + _text(row["completion"]), row["completion"]))
+        else:
+            found[id].append(Draft(_text(program), program.removeprefix(prompt)))
+    return dict(found)
+
+
+def _folder(folder: Path, known: Mapping[str, Problem]) -> dict[str, list[Draft]]:
+    """Read `TASK_ID/0.py`, with `_` for `/` in the names of the folders, as EvalPlus writes them."""
+    found: dict[str, list[Draft]] = {}
+    for id, problem in known.items():
+        files = sorted((folder / id.replace("/", "_")).glob("*.py"), key=lambda path: _number(path.stem))
+        if files:
+            programs = [file.read_text("utf-8") for file in files]
+            found[id] = [Draft(program, program.removeprefix(problem.prompt)) for program in programs]
+    return found
+
+
+def _number(name: str) -> int:
+    digits = re.search(r"\d+", name)
+    return int(digits.group()) if digits else 0
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a program is a string, not {type(value).__name__}")
+    return value

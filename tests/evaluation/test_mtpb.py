@@ -1,0 +1,172 @@
+"""MTPB, with scripted models."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp.evaluation import mtpb
+from codegen_lsp.evaluation.documents import EvaluationError
+from codegen_lsp.evaluation.mtpb import Conversation, converse, first_problems, read_conversations, truncate
+from codegen_lsp.evaluation.program_measurements import Mtpb
+from codegen_lsp.evaluation.programs import ProgramSample
+from codegen_lsp.inference.stopping import stop_position
+from codegen_lsp.sandbox.sandbox import SandboxError, run_program
+
+from .conftest import Scripted
+
+EVERY = int(os.environ.get("BENCHMARK_EVERY", "29"))
+"""Every which test is judged; 1 judges all of them."""
+SUM = Conversation("3/1", "Sum", "math", ["Set x to [1, 2].", "Sum x as s.", "Print s."], 3, 64)
+
+TRUNCATED = [
+    ("x = 1\n", "x = 1\n"),
+    ("x = 1\n# next", "x = 1\n"),
+    ("# at once", ""),
+    ("x = 1  # kept\ny", "x = 1  # kept\ny"),
+    ("x = 1\n\n\n\ny", "x = 1"),
+    ("x = 1\n\ny = 2", "x = 1\n\ny = 2"),
+    ("print(1)\nx", "print(1)\nx"),
+    ("print(1)\nx\nprint(2)", "print(1)\nx\n"),
+    ("    print(1)\nprint(2)\nprint(3)", "    print(1)\nprint(2)\n"),
+    ("def f():\n    pass\n\ndef g(): pass", "def f():\n    pass\n\n"),
+    ("def f(): pass\nprint(1)\nprint(2)\ndef g(): pass", "def f(): pass\nprint(1)\n"),
+    ("default = 1\ndef f(): pass", "default = 1\n"),
+    ('x = 1\n"""text"""', "x = 1\n"),
+    ("'''text", ""),
+    ("x = '''\n'''", "x = '''\n"),
+    ("x = 1<|endoftext|>y", "x = 1"),
+    ("\nif a > b:\n    r = a\nelse:\n    r = b\n\n\n\n#", "\nif a > b:\n    r = a\nelse:\n    r = b"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "kept"), TRUNCATED)
+def test_truncation(text: str, kept: str) -> None:
+    assert truncate(text) == kept
+
+
+@pytest.mark.parametrize(("text", "kept"), [case for case in TRUNCATED if "<|" not in case[0]])
+def test_a_turn_ends_where_it_would_be_truncated(text: str, kept: str) -> None:
+    """No token is computed that would be cut away; the end-of-text token ends an answer by itself."""
+    cut = stop_position(text, mtpb.stop_rules(SUM))
+    assert (text if cut is None else text[:cut]) == kept
+
+
+@pytest.fixture(scope="module")
+def _sandbox() -> None:
+    try:
+        run_program("pass")
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+async def test_each_turn_continues_what_is_before_it() -> None:
+    answers = iter(["x = [1, 2]", "s = sum(x)\n# and more", "print(s)"])
+    model = Scripted(lambda params: next(answers))
+    draft = await converse(SUM, model, seed=5)
+    assert [params.prefix for params in model.asked] == [
+        "# Import libraries.\n\nimport numpy as np\n\n# Set x to [1, 2].\n",
+        "# Import libraries.\n\nimport numpy as np\n\n# Set x to [1, 2].\nx = [1, 2]\n\n# Sum x as s.\n",
+        "# Import libraries.\n\nimport numpy as np\n\n# Set x to [1, 2].\nx = [1, 2]\n\n# Sum x as s.\n"
+        "s = sum(x)\n\n\n# Print s.\n",
+    ]
+    assert draft.program == model.asked[2].prefix + "print(s)\n\n"
+    assert {(params.temperature, params.top_p, params.heal) for params in model.asked} == {(0.2, 0.95, False)}
+    assert len({params.seed for params in model.asked}) == 3
+    assert all(params.stop.max_tokens == 64 for params in model.asked)
+
+
+async def test_in_a_single_turn_all_is_said_at_once() -> None:
+    model = Scripted(lambda params: "print(sum([1, 2]))")
+    draft = await converse(Conversation("3/1", "Sum", "math", SUM.prompts, 3, 64, True), model)
+    (params,) = model.asked
+    assert params.prefix == mtpb.START + "# Set x to [1, 2].\n# Sum x as s.\n# Print s.\n"
+    assert params.stop.max_tokens == 192
+    assert draft.completion.startswith("# Set x")
+
+
+@pytest.mark.usefixtures("_sandbox")
+def test_programs_are_judged_by_what_they_print() -> None:
+    program = mtpb.START + "x = np.array([1, 2])\n\nprint(x.sum())\n\n"
+    assert mtpb.judge(SUM, program).kind == "passed"
+    assert mtpb.judge(SUM, program.replace("sum", "max")).detail == "AssertionError: it prints np.int64(2), not 3"
+    assert mtpb.judge(SUM, "while True: pass", "namespaces").kind == "timeout"
+    assert mtpb.judge(SUM, "import socket; socket.create_connection(('127.0.0.1', 1))").kind == "failed"
+
+
+def test_the_benchmark_is_read(data: Path) -> None:
+    conversations = read_conversations(data)
+    assert len(conversations) == 575
+    assert len(first_problems(conversations, 3)) == 15
+    assert first_problems(conversations, 0) == conversations
+    assert [one.id for one in conversations[:6]] == ["1/0", "1/1", "1/2", "1/3", "1/4", "2/0"]
+    assert sum(not one.published for one in conversations) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_sandbox")
+async def test_a_model_that_plays_the_canonical_answers_passes(data: Path) -> None:
+    conversations = read_conversations(data)[::EVERY]
+
+    def program_of(conversation: Conversation, value: str) -> str:
+        return f"{mtpb.START}answer = {value}\n\nprint(answer)\n\n"
+
+    def verdicts(conversation: Conversation) -> tuple[str, str]:
+        right = mtpb.judge(conversation, program_of(conversation, repr(conversation.expected)))
+        wrong = mtpb.judge(conversation, program_of(conversation, f"[{conversation.expected!r}, 'wrong']"))
+        return right.kind, wrong.kind
+
+    with ThreadPoolExecutor(2) as pool:
+        for conversation, found in zip(conversations, pool.map(verdicts, conversations), strict=True):
+            assert found == ("passed", "failed"), conversation
+
+    (first, *_) = conversations
+    answers = iter([*("pass" for _ in first.turns[1:]), f"print({first.expected!r})"])
+    draft = await converse(first, Scripted(lambda params: next(answers)))
+    assert mtpb.judge(first, draft.program).kind == "passed"
+
+
+def test_rates_are_over_problems_and_the_published_judge_is_told_apart() -> None:
+    conversations = [
+        Conversation("1/0", "a", "array", ["p"] * 3, [1]),
+        Conversation("1/1", "a", "array", ["p"] * 3, [2]),
+        Conversation("2/0", "b", "dict", ["p"] * 4, {"x": 1}),
+        Conversation("3/0", "c", "math", ["p"] * 4, None),
+    ]
+    samples = [ProgramSample(one.id, 0, "", "", one.id != "1/1") for one in conversations]
+    figures = Mtpb(conversations).figures(samples, "codegen-350M-mono")
+    assert figures.rates["pass rate"] is not None
+    assert figures.rates["pass rate"].value == pytest.approx(2.5 / 3)
+    assert figures.rates["pass rate, published judge"] is not None
+    assert figures.rates["pass rate, published judge"].value == pytest.approx(0.5 / 3)
+    assert set(figures.groups) == {"array", "dict", "math", "3 turns", "4 turns"}
+    assert [one.published for one in figures.published] == [0.1698]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id": "x"}', '{"id": "1", "name": "", "category": "", "prompts": 1}'])
+def test_damaged_files_are_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / mtpb.FILE).write_text(content)
+    with pytest.raises(EvaluationError):
+        read_conversations(tmp_path)
+    with pytest.raises(EvaluationError, match="https://github"):
+        read_conversations(tmp_path / "nowhere")
+
+
+def test_prompts_are_filled_in(tmp_path: Path) -> None:
+    row = {
+        "id": "7",
+        "name": "n",
+        "category": "c",
+        "prompts": ['Set x to "{A}".', "Print {{}}."],
+        "inputs": [{"A": "a"}, {"A": "b"}],
+        "outputs": ["a", "b", "c"],
+    }
+    (tmp_path / mtpb.FILE).write_text(json.dumps(row))
+    found = read_conversations(tmp_path)
+    assert [one.prompts for one in found] == [['Set x to "a".', "Print {}."], ['Set x to "b".', "Print {}."]]
+    assert found[0].max_tokens == 256

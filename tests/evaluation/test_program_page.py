@@ -1,0 +1,58 @@
+"""The report of a benchmark of programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from codegen_lsp.evaluation.documents import EvaluationError
+from codegen_lsp.evaluation.figures import share
+from codegen_lsp.evaluation.human_eval import Function
+from codegen_lsp.evaluation.program_measurements import HumanEval
+from codegen_lsp.evaluation.program_page import page, save_page
+from codegen_lsp.evaluation.programs import ProgramSample
+from codegen_lsp.evaluation.published import PublishedFigure
+
+FUNCTIONS = [Function(f"T/{number}", "", "f", "", "") for number in range(200)]
+SAMPLES = [
+    ProgramSample(one.task_id, 0, "x = '<script>'", "", number % 4 == 0, "" if number % 4 == 0 else "<b>: \ud800")
+    for number, one in enumerate(FUNCTIONS)
+]
+
+
+def test_the_page_shows_the_figures_beside_the_published_ones(tmp_path: Path) -> None:
+    benchmark = HumanEval(FUNCTIONS)
+    figures = benchmark.figures(SAMPLES, "codegen-2B-mono")
+    assert [one.agrees for one in figures.published] == [True]
+    save_page(tmp_path / "x.html", benchmark, "codegen-2B-mono", figures, SAMPLES)
+    text = (tmp_path / "x.html").read_text("utf-8")
+    assert "25.0%" in text
+    assert "pass@1: published 23.70%" in text
+    assert "within the interval" in text
+    assert "<script" not in text
+    assert "http" not in text
+    assert text.count("<details>") == 60
+    ElementTree.fromstring(
+        text.removeprefix("<!doctype html>")
+        .replace('<meta charset="utf-8">', "")
+        .replace('<meta name="viewport" content="width=device-width, initial-scale=1">', "")
+    )
+
+
+def test_a_page_without_programs_is_a_page() -> None:
+    benchmark = HumanEval([])
+    assert "0 programs" in page(benchmark, "m", benchmark.figures([], "m"), [])
+
+
+def test_a_figure_outside_of_the_interval_is_named() -> None:
+    measured = share([True] * 5 + [False] * 95)
+    assert measured is not None
+    assert "outside the interval" in PublishedFigure("pass@1", 0.5, measured, "somebody").sentence
+
+
+def test_a_page_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
+    benchmark = HumanEval([])
+    with pytest.raises(EvaluationError, match="can't be written"):
+        save_page(tmp_path, benchmark, "m", benchmark.figures([], "m"), [])
