@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.figures import Figure, share
-from codegen_lsp.evaluation.programs import Draft
+from codegen_lsp.evaluation.programs import WrittenProgram
 from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
 from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
 from codegen_lsp.suggest.request import CompletionModel
@@ -117,7 +117,7 @@ async def write_function(
     top_p: float = TOP_P,
     seed: int = 0,
     number: int = 0,
-) -> Draft:
+) -> WrittenProgram:
     """Complete a function; greedily with a temperature of 0. Raises: ModelError and WorkerError."""
     stop = StopRules(max_tokens=FUNCTION_TOKENS, max_lines=FUNCTION_TOKENS, strings=STOPS)
     params = GenerateParams(
@@ -126,7 +126,7 @@ async def write_function(
     result = await model.generate(evolve(params, seed=seed + number) if temperature else params)
     answer = result.candidates[0] if result.candidates else None
     text = answer.text if answer else ""
-    return Draft(function.prompt + text, text, answer.tokens if answer else 0)
+    return WrittenProgram(function.prompt + text, text, answer.tokens if answer else 0)
 
 
 def judge(function: Function, program: str, confinement: Confinement = "namespaces") -> Verdict:

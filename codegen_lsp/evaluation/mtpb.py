@@ -23,7 +23,7 @@ from attrs import field, frozen
 
 from codegen_lsp.evaluation import mtpb_judge
 from codegen_lsp.evaluation.documents import EvaluationError
-from codegen_lsp.evaluation.programs import Draft, seed_of
+from codegen_lsp.evaluation.programs import WrittenProgram, seed_of
 from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
 from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
 from codegen_lsp.suggest.request import CompletionModel
@@ -32,8 +32,9 @@ FILE = "mtpb.jsonl"
 SOURCE = "https://github.com/salesforce/CodeGen (codegen1/benchmark)"
 START = "# Import libraries.\n\nimport numpy as np\n\n"
 """What every program begins with."""
-TEMPERATURE, TOP_P, SEED, MAX_TOKENS = 0.2, 0.95, 16, 256
-"""Settings of the published run; `MAX_TOKENS` for the problems that name no limit."""
+TEMPERATURE, TOP_P, TOP_K, SEED, MAX_TOKENS = 0.2, 0.95, 50, 16, 256
+"""Settings of the published run; `TOP_K` is what transformers did unless told otherwise, `MAX_TOKENS` for the problems
+that name no limit."""
 LIMITS = Limits(seconds=20.0, memory_mb=2048)
 LINE_STARTS = [("print", 2), ("def", 2), ("#", 1), ("'''", 1), ('"""', 1)]
 """A turn ends before the n-th line that begins with such a string, `StopRules.line_starts`."""
@@ -134,7 +135,7 @@ async def converse(
     top_p: float = TOP_P,
     seed: int = SEED,
     number: int = 0,
-) -> Draft:
+) -> WrittenProgram:
     """Have the model write a program turn by turn. Raises: ModelError and WorkerError."""
     program, tokens = START, 0
     problem, test = map(int, conversation.id.split("/"))
@@ -147,6 +148,7 @@ async def converse(
                 stop=stop_rules(conversation),
                 temperature=temperature,
                 top_p=top_p,
+                top_k=TOP_K,
                 seed=seed_of(seed, problem, test, number, turn),
                 heal=False,
             )
@@ -154,7 +156,7 @@ async def converse(
         answer = result.candidates[0] if result.candidates else None
         program += truncate(answer.text if answer else "") + "\n\n"
         tokens += answer.tokens if answer else 0
-    return Draft(program, program.removeprefix(START), tokens)
+    return WrittenProgram(program, program.removeprefix(START), tokens)
 
 
 def judge(conversation: Conversation, program: str, confinement: Confinement = "namespaces") -> Verdict:

@@ -17,11 +17,11 @@ from attrs import field, frozen
 from codegen_lsp.evaluation import human_eval, mtpb
 from codegen_lsp.evaluation.figures import Figure, mean
 from codegen_lsp.evaluation.programs import (
-    Draft,
     ProgramSample,
     SampleLog,
     Sampler,
     SamplingSetup,
+    WrittenProgram,
     pass_rates,
 )
 from codegen_lsp.evaluation.published import PublishedFigure, of_humaneval, of_mtpb
@@ -60,11 +60,11 @@ class Benchmark(Protocol):
         """Return the problems in their order."""
         ...
 
-    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> Draft:
+    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> WrittenProgram:
         """Have the model write a program."""
         ...
 
-    def judge(self, id: str, draft: Draft) -> Verdict:
+    def judge(self, id: str, draft: WrittenProgram) -> Verdict:
         """Run the tests of a problem."""
         ...
 
@@ -87,7 +87,7 @@ class HumanEval:
         """See `Benchmark.problems`."""
         return [Problem(function.task_id, function.prompt) for function in self._functions.values()]
 
-    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> Draft:
+    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> WrittenProgram:
         """See `Benchmark.write`."""
         return await human_eval.write_function(
             self._functions[id],
@@ -98,7 +98,7 @@ class HumanEval:
             number=number,
         )
 
-    def judge(self, id: str, draft: Draft) -> Verdict:
+    def judge(self, id: str, draft: WrittenProgram) -> Verdict:
         """See `Benchmark.judge`."""
         return human_eval.judge(self._functions[id], draft.program, self._confinement)
 
@@ -126,7 +126,7 @@ class Mtpb:
         """See `Benchmark.problems`."""
         return [Problem(id, mtpb.START) for id in self._conversations]
 
-    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> Draft:
+    async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> WrittenProgram:
         """See `Benchmark.write`."""
         return await mtpb.converse(
             self._conversations[id],
@@ -137,7 +137,7 @@ class Mtpb:
             number=number,
         )
 
-    def judge(self, id: str, draft: Draft) -> Verdict:
+    def judge(self, id: str, draft: WrittenProgram) -> Verdict:
         """See `Benchmark.judge`."""
         return mtpb.judge(self._conversations[id], draft.program, self._confinement)
 
@@ -192,7 +192,7 @@ def measure_programs(
     async def run() -> tuple[ModelDescription, list[ProgramSample]]:
         async with running(runtime, cache_memory_mb=None) as (client, model):
 
-            async def write(id: str, number: int) -> Draft:
+            async def write(id: str, number: int) -> WrittenProgram:
                 return await benchmark.write(id, number, client, setup)
 
             sampler = Sampler(write, benchmark.judge, record, AT_ONCE)
@@ -204,7 +204,7 @@ def measure_programs(
 
 
 def judge_programs(
-    benchmark: Benchmark, drafts: dict[str, list[Draft]], report: ProgressReport
+    benchmark: Benchmark, drafts: dict[str, list[WrittenProgram]], report: ProgressReport
 ) -> tuple[ProgramFigures, list[ProgramSample]]:
     """Judge programs that somebody wrote, by problem."""
     wanted = [(id, number) for id in drafts for number in range(len(drafts[id]))]
@@ -216,7 +216,7 @@ def judge_programs(
         for number in range(most):
             tasks = [id for id, other in wanted if other == number]
 
-            async def write(id: str, _: int, number: int = number) -> Draft:
+            async def write(id: str, _: int, number: int = number) -> WrittenProgram:
                 return drafts[id][number]
 
             sampler = Sampler(write, benchmark.judge, SampleLog(None, setup), AT_ONCE)

@@ -22,14 +22,14 @@ from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.figures import Figure, mean, share
 from codegen_lsp.sandbox.sandbox import Verdict
 
-Write = Callable[[str, int], Awaitable["Draft"]]
+Write = Callable[[str, int], Awaitable["WrittenProgram"]]
 """From the identifier of a problem and the number of the sample to a program."""
-Judge = Callable[[str, "Draft"], Verdict]
+Judge = Callable[[str, "WrittenProgram"], Verdict]
 """From the identifier of a problem and a program to a verdict, in a thread."""
 
 
 @frozen
-class Draft:
+class WrittenProgram:
     """A program that a model wrote."""
 
     program: str

@@ -19,7 +19,7 @@ from typing import Any
 from attrs import frozen
 
 from codegen_lsp.evaluation.documents import EvaluationError
-from codegen_lsp.evaluation.programs import Draft, ProgramSample
+from codegen_lsp.evaluation.programs import ProgramSample, WrittenProgram
 
 MAX_BYTES = 1 << 30
 """Size limit of a file of samples."""
@@ -35,7 +35,7 @@ class Problem:
     """Text that is put before a `completion`."""
 
 
-def read_samples(source: Path, problems: Sequence[Problem]) -> dict[str, list[Draft]]:
+def read_samples(source: Path, problems: Sequence[Problem]) -> dict[str, list[WrittenProgram]]:
     """Return the programs of each problem.
 
     Raises: EvaluationError when the source is of no known format, or names an unknown problem.
@@ -82,18 +82,18 @@ def write_samples(path: Path, samples: Iterable[ProgramSample], order: Sequence[
         raise EvaluationError(f"{path} can't be written: {error.strerror}.", "Give another --save.") from error
 
 
-def _lists(lists: Any, problems: Sequence[Problem]) -> dict[str, list[Draft]]:
+def _lists(lists: Any, problems: Sequence[Problem]) -> dict[str, list[WrittenProgram]]:
     if len(lists) > len(problems):
         raise ValueError(f"it has {len(lists)} lists for {len(problems)} problems")
     return {
-        problem.id: [Draft(_text(program), program.removeprefix(problem.prompt)) for program in programs]
+        problem.id: [WrittenProgram(_text(program), program.removeprefix(problem.prompt)) for program in programs]
         for problem, programs in zip(problems, lists, strict=False)
         if programs
     }
 
 
-def _rows(rows: Sequence[Any], known: Mapping[str, Problem]) -> dict[str, list[Draft]]:
-    found: dict[str, list[Draft]] = defaultdict(list)
+def _rows(rows: Sequence[Any], known: Mapping[str, Problem]) -> dict[str, list[WrittenProgram]]:
+    found: dict[str, list[WrittenProgram]] = defaultdict(list)
     tests: dict[str, dict[str, int]] = defaultdict(dict)
     for row in rows:
         if "benchmark" in row:  # the first line of a log
@@ -109,20 +109,20 @@ def _rows(rows: Sequence[Any], known: Mapping[str, Problem]) -> dict[str, list[D
             raise ValueError(f"the benchmark has no problem {id!r}")
         prompt = known[id].prompt
         if program is None:
-            found[id].append(Draft(prompt + _text(row["completion"]), row["completion"]))
+            found[id].append(WrittenProgram(prompt + _text(row["completion"]), row["completion"]))
         else:
-            found[id].append(Draft(_text(program), program.removeprefix(prompt)))
+            found[id].append(WrittenProgram(_text(program), program.removeprefix(prompt)))
     return dict(found)
 
 
-def _folder(folder: Path, known: Mapping[str, Problem]) -> dict[str, list[Draft]]:
+def _folder(folder: Path, known: Mapping[str, Problem]) -> dict[str, list[WrittenProgram]]:
     """Read `TASK_ID/0.py`, with `_` for `/` in the names of the folders, as EvalPlus writes them."""
-    found: dict[str, list[Draft]] = {}
+    found: dict[str, list[WrittenProgram]] = {}
     for id, problem in known.items():
         files = sorted((folder / id.replace("/", "_")).glob("*.py"), key=lambda path: _number(path.stem))
         if files:
             programs = [file.read_text("utf-8") for file in files]
-            found[id] = [Draft(program, program.removeprefix(problem.prompt)) for program in programs]
+            found[id] = [WrittenProgram(program, program.removeprefix(problem.prompt)) for program in programs]
     return found
 
 

@@ -10,11 +10,11 @@ from attrs import evolve
 
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.programs import (
-    Draft,
     ProgramSample,
     SampleLog,
     Sampler,
     SamplingSetup,
+    WrittenProgram,
     pass_at_k,
     pass_rates,
     seed_of,
@@ -67,11 +67,11 @@ class Writer:
     def __init__(self) -> None:
         self.written: list[tuple[str, int]] = []
 
-    async def write(self, task: str, number: int) -> Draft:
+    async def write(self, task: str, number: int) -> WrittenProgram:
         self.written.append((task, number))
-        return Draft(f"x = {number}", f"{number}")
+        return WrittenProgram(f"x = {number}", f"{number}")
 
-    def judge(self, task: str, draft: Draft) -> Verdict:
+    def judge(self, task: str, draft: WrittenProgram) -> Verdict:
         return Verdict("passed" if task == "a" else "failed", "" if task == "a" else "it is not a")
 
 
@@ -100,7 +100,7 @@ async def test_samples_are_judged_and_an_interrupted_run_goes_on(tmp_path: Path)
 async def test_no_more_are_written_at_once_than_asked() -> None:
     running = most = 0
 
-    async def write(task: str, number: int) -> Draft:
+    async def write(task: str, number: int) -> WrittenProgram:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -109,7 +109,7 @@ async def test_no_more_are_written_at_once_than_asked() -> None:
         for _ in range(3):
             await asyncio.sleep(0)
         running -= 1
-        return Draft("", "")
+        return WrittenProgram("", "")
 
     sampler = Sampler(write, lambda task, draft: Verdict("passed"), SampleLog(None, SETUP), 3)
     assert len([one async for one in sampler.sample(list("abcdefgh"), 2)]) == 16

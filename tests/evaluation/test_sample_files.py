@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.evaluation.documents import EvaluationError
-from codegen_lsp.evaluation.programs import Draft, ProgramSample, SampleLog, SamplingSetup
+from codegen_lsp.evaluation.programs import ProgramSample, SampleLog, SamplingSetup, WrittenProgram
 from codegen_lsp.evaluation.sample_files import Problem, read_samples, write_samples
 
 PROBLEMS = [Problem("HumanEval/0", "def f():\n"), Problem("HumanEval/1", "def g():\n")]
-WHOLE = Draft("def f():\n    return 1\n", "    return 1\n")
+WHOLE = WrittenProgram("def f():\n    return 1\n", "    return 1\n")
 
 
 def rows(*found: object) -> str:
@@ -63,7 +63,7 @@ def test_what_is_written_is_read_again(name: str, tmp_path: Path) -> None:
     ]
     write_samples(tmp_path / name, samples, [problem.id for problem in PROBLEMS])
     found = read_samples(tmp_path / name, PROBLEMS)
-    assert found["HumanEval/0"] == [WHOLE, Draft("def f():\n    return 2\n", "    return 2\n")]
+    assert found["HumanEval/0"] == [WHOLE, WrittenProgram("def f():\n    return 2\n", "    return 2\n")]
     assert len(found["HumanEval/1"]) == 1
 
 
