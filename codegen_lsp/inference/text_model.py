@@ -22,7 +22,7 @@ from attrs import frozen
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.answer import Alternatives, DecodedAnswer
 from codegen_lsp.inference.build import BuildInfo
-from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Engine, SamplingParams
+from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Engine, SamplingParams, Steps
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
 from codegen_lsp.inference.origins import find_origin
@@ -112,6 +112,16 @@ class TextModel:
 
         Raises: Cancelled, and ModelError when the answer leaves no space for a prompt or the runtime fails.
         """
+        return self.engine.run(self.generating(params, cancellation, queue_seconds, on_text), cancellation)
+
+    def generating(
+        self,
+        params: GenerateParams,
+        cancellation: CancellationToken,
+        queue_seconds: float = 0.0,
+        on_text: OnText | None = None,
+    ) -> Steps[GenerateResult]:
+        """Return the computation of `generate`."""
         started = time.perf_counter()
         room = self.info.context_length - params.stop.max_tokens
         if room < MINIMUM_PREFIX:
@@ -151,7 +161,7 @@ class TextModel:
             workspace=self._counts(params),
         )
         try:
-            generation = self.engine.generate(prompt.ids, sampling, cancellation, on_token)
+            generation = yield from self.engine.generating(prompt.ids, sampling, cancellation, on_token)
         except Cancelled:
             logger.info("cancelled after %d tokens", sum(answer.tokens for answer in answers))
             raise
@@ -173,8 +183,12 @@ class TextModel:
 
     def warm(self, prefix: str, suffix: str, cancellation: CancellationToken) -> int:
         """Cache the state of a prompt for requests that extend it. Return the number of cached tokens."""
+        return self.engine.run(self.warming(prefix, suffix, cancellation), cancellation)
+
+    def warming(self, prefix: str, suffix: str, cancellation: CancellationToken) -> Steps[int]:
+        """Return the computation of `warm`."""
         prompt = self.prompt(prefix, suffix, self.info.context_length - 1, heal=True)
-        return self.engine.warm(prompt.ids, cancellation)
+        return (yield from self.engine.warming(prompt.ids, cancellation))
 
     def score(self, texts: Sequence[ScoredText], cancellation: CancellationToken) -> ScoreResult:
         """Return the likelihood of each text after the text before it, which is cut at its start to fit the context.
@@ -182,17 +196,21 @@ class TextModel:
         Of a text that does not fit alone, only the end is scored. Raises: Cancelled, and ModelError when the runtime
         fails.
         """
+        return self.engine.run(self.scoring(texts, cancellation), cancellation)
+
+    def scoring(self, texts: Sequence[ScoredText], cancellation: CancellationToken) -> Steps[ScoreResult]:
+        """Return the computation of `score`."""
         scores = []
         for item in texts:
             cancellation.check()
-            scores.append(self._score(item, cancellation))
+            scores.append((yield from self._scoring(item, cancellation)))
         return ScoreResult(scores)
 
     def origin(self, params: OriginParams) -> OriginResult:
         """Return the place that agrees longest with a suggestion. Safe in any thread."""
         return find_origin(params, self.tokenizer, self._counts(params))
 
-    def _score(self, item: ScoredText, cancellation: CancellationToken) -> Score:
+    def _scoring(self, item: ScoredText, cancellation: CancellationToken) -> Steps[Score]:
         limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
         ids = self.tokenizer.encode((item.before[-limit:] + item.text)[-2 * limit :])
         missing, tokens = len(item.text.encode("utf-8", "replace")), 0
@@ -201,7 +219,10 @@ class TextModel:
             missing -= len(self.tokenizer.token_bytes(ids[-tokens]))
         room = (ids if item.before else [self.info.end_of_text, *ids])[-self.info.context_length :]
         tokens = min(tokens, len(room) - 1)
-        return Score(sum(self.engine.score(room, cancellation)[-tokens:]) if tokens else 0.0, tokens)
+        if not tokens:
+            return Score(0.0, 0)
+        scores = yield from self.engine.scoring(room, cancellation)
+        return Score(sum(scores[-tokens:]), tokens)
 
     def prefill_rate(self, tokens: int = 256) -> float:
         """Return the prefill rate in tokens per second: the better of two prompts that are not cached."""

@@ -20,13 +20,12 @@ import pytest
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.engines.base import Cancelled
 from codegen_lsp.inference.engines.native import c_forward as native
 from codegen_lsp.inference.engines.native import c_structs, engine
 from codegen_lsp.inference.engines.native import compile_decoder as native_build
 from codegen_lsp.inference.engines.native.arrays import Floats, address
 from codegen_lsp.inference.engines.native.c_forward import CForwardPass
-from codegen_lsp.inference.engines.native.forward import ForwardPass
+from codegen_lsp.inference.engines.native.forward import Chunk, ForwardPass
 from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
 from codegen_lsp.inference.engines.native.torch_kernels import Mapped
 from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
@@ -97,31 +96,17 @@ def test_all_vectors_of_eight_lanes_give_the_same_numbers(weights: ModelWeights,
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_prefill_interrupted_before_any_layer_continues_there(weights: ModelWeights, variant: str) -> None:
+@pytest.mark.parametrize("every", [False, True])
+def test_a_chunk_gives_what_a_pass_gives(weights: ModelWeights, variant: str, every: bool) -> None:
+    """Whatever runs between two of its layers."""
     forward_pass = made(weights, variant)
-    whole = forward_pass.prefill(IDS[:50], forward_pass.new_cache(300), 0, lambda: None)
-    cache = forward_pass.new_cache(300)
-    for layer in range(forward_pass.layers):
-        checks = iter([True] * layer)
-
-        def check() -> None:
-            if not next(checks, False):  # noqa: B023 - used up within the call
-                raise Cancelled
-
-        fresh = made(weights, variant)
-        with pytest.raises(Cancelled):
-            fresh.prefill(IDS[:50], cache, 0, check)
-        assert np.array_equal(fresh.prefill(IDS[:50], cache, 0, lambda: None), whole)
-    assert np.array_equal(forward_pass.forward(IDS[:50], forward_pass.new_cache(300), 0)[-1:], whole)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_forward_pass_checks_for_cancellation_before_each_layer(weights: ModelWeights, variant: str) -> None:
-    forward_pass = made(weights, variant)
-    checks: list[None] = []
-    hidden = forward_pass.forward(IDS[:20], forward_pass.new_cache(20), 0, check=lambda: checks.append(None))
-    assert len(checks) == forward_pass.layers
-    assert np.array_equal(hidden, forward_pass.forward(IDS[:20], forward_pass.new_cache(20), 0))
+    whole = forward_pass.forward(IDS[:50], forward_pass.new_cache(300), 0)
+    chunk = Chunk(IDS[:50], forward_pass.new_cache(300), 0, every=every)
+    while chunk.layer < forward_pass.layers:
+        forward_pass.advance(chunk)
+        forward_pass.forward(IDS[:3], forward_pass.new_cache(3), 0)
+        forward_pass.forward(IDS[:70], forward_pass.new_cache(70), 0)
+    assert np.array_equal(forward_pass.output(chunk), whole if every else whole[-1:])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -27,7 +27,7 @@ def run(pool: SequencePool, prompt: Ids, spare: int = 0) -> CachedSequence:
     assert np.array_equal(sequence.ids, prompt[:at])
     sequence.cache[0, 0, at : len(prompt), 0] = prompt[at:]
     sequence.append(prompt[at:].tolist())
-    pool.settle()
+    pool.give_back(sequence)
     return sequence
 
 
@@ -117,9 +117,9 @@ def test_logits_stay_with_their_prompt() -> None:
     logits = np.ones(5, dtype=np.float32)
     sequence.remember(logits)
     sequence.append([100, 101])
-    assert pool.take(text[:100], 0).recall(100) is logits
+    assert run(pool, text[:100]).recall(100) is logits
     run(pool, np.concatenate((text, text)))
-    assert pool.take(text[:100], 0).recall(100) is logits
+    assert run(pool, text[:100]).recall(100) is logits
     shorter = pool.take(text[:99], 0)
     assert shorter.recall(99) is None
     shorter.append([99])
@@ -135,3 +135,54 @@ def test_the_budget_holds_and_contents_are_right(requests: list[tuple[int, int, 
         sequence = run(pool, prompt)
         assert np.array_equal(sequence.cache[0, 0, :length, 0], prompt)
         assert pool.bytes <= pool.limit
+
+
+def test_a_prefix_in_use_is_copied_and_not_taken() -> None:
+    """A system prompt that several requests share is computed once, and none of them overwrites another's."""
+    pool = new_pool(10**6)
+    text = np.arange(1, 101)
+    first = pool.take(text, 8)
+    first.cache[0, 0, :100, 0] = text
+    first.append(text.tolist())
+    own = np.concatenate((text[:90], [7, 8]))
+    second = pool.take(own, 8)
+    assert second is not first
+    assert second.in_use
+    assert second.ids.tolist() == text[:90].tolist()
+    second.cache[0, 0, 90:92, 0] = (7, 8)
+    second.append([7, 8])
+    assert first.ids.tolist() == text.tolist()
+    assert np.array_equal(first.cache[0, 0, :100, 0], text)
+    assert np.array_equal(second.cache[0, 0, :92, 0], own)
+    pool.give_back(first)
+    assert pool.take(text, 0) is first
+
+
+def test_of_equal_prefixes_one_that_is_not_in_use_is_taken() -> None:
+    pool = new_pool(10**6)
+    text = np.arange(1, 101)
+    idle = run(pool, text)
+    running = pool.take(np.concatenate((text, [5])), 0)
+    assert running is idle
+    copy = run(pool, text)
+    assert copy is not running
+    assert pool.take(text, 0) is copy
+
+
+def test_sequences_in_use_are_never_dropped_and_bound_what_may_run_beside_them() -> None:
+    size = round_up(100)
+    pool = new_pool(3 * size * TOKEN_BYTES)
+    assert pool.has_room(10**5)  # alone, a request may exceed the limit
+    for start in (1000, 2000, 3000):
+        run(pool, np.arange(start, start + 100))
+    running = [pool.take(np.arange(start, start + 100), 0) for start in (0, 500)]
+    assert pool.bytes <= pool.limit
+    assert pool.has_room(100)
+    assert not pool.has_room(size + 1)
+    running.append(pool.take(np.arange(900, 1000), 0))
+    assert not pool.has_room(1)
+    pool.settle()
+    assert {id(one) for one in pool.sequences} == {id(one) for one in running}
+    for one in running:
+        pool.give_back(one)
+    assert pool.bytes <= pool.limit

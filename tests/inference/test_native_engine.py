@@ -450,61 +450,50 @@ def test_scoring_ends_at_the_layer_where_it_is_cancelled(
     run: list[int] = []
     name = "_run" if isinstance(engine._forward_pass, CForwardPass) else "_attention_and_mlp"
     one_layer = getattr(engine._forward_pass, name)
-    monkeypatch.setattr(engine._forward_pass, name, lambda *given: run.append(1) or one_layer(*given))
+    monkeypatch.setattr(engine._forward_pass, name, lambda *given, **named: run.append(1) or one_layer(*given, **named))
     with pytest.raises(Cancelled):
         engine.score(ids, CancelledAt(info.layers + 1))
     assert len(run) == info.layers + 1
     assert len(engine.score(ids, CancellationToken())) == 599
 
 
-class StoppedError(Exception):
-    pass
-
-
-@define
-class StopBefore:
-    """Raises at the n-th call."""
-
-    calls: int
-
-    def __call__(self) -> None:
-        self.calls -= 1
-        if not self.calls:
-            raise StoppedError
-
-
-def test_an_interrupted_chunk_continues_at_its_layer(embedded: Pair, tokenizer: Tokenizer) -> None:
-    forward_pass = embedded.forward_pass
+def test_an_interrupted_chunk_continues_at_its_layer(
+    embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
+) -> None:
+    engine = new_engine(embedded_build, info, tokenizer, 2**28)
     ids = tokenizer.encode(SOURCES[0])[:90]
-    cache, expected = forward_pass.new_cache(90), forward_pass.new_cache(90)
-    whole = forward_pass.prefill(ids, expected, 0, lambda: None)
-    assert np.allclose(forward_pass.forward(ids, forward_pass.new_cache(90), 0)[-1:], whole, atol=1e-3)
-    for layer in range(1, forward_pass.layers + 1):
-        counted = StopBefore(10**6)
-        with pytest.raises(StoppedError):
-            forward_pass.prefill(ids, cache, 0, StopBefore(layer))
-        assert np.array_equal(forward_pass.prefill(list(ids), cache, 0, counted), whole)
-        assert 10**6 - counted.calls == forward_pass.layers - layer + 1
-        assert np.array_equal(cache, expected)
+    whole = go_on(engine, ids).completions[0]
+    for layer in range(1, info.layers):
+        engine.close()
+        with pytest.raises(Cancelled):
+            go_on(engine, ids, cancellation=CancelledAt(layer))
+        checks = CancelledAt(10**6)
+        assert engine.warm(ids, checks) == 90
+        assert 10**6 - checks._left == info.layers - (layer - 1)  # one check at the start, then one for each layer
+        again = go_on(engine, ids)
+        assert again.computed_tokens == 0
+        assert again.completions[0] == whole
 
 
-def test_an_interrupted_chunk_is_discarded_by_any_other_run(embedded: Pair, tokenizer: Tokenizer) -> None:
-    forward_pass = embedded.forward_pass
-    ids = tokenizer.encode(SOURCES[0])[:60]
-    for other in ("ids", "cache", "offset", "forward"):
-        cache = forward_pass.new_cache(90)
-        with pytest.raises(StoppedError):
-            forward_pass.prefill(ids, cache, 0, StopBefore(forward_pass.layers))
-        if other == "forward":
-            forward_pass.forward(ids[:3], cache, 0)
-        again = StopBefore(10**6)
-        forward_pass.prefill(
-            ids[1:] if other == "ids" else ids,
-            forward_pass.new_cache(90) if other == "cache" else cache,
-            1 if other == "offset" else 0,
-            again,
-        )
-        assert 10**6 - again.calls == forward_pass.layers
+@pytest.mark.parametrize("other", ["longer", "shorter", "another text"])
+def test_an_interrupted_chunk_is_discarded_by_any_other_run(
+    embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, other: str
+) -> None:
+    """Keys and values of the interrupted chunk's place were overwritten."""
+    engine = new_engine(embedded_build, info, tokenizer, 2**28)
+    document = tokenizer.encode(SOURCES[0])[:120]
+    start, ids = document[:30], document[:90]
+    go_on(engine, start, tokens=1)
+    with pytest.raises(Cancelled):
+        go_on(engine, ids, cancellation=CancelledAt(info.layers))
+    between = {"longer": document, "shorter": document[:60], "another text": [*start, 5, 6, 7]}[other]
+    go_on(engine, between, tokens=1)
+    with pytest.raises(Cancelled):
+        go_on(engine, start, cancellation=CancelledAt(1))
+    engine._pool.sequences[-1].cut(30)
+    checks = CancelledAt(10**6)
+    engine.warm(ids, checks)
+    assert 10**6 - checks._left == info.layers
 
 
 # What it refuses

@@ -7,8 +7,8 @@ An engine knows token ids and the bytes that they stand for. It knows no text, s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -21,6 +21,13 @@ OnToken = Callable[[int, int, float], bool]
 
 OnAlternatives = Callable[[int, list[tuple[int, float]]], None]
 """Called with (candidate, most likely tokens and their log-probabilities in nats) before a token is chosen."""
+
+T = TypeVar("T")
+Steps = Generator[object, Any, T]
+"""A computation in steps, so that several can run together. It yields what the engine is to run for it, is sent the
+result, and returns the result of the computation."""
+Settle = Callable[[BaseException | None, Any], None]
+"""Takes the error by which a computation ended, or None and its result."""
 
 
 class Cancelled(Exception):  # noqa: N818 - no error: the caller asked for it
@@ -122,6 +129,19 @@ class Generation:
     """Draft tokens that were the ones chosen."""
 
 
+class Batch(Protocol):
+    """Computations of one engine that run together. Belongs to one thread."""
+
+    def __len__(self) -> int:
+        """Return the number of computations that have not ended."""
+
+    def add(self, steps: Steps[Any], cancellation: CancellationToken, settle: Settle) -> None:
+        """Begin a computation. `settle` is called when it has ended, which may be at once."""
+
+    def step(self) -> None:
+        """Run each computation a step further. Those that were cancelled end with Cancelled."""
+
+
 class Engine(Protocol):
     """One model that continues token ids. Not thread-safe: one call at a time."""
 
@@ -131,6 +151,8 @@ class Engine(Protocol):
     threads: int
     mixes_ngrams: bool
     """True if the engine honours `SamplingParams.ngrams`."""
+    slots: int
+    """Computations that its batch runs together."""
 
     def generate(
         self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
@@ -153,6 +175,23 @@ class Engine(Protocol):
 
         Raises: Cancelled, and ModelError when the runtime fails.
         """
+
+    def generating(
+        self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
+    ) -> Steps[Generation]:
+        """Return the computation of `generate`."""
+
+    def warming(self, prompt: list[int], cancellation: CancellationToken) -> Steps[int]:
+        """Return the computation of `warm`."""
+
+    def scoring(self, ids: list[int], cancellation: CancellationToken) -> Steps[list[float]]:
+        """Return the computation of `score`."""
+
+    def run(self, steps: Steps[T], cancellation: CancellationToken) -> T:
+        """Run a computation alone and return its result. Raises what it raises."""
+
+    def batch(self) -> Batch:
+        """Return an empty batch. One batch of an engine may be in use, and nothing else meanwhile."""
 
     def cache_bytes(self) -> int:
         """Return the memory of all cached prefixes, in bytes."""

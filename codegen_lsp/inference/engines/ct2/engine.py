@@ -24,11 +24,14 @@ from codegen_lsp.inference.engines.base import (
     Generation,
     OnToken,
     SamplingParams,
+    Steps,
+    T,
     check_ids,
 )
 from codegen_lsp.inference.engines.ct2.decoding import CandidateDecoder
 from codegen_lsp.inference.engines.ct2.devices import resolve_compute_type, resolve_device
 from codegen_lsp.inference.engines.ct2.prefix_cache import PrefixCache, cut_position
+from codegen_lsp.inference.engines.steps import NoBatch, at_once, run_alone
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 SHORT_PROMPT = 64
@@ -59,6 +62,7 @@ class Ct2Engine:
 
     name = "ct2"
     mixes_ngrams = False
+    slots = 1
 
     def __init__(self, directory: Path, info: BuildInfo, tokenizer: Tokenizer, config: EngineConfig) -> None:
         self.device = resolve_device(config.device)
@@ -139,6 +143,28 @@ class Ct2Engine:
         except RuntimeError as error:
             raise ModelError(f"CTranslate2 failed: {error}.", "Free some memory, then try again.") from error
         return list(result.log_probs)
+
+    def generating(
+        self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
+    ) -> Steps[Generation]:
+        """See `Engine.generating`. CTranslate2 can't be left between two tokens."""
+        return at_once(lambda: self.generate(prompt, sampling, cancellation, on_token))
+
+    def warming(self, prompt: list[int], cancellation: CancellationToken) -> Steps[int]:
+        """See `Engine.warming`."""
+        return at_once(lambda: self.warm(prompt, cancellation))
+
+    def scoring(self, ids: list[int], cancellation: CancellationToken) -> Steps[list[float]]:
+        """See `Engine.scoring`."""
+        return at_once(lambda: self.score(ids, cancellation))
+
+    def run(self, steps: Steps[T], cancellation: CancellationToken) -> T:
+        """See `Engine.run`."""
+        return run_alone(steps)
+
+    def batch(self) -> NoBatch:
+        """See `Engine.batch`."""
+        return NoBatch()
 
     def cache_bytes(self) -> int:
         """See `Engine.cache_bytes`."""

@@ -14,9 +14,9 @@ import numpy as np
 from attrs import define, field
 
 from codegen_lsp.inference.constraint import Constraint
-from codegen_lsp.inference.engines.base import CancellationToken, Completion, OnToken, SamplingParams
+from codegen_lsp.inference.engines.base import CancellationToken, Completion, OnToken, SamplingParams, Steps
 from codegen_lsp.inference.engines.native.arrays import Floats, empty_floats
-from codegen_lsp.inference.engines.native.forward import ForwardPass
+from codegen_lsp.inference.engines.native.forward import Rows
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence
 from codegen_lsp.inference.engines.native.ngram_segment import DEPTH
 from codegen_lsp.inference.engines.native.ngrams import Mixture, NgramMatcher
@@ -53,12 +53,18 @@ class PendingDraft:
     """Logits after each of the tokens that were run."""
 
 
+@define
+class RowShare:
+    """Rows of a forward pass that each request may use, fewer in company; shared by all requests of an engine."""
+
+    rows: int = LENGTHS[-1] + 1
+
+
 class DecodeBatch:
     """One `generate` call, from the logits after the prompt on."""
 
     def __init__(
         self,
-        forward_pass: ForwardPass,
         sequence: CachedSequence,
         constraint: Constraint,
         sampling: SamplingParams,
@@ -66,8 +72,8 @@ class DecodeBatch:
         on_token: OnToken,
         ngrams: NgramMatcher,
         draft_length: DraftLength,
+        share: RowShare,
     ) -> None:
-        self._forward_pass = forward_pass
         self._sequence = sequence
         self._prompt = len(sequence.ids)
         self._constraint = constraint
@@ -77,13 +83,14 @@ class DecodeBatch:
         self._on_token = on_token
         self._ngrams = ngrams
         self._draft_length = draft_length
+        self._share = share
         self._pending = PendingDraft()
         self.generated = 0
         self.drafted = 0
         self.accepted = 0
         self.first_token_at: float | None = None
 
-    def run(self, logits: Floats) -> list[Completion]:
+    def run(self, logits: Floats) -> Steps[list[Completion]]:
         """Decode all candidates; `logits` are those after the prompt, (padded vocabulary size,)."""
         greedy = self._sampling.temperature == 0
         candidates = [CandidateState(0, None, self._ngrams.copy())] if greedy else self._samples()
@@ -101,7 +108,7 @@ class DecodeBatch:
                 active = going_on
                 if active:
                     self._cancellation.check()
-                    logits = self._next(active, end)
+                    logits = yield from self._next(active, end)
                     end += len(active)
         finally:
             self._keep(candidates[0])
@@ -138,15 +145,21 @@ class DecodeBatch:
             result.append((candidate, self._take(candidate, id, float(logits[id]) - normaliser)))
         return result
 
-    def _next(self, active: Sequence[CandidateState], end: int) -> Floats:
-        """Return the logits after the last token of each candidate: (candidates, padded vocabulary size)."""
+    def _next(self, active: Sequence[CandidateState], end: int) -> Steps[Floats]:
+        """Return the logits after the last token of each candidate: (candidates, padded vocabulary size).
+
+        A token gets its slot when it has been run: of one that was not, as after a cancellation, nothing stays.
+        """
         if len(active) > 1 or len(active[0].slots) < end - self._prompt:
             self._pending = PendingDraft()
-            return self._step(active, end)
-        (candidate,) = active
+            stepped: Floats = yield self._step(active, end)
+            for slot, candidate in enumerate(active, start=end):
+                candidate.slots.append(slot)
+            return stepped
+        candidate = active[0]
         logits = self._drafted_logits(candidate.tokens[-1])
         if logits is None:
-            logits = self._step_with_draft(candidate, end)
+            logits = yield from self._step_with_draft(candidate, end)
         candidate.slots.append(end)
         return logits
 
@@ -163,19 +176,19 @@ class DecodeBatch:
         self._pending = PendingDraft(pending.ids[1:], pending.agreeing + 1, pending.logits[1:])
         return pending.logits[:1]
 
-    def _step_with_draft(self, candidate: CandidateState, end: int) -> Floats:
+    def _step_with_draft(self, candidate: CandidateState, end: int) -> Steps[Floats]:
         """Run the last token of the only candidate in the cache, and a draft of the tokens after it."""
         draft: list[int] = []
         agreeing = 0
         if self._sampling.drafts:
-            limit = min(LENGTHS[-1], self._sampling.max_tokens - len(candidate.tokens) - 1)
+            limit = min(LENGTHS[-1], self._sampling.max_tokens - len(candidate.tokens) - 1, self._share.rows - 1)
             draft, agreeing = self._draft(candidate, limit)
         length = self._draft_length.choose(agreeing)
         ids = [candidate.tokens[-1], *draft[:length]]
-        started = time.perf_counter()
-        hidden = self._forward_pass.forward(ids, self._sequence.cache, end)
-        logits = self._forward_pass.logits(hidden)
-        self._draft_length.record_step(len(ids), time.perf_counter() - started)
+        rows = Rows(ids, self._sequence.cache, end)
+        logits: Floats = yield rows
+        if rows.seconds:
+            self._draft_length.record_step(len(ids), rows.seconds)
         self.drafted += len(ids) - 1
         self._pending = PendingDraft(draft, agreeing, logits[1:])
         return logits[:1]
@@ -191,18 +204,15 @@ class DecodeBatch:
             return draft, agreeing
         return match[0], match[1].agreement
 
-    def _step(self, active: Sequence[CandidateState], end: int) -> Floats:
-        """Run the last token of each candidate and return the logits: (candidates, padded vocabulary size)."""
+    def _step(self, active: Sequence[CandidateState], end: int) -> Rows:
+        """Return what runs the last token of each candidate."""
         ids = [candidate.tokens[-1] for candidate in active]
         positions = [self._prompt + len(candidate.tokens) - 1 for candidate in active]
-        for slot, candidate in enumerate(active, start=end):
-            candidate.slots.append(slot)
         attn_mask = np.full((len(active), end + len(active)), -np.inf, dtype=np.float32)
         attn_mask[:, : self._prompt] = 0
         for row, candidate in enumerate(active):
-            attn_mask[row, candidate.slots] = 0
-        hidden = self._forward_pass.forward(ids, self._sequence.cache, end, positions, attn_mask)
-        return self._forward_pass.logits(hidden)
+            attn_mask[row, [*candidate.slots, end + row]] = 0
+        return Rows(ids, self._sequence.cache, end, positions, attn_mask)
 
     def _choose_all(self, active: Sequence[CandidateState], logits: Floats) -> list[CandidateState]:
         """Choose the next token of each candidate and return those that go on. N-grams are mixed into the logits."""

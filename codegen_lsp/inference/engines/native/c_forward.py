@@ -11,7 +11,7 @@ missing, or the processor supports none of them, `torch_forward` is used.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ctypes import POINTER, byref, c_int, c_int32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -112,17 +112,14 @@ class CForwardPass(ForwardPass):
         self._decoder = c_void_p()
         self._open(INITIAL_POSITIONS)
 
-    def _forward(
-        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None,
-        attn_mask: Floats | None, check: Callable[[], None] | None,
+    def forward(
+        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None = None,
+        attn_mask: Floats | None = None,
     ) -> Floats:  # fmt: skip
+        """See `ForwardPass.forward`."""
         if positions is None and attn_mask is None:
             x = self.embed(ids)
-            layers_at_once = self.layers if check is None else 1
-            for layer in range(0, self.layers, layers_at_once):
-                if check is not None:
-                    check()
-                self._run(x, len(ids), layer, layer + layers_at_once, cache, offset)
+            self._run(x, len(ids), 0, self.layers, cache, offset)
             return self._by_token(x, len(ids))
         parts = []
         for at in range(0, len(ids), self._few):
@@ -147,14 +144,15 @@ class CForwardPass(ForwardPass):
         self._library.codegen_embed(self._decoder, (c_int32 * count)(*ids), count, address(x))
         return x
 
-    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int) -> Floats:
+    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int, *, every: bool) -> Floats:
         """See `ForwardPass.run_layer`. Of many tokens, the last layer computes the last group alone."""
-        self._run(x, count, layer, layer + 1, cache, offset, tail=(count - 1) // self._lanes)
+        self._run(x, count, layer, layer + 1, cache, offset, tail=0 if every else (count - 1) // self._lanes)
         return x
 
-    def finish(self, x: Floats, count: int) -> Floats:
+    def finish(self, x: Floats, count: int, *, every: bool) -> Floats:
         """See `ForwardPass.finish`."""
-        return self._by_token(x, count)[-1:]
+        hidden = self._by_token(x, count)
+        return hidden if every else hidden[-1:]
 
     def logits(self, hidden: Floats) -> Floats:
         """See `ForwardPass.logits`."""

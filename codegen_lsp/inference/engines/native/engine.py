@@ -8,7 +8,8 @@ Logits are available at each step, so tokens that are not allowed are masked.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,21 @@ from codegen_lsp.inference.engines.base import (
     Generation,
     OnToken,
     SamplingParams,
+    Steps,
+    T,
     check_ids,
 )
 from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.engines.native.arrays import Floats
-from codegen_lsp.inference.engines.native.batch import DecodeBatch
-from codegen_lsp.inference.engines.native.forward import ForwardPass
+from codegen_lsp.inference.engines.native.batch import DecodeBatch, RowShare
+from codegen_lsp.inference.engines.native.continuous_batch import ContinuousBatch, Room, Turn, perform
+from codegen_lsp.inference.engines.native.forward import Chunk, ForwardPass
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence, Ids, SequencePool
 from codegen_lsp.inference.engines.native.model_file import CONVERT_AGAIN
 from codegen_lsp.inference.engines.native.ngrams import GAP, NgramMatcher
 from codegen_lsp.inference.engines.native.speculative import DraftLength
 from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
+from codegen_lsp.inference.engines.steps import run_alone
 from codegen_lsp.inference.sampling import log_sum
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -58,6 +63,7 @@ class NativeEngine:
     device = "cpu"
     compute_type = "int8"
     mixes_ngrams = True
+    slots = 8
 
     def __init__(self, directory: Path, info: BuildInfo, tokenizer: Tokenizer, config: EngineConfig) -> None:
         check_support(config)
@@ -72,6 +78,7 @@ class NativeEngine:
         self._tokens = TokenIndex(tokenizer.all_bytes)
         self._special = tokenizer.special_ids
         self._draft_length = DraftLength()
+        self._share = RowShare()
         self._vocab_size = info.vocabulary_size
         self._rows = weights.padded_vocab_size
 
@@ -81,19 +88,31 @@ class NativeEngine:
         self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
     ) -> Generation:
         """See `Engine.generate`."""
+        return self.run(self.generating(prompt, sampling, cancellation, on_token), cancellation)
+
+    def warm(self, prompt: list[int], cancellation: CancellationToken) -> int:
+        """See `Engine.warm`."""
+        return self.run(self.warming(prompt, cancellation), cancellation)
+
+    def score(self, ids: list[int], cancellation: CancellationToken) -> list[float]:
+        """See `Engine.score`."""
+        return self.run(self.scoring(ids, cancellation), cancellation)
+
+    def generating(
+        self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
+    ) -> Steps[Generation]:
+        """See `Engine.generating`."""
         cancellation.check()
         check_ids(prompt, self._rows)
         started = time.perf_counter()
         ids = np.asarray(prompt, dtype=np.int64)
-        try:
-            sequence = self._pool.take(ids, sampling.max_tokens * sampling.candidates)
-            cached = len(sequence.ids)
-            logits = sequence.recall(len(prompt))
+        spare = sampling.max_tokens * sampling.candidates
+        yield Room(len(prompt) + spare)
+        with self._taken(lambda: self._pool.take(ids, spare)) as sequence:
+            logits, computed = sequence.recall(len(prompt)), 0
             if logits is None:
-                cached = min(cached, len(prompt) - 1)
-                logits = self._prefill(sequence, prompt, cancellation)
+                logits, computed = yield from self._prefill(sequence, ids)
             batch = DecodeBatch(
-                self._forward_pass,
                 sequence,
                 self._constraint(sampling),
                 sampling,
@@ -101,43 +120,44 @@ class NativeEngine:
                 on_token,
                 self._ngrams(sequence, ids, sampling),
                 self._draft_length,
+                self._share,
             )
-            completions = batch.run(logits)
-        except (RuntimeError, MemoryError) as error:
-            raise failure(error) from error
-        finally:
-            self._pool.settle()
+            completions = yield from batch.run(logits)
         return Generation(
             completions=completions,
-            cached_tokens=cached,
-            computed_tokens=len(prompt) - cached,
+            cached_tokens=len(prompt) - computed,
+            computed_tokens=computed,
             first_token_seconds=(batch.first_token_at or time.perf_counter()) - started,
             generated_tokens=batch.generated,
             drafted_tokens=batch.drafted,
             accepted_tokens=batch.accepted,
         )
 
-    def warm(self, prompt: list[int], cancellation: CancellationToken) -> int:
-        """See `Engine.warm`."""
+    def warming(self, prompt: list[int], cancellation: CancellationToken) -> Steps[int]:
+        """See `Engine.warming`."""
         check_ids(prompt, self._rows)
         ids = np.asarray(prompt, dtype=np.int64)
         if not self._pool.fits(len(prompt)):
             return self._pool.shared(ids)
-        try:
-            sequence = self._pool.take(ids, 0)
+        yield Room(len(prompt))
+        with self._taken(lambda: self._pool.take(ids, 0)) as sequence:
             if sequence.recall(len(prompt)) is None:
-                self._prefill(sequence, prompt, cancellation)
-        except (RuntimeError, MemoryError) as error:
-            raise failure(error) from error
-        finally:
-            self._pool.settle()
+                yield from self._prefill(sequence, ids)
         return len(prompt)
 
-    def score(self, ids: list[int], cancellation: CancellationToken) -> list[float]:
-        """See `Engine.score`. Does not touch the cached sequences."""
+    def scoring(self, ids: list[int], cancellation: CancellationToken) -> Steps[list[float]]:
+        """See `Engine.scoring`. Does not touch the cached sequences."""
         scores: list[float] = []
-        self._for_each_step(ids, cancellation, lambda row, id, norm: scores.append(float(row[id]) - norm))
+        yield from self._scoring(ids, lambda row, id, norm: scores.append(float(row[id]) - norm))
         return scores
+
+    def run(self, steps: Steps[T], cancellation: CancellationToken) -> T:
+        """See `Engine.run`."""
+        return run_alone(steps, lambda demand: perform(self._forward_pass, demand, cancellation))
+
+    def batch(self) -> ContinuousBatch:
+        """See `Engine.batch`."""
+        return ContinuousBatch(self._forward_pass, self._pool, self._share)
 
     def cache_bytes(self) -> int:
         """See `Engine.cache_bytes`."""
@@ -152,9 +172,10 @@ class NativeEngine:
     def score_with_confidence(self, ids: list[int], cancellation: CancellationToken) -> list[tuple[float, float]]:
         """Return what `score` does, and beside each score the largest log-probability of any token there."""
         scores: list[tuple[float, float]] = []
-        self._for_each_step(
-            ids, cancellation, lambda row, id, norm: scores.append((float(row[id]) - norm, float(row.max()) - norm))
+        steps = self._scoring(
+            ids, lambda row, id, norm: scores.append((float(row[id]) - norm, float(row.max()) - norm))
         )
+        self.run(steps, cancellation)
         return scores
 
     @property
@@ -168,36 +189,54 @@ class NativeEngine:
 
     # Private
 
-    def _prefill(self, sequence: CachedSequence, prompt: list[int], cancellation: CancellationToken) -> Floats:
-        """Run the tokens of the prompt that the sequence lacks.
-
-        Return the logits after the prompt, (padded vocabulary size,), which the sequence keeps.
-        """
-        sequence.cut(len(prompt) - 1)
-        while (at := len(sequence.ids)) < len(prompt):
-            started = time.perf_counter()
-            chunk = prompt[at : at + self._chunks.tokens]
-            hidden = self._forward_pass.prefill(chunk, sequence.cache, at, cancellation.check)
-            sequence.append(chunk)
-            self._chunks.record(len(chunk), (time.perf_counter() - started) / self._forward_pass.layers)
-        logits: Floats = self._forward_pass.logits(hidden)[0]
-        sequence.remember(logits)
-        return logits
-
-    def _for_each_step(
-        self, ids: list[int], cancellation: CancellationToken, take: Callable[[Floats, int, float], None]
-    ) -> None:
-        """Call `take` with the logits before each id but the first, the id, and the normaliser of the logits."""
+    @contextmanager
+    def _taken(self, take: Callable[[], CachedSequence]) -> Iterator[CachedSequence]:
+        """Take a sequence and give it back at the end. Raises: ModelError for the errors of numpy and torch."""
         try:
-            cache = self._forward_pass.new_cache(len(ids))
-            for at in range(0, len(ids) - 1, SCORED_AT_ONCE):
-                chunk = ids[at : at + SCORED_AT_ONCE]
-                hidden = self._forward_pass.forward(chunk, cache, at, check=cancellation.check)
-                following = ids[at + 1 : at + 1 + len(chunk)]
-                for row, id in zip(self._forward_pass.logits(hidden), following, strict=False):
-                    take(row, id, log_sum(row))
+            sequence = take()
+            try:
+                yield sequence
+            finally:
+                self._pool.give_back(sequence)
         except (RuntimeError, MemoryError) as error:
             raise failure(error) from error
+
+    def _prefill(self, sequence: CachedSequence, prompt: Ids) -> Steps[tuple[Floats, int]]:
+        """Run the tokens of the prompt that the sequence lacks.
+
+        Return the logits after the prompt, (padded vocabulary size,), which the sequence keeps, and the number of
+        tokens that were run.
+        """
+        sequence.cut(len(prompt) - 1)
+        logits: Floats | None = None
+        computed = 0
+        while logits is None:
+            yield Turn(len(prompt) - len(sequence.ids))
+            self._pool.adopt(sequence, prompt[:-1])
+            at = len(sequence.ids)
+            ids: list[int] = prompt[at : at + self._chunks.tokens].tolist()
+            chunk = sequence.chunk(ids, logits=at + len(ids) == len(prompt))
+            try:
+                logits = yield chunk
+            except BaseException:
+                sequence.interrupted = chunk
+                raise
+            sequence.append(ids)
+            computed += len(ids)
+            self._chunks.record(len(ids), chunk.seconds / self._forward_pass.layers)
+        after: Floats = logits[-1]
+        sequence.remember(after)
+        return after, computed
+
+    def _scoring(self, ids: list[int], take: Callable[[Floats, int, float], None]) -> Steps[None]:
+        """Call `take` with the logits before each id but the first, the id, and the normaliser of the logits."""
+        yield Room(len(ids))
+        with self._taken(lambda: self._pool.take_empty(len(ids))) as sequence:
+            for at in range(0, len(ids) - 1, SCORED_AT_ONCE):
+                chunk = ids[at : at + SCORED_AT_ONCE]
+                logits = yield Chunk(chunk, sequence.cache, at, every=True)
+                for row, id in zip(logits, ids[at + 1 : at + 1 + len(chunk)], strict=False):
+                    take(row, id, log_sum(row))
 
     def _constraint(self, sampling: SamplingParams) -> Constraint:
         padded_size = self._forward_pass.padded_vocab_size

@@ -1,53 +1,76 @@
 """The forward pass of a decoder: the interface of its two implementations, in C and in PyTorch, and what they share.
 
-One method runs a chunk of a prompt, a decode step, several candidates or a draft: they differ in the number of tokens,
-and in the positions that each token attends to. Keys and values are written in place, to a KV cache that the caller
-holds.
+`Rows` are decode steps, several candidates or a draft: they differ in the number of tokens, and in the positions that
+each token attends to. Those of several sequences can be run in one pass. A `Chunk` of a prompt is run layer by layer,
+and other work can be done between two layers. So chunks can be as long as the kernels need, and a cancelled request
+ends within the time of one layer; what it has computed is not lost if the same chunk is the next one to run.
 
-The prefill of a chunk can be interrupted before each layer, and continues from that layer if the same chunk is the next
-one to run. So chunks can be as long as the kernels need, a cancelled request ends within the time of one layer, and
-what it has computed is not lost.
+Keys and values are written in place, to a KV cache that the caller holds.
 """
 
 from __future__ import annotations
 
-import weakref
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from attrs import frozen
+from attrs import define
 from numpy.typing import NDArray
 
 from codegen_lsp.inference.engines.native.arrays import Floats, empty_floats
 from codegen_lsp.inference.engines.native.weights import ModelWeights
 
 
-@frozen
-class InterruptedChunk:
-    """A chunk of a prompt whose prefill was interrupted before one of the layers."""
+@define(eq=False)
+class Rows:
+    """Tokens of one sequence that are run in one pass. The result are the logits after each of them."""
+
+    ids: Sequence[int]
+    cache: Floats
+    offset: int
+    """Place in the cache of the first one."""
+    positions: Sequence[int] | None = None
+    """Positions of the tokens in their text; None where they follow the `offset` tokens before them."""
+    attn_mask: Floats | None = None
+    """Added to the attention scores: (tokens, offset + tokens), 0 where a token attends to another and minus infinity
+    elsewhere. None where a token attends to all before it."""
+    seconds: float = 0.0
+    """Time that it took; 0 if it was run together with others."""
+
+
+@define(eq=False)
+class Chunk:
+    """Tokens of a prompt, behind the `offset` tokens of the cache, that are run layer by layer.
+
+    The result are the logits after the last token, or after every one; None where they are not wanted.
+    """
 
     ids: list[int]
-    cache: weakref.ref[Floats]
+    cache: Floats
     offset: int
-    layer: int
-    x: Floats
-    """Input of that layer, in the layout of the implementation."""
-
-    def is_of(self, ids: list[int], cache: Floats, offset: int) -> bool:
-        """Return whether it is the chunk of these ids, at this place of this cache."""
-        return self.ids == ids and self.offset == offset and self.cache() is cache
+    every: bool = False
+    """Whether the output of every token is wanted, not only of the last one."""
+    logits: bool = True
+    layer: int = 0
+    """The next layer to run."""
+    x: Floats | None = None
+    """Input of that layer, in the layout of the implementation; None before the first one."""
+    seconds: float = 0.0
+    """Time of the layers that were run."""
 
 
 class ForwardPass(ABC):
     """The forward pass of one decoder on the CPU. Not thread-safe."""
+
+    rows_at_once = 1
+    """Rows that are run in one pass; more take more."""
 
     def __init__(self, weights: ModelWeights) -> None:
         self.weights = weights
         self.layers = len(weights.layers)
         self.width = weights.width
         self.padded_vocab_size = weights.padded_vocab_size
-        self._interrupted: InterruptedChunk | None = None
 
     def new_cache(self, capacity: int) -> Floats:
         """Return an empty KV cache for `capacity` tokens: (layers, 2 heads, capacity, head width).
@@ -57,64 +80,51 @@ class ForwardPass(ABC):
         weights = self.weights
         return empty_floats(self.layers, 2 * weights.heads, capacity, weights.head_width)
 
+    @abstractmethod
     def forward(
         self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None = None,
-        attn_mask: Floats | None = None, check: Callable[[], None] | None = None,
+        attn_mask: Floats | None = None,
     ) -> Floats:  # fmt: skip
-        """Run tokens, write their keys and values to the cache from `offset` on, and return their hidden states.
+        """Run tokens and return their hidden states, (tokens, width). The parameters are those of `Rows`."""
 
-        Without `positions` and `attn_mask`, the tokens follow the `offset` tokens before them. `positions` are the
-        positions of the tokens in their text; `attn_mask` is added to the attention scores: (tokens,
-        offset + tokens), 0 where a token attends to another and minus infinity elsewhere. `check` is called before each
-        layer and may raise. The result is (tokens, width).
-        """
-        self._interrupted = None
-        return self._forward(ids, cache, offset, positions, attn_mask, check)
+    def together(self, several: Sequence[Rows]) -> list[Floats]:
+        """Run the rows of several sequences and return the logits of each, (tokens, padded vocabulary size)."""
+        return [
+            self.logits(self.forward(one.ids, one.cache, one.offset, one.positions, one.attn_mask)) for one in several
+        ]
 
-    def prefill(self, ids: list[int], cache: Floats, offset: int, check: Callable[[], None]) -> Floats:
-        """Run a chunk of a prompt as `forward` does, and return the hidden state of its last token, (1, width).
+    def advance(self, chunk: Chunk) -> None:
+        """Run the next layer of a chunk."""
+        started = time.perf_counter()
+        x = self.embed(chunk.ids) if chunk.x is None else chunk.x
+        chunk.x = self.run_layer(chunk.layer, x, len(chunk.ids), chunk.cache, chunk.offset, every=chunk.every)
+        chunk.layer += 1
+        chunk.seconds += time.perf_counter() - started
 
-        `check` is called before each layer. When it raises, the chunk is interrupted there.
-        """
-        interrupted, self._interrupted = self._interrupted, None
-        if interrupted is not None and interrupted.is_of(ids, cache, offset):
-            first, x = interrupted.layer, interrupted.x
-        else:
-            first, x = 0, self.embed(ids)
-        for layer in range(first, self.layers):
-            try:
-                check()
-            except BaseException:
-                self._interrupted = InterruptedChunk(ids, weakref.ref(cache), offset, layer, x)
-                raise
-            x = self.run_layer(layer, x, len(ids), cache, offset)
-        return self.finish(x, len(ids))
+    def output(self, chunk: Chunk) -> Floats:
+        """Return the hidden states of a chunk whose layers have all been run: (1, width), or of every token."""
+        assert chunk.x is not None
+        return self.finish(chunk.x, len(chunk.ids), every=chunk.every)
 
     @abstractmethod
     def embed(self, ids: Sequence[int]) -> Floats:
         """Return the input of the first layer for a chunk, in the layout of the implementation."""
 
     @abstractmethod
-    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int) -> Floats:
+    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int, *, every: bool) -> Floats:
         """Run one layer over a chunk of `count` tokens and return its output; `x` may be overwritten.
 
-        The last layer need only compute the output of the last token.
+        Unless `every` is true, the last layer need only compute the output of the last token.
         """
 
     @abstractmethod
-    def finish(self, x: Floats, count: int) -> Floats:
-        """Return the hidden state of the last of `count` tokens, (1, width), from the output of the last layer."""
+    def finish(self, x: Floats, count: int, *, every: bool) -> Floats:
+        """Return the hidden state of the last of `count` tokens, (1, width), or of every one, from the output of the
+        last layer."""
 
     @abstractmethod
     def logits(self, hidden: Floats) -> Floats:
         """Return the logits of the next token: (tokens, width) to (tokens, padded vocabulary size)."""
-
-    @abstractmethod
-    def _forward(
-        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None,
-        attn_mask: Floats | None, check: Callable[[], None] | None,
-    ) -> Floats:  # fmt: skip
-        """See `forward`."""
 
 
 def rotary_angles(weights: ModelWeights, length: int) -> NDArray[np.float64]:

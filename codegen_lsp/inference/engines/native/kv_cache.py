@@ -2,9 +2,10 @@
 
 A sequence is a list of token ids and an array with spare capacity. A prompt takes the sequence with which it shares the
 longest prefix. The rest of that sequence is cut off and overwritten; if the rest is long, as after a jump to another
-position or document, the prefix is copied to a new sequence instead. The least recently used sequences are dropped
-when the budget is exceeded. A sequence also keeps the logits after its last prompt: while a word is typed, the same
-prompt is requested again and again, and is then answered without running the model.
+position or document, the prefix is copied to a new sequence instead. So it is where the sequence is in use by another
+request. The least recently used sequences that are not in use are dropped when the budget is exceeded. A sequence also
+keeps the logits after its last prompt: while a word is typed, the same prompt is requested again and again, and is then
+answered without running the model.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from attrs import define, field
 from numpy.typing import NDArray
 
 from codegen_lsp.inference.engines.native.arrays import Floats
+from codegen_lsp.inference.engines.native.forward import Chunk
 
 DROPPED = 8
 """Number of cut texts that are remembered, the latest ones."""
@@ -30,6 +32,8 @@ WORTH_KEEPING = 32
 KEPT_SHARE = 1 / 16
 """Copying the keys and values of a token takes about a hundredth of the time of computing them (350M shape). So a copy
 pays if the tokens that it keeps, at this share of those that it copies, are requested again one time in six."""
+WORTH_ADOPTING = 16
+"""Tokens from which on a longer prefix is copied from another sequence while a prompt is computed."""
 
 Ids = NDArray[np.int64]
 
@@ -48,6 +52,10 @@ class CachedSequence:
     dropped: list[Ids] = field(factory=list)
     """Beginnings of the texts that were cut lately, with some context: deleted text, and answers that were not
     accepted. They are often written again."""
+    in_use: bool = False
+    """True while a request runs: then no other request may change it."""
+    interrupted: Chunk | None = None
+    """The chunk behind the ids that the last request had begun when it was cancelled."""
 
     @property
     def capacity(self) -> int:
@@ -70,6 +78,15 @@ class CachedSequence:
         if self.logits_at > length:
             self.logits = None
 
+    def chunk(self, ids: list[int], *, logits: bool) -> Chunk:
+        """Return the chunk that runs these ids behind the others: the interrupted one if it is the same.
+
+        Keys and values are written behind the ids from now on, so an interrupted one is forgotten.
+        """
+        last, self.interrupted = self.interrupted, None
+        same = last is not None and last.cache is self.cache and last.offset == len(self.ids) and last.ids == ids
+        return last if last is not None and same else Chunk(ids, self.cache, len(self.ids), logits=logits)
+
     def append(self, ids: list[int]) -> None:
         """Record ids whose keys and values have been written."""
         self.ids = np.concatenate((self.ids, np.asarray(ids, dtype=np.int64)))
@@ -91,7 +108,7 @@ class SequencePool:
     """Allocates the keys and values of a number of tokens."""
     token_bytes: int
     limit: int
-    """Bytes that all sequences may take while no request runs; a running request may exceed it."""
+    """Bytes that all sequences may take while no request runs; one that runs alone may exceed it."""
     longest: int
     """Tokens of the model's context: no sequence gets spare capacity beyond it."""
     sequences: list[CachedSequence] = field(factory=list)
@@ -114,30 +131,62 @@ class SequencePool:
         """Return the length of the longest cached prefix of the ids."""
         return max((common_prefix(sequence.ids, ids) for sequence in self.sequences), default=0)
 
+    def has_room(self, tokens: int) -> bool:
+        """Return whether a sequence of this length may be taken beside those in use."""
+        used = self._bytes_in_use
+        return not used or used + self.capacity(tokens) * self.token_bytes <= self.limit
+
     def take(self, ids: Ids, spare: int) -> CachedSequence:
         """Return a sequence that holds the longest cached prefix of `ids`, with capacity for all of them and `spare`.
 
-        Its ids are that prefix alone. It becomes the most recently used sequence.
+        Its ids are that prefix alone. It becomes the most recently used sequence, and is in use until it is given back.
         """
         capacity = len(ids) + spare
         sequence, shared = self._best(ids)
         rest = 0 if sequence is None else len(sequence.ids) - shared
-        if sequence is None or (
-            rest >= max(WORTH_KEEPING, shared * KEPT_SHARE) and self._evict(self.capacity(capacity), keep=sequence)
-        ):
+        if sequence is None or sequence.in_use:
+            self._evict(self.capacity(capacity), keep=sequence)
+            sequence = self._copy(sequence, shared, capacity)
+            self.sequences.append(sequence)
+        elif rest >= max(WORTH_KEEPING, shared * KEPT_SHARE) and self._fit(self.capacity(capacity), keep=sequence):
             sequence = self._copy(sequence, shared, capacity)
             self.sequences.append(sequence)
         sequence.cut(shared)
         self._grow(sequence, capacity)
-        self._clock += 1
-        sequence.used = self._clock
+        self._use(sequence)
         return sequence
 
+    def adopt(self, sequence: CachedSequence, ids: Ids) -> None:
+        """Copy to a sequence in use, which holds a prefix of `ids`, what another one holds of them beyond it.
+
+        So of requests that begin in the same way and run at the same time, each computes a part of what they share.
+        """
+        have = len(sequence.ids)
+        other, shared = self._best(ids)
+        if other is not None and shared >= have + WORTH_ADOPTING:
+            sequence.interrupted = None
+            sequence.cache[:, :, have:shared] = other.cache[:, :, have:shared]
+            sequence.append(ids[have:shared].tolist())
+
+    def take_empty(self, tokens: int) -> CachedSequence:
+        """Return a new sequence without ids, to be dropped after use."""
+        sequence = CachedSequence(np.empty(0, dtype=np.int64), self.new_cache(tokens))
+        self.sequences.append(sequence)
+        self._use(sequence)
+        return sequence
+
+    def give_back(self, sequence: CachedSequence) -> None:
+        """End the use of a sequence, and drop what exceeds the limit."""
+        sequence.in_use = False
+        self.settle()
+
+    def drop(self, sequence: CachedSequence) -> None:
+        """Forget a sequence."""
+        self.sequences.remove(sequence)
+
     def settle(self) -> None:
-        """Drop the least recently used sequences until the others are within the limit."""
-        self.sequences.sort(key=lambda one: one.used)
-        while self.sequences and self.bytes > self.limit:
-            del self.sequences[0]
+        """Drop the least recently used sequences until the others are within the limit, or all are in use."""
+        self._evict(0, keep=None)
 
     def forget_dropped(self) -> None:
         """Forget the texts that were cut from the sequences."""
@@ -148,27 +197,40 @@ class SequencePool:
         """Drop all sequences."""
         self.sequences.clear()
 
+    @property
+    def _bytes_in_use(self) -> int:
+        return sum(sequence.bytes for sequence in self.sequences if sequence.in_use)
+
+    def _use(self, sequence: CachedSequence) -> None:
+        self._clock += 1
+        sequence.used, sequence.in_use = self._clock, True
+
     def _best(self, ids: Ids) -> tuple[CachedSequence | None, int]:
-        shares = [(common_prefix(one.ids, ids), one.used, index) for index, one in enumerate(self.sequences)]
+        """Return the sequence with the longest shared prefix, and its length; of equals, one that is not in use."""
+        shares = [
+            (common_prefix(one.ids, ids), not one.in_use, one.used, index) for index, one in enumerate(self.sequences)
+        ]
         if not shares:
             return None, 0
-        shared, _, index = max(shares)
+        shared, _, _, index = max(shares)
         return self.sequences[index], shared
 
-    def _evict(self, capacity: int, keep: CachedSequence) -> bool:
-        """Return whether a sequence of that capacity fits beside `keep`; if so, make it fit.
-
-        The least recently used sequences are dropped for it.
-        """
+    def _fit(self, capacity: int, keep: CachedSequence) -> bool:
+        """Return whether a sequence of that capacity fits beside `keep` and those in use; if so, make it fit."""
         needed = capacity * self.token_bytes
-        if keep.bytes + needed > self.limit:
+        if keep.bytes + self._bytes_in_use + needed > self.limit:
             return False
+        self._evict(capacity, keep)
+        return True
+
+    def _evict(self, capacity: int, keep: CachedSequence | None) -> None:
+        """Drop the least recently used sequences, but for `keep`, until another one of that capacity fits."""
+        needed = capacity * self.token_bytes
         for oldest in sorted(self.sequences, key=lambda one: one.used):
             if self.bytes + needed <= self.limit:
                 break
-            if oldest is not keep:
-                self.sequences.remove(oldest)
-        return True
+            if oldest is not keep and not oldest.in_use:
+                self.drop(oldest)
 
     def _copy(self, source: CachedSequence | None, length: int, capacity: int) -> CachedSequence:
         """Return a new sequence with the first `length` ids of another one."""

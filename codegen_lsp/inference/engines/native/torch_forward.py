@@ -16,7 +16,7 @@ arrays, whose memory the tensors share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from attrs import frozen
@@ -75,16 +75,15 @@ class TorchForwardPass(ForwardPass):
         self._rotations = torch.empty(0)
 
     @torch.inference_mode()
-    def _forward(
-        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None,
-        attn_mask: Floats | None, check: Callable[[], None] | None,
+    def forward(
+        self, ids: Sequence[int], cache: Floats, offset: int, positions: Sequence[int] | None = None,
+        attn_mask: Floats | None = None,
     ) -> Floats:  # fmt: skip
+        """See `ForwardPass.forward`."""
         x = torch.from_numpy(self.embed(ids))
         mask = None if attn_mask is None else torch.from_numpy(attn_mask)
         rotations = self._rotations_at(range(offset, offset + len(ids)) if positions is None else positions)
         for layer, layer_cache in zip(self._packed, torch.from_numpy(cache).unbind(0), strict=True):
-            if check is not None:
-                check()
             qkv = self._project(layer, layer_cache, x, rotations, offset)
             x = self._attention_and_mlp(layer, layer_cache, x, qkv, offset + len(ids), mask)
         return _array(x)
@@ -96,18 +95,18 @@ class TorchForwardPass(ForwardPass):
         return _array(self._embedding.values[rows].float().div_(self._embedding.scales[rows][:, None]))
 
     @torch.inference_mode()
-    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int) -> Floats:
-        """See `ForwardPass.run_layer`. The output of the last layer is that of the last token alone."""
+    def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int, *, every: bool) -> Floats:
+        """See `ForwardPass.run_layer`."""
         packed, layer_cache, hidden = self._packed[layer], torch.from_numpy(cache[layer]), torch.from_numpy(x)
         rotations = self._rotations_at(range(offset, offset + count))
         qkv = self._project(packed, layer_cache, hidden, rotations, offset)
-        if layer == self.layers - 1:
+        if layer == self.layers - 1 and not every:
             hidden, qkv = hidden[-1:], qkv[-1:]
         return _array(self._attention_and_mlp(packed, layer_cache, hidden, qkv, offset + count, None))
 
-    def finish(self, x: Floats, count: int) -> Floats:
+    def finish(self, x: Floats, count: int, *, every: bool) -> Floats:
         """See `ForwardPass.finish`."""
-        return x[-1:]
+        return x if every else x[-1:]
 
     @torch.inference_mode()
     def logits(self, hidden: Floats) -> Floats:
