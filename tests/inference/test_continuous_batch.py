@@ -32,7 +32,7 @@ from codegen_lsp.inference.rpc.messages import (
     StopRules,
     WorkspaceFile,
 )
-from codegen_lsp.inference.text_model import TextModel, _Marks
+from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.workspace_indexes import WorkspaceIndexes
 from tests import needs
@@ -76,13 +76,6 @@ def model(info: BuildInfo, tokenizer: Tokenizer, engine: NativeEngine) -> Iterat
 @pytest.fixture
 def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(c_forward, "library", lambda: None)
-
-
-def infilling(model: TextModel) -> TextModel:
-    """Return the same model in the prompt format of one that infills; any tokens serve as its marks."""
-    made = TextModel(evolve(model.info, infill="suffix-first"), model.tokenizer, model.engine, weights=SMALL_MODEL)
-    made.__dict__["_marks"] = _Marks(True, [5], [6], [])
-    return made
 
 
 @define
@@ -163,11 +156,11 @@ def generation(model: TextModel, params: GenerateParams) -> Asked:
 def test_company_changes_no_answer(model: TextModel, engine: NativeEngine, seed: int) -> None:
     """Greedy and sampled, several candidates, healing, n-grams, drafts, infilling; some are cancelled."""
     draw = np.random.default_rng(seed)
-    models = [model, infilling(model)]
-    requests = [(models[int(draw.random() < 0.25)], request_of(draw, number)) for number in range(16)]
-    expected = [alone(one, params) for one, params in requests]
+    assert model.info.infill != "none"
+    requests = [request_of(draw, number) for number in range(16)]
+    expected = [alone(model, params) for params in requests]
     engine.close()
-    asked = [generation(one, params) for one, params in requests]
+    asked = [generation(model, params) for params in requests]
     cancelled = {int(number) for number in draw.choice(16, 4, replace=False)}
     assert run_together(engine, asked, draw, cancelled) >= 4
     for number, (one, candidates) in enumerate(zip(asked, expected, strict=True)):
@@ -177,7 +170,6 @@ def test_company_changes_no_answer(model: TextModel, engine: NativeEngine, seed:
         else:
             assert isinstance(one.error, Cancelled)
             assert number in cancelled
-    assert sum(one.result.stats.accepted_tokens for one in asked if one.error is None) > 0
 
 
 @needs.mark("convert")
@@ -196,7 +188,7 @@ def test_company_changes_no_answer_without_the_library(
 def test_a_shared_prefix_is_computed_once_and_changes_no_answer(model: TextModel, engine: NativeEngine) -> None:
     """But for near-ties: a prompt is divided into other chunks where a part of it is cached."""
     draw = np.random.default_rng(0)
-    requests = [request_of(draw, number, shared=True) for number in range(24)]
+    requests = [evolve(request_of(draw, number, shared=True), suffix="") for number in range(24)]
     expected = [alone(model, params) for params in requests]
     engine.close()
     asked = [generation(model, params) for params in requests]

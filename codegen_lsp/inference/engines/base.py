@@ -129,7 +129,7 @@ class Generation:
     """Draft tokens that were the ones chosen."""
 
 
-class Batch(Protocol):
+class EngineBatch(Protocol):
     """Computations of one engine that run together. Belongs to one thread."""
 
     def __len__(self) -> int:
@@ -190,7 +190,7 @@ class Engine(Protocol):
     def run(self, steps: Steps[T], cancellation: CancellationToken) -> T:
         """Run a computation alone and return its result. Raises what it raises."""
 
-    def batch(self) -> Batch:
+    def batch(self) -> EngineBatch:
         """Return an empty batch. One batch of an engine may be in use, and nothing else meanwhile."""
 
     def cache_bytes(self) -> int:

@@ -17,7 +17,7 @@ class NoBatch:
         return 0
 
     def add(self, steps: Steps[Any], cancellation: CancellationToken, settle: Settle) -> None:
-        """See `Batch.add`."""
+        """See `EngineBatch.add`."""
         try:
             result = run_alone(steps)
         except BaseException as error:
@@ -26,7 +26,7 @@ class NoBatch:
             settle(None, result)
 
     def step(self) -> None:
-        """See `Batch.step`."""
+        """See `EngineBatch.step`."""
 
 
 def run_alone(steps: Steps[T], perform: Callable[[Any], object] = lambda demand: None) -> T:

@@ -84,7 +84,7 @@ def as_rows(demand: Demand | None) -> Rows | None:
 
 
 class ContinuousBatch:
-    """See `Batch`."""
+    """See `EngineBatch`."""
 
     def __init__(self, forward_pass: ForwardPass, pool: SequencePool, share: RowShare) -> None:
         self._forward_pass = forward_pass
@@ -97,13 +97,13 @@ class ContinuousBatch:
         return len(self._tasks)
 
     def add(self, steps: Steps[Any], cancellation: CancellationToken, settle: Settle) -> None:
-        """See `Batch.add`."""
+        """See `EngineBatch.add`."""
         task = Task(steps, cancellation, settle)
         self._tasks.append(task)
         self._resume(task, None)
 
     def step(self) -> None:
-        """See `Batch.step`."""
+        """See `EngineBatch.step`."""
         for task in list(self._tasks):
             if task.cancellation.cancelled:
                 self._resume(task, None, Cancelled())
