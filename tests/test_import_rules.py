@@ -65,6 +65,9 @@ PACKAGES = {
         *("refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.rpc.messages", "progress", "python_path", "errors"),
     ],
+    "synthesis": [
+        *("synthesis", "sandbox", "inference.rpc.messages", "errors"),
+    ],
     "suggest": [
         *("suggest", "completion", "source", "workspace"),
         *("inference.rpc.messages", "settings", "errors"),
@@ -78,7 +81,7 @@ PACKAGES = {
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
     ],
     "evaluation": [
-        *("evaluation", "suggest", "refactor", "completion", "source", "workspace", "sandbox"),
+        *("evaluation", "suggest", "synthesis", "refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.build", "inference.client", "inference.engines.base", "inference.loading"),
         *("inference.rpc.messages", "inference.tokenizer"),
         *("checkpoints", "training.corpus", "progress", "settings", "errors"),

@@ -11,10 +11,8 @@ The judge here compares them; `FAILED_BY_THE_PUBLISHED_JUDGE` says which those a
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,11 @@ from attrs import field, frozen
 from codegen_lsp.evaluation import mtpb_judge
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.programs import WrittenProgram, seed_of
-from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
+from codegen_lsp.inference.rpc.messages import GenerateParams
+from codegen_lsp.sandbox.packages import installed_packages, prologue
 from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
 from codegen_lsp.suggest.request import CompletionModel
+from codegen_lsp.synthesis.turn_format import as_comment, stop_rules, truncate
 
 FILE = "mtpb.jsonl"
 SOURCE = "https://github.com/salesforce/CodeGen (codegen1/benchmark)"
@@ -36,10 +36,6 @@ TEMPERATURE, TOP_P, TOP_K, SEED, MAX_TOKENS = 0.2, 0.95, 50, 16, 256
 """Settings of the published run; `TOP_K` is what transformers did unless told otherwise, `MAX_TOKENS` for the problems
 that name no limit."""
 LIMITS = Limits(seconds=20.0, memory_mb=2048)
-LINE_STARTS = [("print", 2), ("def", 2), ("#", 1), ("'''", 1), ('"""', 1)]
-"""A turn ends before the n-th line that begins with such a string, `StopRules.line_starts`."""
-BREAKS = "\n\n\n"
-"""A turn ends before this."""
 FAILED_BY_THE_PUBLISHED_JUDGE = (dict, type(None))
 """Types of expected values that the published judge can't compare."""
 
@@ -63,7 +59,7 @@ class Conversation:
     @property
     def turns(self) -> list[str]:
         """The comments that the model is given, one after the other."""
-        comments = [f"# {prompt}\n" for prompt in self.prompts]
+        comments = [as_comment(prompt) for prompt in self.prompts]
         return ["".join(comments)] if self.single_turn else comments
 
     @property
@@ -111,20 +107,9 @@ def first_problems(conversations: Sequence[Conversation], problems: int) -> list
     return [one for one in conversations if one.id.partition("/")[0] in kept]
 
 
-def truncate(completion: str) -> str:
-    """Return the part of a turn's answer that is kept, by the published rules."""
-    for word in ("print", "def"):
-        if len(found := list(re.finditer(f"^{word}", completion, re.MULTILINE))) > 1:
-            completion = completion[: found[1].start()]
-    end = re.search(r"""^(?:#|'''|\""")|<\|endoftext\|>|\n\n\n""", completion, re.MULTILINE)
-    return completion[: end.start()] if end else completion
-
-
-def stop_rules(conversation: Conversation) -> StopRules:
-    """Return the rules that end a turn where `truncate` would cut it."""
-    turns = len(conversation.prompts) if conversation.single_turn else 1
-    limit = conversation.max_tokens * turns
-    return StopRules(max_tokens=limit, max_lines=limit + 1, strings=[BREAKS], line_starts=list(LINE_STARTS))
+def limit_of(conversation: Conversation) -> int:
+    """Return the limit of tokens of an answer."""
+    return conversation.max_tokens * (len(conversation.prompts) if conversation.single_turn else 1)
 
 
 async def converse(
@@ -145,7 +130,7 @@ async def converse(
             GenerateParams(
                 f"mtpb/{conversation.id}/{number}",
                 program,
-                stop=stop_rules(conversation),
+                stop=stop_rules(limit_of(conversation)),
                 temperature=temperature,
                 top_p=top_p,
                 top_k=TOP_K,
@@ -167,19 +152,8 @@ def judge(conversation: Conversation, program: str, confinement: Confinement = "
     """
     packages = installed_packages()
     lines = [
-        "import os, sys",
-        # Libraries of linear algebra must not start threads, which the sandbox forbids.
-        "os.environ.update(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')",
-        f"sys.path.append({str(packages)!r})",
+        prologue(packages),
         f"exec(compile({inspect.getsource(mtpb_judge)!r}, 'judge', 'exec'), globals())",
         f"judge({program!r}, {conversation.expected!r})",
     ]
     return run_program("\n".join(lines), LIMITS, confinement, [packages])
-
-
-def installed_packages() -> Path:
-    """Return the folder in which NumPy is installed."""
-    found = importlib.util.find_spec("numpy")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parents[1]

@@ -15,13 +15,14 @@ from typing import Protocol
 from attrs import field, frozen
 
 from codegen_lsp.evaluation import human_eval, mtpb
-from codegen_lsp.evaluation.figures import Figure, mean
+from codegen_lsp.evaluation.figures import Figure
 from codegen_lsp.evaluation.programs import (
     ProgramSample,
     SampleLog,
     Sampler,
     SamplingSetup,
     WrittenProgram,
+    mean_rate,
     pass_rates,
 )
 from codegen_lsp.evaluation.published import PublishedFigure, of_humaneval, of_mtpb
@@ -167,7 +168,7 @@ class Mtpb:
         outcomes: dict[str, list[bool]] = defaultdict(list)
         for sample in samples:
             outcomes[sample.task.partition("/")[0]].append(passed(sample))
-        return mean([sum(passes) / len(passes) for passes in outcomes.values()])
+        return mean_rate([sum(passes) / len(passes) for passes in outcomes.values()])
 
 
 def measure_programs(

@@ -211,15 +211,20 @@ def pass_rates(samples: Iterable[ProgramSample]) -> PassRates:
     for k in KS:
         if k > fewest:
             break
-        single = max(map(len, outcomes.values())) == 1
-        figure = (
-            share([passed for (passed,) in outcomes.values()])
-            if single
-            else mean([pass_at_k(len(passed), sum(passed), k) for passed in outcomes.values()])
-        )
+        figure = mean_rate([pass_at_k(len(passed), sum(passed), k) for passed in outcomes.values()])
         assert figure is not None
         rates[k] = figure
     return PassRates(sum(map(len, outcomes.values())), rates)
+
+
+def mean_rate(rates: Sequence[float]) -> Figure | None:
+    """Return the mean of the pass rates of problems, with its interval; None without problems.
+
+    Where all are 0 or 1, it is a share: resampling equal values would give an interval of no width.
+    """
+    if set(rates) <= {0.0, 1.0}:
+        return share([rate == 1.0 for rate in rates])
+    return mean(rates)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

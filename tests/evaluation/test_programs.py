@@ -59,6 +59,9 @@ def test_passes_are_averaged_over_problems() -> None:
     assert (many.at[1].value, many.at[10].value) == (0.25, 0.5)
     assert pass_rates(samples_of("p" * 10, "f")).at.keys() == {1}
     assert pass_rates([]).at == {}
+    none = pass_rates(samples_of("ff", "ff")).first
+    assert none is not None
+    assert none.value == 0 < none.high
 
 
 class Writer:

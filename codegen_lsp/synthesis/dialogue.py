@@ -1,0 +1,158 @@
+"""A dialogue: what was asked and what was written, turn by turn, as a plain Python file.
+
+A turn begins with a block of comments at the start of a line, at the top of the file or below an empty line; what
+follows, up to the next such block, is its code. Two kinds of comments are no text of the person: `#>` lines below the
+code tell what the turn did when it was last run, and `#: edited` that the person wrote or changed the code. Without
+them, the file is the prompt that the model is given.
+
+    # Import libraries.
+    import numpy as np
+
+    # Sum the squares of x. `x = [1, 2]` → `5`
+    np.square(x).sum()
+    #> 5
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import tokenize
+from collections.abc import Iterator
+
+from attrs import evolve, frozen
+
+from codegen_lsp.synthesis.turn_format import as_comment
+
+OUTPUT = "#> "
+NOTE = "#: "
+EDITED = NOTE + "edited"
+OUTPUT_LINES, OUTPUT_WIDTH = 20, 200
+"""Limits of the output that is kept in the file."""
+
+
+@frozen
+class DialogueTurn:
+    """What was asked, and the code that was written for it."""
+
+    request: str
+    """Text of the person, without comment signs; may have several lines."""
+    code: str = ""
+    """Without line breaks at its end."""
+    output: str = ""
+    """What it did when it was last run."""
+    edited: bool = False
+    """True if the person wrote or changed the code."""
+
+    @property
+    def prompt(self) -> str:
+        """The turn as the model sees it."""
+        return f"{as_comment(self.request)}{self.code}\n\n"
+
+
+@frozen
+class Dialogue:
+    """A program in turns."""
+
+    head: str = ""
+    """Text above the first turn, as it is in the file."""
+    turns: tuple[DialogueTurn, ...] = ()
+
+    @property
+    def prompt(self) -> str:
+        """All turns as the model sees them."""
+        head = f"{self.head.rstrip()}\n\n" if self.head.strip() else ""
+        return head + "".join(turn.prompt for turn in self.turns)
+
+    @property
+    def program(self) -> str:
+        """The program alone, to be run: the code of all turns with what was asked."""
+        return self.prompt.rstrip("\n") + "\n"
+
+    def until(self, number: int) -> Dialogue:
+        """Return the dialogue with the first `number` turns."""
+        return evolve(self, turns=self.turns[:number])
+
+    def with_turn(self, number: int, turn: DialogueTurn) -> Dialogue:
+        """Return the dialogue with another turn at an index, or with one more at its end."""
+        return evolve(self, turns=(*self.turns[:number], turn, *self.turns[number + 1 :]))
+
+    def with_inserted(self, number: int, turn: DialogueTurn) -> Dialogue:
+        """Return the dialogue with a turn before the one at an index."""
+        return evolve(self, turns=(*self.turns[:number], turn, *self.turns[number:]))
+
+    def without(self, number: int) -> Dialogue:
+        """Return the dialogue without the turn at an index."""
+        return evolve(self, turns=(*self.turns[:number], *self.turns[number + 1 :]))
+
+
+def render(dialogue: Dialogue) -> str:
+    """Return the text of the file."""
+    head = f"{dialogue.head.rstrip()}\n\n" if dialogue.head.strip() else ""
+    return head + "\n".join(_turn_text(turn) for turn in dialogue.turns)
+
+
+def parse(text: str) -> Dialogue:
+    """Return the dialogue in the text of a file. Every text is one: without comments it has a head only."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    inside = set(_lines_inside_strings("\n".join(lines)))
+    starts = [
+        number
+        for number, line in enumerate(lines)
+        if line.startswith("#")
+        and not line.startswith((OUTPUT.rstrip(), NOTE.rstrip(), "#!"))
+        and number not in inside
+        and (number == 0 or not lines[number - 1].strip() or lines[number - 1].startswith(("#>", "#:", "#!")))
+    ]
+    turns = [_parse_turn(lines[start:end]) for start, end in itertools.pairwise([*starts, len(lines)])]
+    return Dialogue("\n".join(lines[: starts[0] if starts else len(lines)]), tuple(turns))
+
+
+def shortened(output: str) -> str:
+    """Return output as it is kept in the file: few lines, none of them long."""
+    lines = output.rstrip().split("\n") if output.strip() else []
+    kept = [line[:OUTPUT_WIDTH] + ("…" if len(line) > OUTPUT_WIDTH else "") for line in lines[:OUTPUT_LINES]]
+    return "\n".join([*kept, *([f"… {len(lines) - OUTPUT_LINES} more lines"] if len(lines) > OUTPUT_LINES else [])])
+
+
+def _turn_text(turn: DialogueTurn) -> str:
+    # An empty line inside the code ends no turn, unless a comment at the start of a line follows.
+    parts = [as_comment(turn.request).rstrip("\n")]
+    if turn.code:
+        parts.append(turn.code)
+    if turn.output:
+        parts.append("\n".join(f"{OUTPUT}{line}".rstrip() for line in turn.output.split("\n")))
+    if turn.edited:
+        parts.append(EDITED)
+    return "\n".join(parts) + "\n"
+
+
+def _parse_turn(lines: list[str]) -> DialogueTurn:
+    asked = 0
+    while asked < len(lines) and _is_request(lines[asked]):
+        asked += 1
+    below = lines[asked:]
+    while below and not below[-1].strip():
+        below.pop()
+    edited = bool(below) and below[-1].rstrip() == EDITED
+    if edited:
+        below.pop()
+    end = len(below)
+    while end and below[end - 1].startswith(OUTPUT.rstrip()):
+        end -= 1
+    request = "\n".join(line.removeprefix("# ").removeprefix("#").rstrip() for line in lines[:asked])
+    output = "\n".join(line.removeprefix(OUTPUT).removeprefix(OUTPUT.rstrip()) for line in below[end:])
+    return DialogueTurn(request, "\n".join(below[:end]).strip("\n"), output, edited)
+
+
+def _is_request(line: str) -> bool:
+    return line.startswith("#") and not line.startswith((OUTPUT.rstrip(), NOTE.rstrip()))
+
+
+def _lines_inside_strings(text: str) -> Iterator[int]:
+    """Yield the lines, from 0, that begin inside a string of several lines, up to where the text can't be read."""
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            yield from range(token.start[0], token.end[0])
+    except (tokenize.TokenError, SyntaxError):
+        return

@@ -1,0 +1,134 @@
+"""Run the turns of a dialogue in the sandbox, and judge the last one by the person's examples."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import evolve, field, frozen
+
+from codegen_lsp.sandbox.packages import installed_packages, prologue
+from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.synthesis import cells
+from codegen_lsp.synthesis.dialogue import Dialogue
+from codegen_lsp.synthesis.examples import Example
+
+LIMITS = Limits(seconds=10.0, memory_mb=2048, scratch_mb=64, output_bytes=0, file_bytes=16 << 20)
+RunKind = Literal["right", "ran", "contradicts", "failed", "timeout"]
+"""`right`: it ran, and all examples hold. `ran`: there are none. `contradicts`: one does not hold."""
+
+
+@frozen
+class TurnResult:
+    """What one turn did."""
+
+    output: str = ""
+    """What it printed."""
+    value: str = ""
+    """The value of its last expression, as `repr` gives it; empty for None."""
+    error: str = ""
+    """The exception that ended it, with the line in the turn's code."""
+    files: dict[str, bytes] = field(factory=dict)
+    """Pictures that it drew, and files that it wrote under the name `turn-N-…`."""
+
+    @property
+    def text(self) -> str:
+        """Output, value and error as one text."""
+        return "\n".join(part for part in (self.output.rstrip("\n"), self.value, self.error) if part)
+
+
+@frozen
+class ProgramRun:
+    """What a program did."""
+
+    kind: RunKind
+    turns: list[TurnResult]
+    """Of the turns up to the one that failed or hung, which is included."""
+    reason: str = ""
+    """Why it failed, or which example does not hold, in one line."""
+
+    @property
+    def last(self) -> TurnResult:
+        """What the last turn that ran did."""
+        return self.turns[-1] if self.turns else TurnResult()
+
+
+@frozen
+class TurnRunner:
+    """Runs dialogues in the sandbox. A program sees the packages that are installed beside this one."""
+
+    limits: Limits = LIMITS
+    confinement: Confinement = "namespaces"
+    packages: Path = field(factory=installed_packages)
+
+    def run(self, dialogue: Dialogue, examples: Sequence[Example] = ()) -> ProgramRun:
+        """Run all turns, each time from the first on, and try examples of the last one. Blocks.
+
+        Raises: SandboxError when programs can't be confined on this system.
+        """
+        codes = [dialogue.head, *(turn.code for turn in dialogue.turns)]
+        tried = [(example.setup, example.expression, example.expected) for example in examples]
+        program = (
+            f"{prologue(self.packages)}"
+            f"exec(compile({inspect.getsource(cells)!r}, 'cells', 'exec'), globals())\n"
+            f"run({codes!r}, {tried!r})\n"
+        )
+        verdict = run_program(program, self.limits, self.confinement, [self.packages])
+        return _outcome(verdict, dialogue, examples, self.limits.seconds)
+
+
+def _outcome(verdict: Verdict, dialogue: Dialogue, examples: Sequence[Example], seconds: float) -> ProgramRun:
+    rows = _rows(verdict.files.get(cells.REPORTS, b""))
+    reports = [row for row in rows if "turn" in row]
+    turns = [_result(row, verdict.files) for row in reports[1:]]
+    count = len(dialogue.turns) + 1
+    found = {row["example"]: str(row["found"]) for row in rows if "example" in row}
+    if turns and turns[-1].error and _holds_with_setups(examples, found):
+        turns[-1] = evolve(turns[-1], error="")
+    elif reports and (error := reports[-1]["error"]):
+        return ProgramRun("failed", turns or [_result(reports[-1], {})], _where(len(reports), count) + str(error))
+    if len(reports) < count:
+        place = _where(len(reports) + 1, count)
+        if verdict.kind == "timeout":
+            reason = f"it ran for more than {seconds:g} s and was stopped"
+            return ProgramRun("timeout", [*turns, TurnResult(error=reason)], place + reason)
+        reason = f"it ended the program ({verdict.detail})" if verdict.detail else "it ended the program"
+        return ProgramRun("failed", [*turns, TurnResult(error=reason)], place + reason)
+    for number, example in enumerate(examples):
+        if number not in found:
+            return ProgramRun("contradicts", turns, f"{example.text} was not reached: it took too long or ended")
+        if found[number]:
+            return ProgramRun("contradicts", turns, f"{example.text}, but it gives {found[number]}")
+    return ProgramRun("right" if examples else "ran", turns)
+
+
+def _holds_with_setups(examples: Sequence[Example], found: dict[Any, str]) -> bool:
+    """Return whether all examples hold, and each assigns something first, which the turn alone may lack."""
+    return bool(examples) and all(example.setup and found.get(number) == "" for number, example in enumerate(examples))
+
+
+def _where(report: int, count: int) -> str:
+    """Return a phrase for the turn of a report, which is the head for the first; none for the last turn."""
+    return "" if report == count else "above the first turn: " if report == 1 else f"turn {report - 1}: "
+
+
+def _rows(content: bytes) -> list[dict[str, Any]]:
+    """Return the reports, which untrusted code may have forged, as far as they have the form."""
+    rows = []
+    for line in content.decode("utf-8", "replace").splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and (("turn" in row and "error" in row) or ("example" in row and "found" in row)):
+            rows.append(row)
+    return rows
+
+
+def _result(row: dict[str, Any], files: dict[str, bytes]) -> TurnResult:
+    names = row.get("files") if isinstance(row.get("files"), list) else []
+    kept = {str(name): files[str(name)] for name in names or [] if str(name) in files}
+    return TurnResult(str(row.get("output", "")), str(row.get("value", "")), str(row["error"]), kept)

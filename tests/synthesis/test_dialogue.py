@@ -1,0 +1,107 @@
+"""Dialogues as files."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, parse, render, shortened
+
+TEXT = """#!/usr/bin/env python3
+import sys
+
+# Import libraries.
+import numpy as np
+
+# Sum the squares of x.
+# `x = [1, 2]` → `5`
+squares = np.square(x)
+
+squares.sum()
+#> 5
+#: edited
+
+# Nothing yet.
+"""
+DIALOGUE = Dialogue(
+    "#!/usr/bin/env python3\nimport sys\n",
+    (
+        DialogueTurn("Import libraries.", "import numpy as np"),
+        DialogueTurn(
+            "Sum the squares of x.\n`x = [1, 2]` → `5`", "squares = np.square(x)\n\nsquares.sum()", "5", edited=True
+        ),
+        DialogueTurn("Nothing yet."),
+    ),
+)
+
+
+def test_a_file_is_read_and_written() -> None:
+    assert parse(TEXT) == DIALOGUE
+    assert render(DIALOGUE) == TEXT
+
+
+def test_the_model_sees_neither_output_nor_notes() -> None:
+    assert DIALOGUE.prompt == (
+        "#!/usr/bin/env python3\nimport sys\n\n# Import libraries.\nimport numpy as np\n\n"
+        "# Sum the squares of x.\n# `x = [1, 2]` → `5`\nsquares = np.square(x)\n\nsquares.sum()\n\n# Nothing yet.\n\n\n"
+    )
+    assert Dialogue("", DIALOGUE.turns[:1]).prompt == "# Import libraries.\nimport numpy as np\n\n"
+
+
+FILES = [
+    ("", Dialogue("")),
+    ("x = 1\n", Dialogue("x = 1\n")),
+    ("# a", Dialogue("", (DialogueTurn("a"),))),
+    ("# a\r\nx = 1\r\n", Dialogue("", (DialogueTurn("a", "x = 1"),))),
+    (
+        "# a\nx = 1  # why\n# not a turn\ny = 2\n",
+        Dialogue("", (DialogueTurn("a", "x = 1  # why\n# not a turn\ny = 2"),)),
+    ),
+    ("# a\nx = 1\n\n# b\n\ny = 2\n", Dialogue("", (DialogueTurn("a", "x = 1"), DialogueTurn("b", "y = 2")))),
+    ('# a\nx = """\n\n# b\n"""\n', Dialogue("", (DialogueTurn("a", 'x = """\n\n# b\n"""'),))),
+    ("# a\ndef f():\n\n    # b\n    pass\n", Dialogue("", (DialogueTurn("a", "def f():\n\n    # b\n    pass"),))),
+    ("# a\nx = (\n\n# b\ny", Dialogue("", (DialogueTurn("a", "x = ("), DialogueTurn("b", "y")))),
+    ("#> lost\n\n# a\n", Dialogue("#> lost\n", (DialogueTurn("a"),))),
+    ("# a\n#> 1\n#>\n#> 2\n", Dialogue("", (DialogueTurn("a", "", "1\n\n2"),))),
+    ("# a\n#: edited\n", Dialogue("", (DialogueTurn("a", edited=True),))),
+    ("# 😀\nx = 'é'\n", Dialogue("", (DialogueTurn("😀", "x = 'é'"),))),
+]
+
+
+@pytest.mark.parametrize(("text", "dialogue"), FILES)
+def test_every_text_is_a_dialogue(text: str, dialogue: Dialogue) -> None:
+    assert parse(text) == dialogue
+
+
+LINES = st.lists(
+    st.sampled_from(["x = 1", "", "    y", "# c", "'''", "print(1)", "a(", "#> o", "#: edited", "é"]), max_size=8
+)
+REQUESTS = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=20).map(str.strip)
+
+
+@given(st.lists(st.tuples(REQUESTS, LINES), max_size=4), st.booleans())
+def test_what_is_written_is_read_again(turns: list[tuple[str, list[str]]], edited: bool) -> None:
+    """A second time gives the same text: nothing is lost, even where code looks like a turn."""
+    dialogue = Dialogue(
+        "", tuple(DialogueTurn(request, "\n".join(code).strip("\n"), "out", edited) for request, code in turns)
+    )
+    text = render(parse(render(dialogue)))
+    assert render(parse(text)) == text
+    code = [line for _, lines in turns for line in lines if line.strip() and not line.startswith("#")]
+    assert [line for line in text.split("\n") if line in code] == code
+
+
+def test_a_turn_is_inserted_replaced_and_removed() -> None:
+    new = DialogueTurn("new")
+    assert [one.request for one in DIALOGUE.with_inserted(1, new).turns][1] == "new"
+    assert DIALOGUE.with_inserted(1, new).without(1) == DIALOGUE
+    assert DIALOGUE.with_turn(3, new).turns == (*DIALOGUE.turns, new)
+    assert DIALOGUE.with_turn(1, new).until(2).turns == (DIALOGUE.turns[0], new)
+
+
+def test_output_is_shortened() -> None:
+    assert shortened("") == ""
+    assert shortened("a\nb\n") == "a\nb"
+    assert shortened("x" * 300) == "x" * 200 + "…"
+    assert shortened("\n".join("ab" * 15)).endswith("\n… 10 more lines")
