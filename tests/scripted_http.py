@@ -12,10 +12,10 @@ from typing import Any
 import cattrs
 from attrs import define, field
 
-from codegen_lsp import __version__
 from codegen_lsp.inference.client.remote_server import RemoteServer, remote_server
 from codegen_lsp.inference.rpc import remote
 from codegen_lsp.inference.rpc.messages import Candidate, GenerateResult, GenerationStats, Score, ScoreResult
+from codegen_lsp.version import __version__
 from tests.played_model import describe
 
 TEXT = "remote text"

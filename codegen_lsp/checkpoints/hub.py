@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
-import codegen_lsp
 from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.catalogue import Checkpoint
 from codegen_lsp.errors import DownloadError
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.version import __version__
 
 SMALL_FILES = re.compile(
     r"config\.json|tokenizer\.json|vocab\.json|merges\.txt|added_tokens\.json|tokenizer_config\.json"
@@ -155,7 +155,7 @@ def fetch(
     headers = build_hf_headers(
         token=sent,
         library_name="codegen-lsp",
-        library_version=codegen_lsp.__version__,
+        library_version=__version__,
         headers=IDENTITY,
     )
     remote = get_hf_file_metadata(url, token=sent, headers=headers, endpoint=hub, timeout=constants.HF_HUB_ETAG_TIMEOUT)
@@ -287,7 +287,7 @@ def _list_repository(names: Iterable[str], hub: str, token: str | None, revision
     for name in names:
         try:
             sent = token if sends_tokens_to(hub) else False
-            api = HfApi(endpoint=hub, token=sent, library_name="codegen-lsp", library_version=codegen_lsp.__version__)
+            api = HfApi(endpoint=hub, token=sent, library_name="codegen-lsp", library_version=__version__)
             found = api.model_info(
                 name,
                 revision=revision or None,

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from codegen_lsp import __version__
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.log_format import LogFormatter
+from codegen_lsp.version import __version__
 
 COMMANDS = (
-    *("serve", "complete", "refactor", "demo", "doctor", "stats"),
+    *("serve", "complete", "generate", "refactor", "demo", "doctor", "stats"),
     *("models", "remote", "index", "eval", "bench"),
 )
 """In the order of the help."""
@@ -37,6 +37,10 @@ def load(name: str) -> Callable[..., Any] | typer.Typer:
             from codegen_lsp.cli.complete import complete
 
             return complete
+        case "generate":
+            from codegen_lsp.cli.generate import generate
+
+            return generate
         case "refactor":
             from codegen_lsp.cli.refactor import refactor
 

@@ -11,13 +11,13 @@ from attrs import frozen
 from rich.console import Console
 from rich.table import Table
 
-from codegen_lsp import __version__
 from codegen_lsp.checkpoints.store import InstalledBuild, find, installed, store_directory
 from codegen_lsp.cli.options import Device, Model, Threads
 from codegen_lsp.cli.processor import cpu_features, cpu_name
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.rpc.messages import ModelDescription, Rates
 from codegen_lsp.settings import Settings
+from codegen_lsp.version import __version__
 
 PACKAGES = ("pygls", "lsprotocol", "ctranslate2", "tokenizers", "numpy")
 EXTRAS = ("convert", "train", "peers", "plot")

@@ -17,7 +17,6 @@ import cattrs
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from codegen_lsp import __version__
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.http.answers import Call, ServerContext, json_answer
 from codegen_lsp.http.fields import well_formed
@@ -25,6 +24,7 @@ from codegen_lsp.http.problems import RequestProblem, invalid
 from codegen_lsp.inference.rpc import connection, remote
 from codegen_lsp.inference.rpc.connection import RequestFailure
 from codegen_lsp.inference.rpc.messages import GenerateParams, ScoredText, ScoreParams, WarmParams
+from codegen_lsp.version import __version__
 
 P = TypeVar("P")
 Work = Callable[[Call, str, Any], Awaitable[object]]

@@ -10,7 +10,6 @@ from typing import Any
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
-from codegen_lsp import __version__
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.lsp.client import EditorConnection
 from codegen_lsp.lsp.extensions import EXPLAIN
@@ -41,6 +40,7 @@ from codegen_lsp.lsp.jsonrpc import CodegenProtocol, make_converter
 from codegen_lsp.lsp.models import ClientFactory, FindBuild, find_build
 from codegen_lsp.lsp.notebooks import SYNC
 from codegen_lsp.lsp.session import Session
+from codegen_lsp.version import __version__
 
 logger = logging.getLogger(__name__)
 

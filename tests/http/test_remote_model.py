@@ -9,11 +9,11 @@ import attrs
 import cattrs
 import pytest
 
-from codegen_lsp import __version__
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client.client import WorkerState
 from codegen_lsp.inference.rpc import remote
 from codegen_lsp.inference.rpc.messages import GenerateParams, ScoredText, ScoreParams, StopRules, WarmParams
+from codegen_lsp.version import __version__
 from tests import needs
 
 needs.extra("serve")

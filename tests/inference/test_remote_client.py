@@ -13,7 +13,6 @@ import attrs
 import pytest
 import trustme
 
-from codegen_lsp import __version__
 from codegen_lsp.errors import ModelError, SettingsError, SupersededError
 from codegen_lsp.inference.client import remote_client
 from codegen_lsp.inference.client.client import WorkerState
@@ -23,6 +22,7 @@ from codegen_lsp.inference.client.remote_server import RemoteServer, remote_serv
 from codegen_lsp.inference.rpc import messages, remote
 from codegen_lsp.inference.rpc.connection import RequestFailure, failure_reply
 from codegen_lsp.inference.rpc.messages import Candidate, GenerateParams, ScoredText, ScoreParams, WarmParams
+from codegen_lsp.version import __version__
 from tests.scripted_http import (
     TEXT,
     Arrived,

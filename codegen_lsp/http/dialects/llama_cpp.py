@@ -18,12 +18,12 @@ from attrs import evolve, frozen
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from codegen_lsp import __version__
 from codegen_lsp.http.answers import Call, ServerContext, StreamAnswer, json_answer, server_sent_event
 from codegen_lsp.http.dialects import llama_cpp_bodies as bodies
 from codegen_lsp.http.fields import well_formed
 from codegen_lsp.http.problems import RequestProblem, invalid
 from codegen_lsp.http.requests import Completed, CompletedText, CompletionRequest, ExtraText
+from codegen_lsp.version import __version__
 
 MAX_CANDIDATES = 16
 """Answers, over all prompts of a request."""

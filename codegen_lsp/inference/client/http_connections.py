@@ -18,9 +18,9 @@ import ssl
 import h11
 from attrs import frozen
 
-from codegen_lsp import __version__
 from codegen_lsp.errors import WorkerError
 from codegen_lsp.inference.client.remote_server import RemoteServer
+from codegen_lsp.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -28,12 +28,11 @@ from pathlib import Path
 
 import attrs
 
-import codegen_lsp
-from codegen_lsp import __version__
 from codegen_lsp.inference.client import launch
 from codegen_lsp.inference.client.launch import STDERR_LINES, note_line, start_error
 from codegen_lsp.inference.rpc.endpoint import Endpoint, SharingError, endpoint_of, is_same_user, locked, remove_socket
 from codegen_lsp.inference.rpc.messages import LoadParams
+from codegen_lsp.version import __version__
 
 BACKLOG = 64
 """Connections that may be pending until the worker is up."""
@@ -41,7 +40,7 @@ EXIT_TIMEOUT = 2.0
 """Seconds between the end of a worker's socket and the end of its process."""
 LOG_BYTES = 64 * 1024
 """Read at most, at once, of a worker's log."""
-PACKAGE = Path(codegen_lsp.__file__).parent
+PACKAGE = Path(__file__).parents[2]
 VARIABLES = ("PYTHONHOME", "PYTHONPATH")
 PREFIXES = (
     "CODEGEN_LSP_",

@@ -11,9 +11,9 @@ from typing import Any
 import cattrs
 from attrs import frozen
 
-from codegen_lsp import __version__
 from codegen_lsp.inference.rpc.connection import RequestFailure
 from codegen_lsp.inference.rpc.messages import ModelDescription
+from codegen_lsp.version import __version__
 
 PROTOCOL = 1
 """Number of this protocol. It is increased when a message changes so that the other version would misread it: a field

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from codegen_lsp import __version__
 from codegen_lsp.settings import setting_names, structure_settings
+from codegen_lsp.version import __version__
 
 EXTENSION = Path(__file__).parents[3] / "editors" / "vscode"
 
