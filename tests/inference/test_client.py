@@ -161,6 +161,43 @@ async def test_a_killed_worker_is_replaced(client: Watched, params: LoadParams) 
     assert any("signal 9" in state.message for state in client.states)
 
 
+def test_a_killed_worker_is_replaced_in_an_event_loop_of_uvloop(params: LoadParams) -> None:
+    """Its streams raise other errors than asyncio's once they are closed. Ray Serve uses it."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def kill_and_ask_again() -> None:
+        client = Watched()
+        await client.load(evolve(params, shared=False))
+        task = asyncio.create_task(client.generate(request(stop=LONG)))
+        await client.until("busy")
+        assert client.state.pid is not None
+        os.kill(client.state.pid, signal.SIGKILL)
+        with pytest.raises(WorkerError):
+            await task
+        await client.until("ready")
+        assert (await client.generate(request())).stats.generated_tokens > 0
+        await client.close()
+
+    uvloop.run(kill_and_ask_again())
+
+
+async def test_a_restart_that_fails_unexpectedly_is_shown(
+    client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.load(params)
+
+    async def fail() -> None:
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr(client, "_end_connection", fail)
+    assert client.state.pid is not None
+    os.kill(client.state.pid, signal.SIGKILL)
+    await client.until("failed")
+    monkeypatch.undo()
+    await client.restart()
+    assert client.state.phase == "ready"
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_connection, "PING_INTERVAL", 0.1)

@@ -340,8 +340,14 @@ class InferenceClient:
         async with self._lock:
             if self._load is None or self._closed:
                 return
-            with contextlib.suppress(CodegenError):
+            try:
                 await self._start_and_load(self._load)
+            except CodegenError:
+                pass  # shown by the state
+            except Exception:
+                logger.exception("The inference worker could not be restarted")
+                advice = "See the log, then restart the worker."
+                self._set(WorkerState("failed", "The inference worker could not be restarted.", advice))
 
     def _show_load(self) -> None:
         if self.state.phase in ("ready", "busy"):

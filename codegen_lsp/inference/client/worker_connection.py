@@ -114,7 +114,7 @@ class WorkerConnection:
         Raises WorkerError when the worker ends before it answers; ModelError, SupersededError or WorkerError when it
         answers with a failure.
         """
-        if self.expected_to_end or self.ended.is_set():
+        if self._is_closed:
             raise WorkerError("The inference worker is not running.")
         id, future = self.peer.request(method, cattrs.unstructure(params))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -139,11 +139,12 @@ class WorkerConnection:
     async def end(self) -> None:
         """Disconnect. A worker without other clients exits, and is killed after `EXIT_TIMEOUT`."""
         self.expected_to_end = True
-        with contextlib.suppress(OSError):
-            if self.worker.writer.can_write_eof():
-                self.worker.writer.write_eof()
-            else:
-                self.worker.writer.close()
+        if not self.worker.writer.is_closing():  # uvloop's streams raise RuntimeError then, asyncio's do not
+            with contextlib.suppress(OSError):
+                if self.worker.writer.can_write_eof():
+                    self.worker.writer.write_eof()
+                else:
+                    self.worker.writer.close()
         try:
             await asyncio.wait_for(asyncio.shield(self._receiving), EXIT_TIMEOUT)
         except TimeoutError:
@@ -156,7 +157,7 @@ class WorkerConnection:
         """Kill the worker if it hangs while a request is open: then the stream ends, and it is replaced."""
         while True:
             await asyncio.sleep(PING_INTERVAL)
-            if not self._calls or self.expected_to_end or self.ended.is_set():
+            if not self._calls or self._is_closed:
                 return
             _, pong = self.peer.request(rpc.PING, None)
             pong.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -165,7 +166,7 @@ class WorkerConnection:
                 await asyncio.wait({pong}, timeout=TICK)
                 ticks += 1
                 patient = not self._heard or rpc.LOAD in self._calls
-                if self.expected_to_end or self.ended.is_set():
+                if self._is_closed:
                     return
                 if not pong.done() and ticks >= (LOADING_TICKS if patient else TICKS):
                     logger.error("The inference worker hangs and is killed")
@@ -175,8 +176,13 @@ class WorkerConnection:
             self._heard = True
 
     def _cancel(self, id: str) -> None:
-        if not self.expected_to_end and not self.ended.is_set():
+        if not self._is_closed:
             self.peer.cancel(id)
+
+    @property
+    def _is_closed(self) -> bool:
+        """True if nothing can be sent to the worker any more."""
+        return self.expected_to_end or self.ended.is_set() or self.worker.writer.is_closing()
 
     def _set_clients(self, raw: Any) -> None:
         self.clients = cattrs.structure(raw, ClientCount).clients
