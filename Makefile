@@ -48,7 +48,7 @@ $(READY): $(PARTS)
 	@echo "Setting up $(VENV) with all that the tests need (once; about a minute)"
 	$(make_environment)
 	@$(PIP) install --quiet "$(TORCH)"
-	@$(PIP) install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	@$(PIP) install --quiet --constraint constraints.txt --editable ".[all,ray,dev]"
 	@touch $(LIGHT) $@
 
 demo: $(LIGHT)

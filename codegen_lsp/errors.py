@@ -61,6 +61,10 @@ class AddressError(CodegenError):
     """The server can't listen on an address."""
 
 
+class ClusterError(CodegenError):
+    """A Ray cluster can't be started or reached, or does not run the application."""
+
+
 class MissingExtraError(CodegenError):
     """A command needs packages of an extra that is not installed."""
 

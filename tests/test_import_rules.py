@@ -31,8 +31,9 @@ LIBRARIES = {
     ],
     "ctranslate2": ["inference/engines/ct2/*", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
-    "starlette": ["http/*"],
+    "starlette": ["http/*", "deploy/*"],
     "uvicorn": ["http/serve.py"],
+    "ray": ["deploy/*"],
     "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
@@ -84,6 +85,7 @@ PACKAGES = {
         *("http", "suggest", "completion", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
     ],
+    "deploy": ["deploy", "http", "suggest.options", "checkpoints.store", "settings", "errors"],
     "evaluation": [
         *("evaluation", "suggest", "synthesis", "refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.build", "inference.client", "inference.engines.base", "inference.loading"),

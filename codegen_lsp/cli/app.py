@@ -21,7 +21,7 @@ from codegen_lsp.version import __version__
 
 COMMANDS = (
     *("serve", "complete", "generate", "refactor", "demo", "doctor", "stats"),
-    *("models", "remote", "index", "eval", "bench"),
+    *("models", "remote", "index", "deploy", "eval", "bench"),
 )
 """In the order of the help."""
 
@@ -69,6 +69,10 @@ def load(name: str) -> Callable[..., Any] | typer.Typer:
             from codegen_lsp.cli.index import app as index_app
 
             return index_app
+        case "deploy":
+            from codegen_lsp.cli.deploy import app as deploy_app
+
+            return deploy_app
         case "eval":
             from codegen_lsp.cli.eval import app as eval_app
 

@@ -1,0 +1,1 @@
+"""Deployment of the HTTP application on a cluster, with Ray Serve."""
