@@ -14,7 +14,7 @@ from codegen_lsp.checkpoints.store import find
 from codegen_lsp.evaluation.documents import EvaluationError, SourceDocument, in_turn
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.native.arrays import Floats
-from codegen_lsp.inference.engines.native.batch import interpolate
+from codegen_lsp.inference.engines.native.mixing import interpolate
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
 from codegen_lsp.inference.engines.native.ngram_index import FileVersion, NgramIndex
 from codegen_lsp.inference.engines.native.ngram_index_file import read_index, write_index

@@ -9,15 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
+import numpy as np
+from attrs import evolve, frozen
 
 from codegen_lsp.inference.engines.native.ngram_index import FileVersion, IndexedFile, NgramIndex, WorkspaceCounts
-from codegen_lsp.inference.engines.native.ngram_segment import GAP, ORDERS, library
-from codegen_lsp.inference.rpc.messages import OriginParams, OriginResult, TextOrigin
+from codegen_lsp.inference.engines.native.ngram_segment import GAP, ORDERS, Tokens, library
+from codegen_lsp.inference.rpc.attribution import AttributionParams, AttributionResult
+from codegen_lsp.inference.rpc.messages import (
+    OriginParams,
+    OriginResult,
+    TextOrigin,
+)
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 LEAST_TOKENS = 4
 """Shorter matches occur anywhere, and are not reported."""
+LEAST_TOKENS_OF_TOKEN = 2
+"""The same for one token of a suggestion: it and the one before."""
+EXCERPT_TOKENS, EXCERPT_CHARACTERS = 60, 160
+"""Length of a line that is shown: tokens on each side of a place, and characters."""
 MOST_TOKENS = 256
 """Tokens that are compared."""
 CONTEXT_CHARACTERS = 2_000
@@ -36,6 +46,8 @@ class _Match:
     file: IndexedFile
     start: int
     """Number of the first of its tokens in the file that are part of the suggestion."""
+    stop: int
+    """Number of the token after the match."""
     tokens: int
     """Tokens that agree, those before the cursor included."""
     whole: bool
@@ -70,7 +82,7 @@ def _tokens_of(ids: Sequence[int], size: int, tokenizer: Tokenizer) -> int:
     return count
 
 
-def _document(params: OriginParams, tokenizer: Tokenizer) -> WorkspaceCounts:
+def _document(params: OriginParams | AttributionParams, tokenizer: Tokenizer) -> WorkspaceCounts:
     """Index the document, as two files: nothing matches across the cursor."""
     index = NgramIndex([1.0] * len(ORDERS))
     parts = {BEFORE: params.before[-DOCUMENT_CHARACTERS:], AFTER: params.after[:DOCUMENT_CHARACTERS]}
@@ -79,31 +91,99 @@ def _document(params: OriginParams, tokenizer: Tokenizer) -> WorkspaceCounts:
 
 
 def _longest(ids: Sequence[int], suggested: int, counts: WorkspaceCounts, *, whole: bool) -> _Match | None:
-    """Return the longest match that ends within the last `suggested` ids, extended beyond the depth of the index."""
+    """Return the longest match that ends within the last `suggested` ids."""
     best: _Match | None = None
     first = len(ids) - suggested
     for end in range(first + 1, len(ids) + 1):
-        found = counts.longest_match(ids[:end], 0)
-        file = counts.index.files.get(found[1].path) if found else None
-        if found is None or file is None:
-            continue
-        tokens, at = file.tokens, found[1].index
-        agreement = min(found[1].agreement, at, end)
-        limit = min(at, end, MOST_TOKENS)
-        while agreement < limit and tokens[at - 1 - agreement] == ids[end - 1 - agreement]:
-            agreement += 1
-        if best is None or agreement >= best.tokens:
-            best = _Match(found[1].path, file, at - min(agreement, end - first), agreement, whole)
+        match = _match_at(ids, first, end, counts, whole=whole)
+        if match is not None and (best is None or match.tokens >= best.tokens):
+            best = match
     return best
+
+
+def _match_at(ids: Sequence[int], first: int, end: int, counts: WorkspaceCounts, *, whole: bool) -> _Match | None:
+    """Return the longest match of the ids up to `end`, extended beyond the depth of the index.
+
+    The suggestion begins with the id of number `first`.
+    """
+    found = counts.longest_match(ids[:end], 0)
+    file = counts.index.files.get(found[1].path) if found else None
+    if found is None or file is None:
+        return None
+    tokens, at = file.tokens, found[1].index
+    agreement = min(found[1].agreement, at, end)
+    limit = min(at, end, MOST_TOKENS)
+    while agreement < limit and tokens[at - 1 - agreement] == ids[end - 1 - agreement]:
+        agreement += 1
+    return _Match(found[1].path, file, at - min(agreement, end - first), at, agreement, whole)
 
 
 def _place(match: _Match, params: OriginParams, tokenizer: Tokenizer) -> TextOrigin:
     """Return the line, counted from 1, of the first text of the match that is not blank."""
     tokens = match.file.tokens.tolist()
-    before = tokenizer.decode(tokens[: match.start])
     rest = tokenizer.decode(tokens[match.start :])
-    line = 1 + before.count("\n") + rest[: len(rest) - len(rest.lstrip())].count("\n")
+    line = 1 + tokenizer.decode(tokens[: match.start]).count("\n") + rest[: len(rest) - len(rest.lstrip())].count("\n")
+    return _origin(match, line, "", params.before)
+
+
+def _origin(match: _Match, line: int, excerpt: str, before: str) -> TextOrigin:
+    """Return a place by its line in the file, or in its part of the document."""
     if not match.whole:
-        return TextOrigin(match.path, line, match.tokens)
-    above = params.before[:-DOCUMENT_CHARACTERS] if match.path == BEFORE else params.before
-    return TextOrigin("", above.count("\n") + line, match.tokens)
+        return TextOrigin(match.path, line, match.tokens, excerpt)
+    above = before[:-DOCUMENT_CHARACTERS] if match.path == BEFORE else before
+    return TextOrigin("", above.count("\n") + line, match.tokens, excerpt)
+
+
+def with_places(
+    params: AttributionParams, result: AttributionResult, tokenizer: Tokenizer, workspace: WorkspaceCounts | None
+) -> AttributionResult:
+    """Add to each token the places in the document and in the workspace that agree longest up to it.
+
+    A place has the line of the token itself. Where only the token agrees, there is none.
+    """
+    if library() is None or not result.tokens or len(tokenizer.all_bytes) >= GAP:
+        return result
+    context, typed = params.request.prefix[-CONTEXT_CHARACTERS:], b""
+    if params.request.heal:
+        ids, typed = tokenizer.split_for_healing(context)
+    else:
+        ids = tokenizer.encode(context)
+    first = len(ids)
+    ids += tokenizer.encode(typed.decode("utf-8", "replace") + params.text)
+    document, lines = _document(params, tokenizer), _TokenLines(tokenizer)
+
+    def place(end: int, counts: WorkspaceCounts | None, *, whole: bool) -> TextOrigin | None:
+        match = _match_at(ids, first, end, counts, whole=whole) if counts is not None else None
+        if match is None or match.tokens < LEAST_TOKENS_OF_TOKEN:
+            return None
+        return _origin(match, *lines.at(match.file.tokens, match.stop - 1), params.before)
+
+    ends = range(first + 1, first + 1 + len(result.tokens))
+    return AttributionResult(
+        [
+            evolve(token, document=place(end, document, whole=True), workspace=place(end, workspace, whole=False))
+            for token, end in zip(result.tokens, ends, strict=True)
+        ]
+    )
+
+
+class _TokenLines:
+    """Lines of the texts that tokens stand for."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._breaks = np.array([piece.count(b"\n") for piece in tokenizer.all_bytes], np.uint8)
+
+    def at(self, tokens: Tokens, index: int) -> tuple[int, str]:
+        """Return the line, counted from 1, of a token's first character that is not blank, and the text of the line.
+
+        A blank token is on the line that it begins on.
+        """
+        piece = self._tokenizer.decode(tokens[index : index + 1].tolist())
+        leading = piece[: len(piece) - len(piece.lstrip())].count("\n") if piece.strip() else 0
+        line = 1 + int(self._breaks[tokens[:index]].sum()) + leading
+        start = max(0, index - EXCERPT_TOKENS)
+        before = self._tokenizer.decode(tokens[start:index].tolist()) + piece
+        after = self._tokenizer.decode(tokens[index + 1 : index + 1 + EXCERPT_TOKENS].tolist())
+        number = before.count("\n") - piece.count("\n") + leading
+        return line, (before + after).split("\n")[number].strip()[:EXCERPT_CHARACTERS]

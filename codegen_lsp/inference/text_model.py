@@ -17,15 +17,17 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import psutil
-from attrs import frozen
+from attrs import evolve, frozen
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.answer import Alternatives, DecodedAnswer
+from codegen_lsp.inference.attribution import attributions, reading_shares, with_end
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Engine, SamplingParams, Steps
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
-from codegen_lsp.inference.origins import find_origin
+from codegen_lsp.inference.origins import find_origin, with_places
+from codegen_lsp.inference.rpc.attribution import AttributionParams, AttributionResult
 from codegen_lsp.inference.rpc.messages import (
     Candidate,
     GenerateParams,
@@ -144,22 +146,7 @@ class TextModel:
         def on_alternatives(candidate: int, alternatives: Alternatives) -> None:
             answers[candidate].alternatives = alternatives
 
-        sampling = SamplingParams(
-            max_tokens=params.stop.max_tokens + (len(prompt.forced) > 0),
-            end_tokens=self.end_tokens,
-            forced=prompt.forced,
-            candidates=params.candidates,
-            temperature=params.temperature,
-            top_p=params.top_p,
-            top_k=params.top_k,
-            seed=params.seed,
-            alternatives=params.top_logprobs or 0,
-            on_alternatives=on_alternatives,
-            ngrams=self.weights is not None,
-            weights=self.weights or SMALL_MODEL,
-            related=self._related(params),
-            workspace=self._counts(params),
-        )
+        sampling = evolve(self._sampling(params, prompt), on_alternatives=on_alternatives)
         try:
             generation = yield from self.engine.generating(prompt.ids, sampling, cancellation, on_token)
         except Cancelled:
@@ -209,6 +196,35 @@ class TextModel:
     def origin(self, params: OriginParams) -> OriginResult:
         """Return the place that agrees longest with a suggestion. Safe in any thread."""
         return find_origin(params, self.tokenizer, self._counts(params))
+
+    def attribute(self, params: AttributionParams, cancellation: CancellationToken) -> AttributionResult:
+        """Return the probability of each token of a suggestion, and its sources, without places (see `placed`).
+
+        Raises: Cancelled, and ModelError when the runtime fails.
+        """
+        return self.engine.run(self.attributing(params, cancellation), cancellation)
+
+    def attributing(self, params: AttributionParams, cancellation: CancellationToken) -> Steps[AttributionResult]:
+        """Return the computation of `attribute`."""
+        request, context = params.request, self.info.context_length
+        room = max(MINIMUM_PREFIX, context - request.stop.max_tokens)
+        prompt = self.prompt(request.prefix, request.suffix, room, heal=request.heal)
+        # The end of the prompt is the end of a pre-token, so the rest is tokenized as it is in the whole text.
+        limit = context * CHARACTERS_PER_TOKEN_BOUND
+        ids = self.tokenizer.encode(prompt.forced.decode("utf-8", "replace") + params.text[:limit])
+        ids = ids[: context - len(prompt.ids)]
+        if not params.text or not ids:
+            return AttributionResult([])
+        sampling = self._sampling(request, prompt)
+        shares = yield from reading_shares(
+            self.engine, self.tokenizer, prompt.ids, ids, sampling, params.alternatives, cancellation
+        )
+        found = list(attributions(self.tokenizer, ids, shares, prompt.forced))
+        return AttributionResult(with_end(found, len(params.text)))
+
+    def placed(self, params: AttributionParams, result: AttributionResult) -> AttributionResult:
+        """Add the places that the tokens agree with. Safe in any thread."""
+        return with_places(params, result, self.tokenizer, self._counts(params.request))
 
     def _scoring(self, item: ScoredText, cancellation: CancellationToken) -> Steps[Score]:
         limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
@@ -281,6 +297,23 @@ class TextModel:
             self.tokenizer.token_bytes,
             deadline_seconds=params.deadline_seconds,
             reports_tokens=params.top_logprobs is not None,
+        )
+
+    def _sampling(self, params: GenerateParams, prompt: Prompt) -> SamplingParams:
+        return SamplingParams(
+            max_tokens=params.stop.max_tokens + (len(prompt.forced) > 0),
+            end_tokens=self.end_tokens,
+            forced=prompt.forced,
+            candidates=params.candidates,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=params.top_k,
+            seed=params.seed,
+            alternatives=params.top_logprobs or 0,
+            ngrams=self.weights is not None,
+            weights=self.weights or SMALL_MODEL,
+            related=self._related(params),
+            workspace=self._counts(params),
         )
 
     def _related(self, params: GenerateParams) -> list[array[int]]:

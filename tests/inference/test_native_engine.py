@@ -39,10 +39,10 @@ from codegen_lsp.inference.engines.base import (
 )
 from codegen_lsp.inference.engines.native import c_forward as native
 from codegen_lsp.inference.engines.native.arrays import Floats
-from codegen_lsp.inference.engines.native.batch import interpolate
 from codegen_lsp.inference.engines.native.c_forward import CForwardPass
 from codegen_lsp.inference.engines.native.engine import NativeEngine
 from codegen_lsp.inference.engines.native.forward import ForwardPass
+from codegen_lsp.inference.engines.native.mixing import interpolate
 from codegen_lsp.inference.engines.native.ngrams import NgramMatcher
 from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
 from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass

@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve
 
 from codegen_lsp.inference.engines.base import CancellationToken
-from codegen_lsp.inference.engines.native.batch import interpolate
+from codegen_lsp.inference.engines.native.mixing import interpolate
 from codegen_lsp.inference.engines.native.mixing_weights import LARGE_MODEL, SMALL_MODEL
 from codegen_lsp.inference.engines.native.ngram_index import FileVersion, NgramIndex, WorkspaceCounts
 from codegen_lsp.inference.engines.native.ngram_segment import library

@@ -23,6 +23,7 @@ from codegen_lsp.inference.client import shared_worker
 from codegen_lsp.inference.client.launch import start_private_worker
 from codegen_lsp.inference.client.worker_connection import WorkerConnection
 from codegen_lsp.inference.rpc import connection as rpc
+from codegen_lsp.inference.rpc.attribution import AttributionParams, AttributionResult
 from codegen_lsp.inference.rpc.endpoint import Endpoint, NoSocketsError, SharingError
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
@@ -192,6 +193,13 @@ class InferenceClient:
     async def detokenize(self, params: DetokenizeParams) -> DetokenizedText:
         """Return the text of tokens. Raises WorkerError."""
         return await self._ready().call(rpc.DETOKENIZE, params, DetokenizedText)
+
+    async def attribute(self, params: AttributionParams) -> AttributionResult:
+        """Return the probability and the sources of each token of a suggestion, in the background.
+
+        Raises WorkerError and ModelError, and SupersededError when any other request arrives.
+        """
+        return await self._ready().call(rpc.ATTRIBUTE, params, AttributionResult)
 
     async def restart(self) -> None:
         """Start a new worker with the same model, in whatever state the old one is. Raises WorkerError, ModelError.

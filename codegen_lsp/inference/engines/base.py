@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from attrs import field, frozen
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
+from codegen_lsp.inference.sampling import Logits
 
+OnLogits = Callable[[Logits, int, float], None]
+"""Called with (logits before an id, the id, log of the sum of the exponentials of the logits)."""
 OnToken = Callable[[int, int, float], bool]
 """Called with (candidate, token id, log-probability in nats) for each token chosen; True ends the candidate."""
 
@@ -198,6 +201,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+@runtime_checkable
+class ReadsLogits(Protocol):
+    """An engine that can show the logits at each place of a text."""
+
+    def reading_logits(self, ids: list[int], take: OnLogits) -> Steps[None]:
+        """Return a computation that calls `take` for each id but the first. It does not touch cached sequences."""
 
 
 def check_ids(ids: list[int], rows: int) -> None:

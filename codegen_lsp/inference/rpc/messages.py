@@ -261,6 +261,8 @@ class TextOrigin:
     """Line in which the matching part of the suggestion begins, from 1."""
     tokens: int
     """Tokens that agree, those before the cursor included."""
+    excerpt: str = ""
+    """The line, where it is asked for, cut at both ends if it is long."""
 
 
 @frozen

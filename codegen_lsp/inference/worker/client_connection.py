@@ -10,6 +10,7 @@ import cattrs
 
 from codegen_lsp.errors import CodegenError, SupersededError
 from codegen_lsp.inference.rpc import connection as rpc
+from codegen_lsp.inference.rpc.attribution import AttributionParams
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
     IndexStateParams,
@@ -57,6 +58,7 @@ class ClientConnection:
             rpc.ORIGIN: handler(OriginParams, service.origin),
             rpc.TOKENIZE: handler(TokenizeParams, service.tokenize),
             rpc.DETOKENIZE: handler(DetokenizeParams, service.detokenize),
+            rpc.ATTRIBUTE: handler(AttributionParams, lambda params: service.attribute(name, params)),
             rpc.PING: handler(None, _pong),
             rpc.MEASURE: handler(None, lambda _: service.measure(name)),
         }

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from codegen_lsp.errors import CodegenError, SupersededError
 from codegen_lsp.inference.engines.base import CancellationToken
 from codegen_lsp.inference.loading import load_model
+from codegen_lsp.inference.rpc.attribution import AttributionParams, AttributionResult
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
     IndexState,
@@ -168,6 +169,20 @@ class InferenceService:
     async def detokenize(self, params: DetokenizeParams) -> DetokenizedText:
         """Return the text of tokens. Raises NotLoadedError."""
         return DetokenizedText(self._loaded().tokenizer.decode(params.ids))
+
+    async def attribute(self, client: str, params: AttributionParams) -> AttributionResult:
+        """Return the probability and the sources of each token of a suggestion. Raises what `generate` raises.
+
+        It is background work: any other request supersedes it.
+        """
+        model = self._loaded()
+        result = await self._scheduler.run(
+            f"attribute {params.request.document}",
+            lambda cancellation, _: model.attribute(params, cancellation),
+            background=True,
+            owner=client,
+        )
+        return await asyncio.to_thread(model.placed, params, result)
 
     def forget(self, client: str) -> None:
         """Drop the state of a client that has disconnected. Its requests must have ended."""

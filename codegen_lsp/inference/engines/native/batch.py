@@ -18,8 +18,9 @@ from codegen_lsp.inference.engines.base import CancellationToken, Completion, On
 from codegen_lsp.inference.engines.native.arrays import Floats, empty_floats
 from codegen_lsp.inference.engines.native.forward import Rows
 from codegen_lsp.inference.engines.native.kv_cache import CachedSequence
+from codegen_lsp.inference.engines.native.mixing import interpolate, predictions
 from codegen_lsp.inference.engines.native.ngram_segment import DEPTH
-from codegen_lsp.inference.engines.native.ngrams import Mixture, NgramMatcher
+from codegen_lsp.inference.engines.native.ngrams import NgramMatcher
 from codegen_lsp.inference.engines.native.speculative import LENGTHS, DraftLength
 from codegen_lsp.inference.sampling import Logits, alternatives, log_sum, most_likely_ids, sample
 
@@ -229,17 +230,9 @@ class DecodeBatch:
 
     def _interpolate(self, candidate: CandidateState, logits: Logits, normaliser: float) -> float:
         """Mix the n-grams of the workspace, then those of the document, into the logits. Return the new normaliser."""
-        workspace, weights = self._sampling.workspace, self._sampling.weights
-        if workspace is None:
-            alone = weights.document_alone
-            return interpolate(logits, normaliser, candidate.ngrams.mixture(alone)) if alone else normaliser
-        confidence = math.exp(float(logits.max()) - normaliser)
-        mixture = workspace.mixture(candidate.ngrams.tail(DEPTH), weights.workspace_factor(confidence))
-        if weights.admits(mixture):
+        for mixture in predictions(candidate.ngrams, self._sampling, math.exp(float(logits.max()) - normaliser)):
             normaliser = interpolate(logits, normaliser, mixture)
-        if not weights.document:
-            return normaliser
-        return interpolate(logits, normaliser, candidate.ngrams.mixture(weights.document_weights(confidence)))
+        return normaliser
 
     def _choose(self, candidate: CandidateState, logits: Logits) -> int:
         """Choose the next token of one candidate."""
@@ -280,16 +273,3 @@ class DecodeBatch:
         if candidate.slots != list(range(self._prompt, self._prompt + count)):
             cache[:, :, self._prompt : self._prompt + count] = cache[:, :, candidate.slots]
         self._sequence.append(candidate.tokens[:count])
-
-
-def interpolate(logits: Logits, normaliser: float, mixture: Mixture | None) -> float:
-    """Mix a prediction of the next token into its logits, (padded vocabulary size,), in place.
-
-    `normaliser` is the log of the sum of the exponentials of the logits. Return the new one. A gain g beside the
-    probability p increases exp(logit) by g times that sum.
-    """
-    if mixture is None:
-        return normaliser
-    gains = np.log(mixture.gains).astype(np.float32) + np.float32(normaliser)
-    logits[mixture.ids] = np.logaddexp(logits[mixture.ids], gains)
-    return normaliser + math.log1p(float(mixture.gains.sum()))

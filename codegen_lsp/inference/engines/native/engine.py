@@ -21,6 +21,7 @@ from codegen_lsp.inference.engines.base import (
     CancellationToken,
     EngineConfig,
     Generation,
+    OnLogits,
     OnToken,
     SamplingParams,
     Steps,
@@ -158,6 +159,10 @@ class NativeEngine:
     def batch(self) -> ContinuousBatch:
         """See `Engine.batch`."""
         return ContinuousBatch(self._forward_pass, self._pool, self._share)
+
+    def reading_logits(self, ids: list[int], take: OnLogits) -> Steps[None]:
+        """See `ReadsLogits.reading_logits`."""
+        yield from self._scoring(ids, take)
 
     def cache_bytes(self) -> int:
         """See `Engine.cache_bytes`."""
