@@ -28,13 +28,17 @@ if [ ! -x "$place/run" ]; then
     'import chromium from "@sparticuz/chromium"; await chromium.executablePath();' >&2
   program=$(find "$place/unpacked" -type f -name chromium | head -n 1)
   [ -n "$program" ] || { echo "The Chromium of npm could not be unpacked." >&2; exit 3; }
-  libraries=$(find "$place/unpacked" -type d -name lib | head -n 1)
-  cat > run.new <<END
-#!/bin/sh
-[ -d /etc/fonts ] || export FONTCONFIG_PATH="$place/unpacked/fonts"
-LD_LIBRARY_PATH="$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "$program" "\$@"
-END
-  chmod +x run.new "$program"
-  mv run.new run
+  chmod +x "$program"
 fi
+# Written at each call, with paths relative to the script: a checkout, or its .cache, may be moved or copied.
+program=$(cd "$place" && find unpacked -type f -name chromium | head -n 1)
+libraries=$(cd "$place" && find unpacked -type d -name lib | head -n 1)
+cat > "$place/run.new" <<END
+#!/bin/sh
+place=\$(dirname "\$0")
+[ -d /etc/fonts ] || export FONTCONFIG_PATH="\$place/unpacked/fonts"
+LD_LIBRARY_PATH="\$place/$libraries\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" exec "\$place/$program" "\$@"
+END
+chmod +x "$place/run.new"
+mv "$place/run.new" "$place/run"
 echo "$place/run"

@@ -28,11 +28,16 @@ import pytest
 from tests.editors import install
 from tests.editors.install import run_script
 from tests.editors.scenarios import PATIENCE, ScriptedServer
+from tests.editors.vscode import driver
 
 ROOT = Path(__file__).parents[3]
 EXTENSION = ROOT / "editors" / "vscode"
 AGAIN = 5.0
 """Seconds before a key without effect is pressed again the first time; doubled each time."""
+CONTRIBUTED = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))["contributes"]
+COMMANDS = {f"{each['category']}: {each['title']}": each["command"] for each in CONTRIBUTED["commands"]}
+"""The extension's commands by their titles in the command palette."""
+OWN_SETTINGS = [name for group in CONTRIBUTED["configuration"] for name in group["properties"]]
 SETTINGS = {
     "chat.commandCenter.enabled": False,
     "chat.disableAIFeatures": True,
@@ -169,7 +174,8 @@ class CodeServer:
             "TMPDIR": str(root / "tmp"),
             "XDG_RUNTIME_DIR": str(root / "tmp"),
         }
-        done = subprocess.run([*common, "--install-extension", vsix], env=environment, capture_output=True, text=True)
+        install = [word for package in (vsix, driver.package(root)) for word in ("--install-extension", package)]
+        done = subprocess.run([*common, *install], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -257,6 +263,13 @@ class Window:
         """Insert text in one piece, as an input method does."""
         self.page.keyboard.insert_text(text)
 
+    def drive(self, name: str, *arguments: Any) -> Any:
+        """Make a request to the window's driver, and return its result once the effect is there."""
+        item = self.page.locator('.statusbar-item [aria-label^="driver at "]')
+        self.until(item.count, "the driver", 4)
+        label = item.first.get_attribute("aria-label")
+        return driver.Driver(int(label.removeprefix("driver at "))).request(name, *arguments)
+
     def edit(self, name: str, text: str = "") -> Path:
         """Write a file and open it, with the cursor at its end. Return its path."""
         path = self.folder / name
@@ -266,46 +279,34 @@ class Window:
 
     def open(self, path: Path, *, cursor: bool = True) -> Path:
         """Open a file; with `cursor`, put the cursor at its end."""
-        first = self.page.locator('.quick-input-list .monaco-list-row[data-index="0"]')
-        self.enter("Control+p", str(path), lambda: first.count() and first.inner_text().startswith(path.name))
+        self.drive("edit" if cursor else "open", str(path))
         self.page.locator(f'.tab.active[data-resource-name="{path.name}"]').wait_for()
         if cursor:
-            self.focus()
+            self._focused()
         return path
 
     def focus(self) -> None:
         """Put the cursor at the end of the text."""
-        group = self.page.locator(".editor-group-container.active")
-        lines = group.locator(".monaco-editor .view-lines").first
-        self.repeat(lines.click, group.locator(".monaco-editor.focused").count, "the focus")
-        self.press("Control+End")
+        self.drive("focus")
+        self._focused()
 
-    def command(self, title: str) -> None:
-        """Run a command of the command palette."""
-        row = self.page.locator(".quick-input-list .monaco-list-row.focused", has_text=title)
-        self.enter("F1", f">{title}", row.count)
+    def select(self, line: int, column: int, end_line: int, end_column: int) -> None:
+        """Select text of the active editor, up to the cursor; lines and columns count from 1."""
+        self.drive("select", line - 1, column - 1, end_line - 1, end_column - 1)
+        place = f"Ln {end_line}, Col {end_column}"
+        self.until(lambda: self.selection().startswith(place), place)
+        self._focused()
 
-    def enter(self, key: str, text: str, offered: Callable[[], Any]) -> None:
-        """Open the quick input with a key, type, and press Enter once `offered` holds.
+    def _focused(self) -> None:
+        self.until(self.page.locator(".editor-group-container.active .monaco-editor.focused").count, "the focus")
 
-        Starts again when the input has closed: it does when the focus moves, for instance to a file that was opened
-        before and is drawn late.
-        """
-        from playwright.sync_api import TimeoutError
+    def command(self, title: str) -> int:
+        """Begin a command of the extension; return its number, for `ends`."""
+        return int(self.drive("start", COMMANDS[title]))
 
-        box = self.page.locator(".quick-input-widget input")
-
-        def begin() -> None:
-            if not box.is_visible():
-                self.press(key)
-            with contextlib.suppress(TimeoutError):
-                box.fill(text, timeout=AGAIN * 1000)
-
-        def typed() -> bool:
-            return bool(box.is_visible() and box.input_value() == text)
-
-        self.repeat(begin, lambda: typed() and offered(), f"{text!r} in the list")
-        self.press_until("Enter", lambda: not typed(), f"{text!r} to be taken")
+    def ends(self, command: int) -> None:
+        """Wait for the end of a command."""
+        self.until(lambda: self.drive("ended", command), "the command to end")
 
     def within(self, seconds: float, holds: Callable[[], Any]) -> Any:
         """Wait until `holds` returns a true value, for at most this time, and return its last value."""
@@ -339,15 +340,26 @@ class Window:
         before = self.ghost()
         self.press_until(key, lambda: self.ghost() != before, "a part to be taken")
 
-    def choose(self, label: str, title: str = "") -> None:
-        """Choose from the list that is open, or that the command `title` opens."""
+    def choose(self, label: str, title: str = "") -> int:
+        """Choose from the list that is open, or that the command `title` opens; return the command's number.
+
+        The command is begun again only if it has ended without a choice: a list closes when the focus moves.
+        """
         row = self.page.locator(".quick-input-list .monaco-list-row", has_text=label).first
-        self.repeat(lambda: title and self.command(title), row.is_visible, f"{label!r} in the list", 4 * AGAIN)
+        begun: list[int] = []
+
+        def shown() -> bool:
+            if title and (not begun or self.drive("ended", begun[-1])):
+                begun.append(self.command(title))
+            return bool(row.is_visible())
+
+        self.until(shown, f"{label!r} in the list")
         row.click()
+        return begun[-1] if begun else -1
 
     def dismiss(self) -> None:
         """Clear all notifications."""
-        self.command("Notifications: Clear All Notifications")
+        self.drive("run", "notifications.clearAll")
         self.until(lambda: self.toasts() == "", "the messages to go away")
 
     def nudge(self, ghost: str) -> None:
@@ -367,19 +379,10 @@ class Window:
         self.press_until("Control+s", lambda: path.read_bytes().decode() == text, f"{text!r} on disk")
 
     def close_all(self) -> None:
-        """Close all files and lists."""
+        """Close all lists, and all files without saving them."""
         self.press("Escape", "Escape")
-        if not self.page.locator(".tab").count():
-            return
-        self.command("View: Close All Editors")
-        forget = self.page.locator(".monaco-dialog-box .monaco-button", has_text="Don't Save")
-
-        def closed() -> bool:
-            if forget.count():
-                forget.click()
-            return self.page.locator(".tab").count() == 0
-
-        self.until(closed, "all files to be closed")
+        self.drive("close")
+        self.until(lambda: self.page.locator(".tab").count() == 0, "all files to be closed")
 
     def write_settings(self, values: dict[str, Any]) -> None:
         """Change settings of the workspace; None removes a setting."""

@@ -224,11 +224,9 @@ def test_language_that_is_off(window, script, name):
 
 def test_untitled_file(window, script):
     script.set("total = sum((1, 2))")
-    window.command("New Untitled Text File")
+    window.drive("run", "workbench.action.files.newUntitledFile")
     window.page.locator('.tab.active[data-resource-name^="Untitled"]').wait_for()
-    window.command("Change Language Mode")
-    window.page.locator(".quick-input-widget input").fill("Python")
-    window.choose("Python")
+    window.drive("language", "python")
     window.focus()
     window.type("total")
     window.sees(" = sum((1, 2))")

@@ -59,21 +59,14 @@ def window(refactoring_window):
 
 def go(window, line: int, column: int) -> None:
     """Put the cursor somewhere; both count from 1."""
-
-    def move() -> None:
-        window.enter("Control+g", f":{line}:{column}", lambda: True)
-
-    window.repeat(move, lambda: window.selection() == f"Ln {line}, Col {column}", "the cursor")
+    window.select(line, column, line, column)
 
 
-def select(window, line: int, column: int, key: str, times: int, chosen: str) -> None:
-    """Select what keys select that are pressed at a place."""
-
-    def press() -> None:
-        go(window, line, column)
-        window.press(*[key] * times)
-
-    window.repeat(press, lambda: window.selection().endswith(f"({len(chosen)} selected)"), repr(chosen))
+def select(window, line: int, column: int, chosen: str) -> None:
+    """Select this text, which begins at a place."""
+    *before, last = chosen.split("\n")
+    window.select(line, column, line + len(before), len(last) + (1 if before else column))
+    assert window.selection().endswith(f"({len(chosen)} selected)")
 
 
 def menu(window) -> list[str]:
@@ -104,13 +97,13 @@ def act(window, title: str, key: str = "Enter") -> None:
 def extract(window, name: str, title: str = "Extract variable", key: str = "Enter") -> None:
     """Choose an action for `w * h`."""
     window.edit(name, AREA)
-    select(window, 2, 11, "Shift+ArrowRight", 5, "w * h")
+    select(window, 2, 11, "w * h")
     act(window, title, key)
 
 
 def rewrite(window, name: str, more: str = "") -> None:
     window.edit(name, LOOP)
-    select(window, 2, 1, "Shift+ArrowDown", 4, "".join(LOOP.splitlines(keepends=True)[1:5]))
+    select(window, 2, 1, "".join(LOOP.splitlines(keepends=True)[1:5]))
     act(window, f"Rewrite the selection as its comment says (preview){more}")
 
 
@@ -149,7 +142,7 @@ def test_menu_apply_and_one_step_to_undo(window, answers, name):
 
 def test_the_menu_has_what_applies(window, name):
     window.edit(name, AREA)
-    select(window, 2, 11, "Shift+ArrowRight", 5, "w * h")
+    select(window, 2, 11, "w * h")
     assert menu(window) == ["Extract variable", "Extract variable: choose…"]
     leave_menu(window)
     go(window, 1, 5)
