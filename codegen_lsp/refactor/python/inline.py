@@ -1,8 +1,7 @@
-"""Inline variable and function: rope moves the code, and the result must have a syntax tree computed beforehand.
+"""Inline variable and function: text is moved, and the result must have a syntax tree computed beforehand.
 
-rope puts the text of a value in the place of a name, without parentheses. So the value gets parentheses first; the tree
-of the result is compared with the old tree in which the tree of the value replaces each use; and then every pair of
-parentheses is removed that the tree does not need.
+The value gets parentheses in the place of each use; the tree of the result is compared with the old tree in which the
+tree of the value replaces each use; and then every pair of parentheses is removed that the tree does not need.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from codegen_lsp.refactor.python.ast_nodes import parse
 from codegen_lsp.refactor.python.inline_calls import BoundCall, function_to_inline
 from codegen_lsp.refactor.python.inline_conditions import variable_to_inline
 from codegen_lsp.refactor.python.rename_across import texts_of
-from codegen_lsp.refactor.python.rope_backend import inline
 from codegen_lsp.refactor.python.selection import SelectionView
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.results import RefactoringDraft
+from codegen_lsp.source.lines import end_of_line, start_of_line
 
 _ATOMS = (ast.Name, ast.Constant, ast.Call, ast.Attribute, ast.Subscript, ast.List, ast.Dict, ast.Set)
 """Expressions that need no parentheses in the place of a name."""
@@ -71,10 +70,11 @@ def _inline_variable(view: SelectionView, assignment: ast.Assign, uses: list[ast
     closing = text[end : view.span(assignment)[1]]
     if "\n" in text[start:end] or "\n" in closing:
         raise RefactorError("several_lines", f"The value of {target.id} stands on several lines.")
-    prepared = text
-    if not isinstance(assignment.value, _ATOMS) and ")" not in closing:
-        prepared = f"{text[:start]}({text[start:end]}){text[end:]}"
-    result = inline(prepared, view.span(target)[0])
+    value = text[start:end]
+    if not isinstance(assignment.value, _ATOMS) or value[0].isdigit():
+        value = f"({value})"
+    moved = [(*view.span(use), value) for use in uses]
+    results = [_edited(text, [*moved, *edits]) for edits in _removals(text, view.span(assignment), view.span(uses[0]))]
 
     used = {_position(use) for use in uses}
     expected = copy.deepcopy(view.tree)
@@ -88,7 +88,9 @@ def _inline_variable(view: SelectionView, assignment: ast.Assign, uses: list[ast
         ),
     )
     lines = frozenset({assignment.lineno, *(use.lineno for use in uses)})
-    text = _without_parentheses(result, ast.dump(expected), {f"({text[start:end]})"})
+    meant = ast.dump(expected)
+    result = next((one for one in results if _has_tree(one, meant)), results[-1])
+    text = _without_parentheses(result, meant, {f"({text[start:end]})"})
     return RefactoringDraft(text, target.id, AllowedChanges(lines=lines))
 
 
@@ -149,6 +151,27 @@ def _lines_without(view: SelectionView, node: ast.FunctionDef) -> tuple[int, int
         while first > 1 and text[first - 2 : first] == "\n\n":
             first -= 1
     return first, last
+
+
+def _removals(text: str, statement: tuple[int, int], use: tuple[int, int]) -> list[list[Edit]]:
+    """Return the edits that remove a statement, best first: with its lines, or with a semicolon beside it.
+
+    A comment behind it moves to the end of the line with the use, or else stays.
+    """
+    start, end = statement
+    first, last = start_of_line(text, start), end_of_line(text, end)
+    if (after := re.compile(r"[ \t]*;[ \t]*(?=[^\s#])").match(text, end, last)) is not None:
+        return [[(start, after.end(), "")]]
+    if text[first:start].strip():
+        before = text[first:start].rstrip().rstrip(";").rstrip()
+        return [[(first + len(before), end, "")]]
+    whole = (first, min(last + 1, len(text)), "")
+    comment = text[end:last].strip(" \t;")
+    if not comment:
+        return [[whole]]
+    stays: list[Edit] = [(start, last, comment)]
+    behind = end_of_line(text, use[1])
+    return [stays] if "#" in text[use[1] : behind] else [[whole, (behind, behind, f"  {comment}")], stays]
 
 
 def _edited(text: str, edits: list[Edit]) -> str:

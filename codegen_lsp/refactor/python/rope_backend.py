@@ -21,7 +21,6 @@ from rope.base.project import NoProject
 from rope.base.project import _Project as RopeProject
 from rope.base.pyobjectsdef import PyModule
 from rope.base.resources import File
-from rope.refactor.inline import create_inline
 from rope.refactor.rename import Rename
 
 from codegen_lsp.refactor.python.ast_nodes import parse
@@ -119,18 +118,6 @@ class _Workspace(RopeProject):  # type: ignore[misc]
 
     def get_source_folders(self) -> list[Any]:
         return self._sources
-
-
-@_in_one_thread
-def inline(text: str, offset: int) -> str:
-    """Return the text with the variable or function at the offset replaced by its value. Raises RefactorError."""
-    project = _Project(text)
-
-    def changes() -> Any:
-        found = create_inline(project, project.document, offset)
-        return found.get_changes(resources=[project.document])
-
-    return _result(project, changes)
 
 
 @_in_one_thread
