@@ -19,15 +19,18 @@ if [ ! -x "$place/luacheck" ]; then
   rm -rf unpacked
   for package in *.deb; do dpkg-deb --extract "$package" unpacked; done
   rm -f -- *.deb
-  library=$(dirname "$(find "$place/unpacked" -name 'liblua5.1.so.0' | head -n 1)")
-  modules=$(dirname "$(find "$place/unpacked" -path '*/lua/5.1/lfs.so' | head -n 1)")
-  cat > luacheck.new <<END
-#!/bin/sh
-export LD_LIBRARY_PATH="$library" LUA_PATH="$place/unpacked/usr/share/lua/5.1/?.lua;$place/unpacked/usr/share/lua/5.1/?/init.lua"
-export LUA_CPATH="$modules/?.so"
-exec "$place/unpacked/usr/bin/lua5.1" "$place/unpacked/usr/bin/luacheck" "\$@"
-END
-  chmod +x luacheck.new
-  mv luacheck.new luacheck
 fi
+# Written at each call, with paths relative to the script: a checkout, or its .cache, may be moved or copied.
+cd "$place"
+library=$(dirname "$(find unpacked -name 'liblua5.1.so.0' | head -n 1)")
+modules=$(dirname "$(find unpacked -path '*/lua/5.1/lfs.so' | head -n 1)")
+cat > luacheck.new <<END
+#!/bin/sh
+place=\$(dirname "\$0")
+share=\$place/unpacked/usr/share/lua/5.1
+export LD_LIBRARY_PATH="\$place/$library" LUA_PATH="\$share/?.lua;\$share/?/init.lua" LUA_CPATH="\$place/$modules/?.so"
+exec "\$place/unpacked/usr/bin/lua5.1" "\$place/unpacked/usr/bin/luacheck" "\$@"
+END
+chmod +x luacheck.new
+mv luacheck.new luacheck
 echo "$place/luacheck"
