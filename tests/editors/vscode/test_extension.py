@@ -111,13 +111,14 @@ def test_model_is_switched(window, script, name):
 
 def test_model_is_pulled_and_the_pull_is_stopped(window, script, name):
     window.edit(name)
+    before = len(script.log)
     window.choose("big", "Codegen: Pull a Model")
     dialog = window.page.locator(".monaco-dialog-box")
     dialog.wait_for()
     assert "7.0 GB" in dialog.inner_text()
     dialog.locator(".monaco-button", has_text="Download").click()
     window.until(lambda: "Pulling big" in window.toasts() and "Downloading" in window.toasts(), "the progress")
-    (pull,) = script.events("pull")
+    (pull,) = script.events("pull", before)
     window.page.locator(".notification-toast .monaco-button", has_text="Cancel").click()
     window.until(lambda: not psutil.pid_exists(pull["pid"]), "the end of the download")
     told(window, "was stopped")
