@@ -263,6 +263,33 @@ async def test_a_local_model_that_can_not_be_loaded(make: Make) -> None:
         await gone.load(LoadParams("/models/native-small"))
 
 
+async def test_a_server_that_goes_away_before_the_local_model_is_loaded(server: ScriptedServer, make: Make) -> None:
+    client = make(server)
+    client.local.loading.clear()
+    loading = asyncio.create_task(client.load(LoadParams("/models/native-small")))
+    await until(lambda: client.remote.ready)
+    await server.stop()
+    request = asyncio.create_task(answer_of(client))
+    await until(lambda: not client.remote.ready)
+    assert client.state.phase == "loading"
+    client.local.loading.set()
+    assert await request == LOCAL
+    await loading
+
+
+async def test_all_requests_of_a_server_that_goes_away_are_answered(server: ScriptedServer, make: Make) -> None:
+    """Those that nothing else would end for half a minute, too."""
+    client = await connected(make(server))
+    server.script = never
+    scoring = asyncio.create_task(client.score(ScoreParams("d", [ScoredText("a", "b")])))
+    warming = asyncio.create_task(client.warm(WarmParams("d", "x")))
+    await until(lambda: len(server.arrived) >= 3)
+    assert len((await scoring).scores) == 1
+    await warming
+    assert not client.remote.ready
+    assert len(client.local.scored) == 1
+
+
 async def test_states_are_those_of_the_model_that_answers(server: ScriptedServer, make: Make) -> None:
     client = make(server)
     client.local.loading.clear()

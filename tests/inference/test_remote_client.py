@@ -326,6 +326,28 @@ async def test_requests_that_are_always_cancelled_do_not_hide_that_the_server_is
         assert "does not answer" in client.state.message
 
 
+async def test_a_server_that_was_late_while_it_was_checked_is_used_again(connect: Connect) -> None:
+    """The check is the probe then: no other one is scheduled beside it."""
+    gate = asyncio.Event()
+
+    async def gated(request: Arrived) -> bytes:
+        await gate.wait()
+        return await well(request)
+
+    async with scripted_server() as server:
+        client = connect(server.address())
+        await client.load()
+        server.script = gated
+        client._check_soon()
+        while len(server.asked(remote.HANDSHAKE)) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        client.was_late(PARAMS, 1.0)
+        assert client.state.phase == "failed"
+        gate.set()
+        await until(client, "ready")
+        assert (await client.generate(PARAMS)).candidates
+
+
 # Encryption.
 
 

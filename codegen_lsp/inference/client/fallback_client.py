@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+LOCAL_TIMEOUT = 10.0
+"""Seconds that a request waits for the local model while that is loaded."""
+
 
 class LocalClient(Protocol):
     """The part of `InferenceClient` that is needed of the local model."""
@@ -109,6 +112,9 @@ class FallbackClient:
         self.state = WorkerState("stopped")
         self._on_state = on_state
         self._local_state = WorkerState("stopped")
+        self._local_settled = asyncio.Event()
+        """Set unless the local model is starting or loading."""
+        self._local_settled.set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.remote = make_remote(server, on_state=lambda _: self._update())
         self.local = make_local(on_state=self._local_changed, on_progress=on_progress)
@@ -136,7 +142,7 @@ class FallbackClient:
         Raises SupersededError, WorkerError and ModelError as `InferenceClient.generate` does.
         """
         if not self.remote.ready:
-            return await self.local.generate(params)
+            return await self._ask_local(params)
         if params.background:  # nobody waits: if it fails, a request that somebody waits for asks again
             return await self.remote.generate(params)
         started = asyncio.get_running_loop().time()
@@ -150,7 +156,7 @@ class FallbackClient:
             raise
         except (WorkerError, ModelError) as error:
             logger.info("The local model answers: %s", error)
-            return await self.local.generate(params)
+            return await self._ask_local(params)
         finally:
             asked.cancel()
 
@@ -198,7 +204,7 @@ class FallbackClient:
 
         `started` is the time at which the server was asked.
         """
-        hedge = self._start(self.local.generate(params))
+        hedge = self._start(self._ask_local(params))
         try:
             await asyncio.wait({asked, hedge}, return_when=asyncio.FIRST_COMPLETED)
             if asked.done() and asked.exception() is None:
@@ -212,6 +218,13 @@ class FallbackClient:
             return result
         finally:
             hedge.cancel()
+
+    async def _ask_local(self, params: GenerateParams) -> GenerateResult:
+        """Have the local model answer, after waiting while it is loaded. Raises the errors of `generate`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOCAL_TIMEOUT):
+                await self._local_settled.wait()
+        return await self.local.generate(params)
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Return a task whose exception is retrieved, so that asyncio does not log one that nothing waits for."""
@@ -227,6 +240,10 @@ class FallbackClient:
 
     def _local_changed(self, state: WorkerState) -> None:
         self._local_state = state
+        if state.phase in ("starting", "loading"):
+            self._local_settled.clear()
+        else:
+            self._local_settled.set()
         self._update()
 
     def _update(self) -> None:

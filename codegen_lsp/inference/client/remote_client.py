@@ -13,13 +13,13 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
 from codegen_lsp.errors import CodegenError, ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client.answer_times import FIRST_LIMIT, AnswerTimes, Silence
-from codegen_lsp.inference.client.client import WorkerState
+from codegen_lsp.inference.client.client import Phase, WorkerState
 from codegen_lsp.inference.client.http_connections import HttpConnections, RemoteError
 from codegen_lsp.inference.client.remote_answers import checked, read_reply
 from codegen_lsp.inference.client.remote_server import RemoteServer
@@ -57,7 +57,7 @@ RELATED_CHARACTERS = 24_000
 
 
 class RemoteClient:
-    """One server that runs the model. All methods belong to one event loop.
+    """One server that runs the model. Made inside the event loop, to which all methods belong.
 
     `on_state` is called at each change of `state`, whose phases are `stopped`, `starting` (it is connected to for the
     first time), `ready`, `busy` and `failed` (it is away, and is being probed).
@@ -90,6 +90,8 @@ class RemoteClient:
         self._silence = Silence()
         self._instance = ""
         """Name of the server's process, by its last handshake."""
+        self._away: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Has the reason as its result as soon as the server counts as away."""
         self._closed = False
 
     @property
@@ -202,22 +204,29 @@ class RemoteClient:
     async def _call(self, method: str, params: object, result_type: type[T]) -> T:
         if not self.ready:
             raise RemoteError(self.state.message.rstrip("."), self.state.advice)
+        loop = asyncio.get_running_loop()
         self._silence.asked()
+        doubt = loop.call_later(max(FIRST_LIMIT, self._times[False].limit), self._check_soon)
+        away = self._away
+        asked = asyncio.create_task(self._exchange(method, params, result_type))
+        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await self._exchange(method, params, result_type)
+            both: set[asyncio.Future[Any]] = {asked, away}
+            await asyncio.wait(both, timeout=ANSWER_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                return asked.result()
+            raise RemoteError(away.result() if away.done() else f"{self.server.name} does not answer")
         except asyncio.CancelledError:
             if self._silence.seconds >= self._times[False].limit:
                 self._check_soon()
             raise
-        except TimeoutError:
-            error = RemoteError(f"{self.server.name} does not answer")
-            self._fail(error)
-            raise error from None
         except RemoteError as error:
-            self._fail(error)
+            if self.ready:
+                self._fail(error)
             raise
         finally:
+            doubt.cancel()
+            asked.cancel()
             self._silence.ended()
 
     async def _exchange(self, method: str, params: object, result_type: type[T]) -> T:
@@ -230,24 +239,24 @@ class RemoteClient:
             self._probe_in(0, self._connect)  # the server was started again, perhaps with another model
         return checked(self.server, reply.value, params)
 
-    async def _connect(self) -> ModelDescription:
-        """Shake hands. Raises RemoteError, after which the server is probed."""
+    async def _connect(self, seconds: float = PROBE_TIMEOUT) -> ModelDescription:
+        """Shake hands within `seconds`. Raises RemoteError, after which the server is probed."""
         try:
-            shaken = await self._shake_hands(PROBE_TIMEOUT)
+            shaken = await self._shake_hands(seconds)
         except RemoteError as error:
             self._fail(error)
             raise
         self._instance = shaken.instance
+        if self._away.done():
+            self._away = asyncio.get_running_loop().create_future()
         model = attrs.evolve(shaken.model, remote=True)
-        self._set(WorkerState("ready", f"Connected to {self.server.name}: {model.name}.", model=model))
+        phase: Phase = "busy" if self._open_requests else "ready"
+        self._set(WorkerState(phase, f"Connected to {self.server.name}: {model.name}.", model=model))
         return model
 
     async def _check(self) -> None:
         """Find out whether a server in doubt answers: within the time of a suggestion, or that of a new connection."""
-        try:
-            await self._shake_hands(max(FIRST_LIMIT, self._times[False].limit))
-        except RemoteError as error:
-            self._fail(error)
+        await self._connect(max(FIRST_LIMIT, self._times[False].limit))
 
     async def _shake_hands(self, seconds: float) -> rpc.RemoteHandshake:
         """Return the answer to a handshake, which must come within `seconds`. Raises RemoteError."""
@@ -265,6 +274,8 @@ class RemoteClient:
             return
         self._connections.drop_idle()
         self._silence.broken()
+        if not self._away.done():
+            self._away.set_result(error.reason)
         if self.state.phase != "failed":
             logger.warning("%s", error)
         self._set(WorkerState("failed", error.message, error.advice))
