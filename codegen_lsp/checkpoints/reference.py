@@ -6,7 +6,7 @@ have eight; and a 16B checkpoint in float32 would need 64 GB, while one layer of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from attrs import frozen
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codegen_lsp.checkpoints.architecture import Architecture
-from codegen_lsp.checkpoints.weights import Weights
 
 ROTARY_BASE = 10000.0
 """Base of the rotary frequencies, as in RoFormer (Su et al., 2021) and all CodeGen models."""
@@ -32,7 +31,7 @@ class Reading:
 
 @torch.no_grad()
 def float_logits(
-    weights: Weights,
+    weights: Mapping[str, Tensor],
     architecture: Architecture,
     readings: Sequence[Reading],
     on_layer: Callable[[float], None] | None = None,
@@ -61,7 +60,7 @@ def float_logits(
 class _LayerWeights:
     """The weights of one layer in float32, each read once."""
 
-    def __init__(self, weights: Weights, prefix: str) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], prefix: str) -> None:
         self._weights = weights
         self._prefix = prefix
         self._read: dict[str, Tensor] = {}
@@ -107,7 +106,7 @@ def _llama_layer(
     return x + F.linear(hidden, weights["mlp.down_proj.weight"])
 
 
-def _output(x: Tensor, weights: Weights, architecture: Architecture) -> Tensor:
+def _output(x: Tensor, weights: Mapping[str, Tensor], architecture: Architecture) -> Tensor:
     if architecture.block == "llama":
         normed = F.rms_norm(x, (architecture.width,), weights["model.norm.weight"].float(), architecture.epsilon)
         return F.linear(normed, weights["lm_head.weight"].float())

@@ -16,6 +16,7 @@ from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.catalogue import Checkpoint, checkpoints, resolve
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.cli.install import Install, ensure, ensure_for_program
+from codegen_lsp.cli.models_export import export
 from codegen_lsp.cli.models_tune import tune
 from codegen_lsp.cli.options import AsJson
 from codegen_lsp.errors import CodegenError, MissingExtraError
@@ -25,6 +26,7 @@ app = typer.Typer(help="Install, list, check and remove models.", no_args_is_hel
 
 
 app.command("tune")(tune)
+app.command("export")(export)
 
 
 @app.command("list")

@@ -239,3 +239,25 @@ async def test_files_of_the_workspace_count_for_the_local_model(
         while not await completes(number := len(client.statuses)):
             assert number
     await local(client)
+
+
+async def test_a_key_is_read_from_its_file_and_a_wrong_one_leaves_the_local_model(
+    client: Client, window: Client, embedded_build: Path, tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    for file in (right, wrong):
+        file.write_text(f"{file.name}-0123456789abcdef\n", encoding="ascii")
+        file.chmod(0o600)
+    with running_server(tmp_path, "--api-key-file", str(right)) as server:
+        await asyncio.to_thread(server.wait_until_ready)
+        for one, file in ((client, right), (window, wrong)):
+            settings = RemoteSettings(f"http://127.0.0.1:{server.port}", str(file))
+            confirm(settings)
+            remote = {"url": settings.url, "key_file": settings.key_file}
+            await one.start(embedded_build, options={"remote": remote})
+            await one.status("ready")
+            if one is client:
+                await connected(client)
+        await window.until(lambda: "does not know the key (HTTP 401)" in window.statuses[-1]["message"])
+        window.open("file:///spread.py", TEXT)
+        assert await window.complete("file:///spread.py", LINE, COLUMN)

@@ -440,6 +440,16 @@ async def test_plain_http_to_a_name_that_leads_elsewhere_is_refused(
         assert server.arrived == []
 
 
+async def test_measuring_a_server() -> None:
+    async with scripted_server() as server:
+        model, seconds = await remote_client.measure_server(server.address())
+        assert model.name == "native-big"
+        assert seconds > 0
+        assert server.connections == 1
+    with pytest.raises(RemoteError):
+        await remote_client.measure_server(server.address())
+
+
 # The protocol.
 
 

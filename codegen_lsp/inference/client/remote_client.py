@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import secrets
+import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -52,6 +53,8 @@ PROBE_TIMEOUT = 5.0
 PROBE_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Seconds before the first, second, … probe of a server that is away. Each is varied by half, so that the clients of a
 server that is started again do not come all at once."""
+MEASURED_ANSWERS = 5
+"""Handshakes by which `measure_server` measures."""
 RELATED_CHARACTERS = 24_000
 """Text sent along with a request beside the prompt, which every request carries anew."""
 
@@ -327,3 +330,22 @@ def _within(texts: Sequence[str], characters: int) -> list[str]:
             break
         kept.append(text)
     return kept
+
+
+async def measure_server(server: RemoteServer) -> tuple[ModelDescription, float]:
+    """Return the model of a server, and the median time in seconds of an answer on an open connection.
+
+    Raises RemoteError.
+    """
+    client = RemoteClient(server)
+    loop = asyncio.get_running_loop()
+    try:
+        times = []
+        model = await client.load()
+        for _ in range(MEASURED_ANSWERS):
+            started = loop.time()
+            await client.load()
+            times.append(loop.time() - started)
+    finally:
+        await client.close()
+    return model, statistics.median(times)
