@@ -20,7 +20,7 @@ from codegen_lsp.log_format import LogFormatter
 from codegen_lsp.version import __version__
 
 COMMANDS = (
-    *("serve", "complete", "generate", "refactor", "demo", "doctor", "stats"),
+    *("serve", "complete", "generate", "synth", "refactor", "demo", "doctor", "stats"),
     *("models", "remote", "index", "deploy", "eval", "bench"),
 )
 """In the order of the help."""
@@ -41,6 +41,10 @@ def load(name: str) -> Callable[..., Any] | typer.Typer:
             from codegen_lsp.cli.generate import generate
 
             return generate
+        case "synth":
+            from codegen_lsp.cli.synth import synth
+
+            return synth
         case "refactor":
             from codegen_lsp.cli.refactor import refactor
 

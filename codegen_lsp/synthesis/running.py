@@ -49,10 +49,14 @@ class ProgramRun:
     """Of the turns up to the one that failed or hung, which is included."""
     reason: str = ""
     """Why it failed, or which example does not hold, in one line."""
+    above: bool = False
+    """True if a turn above the last one failed or hung, so that the last one did not run."""
 
     @property
     def last(self) -> TurnResult:
-        """What the last turn that ran did."""
+        """What the last turn did."""
+        if self.above:
+            return TurnResult(error=self.reason)
         return self.turns[-1] if self.turns else TurnResult()
 
 
@@ -89,14 +93,15 @@ def _outcome(verdict: Verdict, dialogue: Dialogue, examples: Sequence[Example], 
     if turns and turns[-1].error and _holds_with_setups(examples, found):
         turns[-1] = evolve(turns[-1], error="")
     elif reports and (error := reports[-1]["error"]):
-        return ProgramRun("failed", turns or [_result(reports[-1], {})], _where(len(reports), count) + str(error))
+        reason = _where(len(reports), count) + str(error)
+        return ProgramRun("failed", turns, reason, len(reports) < count)
     if len(reports) < count:
         place = _where(len(reports) + 1, count)
         if verdict.kind == "timeout":
             reason = f"it ran for more than {seconds:g} s and was stopped"
-            return ProgramRun("timeout", [*turns, TurnResult(error=reason)], place + reason)
+            return ProgramRun("timeout", [*turns, TurnResult(error=reason)], place + reason, len(reports) + 1 < count)
         reason = f"it ended the program ({verdict.detail})" if verdict.detail else "it ended the program"
-        return ProgramRun("failed", [*turns, TurnResult(error=reason)], place + reason)
+        return ProgramRun("failed", [*turns, TurnResult(error=reason)], place + reason, len(reports) + 1 < count)
     for number, example in enumerate(examples):
         if number not in found:
             return ProgramRun("contradicts", turns, f"{example.text} was not reached: it took too long or ended")

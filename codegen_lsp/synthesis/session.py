@@ -38,14 +38,14 @@ class SynthesisSession:
         """Candidates for the last turn that was written, the best first."""
         self.chosen = 0
         """Number of the candidate that was chosen."""
+        self.written = 0
+        """Index of the turn that the proposals are for."""
         self._synthesizer = synthesizer
         self._digest = ""
         self._dialogue = dialogue or Dialogue()
         self._undo: list[Dialogue] = []
         self._redo: list[Dialogue] = []
         self._seed = 0
-        self._written = 0
-        """Index of the turn that the proposals are for."""
         if path is not None and path.exists():
             self._dialogue = parse(self._read(path))
 
@@ -70,15 +70,15 @@ class SynthesisSession:
         if not self.proposals:
             raise SynthesisError("No turn was written yet.", "Say what the program should do.")
         return await self._write(
-            self._written, self._dialogue.turns[self._written].request, seed=self._seed + 1, replace=True
+            self.written, self._dialogue.turns[self.written].request, seed=self._seed + 1, replace=True
         )
 
     def choose(self, number: int) -> DialogueTurn:
         """Take another candidate, counted from 0, for the last turn that was written. Raises: SynthesisError."""
         if not 0 <= number < len(self.proposals):
             raise SynthesisError(f"There is no candidate {number + 1}.", f"Choose 1 to {len(self.proposals)}.")
-        turn = self.proposals[number].turn(self._dialogue.turns[self._written].request)
-        self._change(self._dialogue.with_turn(self._written, turn))
+        turn = self.proposals[number].turn(self._dialogue.turns[self.written].request)
+        self._change(self._dialogue.with_turn(self.written, turn))
         self.chosen = number
         return turn
 
@@ -161,6 +161,17 @@ class SynthesisSession:
         self.proposals = []
         return True
 
+    def save_as(self, path: Path) -> None:
+        """Go on in another file. Raises: SynthesisError when there is one, or it can't be written."""
+        if path.exists():
+            raise SynthesisError(f"{path} exists.", "Give another name.")
+        before, self.path = self.path, path
+        try:
+            self._save(self._dialogue)
+        except SynthesisError:
+            self.path = before
+            raise
+
     async def _write(self, number: int, request: str, *, seed: int, replace: bool = False) -> list[Proposal]:
         if not request.strip():
             raise SynthesisError("Nothing is asked.", "Say what the program should do next.")
@@ -170,7 +181,7 @@ class SynthesisSession:
             raise SynthesisError("The model wrote nothing.", "Say it in other words, or write the code yourself.")
         turn = proposals[0].turn(request)
         self._change(self._dialogue.with_turn(number, turn) if replace else above.with_turn(number, turn))
-        self.proposals, self.chosen, self._seed, self._written = proposals, 0, seed, number
+        self.proposals, self.chosen, self._seed, self.written = proposals, 0, seed, number
         return proposals
 
     async def _rewrite(
@@ -192,7 +203,7 @@ class SynthesisSession:
             if on_turn is not None:
                 on_turn(number + offset, turn)
         self._change(dialogue)
-        self.proposals, self.chosen, self._seed, self._written = first, 0, 0, number
+        self.proposals, self.chosen, self._seed, self.written = first, 0, 0, number
         return first
 
     def _turn(self, number: int) -> DialogueTurn:

@@ -55,6 +55,8 @@ def test_an_error_names_the_turn_and_the_line() -> None:
     assert found.last.error == found.reason
     assert run("def f():\n    return g()", "f()").reason == "NameError: name 'g' is not defined (line 1)"
     assert run("x = (", "1").reason == "turn 1: SyntaxError: '(' was never closed (line 1)"
+    found = run("1 / 0", "print('below')")
+    assert (found.above, found.last.text) == (True, "turn 1: ZeroDivisionError: division by zero (line 1)")
     assert run("1", head="1 / 0").reason.startswith("above the first turn: ZeroDivisionError")
 
 

@@ -1,0 +1,289 @@
+"""The terminal of `codegen-lsp synth`: reads what the person says, and shows what was written and what it did."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.text import Text
+
+from codegen_lsp.cli.synth_pictures import show_picture
+from codegen_lsp.errors import CodegenError
+from codegen_lsp.synthesis.dialogue import DialogueTurn
+from codegen_lsp.synthesis.running import ProgramRun
+from codegen_lsp.synthesis.session import SynthesisError, SynthesisSession
+from codegen_lsp.synthesis.synthesizer import Proposal
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+T = TypeVar("T")
+Command = Callable[[str], Awaitable[None]]
+THEME = "ansi_dark"
+MARKS = {"right": ("✓", "green"), "ran": ("•", "cyan"), "contradicts": ("✗", "red")}
+"""Sign and colour of a candidate by what it did; anything else failed."""
+FILES_SUFFIX = "-files"
+"""A session's pictures are saved in a folder beside it, with this after its name."""
+
+HELP = """\
+Say what the program should do next, in one or more steps. An example helps: `x = [1, 2]` → `3`, or f(2) → 4.
+
+  /choose N          take candidate N for the last step
+  /retry             other candidates for the last step
+  /edit [N]          change the code of step N, or of the last one
+  /change N TEXT     ask something else in step N; later steps are written anew
+  /insert N TEXT     ask something before step N; later steps are written anew
+  /remove N          remove step N
+  /undo  /redo
+  /run               run the program again
+  /show              show the whole program
+  /reload            read the file again after another program changed it
+  /save FILE         go on in another file
+  /quit              leave; the file is up to date
+
+Enter sends, Alt-Enter begins a new line, the arrows bring earlier texts back."""
+
+
+class SynthScreen:
+    """One session in a terminal, or with lines from standard input."""
+
+    def __init__(self, console: Console, session: SynthesisSession, model: str) -> None:
+        self._console = console
+        self._session = session
+        self._model = model
+        self._prompts: PromptSession[str] | None = None
+        self._commands: dict[str, Command] = {
+            "choose": self._choose,
+            "retry": self._retry,
+            "edit": self._edit,
+            "change": self._rewrite,
+            "insert": self._insert,
+            "remove": self._remove,
+            "undo": self._undo,
+            "redo": self._redo,
+            "run": self._run,
+            "show": self._show,
+            "reload": self._reload,
+            "save": self._save,
+            "help": self._help,
+        }
+
+    async def run(self) -> None:
+        """Read and answer until the end of the input or `/quit`."""
+        if sys.stdin.isatty():
+            self._prompts = _prompts(list(self._commands))
+        self._print(f"{self._model}. /help lists what you can do; the program runs in a sandbox.", "dim")
+        if self._session.dialogue.turns:
+            await self._show("")
+        while (line := await self._read(f"{len(self._session.dialogue.turns) + 1} › ")) is not None:
+            text = line.strip()
+            if text in ("/quit", "/exit", "/q"):
+                break
+            try:
+                await self._answer(text)
+            except CodegenError as error:
+                self._print(f"{error.message} {error.advice}".strip(), "yellow")
+            except KeyboardInterrupt:
+                self._print("Stopped; nothing was changed.", "yellow")
+        if self._session.path is not None and self._session.dialogue.turns:
+            self._print(f"Saved in {self._session.path}.", "dim")
+
+    async def _answer(self, text: str) -> None:
+        if not text:
+            return
+        if not text.startswith("/"):
+            await self._ask(text)
+            return
+        name, _, rest = text[1:].partition(" ")
+        found = [command for command in self._commands if command.startswith(name)] if name else []
+        if len(found) > 1 and name in found:
+            found = [name]
+        if len(found) != 1:
+            raise SynthesisError(f"There is no command /{name}.", "/help lists them.")
+        await self._commands[found[0]](rest.strip())
+
+    async def _ask(self, request: str) -> None:
+        for question in self._session.questions(request):
+            self._print(question.text, "magenta")
+            answer = await self._read("  (Enter to go on) › ")
+            if answer is not None and answer.strip():
+                request = f"{request}\n{answer.strip()}"
+        self._show_proposals(await self._working(self._session.ask(request)))
+
+    async def _choose(self, rest: str) -> None:
+        turn = self._session.choose(_number(rest) - 1)
+        self._show_turn(len(self._session.dialogue.turns), turn)
+
+    async def _retry(self, rest: str) -> None:
+        self._show_proposals(await self._working(self._session.retry()))
+
+    async def _edit(self, rest: str) -> None:
+        number = _number(rest) if rest else len(self._session.dialogue.turns)
+        if not 1 <= number <= len(self._session.dialogue.turns):
+            raise SynthesisError(f"There is no step {number}.", "/show lists them.")
+        code = await self._read("edit › ", default=self._session.dialogue.turns[number - 1].code)
+        if code is not None:
+            await self._working(self._session.edit(number - 1, code))
+            await self._show("")
+
+    async def _rewrite(self, rest: str) -> None:
+        number, request = _number_and_text(rest)
+        await self._working(self._session.change(number - 1, request))
+        await self._show("")
+
+    async def _insert(self, rest: str) -> None:
+        number, request = _number_and_text(rest)
+        await self._working(self._session.insert(number - 1, request))
+        await self._show("")
+
+    async def _remove(self, rest: str) -> None:
+        self._session.remove(_number(rest) - 1)
+        await self._show("")
+
+    async def _undo(self, rest: str) -> None:
+        self._print("Undone." if self._session.undo() else "There is nothing to undo.", "dim")
+        await self._show("")
+
+    async def _redo(self, rest: str) -> None:
+        self._print("Done again." if self._session.redo() else "There is nothing to do again.", "dim")
+        await self._show("")
+
+    async def _run(self, rest: str) -> None:
+        run = await self._working(self._session.run())
+        await self._show("")
+        self._show_files(run)
+        if run.reason:
+            self._print(run.reason, "red")
+
+    async def _show(self, rest: str) -> None:
+        for number, turn in enumerate(self._session.dialogue.turns, start=1):
+            self._show_turn(number, turn)
+
+    async def _reload(self, rest: str) -> None:
+        self._print("Read again." if self._session.reload() else "The file is as it was.", "dim")
+        await self._show("")
+
+    async def _save(self, rest: str) -> None:
+        if not rest:
+            raise SynthesisError("A file is missing.", "Give its name.")
+        self._session.save_as(_path(rest))
+        self._print(f"Saved in {self._session.path}.", "dim")
+
+    async def _help(self, rest: str) -> None:
+        self._print(HELP)
+
+    async def _read(self, prompt: str, default: str = "") -> str | None:
+        """Return what the person says; None at the end of the input."""
+        try:
+            if self._prompts is not None:
+                return await self._prompts.prompt_async(prompt, default=default)
+            line = sys.stdin.readline()
+        except (EOFError, KeyboardInterrupt):
+            return None
+        return line.rstrip("\n") if line else None
+
+    async def _working(self, work: Awaitable[T]) -> T:
+        """Wait for something, with a sign that it goes on."""
+        with self._console.status("…", spinner="dots"):
+            return await work
+
+    def _show_proposals(self, proposals: list[Proposal]) -> None:
+        number = self._session.written + 1
+        self._show_turn(number, self._session.dialogue.turns[number - 1], asked=False)
+        self._show_files(proposals[0].run)
+        if not proposals[0].good:
+            why = proposals[0].run.reason or "nothing was written"
+            self._print(f"No candidate is right: {why}. /retry, /edit, or say it in other words.", "red")
+        if len(proposals) > 1:
+            line = Text("  candidates: ", style="dim")
+            for at, proposal in enumerate(proposals, start=1):
+                sign, colour = MARKS.get(proposal.run.kind, ("✗", "red")) if proposal.code.strip() else ("∅", "red")
+                style = f"bold {colour}" if at - 1 == self._session.chosen else colour
+                line.append(f"{at}{sign} ", style=style)
+            self._console.print(line)
+
+    def _show_turn(self, number: int, turn: DialogueTurn, *, asked: bool = True) -> None:
+        if asked:
+            mark = "  (yours)" if turn.edited else ""
+            self._print(f"{number} › {turn.request}{mark}", "bold")
+        if turn.code:
+            self._console.print(Padding(Syntax(turn.code, "python", theme=THEME, background_color="default"), (0, 4)))
+        if turn.output:
+            self._console.print(Padding(Text(_plain(turn.output), style="green"), (0, 4)))
+
+    def _show_files(self, run: ProgramRun) -> None:
+        """Save the pictures and tables of the last turn beside the session, and show the pictures if possible."""
+        if not run.last.files:
+            return
+        path = self._session.path or Path("session.py")
+        folder = path.with_name(path.stem + FILES_SUFFIX)
+        try:
+            folder.mkdir(exist_ok=True)
+            for name, content in run.last.files.items():
+                (folder / Path(name).name).write_bytes(content)
+                self._print(f"    {folder / Path(name).name}", "dim")
+                show_picture(self._console, name, content)
+        except OSError as error:
+            self._print(f"{folder} can't be written: {error.strerror}.", "yellow")
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(Text(_plain(text)), style=style or None, soft_wrap=True)
+
+
+def _prompts(commands: list[str]) -> PromptSession[str]:
+    """Return the line editor, with a history of its own in the user's folder of state."""
+    import platformdirs
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    history: History = InMemoryHistory()
+    path = platformdirs.user_state_path("codegen-lsp") / "synth-history"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        history = FileHistory(str(path))
+    except OSError:
+        pass
+    completer = WordCompleter([f"/{name}" for name in [*commands, "quit"]], sentence=True)
+    return PromptSession(
+        history=history, key_bindings=keys, multiline=True, completer=completer, complete_while_typing=False
+    )
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise SynthesisError(f"{text or 'Nothing'} is no number.", "Give one, counted from 1.")
+    return int(text)
+
+
+def _number_and_text(rest: str) -> tuple[int, str]:
+    number, _, text = rest.partition(" ")
+    if not text.strip():
+        raise SynthesisError("The text is missing.", "Give the number of the step, then what it should do.")
+    return _number(number), text.strip()
+
+
+def _plain(text: str) -> str:
+    """Return a text without control characters, which could change the terminal."""
+    return "".join(sign if sign in "\n\t" or sign.isprintable() else repr(sign)[1:-1] for sign in text)
