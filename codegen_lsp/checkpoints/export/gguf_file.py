@@ -92,7 +92,8 @@ def _stored(name: str, weight: Tensor, source: ExportSource, kind: str) -> NDArr
         weight = halves_to_pairs(weight, source.architecture.heads, source.architecture.rotary)
     if kind != "q8_0":
         return rounded(name, weight, kind).numpy()
-    return gguf.quants.quantize(weight.to(torch.float32).contiguous().numpy(), TYPES["q8_0"])
+    stored: NDArray[Any] = gguf.quants.quantize(weight.to(torch.float32).contiguous().numpy(), TYPES["q8_0"])
+    return stored
 
 
 def _write_description(writer: gguf.GGUFWriter, source: ExportSource, type: str) -> None:
