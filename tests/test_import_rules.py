@@ -32,7 +32,8 @@ LIBRARIES = {
     "ctranslate2": ["inference/engines/ct2/*", "checkpoints/convert.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
     "starlette": ["http/*", "deploy/*"],
-    "uvicorn": ["http/serve.py"],
+    "uvicorn": ["http/serve.py", "http/connections.py"],
+    "prometheus_client": ["http/metrics.py"],
     "ray": ["deploy/*"],
     "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
@@ -50,6 +51,7 @@ LIBRARIES = {
 
 PACKAGES = {
     "errors.py": [],
+    "access.py": ["errors"],
     "log_format.py": [],
     "python_path.py": [],
     "progress.py": [],
@@ -80,10 +82,12 @@ PACKAGES = {
     "lsp": [
         *("lsp", "suggest", "refactor", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
+        "access",
     ],
     "http": [
         *("http", "suggest", "completion", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
+        "access",
     ],
     "deploy": ["deploy", "http", "suggest.options", "checkpoints.store", "settings", "errors"],
     "evaluation": [

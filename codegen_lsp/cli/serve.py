@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from codegen_lsp.cli.options import Device, Model, Threads
+
+if TYPE_CHECKING:
+    from codegen_lsp.http.config import HttpConfig
 
 
 def serve(
@@ -43,6 +46,13 @@ def serve(
             "address than loopback.",
         ),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --http, a name under which clients without a key may ask, beside the address. May be repeated.",
+        ),
+    ] = None,
     model: Model = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -51,14 +61,15 @@ def serve(
     """Run the language server; editors start this."""
     if sum((tcp is not None, ws is not None, http is not None, stdio)) > 1:
         raise typer.BadParameter("choose one of --stdio, --tcp, --ws and --http")
-    if http is None and (api_key_file is not None or (model, device, threads) != ("auto", "auto", 0)):
-        raise typer.BadParameter("--api-key-file, --model, --device and --threads go with --http")
+    if http is None and (api_key_file is not None or allow_host or (model, device, threads) != ("auto", "auto", 0)):
+        raise typer.BadParameter("--api-key-file, --allow-host, --model, --device and --threads go with --http")
     if token_file is not None and tcp is None and ws is None:
         raise typer.BadParameter("--token-file goes with --tcp or --ws")
     if allow_origin and ws is None and http is None:
         raise typer.BadParameter("--allow-origin goes with --ws or --http")
     if http is not None:
-        _serve_http(http, api_key_file, allow_origin or [], model, device, threads)
+        config = _http_config(http, api_key_file, allow_origin or [], allow_host or [])
+        _serve_http(config, model, device, threads)
     if tcp is None and ws is None:
         from codegen_lsp.cli.stdio_server import serve_on_stdio
 
@@ -72,17 +83,26 @@ def serve(
     end_process(serve_ws(ws, token_file, allow_origin or []))
 
 
-def _serve_http(
-    address: str, key_file: Path | None, origins: list[str], model: str, device: str, threads: int
-) -> NoReturn:
+def _http_config(address: str, key_file: Path | None, origins: list[str], hosts: list[str]) -> HttpConfig:
+    """Return the configuration of the HTTP server. Raises: AddressError."""
+    from codegen_lsp.http.config import HttpConfig, parse_address
+
+    host, port = parse_address(address)
+    return HttpConfig(
+        host=host,
+        port=port,
+        key_file=key_file,
+        allowed_origins=tuple(origins),
+        allowed_hosts=tuple(name.lower() for name in hosts),
+    )
+
+
+def _serve_http(config: HttpConfig, model: str, device: str, threads: int) -> NoReturn:
     """Serve HTTP until a signal. Raises: CodegenError."""
     from codegen_lsp import extras
 
     extras.require("serve", "codegen-lsp serve --http")
-    from codegen_lsp.http.config import HttpConfig, parse_address
     from codegen_lsp.http.serve import serve_http
     from codegen_lsp.settings import Settings
 
-    host, port = parse_address(address)
-    config = HttpConfig(host=host, port=port, key_file=key_file, allowed_origins=tuple(origins))
     raise SystemExit(serve_http(config, Settings(model=model, device=device, threads=threads)))

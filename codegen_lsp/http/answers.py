@@ -22,14 +22,11 @@ from starlette.types import Receive, Scope, Send
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.fields import Fields, read_object
-from codegen_lsp.http.problems import RequestProblem, problem_of
+from codegen_lsp.http.problems import CLIENT_CLOSED_REQUEST, RequestProblem, problem_of
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-CLIENT_CLOSED_REQUEST = 499
-"""Status of a request whose client went away; nginx's, since HTTP has none. Nobody reads it."""
 
 
 @frozen
@@ -44,8 +41,8 @@ class Call:
 
     @property
     def user(self) -> str:
-        """Key of the user, among whom the model's time is divided: the address of the client."""
-        return self.request.client.host if self.request.client else ""
+        """Key of the user, among whom the model's time is divided: the number of a key, or the client's address."""
+        return str(getattr(self.request.state, "user", ""))
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -59,9 +56,13 @@ class ServerContext:
     def __init__(self, service: CompletionService, config: HttpConfig) -> None:
         self.service = service
         self.config = config
+        self.forms: dict[str, ProblemForm] = {}
+        """How problems are reported, by path."""
 
     def route(self, method: str, path: str, handler: Handler, form: ProblemForm) -> Route:
         """Return the route of a handler. `form` is how its problems are reported."""
+
+        self.forms[path] = form
 
         async def endpoint(request: Request) -> Response:
             try:

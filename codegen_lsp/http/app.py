@@ -1,17 +1,26 @@
-"""The HTTP application: the routes of all dialects over one completion service."""
+"""The HTTP application: the routes of all dialects over one completion service, and what every request goes through."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
+from codegen_lsp.access import read_secrets
 from codegen_lsp.http import remote_model
-from codegen_lsp.http.answers import ServerContext
+from codegen_lsp.http.answers import Call, Handler, ProblemForm, ServerContext, json_answer
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.dialects import llama_cpp
+from codegen_lsp.http.guard import Guard
+from codegen_lsp.http.metrics import RequestMetrics, ServerMetrics
+from codegen_lsp.http.problems import RequestProblem
 
 Dialect = Callable[[ServerContext], Sequence[BaseRoute]]
 DIALECTS: tuple[Dialect, ...] = (llama_cpp.routes, remote_model.routes)
@@ -19,6 +28,45 @@ DIALECTS: tuple[Dialect, ...] = (llama_cpp.routes, remote_model.routes)
 
 
 def create_app(service: CompletionService, config: HttpConfig) -> Starlette:
-    """Return the application. The caller starts and closes the service."""
+    """Return the application. The caller starts and closes the service.
+
+    Raises: TokenError, and OSError when the file with the keys can't be read.
+    """
     context = ServerContext(service, config)
-    return Starlette(routes=[route for dialect in DIALECTS for route in dialect(context)])
+    metrics = service.metrics
+    keys = read_secrets(config.key_file) if config.key_file is not None else []
+    routes = [route for dialect in DIALECTS for route in dialect(context)]
+    routes.append(context.route("GET", "/metrics", _metrics_handler(metrics), llama_cpp.problem_body))
+    paths = frozenset(route.path for route in routes if isinstance(route, Route))
+
+    def form_of(path: str) -> ProblemForm:
+        return context.forms.get(path, llama_cpp.problem_body)
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        problem = RequestProblem(error.status_code, "not_found_error", error.detail)
+        answer = json_answer(form_of(request.url.path)(problem), problem.status)
+        answer.headers.update(error.headers or {})
+        return answer
+
+    middleware = [
+        Middleware(RequestMetrics, metrics=metrics, paths=paths),
+        Middleware(Guard, config=config, keys=keys, form_of=form_of),
+    ]
+    if config.allowed_origins:
+        cors = {
+            "allow_origins": config.allowed_origins,
+            "allow_methods": ["GET", "POST"],
+            "allow_headers": ["Authorization", "Content-Type", "X-Api-Key"],
+        }
+        middleware.append(Middleware(CORSMiddleware, **cors))  # type: ignore[arg-type]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: unknown})
+
+
+def _metrics_handler(metrics: ServerMetrics) -> Handler:
+    async def handle(call: Call) -> Response:
+        """Return the measurements in the text format of Prometheus."""
+        body, media_type = metrics.exposition(call.request.headers.get("accept", ""))
+        return Response(body, media_type=media_type)
+
+    return handle

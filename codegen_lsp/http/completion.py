@@ -24,6 +24,7 @@ from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot
 from codegen_lsp.errors import WorkerError
 from codegen_lsp.http.documents import document_uri, language_of_request, text_at_cursor
+from codegen_lsp.http.metrics import ServerMetrics
 from codegen_lsp.http.requests import (
     AlternativeToken,
     Completed,
@@ -65,6 +66,8 @@ class CompletionService:
     def __init__(self, settings: Settings, load: LoadParams, client: InferenceClient | None = None) -> None:
         self.settings = settings
         self.client = client or InferenceClient()
+        self.metrics = ServerMetrics()
+        self.metrics.generating = lambda: self.open_requests
         self.open_requests = 0
         """Requests for which the worker generates, or which wait for it."""
         self._load = load
@@ -99,7 +102,7 @@ class CompletionService:
         model = self.model
         if request.infill:
             return await self._infill(request, model)
-        return _all_of(await self._generate(self._continuation(request, model)), model)
+        return _all_of(await self.generate(self._continuation(request, model)), model)
 
     async def stream(self, request: CompletionRequest) -> AsyncIterator[Piece]:
         """Yield the answers to a request as they are generated, those of several candidates mixed.
@@ -116,7 +119,7 @@ class CompletionService:
         model = self.model
         params = self._continuation(request, model)
         parts: asyncio.Queue[StreamedText | None] = asyncio.Queue()
-        generating = asyncio.ensure_future(self._generate(params, parts.put_nowait))
+        generating = asyncio.ensure_future(self.generate(params, parts.put_nowait))
         generating.add_done_callback(lambda _: parts.put_nowait(None))
         written: Counter[int] = Counter()
         reported: Counter[int] = Counter()
@@ -168,7 +171,7 @@ class CompletionService:
             user=request.user,
             related=[*planned.rest_of_document, *(with_lf(extra.text) for extra in request.extra)],
         )
-        result = await self._generate(params)
+        result = await self.generate(params)
         shaped = await _parsing(snapshot, partial(shape_all, result.candidates, planned))
         if isinstance(shaped, Refusal):
             return Completed((), model, result.stats, shaped)
@@ -195,15 +198,22 @@ class CompletionService:
             stop = evolve(stop, min_indent=max(stop.min_indent or 0, request.min_indent))
         return evolve(planned, stop=stop, candidates=request.candidates, temperature=request.temperature)
 
-    async def _generate(
+    async def generate(
         self, params: GenerateParams, on_text: Callable[[StreamedText], None] | None = None
     ) -> GenerateResult:
-        """Ask the worker; `on_text` gets the text as it is generated."""
+        """Ask the worker; `on_text` gets the text as it is generated.
+
+        Raises: WorkerError, ModelError, SupersededError.
+        """
         self.open_requests += 1
         try:
-            if on_text is None:
-                return await self.client.generate(params)
-            return await self.client.stream(params, on_text)
+            asking = self.client.generate(params) if on_text is None else self.client.stream(params, on_text)
+            result = await asking
+            self.metrics.generated(result.stats)
+            return result
+        except asyncio.CancelledError:
+            self.metrics.cancelled.inc()
+            raise
         finally:
             self.open_requests -= 1
 

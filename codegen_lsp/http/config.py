@@ -32,8 +32,9 @@ class HttpConfig:
     """Requests at once of one address or key; more are answered with status 429."""
     request_seconds: float = 120.0
     """A request that takes longer is answered with status 504."""
-    header_seconds: float = 10.0
-    """Time in which a client must send its whole request."""
+    request_arrival_seconds: float = 20.0
+    """Time in which a client must send its whole request, from its connection or the first byte."""
+    max_connections: int = 1024
 
     @property
     def is_loopback(self) -> bool:

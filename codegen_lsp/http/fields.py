@@ -44,9 +44,10 @@ class Fields:
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """Return a number, raised or lowered to the range. Raises: RequestProblem."""
         value = self._get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or (isinstance(value, float) and not math.isfinite(value)):
             raise self._wrong(name, "a number")
-        return min(max(float(value), low), high)
+        return float(min(max(value, low), high))  # a whole number may be too large to become a float before
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """Return a whole number, raised or lowered to the range. Raises: RequestProblem."""

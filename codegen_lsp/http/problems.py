@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from codegen_lsp.errors import CodegenError, ModelError, SupersededError, WorkerError
 
+CLIENT_CLOSED_REQUEST = 499
+"""Status of a request whose client went away; nginx's, since HTTP has none. Nobody reads it."""
+
 
 class RequestProblem(Exception):  # noqa: N818 - becomes an answer
     """A request can't be answered as it was meant to be."""

@@ -71,7 +71,7 @@ def problem_body(problem: RequestProblem) -> object:
 
 
 async def _generate(call: Call, client: str, params: GenerateParams) -> object:
-    return await call.service.client.generate(_allowed(params, client))
+    return await call.service.generate(_allowed(params, client))
 
 
 async def _warm(call: Call, client: str, params: WarmParams) -> object:

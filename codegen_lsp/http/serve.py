@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from codegen_lsp.access import TokenError
 from codegen_lsp.checkpoints.store import find
 from codegen_lsp.errors import AddressError, CodegenError
 from codegen_lsp.http.app import create_app
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
+from codegen_lsp.http.connections import protocol_class
 from codegen_lsp.inference.rpc.messages import LoadParams, ModelDescription
 from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.options import load_params
@@ -27,7 +29,12 @@ CLOSE_SECONDS = 5
 
 
 def serve_http(config: HttpConfig, settings: Settings) -> int:
-    """Serve HTTP until a signal; return the exit code. Raises: ModelError, AddressError."""
+    """Serve HTTP until a signal; return the exit code. Raises: ModelError, AddressError, TokenError."""
+    if not config.is_loopback and config.key_file is None:
+        raise AddressError(
+            f"Other machines can reach {config.host}, so clients must give a key.",
+            "Name a file with keys: `--api-key-file FILE`. To make one: `openssl rand -hex 32 > FILE; chmod 600 FILE`.",
+        )
     build = find(settings.model)
     return asyncio.run(_serve(config, settings, load_params(settings, build.path)))
 
@@ -48,13 +55,19 @@ class HttpServer(uvicorn.Server):
 
 async def _serve(config: HttpConfig, settings: Settings, load: LoadParams) -> int:
     service = CompletionService(settings, load)
-    app = create_app(service, config)
+    try:
+        app = create_app(service, config)
+    except OSError as error:
+        raise TokenError(f"The file {config.key_file} can't be used: {error.strerror or error}.") from error
     server = HttpServer(
         uvicorn.Config(
             app,
             host=config.host,
             port=config.port,
+            http=protocol_class(config.request_arrival_seconds),
+            ws="none",
             lifespan="off",
+            limit_concurrency=config.max_connections,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -8,12 +8,9 @@ its first message, or, over WebSocket, in the URL or the header `Authorization`.
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import json
 import os
 import secrets
-import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,23 +19,16 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import frozen
 from lsprotocol import types
 
-from codegen_lsp.errors import CodegenError
+from codegen_lsp.access import TokenError, is_token, read_secrets
 
 TOKEN_BYTES = 32
 """Random bytes of a token that this program makes."""
-MIN_TOKEN_CHARACTERS = 16
-"""Length of the shortest token that a file may hold."""
-MAX_TOKEN_CHARACTERS = 1_000
 FIRST_MESSAGE_BYTES = 2**20
 """Size limit of a message of a client that is not known yet."""
 FIRST_MESSAGE_TIMEOUT = 10.0
 """Seconds that such a client has for it."""
 OPTION = "token"
 """Field of `initializationOptions` with the token."""
-
-
-class TokenError(CodegenError):
-    """A file can't hold the token."""
 
 
 @frozen
@@ -74,18 +64,10 @@ def token_of_file(path: Path) -> str:
 
 def read_token(path: Path) -> str:
     """Return the token in a file. Raises: TokenError if others can read it or it holds no token; OSError."""
-    advice = f"Delete {path}: it is made again, with a new token."
-    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-    with os.fdopen(os.open(path, flags), encoding="ascii", errors="replace") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise TokenError(f"{path} is not a regular file.", "Name another file.")
-        if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
-            raise TokenError(f"{path} can be read or changed by other users.", f"Run `chmod 600 {path}`, or delete it.")
-        token = file.read(MAX_TOKEN_CHARACTERS + 2).strip()
-    if not MIN_TOKEN_CHARACTERS <= len(token) <= MAX_TOKEN_CHARACTERS or not token.isascii() or not token.isprintable():
-        raise TokenError(f"{path} holds no token of {MIN_TOKEN_CHARACTERS} characters or more.", advice)
-    return token
+    tokens = read_secrets(path)
+    if len(tokens) > 1:
+        raise TokenError(f"{path} holds more than one token.", f"Delete {path}: it is made again, with a new token.")
+    return tokens[0]
 
 
 async def first_message(messages: AsyncIterator[bytes], token: str) -> bytes:
@@ -112,40 +94,11 @@ async def first_message(messages: AsyncIterator[bytes], token: str) -> bytes:
     return json.dumps(message).encode()
 
 
-def is_token(given: object, token: str) -> bool:
-    """Return whether a client gave the token; takes the same time for every wrong one."""
-    return isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
-
-
 def token_of_request(path: str, authorization: str | None) -> str | None:
     """Return the token in the URL or the header `Authorization` of a WebSocket client."""
     if authorization is not None and authorization.startswith("Bearer "):
         return authorization.removeprefix("Bearer ").strip()
     return next(iter(parse_qs(urlsplit(path).query).get(OPTION, [])), None)
-
-
-def is_own_host(header: str | None, host: str) -> bool:
-    """Return whether the header `Host` names this server: by an address, `localhost`, or the name it listens on.
-
-    A page whose name was made to lead to this machine (DNS rebinding) sends that name.
-    """
-    if header is None:
-        return False
-    try:
-        name = urlsplit(f"//{header}").hostname
-        if name is None:
-            return False
-        if name in ("localhost", host.lower()):
-            return True
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether only processes of this machine can reach an address."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _refusal(body: bytes) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codegen_lsp.access import is_loopback, is_own_host, is_token
 from codegen_lsp.errors import AddressError
 from codegen_lsp.inference.rpc.framing import MAX_MESSAGE_BYTES, FramingError, read_messages
 from codegen_lsp.lsp.access import (
@@ -25,9 +26,6 @@ from codegen_lsp.lsp.access import (
     OPTION,
     ClientRefusedError,
     first_message,
-    is_loopback,
-    is_own_host,
-    is_token,
     new_token,
     token_of_file,
     token_of_request,

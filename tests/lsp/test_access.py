@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from codegen_lsp.lsp.access import TokenError, is_loopback, is_own_host, is_token, token_of_file, token_of_request
+from codegen_lsp.access import TokenError, is_loopback, is_own_host, is_token
+from codegen_lsp.lsp.access import token_of_file, token_of_request
 
 
 def test_a_file_keeps_its_token(tmp_path: Path) -> None:

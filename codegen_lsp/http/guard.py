@@ -1,0 +1,122 @@
+"""Admission of requests: key, host and origin, and how many are answered at once.
+
+A port of the loopback interface is open to every web page that the user's browser shows. A page can send requests
+(without reading the answers), and one whose name was made to lead to this machine (DNS rebinding) could read them. So a
+request must name this machine as its host, unless it shows a key, and a page must be one of this server or of an origin
+that the configuration names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from codegen_lsp.access import is_own_host, is_token
+from codegen_lsp.http.answers import ProblemForm, json_answer
+from codegen_lsp.http.config import HttpConfig
+from codegen_lsp.http.problems import RequestProblem
+
+PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
+"""Answered to everybody: that the server runs, and whether its model is loaded."""
+RETRY_SECONDS = 1
+"""Given to clients whose request is one too many."""
+
+FormOf = Callable[[str], ProblemForm]
+"""Returns the form of problems of a path."""
+
+
+class Guard:
+    """ASGI middleware that admits requests to the application."""
+
+    def __init__(self, app: ASGIApp, config: HttpConfig, keys: list[str], form_of: FormOf) -> None:
+        """`keys` are those of which clients must give one; none are needed if it is empty."""
+        self._app = app
+        self._config = config
+        self._keys = keys
+        self._form_of = form_of
+        self._open: Counter[str] = Counter()
+        """Number of requests that are being answered, by user."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or the problem with it."""
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        try:
+            user = self._admit(scope, headers)
+        except RequestProblem as problem:
+            await self._refuse(problem, scope, receive, send)
+            return
+        scope.setdefault("state", {})["user"] = user
+        self._open[user] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._open[user] -= 1
+            if not self._open[user]:
+                del self._open[user]
+
+    def _admit(self, scope: Scope, headers: Headers) -> str:
+        """Return the key of the user who sends a request. Raises: RequestProblem."""
+        address = scope["client"][0] if scope.get("client") else ""
+        if scope["path"] in PUBLIC_PATHS and scope["method"] in ("GET", "HEAD"):
+            return address
+        number = self._key_number(headers)
+        own_host = is_own_host(headers.get("host"), self._config.host) or self._is_allowed_host(headers.get("host"))
+        if not own_host and number is None:
+            raise RequestProblem(403, "permission_error", "The header `Host` does not name this server.")
+        self._check_page(scope, headers)
+        if self._keys and number is None and scope["method"] != "OPTIONS":
+            raise RequestProblem(401, "authentication_error", "A key is needed: `Authorization: Bearer KEY`.")
+        user = address if number is None else f"key {number}"
+        if self._open.total() >= self._config.max_requests:
+            raise RequestProblem(503, "unavailable_error", "The server answers too many requests. Try again soon.")
+        if self._open[user] >= self._config.max_requests_of_client:
+            raise RequestProblem(429, "rate_limit_error", "Too many of your requests are open. Try again soon.")
+        return user
+
+    def _key_number(self, headers: Mapping[str, str]) -> int | None:
+        """Return the number of the key that a request gives; None for a wrong or no key. Compares with every key."""
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        given = [headers.get("x-api-key"), bearer.strip() if scheme.lower() == "bearer" else None]
+        right = [number for number, key in enumerate(self._keys) for one in given if is_token(one, key)]
+        return right[0] if right else None
+
+    def _is_allowed_host(self, host: str | None) -> bool:
+        return host is not None and _hostname(f"//{host}") in self._config.allowed_hosts
+
+    def _check_page(self, scope: Scope, headers: Headers) -> None:
+        """Refuse the requests of pages of other origins. Raises: RequestProblem."""
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+        if origin is not None:
+            same = origin == f"{scope['scheme']}://{headers.get('host')}"
+            if not same and origin not in self._config.allowed_origins:
+                raise RequestProblem(403, "permission_error", "Pages of this origin may not use the server.")
+        elif site not in ("none", "same-origin") and not self._is_navigation(scope, headers):
+            raise RequestProblem(403, "permission_error", "Pages of other sites may not use the server.")
+
+    @staticmethod
+    def _is_navigation(scope: Scope, headers: Headers) -> bool:
+        """Return whether the user follows a link; the page that has it can't read what is shown then."""
+        mode, target = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+        return scope["method"] == "GET" and (mode, target) == ("navigate", "document")
+
+    async def _refuse(self, problem: RequestProblem, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = json_answer(self._form_of(scope["path"])(problem), problem.status)
+        if problem.status == HTTPStatus.UNAUTHORIZED:
+            answer.headers["WWW-Authenticate"] = "Bearer"
+        if problem.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            answer.headers["Retry-After"] = str(RETRY_SECONDS)
+        await answer(scope, receive, send)
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

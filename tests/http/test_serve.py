@@ -1,0 +1,157 @@
+"""The process: addresses, keys, connections that send little, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import needs
+
+needs.extra("serve")
+
+import uvicorn
+
+from codegen_lsp.errors import AddressError
+from codegen_lsp.http.config import HttpConfig, parse_address
+from codegen_lsp.http.connections import protocol_class
+from tests.http.conftest import COMMAND, RunningServer, running_server
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("8012", ("127.0.0.1", 8012)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("[::1]:8012", ("::1", 8012)),
+        ("strong-machine:65535", ("strong-machine", 65535)),
+    ],
+)
+def test_addresses(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", ":", ":80", "host", "host:", "80:host", "1:65536", "-1", "²", "8o12"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(AddressError):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("machine", False)],
+)
+def test_who_can_reach_an_address(host: str, loopback: bool) -> None:
+    assert HttpConfig(host=host).is_loopback is loopback
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["0.0.0.0:0"], "must give a key"),
+        (["0.0.0.0:0", "--api-key-file", "missing"], "missing can't be used"),
+        (["0.0.0.0:0", "--api-key-file", "open"], "can be read or changed by other users"),
+        (["0.0.0.0:0", "--api-key-file", "short"], "holds no token"),
+        (["nowhere"], "no address"),
+        (["127.0.0.1:0", "--model", "no-such-model"], "no-such-model"),
+        (["127.0.0.1:0", "--token-file", "x"], "--token-file goes with"),
+    ],
+)
+def test_what_is_not_started(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    (tmp_path / "open").write_text("k" * 40)
+    (tmp_path / "open").chmod(0o644)
+    (tmp_path / "short").write_text("k" * 15)
+    (tmp_path / "short").chmod(0o600)
+    ended = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"COLUMNS": "300"},
+    )
+    assert ended.returncode != 0
+    assert reason in ended.stderr
+
+
+def test_another_machine_needs_a_key(tmp_path: Path) -> None:
+    """A machine that is asked by an address that is not the loopback's."""
+    key = "a-key-of-more-than-sixteen-characters"
+    path = tmp_path / "keys"
+    path.write_text(key)
+    path.chmod(0o600)
+    with running_server(tmp_path, "--api-key-file", str(path), address="0.0.0.0:0") as server:
+        own = next((one[4][0] for one in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)), "127.0.0.1")
+        outside = RunningServer(server.process, str(own), server.port)
+        outside.wait_until_ready()
+        body = {"prompt": "import ", "n_predict": 2}
+        for path_asked in ("/completion", "/metrics", "/", "/v1/models"):
+            assert outside.ask("POST", path_asked, body)[0] == 401
+        assert outside.post("/completion", body, {"Authorization": f"Bearer {key}"})["tokens_predicted"] > 0
+
+
+def test_an_address_in_use_is_reported(http_server: RunningServer) -> None:
+    command = [*COMMAND, f"127.0.0.1:{http_server.port}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 1
+    assert "can't be listened on" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n123"])
+async def test_a_request_that_does_not_arrive_ends_its_connection(sent: bytes) -> None:
+    async def app(scope: object, receive: object, send: object) -> None:
+        while (await receive())["type"] != "http.disconnect":  # type: ignore[operator]
+            pass
+
+    config = uvicorn.Config(app, http=protocol_class(0.01), ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    config.load()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(
+        lambda: config.http_protocol_class(config=config, server_state=server.server_state, app_state={}),  # type: ignore[call-arg,arg-type]
+        "127.0.0.1",
+        0,
+    )
+    async with listening:
+        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        writer.write(sent)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+def test_nothing_of_a_request_is_logged(tmp_path: Path) -> None:
+    secret = "VERY_SECRET_TEXT"
+    with running_server(tmp_path) as server:
+        server.wait_until_ready()
+        server.post("/completion", {"prompt": secret, "n_predict": 2})
+        server.post("/infill", {"input_prefix": secret, "input_suffix": secret})
+        server.ask("POST", "/completion", {"prompt": secret, "n_predict": secret})
+        server.ask("POST", "/completion", f"{{{secret}".encode())
+        server.ask("GET", f"/{secret}?{secret}", headers={"X-Secret": secret})
+        with socket.create_connection((server.host, server.port)) as connection:
+            connection.sendall(f"{secret}\r\n\r\n".encode())
+            assert connection.recv(1000)
+    assert secret not in (tmp_path / "server.log").read_text()
+
+
+async def test_the_message_of_an_unexpected_error_is_neither_logged_nor_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """It may quote the text of the request."""
+    from codegen_lsp.http.app import create_app
+    from tests.http.asgi import exchange, played, played_service
+
+    service = played_service(lambda params: [])
+    played(service).generate_error = KeyError("VERY_SECRET_TEXT")
+    with caplog.at_level(logging.DEBUG):
+        answer = await exchange(create_app(service, HttpConfig()), "POST", "/completion", {"prompt": "a"})
+    assert answer.status == 500
+    assert b"SECRET" not in answer.body
+    assert "SECRET" not in caplog.text
+    assert "KeyError" in caplog.text
