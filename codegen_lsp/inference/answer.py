@@ -79,10 +79,17 @@ class DecodedAnswer:
         text = self.text if self.complete else ""
         end = len(text) - held_back(text, self.rules) if self.cut is None else self.cut
         new, self._streamed = text[self._streamed : end], max(self._streamed, end)
-        shown = self.shown_tokens if self.cut is not None else self.generated
-        count = sum(step_end <= self._streamed for step_end, _ in self.steps) if self.cut is None else len(shown)
+        shown = self.shown_tokens
+        count = len(shown) if self.cut is not None else self._complete_tokens(self._streamed)
         tokens, self._streamed_tokens = shown[self._streamed_tokens : count], max(self._streamed_tokens, count)
         return new, tokens
+
+    def _complete_tokens(self, length: int) -> int:
+        """Return the number of tokens of the first `length` characters, without those whose character is not whole."""
+        count = sum(end <= length for end, _ in self.steps)
+        while count and self.steps[count - 1][0] == (self.steps[count - 2][0] if count > 1 else 0):
+            count -= 1
+        return count
 
     @property
     def shown_tokens(self) -> list[GeneratedToken]:

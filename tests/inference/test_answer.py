@@ -70,6 +70,12 @@ def test_half_a_character_is_not_streamed() -> None:
     assert [token.data for token in tokens] == [[0xE2, 0x82], [0xAC], [0x21]]
 
 
+def test_tokens_of_half_a_character_that_ends_the_text_are_not_streamed() -> None:
+    _, tokens, candidate = decoded([b"a", b"\xc3", b"\xa9"], StopRules(1000, 1000, ["é"]))
+    assert [token.data for token in tokens] == [[0x61]]
+    assert tokens == candidate.generated
+
+
 def test_the_deadline_ends_a_text_after_its_first_line_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """As llama.cpp's `t_max_predict_ms`."""
     now = 0.0
