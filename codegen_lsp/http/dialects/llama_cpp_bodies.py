@@ -156,6 +156,8 @@ def model_entry(model: ModelDescription, created: int) -> dict[str, Any]:
     """Return a model as `/v1/models` lists it."""
     return {
         "id": model.name,
+        "aliases": [model.name],
+        "tags": [],
         "object": "model",
         "created": created,
         "owned_by": "codegen-lsp",
