@@ -80,7 +80,7 @@ PACKAGES = {
         *("inference.rpc.messages", "settings", "errors"),
     ],
     "lsp": [
-        *("lsp", "suggest", "refactor", "completion.snapshot", "source", "workspace"),
+        *("lsp", "suggest", "refactor", "synthesis", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
         "access",
     ],

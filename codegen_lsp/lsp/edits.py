@@ -25,10 +25,10 @@ def versioned_edit(
 
     Raises: JsonRpcException (ContentModified) when another file has changed since it was read.
     """
-    edits = [types.TextDocumentEdit(_identifier(document, document.version), [*_edits(document, text)])]
+    edits = [types.TextDocumentEdit(_identifier(document, document.version), [*text_edits(document, text)])]
     for file in others:
         other, version = _other(file, documents)
-        edits.append(types.TextDocumentEdit(_identifier(other, version), [*_edits(other, file.after)]))
+        edits.append(types.TextDocumentEdit(_identifier(other, version), [*text_edits(other, file.after)]))
     return types.WorkspaceEdit(document_changes=[*edits])
 
 
@@ -36,16 +36,16 @@ def plain_edit(
     document: TextDocument, text: str, others: Sequence[OtherFile], documents: OpenDocuments
 ) -> types.WorkspaceEdit:
     """Return the same edit without versions, for editors that don't support them. Raises: the same."""
-    changes = {document.uri: _edits(document, text)}
+    changes = {document.uri: text_edits(document, text)}
     for file in others:
         other, _ = _other(file, documents)
-        changes[other.uri] = _edits(other, file.after)
+        changes[other.uri] = text_edits(other, file.after)
     return types.WorkspaceEdit(changes=changes)
 
 
 def annotated_edit(document: TextDocument, text: str, label: str) -> types.WorkspaceEdit:
     """Return an edit that the user has to confirm."""
-    edits = [types.AnnotatedTextEdit("rewrite", edit.range, edit.new_text) for edit in _edits(document, text)]
+    edits = [types.AnnotatedTextEdit("rewrite", edit.range, edit.new_text) for edit in text_edits(document, text)]
     annotation = types.ChangeAnnotation(label, needs_confirmation=True, description=difference(document, text))
     return types.WorkspaceEdit(
         document_changes=[types.TextDocumentEdit(_identifier(document, document.version), edits)],
@@ -60,7 +60,8 @@ def difference(document: TextDocument, text: str) -> str:
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
 
-def _edits(document: TextDocument, text: str) -> list[types.TextEdit]:
+def text_edits(document: TextDocument, text: str) -> list[types.TextEdit]:
+    """Return the changes from a document to a new text, which has LF line ends."""
     edits = Original(document.text).edits(text)
     return [types.TextEdit(document.range(edit.start, edit.end), edit.new) for edit in edits]
 

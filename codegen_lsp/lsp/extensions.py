@@ -11,6 +11,7 @@ from attrs import field, frozen
 from lsprotocol import types
 
 from codegen_lsp.inference.rpc.messages import GenerationStats, ModelDescription
+from codegen_lsp.lsp.synthesis_messages import PROPOSE, RUN, SYNTHESIS_VALUES, TURNS, ProposeParams, TurnsParams
 from codegen_lsp.refactor.refusal import RejectedResult
 from codegen_lsp.suggest.origins import SuggestionOrigin
 
@@ -129,8 +130,14 @@ VALUES: tuple[type, ...] = (
     SuggestionOrigin,
     RefactoringReport,
     Explanation,
+    *SYNTHESIS_VALUES,
 )
 """The classes of these messages."""
 
-REQUEST_PARAMS: dict[str, type] = {EXPLAIN: ExplainParams}
+REQUEST_PARAMS: dict[str, type] = {
+    EXPLAIN: ExplainParams,
+    TURNS: TurnsParams,
+    PROPOSE: ProposeParams,
+    RUN: TurnsParams,
+}
 """Params of the requests beyond the protocol."""

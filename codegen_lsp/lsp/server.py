@@ -21,6 +21,7 @@ from codegen_lsp.lsp.handlers.inline_completion import inline_completion
 from codegen_lsp.lsp.handlers.lifecycle import initialize, initialized, shutdown
 from codegen_lsp.lsp.handlers.notebook_sync import notebook_did_change, notebook_did_close, notebook_did_open
 from codegen_lsp.lsp.handlers.progress import work_done_progress_cancel
+from codegen_lsp.lsp.handlers.synthesis import propose, run, turns
 from codegen_lsp.lsp.handlers.text_sync import (
     did_change,
     did_close,
@@ -40,6 +41,7 @@ from codegen_lsp.lsp.jsonrpc import CodegenProtocol, make_converter
 from codegen_lsp.lsp.models import ClientFactory, FindBuild, find_build
 from codegen_lsp.lsp.notebooks import SYNC
 from codegen_lsp.lsp.session import Session
+from codegen_lsp.lsp.synthesis_messages import PROPOSE, RUN, TURNS
 from codegen_lsp.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,9 @@ FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
     types.WORKSPACE_DID_CHANGE_CONFIGURATION: (did_change_configuration, None),
     types.WORKSPACE_EXECUTE_COMMAND: (execute_command, None),
     EXPLAIN: (explain, None),
+    TURNS: (turns, None),
+    PROPOSE: (propose, None),
+    RUN: (run, None),
 }
 """The handlers by method, with the options that announce them to the editor."""
 

@@ -94,7 +94,15 @@ def render(dialogue: Dialogue) -> str:
 
 def parse(text: str) -> Dialogue:
     """Return the dialogue in the text of a file. Every text is one: without comments it has a head only."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _lines(text)
+    spans = line_spans(text)
+    head = lines[: spans[0][0]] if spans else lines
+    return Dialogue("\n".join(head), tuple(_parse_turn(lines[start:end]) for start, end in spans))
+
+
+def line_spans(text: str) -> list[tuple[int, int]]:
+    """Return the first line of each turn and the one after its last, from 0."""
+    lines = _lines(text)
     inside = set(_lines_inside_strings("\n".join(lines)))
     starts = [
         number
@@ -104,8 +112,7 @@ def parse(text: str) -> Dialogue:
         and number not in inside
         and (number == 0 or not lines[number - 1].strip() or lines[number - 1].startswith(("#>", "#:", "#!")))
     ]
-    turns = [_parse_turn(lines[start:end]) for start, end in itertools.pairwise([*starts, len(lines)])]
-    return Dialogue("\n".join(lines[: starts[0] if starts else len(lines)]), tuple(turns))
+    return list(itertools.pairwise([*starts, len(lines)]))
 
 
 def shortened(output: str) -> str:
@@ -113,6 +120,10 @@ def shortened(output: str) -> str:
     lines = output.rstrip().split("\n") if output.strip() else []
     kept = [line[:OUTPUT_WIDTH] + ("…" if len(line) > OUTPUT_WIDTH else "") for line in lines[:OUTPUT_LINES]]
     return "\n".join([*kept, *([f"… {len(lines) - OUTPUT_LINES} more lines"] if len(lines) > OUTPUT_LINES else [])])
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _turn_text(turn: DialogueTurn) -> str:
