@@ -53,6 +53,15 @@ def serve(
             help="With --http, a name under which clients without a key may ask, beside the address. May be repeated.",
         ),
     ] = None,
+    workspace: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --http, a folder whose files the page at / may count. May be repeated.",
+            file_okay=False,
+            exists=True,
+        ),
+    ] = None,
     model: Model = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -61,14 +70,18 @@ def serve(
     """Run the language server; editors start this."""
     if sum((tcp is not None, ws is not None, http is not None, stdio)) > 1:
         raise typer.BadParameter("choose one of --stdio, --tcp, --ws and --http")
-    if http is None and (api_key_file is not None or allow_host or (model, device, threads) != ("auto", "auto", 0)):
-        raise typer.BadParameter("--api-key-file, --allow-host, --model, --device and --threads go with --http")
+    if http is None and (
+        api_key_file is not None or allow_host or workspace or (model, device, threads) != ("auto", "auto", 0)
+    ):
+        raise typer.BadParameter(
+            "--api-key-file, --allow-host, --workspace, --model, --device and --threads go with --http"
+        )
     if token_file is not None and tcp is None and ws is None:
         raise typer.BadParameter("--token-file goes with --tcp or --ws")
     if allow_origin and ws is None and http is None:
         raise typer.BadParameter("--allow-origin goes with --ws or --http")
     if http is not None:
-        config = _http_config(http, api_key_file, allow_origin or [], allow_host or [])
+        config = _http_config(http, api_key_file, allow_origin or [], allow_host or [], workspace or [])
         _serve_http(config, model, device, threads)
     if tcp is None and ws is None:
         from codegen_lsp.cli.stdio_server import serve_on_stdio
@@ -83,7 +96,9 @@ def serve(
     end_process(serve_ws(ws, token_file, allow_origin or []))
 
 
-def _http_config(address: str, key_file: Path | None, origins: list[str], hosts: list[str]) -> HttpConfig:
+def _http_config(
+    address: str, key_file: Path | None, origins: list[str], hosts: list[str], workspaces: list[Path]
+) -> HttpConfig:
     """Return the configuration of the HTTP server. Raises: AddressError."""
     from codegen_lsp.http.config import HttpConfig, parse_address
 
@@ -94,6 +109,7 @@ def _http_config(address: str, key_file: Path | None, origins: list[str], hosts:
         key_file=key_file,
         allowed_origins=tuple(origins),
         allowed_hosts=tuple(name.lower() for name in hosts),
+        workspaces=tuple(workspaces),
     )
 
 

@@ -25,6 +25,8 @@ class HttpConfig:
     """Origins of web pages that may use the server."""
     allowed_hosts: tuple[str, ...] = ()
     """Names under which the server may be asked, beside its address."""
+    workspaces: tuple[Path, ...] = ()
+    """Folders whose files the page at `/` may count. No other request reads from them."""
     max_body_bytes: int = 8 * 2**20
     max_requests: int = 256
     """Requests at once; more are answered with status 503."""

@@ -17,12 +17,15 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from codegen_lsp.access import is_own_host, is_token
+from codegen_lsp.http import page_routes
 from codegen_lsp.http.answers import ProblemForm, json_answer
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.problems import RequestProblem
 
 PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
 """Answered to everybody: that the server runs, and whether its model is loaded."""
+KEYLESS_PATHS = frozenset(page_routes.FILES)
+"""Answered without a key, which a browser can't send when it opens a page: the page that asks for the key."""
 RETRY_SECONDS = 1
 """Given to clients whose request is one too many."""
 
@@ -71,7 +74,10 @@ class Guard:
         if not own_host and number is None:
             raise RequestProblem(403, "permission_error", "The header `Host` does not name this server.")
         self._check_page(scope, headers)
-        if self._keys and number is None and scope["method"] != "OPTIONS":
+        keyless = scope["method"] == "OPTIONS" or (
+            scope["path"] in KEYLESS_PATHS and scope["method"] in ("GET", "HEAD")
+        )
+        if self._keys and number is None and not keyless:
             raise RequestProblem(401, "authentication_error", "A key is needed: `Authorization: Bearer KEY`.")
         user = address if number is None else f"key {number}"
         if self._open.total() >= self._config.max_requests:

@@ -1,0 +1,293 @@
+"""The page of the HTTP server in a real Chromium, with the real worker and the embedded model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.editors.install import environment, run_script
+from tests.editors.vscode.conftest import InThread
+from tests.http.conftest import RunningServer, running_server
+
+LIBRARY = """\
+class QuokkaRegistry:
+    def enlist_marsupial(self, burrow, *, eager=False):
+        self._burrows.append(burrow)
+        return self._census(eager)
+
+
+def restock(registry, burrows):
+    for burrow in burrows:
+        registry.enlist_marsupial(burrow, eager=True)
+"""
+PATIENCE = 60_000
+GHOST = "() => document.querySelector('#view .ghost')?.textContent ?? ''"
+REPEATED = """\
+from totals import compute_total
+
+
+def first(values):
+    total = compute_total(values)
+    return total
+
+
+def second(values):
+    total = comp"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    pytest.importorskip("playwright.sync_api")
+    folder = run_script("install_node.sh")
+    variables = environment()
+    chromium = run_script("install_chromium.sh", env=variables | {"PATH": f"{folder}{os.pathsep}{variables['PATH']}"})
+    thread = ThreadPoolExecutor(1)
+    from playwright.sync_api import sync_playwright
+
+    playwright = InThread(thread, thread.submit(lambda: sync_playwright().start()).result())
+    browser = playwright.chromium.launch(
+        executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    )
+    yield browser
+    browser.close()
+    playwright.stop()
+    thread.shutdown()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "work" / "lib").mkdir(parents=True)
+    (folder / "work" / "lib" / "quokka.py").write_text(LIBRARY)
+    with running_server(folder, "--workspace", str(folder / "work")) as running:
+        running.wait_until_ready()
+        yield running
+
+
+class Tab:
+    """The page in a tab of its own, and all requests that it sends."""
+
+    def __init__(self, browser: Any, server: RunningServer, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE)
+        self.origin = f"http://{server.host}:{server.port}"
+        self.urls: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self.urls.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda message: self.errors.append(message.text) if "Policy" in message.text else None)
+        self.page.goto(f"{self.origin}/")
+
+    def ready(self) -> None:
+        self.page.wait_for_function("() => ['ready', 'busy'].includes(document.querySelector('#state').dataset.phase)")
+
+    def set(self, text: str) -> None:
+        """Paste a text over everything."""
+        self.page.locator("#editor").focus()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.insert_text(text)
+
+    def ghost(self) -> str:
+        self.page.wait_for_function("() => document.querySelector('#view .ghost')")
+        return str(self.page.evaluate(GHOST))
+
+    def no_ghost(self) -> bool:
+        return self.page.evaluate(GHOST) == ""
+
+    def text(self) -> str:
+        return str(self.page.locator("#editor").input_value())
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Wait for the explanation of the suggestion on the screen, and return what the server said."""
+        self.page.wait_for_function("() => document.querySelector('#tokens button')")
+        labels = self.page.locator("#tokens button").evaluate_all("(all) => all.map((one) => one.ariaLabel)")
+        return [{"label": label, "percent": int(re.search(r", <?(\d+) %", label)[1])} for label in labels]  # type: ignore[index]
+
+    def close(self) -> None:
+        assert self.errors == []
+        assert self.urls
+        assert all(url.startswith(f"{self.origin}/") for url in self.urls)
+        self.context.close()
+
+
+@pytest.fixture
+def tab(browser: Any, server: RunningServer) -> Iterator[Tab]:
+    opened = Tab(browser, server, viewport={"width": 1280, "height": 800})
+    opened.ready()
+    yield opened
+    opened.close()
+
+
+def test_typing_shows_ghost_text_that_is_kept_while_it_is_typed_and_accepted_with_tab(tab: Tab) -> None:
+    tab.set(REPEATED[:-4])
+    tab.page.keyboard.type("comp")
+    ghost = tab.ghost()
+    assert ghost.startswith("ute_total")
+    asked = len([url for url in tab.urls if url.endswith("/page/complete")])
+    tab.page.keyboard.type("ute_")
+    assert tab.ghost() == ghost[4:]
+    assert len([url for url in tab.urls if url.endswith("/page/complete")]) == asked
+    tab.page.keyboard.press("Tab")
+    tab.page.wait_for_function("(end) => document.querySelector('#editor').value.endsWith(end)", arg=ghost[-5:])
+    assert tab.text() == REPEATED[:-4] + "comp" + ghost
+    tab.page.keyboard.press("Control+z")
+    assert tab.text() == REPEATED + "ute_"
+
+
+def test_a_word_is_accepted_and_escape_dismisses(tab: Tab) -> None:
+    tab.set(REPEATED)
+    ghost = tab.ghost()
+    tab.page.keyboard.press("Control+ArrowRight")
+    assert tab.text() == REPEATED + "ute_total"
+    assert tab.ghost() == ghost.removeprefix("ute_total")
+    tab.page.keyboard.press("Escape")
+    assert tab.no_ghost()
+    assert tab.text() == REPEATED + "ute_total"
+    tab.page.keyboard.press("Tab")  # leaves, after Escape
+    assert tab.page.evaluate("() => document.activeElement.id") != "editor"
+
+
+def test_tokens_have_probabilities_and_the_line_of_the_document(tab: Tab) -> None:
+    tab.set(REPEATED)
+    ghost = tab.ghost()
+    tokens = tab.tokens()
+    texts = [json.loads(one["label"].rsplit(", mostly", 1)[0].rsplit(", ", 1)[0]) for one in tokens]
+    assert "".join(texts).endswith(ghost)
+    assert all(0 <= one["percent"] <= 100 for one in tokens)
+    tab.page.locator("#tokens button").last.click()
+    assert "from the document" in tab.page.locator("#detail").inner_text()
+    place = tab.page.locator("#detail button.place")
+    assert place.inner_text() == "line 5"
+    place.click()
+    selected = """() => {
+      const e = document.querySelector('#editor');
+      return e.value.slice(e.selectionStart, e.selectionEnd);
+    }"""
+    assert tab.page.evaluate(selected) == "    total = compute_total(values)"
+
+
+def test_a_name_of_the_workspace_has_its_file_and_line(tab: Tab) -> None:
+    tab.page.wait_for_function("() => document.querySelector('#workspace').textContent.startsWith('work') "
+                               "&& !document.querySelector('#workspace').textContent.includes('indexing')")  # fmt: skip
+    tab.set("def visit(registry, burrow):\n    registry.enlist_")
+    assert tab.ghost().startswith("marsupial(")
+    assert any("mostly from the workspace" in one["label"] for one in tab.tokens())
+    tab.page.locator("#tokens button", has_text="(").first.click()
+    assert re.fullmatch(r"lib/quokka\.py:[29]", tab.page.locator("#detail code.place").first.inner_text())
+    tab.page.locator("#workspace").select_option(label="none")
+    tab.set("def visit(registry, burrow):\n    registry.enlist_")
+    assert not tab.ghost().startswith("marsupial(burrow")
+
+
+def test_health_and_speed_are_shown(tab: Tab) -> None:
+    tab.set(REPEATED)
+    tab.ghost()
+    values = {
+        one: tab.page.locator(f"#{one}").inner_text() for one in ("model", "engine", "median", "p95", "cached", "rate")
+    }
+    assert values["model"].startswith("codegen-lsp-python")
+    assert "threads" in values["engine"]
+    assert re.fullmatch(r"\d+ ms", values["median"])
+    assert re.fullmatch(r"\d+ ms", values["p95"])
+    assert values["cached"].endswith("%")
+    assert int(values["rate"]) > 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<img src=x onerror=alert(1)><script>alert(2)</script>\n",
+        "# 🦘 größer\n\tx = '🦘'\r\n\ty = 2\r\n",
+        "name = '\u202e\u0000\ufffd'\n" + "\ud83e",
+        "x = 1\n" * 170_000,
+    ],
+    ids=["html", "emoji, tabs, CRLF", "odd characters", "1 MB"],
+)
+def test_hostile_text_is_text(tab: Tab, text: str) -> None:
+    tab.page.locator("#editor").evaluate(
+        "(e, text) => { e.focus(); e.select(); document.execCommand('insertText', false, text) }", text
+    )
+    kept = tab.text()
+    assert kept.replace("\n", "") == text.replace("\r", "").replace("\n", "") or "\ud83e" in text or "\0" in text
+    assert tab.page.locator("#view img, #view script, #tokens img").count() == 0
+    tab.page.keyboard.insert_text("\n\n" + REPEATED)
+    assert tab.ghost()
+    tab.tokens()
+
+
+def test_the_page_survives_a_restart_of_the_server(browser: Any, tmp_path: Path) -> None:
+    with running_server(tmp_path) as first:
+        first.wait_until_ready()
+        tab = Tab(browser, first)
+        tab.ready()
+        tab.set(REPEATED)
+        tab.ghost()
+        port = first.port
+    tab.page.wait_for_function("() => document.querySelector('#state').dataset.phase === 'away'")
+    assert tab.text() == REPEATED
+    with running_server(tmp_path, address=f"127.0.0.1:{port}") as second:
+        second.wait_until_ready()
+        tab.ready()
+        tab.page.keyboard.press("Backspace")
+        assert tab.ghost()
+        tab.close()
+
+
+def test_a_key_is_asked_for_and_kept_in_memory_only(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("correct-horse-battery-staple-7141\n")
+    (tmp_path / "key").chmod(0o600)
+    with running_server(tmp_path, "--api-key-file", str(tmp_path / "key")) as running:
+        tab = Tab(browser, running)
+        tab.page.locator("#key").wait_for()
+        assert running.ask("GET", "/page/state")[0] == 401
+        assert running.ask("POST", "/page/complete", {})[0] == 401
+        tab.page.locator("#key").fill("wrong")
+        tab.page.keyboard.press("Enter")
+        tab.page.wait_for_function("() => document.querySelector('#ask').open")
+        tab.page.locator("#key").fill("correct-horse-battery-staple-7141")
+        tab.page.keyboard.press("Enter")
+        tab.ready()
+        tab.set(REPEATED)
+        assert tab.ghost()
+        kept = "() => JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])"
+        assert "correct-horse" not in tab.page.evaluate(kept)
+        tab.page.reload()
+        tab.page.locator("#key").wait_for()
+        tab.close()
+
+
+def test_the_page_forbids_inline_scripts_and_frames(server: RunningServer, tab: Tab) -> None:
+    policy = tab.page.request.get(tab.origin + "/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert server.ask("POST", "/page/complete", {"before": "x"}, {"Origin": "http://evil.example"})[0] == 403
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_wider_than_the_window(
+    browser: Any, server: RunningServer, scheme: str, width: int, tmp_path: Path
+) -> None:
+    tab = Tab(browser, server, viewport={"width": width, "height": 720}, color_scheme=scheme)
+    tab.ready()
+    tab.page.locator("#example").select_option(label="A class")
+    tab.ghost()
+    tab.tokens()
+    tab.page.locator("#tokens button[data-source=document]").first.click()
+    assert tab.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    picture = tmp_path / "page.png"
+    tab.page.screenshot(path=picture)
+    assert picture.stat().st_size > 10_000
+    if (folder := os.environ.get("CODEGEN_LSP_PICTURES")) is not None:
+        shutil.copy(picture, Path(folder) / f"page-{scheme}-{width}.png")
+    tab.close()
