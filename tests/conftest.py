@@ -68,3 +68,14 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip("the data folder beside the checkout is missing")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> None:
+    """Skip the test where programs can't be confined."""
+    from codegen_lsp.sandbox.sandbox import SandboxError, run_program
+
+    try:
+        run_program("pass")
+    except SandboxError as error:
+        pytest.skip(str(error))

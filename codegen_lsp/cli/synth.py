@@ -16,6 +16,17 @@ def synth(
         Path | None,
         typer.Argument(metavar="[FILE]", help="Session to go on with, or to begin; a Python file.", show_default=False),
     ] = None,
+    tutor: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Learn: you write, step by step, the problems of a file or folder.",
+            show_default=False,
+        ),
+    ] = None,
+    problem: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With --tutor, begin with this problem.", show_default=False)
+    ] = None,
     candidates: Annotated[int, typer.Option(metavar="N", min=1, max=16, help="Candidates for each turn.")] = 4,
     temperature: Annotated[float, typer.Option(metavar="T", min=0.05, max=2.0, help="Of all but the first.")] = 0.6,
     max_tokens: Annotated[int, typer.Option(metavar="N", min=8, max=1024, help="Limit of tokens for a turn.")] = 256,
@@ -36,6 +47,7 @@ def synth(
     from codegen_lsp.checkpoints.store import find
     from codegen_lsp.cli.session import open_session
     from codegen_lsp.cli.synth_screen import SynthScreen
+    from codegen_lsp.cli.tutor_screen import TutorScreen
     from codegen_lsp.settings import Settings
     from codegen_lsp.synthesis.running import LIMITS, TurnRunner
     from codegen_lsp.synthesis.session import SynthesisSession
@@ -48,6 +60,9 @@ def synth(
     async def run() -> None:
         async with open_session(find(model), settings) as opened:
             synthesizer = Synthesizer(opened.client, runner, options)
+            if tutor is not None:
+                await TutorScreen(Console(highlight=False), synthesizer, tutor).run(problem)
+                return
             screen = SynthScreen(Console(highlight=False), SynthesisSession(synthesizer, file), opened.model.name)
             await screen.run()
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
+from codegen_lsp.cli.synth_input import LineReader, plain_text
 from codegen_lsp.cli.synth_pictures import show_picture
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.synthesis.dialogue import DialogueTurn
 from codegen_lsp.synthesis.running import ProgramRun
 from codegen_lsp.synthesis.session import SynthesisError, SynthesisSession
 from codegen_lsp.synthesis.synthesizer import Proposal
-
-if TYPE_CHECKING:
-    from prompt_toolkit import PromptSession
 
 T = TypeVar("T")
 Command = Callable[[str], Awaitable[None]]
@@ -56,7 +53,6 @@ class SynthScreen:
         self._console = console
         self._session = session
         self._model = model
-        self._prompts: PromptSession[str] | None = None
         self._commands: dict[str, Command] = {
             "choose": self._choose,
             "retry": self._retry,
@@ -72,15 +68,14 @@ class SynthScreen:
             "save": self._save,
             "help": self._help,
         }
+        self._reader = LineReader([f"/{name}" for name in (*self._commands, "quit")])
 
     async def run(self) -> None:
         """Read and answer until the end of the input or `/quit`."""
-        if sys.stdin.isatty():
-            self._prompts = _prompts(list(self._commands))
         self._print(f"{self._model}. /help lists what you can do; the program runs in a sandbox.", "dim")
         if self._session.dialogue.turns:
             await self._show("")
-        while (line := await self._read(f"{len(self._session.dialogue.turns) + 1} › ")) is not None:
+        while (line := await self._reader.read(f"{len(self._session.dialogue.turns) + 1} › ")) is not None:
             text = line.strip()
             if text in ("/quit", "/exit", "/q"):
                 break
@@ -110,7 +105,7 @@ class SynthScreen:
     async def _ask(self, request: str) -> None:
         for question in self._session.questions(request):
             self._print(question.text, "magenta")
-            answer = await self._read("  (Enter to go on) › ")
+            answer = await self._reader.read("  (Enter to go on) › ")
             if answer is not None and answer.strip():
                 request = f"{request}\n{answer.strip()}"
         self._show_proposals(await self._working(self._session.ask(request)))
@@ -126,7 +121,7 @@ class SynthScreen:
         number = _number(rest) if rest else len(self._session.dialogue.turns)
         if not 1 <= number <= len(self._session.dialogue.turns):
             raise SynthesisError(f"There is no step {number}.", "/show lists them.")
-        code = await self._read("edit › ", default=self._session.dialogue.turns[number - 1].code)
+        code = await self._reader.read("edit › ", default=self._session.dialogue.turns[number - 1].code)
         if code is not None:
             await self._working(self._session.edit(number - 1, code))
             await self._show("")
@@ -177,16 +172,6 @@ class SynthScreen:
     async def _help(self, rest: str) -> None:
         self._print(HELP)
 
-    async def _read(self, prompt: str, default: str = "") -> str | None:
-        """Return what the person says; None at the end of the input."""
-        try:
-            if self._prompts is not None:
-                return await self._prompts.prompt_async(prompt, default=default)
-            line = sys.stdin.readline()
-        except (EOFError, KeyboardInterrupt):
-            return None
-        return line.rstrip("\n") if line else None
-
     async def _working(self, work: Awaitable[T]) -> T:
         """Wait for something, with a sign that it goes on."""
         with self._console.status("…", spinner="dots"):
@@ -214,7 +199,7 @@ class SynthScreen:
         if turn.code:
             self._console.print(Padding(Syntax(turn.code, "python", theme=THEME, background_color="default"), (0, 4)))
         if turn.output:
-            self._console.print(Padding(Text(_plain(turn.output), style="green"), (0, 4)))
+            self._console.print(Padding(Text(plain_text(turn.output), style="green"), (0, 4)))
 
     def _show_files(self, run: ProgramRun) -> None:
         """Save the pictures and tables of the last turn beside the session, and show the pictures if possible."""
@@ -232,39 +217,7 @@ class SynthScreen:
             self._print(f"{folder} can't be written: {error.strerror}.", "yellow")
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(_plain(text)), style=style or None, soft_wrap=True)
-
-
-def _prompts(commands: list[str]) -> PromptSession[str]:
-    """Return the line editor, with a history of its own in the user's folder of state."""
-    import platformdirs
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-
-    keys = KeyBindings()
-
-    @keys.add("escape", "enter")
-    def _(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
-
-    @keys.add("enter")
-    def _(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
-
-    history: History = InMemoryHistory()
-    path = platformdirs.user_state_path("codegen-lsp") / "synth-history"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        history = FileHistory(str(path))
-    except OSError:
-        pass
-    completer = WordCompleter([f"/{name}" for name in [*commands, "quit"]], sentence=True)
-    return PromptSession(
-        history=history, key_bindings=keys, multiline=True, completer=completer, complete_while_typing=False
-    )
+        self._console.print(Text(plain_text(text)), style=style or None, soft_wrap=True)
 
 
 def _path(text: str) -> Path:
@@ -282,8 +235,3 @@ def _number_and_text(rest: str) -> tuple[int, str]:
     if not text.strip():
         raise SynthesisError("The text is missing.", "Give the number of the step, then what it should do.")
     return _number(number), text.strip()
-
-
-def _plain(text: str) -> str:
-    """Return a text without control characters, which could change the terminal."""
-    return "".join(sign if sign in "\n\t" or sign.isprintable() else repr(sign)[1:-1] for sign in text)

@@ -21,19 +21,19 @@ STARTS = re.compile(r"^|(?<=[:;,.(])\s+|(?<=example )|(?<=if )|(?<=for )|(?<=wit
 
 @frozen
 class Example:
-    """A value that a turn must give."""
+    """A value that a turn must give: `expression` after it, or, without one, the turn itself, run after `setup`."""
 
     setup: str
-    """Assignments that are made before the turn runs; empty where an expression is evaluated after it."""
+    """Assignments that are made before the turn runs; may be empty."""
     expression: str
-    """Evaluated after the turn; empty for the value of the turn itself."""
+    """Evaluated after the turn; may be empty."""
     expected: str
     """An expression."""
 
     @property
     def text(self) -> str:
         """The example in one line."""
-        return f"{self.setup or self.expression} → {self.expected}"
+        return f"{self.setup or self.expression or 'this step'} → {self.expected}"
 
 
 def examples_in(request: str) -> list[Example]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from attrs import evolve, field, frozen
 
 from codegen_lsp.inference.rpc.messages import Candidate, GenerateParams, GenerateResult
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, shortened
-from codegen_lsp.synthesis.examples import examples_in
+from codegen_lsp.synthesis.examples import Example, examples_in
 from codegen_lsp.synthesis.running import ProgramRun, RunKind, TurnRunner
 from codegen_lsp.synthesis.turn_format import as_comment, stop_rules, truncate
 
@@ -66,20 +67,25 @@ class Synthesizer:
     document: str = "synthesis"
     """Identifies the requests to the model; a newer one supersedes an older one."""
 
-    async def propose(self, above: Dialogue, request: str, *, seed: int = 0) -> list[Proposal]:
+    async def propose(
+        self, above: Dialogue, request: str, *, seed: int = 0, examples: Sequence[Example] | None = None
+    ) -> list[Proposal]:
         """Return candidates for the turn below a dialogue, the best first; each seed gives others.
+
+        `examples` are tried in place of those in the request.
 
         Raises: ModelError, WorkerError, SupersededError, SandboxError.
         """
         codes = await self._write(above, request, seed)
-        runs = await asyncio.gather(*(self.run(above, DialogueTurn(request, code)) for code in codes))
+        runs = await asyncio.gather(*(self.run(above, DialogueTurn(request, code), examples) for code in codes))
         proposals = [Proposal(code, codes[code], run) for code, run in zip(codes, runs, strict=True)]
         return sorted(proposals, key=_rank)
 
-    async def run(self, above: Dialogue, turn: DialogueTurn) -> ProgramRun:
-        """Run a turn below a dialogue, and try the examples of its request. Raises: SandboxError."""
+    async def run(self, above: Dialogue, turn: DialogueTurn, examples: Sequence[Example] | None = None) -> ProgramRun:
+        """Run a turn below a dialogue, and try examples, by default those of its request. Raises: SandboxError."""
         dialogue = above.with_turn(len(above.turns), turn)
-        return await asyncio.to_thread(self.runner.run, dialogue, examples_in(turn.request))
+        tried = examples_in(turn.request) if examples is None else examples
+        return await asyncio.to_thread(self.runner.run, dialogue, tried)
 
     async def judged(self, above: Dialogue, turn: DialogueTurn) -> DialogueTurn:
         """Return a turn with the output of a new run. Raises: SandboxError."""

@@ -14,19 +14,12 @@ from rich.console import Console
 
 from codegen_lsp.cli.synth_pictures import show_picture
 from codegen_lsp.cli.synth_screen import SynthScreen
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from codegen_lsp.synthesis.running import LIMITS, TurnRunner
 from codegen_lsp.synthesis.session import SynthesisSession
 from codegen_lsp.synthesis.synthesizer import Synthesizer
 from tests.synthesis.conftest import ScriptedTurns
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _sandbox() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("sandbox")
 
 
 ANSWERS = {

@@ -14,21 +14,12 @@ from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.mtpb import Conversation, converse, first_problems, read_conversations
 from codegen_lsp.evaluation.program_measurements import Mtpb
 from codegen_lsp.evaluation.programs import ProgramSample
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 
 from .conftest import Scripted
 
 EVERY = int(os.environ.get("BENCHMARK_EVERY", "29"))
 """Every which test is judged; 1 judges all of them."""
 SUM = Conversation("3/1", "Sum", "math", ["Set x to [1, 2].", "Sum x as s.", "Print s."], 3, 64)
-
-
-@pytest.fixture(scope="module")
-def _sandbox() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 async def test_each_turn_continues_what_is_before_it() -> None:
@@ -56,7 +47,7 @@ async def test_in_a_single_turn_all_is_said_at_once() -> None:
     assert draft.completion.startswith("# Set x")
 
 
-@pytest.mark.usefixtures("_sandbox")
+@pytest.mark.usefixtures("sandbox")
 def test_programs_are_judged_by_what_they_print() -> None:
     program = mtpb.START + "x = np.array([1, 2])\n\nprint(x.sum())\n\n"
     assert mtpb.judge(SUM, program).kind == "passed"
@@ -75,7 +66,7 @@ def test_the_benchmark_is_read(data: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_sandbox")
+@pytest.mark.usefixtures("sandbox")
 async def test_a_model_that_plays_the_canonical_answers_passes(data: Path) -> None:
     conversations = read_conversations(data)[::EVERY]
 

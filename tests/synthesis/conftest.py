@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from attrs import define, field
 
 from codegen_lsp.inference.rpc.messages import Candidate, GenerateParams, GenerateResult, GenerationStats
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 
 
 @define
@@ -23,11 +21,3 @@ class ScriptedTurns:
         texts = self.answer(params)[: params.candidates]
         candidates = [Candidate(text, 1, -0.1 * number, "stop") for number, text in enumerate(texts, start=1)]
         return GenerateResult(candidates, GenerationStats(1, 0, 1, 0.0, 0.0, 0.0))
-
-
-@pytest.fixture(scope="session")
-def sandbox() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))

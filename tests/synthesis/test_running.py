@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn
 from codegen_lsp.synthesis.examples import examples_in
 from codegen_lsp.synthesis.running import LIMITS, ProgramRun, TurnRunner
@@ -16,12 +15,7 @@ RUNNER = TurnRunner(evolve(LIMITS, seconds=20.0))
 BRIEF = TurnRunner(evolve(LIMITS, seconds=2.0, memory_mb=512, scratch_mb=2))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _sandbox() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("sandbox")
 
 
 def run(*codes: str, request: str = "", head: str = "", runner: TurnRunner = RUNNER) -> ProgramRun:

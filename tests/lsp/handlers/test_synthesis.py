@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from codegen_lsp.inference.rpc.messages import GenerateParams
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from tests.lsp.conftest import URI, Editor
 
 TEXT = "# Set x to [1, 2].\nx = [1, 2]\n\n# Sum x.\nsum(x)\n"
@@ -15,12 +14,7 @@ ANSWERS = {"Sum x.": ["sum(x)"], "Double it. `x = [1]` → `[1, 1]`": ["x + 1", 
 DOCUMENT = {"textDocument": {"uri": URI}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _sandbox() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("sandbox")
 
 
 def answer(params: GenerateParams) -> list[str]:

@@ -1,0 +1,72 @@
+"""Reading what a person says in `codegen-lsp synth`: a line editor in a terminal, else lines of standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+
+class LineReader:
+    """Reads one text after the other."""
+
+    def __init__(self, commands: Sequence[str]) -> None:
+        self._prompts = _prompts(commands) if sys.stdin.isatty() else None
+
+    async def read(self, prompt: str, default: str = "", *, several: bool = False) -> str | None:
+        """Return what the person says; None at the end of the input.
+
+        Without a terminal it is one line, or, with `several`, all lines up to an empty one or a command.
+        """
+        if self._prompts is not None:
+            try:
+                return await self._prompts.prompt_async(prompt, default=default)
+            except (EOFError, KeyboardInterrupt):
+                return None
+        line = sys.stdin.readline()
+        if not line:
+            return None
+        lines = [line.rstrip("\n")]
+        while several and lines[-1].strip() and not lines[0].startswith("/"):
+            lines.append(sys.stdin.readline().rstrip("\n"))
+        return "\n".join(lines).rstrip("\n")
+
+
+def plain_text(text: str) -> str:
+    """Return a text without control characters, which could change the terminal."""
+    return "".join(sign if sign in "\n\t" or sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def _prompts(commands: Sequence[str]) -> PromptSession[str]:
+    """Return the line editor, with a history of its own in the user's folder of state."""
+    import platformdirs
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    history: History = InMemoryHistory()
+    path = platformdirs.user_state_path("codegen-lsp") / "synth-history"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        history = FileHistory(str(path))
+    except OSError:
+        pass
+    completer = WordCompleter(list(commands), sentence=True)
+    return PromptSession(
+        history=history, key_bindings=keys, multiline=True, completer=completer, complete_while_typing=False
+    )
