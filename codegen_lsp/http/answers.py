@@ -50,6 +50,18 @@ ProblemForm = Callable[[RequestProblem], object]
 """Returns the JSON in which a dialect reports a problem."""
 
 
+@frozen
+class DescribedRoute:
+    """A route, as `openapi` describes it."""
+
+    method: str
+    path: str
+    summary: str
+    """First line of the handler's docstring."""
+    dialect: str
+    """Name of the module that has the handler."""
+
+
 class ServerContext:
     """What all handlers share."""
 
@@ -58,11 +70,15 @@ class ServerContext:
         self.config = config
         self.forms: dict[str, ProblemForm] = {}
         """How problems are reported, by path."""
+        self.described: list[DescribedRoute] = []
+        """All routes."""
 
     def route(self, method: str, path: str, handler: Handler, form: ProblemForm) -> Route:
         """Return the route of a handler. `form` is how its problems are reported."""
 
         self.forms[path] = form
+        summary = (handler.__doc__ or "").strip().partition("\n")[0]
+        self.described.append(DescribedRoute(method, path, summary, handler.__module__.rpartition(".")[2]))
 
         async def endpoint(request: Request) -> Response:
             try:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from codegen_lsp.access import read_secrets
-from codegen_lsp.http import page_routes, remote_model
+from codegen_lsp.http import openapi, page_routes, remote_model
 from codegen_lsp.http.answers import Call, Handler, ProblemForm, ServerContext, json_answer
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
@@ -23,7 +23,7 @@ from codegen_lsp.http.metrics import RequestMetrics, ServerMetrics
 from codegen_lsp.http.problems import RequestProblem
 
 Dialect = Callable[[ServerContext], Sequence[BaseRoute]]
-DIALECTS: tuple[Dialect, ...] = (llama_cpp.routes, page_routes.routes, remote_model.routes)
+DIALECTS: tuple[Dialect, ...] = (llama_cpp.routes, page_routes.routes, remote_model.routes, openapi.routes)
 """Each returns the routes of one dialect."""
 
 

@@ -106,8 +106,9 @@ async def completion(call: Call) -> Response:
 
 async def tokenize(call: Call) -> Response:
     """Return the tokens of a text."""
+    with_pieces = call.fields.flag("with_pieces")
     found = await call.service.tokenize(call.fields.text("content"))
-    if not call.fields.flag("with_pieces"):
+    if not with_pieces:
         return json_answer({"tokens": found.ids})
     pieces = ({"id": id, "piece": _piece(bytes(data))} for id, data in zip(found.ids, found.data, strict=True))
     return json_answer({"tokens": list(pieces)})
