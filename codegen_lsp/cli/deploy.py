@@ -82,6 +82,8 @@ def ray(
     host, port = parse_address(http)
     config = HttpConfig(host=host, port=port, key_file=api_key_file, allowed_origins=tuple(allow_origin or []))
     settings = Settings(model=model, device=device)
+    config.check_exposure()
+    _keys(config)  # before Ray is started
     prepare(address)
     if address is None:
         _run_here(settings, config, number, threads)
@@ -133,9 +135,21 @@ def _put(settings: Settings, config: HttpConfig, replicas: int | None, threads: 
     from codegen_lsp.deploy.capacity import plan_capacity
 
     capacity = plan_capacity(cluster.node_cpus(), replicas, threads)
-    application.put(evolve(settings, threads=capacity.threads), config, capacity, every_node=every_node)
+    application.put(evolve(settings, threads=capacity.threads), config, _keys(config), capacity, every_node=every_node)
     number = f"{replicas} replicas" if replicas else f"1 to {capacity.most_replicas} replicas"
     typer.echo(f"Serving on http://{config.host}:{config.port}: {number}, {capacity.threads} threads each.", err=True)
+
+
+def _keys(config: HttpConfig) -> list[str]:
+    """Return the keys of which clients must give one. Raises: TokenError."""
+    from codegen_lsp.access import TokenError, read_secrets
+
+    if config.key_file is None:
+        return []
+    try:
+        return read_secrets(config.key_file)
+    except OSError as error:
+        raise TokenError(f"The file {config.key_file} can't be used: {error.strerror or error}.") from error
 
 
 def _wait() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from attrs import evolve
 from ray import serve
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.exceptions import RayServeException
@@ -36,15 +37,14 @@ CONSTRUCTOR_ATTEMPTS = 3
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
 
-def put(settings: Settings, config: HttpConfig, capacity: Capacity, *, every_node: bool) -> None:
+def put(settings: Settings, config: HttpConfig, keys: list[str], capacity: Capacity, *, every_node: bool) -> None:
     """Run the application on the cluster, or update the one that runs there, and wait until it serves.
 
-    In an update, each replica's successor is ready before the replica ends, and the replica answers what it began.
+    `keys` are those of which clients must give one; none are needed if it is empty. In an update, each replica's
+    successor is ready before the replica ends, and the replica answers what it began.
 
     Raises: ClusterError.
     """
-    if config.key_file is not None or not config.is_loopback:
-        raise ClusterError("The cluster can't check keys yet, so it is served to this machine alone.")
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(
         proxy_location="EveryNode" if every_node else "HeadOnly",
@@ -53,7 +53,7 @@ def put(settings: Settings, config: HttpConfig, capacity: Capacity, *, every_nod
     )
     _check_address(config)
     try:
-        serve.run(_application(settings, config, capacity), name=NAME, route_prefix="/", logging_config=QUIET)
+        serve.run(_application(settings, config, keys, capacity), name=NAME, route_prefix="/", logging_config=QUIET)
     except (RuntimeError, RayServeException) as error:
         raise ClusterError(
             f"The application could not be deployed: {_cause(str(error))}", "Replicas that run already serve on."
@@ -70,7 +70,8 @@ def remove() -> None:
     serve.delete(NAME)
 
 
-def _application(settings: Settings, config: HttpConfig, capacity: Capacity) -> Any:
+def _application(settings: Settings, config: HttpConfig, keys: list[str], capacity: Capacity) -> Any:
+    config = evolve(config, key_file=None)  # a file of this machine; the nodes get its keys
     limits = {
         "health_check_period_s": HEALTH_SECONDS,
         "health_check_timeout_s": HEALTH_TIMEOUT_SECONDS,
@@ -104,7 +105,7 @@ def _application(settings: Settings, config: HttpConfig, capacity: Capacity) -> 
         ray_actor_options={"num_cpus": 0},
         **limits,
     )
-    return front.bind(replica.bind(settings, config), config)
+    return front.bind(replica.bind(settings, config), config, keys)
 
 
 def _check_address(config: HttpConfig) -> None:

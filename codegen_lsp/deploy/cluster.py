@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ray.exceptions import AuthenticationError
 from codegen_lsp.deploy.environment import TOKEN_VARIABLES, token_path
 from codegen_lsp.errors import ClusterError
 
+CONNECT_SECONDS = 10.0
 OBJECT_STORE_BYTES = 100 * 2**20
 """Shared memory for objects over 100 KB, such as the bodies of large requests; Ray's minimum is 75 MB."""
 
@@ -51,10 +53,12 @@ def local_cluster(cpus: int | None = None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-    except ClusterError:
-        raise
-    else:
+    except Exception:
+        raise  # the logs tell more
+    except BaseException:  # interrupted
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -64,6 +68,7 @@ def joined_cluster(address: str) -> Iterator[None]:
         raise ClusterError(
             f"{address} is an address of Ray Client.", "Run this on a node of the cluster, with its HOST:PORT or auto."
         )
+    _check_reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
@@ -87,6 +92,20 @@ def address() -> str:
 def node_cpus() -> list[float]:
     """Return Ray's resource CPU of each node."""
     return [float(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ClusterError unless something listens at HOST:PORT, for which Ray would wait for ever."""
+    host, colon, port = address.rpartition(":")
+    if not colon:  # `auto`
+        return
+    try:
+        socket.create_connection((host.removeprefix("[").removesuffix("]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ClusterError(
+            f"No Ray cluster can be joined at {address}: {error}.",
+            "Start one with `ray start --head`, and give the HOST:PORT that it prints.",
+        ) from error
 
 
 def _make_token() -> None:

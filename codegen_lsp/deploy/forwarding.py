@@ -8,7 +8,6 @@ server. Once a part of a stream has been passed on, the loss is reported in the 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -19,8 +18,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from codegen_lsp.deploy.document_key import document_key
-from codegen_lsp.http.answers import unless_disconnected
+from codegen_lsp.http.answers import ProblemForm, compact_json, unless_disconnected
 from codegen_lsp.http.config import HttpConfig
+from codegen_lsp.http.dialects import llama_cpp
+from codegen_lsp.http.problems import RequestProblem
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Forwarder:
         if body is None:
             return await send_problem(send, 413, f"The body is larger than {self._config.max_body_bytes} bytes.")
         kept = {key: scope[key] for key in SCOPE_KEYS if key in scope}
+        kept["state"] = {"user": scope.get("state", {}).get("user", "")}  # set by the guard
         request = ForwardedRequest(scope=kept, body=body)
         key = document_key(body, (scope.get("client") or ("",))[0])
         try:
@@ -221,8 +223,16 @@ async def read_body(receive: Receive, limit: int) -> bytes | None:
 def problem_body(status: int, message: str) -> bytes:
     """Return a problem of the cluster in the form that clients of OpenAI and of llama.cpp know."""
     kind = "timeout_error" if status == 504 else "invalid_request_error" if status < 500 else "unavailable_error"
-    problem = {"error": {"code": status, "message": message, "type": kind}}
-    return json.dumps(problem, separators=(",", ":")).encode()
+    return compact_json(llama_cpp.problem_body(RequestProblem(status, kind, message)))
+
+
+def problem_form(path: str) -> ProblemForm:
+    """Return the form of the problems of a path for which no replica is asked."""
+    return _ollama_problem if path.startswith("/api/") else llama_cpp.problem_body
+
+
+def _ollama_problem(problem: RequestProblem) -> object:
+    return {"error": problem.message}
 
 
 async def send_problem(send: Send, status: int, message: str) -> None:

@@ -13,10 +13,18 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from codegen_lsp.deploy.forwarding import ClusterFullError, ForwardedRequest, Forwarder, Parts, ReplicaLostError
+from codegen_lsp.deploy.forwarding import (
+    ClusterFullError,
+    ForwardedRequest,
+    Forwarder,
+    Parts,
+    ReplicaLostError,
+    problem_form,
+)
 from codegen_lsp.http.config import HttpConfig
+from codegen_lsp.http.guard import Guard
 
 LOST = (RayActorError, TaskCancelledError, RequestCancelledError, DeploymentUnavailableError)
 """Errors of a request whose replica died, or was ended before it had answered."""
@@ -25,9 +33,10 @@ LOST = (RayActorError, TaskCancelledError, RequestCancelledError, DeploymentUnav
 class Front:
     """The deployment that clients reach."""
 
-    def __init__(self, replicas: DeploymentHandle, config: HttpConfig) -> None:
+    def __init__(self, replicas: DeploymentHandle, config: HttpConfig, keys: list[str]) -> None:
+        """`keys` are those of which clients must give one; none are needed if it is empty."""
         self._replicas = replicas.options(method_name="answer", stream=True)
-        self._app = Forwarder(self._ask, config)
+        self._app = Guard(Forwarder(self._ask, config), config, keys, problem_form)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request."""
@@ -51,7 +60,7 @@ class Front:
 class _AppAnswer(Response):
     """An answer that an ASGI application writes."""
 
-    def __init__(self, app: Forwarder) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         super().__init__()
         self._app = app
 

@@ -16,7 +16,10 @@ from codegen_lsp.suggest.options import load_params
 
 
 class Replica:
-    """A replica of the application. Ray Serve makes it, asks after its health, and ends it."""
+    """A replica of the application. Ray Serve makes it, asks after its health, and ends it.
+
+    It is reached through the front alone, which admits requests.
+    """
 
     async def __init__(self, settings: Settings, config: HttpConfig) -> None:  # type: ignore[misc] # as Ray Serve allows
         """Start a worker and load the model. Raises: ModelError, WorkerError."""
@@ -24,7 +27,7 @@ class Replica:
         # Two replicas on one machine would share one worker, and the cores that it was given.
         load = evolve(load_params(settings, build.path), shared=False)
         self._service = CompletionService(settings, load)
-        self._app = create_app(self._service, config)
+        self._app = create_app(self._service, config, guarded=False)
         self._name = serve.get_replica_context().replica_id.unique_id
         await self._service.start()
 

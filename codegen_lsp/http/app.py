@@ -27,8 +27,10 @@ DIALECTS: tuple[Dialect, ...] = (llama_cpp.routes, page_routes.routes, remote_mo
 """Each returns the routes of one dialect."""
 
 
-def create_app(service: CompletionService, config: HttpConfig) -> Starlette:
+def create_app(service: CompletionService, config: HttpConfig, *, guarded: bool = True) -> Starlette:
     """Return the application. The caller starts and closes the service.
+
+    With `guarded` false, the caller admits requests by a `Guard` of its own, as a cluster's front does.
 
     Raises: TokenError, and OSError when the file with the keys can't be read.
     """
@@ -49,10 +51,9 @@ def create_app(service: CompletionService, config: HttpConfig) -> Starlette:
         answer.headers.update(error.headers or {})
         return answer
 
-    middleware = [
-        Middleware(RequestMetrics, metrics=metrics, paths=paths),
-        Middleware(Guard, config=config, keys=keys, form_of=form_of),
-    ]
+    middleware = [Middleware(RequestMetrics, metrics=metrics, paths=paths)]
+    if guarded:
+        middleware.append(Middleware(Guard, config=config, keys=keys, form_of=form_of))
     if config.allowed_origins:
         cors = {
             "allow_origins": config.allowed_origins,

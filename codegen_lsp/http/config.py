@@ -43,6 +43,15 @@ class HttpConfig:
         """True if only this machine can reach the server."""
         return self.host == "localhost" or (_is_address(self.host) and ip_address(self.host).is_loopback)
 
+    def check_exposure(self) -> None:
+        """Raise AddressError if other machines can reach the server and need no key."""
+        if not self.is_loopback and self.key_file is None:
+            raise AddressError(
+                f"Other machines can reach {self.host}, so clients must give a key.",
+                "Name a file with keys: `--api-key-file FILE`. To make one: "
+                "`openssl rand -hex 32 > FILE; chmod 600 FILE`.",
+            )
+
 
 def parse_address(text: str) -> tuple[str, int]:
     """Return the host and the port of `[HOST:]PORT`. Raises: AddressError."""

@@ -30,11 +30,7 @@ CLOSE_SECONDS = 5
 
 def serve_http(config: HttpConfig, settings: Settings) -> int:
     """Serve HTTP until a signal; return the exit code. Raises: ModelError, AddressError, TokenError."""
-    if not config.is_loopback and config.key_file is None:
-        raise AddressError(
-            f"Other machines can reach {config.host}, so clients must give a key.",
-            "Name a file with keys: `--api-key-file FILE`. To make one: `openssl rand -hex 32 > FILE; chmod 600 FILE`.",
-        )
+    config.check_exposure()
     build = find(settings.model)
     return asyncio.run(_serve(config, settings, load_params(settings, build.path)))
 

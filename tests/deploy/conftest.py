@@ -67,7 +67,8 @@ class Deployment:
 
     def update(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command again, on the cluster that it started."""
-        command = (*COMMAND, "--address", self.address, "--http", str(self.port), *arguments)
+        keys = ("--api-key-file", str(self.key_file))
+        command = (*COMMAND, "--address", self.address, "--http", str(self.port), *keys, *arguments)
         return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 
     def children(self) -> list[psutil.Process]:
@@ -147,7 +148,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     log, key_file, port = folder / "log", folder / "keys", free_port()
     key_file.write_text(KEY)
     key_file.chmod(0o600)
-    arguments = ("--replicas", "2", "--http", str(port))
+    arguments = ("--replicas", "2", "--http", str(port), "--api-key-file", str(key_file))
     with log.open("w") as stderr:
         # As in a terminal, where Ctrl-C is sent to the whole process group.
         process = subprocess.Popen((*COMMAND, *arguments), stderr=stderr, text=True, start_new_session=True)

@@ -53,6 +53,21 @@ def test_answers_are_those_of_the_application(deployment: Deployment) -> None:
     assert deployment.ask("GET", "/nothing").status == 404
 
 
+def test_without_a_key_only_health_is_answered(deployment: Deployment) -> None:
+    body = {"input_prefix": "x = ", "prompt": "", "input_suffix": ""}
+    for key in (None, "another key of the same length"):
+        assert deployment.ask("POST", "/infill", body, key).status == 401
+        assert deployment.ask("GET", "/slots", key=key).status == 401
+        assert deployment.ask("GET", "/health", key=key).status == 200
+
+
+def test_a_page_of_another_origin_gets_nothing(deployment: Deployment) -> None:
+    with contextlib.closing(deployment.connect()) as connection:
+        headers = {"Authorization": f"Bearer {KEY}", "Origin": "https://page.example"}
+        connection.request("POST", "/infill", json.dumps({"input_prefix": "x = "}), headers)
+        assert connection.getresponse().status == 403
+
+
 def test_a_stream_arrives_in_parts_and_is_cancelled_when_its_client_leaves(deployment: Deployment) -> None:
     body = {"prompt": "x = [", "n_predict": 400, "stream": True, "temperature": 1.5, "seed": 1}
     with contextlib.closing(deployment.connect()) as connection:
@@ -62,8 +77,8 @@ def test_a_stream_arrives_in_parts_and_is_cancelled_when_its_client_leaves(deplo
         assert [event[:6] for event in events] == [b"data: ", b"\n"] * 3
         replica = answer.headers[REPLICA]
     # A request without a document has the key of its client, so it goes where the stream came from.
-    wait_until(lambda: not any(slot["is_processing"] for slot in json.loads(deployment.ask("GET", "/slots").body)))
-    assert deployment.ask("GET", "/slots").replica == replica
+    wait_until(lambda: b"codegen_cancelled_generations_total 1.0" in deployment.ask("GET", "/metrics").body)
+    assert deployment.ask("GET", "/metrics").replica == replica
 
 
 def test_a_replica_that_is_killed_loses_no_request_and_is_replaced(deployment: Deployment) -> None:
