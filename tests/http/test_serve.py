@@ -155,3 +155,30 @@ async def test_the_message_of_an_unexpected_error_is_neither_logged_nor_sent(cap
     assert b"SECRET" not in answer.body
     assert "SECRET" not in caplog.text
     assert "KeyError" in caplog.text
+
+
+async def test_answers_are_sent_at_once() -> None:
+    """Without TCP_NODELAY, each answer takes 40 ms longer: its body waits for the acknowledgement of its headers."""
+    found: list[int] = []
+
+    class Watched(protocol_class(60.0)):  # type: ignore[misc]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            accepted = transport.get_extra_info("socket")
+            found.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError
+
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, http=Watched, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    listening = config.bind_socket()
+    listening.listen()
+    serving = asyncio.create_task(server.serve([listening]))
+    _, writer = await asyncio.open_connection(*listening.getsockname()[:2])
+    while not found:  # noqa: ASYNC110 - a protocol sets no event
+        await asyncio.sleep(0.005)
+    assert found[0] != 0
+    writer.close()
+    server.should_exit = True
+    await serving
