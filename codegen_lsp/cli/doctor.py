@@ -6,7 +6,9 @@ import asyncio
 import platform
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
+import typer
 from attrs import frozen
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +18,7 @@ from codegen_lsp.cli.options import Device, Model, Threads
 from codegen_lsp.cli.processor import cpu_features, cpu_name
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.rpc.messages import ModelDescription, Rates
-from codegen_lsp.settings import Settings
+from codegen_lsp.settings import RemoteSettings, Settings
 from codegen_lsp.version import __version__
 
 PACKAGES = ("pygls", "lsprotocol", "ctranslate2", "tokenizers", "numpy")
@@ -34,11 +36,25 @@ class ModelTiming:
     start_seconds: float
 
 
-def doctor(model: Model = "auto", device: Device = "auto", threads: Threads = 0) -> None:
+def doctor(
+    model: Model = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
+    remote: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Check a server that may run the model instead, as in `remote.url`."),
+    ] = "",
+    remote_key_file: Annotated[str, typer.Option(metavar="FILE", help="As in `remote.key_file`.")] = "",
+    remote_ca_file: Annotated[str, typer.Option(metavar="FILE", help="As in `remote.ca_file`.")] = "",
+    remote_allow_http: Annotated[bool, typer.Option("--remote-allow-http", help="As in `remote.allow_http`.")] = False,
+) -> None:
     """Show versions, hardware, models and measured speed, with advice."""
     import psutil
 
     console = Console()
+    if remote:
+        _check_remote(console, RemoteSettings(remote, remote_key_file, remote_ca_file, remote_allow_http))
+        return
     settings = Settings(model=model, device=device, threads=threads)
     memory = psutil.virtual_memory()
     features = cpu_features()
@@ -54,6 +70,20 @@ def doctor(model: Model = "auto", device: Device = "auto", threads: Threads = 0)
     console.print("\n[bold]Advice[/bold]" if found else "\n[green]All is well.[/green]")
     for line in found:
         console.print(f"  • {line}", highlight=False)
+
+
+def _check_remote(console: Console, settings: RemoteSettings) -> None:
+    """Print what a server answers, and how fast. Raises: SettingsError; RemoteError, which says what is wrong."""
+    from codegen_lsp.inference.client.remote_client import measure_server
+    from codegen_lsp.lsp.remote import address_of, key_of
+
+    server = address_of(settings, key_of(settings))
+    model, seconds = asyncio.run(measure_server(server))
+    console.print(
+        f"[green]{server.name} runs {model.name}[/green] ({model.engine} on {model.device}, {model.compute_type}).\n"
+        f"  answers without work of the model in {seconds * 1000:.1f} ms (median)",
+        highlight=False,
+    )
 
 
 async def _measure(build: InstalledBuild, settings: Settings) -> ModelTiming:
