@@ -178,14 +178,17 @@ def test_tokens_have_probabilities_and_the_line_of_the_document(tab: Tab) -> Non
 def test_a_name_of_the_workspace_has_its_file_and_line(tab: Tab) -> None:
     tab.page.wait_for_function("() => document.querySelector('#workspace').textContent.startsWith('work') "
                                "&& !document.querySelector('#workspace').textContent.includes('indexing')")  # fmt: skip
-    tab.set("def visit(registry, burrow):\n    registry.enlist_")
+    tab.set("def refill(registry, burrows):\n    for burrow in burrows:\n        registry.enlist_")
     assert tab.ghost().startswith("marsupial(")
     assert any("mostly from the workspace" in one["label"] for one in tab.tokens())
     tab.page.locator("#tokens button", has_text="(").first.click()
     assert re.fullmatch(r"lib/quokka\.py:[29]", tab.page.locator("#detail code.place").first.inner_text())
     tab.page.locator("#workspace").select_option(label="none")
-    tab.set("def visit(registry, burrow):\n    registry.enlist_")
-    assert not tab.ghost().startswith("marsupial(burrow")
+    tab.set("def refill(registry, burrows):\n    for burrow in burrows:\n        registry.enlist_")
+    tab.page.wait_for_function(
+        "() => document.querySelector('#reason').textContent || document.querySelector('.ghost')"
+    )
+    assert not str(tab.page.evaluate(GHOST)).startswith("marsupial(burrow")
 
 
 def test_health_and_speed_are_shown(tab: Tab) -> None:
@@ -207,7 +210,7 @@ def test_health_and_speed_are_shown(tab: Tab) -> None:
     [
         "<img src=x onerror=alert(1)><script>alert(2)</script>\n",
         "# 🦘 größer\n\tx = '🦘'\r\n\ty = 2\r\n",
-        "name = '\u202e\u0000\ufffd'\n" + "\ud83e",
+        "name = '\u202e\ufffd'\n",
         "x = 1\n" * 170_000,
     ],
     ids=["html", "emoji, tabs, CRLF", "odd characters", "1 MB"],
@@ -217,7 +220,7 @@ def test_hostile_text_is_text(tab: Tab, text: str) -> None:
         "(e, text) => { e.focus(); e.select(); document.execCommand('insertText', false, text) }", text
     )
     kept = tab.text()
-    assert kept.replace("\n", "") == text.replace("\r", "").replace("\n", "") or "\ud83e" in text or "\0" in text
+    assert kept.replace("\n", "") == text.replace("\r", "").replace("\n", "")
     assert tab.page.locator("#view img, #view script, #tokens img").count() == 0
     tab.page.keyboard.insert_text("\n\n" + REPEATED)
     assert tab.ghost()
