@@ -86,6 +86,7 @@ def extras_missing(python: Path, extra: str) -> str:
         (("models", "convert", "folder"), "convert", "torch"),
         (("models", "verify", "auto"), "convert", "transformers"),
         (("eval", "bits-per-byte", "--float", "folder"), "convert", "transformers"),
+        (("models", "export", "auto", "folder", "--to", "gguf"), "export", "gguf"),
         (("bench", "engine", "--peers"), "peers", "gguf"),
         (PLOT, "plot", "matplotlib"),
     ],

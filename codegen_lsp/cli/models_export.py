@@ -41,7 +41,8 @@ def export(
         ),
     ] = None,
     rename: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Name of a checkpoint; the folder's by default.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name in the exported files; the model's or folder's by default."),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Run the exported model and compare it with its source.")

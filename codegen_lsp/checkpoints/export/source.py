@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor
 
@@ -60,18 +60,19 @@ def open_source(name_or_folder: str, name: str | None, progress: ProgressReport)
     """Open a checkpoint's folder, an installed model, or the folder of a build.
 
     `name` is the name of the exported model, by default that of the model or the folder. Raises: ModelError when there
-    is no such model or it is damaged, ConversionError when the folder is not a CodeGen checkpoint's.
+    is no such model, it is damaged, or the name can't be one; ConversionError when the folder is not a CodeGen
+    checkpoint's.
     """
     folder = Path(name_or_folder).expanduser()
     if (folder / "config.json").is_file() and not (folder / METADATA).is_file():
-        with _open_checkpoint(folder, name or folder.resolve().name, progress) as source:
+        with _open_checkpoint(folder, store.checked_name(name or folder.resolve().name), progress) as source:
             yield source
         return
     build = store.find(name_or_folder)
     weights = BuildWeights(build.path, build.info)
     yield ExportSource(
         build.path,
-        build.info,
+        evolve(build.info, name=store.checked_name(name or build.info.name)),
         weights.architecture,
         weights,
         load_tokenizer(build.path / "tokenizer.json"),

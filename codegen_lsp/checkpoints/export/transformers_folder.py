@@ -73,7 +73,11 @@ def _write_weights(
         total += shard[name].nbytes
         on_weight(done / len(places))
         if name in last:
-            save_file(shard, folder / last[name], metadata={"format": "pt"})
+            path = folder / last[name]
+            path.touch()  # safetensors makes new files for the user alone
+            mode = path.stat().st_mode
+            save_file(shard, path, metadata={"format": "pt"})
+            path.chmod(mode)
             shard = {}
     if len(files) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": places}

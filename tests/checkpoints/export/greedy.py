@@ -10,10 +10,13 @@ below that of rounding they are a near-tie.
 from __future__ import annotations
 
 import argparse
+import http.client
+import json
 import math
 import random
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,29 @@ class LlamaCpp:
         return found
 
 
+class LlamaServer:
+    """Greedy decoding in a running llama-server, which was started with the exported file."""
+
+    def __init__(self, address: str, forbidden: Sequence[int]) -> None:
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+        self._bias = [[id, False] for id in forbidden]
+
+    def continue_greedily(self, prompt: list[int], wanted: int) -> list[int]:
+        body = {
+            "prompt": prompt,
+            "n_predict": wanted,
+            "temperature": 0,
+            "return_tokens": True,
+            "logit_bias": self._bias,
+            "ignore_eos": True,
+        }
+        with closing(http.client.HTTPConnection(self._host, self._port, timeout=300)) as connection:
+            connection.request("POST", "/completion", json.dumps(body), {"Content-Type": "application/json"})
+            found: list[int] = json.loads(connection.getresponse().read())["tokens"]
+        return found
+
+
 class FloatModel:
     """Greedy decoding of the exported folder in transformers, in float32."""
 
@@ -114,14 +140,17 @@ def compare_float(build: Path, folder: Path, gguf: Path, prompts: Sequence[list[
     return outcome(build, pairs, wanted, FLOAT_NEAR_TIE)
 
 
-def compare(build: Path, gguf: Path, prompts: Sequence[list[int]], wanted: int) -> Outcome:
-    """Continue each prompt by a number of tokens in both engines, and compare."""
+def compare(build: Path, gguf: Path | str, prompts: Sequence[list[int]], wanted: int) -> Outcome:
+    """Continue each prompt by a number of tokens in both engines, and compare.
+
+    `gguf` is the exported file, or the address of a llama-server that runs it.
+    """
     info = read_info(build)
     tokenizer = Tokenizer.from_build(build, info)
     config = EngineConfig(device="cpu", compute_type="auto", threads=1, cache_bytes=64 << 20)
     engine = NativeEngine(build, info, tokenizer, config)
     special = sorted(id for id in tokenizer.special_ids if id < info.vocabulary_size)
-    other = LlamaCpp(gguf, info.context_length, special)
+    other = LlamaServer(gguf, special) if isinstance(gguf, str) else LlamaCpp(gguf, info.context_length, special)
     sampling = SamplingParams(max_tokens=wanted, end_tokens=frozenset(), drafts=False)
     pairs = []
     for prompt in prompts:
@@ -170,6 +199,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--weights", default="f16")
     parser.add_argument("--float", action="store_true", help="compare with transformers instead of the native engine")
+    parser.add_argument("--server", metavar="HOST:PORT", help="compare with a llama-server that runs the export")
     arguments = parser.parse_args()
     info = read_info(arguments.build)
     tokenizer = Tokenizer.from_build(arguments.build, info)
@@ -181,7 +211,7 @@ def main() -> None:
             phi = export_model(str(arguments.build), "phi", Path(folder) / "phi", weights="f32", verify=False)
             found = compare_float(arguments.build, phi.path, done.path, prompts, arguments.tokens)
         else:
-            found = compare(arguments.build, done.path, prompts, arguments.tokens)
+            found = compare(arguments.build, arguments.server or done.path, prompts, arguments.tokens)
     print(
         f"{info.name}, {arguments.weights}: of {found.prompts} prompts of {arguments.length} tokens, {found.same} have "
         f"the same {found.tokens} greedy tokens, {found.near_ties} differ first at a near-tie, {found.wrong} "

@@ -173,6 +173,23 @@ def test_values_beyond_f16_are_refused(make_checkpoint: MakeCheckpoint, small: S
     assert not (tmp_path / "out").exists()
 
 
+def test_the_exported_model_can_have_another_name(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    source = make_checkpoint()
+    build = tmp_path / "build"
+    convert.convert_checkpoint(source, build, name="build")
+    for number, model in enumerate((source, build)):
+        done = export_model(str(model), "gguf", tmp_path / str(number), name="mine", verify=False)
+        assert done.path == tmp_path / str(number) / "mine-f16.gguf"
+        with pytest.raises(ModelError, match="can't be the name of a model"):
+            export_model(str(model), "gguf", tmp_path / "out", name="../mine", verify=False)
+
+
+def test_files_can_be_read_by_others(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    """A server often runs as another user."""
+    done = export_model(str(make_checkpoint()), "phi", tmp_path / "out", verify=False)
+    assert {file.stat().st_mode for file in done.path.iterdir()} == {(done.path / "config.json").stat().st_mode}
+
+
 @pytest.mark.parametrize("name", ["no-such-model", "empty"])
 def test_what_is_no_model_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()

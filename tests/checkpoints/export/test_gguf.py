@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,23 +106,29 @@ def test_llama_cpp_computes_the_same(family: str, type: str, make_checkpoint: Ma
 @llama_cpp_needed
 @pytest.mark.parametrize("family", FAMILIES)
 def test_llama_cpp_chooses_the_same_tokens(family: str, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    """`GREEDY_PROMPTS=1000` in the environment makes a longer run; `-s` shows its figures."""
     from tests.checkpoints.export.greedy import compare, compare_float, prompts_from
 
     build = tmp_path / "build"
     info = convert.convert_checkpoint(make_checkpoint(family), build, name="build")
     done = export_model(str(build), "gguf", tmp_path / "out", weights="f32")
     with open_source(str(build), None, silent) as source:
-        prompts = prompts_from(SAMPLES[:1], source.tokenizer, 30, 24, seed=info.layers)
+        texts = [SAMPLES[0], Path(__file__).read_text()]
+        count = int(os.environ.get("GREEDY_PROMPTS", "30"))
+        prompts = prompts_from(texts, source.tokenizer, count, 24, seed=info.layers)
     found = compare(build, done.path, prompts, 8)
     assert found.wrong == 0, found
     assert found.same > found.prompts / 2
     phi = export_model(str(build), "phi", tmp_path / "phi", weights="f32", verify=False)
     exact = compare_float(build, phi.path, done.path, prompts, 8)
     assert exact.wrong == 0, exact
-    assert exact.same >= exact.prompts - 1
+    assert exact.same >= 0.95 * exact.prompts
+    for engine, one in (("native", found), ("transformers", exact)):
+        print(f"{family}, {engine}: {one.same} the same, {one.near_ties} near-ties, {one.wrong} others")
 
 
 @llama_cpp_needed
+@pytest.mark.slow
 def test_the_embedded_model_runs_in_llama_cpp(tmp_path: Path) -> None:
     from tests.checkpoints.export.greedy import compare, prompts_from
 
