@@ -25,7 +25,7 @@ from codegen_lsp.http.problems import RequestProblem
 PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
 """Answered to everybody: that the server runs, and whether its model is loaded."""
 KEYLESS_PATHS = frozenset(page_routes.FILES)
-"""Answered without a key, which a browser can't send when it opens a page: the page that asks for the key."""
+"""Answered without a key on the loopback address: the page that asks for it, since a browser sends none for a page."""
 RETRY_SECONDS = 1
 """Given to clients whose request is one too many."""
 
@@ -75,7 +75,7 @@ class Guard:
             raise RequestProblem(403, "permission_error", "The header `Host` does not name this server.")
         self._check_page(scope, headers)
         keyless = scope["method"] == "OPTIONS" or (
-            scope["path"] in KEYLESS_PATHS and scope["method"] in ("GET", "HEAD")
+            self._config.is_loopback and scope["path"] in KEYLESS_PATHS and scope["method"] in ("GET", "HEAD")
         )
         if self._keys and number is None and not keyless:
             raise RequestProblem(401, "authentication_error", "A key is needed: `Authorization: Bearer KEY`.")

@@ -82,6 +82,12 @@ async def test_without_a_key_there_is_nothing_but_health(key_file: Path, headers
     assert played(service).generated == []
 
 
+async def test_the_page_that_asks_for_the_key_is_shown_to_this_machine_alone(key_file: Path) -> None:
+    for host, status in (("127.0.0.1", 200), ("0.0.0.0", 401)):
+        app, _ = made(host=host, key_file=key_file)
+        assert (await exchange(app, "GET", "/")).status == status
+
+
 async def test_a_key_in_the_url_is_none(key_file: Path) -> None:
     """Addresses are kept in histories and logs."""
     app, _ = made(key_file=key_file)
