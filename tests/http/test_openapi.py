@@ -10,6 +10,7 @@ needs.extra("serve")
 
 from starlette.routing import Route
 
+from codegen_lsp.http import page_routes
 from codegen_lsp.http.app import create_app
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.openapi import BODY_FIELDS
@@ -23,7 +24,7 @@ async def test_every_route_is_described() -> None:
     served = {
         (route.path, method.lower())
         for route in app.routes
-        if isinstance(route, Route) and route.path != "/" and not route.path.startswith("/page/")  # files
+        if isinstance(route, Route) and route.path not in page_routes.FILES
         for method in (route.methods or set()) - {"HEAD"}
     }
     described = {(path, method) for path, methods in document["paths"].items() for method in methods}
