@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 
@@ -70,11 +71,7 @@ async def _serve(config: HttpConfig, settings: Settings, load: LoadParams) -> in
             timeout_graceful_shutdown=CLOSE_SECONDS,
         )
     )
-    try:
-        listening = server.config.bind_socket()
-    except SystemExit:
-        raise AddressError(f"{config.host}:{config.port} can't be listened on.", "Choose another port.") from None
-    listening.listen(server.config.backlog)  # requests that come now wait until uvicorn takes them
+    listening = listen(server.config)
     host, port = listening.getsockname()[:2]
     print(f"Listening on http://{host}:{port}", file=sys.stderr, flush=True)  # noqa: T201
     loading = asyncio.ensure_future(service.start())
@@ -87,6 +84,19 @@ async def _serve(config: HttpConfig, settings: Settings, load: LoadParams) -> in
             await loading
         await service.close()
     return 0
+
+
+def listen(config: uvicorn.Config) -> socket.socket:
+    """Return a socket that listens on the address of a configuration. Raises: AddressError."""
+    try:
+        listening = config.bind_socket()
+    except SystemExit:
+        raise AddressError(f"{config.host}:{config.port} can't be listened on.", "Choose another port.") from None
+    # asyncio sets this for sockets of the protocol TCP alone, and uvicorn makes one of the default protocol. Without
+    # it, the body of an answer waits until the client has acknowledged the headers, which takes 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.listen(config.backlog)  # requests that come now wait until uvicorn takes them
+    return listening
 
 
 def _report(loading: asyncio.Future[ModelDescription]) -> None:

@@ -21,6 +21,7 @@ import uvicorn
 from codegen_lsp.errors import AddressError
 from codegen_lsp.http.config import HttpConfig, parse_address
 from codegen_lsp.http.connections import protocol_class
+from codegen_lsp.http.serve import listen
 from tests.http.conftest import COMMAND, RunningServer, running_server
 
 
@@ -182,3 +183,13 @@ async def test_answers_are_sent_at_once() -> None:
     writer.close()
     server.should_exit = True
     await serving
+
+
+def test_an_answer_does_not_wait_for_acknowledgements() -> None:
+    """Clients that keep their connection would wait 40 ms for each answer."""
+    with (
+        listen(uvicorn.Config("unused", host="127.0.0.1", port=0)) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
