@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from contextlib import suppress
+
 import libcst as cst
 from libcst import matchers as m
 from libcst.metadata import MetadataWrapper, PositionProvider
@@ -104,21 +107,34 @@ class OrInsteadOfConditional(_Within):
         return cst.BooleanOperation(test, cst.Or(), other, lpar=updated_node.lpar, rpar=updated_node.rpar)
 
 
-CODEMODS: tuple[tuple[type[_Within], str], ...] = (
-    (DropElseAfterLeaving, "Drop the else after a block that leaves"),
-    (FlipNegatedIf, "Turn the negated condition round"),
-    (ChainComparison, "Chain the comparisons"),
-    (OrInsteadOfConditional, "Use or instead of a conditional expression"),
+CODEMODS: tuple[tuple[type[_Within], type[ast.AST], str], ...] = (
+    (DropElseAfterLeaving, ast.If, "Drop the else after a block that leaves"),
+    (FlipNegatedIf, ast.If, "Turn the negated condition round"),
+    (ChainComparison, ast.BoolOp, "Chain the comparisons"),
+    (OrInsteadOfConditional, ast.IfExp, "Use or instead of a conditional expression"),
 )
+"""Each rewrite with the nodes that it rewrites and its description."""
 
 
-def apply(codemod: type[_Within], text: str, lines: frozenset[int]) -> str:
-    """Return the text after a rewrite of the nodes within the lines; the same text if libcst can't parse it."""
+def rewritten(text: str, tree: ast.Module, lines: frozenset[int]) -> list[tuple[str, str]]:
+    """Return the text after each rewrite of the nodes within the lines, and its description.
+
+    Leave out those that libcst can't make. It is slow at parsing and at finding positions, so both are done once, and
+    only where there is a node to rewrite.
+    """
+    present = {type(node) for node in ast.walk(tree) if getattr(node, "lineno", None) in lines}
+    apt = [(codemod, label) for codemod, rewrites, label in CODEMODS if rewrites in present]
+    if not apt:
+        return []
     try:
-        wrapper = MetadataWrapper(cst.parse_module(text))
-        return wrapper.visit(codemod(lines)).code
-    except (cst.ParserSyntaxError, cst.CSTValidationError, RecursionError):
-        return text
+        wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
+    except (cst.ParserSyntaxError, RecursionError):
+        return []
+    results = []
+    for codemod, label in apt:
+        with suppress(cst.CSTValidationError, RecursionError):
+            results.append((wrapper.visit(codemod(lines)).code, label))
+    return results
 
 
 def _leaves(body: cst.BaseSuite) -> bool:

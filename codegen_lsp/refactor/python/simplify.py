@@ -31,6 +31,11 @@ RULES = "SIM,C4,PIE,FURB,PERF,RET,UP,E71,PLR5501,PLR1714,RUF005,RUF015"
 is left out: it asks `a < x` instead, which other objects than numbers answer in their own way."""
 TARGET = "py39"
 """The oldest version of Python that the results must run on."""
+ARGUMENTS = (
+    *("check", "--isolated", "--no-cache", "--quiet", "--output-format=json"),
+    *(f"--target-version={TARGET}", f"--select={RULES}"),
+)
+"""The arguments of ruff, before the file."""
 
 
 @frozen
@@ -66,8 +71,7 @@ async def ruff_fixes(text: str, lines: frozenset[int]) -> list[Fix]:
     if program is None:
         return []
     process = await asyncio.create_subprocess_exec(
-        program, "check", "--isolated", "--no-cache", "--quiet", f"--target-version={TARGET}", f"--select={RULES}",
-        "--output-format=json", "--stdin-filename=document.py", "-",
+        program, *ARGUMENTS, "--stdin-filename=document.py", "-",
         env=python_path.environment(),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
@@ -81,6 +85,11 @@ async def ruff_fixes(text: str, lines: frozenset[int]) -> list[Fix]:
         found = json.loads(out)
     except ValueError:
         return []
+    return fixes_within(found, text, lines)
+
+
+def fixes_within(found: Iterable[dict[str, Any]], text: str, lines: frozenset[int]) -> list[Fix]:
+    """Return the safe fixes within the lines of a text, of what ruff found in it."""
     starts = Lines.of(text).starts
     fixes = []
     for one in found:
@@ -134,12 +143,9 @@ def _applied(text: str, fixes: list[Fix]) -> str:
 
 
 def _own(text: str, lines: frozenset[int]) -> list[tuple[str, str]]:
-    from codegen_lsp.refactor.python.codemods import CODEMODS, apply
+    from codegen_lsp.refactor.python.codemods import rewritten
 
-    tree = ast.dump(ast.parse(text))
-    results = []
-    for codemod, label in CODEMODS:
-        new = apply(codemod, text, lines)
-        if new != text and ast.dump(ast.parse(new)) != tree:
-            results.append((new, label))
-    return results
+    tree = ast.parse(text)
+    before = ast.dump(tree)
+    results = rewritten(text, tree, lines)
+    return [(new, label) for new, label in results if new != text and ast.dump(ast.parse(new)) != before]

@@ -7,20 +7,22 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 from attrs import define, field, frozen
 
 from codegen_lsp.refactor.dispatch import backend_for
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.perform import perform
-from codegen_lsp.refactor.python import type_hints
+from codegen_lsp.refactor.python import simplify, type_hints
 from codegen_lsp.refactor.refusal import RefactorError
-from codegen_lsp.refactor.registry import RENAME, SIMPLIFY, RefactoringKind
+from codegen_lsp.refactor.registry import RENAME, RefactoringKind
 from codegen_lsp.refactor.results import RefactoringOffer
 from codegen_lsp.workspace.sources import Workspace
 from tests.refactor.conftest import ScriptedModel
 from tests.refactor.fuzz.interpreter import Files, Interpreter, Observation
 from tests.refactor.fuzz.places import Place, places
+from tests.refactor.fuzz.ruff_findings import RuffFindings
 
 MOST_MADE = 4
 """Most refactorings that are made in one program."""
@@ -28,8 +30,6 @@ MOST_PLACES = 40
 """Most places of one program at which the menu is asked for."""
 MOST_ASKED = 12
 """Most places of one program at which a refactoring is asked for."""
-SLOW = {SIMPLIFY: 2}
-"""The same for refactorings that start a process each time."""
 MOST_OFFERS = 2
 """Most results of one refactoring that are run."""
 DOCUMENT = "document.py"
@@ -115,6 +115,7 @@ class Laboratory:
     def __init__(self, interpreter: Interpreter, runner: asyncio.Runner, folder: Path) -> None:
         self._interpreter, self._runner = interpreter, runner
         self._folder = folder
+        self.ruff = RuffFindings()
 
     def try_all(self, kind: RefactoringKind, program: Program, tally: Tally) -> list[Finding]:
         """Try a refactoring at the places of a program; return what is wrong with the results."""
@@ -139,7 +140,7 @@ class Laboratory:
                 offers = self._runner.run(self._offers(kind, source, program))
             except RefactorError as error:
                 tally.refused[error.rule] += 1
-                if asked >= SLOW.get(kind, MOST_ASKED):
+                if asked >= MOST_ASKED:
                     break
                 continue
             except Exception as error:
@@ -149,7 +150,7 @@ class Laboratory:
             made += 1
             tally.made += 1
             found += self._compared(kind, program, place, offers[:MOST_OFFERS], tally)
-            if found or made == MOST_MADE or asked >= SLOW.get(kind, MOST_ASKED):
+            if found or made == MOST_MADE or asked >= MOST_ASKED:
                 break
         return found
 
@@ -169,7 +170,8 @@ class Laboratory:
 
     async def _offers(self, kind: RefactoringKind, source: SelectedSource, program: Program) -> list[RefactoringOffer]:
         model = ScriptedModel([list(program.answers) for _ in range(4)])
-        outcome = await perform(kind, source, model.assistant(), lambda step, share: None)
+        with mock.patch.object(simplify, "ruff_fixes", self.ruff.fixes):
+            outcome = await perform(kind, source, model.assistant(), lambda step, share: None)
         return outcome.offers
 
     def _compared(

@@ -1,4 +1,8 @@
-"""Many programs of one refactoring, under hypothesis, which shrinks a program whose behaviour changed."""
+"""Many programs of one refactoring, under hypothesis, which shrinks a program whose behaviour changed.
+
+Where a refactoring asks ruff, the programs of a chunk are drawn twice: first to check them all by one process of ruff,
+which takes as long to start as to check hundreds of programs; then to try the refactoring.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,16 @@ from tempfile import TemporaryDirectory
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from codegen_lsp.refactor.registry import RefactoringKind
-from tests.refactor.fuzz.attempt import ChangedBehaviourError, Finding, Laboratory, Program, Tally, without_type_checker
+from codegen_lsp.refactor.registry import SIMPLIFY, RefactoringKind
+from tests.refactor.fuzz.attempt import (
+    DOCUMENT,
+    ChangedBehaviourError,
+    Finding,
+    Laboratory,
+    Program,
+    Tally,
+    without_type_checker,
+)
 from tests.refactor.fuzz.interpreter import Interpreter
 from tests.refactor.fuzz.programs import programs
 
@@ -63,9 +75,7 @@ def _chunk(
 ) -> Finding | None:
     """Try programs until one is changed in a way that is not known well enough; return it when it is shrunk."""
     key = ""
-
-    @seed(start)
-    @settings(
+    drawn = settings(
         max_examples=count,
         phases=[Phase.generate, Phase.shrink],
         database=None,
@@ -74,6 +84,14 @@ def _chunk(
         report_multiple_bugs=False,
         print_blob=False,
     )
+
+    if kind is SIMPLIFY:
+        texts: list[str] = []
+        seed(start)(drawn(given(programs(kind))(lambda program: texts.append(program.files[DOCUMENT]))))()
+        lab.ruff.check(texts)
+
+    @seed(start)
+    @drawn
     @given(programs(kind))
     def check(program: Program) -> None:
         nonlocal key

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 
 from codegen_lsp.refactor import registry
 from codegen_lsp.refactor.edits import SelectedSource
+from codegen_lsp.refactor.python import simplify
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import RefactoringKind
 from codegen_lsp.refactor.results import RefactoringOffer
@@ -26,6 +28,7 @@ from tests.refactor.fuzz.attempt import DOCUMENT, Laboratory, Program, Tally, di
 from tests.refactor.fuzz.campaign import campaign, laboratory
 from tests.refactor.fuzz.interpreter import Interpreter
 from tests.refactor.fuzz.places import KINDS
+from tests.refactor.fuzz.ruff_findings import RuffFindings
 
 CASES = cases_of(Path(__file__).parent / "cases" / "differences.txt", ("after", "renamed", "differs", "alike"))
 PROGRAMS = 100
@@ -73,6 +76,31 @@ def test_a_program_that_does_not_end_says_nothing(interpreter: Interpreter) -> N
     endless = "def target(a, b, xs):\n    while True:\n        pass\n"
     assert interpreter.observe([{DOCUMENT: endless}]) == [None]
     assert interpreter.observe([{DOCUMENT: "def target(a, b, xs):\n    return 1\n"}]) != [None]
+
+
+SIMPLER = (
+    "def target(a, b, xs):\n    if not a == b:\n        return list([x for x in xs])\n    else:\n        return None\n",
+    "x = 1\n",
+    "def target(a, b, xs):\n    é = 'ä' if a == 1 or a == 2 else 'b'; return é, dict(a=1), not (a in xs)\n",
+)
+
+
+def test_ruff_finds_the_same_in_many_texts_at_once() -> None:
+    findings = RuffFindings()
+    findings.check(SIMPLER)
+    lines = frozenset(range(1, 6))
+    at_once = [asyncio.run(findings.fixes(text, lines)) for text in SIMPLER]
+    assert findings.started == 0
+    assert at_once == [asyncio.run(simplify.ruff_fixes(text, lines)) for text in SIMPLER]
+    assert [bool(fixes) for fixes in at_once] == [True, False, True]
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+def test_ruff_is_not_started_for_each_program(lab: Laboratory) -> None:
+    before = lab.ruff.started
+    assert campaign(lab, registry.SIMPLIFY, 6, 2, tally := Tally(), enough=1) == []
+    assert lab.ruff.started == before
+    assert tally.results > 0
 
 
 class Careless(Laboratory):
