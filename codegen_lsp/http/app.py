@@ -17,14 +17,23 @@ from codegen_lsp.http import openapi, page_routes, remote_model
 from codegen_lsp.http.answers import Call, Handler, ProblemForm, ServerContext, json_answer
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
-from codegen_lsp.http.dialects import llama_cpp
+from codegen_lsp.http.dialects import llama_cpp, ollama, openai, tabby
 from codegen_lsp.http.guard import Guard
 from codegen_lsp.http.metrics import RequestMetrics, ServerMetrics
 from codegen_lsp.http.problems import RequestProblem
 
 Dialect = Callable[[ServerContext], Sequence[BaseRoute]]
-DIALECTS: tuple[Dialect, ...] = (llama_cpp.routes, page_routes.routes, remote_model.routes, openapi.routes)
-"""Each returns the routes of one dialect."""
+DIALECTS: tuple[Dialect, ...] = (
+    tabby.routes,
+    llama_cpp.routes,
+    openai.routes,
+    ollama.routes,
+    page_routes.routes,
+    remote_model.routes,
+    openapi.routes,
+)
+"""Each returns the routes of one dialect. Of equal paths the first one answers: `/v1/health` is that of Tabby, which
+has the field of llama.cpp's."""
 
 
 def create_app(service: CompletionService, config: HttpConfig, *, guarded: bool = True) -> Starlette:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot
 from codegen_lsp.errors import WorkerError
 from codegen_lsp.http.documents import document_uri, language_of_request, text_at_cursor
+from codegen_lsp.http.mark_filter import pieces_without_marks, without_marks
 from codegen_lsp.http.metrics import ServerMetrics
 from codegen_lsp.http.requests import (
     AlternativeToken,
@@ -99,6 +101,9 @@ class CompletionService:
 
         Raises: WorkerError, ModelError, SupersededError.
         """
+        return without_marks(await self._complete(request), request.end_marks)
+
+    async def _complete(self, request: CompletionRequest) -> Completed:
         model = self.model
         if request.infill:
             return await self._infill(request, model)
@@ -111,8 +116,13 @@ class CompletionService:
 
         Raises: WorkerError, ModelError, SupersededError.
         """
+        async with aclosing(self._stream(request)) as pieces:
+            async for piece in pieces_without_marks(pieces, request.end_marks):
+                yield piece
+
+    async def _stream(self, request: CompletionRequest) -> AsyncGenerator[Piece]:
         if request.infill:
-            completed = await self.complete(request)
+            completed = await self._complete(request)
             for piece in _last_pieces(completed, {}, {}):
                 yield piece
             return

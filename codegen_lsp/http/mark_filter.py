@@ -27,16 +27,17 @@ MARKS_OF_ENDS = ("<|endoftext|>", "<EOT>", "<eos>", "</s>", "<filename>", "<repo
 ALWAYS = tuple(dict.fromkeys((*(mark for one in FORMATS if not one.ordinary for mark in one.marks), *OTHER_MARKS)))
 
 
-def marks_of_answers(form: InfillFormat | None) -> tuple[str, ...]:
-    """Return the marks that end the answer to a prompt in a format, or in none."""
-    return ALWAYS if form is None else tuple(dict.fromkeys((*ALWAYS, *form.marks, *MARKS_OF_ENDS)))
+def end_marks(form: InfillFormat) -> tuple[str, ...]:
+    """Return the marks that end the answer to a prompt in a format, beside `ALWAYS`."""
+    return tuple(mark for mark in (*form.marks, *MARKS_OF_ENDS) if mark not in ALWAYS)
 
 
 class MarkFilter:
     """Passes on a text that comes in parts, up to the first mark. What may be the beginning of one is held back."""
 
-    def __init__(self, form: InfillFormat | None = None) -> None:
-        self._pattern, self._beginnings, self._longest = _compiled(form)
+    def __init__(self, marks: tuple[str, ...] = ()) -> None:
+        """`marks` are looked for beside `ALWAYS`."""
+        self._pattern, self._beginnings, self._longest = _compiled(marks)
         self._held = ""
         self.found = ""
         """The mark that ended the text; empty until then."""
@@ -59,23 +60,23 @@ class MarkFilter:
         return held
 
 
-def without_marks(completed: Completed, form: InfillFormat | None) -> Completed:
+def without_marks(completed: Completed, marks: tuple[str, ...]) -> Completed:
     """Return the answers, each ended before its first mark."""
-    pattern, _, _ = _compiled(form)
+    pattern, _, _ = _compiled(marks)
     texts = tuple(_cut(text, pattern) for text in completed.texts)
     return completed if texts == completed.texts else evolve(completed, texts=texts)
 
 
-async def pieces_without_marks(pieces: AsyncIterator[Piece], form: InfillFormat | None) -> AsyncIterator[Piece]:
+async def pieces_without_marks(pieces: AsyncIterator[Piece], marks: tuple[str, ...]) -> AsyncIterator[Piece]:
     """Yield the pieces of answers, each answer ended before its first mark.
 
     Tokens come with the piece in which their text can be passed on.
     """
     filters: dict[int, MarkFilter] = {}
     waiting: dict[int, tuple[TokenPiece, ...]] = {}
-    pattern, _, _ = _compiled(form)
+    pattern, _, _ = _compiled(marks)
     async for piece in pieces:
-        passing = filters.setdefault(piece.candidate, MarkFilter(form))
+        passing = filters.setdefault(piece.candidate, MarkFilter(marks))
         tokens = () if passing.found else waiting.pop(piece.candidate, ()) + piece.tokens
         text = passing.feed(piece.text)
         if piece.finished is not None:
@@ -89,7 +90,7 @@ async def pieces_without_marks(pieces: AsyncIterator[Piece], form: InfillFormat 
             text=text,
             tokens=tokens,
             finished=None if piece.finished is None else _cut(piece.finished, pattern),
-            completed=None if piece.completed is None else without_marks(piece.completed, form),
+            completed=None if piece.completed is None else without_marks(piece.completed, marks),
         )
 
 
@@ -111,8 +112,8 @@ def _covering(tokens: Iterable[TokenPiece], length: int) -> tuple[TokenPiece, ..
 
 
 @cache
-def _compiled(form: InfillFormat | None) -> tuple[re.Pattern[str], frozenset[str], int]:
+def _compiled(marks: tuple[str, ...]) -> tuple[re.Pattern[str], frozenset[str], int]:
     """Return a pattern for the marks, their proper beginnings, and the length of the longest beginning."""
-    marks = marks_of_answers(form)
+    marks = (*ALWAYS, *marks)
     beginnings = frozenset(mark[:length] for mark in marks for length in range(1, len(mark)))
     return re.compile("|".join(map(re.escape, marks))), beginnings, max(map(len, beginnings))

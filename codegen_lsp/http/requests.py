@@ -47,6 +47,8 @@ class CompletionRequest:
     """Limit of the tokens of each answer; None for the server's own limit. 0 generates nothing."""
     stop: tuple[str, ...] = ()
     """The text ends before the first of these."""
+    end_marks: tuple[str, ...] = ()
+    """Marks of the prompt's format, before which the text ends, too (`http.mark_filter`)."""
     max_lines: int | None = None
     min_indent: int | None = None
     """The text ends before a line, other than the first, that is indented by fewer columns."""

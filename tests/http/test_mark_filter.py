@@ -10,7 +10,7 @@ from codegen_lsp.http.infill_marks import FORMATS, InfillFormat
 from codegen_lsp.http.mark_filter import (
     ALWAYS,
     MarkFilter,
-    marks_of_answers,
+    end_marks,
     pieces_without_marks,
     without_marks,
 )
@@ -21,12 +21,13 @@ forms = st.sampled_from([None, *FORMATS])
 
 
 def fed(parts: list[str], form: InfillFormat | None) -> str:
-    passing = MarkFilter(form)
+    passing = MarkFilter(end_marks(form) if form else ())
     return "".join(passing.feed(part) for part in parts) + passing.finish()
 
 
 def cut(text: str, form: InfillFormat | None) -> str:
-    return text[: min((text.find(mark) for mark in marks_of_answers(form) if mark in text), default=len(text))]
+    marks = (*ALWAYS, *(end_marks(form) if form else ()))
+    return text[: min((text.find(mark) for mark in marks if mark in text), default=len(text))]
 
 
 @given(
@@ -81,7 +82,7 @@ async def test_pieces_end_before_a_mark_with_their_tokens_and_the_whole_answer()
             yield Piece(0, one.text, (one,))
         yield Piece(0, "", finished=text, completed=completed)
 
-    passed = [piece async for piece in pieces_without_marks(pieces(), None)]
+    passed = [piece async for piece in pieces_without_marks(pieces(), ())]
     assert "".join(piece.text for piece in passed) == "x = 1"
     assert [one.text for piece in passed for one in piece.tokens] == ["x = ", "1"]
     assert passed[-1].finished == CompletedText("x = 1", "stop", 5, pieces=tokens[:2])
@@ -96,10 +97,10 @@ async def test_tokens_of_text_that_is_held_back_come_with_it() -> None:
         for one in tokens:
             yield Piece(0, one.text, (one,))
 
-    passed = [(piece.text, len(piece.tokens)) async for piece in pieces_without_marks(pieces(), None)]
+    passed = [(piece.text, len(piece.tokens)) async for piece in pieces_without_marks(pieces(), ())]
     assert passed == [("a ", 1), ("", 0), ("", 0), ("<fim b", 3)]
 
 
 def test_an_answer_without_marks_is_the_same_object() -> None:
     completed = Completed((CompletedText("x", "stop"),), describe("small-native"))
-    assert without_marks(completed, None) is completed
+    assert without_marks(completed, ()) is completed

@@ -20,8 +20,9 @@ from starlette.routing import BaseRoute
 
 from codegen_lsp.http.answers import Call, ServerContext, StreamAnswer, json_answer, server_sent_event
 from codegen_lsp.http.dialects import llama_cpp_bodies as bodies
-from codegen_lsp.http.fields import well_formed
+from codegen_lsp.http.fields import Fields, well_formed
 from codegen_lsp.http.problems import RequestProblem, invalid
+from codegen_lsp.http.prompts import with_prompt
 from codegen_lsp.http.requests import Completed, CompletedText, CompletionRequest, ExtraText
 from codegen_lsp.version import __version__
 
@@ -100,7 +101,7 @@ async def completion(call: Call) -> Response:
     request = _request(call)
     if len(prompts) * request.candidates > MAX_CANDIDATES:
         raise invalid(f"`prompt` and `n_cmpl` ask for more than {MAX_CANDIDATES} answers.")
-    requests = [evolve(request, prefix=prompt) for prompt in prompts]
+    requests = [_with_prompt(request, prompt, call.fields) for prompt in prompts]
     return await _answer(call, requests, several=several or request.candidates > 1)
 
 
@@ -235,6 +236,12 @@ def _request(call: Call) -> CompletionRequest:
         deadline_seconds=deadline / 1e3 if deadline else None,
         user=call.user,
     )
+
+
+def _with_prompt(request: CompletionRequest, prompt: str, fields: Fields) -> CompletionRequest:
+    """Return the request with a prompt; one with the marks of a model that infills is an editor's, which is greedy."""
+    request = with_prompt(request, prompt)
+    return evolve(request, temperature=fields.number("temperature", 0.0, 0.0, 2.0)) if request.infill else request
 
 
 async def _prompts(call: Call) -> tuple[list[str], bool]:
