@@ -34,8 +34,8 @@ def read_turns(messages: list[Fields]) -> list[ChatTurn]:
     if not messages:
         raise invalid("`messages` must be a list of at least one message.")
     turns = [ChatTurn(_role(one), _content(one)) for one in messages]
-    if not turns[-1].text.strip() and turns[-1].role == "assistant":
-        turns.pop()
+    if len(turns) > 1 and turns[-1].role == "assistant" and not turns[-1].text.strip():
+        turns.pop()  # some clients announce the answer in this way
     return turns
 
 

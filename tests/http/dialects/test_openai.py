@@ -291,6 +291,13 @@ async def test_a_client_that_leaves_cancels(path: str, body: dict[str, Any], str
     assert leaving.body == b""
 
 
+async def test_an_empty_message_of_the_assistant_alone_is_answered() -> None:
+    app = create_app(played_service(lambda _: ["x"]), HttpConfig())
+    body = {"messages": [{"role": "assistant", "content": ""}]}
+    answer = await exchange(app, "POST", "/v1/chat/completions", body)
+    assert (answer.status, answer.json["choices"][0]["message"]["content"]) == (200, "x")
+
+
 @pytest.mark.parametrize("answer", ["return 1<fim_middle>junk", "return 1<|fim_suffix|>", "return 1<|file_sep|>a.py"])
 async def test_no_mark_reaches_an_answer(answer: str) -> None:
     app = create_app(played_service(lambda _: [answer]), HttpConfig())
