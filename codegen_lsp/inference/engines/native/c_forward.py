@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.engines.native.arrays import Floats, address, empty_floats, zero_floats
-from codegen_lsp.inference.engines.native.c_structs import CLayer, CMatrix, CModel, CNorm, abi_fingerprint
+from codegen_lsp.inference.engines.native.c_structs import CLayer, CMatrix, CModel, CNorm, CSegment, abi_fingerprint
 from codegen_lsp.inference.engines.native.compile_decoder import VARIANTS, library_of
-from codegen_lsp.inference.engines.native.forward import ForwardPass, rotary_angles
+from codegen_lsp.inference.engines.native.forward import ForwardPass, Rows, rotary_angles
 from codegen_lsp.inference.engines.native.weights import Matrix, ModelWeights, Norm
 
 SPIN_MICROSECONDS = 50
@@ -103,7 +103,7 @@ class CForwardPass(ForwardPass):
         super().__init__(weights)
         self._library = found
         self._lanes: int = found.codegen_lanes()
-        self._few: int = found.codegen_few()
+        self._few = self.rows_at_once = found.codegen_few()
         self._kept: list[Any] = []
         """Objects that the decoder in C points to."""
         self._positions = 0
@@ -125,12 +125,18 @@ class CForwardPass(ForwardPass):
         for at in range(0, len(ids), self._few):
             part = ids[at : at + self._few]
             end = offset + at + len(part)
-            x = self.embed(part)
             part_positions = None if positions is None else positions[at : at + len(part)]
-            part_mask = None if attn_mask is None else np.ascontiguousarray(attn_mask[at : at + len(part), :end])
-            self._run(x, len(part), 0, self.layers, cache, offset + at, part_positions, part_mask)
-            parts.append(x)
+            part_mask = None if attn_mask is None else attn_mask[at : at + len(part), :end]
+            parts.append(self._run_rows([Rows(part, cache, offset + at, part_positions, part_mask)]))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def together(self, several: Sequence[Rows]) -> list[Floats]:
+        """See `ForwardPass.together`."""
+        counts = [len(one.ids) for one in several]
+        if sum(counts) > self._few:
+            return super().together(several)
+        logits = self.logits(self._run_rows(several))
+        return np.split(logits, np.cumsum(counts)[:-1]) if len(counts) > 1 else [logits]
 
     def embed(self, ids: Sequence[int]) -> Floats:
         """See `ForwardPass.embed`. Raises: IndexError when an id has no embedding."""
@@ -177,23 +183,39 @@ class CForwardPass(ForwardPass):
         """Return activations of either layout as (tokens, width)."""
         return x if x.ndim == 2 else x.transpose(0, 2, 1).reshape(-1, self.width)[:count]
 
-    def _run(
-        self, x: Floats, count: int, first: int, end: int, cache: Floats, offset: int,
-        positions: Sequence[int] | None = None, attn_mask: Floats | None = None, tail: int = 0,
-    ) -> None:  # fmt: skip
+    def _run_rows(self, several: Sequence[Rows]) -> Floats:
+        """Run at most `rows_at_once` tokens of several sequences and return their hidden states, (tokens, width)."""
+        x = self.embed([id for one in several for id in one.ids])
+        kept: list[Any] = []
+        segments = (CSegment * len(several))()
+        for segment, one in zip(segments, several, strict=True):
+            self._need_positions(max(one.positions) + 1 if one.positions else one.offset + len(one.ids))
+            segment.cache, segment.capacity = address(one.cache), one.cache.shape[2]
+            segment.count, segment.offset = len(one.ids), one.offset
+            if one.positions is not None:
+                kept.append(np.array(one.positions, dtype=np.int32))
+                segment.positions = address(kept[-1])
+            if one.attn_mask is not None:
+                kept.append(np.ascontiguousarray(one.attn_mask))
+                segment.attn_mask = address(kept[-1])
+        self._check(self._library.codegen_segments(self._decoder, address(x), segments, len(several), 0, self.layers))
+        return x
+
+    def _run(self, x: Floats, count: int, first: int, end: int, cache: Floats, offset: int, tail: int = 0) -> None:
         """Run layers `first` to `end` - 1 over `x`, in place.
 
         `tail` is the first group of tokens whose output of the last layer is needed.
         """
-        furthest = max(positions) + 1 if positions else offset + count
-        if furthest + self._lanes > self._positions:
-            self._open(max(furthest + self._lanes, 2 * self._positions))
+        self._need_positions(offset + count)
         done = self._library.codegen_layers(
-            self._decoder, address(x), count, first, end, address(cache), cache.shape[2], offset,
-            (c_int32 * count)(*positions) if positions else None,
-            None if attn_mask is None else address(attn_mask), tail,
-        )  # fmt: skip
+            self._decoder, address(x), count, first, end, address(cache), cache.shape[2], offset, tail
+        )
         self._check(done)
+
+    def _need_positions(self, count: int) -> None:
+        """Have rotary tables for this number of positions, and for a vector more."""
+        if count + self._lanes > self._positions:
+            self._open(max(count + self._lanes, 2 * self._positions))
 
     def _open(self, positions: int) -> None:
         """Create the decoder in C, with rotary tables for this number of positions."""
@@ -272,8 +294,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     found.codegen_free.argtypes = (c_void_p,)
     found.codegen_embed.restype = None
     found.codegen_embed.argtypes = (c_void_p, POINTER(c_int32), c_int, c_void_p)
-    found.codegen_layers.argtypes = (
-        c_void_p, c_void_p, c_int, c_int, c_int, c_void_p, c_int, c_int, POINTER(c_int32), c_void_p, c_int,
-    )  # fmt: skip
+    found.codegen_segments.argtypes = (c_void_p, c_void_p, POINTER(CSegment), c_int, c_int, c_int)
+    found.codegen_layers.argtypes = (c_void_p, c_void_p, c_int, c_int, c_int, c_void_p, c_int, c_int, c_int)
     found.codegen_logits.argtypes = (c_void_p, c_void_p, c_int, c_void_p)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p, sizeof
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """As in `model.h`: raised when the parameters of an exported function change."""
 
 
@@ -60,7 +60,20 @@ class CModel(Structure):
     )
 
 
-STRUCTURES: tuple[type[Structure], ...] = (CMatrix, CNorm, CLayer, CModel)
+class CSegment(Structure):
+    """`Segment` of `model.h`."""
+
+    _fields_ = (
+        ("cache", c_void_p),
+        ("positions", c_void_p),
+        ("attn_mask", c_void_p),
+        ("count", c_int32),
+        ("capacity", c_int32),
+        ("offset", c_int32),
+    )
+
+
+STRUCTURES: tuple[type[Structure], ...] = (CMatrix, CNorm, CLayer, CModel, CSegment)
 
 
 def abi_fingerprint(structures: tuple[type[Structure], ...] = STRUCTURES) -> int:

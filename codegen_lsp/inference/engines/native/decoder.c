@@ -149,24 +149,35 @@ EXPORT void codegen_embed(const Decoder *d, const int32_t *ids, int count, float
     }
 }
 
-/* Run layers first .. end - 1 over `x`, in place, and write keys and values to the cache from `offset` on.
-   `positions`, (count), and `attn_mask`, (count, offset + count), are for count <= FEW only, and may be NULL. With more
-   tokens, the last layer of the model computes those from group `tail` on. Returns 0 when memory is lacking. */
-EXPORT int codegen_layers(Decoder *d, float *x, int count, int first, int end, float *cache, int capacity, int offset,
-                   const int32_t *positions, const float *attn_mask, int tail) {
-    d->x = x, d->count = count, d->first_layer = first, d->tail = tail;
-    d->cache = cache, d->capacity = capacity, d->offset = offset, d->positions = positions, d->attn_mask = attn_mask;
-    size_t places = (size_t)offset + count + LANES;
-    int phases = (end - first) * phases_of_layer(&d->model);
-    if (count <= FEW) {
-        if (!allocate_scratch(d, places * FEW + d->model.width)) return 0;
-        run(d, (Job){few_units, few_unit, phases, 0});
-        return 1;
+/* Run layers first .. end - 1 over `x`, (tokens of all segments, width), of at most FEW tokens, in place, and write the
+   keys and values of each segment to its cache from its `offset` on. Returns 0 when memory is lacking. */
+EXPORT int codegen_segments(Decoder *d, float *x, const Segment *segments, int segment_count, int first, int end) {
+    size_t scores = 0;
+    d->x = x, d->count = 0, d->first_layer = first, d->segments = segments, d->segment_count = segment_count;
+    for (int i = 0; i < segment_count; i++) {
+        size_t own = ((size_t)segments[i].offset + segments[i].count + LANES) * segments[i].count;
+        d->count += segments[i].count;
+        if (own > scores) scores = own;
     }
-    size_t scores = places * 2 * LANES, normed = (size_t)d->model.width * LANES;
+    if (!allocate_scratch(d, scores + d->model.width)) return 0;
+    run(d, (Job){few_units, few_unit, (end - first) * phases_of_layer(&d->model), 0});
+    return 1;
+}
+
+/* Do the same for one sequence of any number of tokens. Of more than FEW, in the layout of `codegen_embed`, the last
+   layer of the model computes those from group `tail` on. */
+EXPORT int codegen_layers(Decoder *d, float *x, int count, int first, int end, float *cache, int capacity, int offset,
+                          int tail) {
+    if (count <= FEW) {
+        Segment segment = {cache, NULL, NULL, count, capacity, offset};
+        return codegen_segments(d, x, &segment, 1, first, end);
+    }
+    d->x = x, d->count = count, d->first_layer = first, d->tail = tail;
+    d->cache = cache, d->capacity = capacity, d->offset = offset;
+    size_t scores = ((size_t)offset + count + LANES) * 2 * LANES, normed = (size_t)d->model.width * LANES;
     if (!allocate_scratch(d, scores > normed ? scores : normed)) return 0;
     if (!allocate_many(d, (count + LANES - 1) / LANES)) return 0;
-    run(d, (Job){many_units, many_unit, phases, d->amx});
+    run(d, (Job){many_units, many_unit, (end - first) * phases_of_layer(&d->model), d->amx});
     return 1;
 }
 

@@ -14,7 +14,7 @@
 #include "simd.h"
 #include "system.h"
 
-#define FEW 8
+#define FEW 16
 #define MAX_THREADS 64
 #define MAX_ROTARY 512
 
@@ -47,10 +47,13 @@ struct Decoder {
     /* the current job */
     Job job;
     unsigned first_phase;
-    int count, first_layer, tail, capacity, offset;
-    float *x, *cache, *logits;
-    const float *hidden, *attn_mask;
-    const int32_t *positions;
+    int count, first_layer;
+    float *x, *logits;
+    const float *hidden;
+    const Segment *segments; /* of few tokens */
+    int segment_count;
+    float *cache; /* of many tokens */
+    int tail, capacity, offset;
     /* the threads */
     Thread thread[MAX_THREADS];
     Mutex mutex;

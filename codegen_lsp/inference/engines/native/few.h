@@ -1,7 +1,7 @@
-/* Layers and logits for up to FEW tokens: decode steps, drafts, candidates.
+/* Layers and logits for up to FEW tokens: decode steps, drafts, candidates, of one sequence or of several (segments).
 
    Each token is a row of features, and a vector holds features. The speed is bound by reading the weights from memory;
-   each is read once for all tokens. */
+   each is read once for all tokens. Only attention tells the segments apart. */
 
 #ifndef CODEGEN_FEW_H
 #define CODEGEN_FEW_H
@@ -56,19 +56,32 @@ ALWAYS vi dots(const int8_t *w, int columns, int rows, const int8_t *q, int dept
     for (int i = 0; i < LANES; i++) sum[i] = all_i(0);
     const int8_t *row[LANES];
     for (int i = 0; i < row_count; i++) row[i] = w + (size_t)(i < rows ? i : rows - 1) * columns;
-    for (int i = 0; i < row_count; i++)
+    if (tokens < 4) { /* one row after the other, as the memory prefetcher likes it */
+        for (int i = 0; i < row_count; i++)
+            for (int c = 0; c < depth; c += 4 * LANES) {
+                vi weights = operand(load_i(row[i] + c));
+                for (int t = 0; t < tokens; t++)
+                    sum[i * tokens + t] = dot4(sum[i * tokens + t], weights, load_i(q + (size_t)t * depth + c));
+            }
+    } else { /* all rows together, so that the inputs are loaded once for them */
         for (int c = 0; c < depth; c += 4 * LANES) {
-            vi weights = operand(load_i(row[i] + c));
-            for (int t = 0; t < tokens; t++)
-                sum[i * tokens + t] = dot4(sum[i * tokens + t], weights, load_i(q + (size_t)t * depth + c));
+            vi weights[LANES];
+            for (int i = 0; i < row_count; i++) weights[i] = operand(load_i(row[i] + c));
+            for (int t = 0; t < tokens; t++) {
+                vi input = load_i(q + (size_t)t * depth + c);
+                for (int i = 0; i < row_count; i++)
+                    sum[i * tokens + t] = dot4(sum[i * tokens + t], weights[i], input);
+            }
         }
+    }
     return sums_i(sum);
 }
 
 enum { SET, ADD };
 
-ALWAYS void product_few_of(const Matrix *m, Span rows, Rounded in, int count, int tokens, const float *bias, float *y,
-                           int stride, int how) {
+/* The product of `rows` with `count` tokens from token `from` on, in vectors for `tokens` of them. */
+ALWAYS void product_few_of(const Matrix *m, Span rows, Rounded in, int from, int count, int tokens, const float *bias,
+                           float *y, int stride, int how) {
     int depth = padded(m->columns);
     const int at_once = LANES / tokens;
     for (int r = rows.begin; r < rows.end; r += at_once) {
@@ -77,24 +90,37 @@ ALWAYS void product_few_of(const Matrix *m, Span rows, Rounded in, int count, in
             vi v;
             int32_t s[LANES];
         } dot;
-        dot.v = dots(m->values + (size_t)r * m->columns, m->columns, left, in.q, depth, tokens);
+        dot.v = dots(m->values + (size_t)r * m->columns, m->columns, left, in.q + (size_t)from * depth, depth, tokens);
         for (int i = 0; i < at_once && i < left; i++)
             for (int t = 0; t < count; t++) {
-                float value = (float)(dot.s[i * tokens + t] - in.excess[t]) * in.step[t] * m->steps[r + i];
+                float value = (float)(dot.s[i * tokens + t] - in.excess[from + t]) * in.step[from + t] * m->steps[r + i];
                 if (bias) value += bias[r + i];
-                float *to = y + (size_t)t * stride + r + i;
+                float *to = y + (size_t)(from + t) * stride + r + i;
                 *to = how == ADD ? *to + value : value;
             }
     }
 }
 
+/* Rows whose weights stay in the first-level cache while they are multiplied with tokens beyond the first eight. */
+#define CACHED_ROWS 8
+
 /* Set columns `rows` of y, (count, stride), to the product + bias, or add it to them. */
 static void product_few(const Matrix *m, Span rows, Rounded in, int count, const float *bias, float *y, int stride,
                         int how) {
-    if (count == 1) product_few_of(m, rows, in, count, 1, bias, y, stride, how);
-    else if (count == 2) product_few_of(m, rows, in, count, 2, bias, y, stride, how);
-    else if (count <= 4) product_few_of(m, rows, in, count, 4, bias, y, stride, how);
-    else product_few_of(m, rows, in, count, 8, bias, y, stride, how);
+    if (count > 8) {
+        for (int r = rows.begin; r < rows.end; r += CACHED_ROWS) {
+            Span some = {r, r + CACHED_ROWS < rows.end ? r + CACHED_ROWS : rows.end};
+            int left = count - 8;
+            product_few_of(m, some, in, 0, 8, 8, bias, y, stride, how);
+            if (left == 1) product_few_of(m, some, in, 8, 1, 1, bias, y, stride, how);
+            else if (left == 2) product_few_of(m, some, in, 8, 2, 2, bias, y, stride, how);
+            else if (left <= 4) product_few_of(m, some, in, 8, left, 4, bias, y, stride, how);
+            else product_few_of(m, some, in, 8, left, 8, bias, y, stride, how);
+        }
+    } else if (count == 1) product_few_of(m, rows, in, 0, count, 1, bias, y, stride, how);
+    else if (count == 2) product_few_of(m, rows, in, 0, count, 2, bias, y, stride, how);
+    else if (count <= 4) product_few_of(m, rows, in, 0, count, 4, bias, y, stride, how);
+    else product_few_of(m, rows, in, 0, count, 8, bias, y, stride, how);
 }
 
 /* Rotate the pairs of one head, (head width), by the cosines and sines of a position. */
@@ -125,30 +151,33 @@ ALWAYS void add_weighted_values(float *attn, const float *values, const float *w
     for (int j = 0; j < chunks; j++) store(attn + j * LANES, sum[j]);
 }
 
-static void attend_few(Decoder *d, int head, const float *keys, const float *values, float *scores, int score_stride) {
-    int hw = d->head_width, count = d->count, end = d->offset + count, stride = 3 * d->model.width;
+/* One attention head of a segment, whose first token is row `from`. */
+static void attend_few(Decoder *d, const Segment *s, int from, int head, const float *keys, const float *values,
+                       float *scores) {
+    int hw = d->head_width, count = s->count, end = s->offset + count, stride = 3 * d->model.width;
+    int score_stride = (end + LANES - 1) / LANES * LANES;
     float scale = 1.0f / sqrtf((float)hw);
     for (int k = 0; k < end; k += LANES)
         for (int t = 0; t < count; t++) {
-            const float *query = d->few_qkv + (size_t)t * stride + head * hw;
+            const float *query = d->few_qkv + (size_t)(from + t) * stride + head * hw;
             vf sum[LANES];
             for (int i = 0; i < LANES; i++) {
                 const float *key = keys + (size_t)(k + i < end ? k + i : end - 1) * hw;
                 if (!t)
                     for (int c = 0; c < hw; c += 16) __builtin_prefetch(key + (size_t)PREFETCH_KEYS * hw + c);
-                vf s = load(query) * load(key);
-                for (int c = LANES; c < hw; c += LANES) s = vfma(load(query + c), load(key + c), s);
-                sum[i] = s;
+                vf products = load(query) * load(key);
+                for (int c = LANES; c < hw; c += LANES) products = vfma(load(query + c), load(key + c), products);
+                sum[i] = products;
             }
             store(scores + (size_t)t * score_stride + k, sums(sum) * scale);
         }
     for (int t = 0; t < count; t++) {
         float *row = scores + (size_t)t * score_stride;
         int seen = end;
-        if (d->attn_mask) {
-            for (int k = 0; k < end; k++) row[k] += d->attn_mask[(size_t)t * end + k];
+        if (s->attn_mask) {
+            for (int k = 0; k < end; k++) row[k] += s->attn_mask[(size_t)t * end + k];
         } else {
-            seen = d->offset + t + 1;
+            seen = s->offset + t + 1;
         }
         for (int k = seen; k < (end + LANES - 1) / LANES * LANES; k++) row[k] = -INFINITY;
         vf greatest = all(-INFINITY);
@@ -165,7 +194,7 @@ static void attend_few(Decoder *d, int head, const float *keys, const float *val
         float by = 1.0f / sum_lanes(total);
         for (int k = 0; k < end; k += LANES) store(row + k, load(row + k) * by);
     }
-    float *attn = d->few_attn + head * hw;
+    float *attn = d->few_attn + (size_t)from * d->model.width + head * hw;
     for (int t = 0; t < count; t++) memset(attn + (size_t)t * d->model.width, 0, sizeof(float) * hw);
     for (int begin = 0; begin < end; begin += 64) {
         int stop = begin + 64 < end ? begin + 64 : end;
@@ -185,29 +214,36 @@ static void norm_and_round_few(Decoder *d, Norm norm, const float *x, int token,
     round_few(d->scratch[thread], d->model.width, d->few_in_q, token);
 }
 
-/* One attention head: its query, keys and values, the KV cache, and its attention. */
-static void head_few(Decoder *d, const Layer *l, int index, int head, int thread) {
+/* Rotate the queries and keys of one head of a segment, write its keys and values to the KV cache, and attend. */
+static void segment_few(Decoder *d, const Segment *s, int from, int index, int head, int thread) {
     const Model *m = &d->model;
-    int width = m->width, hw = d->head_width, count = d->count, pairs = m->rotary / 2;
-    int score_stride = (d->offset + count + LANES - 1) / LANES * LANES;
-    float *keys = d->cache + ((size_t)index * 2 * m->heads + head) * d->capacity * hw;
-    float *values = keys + (size_t)m->heads * d->capacity * hw;
-    for (int which = 0; which < 3; which++) {
-        Span rows = {which * width + head * hw, which * width + (head + 1) * hw};
-        product_few(&l->qkv_proj, rows, d->few_in_q, count, NULL, d->few_qkv, 3 * width, SET);
-    }
-    for (int t = 0; t < count; t++) {
-        float *y = d->few_qkv + (size_t)t * 3 * width + head * hw, cosines[MAX_ROTARY / 2], sines[MAX_ROTARY / 2];
+    int width = m->width, hw = d->head_width, pairs = m->rotary / 2;
+    float *keys = s->cache + ((size_t)index * 2 * m->heads + head) * s->capacity * hw;
+    float *values = keys + (size_t)m->heads * s->capacity * hw;
+    for (int t = 0; t < s->count; t++) {
+        float *y = d->few_qkv + (size_t)(from + t) * 3 * width + head * hw;
+        float cosines[MAX_ROTARY / 2], sines[MAX_ROTARY / 2];
         for (int i = 0; i < pairs; i++) {
-            size_t at = (size_t)i * m->positions + (d->positions ? d->positions[t] : d->offset + t);
+            size_t at = (size_t)i * m->positions + (s->positions ? s->positions[t] : s->offset + t);
             cosines[i] = m->cosines[at], sines[i] = m->sines[at];
         }
         rotate_few(m, y, cosines, sines);
         rotate_few(m, y + width, cosines, sines);
-        memcpy(keys + (size_t)(d->offset + t) * hw, y + width, sizeof(float) * hw);
-        memcpy(values + (size_t)(d->offset + t) * hw, y + 2 * width, sizeof(float) * hw);
+        memcpy(keys + (size_t)(s->offset + t) * hw, y + width, sizeof(float) * hw);
+        memcpy(values + (size_t)(s->offset + t) * hw, y + 2 * width, sizeof(float) * hw);
     }
-    attend_few(d, head, keys, values, d->scratch[thread], score_stride);
+    attend_few(d, s, from, head, keys, values, d->scratch[thread]);
+}
+
+/* One attention head: its query, keys and values, the KV cache, and its attention. */
+static void head_few(Decoder *d, const Layer *l, int index, int head, int thread) {
+    int width = d->model.width, hw = d->head_width;
+    for (int which = 0; which < 3; which++) {
+        Span rows = {which * width + head * hw, which * width + (head + 1) * hw};
+        product_few(&l->qkv_proj, rows, d->few_in_q, d->count, NULL, d->few_qkv, 3 * width, SET);
+    }
+    for (int i = 0, from = 0; i < d->segment_count; from += d->segments[i++].count)
+        segment_few(d, d->segments + i, from, index, head, thread);
 }
 
 static void mlp_few(Decoder *d, const Layer *l, Span rows) {

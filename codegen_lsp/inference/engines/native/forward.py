@@ -63,7 +63,7 @@ class Chunk:
 class ForwardPass(ABC):
     """The forward pass of one decoder on the CPU. Not thread-safe."""
 
-    rows_at_once = 1
+    rows_at_once: int = 1
     """Rows that are run in one pass; more take more."""
 
     def __init__(self, weights: ModelWeights) -> None:

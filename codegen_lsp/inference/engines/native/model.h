@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ABI_VERSION 1 /* to be raised when the parameters of an exported function change */
+#define ABI_VERSION 2 /* to be raised when the parameters of an exported function change */
 
 typedef struct {
     const int8_t *values; /* (rows, columns) */
@@ -34,6 +34,14 @@ typedef struct {
     const float *lm_head_bias;
 } Model;
 
+/* Tokens of one sequence that are computed in a pass, maybe with those of others. */
+typedef struct {
+    float *cache;             /* (layers, 2 heads, capacity, head width) */
+    const int32_t *positions; /* (count), or NULL: offset, offset + 1, ... */
+    const float *attn_mask;   /* (count, offset + count), or NULL: each attends to all before it */
+    int32_t count, capacity, offset;
+} Segment;
+
 static const uint64_t ABI[] = {
     ABI_VERSION,
     sizeof(Matrix),
@@ -49,6 +57,9 @@ static const uint64_t ABI[] = {
     offsetof(Model, rotary), offsetof(Model, interleaved), offsetof(Model, layers), offsetof(Model, positions),
     offsetof(Model, epsilon), offsetof(Model, cosines), offsetof(Model, sines), offsetof(Model, layer),
     offsetof(Model, norm), offsetof(Model, lm_head), offsetof(Model, embedding), offsetof(Model, lm_head_bias),
+    sizeof(Segment),
+    offsetof(Segment, cache), offsetof(Segment, positions), offsetof(Segment, attn_mask), offsetof(Segment, count),
+    offsetof(Segment, capacity), offsetof(Segment, offset),
 };
 
 #endif
