@@ -6,17 +6,18 @@ import os
 import threading
 from pathlib import Path
 
+from codegen_lsp.inference.engines.base import Steps
 from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult
 from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.worker.__main__ import main
 from tests.end_to_end.hops import HopRecorder
 
 recorder = HopRecorder()
-generate = TextModel.generate
+generating = TextModel.generating
 
 
-def followed(self: TextModel, params: GenerateParams, *arguments: object) -> GenerateResult:
-    result = generate(self, params, *arguments)  # type: ignore[arg-type]
+def followed(self: TextModel, params: GenerateParams, *arguments: object) -> Steps[GenerateResult]:
+    result = yield from generating(self, params, *arguments)  # type: ignore[arg-type]
     if not params.background:
         file = Path(os.environ["FOLLOWED"])
         hops = recorder.hops
@@ -26,7 +27,7 @@ def followed(self: TextModel, params: GenerateParams, *arguments: object) -> Gen
     return result
 
 
-TextModel.generate = followed  # type: ignore[method-assign]
+TextModel.generating = followed  # type: ignore[method-assign]
 threading.setprofile(recorder)
 recorder.start()
 main()

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import evolve
 
 from codegen_lsp.inference import loading
-from codegen_lsp.inference.engines.base import CancellationToken, Generation, OnToken, SamplingParams
+from codegen_lsp.inference.engines.base import CancellationToken, Generation, OnToken, SamplingParams, Steps
 from codegen_lsp.inference.worker.__main__ import main
 
 FOLDER = Path(os.environ["OBSERVED"])
@@ -24,13 +24,13 @@ SECONDS = 0.03
 
 
 def observe(engine: Any) -> Any:
-    generate = engine.generate
+    generate = engine.generating
 
     def observed(
         prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken
-    ) -> Generation:
+    ) -> Steps[Generation]:
         if sampling.max_tokens == 1:  # the measurement of prefill speed while loading
-            return generate(prompt, sampling, cancellation, on_token)  # type: ignore[no-any-return]
+            return (yield from generate(prompt, sampling, cancellation, on_token))
         tokens = {"before": 0, "after": 0}
         if (FOLDER / "slow").exists():
             sampling = evolve(sampling, end_tokens=frozenset())
@@ -45,14 +45,14 @@ def observe(engine: Any) -> Any:
             return False
 
         try:
-            return generate(prompt, sampling, cancellation, noted)  # type: ignore[no-any-return]
+            return (yield from generate(prompt, sampling, cancellation, noted))
         finally:
             with (FOLDER / "generations").open("a") as log:
                 log.write(
                     json.dumps(tokens | {"limit": sampling.max_tokens, "cancelled": cancellation.cancelled}) + "\n"
                 )
 
-    engine.generate = observed
+    engine.generating = observed
     return engine
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from codegen_lsp.errors import SupersededError
-from codegen_lsp.inference.engines.base import CancellationToken
+from codegen_lsp.inference.engines.base import CancellationToken, Settle, Steps
 from codegen_lsp.inference.worker.scheduler import Scheduler
 
 
@@ -182,3 +184,96 @@ async def test_background_work_yields_to_another_owner(scheduler: Scheduler) -> 
     assert await scheduler.run("k", released("foreground", log), owner="b") == "foreground"
     with pytest.raises(SupersededError):
         await task
+
+
+class RoundRobin:
+    """A batch that runs one step of each computation in turn."""
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[Steps[Any], CancellationToken, Settle]] = []
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def add(self, steps: Steps[Any], cancellation: CancellationToken, settle: Settle) -> None:
+        self.tasks.append((steps, cancellation, settle))
+
+    def step(self) -> None:
+        for task in list(self.tasks):
+            steps, cancellation, settle = task
+            try:
+                cancellation.check()
+                next(steps)
+            except StopIteration as end:
+                self.tasks.remove(task)
+                settle(None, end.value)
+            except BaseException as error:
+                self.tasks.remove(task)
+                settle(error, None)
+
+
+def stepping(gate: Gate) -> Callable[[CancellationToken, float], Steps[str]]:
+    """Return work in steps that runs until the gate is released."""
+
+    def work(cancellation: CancellationToken, waited: float) -> Steps[str]:
+        gate.log.append(gate.name)
+        gate.started.set()
+        while not gate.release.wait(0.002):
+            yield None
+        return gate.name
+
+    return work
+
+
+@pytest.fixture
+async def batching(scheduler: Scheduler) -> Scheduler:
+    await scheduler.run("load", lambda *_: scheduler.use(RoundRobin(), 2), alone=True)
+    return scheduler
+
+
+async def test_computations_run_together_up_to_the_slots(batching: Scheduler) -> None:
+    log: list[str] = []
+    gates = [Gate(name, log) for name in "abc"]
+    tasks = [asyncio.create_task(batching.run(gate.name, stepping(gate))) for gate in gates[:2]]
+    for gate in gates[:2]:
+        await gate.begun()
+    tasks.append(asyncio.create_task(batching.run("c", stepping(gates[2]))))
+    await asyncio.sleep(0)
+    assert not gates[2].started.is_set()
+    gates[1].release.set()
+    assert await tasks[1] == "b"
+    await gates[2].begun()
+    tasks[0].cancel()
+    gates[2].release.set()
+    assert await tasks[2] == "c"
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+
+
+async def test_the_requests_of_a_user_are_answered_in_order_and_users_take_turns(batching: Scheduler) -> None:
+    log: list[str] = []
+    first = [Gate("x", log), Gate("y", log)]
+    tasks = [asyncio.create_task(batching.run(gate.name, stepping(gate), owner="other")) for gate in first]
+    for gate in first:
+        await gate.begun()
+    for name in ("a1", "a2", "a3", "b1"):
+        gate = released(name, log)
+        tasks.append(asyncio.create_task(batching.run(name, stepping(gate), owner="server", user=name[0])))
+        await asyncio.sleep(0)
+    for gate in first:
+        gate.release.set()
+    await asyncio.gather(*tasks)
+    assert log[2:] == ["a1", "b1", "a2", "a3"]
+
+
+async def test_work_that_runs_alone_waits_for_all_and_holds_back_later_work(batching: Scheduler) -> None:
+    log: list[str] = []
+    running = Gate("running", log)
+    tasks = [asyncio.create_task(batching.run("a", stepping(running)))]
+    await running.begun()
+    tasks.append(asyncio.create_task(batching.run("load", released("load", log), alone=True)))
+    await asyncio.sleep(0)
+    assert log == ["running"]
+    running.release.set()
+    await asyncio.gather(*tasks)
+    assert log == ["running", "load"]

@@ -21,11 +21,11 @@ class RecordingModel:
         self.warmed: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._loop = loop
 
-    def generate(self, params: GenerateParams, cancellation: CancellationToken, waited: float, on_text: None) -> str:
+    def generating(self, params: GenerateParams, cancellation: CancellationToken, waited: float, on_text: None) -> str:
         self.generated.append(params.prefix)
         return params.prefix
 
-    def warm(self, prefix: str, suffix: str, cancellation: CancellationToken) -> int:
+    def warming(self, prefix: str, suffix: str, cancellation: CancellationToken) -> int:
         self._loop.call_soon_threadsafe(self.warmed.put_nowait, (prefix, suffix))
         return 0
 

@@ -155,7 +155,9 @@ class Engine(Protocol):
     mixes_ngrams: bool
     """True if the engine honours `SamplingParams.ngrams`."""
     slots: int
-    """Computations that its batch runs together."""
+    """Computations that its batch runs together best."""
+    most_slots: int
+    """Limit of the same."""
 
     def generate(
         self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken

@@ -33,6 +33,8 @@ class LoadParams:
     ngrams: str = "auto"
     """Mixing of n-grams into the model's probabilities: `on`, `off`, or `auto`, which uses little of them for large
     models without fitted weights (`engines.native.mixing_file`)."""
+    slots: int = 0
+    """Requests that are computed together, where the engine can; 0 means as many as it does best."""
     shared: bool = False
     """True if other servers of this user with equal parameters may use the same worker."""
 
@@ -176,7 +178,8 @@ class GenerateParams:
     stream: str = ""
     """Key of the notifications (`StreamedText`) with the text as it is generated; empty for none."""
     user: str = ""
-    """Key of the user among those of the client; the model's time is divided fairly among them."""
+    """Key of the user among those of the client. Users take turns, and the requests of one are answered in the order in
+    which they come; those without a user, of an editor, newest first."""
     snippets: list[str] = field(factory=list)
     """Texts of other files of the workspace, used like `related`, but only where the index of the workspace is not."""
 

@@ -66,7 +66,7 @@ class InferenceService:
         self._scheduler = Scheduler()
         self._prefill: asyncio.Task[None] | None = None
         self._latest: tuple[str, GenerateParams] | None = None
-        """The last foreground request, and its client."""
+        """The last foreground request of an editor, and its client."""
         self._loaded_as: LoadParams | None = None
         self._loading: asyncio.Task[ModelDescription] | None = None
         self._progress_listeners: set[OnLoadProgress] = set()
@@ -83,9 +83,12 @@ class InferenceService:
             if self.model is not None:
                 self.model.close()
                 self.model = None
-            return load_model(params, progress)
+            loaded = load_model(params, progress)
+            engine = loaded[0].engine
+            self._scheduler.use(engine.batch(), min(params.slots or engine.slots, engine.most_slots))
+            return loaded
 
-        self.model, description = await self._scheduler.run("load", work)
+        self.model, description = await self._scheduler.run("load", work, alone=True)
         return description
 
     async def load_once(self, params: LoadParams, on_progress: OnLoadProgress) -> ModelDescription:
@@ -107,14 +110,15 @@ class InferenceService:
         model = self._loaded()
         post = None if on_text is None else _posted(on_text)
         self._cancel_prefill()
-        if not params.background:
+        if not params.background and not params.user:
             self._latest = client, params
         try:
             return await self._scheduler.run(
                 f"generate {params.document}",
-                lambda cancellation, waited: model.generate(params, cancellation, waited, post),
+                lambda cancellation, waited: model.generating(params, cancellation, waited, post),
                 background=params.background,
                 owner=client,
+                user=params.user,
             )
         finally:
             self._prefill_when_idle()
@@ -124,7 +128,7 @@ class InferenceService:
         model = self._loaded()
         return await self._scheduler.run(
             "warm",
-            lambda cancellation, _: model.warm(params.prefix, params.suffix, cancellation),
+            lambda cancellation, _: model.warming(params.prefix, params.suffix, cancellation),
             background=True,
             owner=client,
         )
@@ -133,13 +137,15 @@ class InferenceService:
         """Return the log-likelihood of texts. Raises what `generate` raises."""
         model = self._loaded()
         return await self._scheduler.run(
-            f"score {params.document}", lambda cancellation, _: model.score(params.texts, cancellation), owner=client
+            f"score {params.document}", lambda cancellation, _: model.scoring(params.texts, cancellation), owner=client
         )
 
     async def measure(self, client: str) -> object:
         """Measure the model's speed. Raises what `generate` raises."""
         model = self._loaded()
-        return await self._scheduler.run("measure", lambda cancellation, _: model.measure(cancellation), owner=client)
+        return await self._scheduler.run(
+            "measure", lambda cancellation, _: model.measure(cancellation), owner=client, alone=True
+        )
 
     async def index_state(self, params: IndexStateParams) -> IndexState:
         """Return which files of a workspace are indexed. Raises NotLoadedError."""

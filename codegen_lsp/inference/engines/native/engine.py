@@ -65,6 +65,7 @@ class NativeEngine:
     compute_type = "int8"
     mixes_ngrams = True
     slots = 8
+    most_slots = 64
 
     def __init__(self, directory: Path, info: BuildInfo, tokenizer: Tokenizer, config: EngineConfig) -> None:
         check_support(config)
