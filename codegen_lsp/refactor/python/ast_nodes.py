@@ -38,6 +38,26 @@ def walk_scope(node: ast.AST) -> Iterator[ast.AST]:
             yield from walk_scope(child)
 
 
+def has_line(node: ast.AST, line: int) -> bool:
+    """Return whether a node with a position, its decorators included, is on a line, counted from 1."""
+    first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])  # type: ignore[attr-defined]
+    return bool(first <= line <= node.end_lineno)  # type: ignore[attr-defined]
+
+
+def nodes_near(node: ast.AST, line: int) -> Iterator[ast.AST]:
+    """Yield the nodes below, but not those inside statements that are on other lines.
+
+    A statement is on all lines from its first to its last. The places of expressions don't count: before Python 3.12,
+    they are wrong inside f-strings.
+    """
+    left = [node]
+    while left:
+        for child in ast.iter_child_nodes(left.pop()):
+            if not isinstance(child, ast.stmt) or has_line(child, line):
+                yield child
+                left.append(child)
+
+
 def docstring_node(node: ast.AST) -> ast.Expr | None:
     """Return the docstring statement of a definition or module, or None."""
     body = getattr(node, "body", None)

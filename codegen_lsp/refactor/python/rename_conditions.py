@@ -76,7 +76,7 @@ def symbol_to_rename(view: SelectionView) -> RenamedSymbol | Obstacle | None:
 
 def _scope_at(view: SelectionView, name: str, offset: int) -> Scope | None:
     """Return the scope in which the name at an offset is used or bound."""
-    for scope in view.facts.module.within():
+    for scope in view.facts.module.on_line(view.lines.line(offset - view.first)):
         for one in scope.own.get(name, ()):
             if isinstance(one.node, DEFINITIONS):
                 start = view.span(one.node)[0]

@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 
 from codegen_lsp.refactor.edits import Lines, SelectedSource
 from codegen_lsp.refactor.python.analysis.facts import ProgramFacts
-from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, parse, suites_of
+from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Definition, Function, nodes_near, parse, suites_of
 from codegen_lsp.source.lines import start_of_line
 
 _OUTERMOST = re.compile(r"^(?![ \t\f)\]}#]|$|(?:else|elif|except|finally)\b)", re.MULTILINE)
@@ -246,7 +246,7 @@ def is_variable(view: SelectionView, offset: int) -> bool:
 
     Attributes, keywords of calls and imported names are not.
     """
-    for node in ast.walk(view.tree):
+    for node in nodes_near(view.tree, view.lines.line(offset - view.first)):
         if isinstance(node, ast.Name | ast.arg) and view.span(node)[0] == offset:
             return True
         if isinstance(node, DEFINITIONS) and view.source.text.startswith(node.name, offset):

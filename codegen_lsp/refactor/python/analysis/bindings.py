@@ -1,7 +1,8 @@
 """The scopes of a program, and which scope each occurrence of a name belongs to, as the compiler decides it.
 
 Python's own `symtable` decides the same but does not say where a name occurs, and needs the whole text; the tests
-compare the two on real files. A scope is built when it is asked for, with the scopes inside it.
+compare the two on real files. The code of a function is looked at when it is asked for: a file may have
+hundreds of them, and most questions are about one.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 from attrs import define, field, frozen
 
-from codegen_lsp.refactor.python.ast_nodes import Function
+from codegen_lsp.refactor.python.ast_nodes import DEFINITIONS, Function, has_line
 
 ScopeKind = Literal["module", "function", "lambda", "class", "comprehension", "types"]
 OccurrenceKind = Literal["read", "write", "delete", "declare"]
@@ -36,6 +38,18 @@ class Occurrence:
         return getattr(self.node, "lineno", 1)
 
 
+@define
+class _Contents:
+    """What a scope has in it."""
+
+    children: list[Scope] = field(factory=list)
+    own: dict[str, list[Occurrence]] = field(factory=dict)
+    global_names: set[str] = field(factory=set)
+    nonlocal_names: set[str] = field(factory=set)
+    modules: set[str] = field(factory=set)
+    imported: set[str] = field(factory=set)
+
+
 @define(eq=False)
 class Scope:
     """A module, function, lambda, class, comprehension, or the type parameters of a definition."""
@@ -43,16 +57,49 @@ class Scope:
     node: ast.AST
     kind: ScopeKind
     parent: Scope | None
-    children: list[Scope] = field(factory=list)
-    own: dict[str, list[Occurrence]] = field(factory=dict)
-    """Occurrences in the code of the scope itself, by name."""
-    global_names: set[str] = field(factory=set)
-    nonlocal_names: set[str] = field(factory=set)
     parameters: set[str] = field(factory=set)
-    modules: set[str] = field(factory=set)
-    """Names that `import` binds, to modules; `from ... import` may bind anything."""
-    imported: set[str] = field(factory=set)
-    """Names that `from ... import` binds."""
+    _contents: _Contents | None = None
+    """None for a function whose code has not been looked at."""
+
+    @property
+    def children(self) -> list[Scope]:
+        """The scopes directly inside this one."""
+        return self._looked_at().children
+
+    @property
+    def own(self) -> dict[str, list[Occurrence]]:
+        """Occurrences in the code of the scope itself, by name."""
+        return self._looked_at().own
+
+    @property
+    def global_names(self) -> set[str]:
+        """Names that are declared `global`."""
+        return self._looked_at().global_names
+
+    @property
+    def nonlocal_names(self) -> set[str]:
+        """Names that are declared `nonlocal`."""
+        return self._looked_at().nonlocal_names
+
+    @property
+    def modules(self) -> set[str]:
+        """Names that `import` binds, to modules; `from ... import` may bind anything."""
+        return self._looked_at().modules
+
+    @property
+    def imported(self) -> set[str]:
+        """Names that `from ... import` binds."""
+        return self._looked_at().imported
+
+    def _looked_at(self) -> _Contents:
+        if self._contents is None:
+            self._contents = _Contents()
+            try:
+                _Builder(self).function_code()
+            except BaseException:  # such as a RecursionError: half of the contents must not pass for the whole
+                self._contents = None
+                raise
+        return self._contents
 
     def binds(self, name: str) -> bool:
         """Return whether the name is a variable of this scope."""
@@ -95,6 +142,19 @@ class Scope:
         yield self
         for child in self.children:
             yield from child.within()
+
+    def on_line(self, line: int) -> Iterator[Scope]:
+        """Yield this scope and the scopes inside it, but not those inside definitions that are on other lines."""
+        yield self
+        for child in self.children:
+            if not isinstance(child.node, DEFINITIONS) or has_line(child.node, line):
+                yield from child.on_line(line)
+
+    def opened_by(self, node: ast.AST) -> Scope:
+        """Return the scope inside this one, or this one itself, that a node opens."""
+        near = self.on_line(getattr(node, "lineno", 1))
+        # The line of a node in an f-string is wrong before Python 3.12.
+        return next(one for one in chain(near, self.within()) if one.node is node and one.kind != "types")
 
     def uses(self, name: str) -> list[Occurrence]:
         """Return all occurrences of a variable of this scope, here and in the scopes inside."""
@@ -149,7 +209,7 @@ def _leaves(body: list[ast.stmt]) -> bool:
 
 def scope_of_module(tree: ast.Module) -> Scope:
     """Return the scope of a module."""
-    scope = Scope(tree, "module", None)
+    scope = Scope(tree, "module", None, contents=_Contents())
     _Builder(scope).block(tree.body)
     return scope
 
@@ -189,28 +249,31 @@ class _Builder:
         if isinstance(node, ast.ClassDef):
             for base in [*node.bases, *node.keywords]:
                 inside.visit(base)
-            child = inside._child(node, "class")
+            child = inside._child(node, "class", _Contents())
             _Builder(child).block(node.body)
         else:
             self._defaults(node.args)
             inside.function_scope(node)
 
-    def function_scope(self, node: Function | ast.Lambda) -> Scope:
+    def function_scope(self, node: Function | ast.Lambda) -> None:
         """Add the scope of a function: its annotations belong to the scope around, and its defaults, too."""
         if not isinstance(node, ast.Lambda):
             for one in _arguments(node.args):
                 self.visit(one.annotation)
             self.visit(node.returns)
-        child = self._child(node, "lambda" if isinstance(node, ast.Lambda) else "function")
-        inner = _Builder(child)
+        child = self._child(node, "lambda" if isinstance(node, ast.Lambda) else "function", None)
+        child.parameters |= {one.arg for one in _arguments(node.args)}
+
+    def function_code(self) -> None:
+        """Add what is in a function: its parameters and its code."""
+        node = self._scope.node
+        assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for one in _arguments(node.args):
-            child.parameters.add(one.arg)
-            inner.add(one.arg, one, "arg", "write")
+            self.add(one.arg, one, "arg", "write")
         if isinstance(node, ast.Lambda):
-            inner.visit(node.body)
+            self.visit(node.body)
         else:
-            inner.block(node.body)
-        return child
+            self.block(node.body)
 
     def lambda_(self, node: ast.Lambda) -> None:
         self._defaults(node.args)
@@ -219,7 +282,7 @@ class _Builder:
     def comprehension(self, node: ast.expr) -> None:
         generators: list[ast.comprehension] = node.generators  # type: ignore[attr-defined]
         self.visit(generators[0].iter)
-        inner = _Builder(self._child(node, "comprehension"))
+        inner = _Builder(self._child(node, "comprehension", _Contents()))
         for at, one in enumerate(generators):
             inner.visit(one.target)
             if at:
@@ -293,7 +356,7 @@ class _Builder:
         parameters = getattr(node, "type_params", None)
         if not parameters:
             return self
-        inside = _Builder(self._child(node, "types"))
+        inside = _Builder(self._child(node, "types", _Contents()))
         for one in parameters:
             inside.visit(one)
         return inside
@@ -302,8 +365,8 @@ class _Builder:
         for default in [*arguments.defaults, *arguments.kw_defaults]:
             self.visit(default)
 
-    def _child(self, node: ast.AST, kind: ScopeKind) -> Scope:
-        child = Scope(node, kind, self._scope)
+    def _child(self, node: ast.AST, kind: ScopeKind, contents: _Contents | None) -> Scope:
+        child = Scope(node, kind, self._scope, contents=contents)
         self._scope.children.append(child)
         return child
 

@@ -25,6 +25,7 @@ class ProgramFacts:
     text: str = ""
     """The whole file, if the tree has a part of it only."""
     _flows: dict[int, FlowGraph | None] = field(factory=dict)
+    _scopes: dict[int, Scope] = field(factory=dict)
 
     @cached_property
     def module(self) -> Scope:
@@ -41,12 +42,10 @@ class ProgramFacts:
         ]
         return frozenset(names) - set(_ASSIGNED.findall(self.text))
 
-    @cached_property
-    def _scopes(self) -> dict[int, Scope]:
-        return {id(scope.node): scope for scope in self.module.within() if scope.kind != "types"}
-
     def scope(self, node: ast.AST) -> Scope:
         """Return the scope that a function, class, lambda, comprehension or the module opens."""
+        if id(node) not in self._scopes:
+            self._scopes[id(node)] = self.module.opened_by(node)
         return self._scopes[id(node)]
 
     def flow(self, node: ast.AST) -> FlowGraph | None:

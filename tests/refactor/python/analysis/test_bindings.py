@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from codegen_lsp.refactor.python.analysis.bindings import Scope, scope_of_module
+from codegen_lsp.refactor.python.analysis.facts import ProgramFacts
 
 NOT_WRITTEN = {"__class__", "__classdict__", "__conditional_annotations__", "__static_attributes__", ".0"}
 """Variables that the compiler adds."""
@@ -118,3 +119,39 @@ def test_the_variable_that_a_name_means() -> None:
     assert scopes["w"].owner("v") is module  # a class is no scope around its methods
     assert scopes["f"].owner("o") is scopes["f"]  # a walrus in a comprehension binds outside
     assert scopes["d2"].owner("d") is scopes["d2"]
+
+
+def test_only_functions_that_are_asked_about_are_looked_at() -> None:
+    tree = ast.parse("class A:\n    def f(self): x = 1\n    def g(self): y = 2\n")
+    (a,) = tree.body
+    assert isinstance(a, ast.ClassDef)
+    f, g = a.body
+    facts = ProgramFacts(tree)
+    assert facts.scope(g).bound == {"self", "y"}
+    first, second = facts.scope(a).children
+    assert (first.node, second.node) == (f, g)
+    assert first._contents is None
+    assert first.bound == {"self", "x"}
+
+
+def test_the_scope_that_a_node_opens_is_found() -> None:
+    tree = ast.parse(KINDS)
+    facts = ProgramFacts(tree)
+    for scope in scope_of_module(tree).within():
+        if scope.kind != "types":
+            found = facts.scope(scope.node)
+            assert (found.node, found.kind) == (scope.node, scope.kind)
+
+
+def test_code_that_is_too_deep_is_refused_each_time() -> None:
+    deep: ast.expr = ast.Name("x", ast.Load())
+    for _ in range(10_000):
+        deep = ast.UnaryOp(ast.Not(), deep)
+    tree = ast.parse("def f(x):\n    y = 1\n")
+    (f,) = tree.body
+    assert isinstance(f, ast.FunctionDef)
+    f.body.append(ast.Expr(deep))
+    scope = ProgramFacts(tree).scope(f)
+    for _ in range(2):
+        with pytest.raises(RecursionError):
+            scope.own  # noqa: B018
