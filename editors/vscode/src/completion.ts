@@ -38,6 +38,17 @@ export class Answers {
   }
 }
 
+/**
+ * Hides what is suggested in the active editor when its document gets another language, which VS Code tells as if the
+ * document were closed and opened again: the ghost text would stay until the next key, even where suggestions are off.
+ */
+export function hideStale(): vscode.Disposable {
+  return vscode.workspace.onDidOpenTextDocument((document) => {
+    if (document !== vscode.window.activeTextEditor?.document) return;
+    void vscode.commands.executeCommand('editor.action.inlineSuggest.hide');
+  });
+}
+
 const PAIR = /^[^]*[\uD800-\uDBFF][\uDC00-\uDFFF]/;
 
 /**

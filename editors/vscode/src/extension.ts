@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 
 import * as vscode from 'vscode';
 
-import { Answers } from './completion';
+import { Answers, hideStale } from './completion';
 import { enabled, isOn, languageName, languagesOn, SECTION, setEnabled, setLanguage } from './configuration';
 import { PrivateEnvironment } from './environment';
 import { showMenu } from './menu';
@@ -30,6 +30,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     log,
     running,
     showStatusBar(running, answers),
+    hideStale(),
     vscode.workspace.registerTextDocumentContentProvider(REPORT, reports),
     ...Object.entries(window.commands).map(([name, act]) => vscode.commands.registerCommand(`${SECTION}.${name}`, act)),
     vscode.workspace.onDidOpenTextDocument((document) => void window.needFor(document)),

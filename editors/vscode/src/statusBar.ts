@@ -78,6 +78,7 @@ export function showStatusBar(server: Server, answers: Answers): vscode.Disposab
       }
     }),
     vscode.window.onDidChangeActiveTextEditor(draw),
+    vscode.workspace.onDidOpenTextDocument(draw), // and when a document has got another language
     vscode.workspace.onDidChangeConfiguration((event) => {
       if (event.affectsConfiguration(SECTION)) draw();
     }),

@@ -64,7 +64,8 @@ def serve() -> int:
 
         async def generate(self, params: GenerateParams) -> GenerateResult:
             line = params.prefix.rpartition("\n")[2]
-            log(event="generate", line=line, prefix=params.prefix, candidates=params.candidates)
+            asked = {"document": params.document, "prefix": params.prefix, "candidates": params.candidates}
+            log(event="generate", line=line, **asked)
             try:
                 await asyncio.sleep(script().get("delay", 0))
             except asyncio.CancelledError:
