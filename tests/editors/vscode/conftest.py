@@ -53,6 +53,7 @@ SETTINGS = {
     "files.autoSave": "off",
     "files.hotExit": "off",
     "git.enabled": False,
+    "remote.autoForwardPorts": False,
     "security.workspace.trust.enabled": False,
     "telemetry.telemetryLevel": "off",
     "update.mode": "none",
@@ -516,7 +517,9 @@ def scripted_window(code_server: CodeServer, script: Script) -> Iterator[Window]
     window = code_server.window(folder)
     window.edit("first.py")
     window.ready()
-    yield window
+    # VS Code has a message for ports that programs of the machine open meanwhile, if it is let.
+    with socket.create_server(("127.0.0.1", 0)):
+        yield window
     window.close()
 
 
