@@ -22,10 +22,12 @@ from tests.editors.scenarios import PICTURED, PICTURES, STACK
 ROOT = Path(__file__).parents[3]
 
 
-def setup(build) -> str:
+SERVE = ("-c", "import sys; from codegen_lsp.lsp.serve import serve_stdio; sys.exit(serve_stdio())")
+
+
+def setup(build, arguments=SERVE) -> str:
     """The call of setup() in an init.lua."""
-    serve = "import sys; from codegen_lsp.lsp.serve import serve_stdio; sys.exit(serve_stdio())"
-    command = ", ".join(map(json.dumps, [sys.executable, "-c", serve]))
+    command = ", ".join(map(json.dumps, [sys.executable, *arguments]))
     model = json.dumps(str(build))
     settings = f"model = {model}, threads = 2, cache = {{ memory_mb = 64 }}, exclude = {{ 'left_*' }}"
     return f"require('codegen').setup {{ cmd = {{ {command} }}, settings = {{ {settings} }} }}"
@@ -116,6 +118,31 @@ def test_the_lines_of_the_readme_are_all_it_takes(start_bare, tmp_path):
     neovim.keys("<Tab>")
     assert "\n".join(neovim.text()[8:]) == "        self." + shown
     assert "rror" not in neovim.messages()
+
+
+def test_packages_of_another_python(start, embedded_build, tmp_path):
+    """PYTHONPATH leads to packages that were made for another Python, as modules for robots and clusters set it."""
+    foreign = tmp_path / "foreign"
+    for name in (
+        "attr",
+        "attrs",
+        "cattrs",
+        "lsprotocol",
+        "numpy",
+        "pygls",
+        "regex",
+        "tree_sitter",
+        "typing_extensions",
+    ):
+        (foreign / name).mkdir(parents=True)
+        (foreign / name / "__init__.py").write_text(f"raise ImportError('{name} is made for another Python')\n")
+    path = f"vim.env.PYTHONPATH = {json.dumps(os.pathsep.join([str(foreign), str(ROOT)]))}\n"
+    neovim = start(path + setup(embedded_build, ("-m", "codegen_lsp.cli", "serve")))
+    neovim.edit("stack.py", STACK)
+    ready(neovim)
+    given = psutil.Process(worker(neovim)).parent().environ()["PYTHONPATH"]
+    assert given.split(os.pathsep)[0] == str(foreign)
+    assert suggested(neovim)
 
 
 def test_killed_worker(neovim):
