@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from codegen_lsp.checkpoints.store import find
+from codegen_lsp.cli.bench_http import http
 from codegen_lsp.cli.install import Install, ensure
 from codegen_lsp.cli.options import (
     Ablate,
@@ -27,6 +28,7 @@ from codegen_lsp.cli.options import (
 from codegen_lsp.errors import ModelError
 
 app = typer.Typer(help="Measure how fast this machine completes.", no_args_is_help=True, add_completion=False)
+app.command("http")(http)
 
 
 @app.command("engine")
