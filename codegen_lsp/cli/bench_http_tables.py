@@ -15,6 +15,8 @@ RATIOS = {
     "at_once": "all at once",
     "decode_alone": "one request, prompt cached",
     "decode_at_once": "all at once, prompts cached",
+    "prompt_alone": "one prompt",
+    "prompt_at_once": "all prompts at once",
 }
 
 
@@ -61,8 +63,8 @@ def _add_rows(table: Table, name: str, one: Throughput) -> None:
     table.add_row(name, "in all", f"{one.alone:.1f}", f"{one.at_once:.1f}", f"{one.gain:.2f}")
     decoding = f"{one.decode_alone:.1f}", f"{one.decode_at_once:.1f}", f"{one.decode_gain:.2f}"
     table.add_row("", "prompts cached", *decoding)
-    prompts = one.prompt_at_once / one.prompt_alone
-    table.add_row("", "prompt tokens", f"{one.prompt_alone:.0f}", f"{one.prompt_at_once:.0f}", f"{prompts:.2f}")
+    prompts = f"{one.prompt_alone:.0f}", f"{one.prompt_at_once:.0f}", f"{one.prompt_gain:.2f}"
+    table.add_row("", "prompt tokens", *prompts)
     table.add_row("", f"from drafts {one.accepted:.1%}", "", f"{one.memory_mb:.0f} MiB", "")
 
 

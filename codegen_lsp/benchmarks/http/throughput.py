@@ -1,18 +1,19 @@
 """Tokens a second of HTTP servers for one request alone and for several at once, in one run and in turn.
 
-Each round sends new prompts, then the same once more. The second time a server has them in its cache and only decodes;
-the difference is the time of the prompts. Weights and sampled tokens are random, so that speculative drafts are never
-right.
+Each round sends new prompts, then the same once more, which are in a server's cache now, so that it only decodes; then
+other new prompts of which only one token is wanted. Weights and sampled tokens are random, so that speculative drafts
+are never right.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,23 @@ class Batch:
 
 
 @define
-class Rounds:
-    """The batches of one server, one of each kind in each round."""
+class Batches:
+    """The batches of one server with so many requests at once, one of each kind in each round."""
 
-    alone: list[Batch] = field(factory=list)
-    """One new prompt."""
-    alone_again: list[Batch] = field(factory=list)
-    at_once: list[Batch] = field(factory=list)
-    at_once_again: list[Batch] = field(factory=list)
+    whole: list[Batch] = field(factory=list)
+    """New prompts."""
+    decoding: list[Batch] = field(factory=list)
+    """The same prompts once more, which are in the server's cache."""
+    prompt: list[Batch] = field(factory=list)
+    """New prompts, of which one token is wanted."""
+
+
+@define
+class Rounds:
+    """The batches of one server."""
+
+    alone: Batches = field(factory=Batches)
+    at_once: Batches = field(factory=Batches)
 
 
 @frozen
@@ -74,6 +84,7 @@ class Throughput:
     gain: float
     """Tokens a second at once, by those alone."""
     decode_gain: float
+    prompt_gain: float
     accepted: float
     """Share of the tokens that came from drafts."""
     memory_mb: float
@@ -90,7 +101,7 @@ class ThroughputFigures:
     threads: int
     servers: dict[str, Throughput]
     ratios: dict[str, float]
-    """Medians over the rounds of the first server's tokens a second by those of the second, of each kind."""
+    """Medians over the rounds of the first server's speed by the second's, of each kind."""
 
 
 def measure_throughput(
@@ -118,19 +129,23 @@ async def _measure(
         for server in servers:
             if report:
                 report(f"{server.name}, round {number} of {rounds}", number / (rounds + 1))
-            batches = []
-            for count in (1, requests):
-                drawn = [next(prompts) for _ in range(count)]
-                for _ in range(2):
-                    await asyncio.sleep(SETTLE_SECONDS)
-                    batches.append(await send_at_once(server, drawn))
+            batches = [await _send_each_kind(server, prompts, count) for count in (1, requests)]
             if number:
-                kept = found[server.name]
-                for place, batch in zip(
-                    (kept.alone, kept.alone_again, kept.at_once, kept.at_once_again), batches, strict=True
-                ):
-                    place.append(batch)
+                for kept, new in zip((found[server.name].alone, found[server.name].at_once), batches, strict=True):
+                    kept.whole += new.whole
+                    kept.decoding += new.decoding
+                    kept.prompt += new.prompt
     return found
+
+
+async def _send_each_kind(server: ServedModel, prompts: Iterator[str], count: int) -> Batches:
+    """Send so many requests at once, of each kind in turn."""
+    first, others = (list(itertools.islice(prompts, count)) for _ in range(2))
+    found = []
+    for drawn, wanted in ((first, WANTED), (first, WANTED), (others, 1)):
+        await asyncio.sleep(SETTLE_SECONDS)
+        found.append([await send_at_once(server, drawn, wanted)])
+    return Batches(*found)
 
 
 def draw_prompts(build: Path) -> Iterator[str]:
@@ -145,12 +160,12 @@ def draw_prompts(build: Path) -> Iterator[str]:
         yield tokenizer.decode(ids[:PROMPT_TOKENS])
 
 
-async def send_at_once(server: ServedModel, prompts: Sequence[str]) -> Batch:
+async def send_at_once(server: ServedModel, prompts: Sequence[str], wanted: int) -> Batch:
     """Send a request for each prompt, and wait for all answers. Raises: ModelError, RemoteError."""
     connections = HttpConnections(server.address)
     try:
         started = time.perf_counter()
-        bodies = [json.dumps(completion_body(prompt, slot)).encode() for slot, prompt in enumerate(prompts)]
+        bodies = [json.dumps(completion_body(prompt, slot, wanted)).encode() for slot, prompt in enumerate(prompts)]
         answers = await asyncio.gather(*(connections.post("/completion", body) for body in bodies))
         seconds = time.perf_counter() - started
     finally:
@@ -169,11 +184,11 @@ async def send_at_once(server: ServedModel, prompts: Sequence[str]) -> Batch:
     )
 
 
-def completion_body(prompt: str, slot: int) -> dict[str, Any]:
+def completion_body(prompt: str, slot: int, wanted: int) -> dict[str, Any]:
     """Return a request for random tokens after a prompt, in a form that both servers read alike."""
     return {
         "prompt": prompt,
-        "n_predict": WANTED,
+        "n_predict": wanted,
         "temperature": 1.0,
         "top_k": 40,
         "top_p": 1.0,
@@ -189,29 +204,33 @@ def completion_body(prompt: str, slot: int) -> dict[str, Any]:
 
 def summary(command: list[str], rounds: Rounds, memory_mb: float) -> Throughput:
     """Return the medians of a server's rounds."""
-    batches = [*rounds.alone, *rounds.alone_again, *rounds.at_once, *rounds.at_once_again]
+    alone, at_once = rounds.alone, rounds.at_once
+    batches = [*alone.whole, *alone.decoding, *at_once.whole, *at_once.decoding]
     return Throughput(
         command=command,
-        alone=statistics.median(map(_speed, rounds.alone)),
-        at_once=statistics.median(map(_speed, rounds.at_once)),
-        decode_alone=statistics.median(map(_speed, rounds.alone_again)),
-        decode_at_once=statistics.median(map(_speed, rounds.at_once_again)),
-        prompt_alone=statistics.median(map(_prompt_speed, rounds.alone, rounds.alone_again)),
-        prompt_at_once=statistics.median(map(_prompt_speed, rounds.at_once, rounds.at_once_again)),
-        gain=_median_ratio(rounds.at_once, rounds.alone),
-        decode_gain=_median_ratio(rounds.at_once_again, rounds.alone_again),
+        alone=statistics.median(map(_speed, alone.whole)),
+        at_once=statistics.median(map(_speed, at_once.whole)),
+        decode_alone=statistics.median(map(_speed, alone.decoding)),
+        decode_at_once=statistics.median(map(_speed, at_once.decoding)),
+        prompt_alone=statistics.median(map(_prompt_speed, alone.prompt)),
+        prompt_at_once=statistics.median(map(_prompt_speed, at_once.prompt)),
+        gain=_median_ratio(_speed, at_once.whole, alone.whole),
+        decode_gain=_median_ratio(_speed, at_once.decoding, alone.decoding),
+        prompt_gain=_median_ratio(_prompt_speed, at_once.prompt, alone.prompt),
         accepted=sum(batch.accepted for batch in batches) / max(1, sum(batch.tokens for batch in batches)),
         memory_mb=memory_mb,
     )
 
 
 def compare(ours: Rounds, theirs: Rounds) -> dict[str, float]:
-    """Return the medians of our tokens a second by theirs in the same round."""
+    """Return the medians of our speeds by theirs in the same round."""
     return {
-        "alone": _median_ratio(ours.alone, theirs.alone),
-        "at_once": _median_ratio(ours.at_once, theirs.at_once),
-        "decode_alone": _median_ratio(ours.alone_again, theirs.alone_again),
-        "decode_at_once": _median_ratio(ours.at_once_again, theirs.at_once_again),
+        "alone": _median_ratio(_speed, ours.alone.whole, theirs.alone.whole),
+        "at_once": _median_ratio(_speed, ours.at_once.whole, theirs.at_once.whole),
+        "decode_alone": _median_ratio(_speed, ours.alone.decoding, theirs.alone.decoding),
+        "decode_at_once": _median_ratio(_speed, ours.at_once.decoding, theirs.at_once.decoding),
+        "prompt_alone": _median_ratio(_prompt_speed, ours.alone.prompt, theirs.alone.prompt),
+        "prompt_at_once": _median_ratio(_prompt_speed, ours.at_once.prompt, theirs.at_once.prompt),
     }
 
 
@@ -219,10 +238,9 @@ def _speed(batch: Batch) -> float:
     return batch.tokens / batch.seconds
 
 
-def _prompt_speed(new: Batch, again: Batch) -> float:
-    """Return the prompt tokens a second, from the time that new prompts add."""
-    return (new.prompt_tokens - again.prompt_tokens) / max(new.seconds - again.seconds, 1e-9)
+def _prompt_speed(batch: Batch) -> float:
+    return batch.prompt_tokens / batch.seconds
 
 
-def _median_ratio(batches: Sequence[Batch], base: Sequence[Batch]) -> float:
-    return statistics.median(_speed(one) / _speed(other) for one, other in zip(batches, base, strict=True))
+def _median_ratio(speed: Callable[[Batch], float], batches: Sequence[Batch], base: Sequence[Batch]) -> float:
+    return statistics.median(speed(one) / speed(other) for one, other in zip(batches, base, strict=True))
