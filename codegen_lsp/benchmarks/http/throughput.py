@@ -35,7 +35,7 @@ TEXTS, TEXT_CHARACTERS = 20, 20_000
 
 
 @frozen
-class Batch:
+class RequestBatch:
     """Requests that were sent at once."""
 
     seconds: float
@@ -48,14 +48,14 @@ class Batch:
 
 
 @define
-class Batches:
+class RequestBatches:
     """The batches of one server with so many requests at once, one of each kind in each round."""
 
-    whole: list[Batch] = field(factory=list)
+    whole: list[RequestBatch] = field(factory=list)
     """New prompts."""
-    decoding: list[Batch] = field(factory=list)
+    decoding: list[RequestBatch] = field(factory=list)
     """The same prompts once more, which are in the server's cache."""
-    prompt: list[Batch] = field(factory=list)
+    prompt: list[RequestBatch] = field(factory=list)
     """New prompts, of which one token is wanted."""
 
 
@@ -63,8 +63,8 @@ class Batches:
 class Rounds:
     """The batches of one server."""
 
-    alone: Batches = field(factory=Batches)
-    at_once: Batches = field(factory=Batches)
+    alone: RequestBatches = field(factory=RequestBatches)
+    at_once: RequestBatches = field(factory=RequestBatches)
 
 
 @frozen
@@ -138,14 +138,14 @@ async def _measure(
     return found
 
 
-async def _send_each_kind(server: ServedModel, prompts: Iterator[str], count: int) -> Batches:
+async def _send_each_kind(server: ServedModel, prompts: Iterator[str], count: int) -> RequestBatches:
     """Send so many requests at once, of each kind in turn."""
     first, others = (list(itertools.islice(prompts, count)) for _ in range(2))
     found = []
     for drawn, wanted in ((first, WANTED), (first, WANTED), (others, 1)):
         await asyncio.sleep(SETTLE_SECONDS)
         found.append([await send_at_once(server, drawn, wanted)])
-    return Batches(*found)
+    return RequestBatches(*found)
 
 
 def draw_prompts(build: Path) -> Iterator[str]:
@@ -160,7 +160,7 @@ def draw_prompts(build: Path) -> Iterator[str]:
         yield tokenizer.decode(ids[:PROMPT_TOKENS])
 
 
-async def send_at_once(server: ServedModel, prompts: Sequence[str], wanted: int) -> Batch:
+async def send_at_once(server: ServedModel, prompts: Sequence[str], wanted: int) -> RequestBatch:
     """Send a request for each prompt, and wait for all answers. Raises: ModelError, RemoteError."""
     connections = HttpConnections(server.address)
     try:
@@ -176,7 +176,7 @@ async def send_at_once(server: ServedModel, prompts: Sequence[str], wanted: int)
             "Ask for fewer requests at once.",
         )
     timings = [json.loads(answer.body)["timings"] for answer in answers]
-    return Batch(
+    return RequestBatch(
         seconds,
         sum(one["prompt_n"] for one in timings),
         sum(one["predicted_n"] for one in timings),
@@ -234,13 +234,15 @@ def compare(ours: Rounds, theirs: Rounds) -> dict[str, float]:
     }
 
 
-def _speed(batch: Batch) -> float:
+def _speed(batch: RequestBatch) -> float:
     return batch.tokens / batch.seconds
 
 
-def _prompt_speed(batch: Batch) -> float:
+def _prompt_speed(batch: RequestBatch) -> float:
     return batch.prompt_tokens / batch.seconds
 
 
-def _median_ratio(speed: Callable[[Batch], float], batches: Sequence[Batch], base: Sequence[Batch]) -> float:
+def _median_ratio(
+    speed: Callable[[RequestBatch], float], batches: Sequence[RequestBatch], base: Sequence[RequestBatch]
+) -> float:
     return statistics.median(speed(one) / speed(other) for one, other in zip(batches, base, strict=True))

@@ -49,7 +49,7 @@ class InfillRecord:
 
 
 @frozen
-class Screen:
+class VimSuggestion:
     """The suggestion on the screen: `text[start:cursor]` becomes the text."""
 
     start: int
@@ -67,7 +67,7 @@ class TypingClient:
     records: list[InfillRecord] = field(factory=list)
     keys: int = 0
     _connections: HttpConnections = field(init=False)
-    _screen: Screen | None = None
+    _screen: VimSuggestion | None = None
 
     async def open(self) -> None:
         """Send a first request that is not counted, as for opening a file. Raises: RemoteError."""
@@ -112,7 +112,7 @@ class TypingClient:
         self.records.append(record)
         if record.shown:
             text, cursor = self.session.text, self.session.cursor
-            self._screen = Screen(cursor - replaced_blanks(text, cursor), cursor, record.text, answered)
+            self._screen = VimSuggestion(cursor - replaced_blanks(text, cursor), cursor, record.text, answered)
 
     async def _send(self) -> HttpAnswer:
         body = infill_body(self.session.text, self.session.cursor)

@@ -10,7 +10,14 @@ import pytest
 from attrs import evolve
 
 from codegen_lsp.benchmarks.http.served import find_llama_server, own_command, served
-from codegen_lsp.benchmarks.http.throughput import Batch, Batches, Rounds, compare, measure_throughput, summary
+from codegen_lsp.benchmarks.http.throughput import (
+    RequestBatch,
+    RequestBatches,
+    Rounds,
+    compare,
+    measure_throughput,
+    summary,
+)
 from codegen_lsp.benchmarks.http.typing_client import (
     LINES_AFTER,
     LINES_BEFORE,
@@ -120,13 +127,13 @@ def test_each_client_types_in_a_file_of_its_own(document: SourceDocument) -> Non
         typing_sessions(texts, 4, 100, seed=0)
 
 
-def batch(seconds: float, prompt_tokens: int = 0, tokens: int = 64) -> Batch:
-    return Batch(seconds, prompt_tokens, tokens, 0)
+def batch(seconds: float, prompt_tokens: int = 0, tokens: int = 64) -> RequestBatch:
+    return RequestBatch(seconds, prompt_tokens, tokens, 0)
 
 
 def test_the_figures_of_throughput_are_medians_of_ratios_within_a_round() -> None:
-    alone = Batches([batch(2.0), batch(4.0), batch(8.0)], [batch(1.0)] * 3, [batch(1.0, 256, 1)] * 3)
-    at_once = Batches([batch(4.0, tokens=512)] * 3, [batch(2.0, tokens=512)] * 3, [batch(4.0, 2048, 8)] * 3)
+    alone = RequestBatches([batch(2.0), batch(4.0), batch(8.0)], [batch(1.0)] * 3, [batch(1.0, 256, 1)] * 3)
+    at_once = RequestBatches([batch(4.0, tokens=512)] * 3, [batch(2.0, tokens=512)] * 3, [batch(4.0, 2048, 8)] * 3)
     ours, theirs = Rounds(alone, at_once), Rounds(alone, alone)
     found = summary(["serve"], ours, 100.0)
     assert (found.alone, found.at_once, found.gain) == (16.0, 128.0, 8.0)
