@@ -64,7 +64,7 @@ SETTINGS = {
     "workbench.tips.enabled": False,
     "workbench.welcomePage.walkthroughs.openOnInstall": False,
 }
-"""The user's settings: everything that opens by itself is off."""
+"""The user's settings: everything that opens by itself is off, the messages about ports of other programs, too."""
 GHOST = """() => {
   const editor = document.querySelector('.monaco-editor.focused')
     ?? document.querySelector('.editor-group-container.active .monaco-editor');
@@ -517,9 +517,7 @@ def scripted_window(code_server: CodeServer, script: Script) -> Iterator[Window]
     window = code_server.window(folder)
     window.edit("first.py")
     window.ready()
-    # VS Code has a message for ports that programs of the machine open meanwhile, if it is let.
-    with socket.create_server(("127.0.0.1", 0)):
-        yield window
+    yield window
     window.close()
 
 
