@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -28,10 +29,10 @@ MAGIC = {
 """First bytes of a library; offset and bytes that name the processor."""
 
 
-def build(directory: Path, target: str | None = None) -> subprocess.CompletedProcess[str]:
+def build(directory: Path, target: str | None = None, kind: str = "wheel") -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "CODEGEN_LSP_TARGET"}
     environment |= {"CODEGEN_LSP_TARGET": target} if target else {}
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(directory)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -43,6 +44,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = build(directory)
     assert built.returncode == 0, built.stderr
     return next(directory.glob("*.whl"))
+
+
+def package_files() -> set[str]:
+    """Return the files of the package, without those that are made on this machine."""
+    made = {".pyc", ".so", ".dll", ".dylib"}
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / "codegen_lsp").rglob("*")
+            if path.is_file() and path.suffix not in made}  # fmt: skip
 
 
 def native_files(wheel: Path) -> set[str]:
@@ -62,6 +70,23 @@ def test_it_holds_the_libraries_of_this_machine_and_the_model(wheel: Path) -> No
     assert native_files(wheel) == {*names, compile_decoder.index_library().name}
     with zipfile.ZipFile(wheel) as opened:
         assert "codegen_lsp/models/codegen-lsp-python/model.bin" in opened.namelist()
+
+
+@pytest.mark.slow
+def test_it_holds_all_files_of_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as opened:
+        assert {*package_files(), "codegen_lsp/http/page/index.html"} <= set(opened.namelist())
+
+
+@pytest.mark.slow
+def test_the_source_distribution_holds_all_files_of_the_package(tmp_path: Path) -> None:
+    built = build(tmp_path, kind="sdist")
+    assert built.returncode == 0, built.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    assert {*package_files(), "models/codegen-lsp-python/model.bin", "hatch_build.py"} <= names
+    assert not {name for name in names if name.endswith((".so", ".dll", ".dylib"))}
 
 
 @pytest.mark.slow
