@@ -52,11 +52,16 @@ export class Editor {
     this.changed("dismissed");
   }
 
-  set(text, cursor) {
+  // Ask for another suggestion, and show none until it comes.
+  renew() {
     this.ghost = null;
+    this.edited();
+  }
+
+  set(text, cursor) {
     this.input.value = text;
     this.input.setSelectionRange(cursor, cursor);
-    this.edited();
+    this.renew();
   }
 
   // Go to a line, counted from 1, and select it.

@@ -235,7 +235,11 @@ $("example").addEventListener("change", () => {
   $("editor").focus();
   editor.set(text.replace("│", ""), text.indexOf("│"));
 });
-$("language").addEventListener("change", poll);
+$("language").addEventListener("change", () => {
+  editor.renew();
+  poll();
+});
+$("workspace").addEventListener("change", () => editor.renew());
 $("theme").addEventListener("click", () => {
   const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = (root.dataset.theme ?? (dark ? "dark" : "light")) === "dark" ? "light" : "dark";

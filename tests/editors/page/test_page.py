@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.editors.install import environment, run_script
+from tests.editors.scenarios import PICTURES
 from tests.editors.vscode.conftest import InThread
 from tests.http.conftest import RunningServer, running_server
 
@@ -28,8 +28,18 @@ def restock(registry, burrows):
     for burrow in burrows:
         registry.enlist_marsupial(burrow, eager=True)
 """
+PICTURED = """\
+from lib.quokka import QuokkaRegistry
+
+
+def refill(path, burrows):
+    registry = QuokkaRegistry(path)
+    for burrow in burrows:
+        registry.enlist_"""
 PATIENCE = 60_000
 GHOST = "() => document.querySelector('#view .ghost')?.textContent ?? ''"
+ANSWERED = "() => performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/page/complete')).length"
+REFILL = "def refill(registry, burrows):\n    for burrow in burrows:\n        registry.enlist_"
 REPEATED = """\
 from totals import compute_total
 
@@ -90,11 +100,24 @@ class Tab:
     def ready(self) -> None:
         self.page.wait_for_function("() => ['ready', 'busy'].includes(document.querySelector('#state').dataset.phase)")
 
+    def indexed(self) -> None:
+        """Wait until the workspace is indexed."""
+        self.page.wait_for_function(
+            "() => /^work(?!.*indexing)/.test(document.querySelector('#workspace').textContent)"
+        )
+
     def set(self, text: str) -> None:
-        """Paste a text over everything."""
+        """Insert a text over everything, in one piece."""
         self.page.locator("#editor").focus()
         self.page.keyboard.press("Control+a")
         self.page.keyboard.insert_text(text)
+
+    def paste(self, text: str) -> None:
+        """Paste over the selection, as the user does: Chromium inserts thousands of lines quickly in this way alone."""
+        self.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=self.origin)
+        self.page.locator("#editor").focus()
+        self.page.evaluate("(text) => navigator.clipboard.writeText(text)", text)
+        self.page.keyboard.press("Control+v")
 
     def ghost(self) -> str:
         self.page.wait_for_function("() => document.querySelector('#view .ghost')")
@@ -176,19 +199,26 @@ def test_tokens_have_probabilities_and_the_line_of_the_document(tab: Tab) -> Non
 
 
 def test_a_name_of_the_workspace_has_its_file_and_line(tab: Tab) -> None:
-    tab.page.wait_for_function("() => document.querySelector('#workspace').textContent.startsWith('work') "
-                               "&& !document.querySelector('#workspace').textContent.includes('indexing')")  # fmt: skip
-    tab.set("def refill(registry, burrows):\n    for burrow in burrows:\n        registry.enlist_")
+    tab.indexed()
+    tab.set(REFILL)
     assert tab.ghost().startswith("marsupial(")
     assert any("mostly from the workspace" in one["label"] for one in tab.tokens())
     tab.page.locator("#tokens button", has_text="(").first.click()
     assert re.fullmatch(r"lib/quokka\.py:[29]", tab.page.locator("#detail code.place").first.inner_text())
-    tab.page.locator("#workspace").select_option(label="none")
-    tab.set("def refill(registry, burrows):\n    for burrow in burrows:\n        registry.enlist_")
-    tab.page.wait_for_function(
-        "() => document.querySelector('#reason').textContent || document.querySelector('.ghost')"
-    )
-    assert not str(tab.page.evaluate(GHOST)).startswith("marsupial(burrow")
+
+
+def test_another_workspace_or_language_takes_the_suggestion_away_and_asks_again(tab: Tab) -> None:
+    tab.indexed()
+    tab.set(REFILL)
+    assert tab.ghost().startswith("marsupial(")
+    for name, label in ("workspace", "none"), ("language", "go"):
+        answered = int(tab.page.evaluate(ANSWERED))
+        tab.page.locator(f"#{name}").select_option(label=label)
+        tab.page.wait_for_function(f"(count) => ({ANSWERED})() > count", arg=answered)
+        assert not str(tab.page.evaluate(GHOST)).startswith("marsupial(burrow")
+    tab.page.locator("#language").select_option(label="python")
+    tab.page.locator("#workspace").select_option(label="work")
+    tab.page.wait_for_function(f"() => ({GHOST})().startsWith('marsupial(')")
 
 
 def test_health_and_speed_are_shown(tab: Tab) -> None:
@@ -216,13 +246,11 @@ def test_health_and_speed_are_shown(tab: Tab) -> None:
     ids=["html", "emoji, tabs, CRLF", "odd characters", "1 MB"],
 )
 def test_hostile_text_is_text(tab: Tab, text: str) -> None:
-    tab.page.locator("#editor").evaluate(
-        "(e, text) => { e.focus(); e.select(); document.execCommand('insertText', false, text) }", text
-    )
+    tab.paste(text)
     kept = tab.text()
     assert kept.replace("\n", "") == text.replace("\r", "").replace("\n", "")
     assert tab.page.locator("#view img, #view script, #tokens img").count() == 0
-    tab.page.keyboard.insert_text("\n\n" + REPEATED)
+    tab.paste("\n\n" + REPEATED)
     assert tab.ghost()
     tab.tokens()
 
@@ -278,9 +306,7 @@ def test_the_page_forbids_inline_scripts_and_frames(server: RunningServer, tab: 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_is_wider_than_the_window(
-    browser: Any, server: RunningServer, scheme: str, width: int, tmp_path: Path
-) -> None:
+def test_nothing_is_wider_than_the_window(browser: Any, server: RunningServer, scheme: str, width: int) -> None:
     tab = Tab(browser, server, viewport={"width": width, "height": 720}, color_scheme=scheme)
     tab.ready()
     tab.page.locator("#example").select_option(label="A class")
@@ -288,9 +314,24 @@ def test_nothing_is_wider_than_the_window(
     tab.tokens()
     tab.page.locator("#tokens button[data-source=document]").first.click()
     assert tab.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    picture = tmp_path / "page.png"
-    tab.page.screenshot(path=picture)
-    assert picture.stat().st_size > 10_000
-    if (folder := os.environ.get("CODEGEN_LSP_PICTURES")) is not None:
-        shutil.copy(picture, Path(folder) / f"page-{scheme}-{width}.png")
+    tab.close()
+
+
+def test_picture(browser: Any, server: RunningServer, tmp_path: Path) -> None:
+    """The picture of the README: suggestions that really came, a token of the workspace chosen, nothing cut off."""
+    tab = Tab(browser, server, viewport={"width": 1280, "height": 740}, color_scheme="light")
+    tab.ready()
+    tab.indexed()
+    for example in "Tests", "A command", "A class":
+        tab.page.locator("#example").select_option(label=example)
+        tab.ghost()
+    tab.page.locator("#example").select_option(label="–")
+    tab.set(PICTURED)
+    tab.ghost()
+    tab.tokens()
+    tab.page.locator("#tokens button[data-source=workspace]").first.click()
+    assert tab.page.evaluate("() => document.documentElement.scrollHeight <= innerHeight")
+    folder = Path(PICTURES) if PICTURES else tmp_path
+    tab.page.screenshot(path=folder / "page.png")
+    assert (folder / "page.png").stat().st_size > 10_000
     tab.close()
