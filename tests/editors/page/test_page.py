@@ -330,7 +330,9 @@ def test_picture(browser: Any, server: RunningServer, tmp_path: Path) -> None:
     tab.ghost()
     tab.tokens()
     tab.page.locator("#tokens button[data-source=workspace]").first.click()
-    assert tab.page.evaluate("() => document.documentElement.scrollHeight <= innerHeight")
+    tab.page.set_viewport_size(
+        {"width": 1280, "height": tab.page.evaluate("() => document.documentElement.scrollHeight")}
+    )
     folder = Path(PICTURES) if PICTURES else tmp_path
     tab.page.screenshot(path=folder / "page.png")
     assert (folder / "page.png").stat().st_size > 10_000
