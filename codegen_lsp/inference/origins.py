@@ -82,10 +82,13 @@ def _tokens_of(ids: Sequence[int], size: int, tokenizer: Tokenizer) -> int:
     return count
 
 
-def _document(params: OriginParams | AttributionParams, tokenizer: Tokenizer) -> WorkspaceCounts:
-    """Index the document, as two files: nothing matches across the cursor."""
+def _document(params: OriginParams | AttributionParams, tokenizer: Tokenizer, typed: str = "") -> WorkspaceCounts:
+    """Index the document but for the typed text, as two files: nothing matches across the cursor."""
     index = NgramIndex([1.0] * len(ORDERS))
-    parts = {BEFORE: params.before[-DOCUMENT_CHARACTERS:], AFTER: params.after[:DOCUMENT_CHARACTERS]}
+    parts = {
+        BEFORE: params.before[-DOCUMENT_CHARACTERS:].removesuffix(typed),
+        AFTER: params.after[:DOCUMENT_CHARACTERS],
+    }
     index.add((FileVersion(name, 0, len(text)), tokenizer.encode(text)) for name, text in parts.items())
     return WorkspaceCounts(index, frozenset())
 
@@ -139,7 +142,8 @@ def with_places(
 ) -> AttributionResult:
     """Add to each token the places in the document and in the workspace that agree longest up to it.
 
-    A place has the line of the token itself. Where only the token agrees, there is none.
+    A place has the line of the token itself. Where only the token agrees, there is none. The typed text that the first
+    tokens hold is no part of the document here: they would agree with themselves.
     """
     if library() is None or not result.tokens or len(tokenizer.all_bytes) >= GAP:
         return result
@@ -150,7 +154,8 @@ def with_places(
         ids = tokenizer.encode(context)
     first = len(ids)
     ids += tokenizer.encode(typed.decode("utf-8", "replace") + params.text)
-    document, lines = _document(params, tokenizer), _TokenLines(tokenizer)
+    document = _document(params, tokenizer, typed.decode("utf-8", "replace"))
+    lines = _TokenLines(tokenizer)
 
     def place(end: int, counts: WorkspaceCounts | None, *, whole: bool) -> TextOrigin | None:
         match = _match_at(ids, first, end, counts, whole=whole) if counts is not None else None

@@ -150,6 +150,14 @@ def test_each_token_has_the_line_of_the_document_that_it_is_on(indexing: TextMod
 
 
 @indexed
+def test_typed_text_does_not_agree_with_itself(indexing: TextModel) -> None:
+    typed = [token for token in attributed(indexing, request(NEW, workspace="w"), "marsupial(").tokens if not token.end]
+    assert typed
+    assert [token.document for token in typed] == [None] * len(typed)
+    assert [token.workspace.line for token in typed if token.workspace][-1:] == [9]
+
+
+@indexed
 def test_files_left_out_have_no_share(indexing: TextModel) -> None:
     params = request(NEW, workspace="w", excluded_files=["lib/quokka.py"])
     result = attributed(indexing, params, "marsupial(burrow)")
