@@ -9,10 +9,9 @@ from codegen_lsp.checkpoints.store import find
 from codegen_lsp.deploy.forwarding import ForwardedRequest, Parts, answer_parts
 from codegen_lsp.errors import WorkerError
 from codegen_lsp.http.app import create_app
-from codegen_lsp.http.completion import CompletionService
+from codegen_lsp.http.completion import CompletionService, server_load_params
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.settings import Settings
-from codegen_lsp.suggest.options import load_params
 
 
 class Replica:
@@ -25,7 +24,7 @@ class Replica:
         """Start a worker and load the model. Raises: ModelError, WorkerError."""
         build = find(settings.model)
         # Two replicas on one machine would share one worker, and the cores that it was given.
-        load = evolve(load_params(settings, build.path), shared=False)
+        load = evolve(server_load_params(settings, build.path), shared=False)
         self._service = CompletionService(settings, load)
         self._app = create_app(self._service, config, guarded=False)
         self._name = serve.get_replica_context().replica_id.unique_id

@@ -16,12 +16,11 @@ from codegen_lsp.access import TokenError
 from codegen_lsp.checkpoints.store import find
 from codegen_lsp.errors import AddressError, CodegenError
 from codegen_lsp.http.app import create_app
-from codegen_lsp.http.completion import CompletionService
+from codegen_lsp.http.completion import CompletionService, server_load_params
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.connections import protocol_class
 from codegen_lsp.inference.rpc.messages import LoadParams, ModelDescription
 from codegen_lsp.settings import Settings
-from codegen_lsp.suggest.options import load_params
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ def serve_http(config: HttpConfig, settings: Settings) -> int:
     """Serve HTTP until a signal; return the exit code. Raises: ModelError, AddressError, TokenError."""
     config.check_exposure()
     build = find(settings.model)
-    return asyncio.run(_serve(config, settings, load_params(settings, build.path)))
+    return asyncio.run(_serve(config, settings, server_load_params(settings, build.path)))
 
 
 class HttpServer(uvicorn.Server):

@@ -19,9 +19,11 @@ needs.extra("serve")
 import uvicorn
 
 from codegen_lsp.errors import AddressError
+from codegen_lsp.http.completion import CACHED_PROMPTS, server_load_params
 from codegen_lsp.http.config import HttpConfig, parse_address
 from codegen_lsp.http.connections import protocol_class
 from codegen_lsp.http.serve import listen
+from codegen_lsp.settings import Settings
 from tests.http.conftest import COMMAND, RunningServer, running_server
 
 
@@ -193,3 +195,9 @@ def test_an_answer_does_not_wait_for_acknowledgements() -> None:
         listening.accept()[0] as accepted,
     ):
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_the_cache_of_a_server_is_that_of_several_users(tmp_path: Path) -> None:
+    """Users whose prompts push each other out of the cache compute their whole prompt at each key."""
+    assert server_load_params(Settings(), tmp_path).cached_prompts == CACHED_PROMPTS
+    assert CACHED_PROMPTS >= 8

@@ -7,13 +7,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines import factory as engines
 from codegen_lsp.inference.engines.ct2 import devices
-from codegen_lsp.inference.engines.factory import open_engine, suits_native
+from codegen_lsp.inference.engines.factory import default_cache_bytes, open_engine, suits_native
 from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
@@ -157,3 +158,11 @@ def test_ct2_is_not_given_what_is_damaged(
     build = changed_build(embedded_build, tmp_path, old, new)
     with pytest.raises(ModelError, match=r"damaged|not a decoder"):
         opened(build, read_info(build), tokenizer)
+
+
+@pytest.mark.parametrize("width", [512, 1024])
+def test_the_cache_holds_the_prompts_of_several_users(width: int) -> None:
+    info = BuildInfo("m", "codegen", "s", "none", 2048, 8192, 6, 8, width, 0)
+    prompt = 2048 * 6 * width * 2 * 4
+    assert prompt <= default_cache_bytes(info) < 8 * prompt
+    assert default_cache_bytes(info, 8) == min(8 * prompt, psutil.virtual_memory().total // 4)

@@ -40,11 +40,12 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
     name = params.engine
     if name not in ("auto", *ENGINES):
         raise ModelError(f"There is no engine {name!r}.", f"Set `engine` to one of: auto, {', '.join(ENGINES)}.")
+    cache_mb = params.cache_memory_mb
     config = EngineConfig(
         device=params.device,
         compute_type=params.compute_type,
         threads=params.threads or default_threads(),
-        cache_bytes=default_cache_bytes(info) if params.cache_memory_mb is None else params.cache_memory_mb * 2**20,
+        cache_bytes=default_cache_bytes(info, params.cached_prompts) if cache_mb is None else cache_mb * 2**20,
     )
     if name != "auto":
         return engine_class(name)(directory, info, tokenizer, config)
@@ -108,17 +109,18 @@ def engine_class(name: str) -> type[Ct2Engine] | type[NativeEngine]:
     return Ct2Engine
 
 
-def default_cache_bytes(info: BuildInfo) -> int:
+def default_cache_bytes(info: BuildInfo, prompts: int = 0) -> int:
     """Return the default size of the KV cache, in bytes.
 
     It holds two prompts of the full context, at least 256 MiB and at most a quarter of the memory. A cache smaller than
     a prompt would make every request compute its whole prompt again. A small model computes a prompt in a fraction of a
-    second, mostly while the user is idle, so its cache holds one, at least 48 MiB.
+    second, mostly while the user is idle, so its cache holds one, at least 48 MiB. Several users are never idle
+    together: `prompts` is the number of prompts that it holds at least.
     """
     context = info.context_length * info.layers * info.width * 2 * 4
     memory: int = psutil.virtual_memory().total
     wanted = max(context, SMALL_CACHE_BYTES) if info.small else max(2 * context, CACHE_BYTES)
-    return min(wanted, memory // 4)
+    return min(max(wanted, prompts * context), memory // 4)
 
 
 def default_threads() -> int:

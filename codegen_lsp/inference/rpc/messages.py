@@ -30,6 +30,8 @@ class LoadParams:
     """Threads of one generation; 0 means the number of physical cores that this process may use, at most 8."""
     cache_memory_mb: int | None = None
     """Size limit of the KV cache in MiB, beside the weights; 0 caches nothing, None means a default for the model."""
+    cached_prompts: int = 0
+    """Prompts of the full context that the KV cache holds at least by default, if a quarter of the memory suffices."""
     ngrams: str = "auto"
     """Mixing of n-grams into the model's probabilities: `on`, `off`, or `auto`, which uses little of them for large
     models without fitted weights (`engines.native.mixing_file`)."""
