@@ -154,7 +154,7 @@ class Scheduler:
                 self._changed.wait()
             if self._closed and not self._running:
                 return None
-            while not self._closed and (job := self._next()) is not None:
+            while self._waiting and not self._closed and (job := self._next()) is not None:
                 self._waiting.remove(job)
                 self._running.append(job)
                 self._turns += 1

@@ -132,11 +132,12 @@ class CForwardPass(ForwardPass):
 
     def together(self, several: Sequence[Rows]) -> list[Floats]:
         """See `ForwardPass.together`."""
+        if len(several) == 1:
+            return super().together(several)
         counts = [len(one.ids) for one in several]
         if sum(counts) > self._few:
             return super().together(several)
-        logits = self.logits(self._run_rows(several))
-        return np.split(logits, np.cumsum(counts)[:-1]) if len(counts) > 1 else [logits]
+        return np.split(self.logits(self._run_rows(several)), np.cumsum(counts)[:-1])
 
     def embed(self, ids: Sequence[int]) -> Floats:
         """See `ForwardPass.embed`. Raises: IndexError when an id has no embedding."""
