@@ -26,6 +26,8 @@ PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
 """Answered to everybody: that the server runs, and whether its model is loaded."""
 KEYLESS_PATHS = frozenset(page_routes.FILES)
 """Answered without a key on the loopback address: the page that asks for it, since a browser sends none for a page."""
+NO_ADDRESS = "local"
+"""Stands for the address of a client that has none, as on a socket of the file system."""
 RETRY_SECONDS = 1
 """Given to clients whose request is one too many."""
 
@@ -66,7 +68,7 @@ class Guard:
 
     def _admit(self, scope: Scope, headers: Headers) -> str:
         """Return the key of the user who sends a request. Raises: RequestProblem."""
-        address = scope["client"][0] if scope.get("client") else ""
+        address = str(scope["client"][0]) if scope.get("client") else NO_ADDRESS
         if scope["path"] in PUBLIC_PATHS and scope["method"] in ("GET", "HEAD"):
             return address
         number = self._key_number(headers)

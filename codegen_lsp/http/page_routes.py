@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cattrs
-from attrs import frozen
+from attrs import evolve, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -95,7 +95,7 @@ def routes(context: ServerContext) -> list[BaseRoute]:
         if isinstance(asked, Refusal):
             return json_answer({"text": "", "refusal": cattrs.unstructure(asked)})
         workspaces.refresh(call.service.client, call.service.settings, asked.snapshot)
-        result = await call.service.client.generate(asked.params)
+        result = await call.service.generate(evolve(asked.params, user=call.user))
         shaped = await asyncio.to_thread(shape_all, result.candidates, asked.planned)
         body: dict[str, Any] = {"stats": cattrs.unstructure(result.stats), "seconds": time.perf_counter() - started}
         if isinstance(shaped, Refusal):

@@ -84,7 +84,7 @@ async def _score(call: Call, client: str, params: ScoreParams) -> object:
     if not 0 < len(params.texts) <= MAX_SCORED_TEXTS or not all(one.text for one in params.texts):
         raise invalid(f"`texts` must be 1 to {MAX_SCORED_TEXTS} texts, none of them empty.")
     texts = [ScoredText(well_formed(one.before), well_formed(one.text)) for one in params.texts]
-    return await call.service.client.score(ScoreParams(_key(client, params.document), texts))
+    return await call.service.client.score(ScoreParams(_key(client, params.document), texts, _user(client)))
 
 
 async def _reply(work: Awaitable[object]) -> dict[str, Any]:
@@ -144,8 +144,12 @@ def _allowed(params: GenerateParams, client: str) -> GenerateParams:
         deadline_seconds=None,
         top_logprobs=None,
         stream="",
-        user=f"remote {well_formed(client)}",
+        user=_user(client),
     )
+
+
+def _user(client: str) -> str:
+    return f"remote {well_formed(client)}"
 
 
 def _key(client: str, document: str) -> str:

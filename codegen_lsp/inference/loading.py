@@ -54,6 +54,7 @@ def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel,
         ngrams=weights is not None,
         parameters=info.parameters,
         small=info.small,
+        slots=min(params.slots or engine.slots, engine.most_slots),
     )
 
 

@@ -72,7 +72,7 @@ async def exchange(
     body: object = None,
     headers: dict[str, str] | None = None,
     *,
-    client: str = "127.0.0.1",
+    client: str | None = "127.0.0.1",
     into: Exchange | None = None,
 ) -> Exchange:
     """Send a request and return its answer. `body` is bytes, or becomes JSON; None sends nothing."""
@@ -91,7 +91,7 @@ async def exchange(
         "query_string": query.encode(),
         "root_path": "",
         "headers": [(k.lower().encode(), v.encode()) for k, v in (sent | (headers or {})).items()],
-        "client": (client, 50000),
+        "client": None if client is None else (client, 50000),
         "server": ("127.0.0.1", 8012),
     }
     messages = iter([{"type": "http.request", "body": content, "more_body": False}])

@@ -196,6 +196,31 @@ async def test_the_models_time_is_divided_among_keys_and_addresses(key_file: Pat
     assert users == ["key 0", "key 1", "127.0.0.2"]
 
 
+CHAT = {"messages": [{"role": "user", "content": "a"}]}
+
+
+@pytest.mark.parametrize("client", ["10.0.0.1", None])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/completion", BODY),
+        ("/infill", {"input_prefix": "x = 1\n", "input_suffix": "\n"}),
+        ("/v1/completions", BODY),
+        ("/v1/chat/completions", CHAT),
+        ("/api/generate", BODY | {"raw": True}),
+        ("/api/chat", CHAT),
+        ("/v1/completions", {"language": "python", "segments": {"prefix": "x = 1\n", "suffix": "\n"}}),
+        ("/page/complete", {"before": "a", "after": "", "language": "python", "session": "s"}),
+    ],
+)
+async def test_each_request_has_a_user(path: str, body: dict[str, Any], client: str | None) -> None:
+    """Those without one are answered newest first, which is wrong for a server of many clients."""
+    app, service = made()
+    answer = await exchange(app, "POST", path, body, client=client)
+    assert answer.status == 200, answer.body
+    assert [params.user for params in played(service).generated] == [client or "local"]
+
+
 async def test_a_request_takes_limited_time() -> None:
     app, service = made(request_seconds=0.0)
     played(service).gate.clear()

@@ -144,6 +144,32 @@ async def test_a_newer_request_supersedes_an_older_one_of_its_document(client: W
     assert (await other).stats.generated_tokens > 0
 
 
+async def test_more_requests_than_the_worker_takes_at_once_wait(client: Watched, params: LoadParams) -> None:
+    """The worker ends the connection of a client that opens too many. Cancelled ones count until they are answered."""
+    await client.load(params)
+    pid = client.state.pid
+    several = [evolve(request(str(at), evolve(SHORT, max_tokens=1)), user="a") for at in range(rpc.MAX_REQUESTS + 40)]
+    cancelled = [asyncio.create_task(client.generate(one)) for one in several]
+    await asyncio.sleep(0)
+    for task in cancelled:
+        task.cancel()
+    results = await asyncio.gather(*map(client.generate, several), return_exceptions=True)
+    assert [one for one in results if isinstance(one, BaseException)] == []
+    assert client.state.pid == pid
+
+
+async def test_requests_that_wait_fail_when_the_worker_ends(client: Watched, params: LoadParams) -> None:
+    await client.load(params)
+    several = [evolve(request(str(at), LONG), user="a") for at in range(rpc.MAX_REQUESTS + 40)]
+    tasks = [asyncio.create_task(client.generate(one)) for one in several]
+    await client.until("busy")
+    assert client.state.pid is not None
+    os.kill(client.state.pid, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(one) for one in results} == {WorkerError}
+
+
 async def test_a_killed_worker_is_replaced(client: Watched, params: LoadParams) -> None:
     await client.load(params)
     task = asyncio.create_task(client.generate(request(stop=LONG)))

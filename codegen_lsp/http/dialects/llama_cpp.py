@@ -129,7 +129,7 @@ async def props(call: Call) -> Response:
     return json_answer(
         {
             "default_generation_settings": bodies.slot_body(0, model, busy=False),
-            "total_slots": 1,
+            "total_slots": model.slots,
             "model_alias": model.name,
             "model_path": model.name,
             "modalities": {"vision": False, "video": False, "audio": False},
@@ -143,11 +143,11 @@ async def props(call: Call) -> Response:
 
 
 async def slots(call: Call) -> Response:
-    """Return the slots: one for each request that is being processed, at least one."""
+    """Return the slots: requests that are computed together. More requests wait, and have none."""
     model, busy = call.service.model, call.service.open_requests
-    if busy and call.request.query_params.get("fail_on_no_slot"):
+    if busy >= model.slots and call.request.query_params.get("fail_on_no_slot"):
         raise RequestProblem(503, "unavailable_error", "no slot available")
-    return json_answer([bodies.slot_body(number, model, busy=number < busy) for number in range(max(1, busy))])
+    return json_answer([bodies.slot_body(number, model, busy=number < busy) for number in range(model.slots)])
 
 
 async def models(call: Call) -> Response:

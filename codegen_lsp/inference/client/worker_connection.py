@@ -41,6 +41,8 @@ TICK = 1.0
 TICKS, LOADING_TICKS = 10, 120
 """Ticks without an answer to a ping after which a worker hangs, and while it starts or loads a model. Its event loop
 turns whatever it computes, but reading a model from a slow disk may keep the interpreter's lock."""
+MAX_CALLS = rpc.MAX_REQUESTS - 16
+"""Requests that are open at once; more wait here. The rest is room for pings."""
 EXIT_TIMEOUT = 4.0
 """Seconds until a worker without other clients is killed."""
 
@@ -70,6 +72,7 @@ class WorkerConnection:
         self._on_end = on_end
         self._calls: list[str] = []
         """Methods of the open requests."""
+        self._free_calls = asyncio.Semaphore(MAX_CALLS)
         self._heard = False
         """True once the worker has answered anything."""
         self._watching: asyncio.Task[None] | None = None
@@ -114,9 +117,16 @@ class WorkerConnection:
         Raises WorkerError when the worker ends before it answers; ModelError, SupersededError or WorkerError when it
         answers with a failure.
         """
-        if self._is_closed:
-            raise WorkerError("The inference worker is not running.")
-        id, future = self.peer.request(method, cattrs.unstructure(params))
+        self._check_open()
+        await self._free_calls.acquire()
+        try:
+            self._check_open()
+            id, future = self.peer.request(method, cattrs.unstructure(params))
+        except BaseException:
+            self._free_calls.release()
+            raise
+        # Not sooner: a cancelled request is open until the worker has answered it.
+        future.add_done_callback(lambda _: self._free_calls.release())
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         ended = asyncio.ensure_future(self.ended.wait())
         self._calls.append(method)
@@ -175,6 +185,11 @@ class WorkerConnection:
                     return
             self._heard = True
 
+    def _check_open(self) -> None:
+        """Raise WorkerError if nothing can be sent to the worker any more."""
+        if self._is_closed:
+            raise WorkerError("The inference worker is not running.")
+
     def _cancel(self, id: str) -> None:
         if not self._is_closed:
             self.peer.cancel(id)
@@ -203,4 +218,5 @@ class WorkerConnection:
         self.worker.writer.close()
         self.exit_code = await self.worker.exit_code()
         self.ended.set()
+        self._free_calls.release()  # each call that waits fails, and so lets the next one fail
         self._on_end(self)

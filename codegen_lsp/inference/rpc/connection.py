@@ -32,6 +32,9 @@ TEXT = "text"
 PROGRESS = "progress"
 CLIENTS = "clients"
 
+MAX_REQUESTS = 256
+"""Open requests of one client, beyond which a worker ends the connection. Clients hold back further ones."""
+
 FailureKind = Literal["model", "superseded", "unloaded", "internal", "version"]
 
 

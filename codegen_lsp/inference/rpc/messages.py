@@ -102,6 +102,8 @@ class ModelDescription:
     """True for fewer parameters than `build.SMALL_MODEL_PARAMETERS`, which decides settings that are `auto`."""
     remote: bool = False
     """True if it runs on another server, which has no index of the workspace."""
+    slots: int = 1
+    """Requests that are computed together; more wait."""
 
 
 @frozen
@@ -397,6 +399,8 @@ class ScoreParams:
 
     document: str
     texts: list[ScoredText]
+    user: str = ""
+    """As in `GenerateParams`."""
 
 
 @frozen

@@ -30,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 P = TypeVar("P")
 
-MAX_REQUESTS = 256
-"""Open requests of one client. A server has at most one for each document, and a few for a refactoring."""
-
 
 class ClientConnection:
     """JSON-RPC with one client, by whose name the service knows it."""
@@ -45,7 +42,7 @@ class ClientConnection:
         load: Callable[[LoadParams, OnLoadProgress], Awaitable[object]],
     ) -> None:
         self.name = name
-        self.peer = JsonRpcPeer(writer, max_requests=MAX_REQUESTS)
+        self.peer = JsonRpcPeer(writer, max_requests=rpc.MAX_REQUESTS)
         self.peer.requests |= {
             rpc.LOAD: handler(LoadParams, lambda params: load(params, self.report)),
             rpc.GENERATE: handler(

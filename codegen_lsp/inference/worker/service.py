@@ -84,8 +84,8 @@ class InferenceService:
                 self.model.close()
                 self.model = None
             loaded = load_model(params, progress)
-            engine = loaded[0].engine
-            self._scheduler.use(engine.batch(), min(params.slots or engine.slots, engine.most_slots))
+            made, described = loaded
+            self._scheduler.use(made.engine.batch(), described.slots)
             return loaded
 
         self.model, description = await self._scheduler.run("load", work, alone=True)
@@ -137,7 +137,10 @@ class InferenceService:
         """Return the log-likelihood of texts. Raises what `generate` raises."""
         model = self._loaded()
         return await self._scheduler.run(
-            f"score {params.document}", lambda cancellation, _: model.scoring(params.texts, cancellation), owner=client
+            f"score {params.document}",
+            lambda cancellation, _: model.scoring(params.texts, cancellation),
+            owner=client,
+            user=params.user,
         )
 
     async def measure(self, client: str) -> object:

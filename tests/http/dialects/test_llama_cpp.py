@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from tests import needs
 
@@ -20,6 +21,7 @@ from codegen_lsp.http.app import create_app
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.dialects.llama_cpp_bodies import chosen_fields
 from codegen_lsp.inference.client.client import WorkerState
+from codegen_lsp.inference.engines.native.engine import NativeEngine
 from tests.http.asgi import Exchange, exchange, played, played_service
 from tests.http.conftest import RunningServer
 
@@ -155,6 +157,9 @@ def test_the_model_is_described(http_server: RunningServer) -> None:
     described = json.loads(http_server.ask("GET", "/props")[1])
     assert described["default_generation_settings"]["n_ctx"] == model["meta"]["n_ctx"] > 0
     assert described["model_alias"] == model["id"]
+    slots = json.loads(http_server.ask("GET", "/slots")[1])
+    assert described["total_slots"] == len(slots) == NativeEngine.slots
+    assert [slot["id"] for slot in slots] == list(range(len(slots)))
 
 
 def test_a_client_that_disconnects_ends_its_generation(http_server: RunningServer) -> None:
@@ -184,6 +189,22 @@ async def ask(answers: list[str], body: dict[str, Any], path: str = "/infill") -
     service = played_service(lambda params: answers)
     answer = await exchange(create_app(service, HttpConfig()), "POST", path, body)
     return answer.json
+
+
+async def test_requests_beyond_the_slots_wait() -> None:
+    service = played_service(lambda params: ["x"])
+    service.client.state = evolve(service.client.state, model=evolve(service.model, slots=2))
+    played(service).gate.clear()
+    app, waiting = create_app(service, HttpConfig()), []
+    for busy, free in ((0, 200), (1, 200), (2, 503), (3, 503)):
+        while service.open_requests < busy:  # noqa: ASYNC110 - by the application
+            await asyncio.sleep(0)
+        slots = (await exchange(app, "GET", "/slots")).json
+        assert [slot["is_processing"] for slot in slots] == [number < busy for number in range(2)]
+        assert (await exchange(app, "GET", "/slots?fail_on_no_slot=1")).status == free
+        waiting.append(asyncio.create_task(exchange(app, "POST", "/completion", {"prompt": "a"})))
+    played(service).gate.set()
+    assert [(await one).status for one in waiting] == [200] * 4
 
 
 async def test_what_stands_after_the_cursor_is_not_inserted_again() -> None:
