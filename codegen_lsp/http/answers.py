@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from traceback import format_tb
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from codegen_lsp.errors import WorkerError
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.fields import Fields, read_object
@@ -27,6 +29,10 @@ from codegen_lsp.http.problems import CLIENT_CLOSED_REQUEST, RequestProblem, pro
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+DISCARDED_BODIES = 4
+"""A body that is too large is read up to this many times the limit, and not kept, before it is refused."""
+MAX_LENGTH_DIGITS = 400
 
 
 @frozen
@@ -118,7 +124,7 @@ class StreamAnswer(Response):
 
     def __init__(
         self,
-        chunks: AsyncIterator[bytes],
+        chunks: AsyncGenerator[bytes],
         form: ProblemForm,
         *,
         seconds: float,
@@ -143,8 +149,8 @@ class StreamAnswer(Response):
     async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
         try:
-            async with asyncio.timeout(self._seconds):
-                async for chunk in self._chunks:
+            async with asyncio.timeout(self._seconds), aclosing(self._chunks) as chunks:
+                async for chunk in chunks:
                     if not started:
                         started = True
                         await self._start(send)
@@ -173,9 +179,11 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T] | A
     leaving = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
+        if not working.done():
+            raise ClientDisconnect
+        if working.cancelled():  # by what it waited for, such as a worker that ended
+            raise WorkerError("The request was cancelled in the server.")
+        return working.result()
     finally:
         leaving.cancel()
         if not working.done():
@@ -190,15 +198,22 @@ async def _disconnected(receive: Receive) -> None:
 
 async def _body(request: Request, limit: int) -> bytes:
     """Return the body. Raises: RequestProblem when it is larger than `limit` bytes."""
-    too_large = RequestProblem(413, "invalid_request_error", f"The body is larger than {limit} bytes.")
-    if request.headers.get("content-length", "0").isdigit() and int(request.headers.get("content-length", 0)) > limit:
-        raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
+    announced = request.headers.get("content-length", "")[:MAX_LENGTH_DIGITS]
+    refused = announced.isascii() and announced.isdigit() and int(announced) > limit
+    parts: list[bytes] = []
+    size = 0
+    if not refused or (int(announced) <= DISCARDED_BODIES * limit and "expect" not in request.headers):
+        async for part in request.stream():
+            size += len(part)
+            if size > DISCARDED_BODIES * limit:
+                break
+            refused = refused or size > limit
+            if refused:
+                parts.clear()  # read to its end all the same: a client that sends sees no answer before
+            else:
+                parts.append(part)
+    if refused:
+        raise RequestProblem(413, "invalid_request_error", f"The body is larger than {limit} bytes.")
     return b"".join(parts)
 
 

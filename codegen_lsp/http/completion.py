@@ -28,6 +28,7 @@ from codegen_lsp.errors import WorkerError
 from codegen_lsp.http.documents import document_uri, language_of_request, text_at_cursor
 from codegen_lsp.http.mark_filter import pieces_without_marks, without_marks
 from codegen_lsp.http.metrics import ServerMetrics
+from codegen_lsp.http.problems import invalid
 from codegen_lsp.http.requests import (
     AlternativeToken,
     Completed,
@@ -62,6 +63,9 @@ CACHED_PROMPTS = 8
 its prompt again instead of 3 to 7, and the 95th percentile of suggestions took 4 to 8 times as long (`bench http`)."""
 PARSED_AT_ONCE = 2_000
 """Characters of a document up to which it is parsed in the event loop, which saves the way to a thread."""
+MAX_TOKENIZED = 100_000
+"""Characters or tokens. A request for more than the context of any model would keep worker and server from others for
+seconds: a megabyte of text took so long that the worker was taken for one that hangs."""
 UNLIMITED_LINES = 1_000_000
 FINISH_REASONS: dict[Finish, FinishReason] = {"stop": "stop", "length": "length", "end": "end", "unlikely": "stop"}
 
@@ -153,11 +157,15 @@ class CompletionService:
             generating.cancel()
 
     async def tokenize(self, text: str) -> TokenizedText:
-        """Return the tokens of a text. Raises: WorkerError."""
+        """Return the tokens of a text. Raises: WorkerError, RequestProblem when it is too long."""
+        if len(text) > MAX_TOKENIZED:
+            raise invalid(f"A text to tokenize may have at most {MAX_TOKENIZED} characters. Send it in parts.")
         return await self.client.tokenize(TokenizeParams(text))
 
     async def detokenize(self, ids: list[int]) -> str:
-        """Return the text of tokens. Raises: WorkerError."""
+        """Return the text of tokens. Raises: WorkerError, RequestProblem when there are too many."""
+        if len(ids) > MAX_TOKENIZED:
+            raise invalid(f"At most {MAX_TOKENIZED} tokens are made a text. Send them in parts.")
         return (await self.client.detokenize(DetokenizeParams(ids))).text
 
     async def warm(self, request: CompletionRequest) -> None:

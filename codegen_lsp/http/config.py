@@ -36,7 +36,13 @@ class HttpConfig:
     """A request that takes longer is answered with status 504."""
     request_arrival_seconds: float = 20.0
     """Time in which a client must send its whole request, from its connection or the first byte."""
+    answer_reading_seconds: float = 60.0
+    """The connection of a client that reads nothing of an answer for this time is ended."""
+    keep_alive_seconds: int = 75
+    """Time between two requests of a connection, after which the server ends it. It is longer than clients and proxies
+    keep one by default (5 and 60 seconds): a request that is sent while the server ends its connection is lost."""
     max_connections: int = 1024
+    """More are answered with status 503."""
 
     @property
     def is_loopback(self) -> bool:

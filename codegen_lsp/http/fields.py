@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from codegen_lsp.http.problems import invalid
@@ -15,6 +16,11 @@ from codegen_lsp.http.problems import invalid
 MAX_DEPTH = 32
 """Nesting of a body; requests for completion need five levels."""
 MAX_INTEGER_DIGITS = 300
+MAX_ITEMS = 1_000
+"""Of a list of strings or objects. Clients send some tens."""
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_INNERMOST = re.compile(r"\[\]|\{\}")
+_NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 
 
 class Fields:
@@ -65,6 +71,8 @@ class Fields:
             value = [value]
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self._wrong(name, "a list of strings")
+        if len(value) > MAX_ITEMS:
+            raise self._wrong(name, f"a list of at most {MAX_ITEMS} strings")
         return [well_formed(item) for item in value]
 
     def table(self, name: str) -> Fields:
@@ -79,6 +87,8 @@ class Fields:
         value = self._get(name, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self._wrong(name, "a list of objects")
+        if len(value) > MAX_ITEMS:
+            raise self._wrong(name, f"a list of at most {MAX_ITEMS} objects")
         return [Fields(item, f"{self._path}{name}[{number}].") for number, item in enumerate(value)]
 
     def _get(self, name: str, default: Any) -> Any:
@@ -114,35 +124,19 @@ def read_object(body: bytes) -> Fields:
 
 
 def depth_exceeds(text: str, limit: int) -> bool:
-    """Return true if brackets outside of strings are nested deeper than `limit`, before anything recurses into them."""
+    """Return true if brackets outside of strings are nested deeper than `limit`, before anything recurses into them.
+
+    Brackets that are not closed count as nested too deep as well, if there are more than the limit. The work is done by
+    functions in C, since a body of millions of brackets would keep the event loop from other requests.
+    """
     if text.count("[") + text.count("{") <= limit:
         return False
-    depth, at, length = 0, 0, len(text)
-    while at < length:
-        char = text[at]
-        if char == '"':
-            at = _string_end(text, at)
-        elif char in "[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif char in "]}":
-            depth -= 1
-        at += 1
-    return False
-
-
-def _string_end(text: str, start: int) -> int:
-    """Return the position of the quote that ends the string beginning at `start`; the end of the text without one."""
-    at = start + 1
-    while (end := text.find('"', at)) >= 0:
-        backslashes = 0
-        while text[end - 1 - backslashes] == "\\":
-            backslashes += 1
-        if backslashes % 2 == 0:
-            return end
-        at = end + 1
-    return len(text)
+    brackets = _NO_BRACKETS.sub("", _STRING.sub("", text))
+    for _ in range(limit):
+        brackets = _INNERMOST.sub("", brackets)
+        if not brackets:
+            return False
+    return brackets.count("[") + brackets.count("{") > 0
 
 
 def _read_integer(digits: str) -> int:

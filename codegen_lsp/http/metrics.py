@@ -98,7 +98,10 @@ class ServerMetrics(Collector):
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return the text for a client that sent this header `Accept`, and its media type."""
-        encoder, media_type = choose_encoder(accept)
+        try:
+            encoder, media_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # prometheus_client's, of a version or quality that is no number
+            encoder, media_type = choose_encoder("")
         return encoder(self.registry), media_type
 
     def _counter(self, name: str, text: str) -> Counter:

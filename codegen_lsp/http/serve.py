@@ -55,15 +55,20 @@ async def _serve(config: HttpConfig, settings: Settings, load: LoadParams) -> in
         app = create_app(service, config)
     except OSError as error:
         raise TokenError(f"The file {config.key_file} can't be used: {error.strerror or error}.") from error
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a warning for each malformed request would fill logs
     server = HttpServer(
         uvicorn.Config(
             app,
             host=config.host,
             port=config.port,
-            http=protocol_class(config.request_arrival_seconds),
+            http=protocol_class(
+                config.request_arrival_seconds,
+                answer_seconds=config.answer_reading_seconds,
+                max_connections=config.max_connections,
+            ),
+            timeout_keep_alive=config.keep_alive_seconds,
             ws="none",
             lifespan="off",
-            limit_concurrency=config.max_connections,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from tests import needs
 
 needs.extra("serve")
 
-from codegen_lsp.http.fields import MAX_DEPTH, Fields, depth_exceeds, read_object, well_formed
+from codegen_lsp.http.fields import MAX_DEPTH, MAX_ITEMS, Fields, depth_exceeds, read_object, well_formed
 from codegen_lsp.http.problems import RequestProblem
 
 
@@ -71,6 +72,29 @@ def depth_of(value: object) -> int:
     if isinstance(value, list):
         return 1 + max(map(depth_of, value), default=0)
     return 0
+
+
+@pytest.mark.parametrize(
+    ("text", "exceeds"),
+    [
+        ('{"a":' + "[]," * 100 + "1}", False),
+        ('{"a":"' + "[" * 100 + '"}', False),
+        ('{"a":"' + '\\"[' * 100 + '"}', False),
+        ('{"a":' + "[{" * 3, True),
+        ('"' + "[" * 100, False),
+        ("[{" * 3 + "}]" * 3, True),
+    ],
+)
+def test_depth_of_many_brackets(text: str, exceeds: bool) -> None:
+    assert depth_exceeds(text, 5) is exceeds
+
+
+@pytest.mark.parametrize("read", [Fields.texts, Fields.tables])
+def test_lists_are_limited(read: Callable[[Fields, str], object]) -> None:
+    item: object = "a" if read is Fields.texts else {}
+    assert read(Fields({"a": [item] * MAX_ITEMS}), "a")
+    with pytest.raises(RequestProblem, match=f"at most {MAX_ITEMS}"):
+        read(Fields({"a": [item] * (MAX_ITEMS + 1)}), "a")
 
 
 def test_the_deepest_body_that_is_read() -> None:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from codegen_lsp.http.app import create_app
 from codegen_lsp.http.config import HttpConfig
+from codegen_lsp.http.metrics import ServerMetrics
 from tests.http.asgi import Exchange, exchange, played, played_service
 from tests.http.conftest import RunningServer
 
@@ -78,3 +79,10 @@ def test_the_names_of_llama_cpp(http_server: RunningServer, name: str) -> None:
     status, content = http_server.ask("GET", "/metrics")
     assert status == 200
     assert samples(content.decode())[name, ()] >= 0
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=x", "text/plain;q=", "\xff", "," * 1_000])
+def test_a_malformed_header_accept_gets_plain_text(accept: str) -> None:
+    body, media_type = ServerMetrics().exposition(accept)
+    assert media_type.startswith("text/plain")
+    assert b"codegen_http_open_requests" in body

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import socket
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests import needs
@@ -22,6 +24,7 @@ from codegen_lsp.errors import AddressError
 from codegen_lsp.http.completion import CACHED_PROMPTS, server_load_params
 from codegen_lsp.http.config import HttpConfig, parse_address
 from codegen_lsp.http.connections import protocol_class
+from codegen_lsp.http.guard import PUBLIC_PATHS
 from codegen_lsp.http.serve import listen
 from codegen_lsp.settings import Settings
 from tests.http.conftest import COMMAND, RunningServer, running_server
@@ -90,13 +93,27 @@ def test_another_machine_needs_a_key(tmp_path: Path) -> None:
     path.write_text(key)
     path.chmod(0o600)
     with running_server(tmp_path, "--api-key-file", str(path), address="0.0.0.0:0") as server:
-        own = next((one[4][0] for one in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)), "127.0.0.1")
-        outside = RunningServer(server.process, str(own), server.port)
+        outside = RunningServer(server.process, _outer_address(), server.port)
         outside.wait_until_ready()
         body = {"prompt": "import ", "n_predict": 2}
-        for path_asked in ("/completion", "/metrics", "/", "/v1/models"):
-            assert outside.ask("POST", path_asked, body)[0] == 401
-        assert outside.post("/completion", body, {"Authorization": f"Bearer {key}"})["tokens_predicted"] > 0
+        bearer = {"Authorization": f"Bearer {key}"}
+        described = json.loads(outside.ask("GET", "/openapi.json", headers=bearer)[1])["paths"]
+        for path_asked in (*described, "/", "/page/script.js", "/unknown"):
+            for method in ("GET", "POST", "HEAD", "PUT"):
+                if (path_asked in PUBLIC_PATHS) and method in ("GET", "HEAD"):
+                    continue
+                status, content = outside.ask(method, path_asked, body if method == "POST" else None)
+                assert status == 401, (method, path_asked)
+                assert method == "HEAD" or json.loads(content)["error"]
+        assert outside.post("/completion", body, bearer)["tokens_predicted"] > 0
+
+
+def _outer_address() -> str:
+    """Return an address of this machine that is not the loopback's; skip the test if there is none."""
+    found = (one.address for many in psutil.net_if_addrs().values() for one in many if one.family == socket.AF_INET)
+    if (outer := next((address for address in found if not address.startswith("127.")), None)) is None:
+        pytest.skip("this machine has no network interface but the loopback")
+    return outer
 
 
 def test_an_address_in_use_is_reported(http_server: RunningServer) -> None:

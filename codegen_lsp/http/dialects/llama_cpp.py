@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from attrs import evolve, frozen
@@ -194,7 +194,7 @@ def _written(requests: list[CompletionRequest], answers: list[Completed], form: 
     return found if form.several else found[0]
 
 
-async def _events(call: Call, request: CompletionRequest, form: AnswerForm) -> AsyncIterator[bytes]:
+async def _events(call: Call, request: CompletionRequest, form: AnswerForm) -> AsyncGenerator[bytes]:
     """Yield an answer as server-sent events: its parts, then for each candidate the whole without its text."""
     request = evolve(request, top_logprobs=request.top_logprobs or 0)  # the ids of the tokens are part of each event
     predicted: Counter[int] = Counter()

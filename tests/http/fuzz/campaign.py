@@ -1,0 +1,130 @@
+"""Many attacks on one server, right requests in between, and what the server's processes and log are like after."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import secrets
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import Factory, define
+
+from codegen_lsp.benchmarks.soak.connection import new_environment
+from codegen_lsp.benchmarks.soak.levels import Levels, growth, level_of, marked_processes
+from tests.http.conftest import RunningServer, running_server
+from tests.http.fuzz.attacks import SECRET, Targets, attack, targets_of
+from tests.http.fuzz.client import answers_to
+
+AT_ONCE = 32
+RIGHT_EVERY = 100
+"""Attacks between two right requests."""
+WARM_UP = 0.25
+"""Share of the attacks after which the first level is read: caches are filled by then."""
+
+
+@define
+class Report:
+    """The counts of a campaign."""
+
+    sent: Counter[str] = Factory(Counter)
+    answers: Counter[str] = Factory(Counter)
+    right: int = 0
+    """Right requests that were answered rightly."""
+    expected: str = ""
+    """The answer to the right request, which was the first one."""
+    levels: list[Levels] = Factory(list)
+    problems: Counter[str] = Factory(Counter)
+
+
+@contextmanager
+def marked_server() -> Iterator[tuple[RunningServer, Path, str]]:
+    """Yield a server with files of its own, its log, and the mark of its processes."""
+    former = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="codegen-lsp-fuzz-") as folder:
+        mark = secrets.token_hex(8)
+        for name in ("tmp", "run", "state", "cache", "config", "data"):
+            (Path(folder) / name).mkdir(mode=0o700)
+        os.environ.update(new_environment(folder, mark))
+        try:
+            with running_server(Path(folder)) as server:
+                server.wait_until_ready()
+                yield server, Path(folder) / "server.log", mark
+        finally:
+            os.environ.clear()
+            os.environ.update(former)
+
+
+async def campaign(server: RunningServer, log: Path, mark: str, count: int, seed: int) -> Report:
+    """Send `count` attacks, and return the report."""
+    report, choose, begun = Report(), random.Random(seed), time.monotonic()
+    targets = targets_of(json.loads((await asyncio.to_thread(server.ask, "GET", "/openapi.json"))[1]))
+    await _right(server, report)
+    for at, number in (("start", int(count * WARM_UP)), ("middle", count // 2), ("end", count)):
+        await _attacks(server, targets, choose, report, number)
+        await _right(server, report)
+        report.levels.append(_levels(at, mark, begun, server))
+    for sentence in growth(report.levels[0], report.levels[-1]):
+        report.problems[sentence] += 1
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if any(SECRET in line for line in lines):
+        report.problems["The log has text of a request."] += 1
+    for line in lines:
+        if "Traceback" in line or " ERROR " in line:
+            report.problems[f"The log has: {line[:200]}"] += 1
+    return report
+
+
+async def _attacks(server: RunningServer, targets: Targets, choose: random.Random, report: Report, until: int) -> None:
+    """Send attacks until there were so many in all."""
+
+    async def attacker() -> None:
+        while (number := report.sent.total()) < until:
+            one = attack(targets, choose)
+            report.sent[one.kind] += one.at_once
+            for answers in await asyncio.gather(
+                *(answers_to(one, server.host, server.port) for _ in range(one.at_once))
+            ):
+                if answers.problem:
+                    sent = b"".join(one.parts)
+                    shown = sent[:150] + sent.partition(b"\r\n\r\n")[2][:250]
+                    report.problems[f"{one.kind}: {answers.problem}"] += 1
+                    if report.problems[f"{one.kind}: {answers.problem}"] == 1:
+                        print(f"{one.kind}: {answers.problem}\n    {shown!r}", flush=True)
+                for status in answers.statuses or ("closed" if one.leave == "never" else "client left",):
+                    report.answers[str(status)] += 1
+            if number % RIGHT_EVERY == 0:
+                await _right(server, report)
+
+    await asyncio.gather(*(attacker() for _ in range(AT_ONCE)))
+
+
+async def _right(server: RunningServer, report: Report) -> None:
+    """Ask a right request until it is admitted, and check its answer."""
+    body = {"prompt": "import ", "n_predict": 2, "temperature": 0}
+    while True:
+        assert server.process.poll() is None, "the server has ended"
+        status, content = await asyncio.to_thread(server.ask, "POST", "/completion", body)
+        if status not in (429, 503):
+            break
+        await asyncio.sleep(0.1)
+    text = json.loads(content)["content"] if status == 200 else ""
+    if text and text == (report.expected or text):
+        report.expected = text
+        report.right += 1
+    else:
+        report.problems[f"A right request was answered by {status}: {content[:200]!r}"] += 1
+
+
+def _levels(at: str, mark: str, begun: float, server: RunningServer) -> Levels:
+    processes = {}
+    for process in marked_processes(mark):
+        name = "server" if process.pid == server.process.pid else f"worker {process.pid}"
+        processes[name] = level_of(process.pid)
+    return Levels(at, time.monotonic() - begun, processes)
