@@ -50,6 +50,10 @@ def protocol_class(
                 response = h11.Response(status_code=status, headers=[*headers, ("Connection", "close")])
                 for event in (response, h11.Data(data=body), h11.EndOfMessage()):
                     self.transport.write(self.conn.send(event) or b"")
+            cycle: Any = self.cycle
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True  # its handler may not have begun, and must not answer any more
+                cycle.message_event.set()
             self.transport.close()
             self._watch_reading()
 

@@ -25,7 +25,7 @@ LARGE = b"a" * 50_000_000
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
     """Answer with 1 byte, or with a large body at `/large`."""
-    while (await receive()).get("more_body"):
+    while scope["path"] != "/unread" and (await receive()).get("more_body"):
         pass
     body = LARGE if scope["path"] == "/large" else b"1"
     headers = [(b"content-length", str(len(body)).encode())]
@@ -78,6 +78,18 @@ async def test_garbage_behind_a_request_ends_the_connection_without_an_error(
         assert answers.count(b"HTTP/1.1 ") == 2
         writer.close()
     assert "Traceback" not in caplog.text
+
+
+async def test_a_wrong_chunk_that_comes_with_its_headers_is_answered_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Also if the handler answers without the body."""
+    async with _listening(protocol_class(60.0)) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST /unread HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        answers = await reader.read()
+        assert answers.startswith(b"HTTP/1.1 400 ")
+        assert answers.count(b"HTTP/1.1 ") == 1
+        writer.close()
+    assert "Exception" not in caplog.text
 
 
 async def test_a_client_that_does_not_read_is_ended() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -168,7 +168,7 @@ async def _answer(call: Call, request: CompletionRequest, part: Part) -> Respons
     return json_answer(_head(call) | part(text.text) | logprobs | _end(completed, text, time.monotonic() - start))
 
 
-async def _lines(call: Call, request: CompletionRequest, part: Part) -> AsyncIterator[bytes]:
+async def _lines(call: Call, request: CompletionRequest, part: Part) -> AsyncGenerator[bytes]:
     """Yield the lines of an answer; the last one has the times."""
     start = time.monotonic()
     async for piece in call.service.stream(request):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 from attrs import evolve
@@ -224,13 +224,13 @@ async def _chat_answer(call: Call, request: CompletionRequest) -> Response:
     return json_answer(head.body() | {"choices": choices, "usage": bodies.usage([answer])})
 
 
-def _stream(call: Call, events: AsyncIterator[bytes]) -> Response:
+def _stream(call: Call, events: AsyncGenerator[bytes]) -> Response:
     return StreamAnswer(events, problem_body, seconds=call.config.request_seconds)
 
 
 async def _text_events(
     call: Call, head: AnswerHead, requests: list[CompletionRequest], echoed: list[str]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Yield the chunks of a completion, one prompt after the other."""
     written: Counter[int] = Counter()
     answers: list[Completed] = []
@@ -252,7 +252,7 @@ async def _text_events(
     yield DONE
 
 
-async def _chat_events(call: Call, head: AnswerHead, request: CompletionRequest) -> AsyncIterator[bytes]:
+async def _chat_events(call: Call, head: AnswerHead, request: CompletionRequest) -> AsyncGenerator[bytes]:
     """Yield the chunks of a chat completion."""
     begun: set[int] = set()
     answers: list[Completed] = []
