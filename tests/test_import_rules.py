@@ -38,7 +38,7 @@ LIBRARIES = {
     "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
-    "h11": ["inference/client/http_connections.py"],
+    "h11": ["inference/client/http_connections.py", "http/connections.py"],
     "rapidfuzz": ["completion/similar_lines.py", "evaluation/similarity.py"],
     "datasketch": ["training/*"],
     "rope": ["refactor/python/*"],
