@@ -45,6 +45,11 @@ def time_cancellations(shape: str, context: int, threads: int, rounds: int) -> P
     return _run("cancel", shape, str(context), _threads(threads), str(rounds))
 
 
+def time_batching(shape: str, context: int, threads: int, rounds: int) -> PlainFigures:
+    """Return a `benchmarks.batching.BatchingBenchmark`. Raises: ModelError."""
+    return _run("batching", shape, str(context), _threads(threads), str(rounds))
+
+
 def _threads(threads: int) -> str:
     return str(threads or default_threads())
 

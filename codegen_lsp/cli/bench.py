@@ -123,6 +123,25 @@ def cancel(
         print_cancelling(Console(), figures)
 
 
+@app.command("batching")
+def batching(
+    shape: Shape = "350M",
+    context: Annotated[int, typer.Option(metavar="N", min=64, help="Tokens before the cursor of each request.")] = 256,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Number of rounds; the figures are medians.")] = 5,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Time several requests at once: tokens per second, and the first token of one that joins others."""
+    from codegen_lsp.benchmarks.isolated import time_batching
+    from codegen_lsp.cli.bench_tables import print_batching
+
+    figures = time_batching(shape, context, threads, rounds)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        print_batching(Console(), figures)
+
+
 @app.command("memory")
 def memory(
     shape: Annotated[

@@ -81,6 +81,22 @@ def print_cancelling(console: Console, figures: PlainFigures) -> None:
     console.print(table)
 
 
+def print_batching(console: Console, figures: PlainFigures) -> None:
+    """Print the tokens per second of several requests at once, and how long one that joins others waits."""
+    table = Table(title=f"{figures['build']}, {figures['context']} tokens of context, {figures['threads']} threads")
+    for heading in ("requests at once", "tokens per second", "of one alone"):
+        table.add_column(heading, justify="right")
+    rates = figures["tokens_per_second"]
+    for count, rate in rates.items():
+        table.add_row(count, f"{rate:.0f}", f"{rate / rates['1']:.2f}")
+    console.print(table)
+    alone, joining = figures["alone_ms"], figures["joining_ms"]
+    console.print(
+        f"First token of a request that is not cached: {alone:.1f} ms alone, {joining:.1f} ms while "
+        f"{figures['company']} others decode, {joining / alone:.2f} times as long."
+    )
+
+
 def print_memory(console: Console, use: MemoryUse) -> None:
     """Print memory in MiB."""
     table = Table(title="Proportional set size in MiB, all processes together")
