@@ -28,6 +28,9 @@ RIGHT_EVERY = 100
 WARM_UP = 0.25
 """Share of the attacks after which the first level is read: caches are filled by then."""
 
+STEADY_FROM = 10_000
+"""Attacks from which on growth counts: a short run ends before the caches are filled."""
+
 
 @define
 class Report:
@@ -70,7 +73,7 @@ async def campaign(server: RunningServer, log: Path, mark: str, count: int, seed
         await _attacks(server, targets, choose, report, number)
         await _right(server, report)
         report.levels.append(_levels(at, mark, begun, server))
-    for sentence in growth(report.levels[0], report.levels[-1]):
+    for sentence in growth(report.levels[0], report.levels[-1]) if count >= STEADY_FROM else ():
         report.problems[sentence] += 1
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     if any(SECRET in line for line in lines):
