@@ -7,6 +7,7 @@ reads a stream.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -194,6 +195,21 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T] | A
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def discard_body(request: Request, limit: int) -> None:
+    """Read a body and forget it, up to `DISCARDED_BODIES` times the limit; a client that sends reads no answer before.
+
+    The time that it may take to arrive is limited by the connection (`connections`).
+    """
+    if "expect" in request.headers:
+        return
+    size = 0
+    with contextlib.suppress(ClientDisconnect):
+        async for part in request.stream():
+            size += len(part)
+            if size > DISCARDED_BODIES * limit:
+                return
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -14,11 +14,12 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from codegen_lsp.access import is_own_host, is_token
 from codegen_lsp.http import page_routes
-from codegen_lsp.http.answers import ProblemForm, json_answer
+from codegen_lsp.http.answers import ProblemForm, discard_body, json_answer
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.problems import RequestProblem
 
@@ -115,6 +116,7 @@ class Guard:
         return scope["method"] == "GET" and (mode, target) == ("navigate", "document")
 
     async def _refuse(self, problem: RequestProblem, scope: Scope, receive: Receive, send: Send) -> None:
+        await discard_body(Request(scope, receive), self._config.max_body_bytes)
         answer = json_answer(self._form_of(scope["path"])(problem), problem.status)
         if problem.status == HTTPStatus.UNAUTHORIZED:
             answer.headers["WWW-Authenticate"] = "Bearer"

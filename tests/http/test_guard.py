@@ -245,3 +245,28 @@ async def test_unknown_paths(path: str) -> None:
     assert answer.status in (404, 307, 405)
     if answer.status != 307:
         assert "message" in answer.json["error"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"origin": "https://elsewhere.example"}])
+async def test_a_refused_client_can_send_its_body_first(key_file: Path, headers: dict[str, str]) -> None:
+    """A server that closes while a client still sends resets the connection, and the answer is lost."""
+    app, _ = made(key_file=key_file)
+    parts = iter([b"{" + b"x" * 1000, b"y" * 1000, b"}"])
+    left = [3]
+    statuses: list[tuple[int, int]] = []
+
+    async def receive() -> dict[str, Any]:
+        left[0] -= 1
+        return {"type": "http.request", "body": next(parts), "more_body": left[0] > 0}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append((message["status"], left[0]))
+
+    raw = [(b"host", b"127.0.0.1"), *((name.encode(), value.encode()) for name, value in headers.items())]
+    scope = {"type": "http", "method": "POST", "path": "/completion", "raw_path": b"/completion", "query_string": b""}
+    scope |= {"headers": raw, "client": ("127.0.0.1", 5), "scheme": "http", "http_version": "1.1", "root_path": ""}
+    await app(scope, receive, send)
+    ((status, unread),) = statuses
+    assert status in (401, 403)
+    assert unread == 0
