@@ -18,6 +18,7 @@ from typing import Any
 REPORTS = "reports.jsonl"
 CODE = "<turn {}>"
 """Name of the file of a turn's code in tracebacks."""
+NAMES = {"__name__": "__main__", "__file__": "program.py"}
 VALUE_CHARACTERS, OUTPUT_CHARACTERS = 4_000, 20_000
 TOLERANCE = 1e-6
 
@@ -28,7 +29,7 @@ def run(cells: list[str], examples: list[tuple[str, str, str]]) -> None:
     The first cell is the head of the program, each other one a turn. Each example is setup, expression and expected
     value (`examples.Example`). The last cell may lack names that the examples' setups assign.
     """
-    names: dict[str, Any] = {"__name__": "__main__"}
+    names: dict[str, Any] = dict(NAMES)
     with open(REPORTS, "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib need not be loaded here
 
         def report(**fields: object) -> None:
@@ -80,7 +81,7 @@ def _try(cells: list[str], names: dict[str, Any], setup: str, expression: str, e
         if expression:
             value = eval(expression, names)  # noqa: S307
         else:
-            names = {"__name__": "__main__"}
+            names = dict(NAMES)
             for number, cell in enumerate(cells[:-1]):
                 _run(cell, number, names)
             exec(setup, names)  # noqa: S102

@@ -28,6 +28,7 @@ def test_each_turn_tells_what_it_did() -> None:
     assert found.kind == "ran"
     assert [turn.text for turn in found.turns] == ["made [1, 2]", "4"]
     assert [turn.value for turn in found.turns] == ["", "4"]
+    assert run("__name__, __file__").last.value == "('__main__', 'program.py')"
 
 
 def test_examples_are_tried() -> None:
