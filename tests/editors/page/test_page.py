@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,43 @@ def refill(path, burrows):
     for burrow in burrows:
         registry.enlist_"""
 PATIENCE = 60_000
+REBOUND = "rebound.example"
+"""A name of somebody else that leads to this machine."""
+ATTACK = """async (target) => {
+  const body = JSON.stringify({prompt: "import os", input_prefix: "import ", input_suffix: "", n_predict: 4});
+  const tried = async (work) => { try { return await work(); } catch (error) { return "refused"; } };
+  const loaded = (element, place) => new Promise((resolve) => {
+    element.onload = () => resolve("loaded");
+    element.onerror = () => resolve("refused");
+    element.src = place;
+    document.body.append(element);
+  });
+  const read = (path, options) => tried(async () => (await fetch(target + path, options)).text());
+  const form = document.createElement("form");
+  const frame = document.createElement("iframe");
+  frame.name = "answer";
+  Object.assign(form, {method: "post", action: target + "/completion", target: "answer", enctype: "text/plain"});
+  const field = document.createElement("input");
+  Object.assign(field, {name: body.slice(0, -1) + ',"x":"', value: '"}'});
+  form.append(field);
+  document.body.append(form, frame);
+  form.submit();
+  return {
+    json: await read("/completion", {method: "POST", body, headers: {"content-type": "application/json"}}),
+    plain: await read("/completion", {method: "POST", body}),
+    opaque: await read("/infill", {method: "POST", body, mode: "no-cors"}),
+    models: await read("/v1/models"),
+    keyless: await read("/health"),
+    image: await loaded(new Image(), target + "/v1/models"),
+    script: await loaded(document.createElement("script"), target + "/page/script.js"),
+    socket: await new Promise((resolve) => {
+      const socket = new WebSocket(target.replace("http", "ws") + "/");
+      socket.onopen = () => resolve("opened");
+      socket.onerror = () => resolve("refused");
+    }),
+  };
+}"""
+"""What a page of another origin may try; what it could read of each."""
 GHOST = "() => document.querySelector('#view .ghost')?.textContent ?? ''"
 ANSWERED = "() => performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/page/complete')).length"
 REFILL = "def refill(registry, burrows):\n    for burrow in burrows:\n        registry.enlist_"
@@ -64,7 +103,11 @@ def browser() -> Iterator[Any]:
 
     playwright = InThread(thread, thread.submit(lambda: sync_playwright().start()).result())
     browser = playwright.chromium.launch(
-        executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        executable_path=chromium,
+        args=[
+            *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+            f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
+        ],
     )
     yield browser
     browser.close()
@@ -302,6 +345,62 @@ def test_the_page_forbids_inline_scripts_and_frames(server: RunningServer, tab: 
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert server.ask("POST", "/page/complete", {"before": "x"}, {"Origin": "http://evil.example"})[0] == 403
+
+
+class EmptyPage(BaseHTTPRequestHandler):
+    """A page of another origin."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>elsewhere</title><body>")
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyPage) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{other.server_address[1]}/"
+        other.shutdown()
+
+
+def generated(server: RunningServer) -> float:
+    status, body = server.ask("GET", "/metrics")
+    assert status == 200
+    found = re.search(rb"^llamacpp:tokens_predicted_total (\S+)$", body, re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+def test_a_page_of_another_origin_gets_nothing(browser: Any, server: RunningServer, elsewhere: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(elsewhere)
+    before = generated(server)
+    found = page.evaluate(ATTACK, f"http://{server.host}:{server.port}")
+    assert {name for name, text in found.items() if text not in ("refused", "")} == set()
+    assert generated(server) == before
+    context.close()
+
+
+def test_a_name_that_was_made_to_lead_here_gets_nothing(browser: Any, server: RunningServer) -> None:
+    """DNS rebinding: the browser takes the server for a part of the other site."""
+    context = browser.new_context()
+    page = context.new_page()
+    answer = page.goto(f"http://{REBOUND}:{server.port}/")
+    assert answer.status == 403
+    before = generated(server)
+    found = page.evaluate(ATTACK, f"http://{REBOUND}:{server.port}")
+    read = {
+        name: text for name, text in found.items() if text not in ("refused", "") and "permission_error" not in text
+    }
+    assert read.keys() <= {"keyless"}
+    assert generated(server) == before
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
