@@ -18,6 +18,7 @@ from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import client as client_module
 from codegen_lsp.inference.client import launch, worker_connection
 from codegen_lsp.inference.client.client import InferenceClient, WorkerState
+from codegen_lsp.inference.client.worker_connection import WorkerConnection
 from codegen_lsp.inference.rpc import connection as rpc
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
@@ -434,3 +435,22 @@ async def test_a_private_worker_that_dies_at_start_is_reported(
     with pytest.raises(WorkerError, match=r"exit code 1\. out of order"):
         await client.load(LoadParams(str(embedded_build), threads=1, shared=False))
     await client.until("failed")
+
+
+async def test_a_worker_whose_stream_closes_before_it_exits_is_reported_with_the_cause(
+    client: Watched, embedded_build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import os, sys, time; os.close(0); os.close(1); time.sleep(1); sys.exit('out of order')"
+    monkeypatch.setattr(launch, "worker_command", lambda: [sys.executable, "-c", program])
+    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (60.0,) * 4)
+    open_worker = client._open
+
+    async def open_and_wait(params: LoadParams) -> WorkerConnection:
+        connection = await open_worker(params)
+        while not connection.worker.writer.is_closing():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.01)
+        return connection
+
+    monkeypatch.setattr(client, "_open", open_and_wait)
+    with pytest.raises(WorkerError, match=r"exit code 1\. out of order"):
+        await client.load(LoadParams(str(embedded_build), threads=1, shared=False))

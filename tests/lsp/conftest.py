@@ -108,7 +108,7 @@ class Editor:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not holds():  # noqa: ASYNC110 - what is waited for sets no event
                 await asyncio.sleep(0.002)
 

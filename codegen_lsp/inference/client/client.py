@@ -246,6 +246,7 @@ class InferenceClient:
             self._set(WorkerState("failed", error.message, error.advice, pid=pid))
             raise
         except WorkerError:
+            await connection.settle()
             if connection.ended.is_set() and connection is self._connection and not self._closed:
                 raise WorkerError(self.state.message, self.state.advice) from None  # with the cause of its end
             raise

@@ -146,6 +146,12 @@ class WorkerConnection:
             raise WorkerError("The inference worker ended before it answered.")
         return rpc.result_of(future.result(), result_type)
 
+    async def settle(self) -> None:
+        """Wait for the end of a worker whose stream is closed, so that its cause is known; `EXIT_TIMEOUT` at most."""
+        if self._is_closed and not self.expected_to_end:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), EXIT_TIMEOUT)
+
     async def end(self) -> None:
         """Disconnect. A worker without other clients exits, and is killed after `EXIT_TIMEOUT`."""
         self.expected_to_end = True
