@@ -32,7 +32,7 @@ def test_another_name(window, script, name):
     window.sees(" = [5]")
     asked = script.events("generate", before)
     assert {one["document"].rpartition("/")[2] for one in asked} == {after.name}
-    assert asked[-1]["prefix"].endswith("import math\ntotal\nsummary")
+    assert any(one["prefix"].endswith("import math\ntotal\nsummary") for one in asked)  # a prefetch may follow
     window.take("Tab")
     window.saves("import math\ntotal\nsummary = [5]")
 
@@ -47,7 +47,7 @@ def test_another_name_with_unsaved_text(window, script, name):
     window.sees(" = [5]")
     asked = script.events("generate", before)
     assert {one["document"].rpartition("/")[2] for one in asked} == {after.name}
-    assert asked[-1]["prefix"].endswith("import math\ntotally")
+    assert any(one["prefix"].endswith("import math\ntotally") for one in asked)  # a prefetch may follow
     window.take("Tab")
     window.saves("import math\ntotally = [5]")
 
