@@ -8,20 +8,15 @@ Run it in a process of its own (`python -m codegen_lsp.benchmarks.batching`), wi
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import statistics
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-import attrs
 from attrs import frozen
 
-from codegen_lsp.benchmarks.engines import build_of_shape
-from codegen_lsp.errors import CodegenError, ModelError
+from codegen_lsp.benchmarks.shape_program import main
+from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.native.continuous_batch import ContinuousBatch
@@ -150,22 +145,5 @@ def measure(build: Path, context: int, threads: int, rounds: int) -> BatchingBen
     )
 
 
-def main() -> None:
-    """Print one run as JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("shape")
-    parser.add_argument("context", type=int)
-    parser.add_argument("threads", type=int)
-    parser.add_argument("rounds", type=int)
-    given = parser.parse_args()
-    try:
-        with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
-            build = build_of_shape(given.shape, Path(folder))
-            found = measure(build, given.context, given.threads, given.rounds)
-    except CodegenError as error:
-        sys.exit(json.dumps([error.message, error.advice]))
-    sys.stdout.write(json.dumps(attrs.asdict(found)) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main(measure)
