@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from lsprotocol import types
 
@@ -19,6 +21,7 @@ from codegen_lsp.benchmarks.soak.connection import CountingConnection
 from codegen_lsp.benchmarks.soak.documents import EditedDocument
 from codegen_lsp.benchmarks.soak.levels import Levels, ProcessLevel, growth, left_behind, tracebacks
 from codegen_lsp.benchmarks.soak.malformed import KINDS, malformed
+from codegen_lsp.benchmarks.soak.perform import ServersUnderTest
 from codegen_lsp.benchmarks.soak.run import soak
 from codegen_lsp.benchmarks.soak.schedule import Action, Counts, actions, rounds_of, share
 from codegen_lsp.lsp.documents import TextDocument
@@ -51,6 +54,23 @@ async def test_a_short_run(embedded_build: Path) -> None:
     assert found.answered["completion: items"] > 0
     assert [levels.at for levels in found.levels] == ["start", "middle", "end"]
     assert reports
+
+
+async def test_a_worker_that_is_paused_and_then_stopped_stays_stopped(tmp_path: Path) -> None:
+    run = ServersUnderTest(tmp_path, "mark", {}, random.Random(0))
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=subprocess.PIPE)
+    try:
+        run.server.status = {"state": "ready", "workerPid": worker.pid}
+        await run.perform(Action.PAUSE)
+        await run.perform(Action.STOP)
+        run.interrupt()
+        run.go_on(worker.pid)
+        while psutil.Process(worker.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        assert run.done == {"pause of the worker": 1, "stop of the worker": 1}
+    finally:
+        worker.kill()
+        await worker.wait()
 
 
 def test_the_same_seed_gives_the_same_actions_and_messages() -> None:

@@ -16,7 +16,7 @@ import psutil
 from attrs import define, field
 
 from codegen_lsp.benchmarks.memory import sources
-from codegen_lsp.benchmarks.soak.connection import CountingConnection, new_environment
+from codegen_lsp.benchmarks.soak.connection import PATIENCE, CountingConnection, new_environment
 from codegen_lsp.benchmarks.soak.documents import EditedDocument
 from codegen_lsp.benchmarks.soak.faults import (
     FullDisk,
@@ -298,7 +298,7 @@ class ServersUnderTest:
         pid = await self.until_ready()
         if action is Action.PAUSE:
             if _send_signal(pid, signal.SIGSTOP):
-                asyncio.get_running_loop().call_later(PAUSE_SECONDS, _send_signal, pid, signal.SIGCONT)
+                asyncio.get_running_loop().call_later(PAUSE_SECONDS, self.go_on, pid)
                 self.done["pause of the worker"] += 1
             return
         if _send_signal(pid, signal.SIGKILL if action is Action.KILL else signal.SIGSTOP):
@@ -307,9 +307,19 @@ class ServersUnderTest:
         if action is Action.STOP:
             self.later(self._ask_stopped_worker(pid))
 
+    def go_on(self, pid: int) -> None:
+        """Let a paused worker go on, unless it was stopped for good or killed meanwhile."""
+        if pid != self._gone:
+            _send_signal(pid, signal.SIGCONT)
+
     async def _ask_stopped_worker(self, pid: int) -> None:
         """Ask for completions until a worker that hangs is noticed: it is watched while a request is open."""
-        while self.server.status.get("workerPid") == pid and not self.server.ended:
+        deadline = time.monotonic() + PATIENCE
+        while self.server.status.get("workerPid") == pid and not self.server.ended and not self.interrupted:
+            if time.monotonic() > deadline:
+                self.faults.append("A worker that hung was not noticed.")
+                _send_signal(pid, signal.SIGKILL)
+                return
             document = self._fill_document()
             name = {"textDocument": {"uri": document.uri}}
             self.server.notify("open", "textDocument/didOpen", document.opened())
