@@ -89,7 +89,8 @@ class _CapabilityHeader(ctypes.Structure):
 
 
 def main() -> None:
-    """Read one request, run its program, and write the verdict."""
+    """Read one request, run its program, and write the verdict. SIGTERM ends the program, and then this process."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     request = json.load(sys.stdin)
     output = Output(int(str(request["output_bytes"])))
     answer: dict[str, object] = {"files": {}}
@@ -164,13 +165,15 @@ def run(request: dict[str, object], output: Output) -> tuple[str, str]:
         hide_files(str(request["folder"]), scratch, [str(path) for path in shown], [str(path) for path in hidden])
     reading, writing = os.pipe()
     mark = secrets.token_bytes(16)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until the child is one that is ended
     child = os.fork()
     if child == 0:
         os.close(reading)
         _in_child(request, writing, output.writing, mark)
-    os.close(writing)
-    os.close(output.writing)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        os.close(writing)
+        os.close(output.writing)
         return _watch(reading, output, mark, float(str(request["seconds"])))
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -211,6 +214,8 @@ def _in_child(request: dict[str, object], writing: int, printing: int, mark: byt
     """Confine this process, run the program, and exit. Never returns."""
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         if request["namespaces"]:
             _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             hide_processes()
@@ -332,6 +337,7 @@ def drop_privileges() -> None:
     none = (ctypes.c_uint32 * 6)()
     _call("capset", ctypes.byref(_CapabilityHeader(CAPABILITY_VERSION_3, 0)), ctypes.byref(none))
     _call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of the user clears it
 
 
 def set_limits(request: dict[str, object]) -> None:

@@ -17,6 +17,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -27,6 +29,10 @@ from codegen_lsp.errors import CodegenError
 
 JAIL = Path(__file__).with_name("jail.py")
 MEBIBYTE = 1 << 20
+STOP_SECONDS = 0.05
+"""Time between two looks at whether a program is to be stopped."""
+END_SECONDS = 5.0
+"""Time for a jail that was told to end, after which it is killed."""
 BACKSTOP_SECONDS = 60.0
 """Seconds beyond the program's time after which the jail itself counts as stuck, and is killed."""
 
@@ -37,6 +43,10 @@ alone; such a program can reach the user's files and the network, and as root ma
 
 class SandboxError(CodegenError):
     """This system can't confine programs."""
+
+
+class ProgramStoppedError(CodegenError):
+    """The caller stopped a program."""
 
 
 @frozen
@@ -73,14 +83,15 @@ def run_program(
     limits: Limits | None = None,
     confinement: Confinement = "namespaces",
     shown: Sequence[Path] = (),
+    stop: threading.Event | None = None,
 ) -> Verdict:
     """Run the source of a Python program, which may use the standard library.
 
     The folders in `shown` are visible to it, read-only and at their own paths, even inside hidden folders. They are not
-    on the path of its imports.
+    on the path of its imports. Setting `stop`, from another thread, ends the program.
 
-    Raises SandboxError when the confinement is not available on this system, or when a folder in `shown` contains a
-    home folder, with keys and passwords.
+    Raises ProgramStoppedError then. Raises SandboxError when the confinement is not available on this system, or when
+    a folder in `shown` contains a home folder, with keys and passwords.
     """
     allowed = limits or Limits()
     homes = home_folders()
@@ -107,15 +118,7 @@ def run_program(
             "hidden": [str(path) for path in private_folders()],
         }
         try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", "-X", "utf8", str(JAIL)],
-                input=json.dumps(request).encode(),
-                capture_output=True,
-                timeout=allowed.seconds + BACKSTOP_SECONDS,
-                cwd="/",
-                env={"LC_ALL": "C.UTF-8"},
-                check=False,
-            )
+            done = _run_jail(json.dumps(request).encode(), allowed.seconds + BACKSTOP_SECONDS, stop)
         except subprocess.TimeoutExpired:
             return Verdict("timeout", "the sandbox itself hung")
     try:
@@ -127,6 +130,34 @@ def run_program(
         raise _unavailable(answer["detail"])
     files = {name: base64.b64decode(content) for name, content in answer["files"].items()}
     return Verdict(answer["verdict"], answer["detail"], answer["output"], files)
+
+
+def _run_jail(request: bytes, seconds: float, stop: threading.Event | None) -> subprocess.CompletedProcess[bytes]:
+    """Run the jail to its end. Raises: subprocess.TimeoutExpired, ProgramStoppedError."""
+    command = [sys.executable, "-I", "-S", "-X", "utf8", str(JAIL)]
+    pipe = subprocess.PIPE
+    deadline = time.monotonic() + seconds
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env={"LC_ALL": "C.UTF-8"}) as process:
+        try:
+            sent: bytes | None = request
+            while True:
+                left = max(0.0, deadline - time.monotonic())
+                try:
+                    output, errors = process.communicate(sent, left if stop is None else min(left, STOP_SECONDS))
+                    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+                except subprocess.TimeoutExpired:
+                    if time.monotonic() >= deadline:
+                        raise
+                if stop is not None and stop.is_set():
+                    raise ProgramStoppedError("The program was stopped.")
+                sent = None
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
 
 
 def home_folders() -> list[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import itertools
 import json
 import os
 import sys
@@ -20,6 +21,8 @@ CODE = "<turn {}>"
 """Name of the file of a turn's code in tracebacks."""
 NAMES = {"__name__": "__main__", "__file__": "program.py"}
 VALUE_CHARACTERS, OUTPUT_CHARACTERS = 4_000, 20_000
+TABLE_ROWS, TABLE_COLUMNS, CELL_CHARACTERS = 50, 20, 200
+"""Limits of a value that is reported as a table."""
 TOLERANCE = 1e-6
 
 
@@ -42,7 +45,7 @@ def run(cells: list[str], examples: list[tuple[str, str, str]]) -> None:
                 error, value = _run(cell, number, names)
             shown = "" if value is None else _shown(value)
             files = _save_figures(number)
-            report(turn=number, output=output.text(), value=shown, error=error, files=files)
+            report(turn=number, output=output.text(), value=shown, error=error, files=files, table=_table(value))
             if error and (number < len(cells) - 1 or not examples):
                 return
         for number, (setup, expression, expected) in enumerate(examples):
@@ -130,6 +133,54 @@ def _shown(value: Any) -> str:
     except BaseException as error:
         text = f"<{type(value).__name__}: its repr fails with {type(error).__name__}>"
     return text if len(text) <= VALUE_CHARACTERS else text[:VALUE_CHARACTERS] + "…"
+
+
+def _table(value: Any) -> dict[str, Any] | None:
+    """Return the heads and rows of a value that is a table, as texts; None for other values."""
+    try:
+        heads, rows, total = _rows_of(value)
+    except BaseException:
+        return None
+    if not rows:
+        return None
+    return {
+        "heads": [_cell(head) for head in heads[:TABLE_COLUMNS]],
+        "rows": [[_cell(one) for one in row[:TABLE_COLUMNS]] for row in rows],
+        "dropped": total - len(rows),
+    }
+
+
+def _rows_of(value: Any) -> tuple[list[Any], list[list[Any]], int]:
+    """Return the heads, the first rows, and the number of rows of a value; nothing if it is no table.
+
+    Tables are pandas' data frames, NumPy's matrices, lists of dictionaries or of equally long lists, and dictionaries
+    of single values.
+    """
+    if hasattr(value, "columns") and hasattr(value, "itertuples"):
+        rows = [list(row) for row in itertools.islice(value.itertuples(), TABLE_ROWS)]
+        return ["", *value.columns], rows, len(value)
+    if getattr(value, "ndim", 0) == 2 and hasattr(value, "tolist"):
+        return [], value[:TABLE_ROWS].tolist(), len(value)
+    if isinstance(value, dict) and len(value) > 1 and all(map(_is_single, value.values())):
+        return [], [list(item) for item in itertools.islice(value.items(), TABLE_ROWS)], len(value)
+    if not isinstance(value, list | tuple) or not value:
+        return [], [], 0
+    first = value[:TABLE_ROWS]
+    if all(isinstance(row, dict) for row in value):
+        heads = list(dict.fromkeys(key for row in first for key in row))
+        return heads, [[row.get(head, "") for head in heads] for row in first], len(value)
+    if all(isinstance(row, list | tuple) and len(row) == len(value[0]) for row in value) and len(value[0]) > 1:
+        return [], [list(row) for row in first], len(value)
+    return [], [], 0
+
+
+def _is_single(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _cell(value: Any) -> str:
+    text = value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= CELL_CHARACTERS else text[:CELL_CHARACTERS] + "…"
 
 
 def _save_figures(number: int) -> list[str]:

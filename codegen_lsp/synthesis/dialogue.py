@@ -116,10 +116,18 @@ def line_spans(text: str) -> list[tuple[int, int]]:
 
 
 def shortened(output: str) -> str:
-    """Return output as it is kept in the file: few lines, none of them long."""
-    lines = output.rstrip().split("\n") if output.strip() else []
+    """Return output as it is kept in the file: few lines, none of them long, control characters escaped.
+
+    A carriage return would end the comment, and a zero byte make the file none of Python.
+    """
+    text = output.replace("\r\n", "\n").rstrip()
+    lines = [_escaped(line) for line in text.split("\n")] if text.strip() else []
     kept = [line[:OUTPUT_WIDTH] + ("…" if len(line) > OUTPUT_WIDTH else "") for line in lines[:OUTPUT_LINES]]
     return "\n".join([*kept, *([f"… {len(lines) - OUTPUT_LINES} more lines"] if len(lines) > OUTPUT_LINES else [])])
+
+
+def _escaped(line: str) -> str:
+    return "".join(sign if sign == "\t" or sign.isprintable() else repr(sign)[1:-1] for sign in line)
 
 
 def _lines(text: str) -> list[str]:

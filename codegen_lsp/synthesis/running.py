@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from attrs import evolve, field, frozen
 
@@ -22,6 +24,17 @@ RunKind = Literal["right", "ran", "contradicts", "failed", "timeout"]
 
 
 @frozen
+class ValueTable:
+    """A value that is a table, as far as it is shown."""
+
+    heads: list[str]
+    """Of the columns; empty if they have none."""
+    rows: list[list[str]]
+    dropped: int = 0
+    """Number of rows that are not in `rows`."""
+
+
+@frozen
 class TurnResult:
     """What one turn did."""
 
@@ -33,6 +46,8 @@ class TurnResult:
     """The exception that ended it, with the line in the turn's code."""
     files: dict[str, bytes] = field(factory=dict)
     """Pictures that it drew, and files that it wrote under the name `turn-N-…`."""
+    table: ValueTable | None = None
+    """The value, if it is a table."""
 
     @property
     def text(self) -> str:
@@ -60,6 +75,14 @@ class ProgramRun:
         return self.turns[-1] if self.turns else TurnResult()
 
 
+class ProgramRunner(Protocol):
+    """Runs dialogues."""
+
+    async def run_cancellable(self, dialogue: Dialogue, examples: Sequence[Example] = ()) -> ProgramRun:
+        """See `TurnRunner.run_cancellable`."""
+        ...
+
+
 @frozen
 class TurnRunner:
     """Runs dialogues in the sandbox. A program sees the packages that are installed beside this one."""
@@ -68,10 +91,23 @@ class TurnRunner:
     confinement: Confinement = "namespaces"
     packages: Path = field(factory=installed_packages)
 
-    def run(self, dialogue: Dialogue, examples: Sequence[Example] = ()) -> ProgramRun:
-        """Run all turns, each time from the first on, and try examples of the last one. Blocks.
+    async def run_cancellable(self, dialogue: Dialogue, examples: Sequence[Example] = ()) -> ProgramRun:
+        """Run a dialogue in a thread. Cancelling the caller ends the program.
 
         Raises: SandboxError when programs can't be confined on this system.
+        """
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self.run, dialogue, examples, stop)
+        finally:
+            stop.set()
+
+    def run(
+        self, dialogue: Dialogue, examples: Sequence[Example] = (), stop: threading.Event | None = None
+    ) -> ProgramRun:
+        """Run all turns, each time from the first on, and try examples of the last one. Blocks.
+
+        Raises: SandboxError when programs can't be confined on this system, ProgramStoppedError when `stop` is set.
         """
         codes = [dialogue.head, *(turn.code for turn in dialogue.turns)]
         tried = [(example.setup, example.expression, example.expected) for example in examples]
@@ -80,7 +116,7 @@ class TurnRunner:
             f"exec(compile({inspect.getsource(cells)!r}, 'cells', 'exec'), globals())\n"
             f"run({codes!r}, {tried!r})\n"
         )
-        verdict = run_program(program, self.limits, self.confinement, [self.packages])
+        verdict = run_program(program, self.limits, self.confinement, [self.packages], stop)
         return _outcome(verdict, dialogue, examples, self.limits.seconds)
 
 
@@ -136,4 +172,18 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
 def _result(row: dict[str, Any], files: dict[str, bytes]) -> TurnResult:
     names = row.get("files") if isinstance(row.get("files"), list) else []
     kept = {str(name): files[str(name)] for name in names or [] if str(name) in files}
-    return TurnResult(str(row.get("output", "")), str(row.get("value", "")), str(row["error"]), kept)
+    table = _table(row.get("table"))
+    return TurnResult(str(row.get("output", "")), str(row.get("value", "")), str(row["error"]), kept, table)
+
+
+def _table(value: object) -> ValueTable | None:
+    """Return a table of a report; None if it has not the form of one, since code may have forged it."""
+    if not isinstance(value, dict):
+        return None
+    heads, rows, dropped = value.get("heads"), value.get("rows"), value.get("dropped")
+    if not isinstance(heads, list) or not isinstance(rows, list) or not isinstance(dropped, int):
+        return None
+    if not all(isinstance(row, list) for row in rows):
+        return None
+    lines = [[str(one)[: cells.CELL_CHARACTERS + 1] for one in row[: cells.TABLE_COLUMNS]] for row in rows]
+    return ValueTable([str(head) for head in heads[: cells.TABLE_COLUMNS]], lines[: cells.TABLE_ROWS], dropped)

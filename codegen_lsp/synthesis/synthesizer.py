@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from attrs import evolve, field, frozen
@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from codegen_lsp.inference.rpc.messages import Candidate, GenerateParams, GenerateResult
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, shortened
 from codegen_lsp.synthesis.examples import Example, examples_in
-from codegen_lsp.synthesis.running import ProgramRun, RunKind, TurnRunner
+from codegen_lsp.synthesis.running import ProgramRun, ProgramRunner, RunKind
 from codegen_lsp.synthesis.turn_format import as_comment, stop_rules, truncate
 
 ORDER: tuple[RunKind, ...] = ("right", "ran", "contradicts", "failed", "timeout")
@@ -62,30 +62,45 @@ class Synthesizer:
     """Writes turns with a model and a sandbox."""
 
     model: TurnModel
-    runner: TurnRunner
+    runner: ProgramRunner
     options: WritingOptions = field(factory=WritingOptions)
     document: str = "synthesis"
     """Identifies the requests to the model; a newer one supersedes an older one."""
 
     async def propose(
-        self, above: Dialogue, request: str, *, seed: int = 0, examples: Sequence[Example] | None = None
+        self,
+        above: Dialogue,
+        request: str,
+        *,
+        seed: int = 0,
+        examples: Sequence[Example] | None = None,
+        on_proposal: Callable[[Proposal, int], None] | None = None,
     ) -> list[Proposal]:
         """Return candidates for the turn below a dialogue, the best first; each seed gives others.
 
-        `examples` are tried in place of those in the request.
+        `examples` are tried in place of those in the request. `on_proposal` gets each candidate when it was run, and
+        the number of all.
 
         Raises: ModelError, WorkerError, SupersededError, SandboxError.
         """
         codes = await self._write(above, request, seed)
-        runs = await asyncio.gather(*(self.run(above, DialogueTurn(request, code), examples) for code in codes))
-        proposals = [Proposal(code, codes[code], run) for code, run in zip(codes, runs, strict=True)]
-        return sorted(proposals, key=_rank)
+
+        async def tried(code: str) -> Proposal:
+            proposal = Proposal(code, codes[code], await self.run(above, DialogueTurn(request, code), examples))
+            if on_proposal is not None:
+                on_proposal(proposal, len(codes))
+            return proposal
+
+        return sorted(await asyncio.gather(*map(tried, codes)), key=_rank)
 
     async def run(self, above: Dialogue, turn: DialogueTurn, examples: Sequence[Example] | None = None) -> ProgramRun:
-        """Run a turn below a dialogue, and try examples, by default those of its request. Raises: SandboxError."""
+        """Run a turn below a dialogue, and try examples, by default those of its request.
+
+        Cancelling the caller ends the program. Raises: SandboxError.
+        """
         dialogue = above.with_turn(len(above.turns), turn)
         tried = examples_in(turn.request) if examples is None else examples
-        return await asyncio.to_thread(self.runner.run, dialogue, tried)
+        return await self.runner.run_cancellable(dialogue, tried)
 
     async def judged(self, above: Dialogue, turn: DialogueTurn) -> DialogueTurn:
         """Return a turn with the output of a new run. Raises: SandboxError."""

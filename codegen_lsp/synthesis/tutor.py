@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from attrs import evolve, field, mutable
@@ -80,11 +79,11 @@ class Tutor:
         """Run a turn below the learner's program, then what checks it."""
         dialogue = self.learner.with_turn(self.number, turn)
         runner, step = self.synthesizer.runner, self.step
-        run = await asyncio.to_thread(runner.run, dialogue, step.examples)
+        run = await runner.run_cancellable(dialogue, step.examples)
         if run.kind not in ("right", "ran") or not step.check:
             return run
         checked = dialogue.with_turn(self.number + 1, DialogueTurn("Check it.", step.check))
-        check = await asyncio.to_thread(runner.run, checked)
+        check = await runner.run_cancellable(checked)
         if check.kind == "ran":
             return evolve(run, kind="right")
         return evolve(run, kind="contradicts", reason=f"The tests of the problem fail: {check.reason}")

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from codegen_lsp.sandbox.jail import FORBIDDEN
-from codegen_lsp.sandbox.sandbox import Limits, SandboxError, Verdict, run_program
+from codegen_lsp.sandbox.sandbox import (
+    Confinement,
+    Limits,
+    ProgramStoppedError,
+    SandboxError,
+    Verdict,
+    run_program,
+)
 
 BRIEF = Limits(seconds=1.0, memory_mb=256, scratch_mb=2)
 
@@ -340,3 +351,48 @@ def test_only_regular_files_of_its_own_are_returned() -> None:
         "open('e', 'w').write('e')\nos.chmod('e', 0)"
     )
     assert set(run_program(program, TALK).files) <= {"e"}
+
+
+def processes_of(program: threading.Thread) -> list[psutil.Process]:
+    """Return the jail that runs in a thread and its child, which is the program, once there are both."""
+    while program.is_alive():
+        for jail in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if children := jail.children():
+                    return [jail, *children]
+        time.sleep(0.01)
+    raise AssertionError("the program ended")
+
+
+@pytest.mark.parametrize("confinement", ["namespaces", "limits"])
+def test_a_program_is_stopped_with_its_processes(confinement: Confinement) -> None:
+    stop, errors = threading.Event(), []
+
+    def run() -> None:
+        try:
+            run_program("import time\nwhile True: time.sleep(60)", Limits(seconds=600.0), confinement, stop=stop)
+        except ProgramStoppedError as error:
+            errors.append(str(error))
+
+    running = threading.Thread(target=run)
+    running.start()
+    processes = processes_of(running)
+    stop.set()
+    running.join()
+    assert errors == ["The program was stopped."]
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+
+
+def test_a_program_ends_with_its_jail() -> None:
+    """As when the server is killed, and the jail with it."""
+
+    def run() -> None:
+        with contextlib.suppress(SandboxError):
+            run_program("import time\nwhile True: time.sleep(60)", Limits(seconds=600.0))
+
+    running = threading.Thread(target=run)
+    running.start()
+    jail, *children = processes_of(running)
+    jail.kill()
+    running.join()
+    assert psutil.wait_procs(children, timeout=60)[1] == []

@@ -105,3 +105,14 @@ def test_output_is_shortened() -> None:
     assert shortened("a\nb\n") == "a\nb"
     assert shortened("x" * 300) == "x" * 200 + "…"
     assert shortened("\n".join("ab" * 15)).endswith("\n… 10 more lines")
+
+
+def test_output_with_control_characters_stays_a_comment() -> None:
+    for output in ("50 %\r100 %\rimport os", "a\0b", "\x1b[31mred", "a\x0cb\u2028c\x85d", "first\r\nsecond"):
+        turn = DialogueTurn("Do it.", "run()", shortened(output))
+        text = render(Dialogue("", (turn, DialogueTurn("More."))))
+        assert parse(text).turns[0] == turn
+        assert all(line[:1] in ("#", "r", "") for line in text.splitlines())
+        assert "\0" not in text
+    assert shortened("first\r\nsecond") == "first\nsecond"
+    assert shortened("50 %\r100 %") == "50 %\\r100 %"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from attrs import evolve
 
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn
 from codegen_lsp.synthesis.examples import examples_in
-from codegen_lsp.synthesis.running import LIMITS, ProgramRun, TurnRunner
+from codegen_lsp.synthesis.running import LIMITS, ProgramRun, TurnRunner, ValueTable
 
 RUNNER = TurnRunner(evolve(LIMITS, seconds=20.0))
 BRIEF = TurnRunner(evolve(LIMITS, seconds=2.0, memory_mb=512, scratch_mb=2))
 
+
+HANGS = "import time\nwhile True: time.sleep(60)"
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
@@ -101,6 +106,54 @@ def test_plots_are_pictures() -> None:
     found = run("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()")
     (picture,) = found.last.files.values()
     assert picture.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("code", "heads", "rows"),
+    [
+        ("[{'a': 1, 'b': 'x'}, {'a': 2.5}]", ["a", "b"], [["1", "x"], ["2.5", ""]]),
+        ("[(1, 'one'), (2, 'two')]", [], [["1", "one"], ["2", "two"]]),
+        ("{'pears': 3, 'plums': None}", [], [["pears", "3"], ["plums", "None"]]),
+        ("import numpy\nnumpy.eye(2)", [], [["1", "0"], ["0", "1"]]),
+    ],
+)
+def test_values_that_are_tables(code: str, heads: list[str], rows: list[list[str]]) -> None:
+    table = run(code).last.table
+    assert table == ValueTable(heads, rows)
+
+
+@pytest.mark.parametrize(
+    "code", ["[1, 2]", "[[1], [2]]", "[[1, 2], [3]]", "{'a': 1}", "{'a': [1], 'b': 2}", "[]", "'ab'"]
+)
+def test_values_that_are_no_tables(code: str) -> None:
+    assert run(code).last.table is None
+
+
+def test_a_long_table_is_cut() -> None:
+    table = run("[[n, 'x' * 300] + [0] * 40 for n in range(1000)]").last.table
+    assert table is not None
+    assert (len(table.rows), len(table.rows[0]), table.dropped) == (50, 20, 950)
+    assert table.rows[0][1] == "x" * 200 + "…"
+
+
+@pytest.mark.parametrize(
+    "table", ["7", "{}", '{"heads": 1, "rows": [], "dropped": 0}', '{"heads": [], "rows": [1], "dropped": 0}']
+)
+def test_a_forged_table_is_none(table: str) -> None:
+    report = f'{{"turn": 2, "error": "", "table": {table}}}\n'
+    forged = f"import os\nopen('reports.jsonl', 'a').write({report!r})\nos._exit(0)"
+    assert all(turn.table is None for turn in run("1", forged).turns)
+
+
+async def test_a_cancelled_run_ends_its_program() -> None:
+    running = asyncio.ensure_future(RUNNER.run_cancellable(Dialogue("", (DialogueTurn("wait", HANGS),))))
+    while not (jails := [one for one in psutil.Process().children() if one.children()]):
+        await asyncio.to_thread(time.sleep, 0.01)
+    programs = jails[0].children()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (await asyncio.to_thread(psutil.wait_procs, [*jails, *programs], 60))[1] == []
 
 
 def test_forged_reports_do_no_harm() -> None:

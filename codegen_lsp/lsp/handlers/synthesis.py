@@ -5,7 +5,6 @@ A user asks for each of these by a command; nothing runs before that, and everyt
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
@@ -92,8 +91,7 @@ async def run(session: Session, params: TurnsParams) -> RunReport:
     opened = _document(session, params.text_document.uri)
     document = opened.current
     dialogue = parse(document.text)
-    runner = TurnRunner()
-    done = await _latest(opened, asyncio.to_thread(runner.run, dialogue))
+    done = await _latest(opened, TurnRunner().run_cancellable(dialogue))
     outputs = [result.text for result in done.turns]
     stated = [
         evolve(turn, output=shortened(outputs[number]) if number < len(outputs) else "")
