@@ -19,6 +19,9 @@ from codegen_lsp.inference.sampling import Logits
 
 OnLogits = Callable[[Logits, int, float], None]
 """Called with (logits before an id, the id, log of the sum of the exponentials of the logits)."""
+OnAttention = Callable[[int, int, Logits], None]
+"""Called with (layer, number of the first token, weights with which this token and the next ones attend to all tokens
+up to them: float32, (heads, tokens, all tokens))."""
 OnToken = Callable[[int, int, float], bool]
 """Called with (candidate, token id, log-probability in nats) for each token chosen; True ends the candidate."""
 
@@ -207,10 +210,14 @@ class Engine(Protocol):
 
 @runtime_checkable
 class ReadsLogits(Protocol):
-    """An engine that can show the logits at each place of a text."""
+    """An engine that can show the logits at each place of a text, and what each layer and head attends to there."""
 
-    def reading_logits(self, ids: list[int], take: OnLogits) -> Steps[None]:
-        """Return a computation that calls `take` for each id but the first. It does not touch cached sequences."""
+    def reading_logits(self, ids: list[int], take: OnLogits, on_attention: OnAttention | None = None) -> Steps[None]:
+        """Return a computation that calls `take` for each id but the first. It does not touch cached sequences.
+
+        `on_attention` is called for each layer and each part of the text, in the order of the tokens. The array must
+        not be kept.
+        """
 
 
 def check_ids(ids: list[int], rows: int) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.engines.native.arrays import Floats, address, empty_floats, zero_floats
+from codegen_lsp.inference.engines.native.attention import rotated_queries
 from codegen_lsp.inference.engines.native.c_structs import CLayer, CMatrix, CModel, CNorm, CSegment, abi_fingerprint
 from codegen_lsp.inference.engines.native.compile_decoder import VARIANTS, library_of
 from codegen_lsp.inference.engines.native.forward import ForwardPass, Rows, rotary_angles
@@ -160,6 +161,10 @@ class CForwardPass(ForwardPass):
         """See `ForwardPass.finish`."""
         hidden = self._by_token(x, count)
         return hidden if every else hidden[-1:]
+
+    def queries(self, layer: int, hidden: Floats, offset: int) -> Floats:
+        """See `ForwardPass.queries`. In numpy, so that the library needs no code for it."""
+        return rotated_queries(self.weights, layer, hidden, offset)
 
     def logits(self, hidden: Floats) -> Floats:
         """See `ForwardPass.logits`."""

@@ -21,6 +21,7 @@ from codegen_lsp.inference.engines.base import (
     CancellationToken,
     EngineConfig,
     Generation,
+    OnAttention,
     OnLogits,
     OnToken,
     SamplingParams,
@@ -30,6 +31,7 @@ from codegen_lsp.inference.engines.base import (
 )
 from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.engines.native.arrays import Floats
+from codegen_lsp.inference.engines.native.attention import attention_weights
 from codegen_lsp.inference.engines.native.batch import DecodeBatch, RowShare
 from codegen_lsp.inference.engines.native.continuous_batch import ContinuousBatch, Room, Turn, perform
 from codegen_lsp.inference.engines.native.forward import Chunk, ForwardPass
@@ -161,9 +163,9 @@ class NativeEngine:
         """See `Engine.batch`."""
         return ContinuousBatch(self._forward_pass, self._pool, self._share)
 
-    def reading_logits(self, ids: list[int], take: OnLogits) -> Steps[None]:
+    def reading_logits(self, ids: list[int], take: OnLogits, on_attention: OnAttention | None = None) -> Steps[None]:
         """See `ReadsLogits.reading_logits`."""
-        yield from self._scoring(ids, take)
+        yield from self._scoring(ids, take, on_attention)
 
     def cache_bytes(self) -> int:
         """See `Engine.cache_bytes`."""
@@ -234,13 +236,21 @@ class NativeEngine:
         sequence.remember(after)
         return after, computed
 
-    def _scoring(self, ids: list[int], take: Callable[[Floats, int, float], None]) -> Steps[None]:
+    def _scoring(self, ids: list[int], take: OnLogits, on_attention: OnAttention | None = None) -> Steps[None]:
         """Call `take` with the logits before each id but the first, the id, and the normaliser of the logits."""
+        heads = self._forward_pass.weights.heads
+
+        def on_layer(layer: int, entered: Floats) -> None:
+            if on_attention is not None:
+                queries = self._forward_pass.queries(layer, entered, at)
+                on_attention(layer, at, attention_weights(queries, sequence.cache[layer, :heads, : at + len(entered)]))
+
         yield Room(len(ids))
         with self._taken(lambda: self._pool.take_empty(len(ids))) as sequence:
             for at in range(0, len(ids) - 1, SCORED_AT_ONCE):
                 chunk = ids[at : at + SCORED_AT_ONCE]
-                logits = yield Chunk(chunk, sequence.cache, at, every=True)
+                watcher = None if on_attention is None else on_layer
+                logits = yield Chunk(chunk, sequence.cache, at, every=True, on_layer=watcher)
                 for row, id in zip(logits, ids[at + 1 : at + 1 + len(chunk)], strict=False):
                     take(row, id, log_sum(row))
 

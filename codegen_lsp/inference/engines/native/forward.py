@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from attrs import define
@@ -58,6 +58,8 @@ class Chunk:
     """Input of that layer, in the layout of the implementation; None before the first one."""
     seconds: float = 0.0
     """Time of the layers that were run."""
+    on_layer: Callable[[int, Floats], None] | None = None
+    """Called after each layer with its number and its input, (tokens, width), when its keys are in the cache."""
 
 
 class ForwardPass(ABC):
@@ -97,7 +99,11 @@ class ForwardPass(ABC):
         """Run the next layer of a chunk."""
         started = time.perf_counter()
         x = self.embed(chunk.ids) if chunk.x is None else chunk.x
+        # A layer may overwrite its input.
+        entered = None if chunk.on_layer is None else self.finish(x, len(chunk.ids), every=True).copy()
         chunk.x = self.run_layer(chunk.layer, x, len(chunk.ids), chunk.cache, chunk.offset, every=chunk.every)
+        if chunk.on_layer is not None and entered is not None:
+            chunk.on_layer(chunk.layer, entered)
         chunk.layer += 1
         chunk.seconds += time.perf_counter() - started
 
@@ -121,6 +127,14 @@ class ForwardPass(ABC):
     def finish(self, x: Floats, count: int, *, every: bool) -> Floats:
         """Return the hidden state of the last of `count` tokens, (1, width), or of every one, from the output of the
         last layer."""
+
+    @abstractmethod
+    def queries(self, layer: int, hidden: Floats, offset: int) -> Floats:
+        """Return the queries of a layer for its input, (tokens, width), at the positions from `offset` on.
+
+        (heads, tokens, head width): rotated, divided by the square root of the head width, and with their entries in
+        the order of the keys in the cache. They are computed again, to explain what a layer attends to.
+        """
 
     @abstractmethod
     def logits(self, hidden: Floats) -> Floats:

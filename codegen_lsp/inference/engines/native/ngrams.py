@@ -83,6 +83,15 @@ class NgramMatcher:
         self._ids[end] = id
         self._end += 1
 
+    def read(self, id: int) -> None:
+        """Append a token to the text, as though the text had begun with it; `GAP` for a special token."""
+        self.append(id)
+        if id == GAP:
+            self._agreement[:] = 0
+        self._fixed = self._end
+        if id >= len(self._columns):
+            self._columns = np.empty(2 * id + 2, dtype=np.int64)
+
     def tail(self, length: int) -> list[int]:
         """Return the last tokens written, at most `length`; `GAP` stands for special tokens."""
         tail: list[int] = self._ids[max(self._end - length, 0) : self._end].tolist()

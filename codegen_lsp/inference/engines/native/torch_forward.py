@@ -109,6 +109,16 @@ class TorchForwardPass(ForwardPass):
         return x if every else x[-1:]
 
     @torch.inference_mode()
+    def queries(self, layer: int, hidden: Floats, offset: int) -> Floats:
+        """See `ForwardPass.queries`."""
+        packed, x, heads = self._packed[layer], torch.from_numpy(hidden), self.weights.heads
+        projected = packed.qkv_proj(self._normed(x, packed.attention_norm), packed.qkv_bias)
+        query = projected[:, : self.width].reshape(len(x), heads, self._head_width)
+        pairs = torch.view_as_complex(query[..., : self.weights.rotary].unflatten(-1, (-1, 2)).contiguous())
+        turned = torch.view_as_real(pairs * self._rotations_at(range(offset, offset + len(x)))).flatten(-2)
+        return _array(torch.cat([turned, query[..., self.weights.rotary :]], -1).transpose(0, 1).contiguous())
+
+    @torch.inference_mode()
     def logits(self, hidden: Floats) -> Floats:
         """See `ForwardPass.logits`."""
         return _array(self._lm_head(self._normed(torch.from_numpy(hidden), self._norm), self._lm_head_bias))
