@@ -1,4 +1,4 @@
-"""The probability of each token of a suggestion, and the shares in it of the model and of the n-grams.
+"""The probability of each token of a suggestion and its prompt, and the shares of the model and of the n-grams in it.
 
 The tokens are read as a given text, without the cache and without decoding, so that an explanation changes nothing for
 the requests that it runs between. `origins` finds the places that they agree with.
@@ -14,11 +14,13 @@ import numpy as np
 from attrs import evolve, frozen
 from numpy.typing import NDArray
 
+from codegen_lsp.errors import OtherEngineError
+from codegen_lsp.inference.attention_record import AttentionRecorder
 from codegen_lsp.inference.constraint import Constraint, TokenIndex, allowed_ids
 from codegen_lsp.inference.engines.base import CancellationToken, Engine, ReadsLogits, SamplingParams, Steps
 from codegen_lsp.inference.engines.native.mixing import interpolate, predictions
 from codegen_lsp.inference.engines.native.ngrams import GAP, Mixture, NgramMatcher
-from codegen_lsp.inference.rpc.attribution import LikelyToken, TokenAttribution
+from codegen_lsp.inference.rpc.attribution import AttributionParams, LikelyToken, TokenAttribution
 from codegen_lsp.inference.sampling import Logits
 from codegen_lsp.inference.tokenizer import Tokenizer
 
@@ -41,53 +43,103 @@ class TokenShares:
         return self.model + self.document + self.workspace
 
 
+@frozen
+class TextShares:
+    """The shares of the tokens of a text."""
+
+    prompt: list[TokenShares]
+    """Of each token of the prompt; empty if they were not asked for."""
+    suggestion: list[TokenShares]
+
+
+NOTHING = TokenShares(0.0, 0.0, 0.0, 0.0, [])
+"""Of the first token of a prompt, before which there is nothing."""
+
+
 def reading_shares(
     engine: Engine,
     tokenizer: Tokenizer,
     prompt: Sequence[int],
     ids: Sequence[int],
     sampling: SamplingParams,
-    alternatives: int,
+    params: AttributionParams,
+    attention: AttentionRecorder | None,
     cancellation: CancellationToken,
-) -> Steps[list[TokenShares]]:
-    """Return the computation of the shares of each of `ids` after the prompt, both of at least one id."""
+) -> Steps[TextShares]:
+    """Return the computation of the shares of each of `ids` after the prompt of at least one id.
+
+    Raises: OtherEngineError when the attention is asked for that the engine can't show.
+    """
     text = [*prompt, *ids]
-    if not isinstance(engine, ReadsLogits):
-        logs: list[float] = yield from engine.scoring(text, cancellation)
-        scores = np.exp(logs[-len(ids) :]).tolist()
-        return [TokenShares(score, score, 0.0, 0.0, []) for score in scores]
-    reader = _LogitsReader(tokenizer, prompt, len(ids), sampling, alternatives)
-    yield from engine.reading_logits(text, reader.take)
-    return reader.shares
+    if isinstance(engine, ReadsLogits):
+        reader = _LogitsReader(tokenizer, prompt, len(ids), sampling, params)
+        yield from engine.reading_logits(text, reader.take, attention.take if attention is not None else None)
+        return TextShares([NOTHING, *reader.prompt_shares] if params.prompt else [], reader.shares)
+    if attention is not None:
+        raise OtherEngineError(
+            f"The engine {engine.name} does not show what the model attends to.", "Set `engine` to `native`."
+        )
+    logs: list[float] = yield from engine.scoring(text, cancellation)
+    shares = [TokenShares(score, score, 0.0, 0.0, []) for score in np.exp(logs).tolist()]
+    first = len(prompt) - 1
+    return TextShares([NOTHING, *shares[:first]] if params.prompt else [], shares[first:])
 
 
 class _LogitsReader:
     """Takes the logits before each id of a text, and mixes the n-grams into those of the suggestion."""
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt: Sequence[int], count: int, sampling: SamplingParams, alternatives: int
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        count: int,
+        sampling: SamplingParams,
+        params: AttributionParams,
     ) -> None:
         special = tokenizer.special_ids
         self.shares: list[TokenShares] = []
+        self.prompt_shares: list[TokenShares] = []
+        """Of the tokens of the prompt but the first, if they were asked for."""
         self._tokenizer = tokenizer
         self._index = TokenIndex(tokenizer.all_bytes)
         self._sampling = sampling
-        self._alternatives = alternatives
+        self._alternatives = params.alternatives
         self._count = count
-        self._skipped = len(prompt) - 1
-        self._ngrams = NgramMatcher([GAP if id in special else id for id in prompt], sampling.related, [])
+        self._left = len(prompt) - 1
+        """Ids of the prompt that are still to come."""
+        text = [GAP if id in special else id for id in prompt]
+        self._ngrams = NgramMatcher(text, sampling.related, [])
+        self._read = NgramMatcher(text[:1], sampling.related, []) if params.prompt else None
+        """The prompt as far as it was read."""
         self._written = b""
+        self._allowed: NDArray[np.bool_] | None = None
 
     def take(self, logits: Logits, id: int, normaliser: float) -> None:
-        """Add the shares of an id of the suggestion; ignore those of the prompt."""
-        if self._skipped or len(self.shares) == self._count:
-            self._skipped = max(0, self._skipped - 1)
+        """Add the shares of an id."""
+        if self._left:
+            self._left -= 1
+            if self._read is not None:
+                if self._allowed is None:
+                    self._allowed = self._constraint(len(logits)).allowed
+                self.prompt_shares.append(self._shares_of(logits, id, normaliser, self._read, self._allowed, False))
+                self._read.read(GAP if id in self._tokenizer.special_ids else id)
+            return
+        if len(self.shares) == self._count:
             return
         mask = self._constraint(len(logits)).mask(self._written)
+        forced = len(self._written) < len(self._sampling.forced)
+        self.shares.append(self._shares_of(logits, id, normaliser, self._ngrams, mask, forced))
+        self._ngrams.append(id)
+        self._written += self._tokenizer.token_bytes(id)
+
+    def _shares_of(
+        self, logits: Logits, id: int, normaliser: float, ngrams: NgramMatcher, mask: NDArray[np.bool_], forced: bool
+    ) -> TokenShares:
+        """Return the shares of an id; among those of the mask where it is `forced` by typed text."""
         mixed, own = logits.copy(), float(logits[id]) - normaliser
         kept, parts, mixed_normaliser = 1.0, [0.0, 0.0], normaliser
         if self._sampling.ngrams:
-            mixtures = predictions(self._ngrams, self._sampling, math.exp(float(logits.max()) - normaliser))
+            mixtures = predictions(ngrams, self._sampling, math.exp(float(logits.max()) - normaliser))
             for source, mixture in enumerate(mixtures):
                 if mixture is not None:
                     left = 1 / (1 + float(mixture.gains.sum()))
@@ -98,16 +150,12 @@ class _LogitsReader:
         probabilities = np.exp(mixed - np.float32(mixed_normaliser))
         # Of all tokens that may stand here, those that agree with the typed text; without such a text the sum is 1,
         # and the special tokens stay in it, as in the probabilities that decoding reports.
-        forced = len(self._written) < len(self._sampling.forced)
         among = float(probabilities[mask].sum()) if forced else 1.0
         own_among = float(np.exp(logits[mask] - np.float32(normaliser)).sum()) if forced else 1.0
         alone = math.exp(own) / max(own_among, 1e-30)
         model, workspace, document = (part / max(among, 1e-30) for part in (math.exp(own) * kept, *parts))
-        self.shares.append(
-            TokenShares(min(alone, 1.0), model, document, workspace, self._most_likely(probabilities, mask, among))
-        )
-        self._ngrams.append(id)
-        self._written += self._tokenizer.token_bytes(id)
+        best = self._most_likely(probabilities, mask, among)
+        return TokenShares(min(alone, 1.0), model, document, workspace, best)
 
     def _constraint(self, size: int) -> Constraint:
         sampling, tokenizer = self._sampling, self._tokenizer

@@ -7,10 +7,11 @@ covers most of the suggestion, and the document's before the workspace's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from attrs import evolve, frozen
+from numpy.typing import NDArray
 
 from codegen_lsp.inference.engines.native.ngram_index import FileVersion, IndexedFile, NgramIndex, WorkspaceCounts
 from codegen_lsp.inference.engines.native.ngram_segment import GAP, ORDERS, Tokens, library
@@ -164,12 +165,56 @@ def with_places(
         return _origin(match, *lines.at(match.file.tokens, match.stop - 1), params.before)
 
     ends = range(first + 1, first + 1 + len(result.tokens))
-    return AttributionResult(
-        [
-            evolve(token, document=place(end, document, whole=True), workspace=place(end, workspace, whole=False))
-            for token, end in zip(result.tokens, ends, strict=True)
-        ]
-    )
+    tokens = [
+        evolve(token, document=place(end, document, whole=True), workspace=place(end, workspace, whole=False))
+        for token, end in zip(result.tokens, ends, strict=True)
+    ]
+    return evolve(result, tokens=tokens)
+
+
+def with_prompt_places(
+    result: AttributionResult, ids: Sequence[int], tokenizer: Tokenizer, workspace: WorkspaceCounts | None
+) -> AttributionResult:
+    """Add to each token of the prompt, whose ids are given, the places before it that agree longest up to it.
+
+    In the document that is the last such place among the tokens of the prompt before it.
+    """
+    if not result.prompt:
+        return result
+    excerpts = _TokenLines(tokenizer)
+    placed = []
+    for at, (one, (length, last)) in enumerate(
+        zip(result.prompt, earlier_matches(ids, tokenizer.special_ids), strict=True)
+    ):
+        document = found = None
+        if length >= LEAST_TOKENS_OF_TOKEN and one.region != "special":
+            _, excerpt = excerpts.at(np.asarray(ids), last)
+            document = TextOrigin("", result.prompt[last].line, length, excerpt)
+        if workspace is not None and library() is not None and one.region != "special":
+            match = _match_at(ids, at, at + 1, workspace, whole=False)
+            if match is not None and match.tokens >= LEAST_TOKENS_OF_TOKEN:
+                found = _origin(match, *excerpts.at(match.file.tokens, match.stop - 1), "")
+        placed.append(evolve(one, token=evolve(one.token, document=document, workspace=found)))
+    return evolve(result, prompt=placed)
+
+
+def earlier_matches(ids: Sequence[int], gaps: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Yield for each id the length of the longest run of ids up to it that occurs earlier, and the number of its last.
+
+    Of several, the last one is taken. An id of `gaps` agrees with none. (0, 0) where none agrees.
+    """
+    text = np.asarray(ids, dtype=np.int64)
+    lengths: NDArray[np.int32] = np.zeros(len(text), dtype=np.int32)
+    for at, id in enumerate(ids):
+        # Up to an earlier place agree one more than up to the place before it, if it has the same id.
+        lengths[1:at] = lengths[: max(0, at - 1)] + 1
+        lengths[:1] = 1
+        lengths[:at] *= (text[:at] == id) & (id not in gaps)
+        lengths[at:] = 0
+        if not at or not (longest := int(lengths[:at].max())):
+            yield 0, 0
+            continue
+        yield longest, at - 1 - int((lengths[:at][::-1] == longest).argmax())
 
 
 class _TokenLines:

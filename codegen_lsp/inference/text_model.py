@@ -21,12 +21,15 @@ from attrs import evolve, frozen
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.answer import Alternatives, DecodedAnswer
+from codegen_lsp.inference.attention_record import AttentionRecorder
 from codegen_lsp.inference.attribution import attributions, reading_shares, with_end
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Engine, SamplingParams, Steps
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
-from codegen_lsp.inference.origins import find_origin, with_places
+from codegen_lsp.inference.origins import find_origin, with_places, with_prompt_places
+from codegen_lsp.inference.prompt import Prompt
+from codegen_lsp.inference.prompt_attribution import described_prompt
 from codegen_lsp.inference.rpc.attribution import AttributionParams, AttributionResult
 from codegen_lsp.inference.rpc.messages import (
     Candidate,
@@ -71,14 +74,6 @@ def probe_text() -> str:
 PROBE = probe_text()
 
 OnText = Callable[[StreamedText], None]
-
-
-@frozen
-class Prompt:
-    """Token ids, and the bytes at the end of the text that the answer must begin with."""
-
-    ids: list[int]
-    forced: bytes
 
 
 class TextModel:
@@ -206,25 +201,38 @@ class TextModel:
 
     def attributing(self, params: AttributionParams, cancellation: CancellationToken) -> Steps[AttributionResult]:
         """Return the computation of `attribute`."""
-        request, context = params.request, self.info.context_length
-        room = max(MINIMUM_PREFIX, context - request.stop.max_tokens)
-        prompt = self.prompt(request.prefix, request.suffix, room, heal=request.heal)
+        request, context, prompt = params.request, self.info.context_length, self._prompt_before(params)
         # The end of the prompt is the end of a pre-token, so the rest is tokenized as it is in the whole text.
         limit = context * CHARACTERS_PER_TOKEN_BOUND
         ids = self.tokenizer.encode(prompt.forced.decode("utf-8", "replace") + params.text[:limit])
-        ids = ids[: context - len(prompt.ids)]
-        if not params.text or not ids:
+        ids = ids[: context - len(prompt.ids)] if params.text else []
+        if not ids and (not params.prompt or len(prompt.ids) < 2):
             return AttributionResult([])
         sampling = self._sampling(request, prompt)
+        info, length = self.info, len(prompt.ids)
+        recorder = AttentionRecorder(info.layers, info.heads, length, len(ids)) if params.attention else None
         shares = yield from reading_shares(
-            self.engine, self.tokenizer, prompt.ids, ids, sampling, params.alternatives, cancellation
+            self.engine, self.tokenizer, prompt.ids, ids, sampling, params, recorder, cancellation
         )
-        found = list(attributions(self.tokenizer, ids, shares, prompt.forced))
-        return AttributionResult(with_end(found, len(params.text)))
+        found = list(attributions(self.tokenizer, ids, shares.suggestion, prompt.forced))
+        return AttributionResult(
+            with_end(found, len(params.text)),
+            described_prompt(params, self.tokenizer, prompt, shares.prompt) if params.prompt else [],
+            recorder.record() if recorder is not None else None,
+        )
 
     def placed(self, params: AttributionParams, result: AttributionResult) -> AttributionResult:
         """Add the places that the tokens agree with. Safe in any thread."""
-        return with_places(params, result, self.tokenizer, self._counts(params.request))
+        counts = self._counts(params.request)
+        if result.prompt:
+            result = with_prompt_places(result, self._prompt_before(params).ids, self.tokenizer, counts)
+        return with_places(params, result, self.tokenizer, counts)
+
+    def _prompt_before(self, params: AttributionParams) -> Prompt:
+        """Return the prompt that a suggestion answered."""
+        request = params.request
+        room = max(MINIMUM_PREFIX, self.info.context_length - request.stop.max_tokens)
+        return self.prompt(request.prefix, request.suffix, room, heal=request.heal)
 
     def _scoring(self, item: ScoredText, cancellation: CancellationToken) -> Steps[Score]:
         limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
@@ -281,14 +289,18 @@ class TextModel:
         prefix, suffix = prefix[-limit:], suffix[:limit]
         ids, forced = self.tokenizer.split_for_healing(prefix) if heal else (self.tokenizer.encode(prefix), b"")
         if self.info.infill == "none" or not suffix:
-            return Prompt(keep_end(ids, room) or [self.info.end_of_text], forced)
+            kept = keep_end(ids, room)
+            return Prompt(kept or [self.info.end_of_text], forced, range(len(kept)))
         marks = self._marks
         after = self.tokenizer.encode(suffix)
         space = room - marks.count
         after = after[: max(0, min(len(after), space - min(len(ids), max(MINIMUM_PREFIX, space // 2))))]
         before = keep_end(ids, space - len(after))
-        return Prompt([*marks.start, *after, *marks.between, *before] if marks.suffix_first
-                      else [*marks.start, *before, *marks.between, *after, *marks.end], forced)  # fmt: skip
+        first, second = (after, before) if marks.suffix_first else (before, after)
+        ids = [*marks.start, *first, *marks.between, *second, *marks.end]
+        at = len(marks.start)
+        places = range(at, at + len(first)), range(at := at + len(first) + len(marks.between), at + len(second))
+        return Prompt(ids, forced, *(reversed(places) if marks.suffix_first else places))
 
     def _answer(self, params: GenerateParams, prompt: Prompt) -> DecodedAnswer:
         return DecodedAnswer(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from codegen_lsp.errors import OtherEngineError
+from codegen_lsp.inference import attention_record
 from codegen_lsp.inference.client.client import InferenceClient
-from codegen_lsp.inference.engines.base import CancellationToken, Cancelled
+from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, ReadsLogits
 from codegen_lsp.inference.engines.native.ngram_segment import library
 from codegen_lsp.inference.loading import load_model
-from codegen_lsp.inference.rpc.attribution import AttributionParams, AttributionResult
+from codegen_lsp.inference.origins import earlier_matches
+from codegen_lsp.inference.rpc.attribution import AttentionRecord, AttributionParams, AttributionResult
 from codegen_lsp.inference.rpc.messages import (
     GenerateParams,
     GenerateResult,
@@ -186,6 +192,142 @@ def test_it_can_be_cancelled(indexing: TextModel) -> None:
     cancellation.cancel()
     with pytest.raises(Cancelled):
         indexing.attribute(AttributionParams(request("x"), " = 1", "x"), cancellation)
+
+
+def traced(model: TextModel, params: GenerateParams, text: str, before: str = "", after: str = "") -> AttributionResult:
+    asked = AttributionParams(params, text, before or params.prefix, after or params.suffix, prompt=True)
+    return model.placed(asked, model.attribute(asked, CancellationToken()))
+
+
+def weights_of(record: AttentionRecord, row: int) -> NDArray[np.float64]:
+    """Return the weights of a token of the suggestion: (layers, heads, tokens before it)."""
+    data = np.frombuffer(base64.b64decode(record.suggestion[row]), np.uint8)
+    return (data.reshape(record.layers, record.heads, -1) / 255.0) ** 2
+
+
+@pytest.mark.parametrize("suffix", ["", "\n\ndef below():\n    return 1\n"])
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_the_tokens_of_the_prompt_have_the_probabilities_that_scoring_gives(
+    model: TextModel, prefix: str, suffix: str
+) -> None:
+    params = request(prefix, suffix=suffix)
+    result = traced(model, params, "marsupial(burrow)")
+    prompt = model.prompt(prefix, suffix, 1_000, heal=True)
+    assert len(result.prompt) == len(prompt.ids)
+    scores = model.engine.score(prompt.ids, CancellationToken())
+    assert result.prompt[0].token.probability == 0
+    for one, score in zip(result.prompt[1:], scores, strict=True):
+        assert one.token.model_probability == pytest.approx(math.exp(score), abs=0.02)
+        shares = one.token.from_model + one.token.from_document + one.token.from_workspace
+        assert shares == pytest.approx(one.token.probability, abs=3e-6)
+    texts = {"before": prefix, "after": suffix}
+    for one in result.prompt:
+        if one.region != "special" and "\ufffd" not in one.token.text:
+            assert texts[one.region][one.token.start : one.token.end] == one.token.text
+    assert {one.region for one in result.prompt if one.line == 0} <= {"special"}
+    assert any(one.region == "after" for one in result.prompt) == bool(suffix)
+
+
+def test_the_tokens_of_the_prompt_have_their_lines_in_the_document(indexing: TextModel) -> None:
+    """The prompt may be a part of the document, and the text after the cursor may begin on the next line."""
+    above, shown, below = "import os\n" * 50, "def f(path):\n\n    return os.path", "\n\n\ndef g():\n    pass\n"
+    result = traced(indexing, request(shown, suffix=below), ".join(path)", above + shown, ")" + below)
+    lines = {one.token.text.strip(): one.line for one in result.prompt if one.token.text.strip()}
+    assert lines["def"] in (51, 57)
+    assert (lines["return"], lines["g"], lines["pass"]) == (53, 56, 57)
+
+
+@indexed
+def test_the_tokens_of_the_prompt_have_the_place_that_they_repeat(indexing: TextModel) -> None:
+    text = LIBRARY + "\n\ndef again(registry, burrow):\n    registry.enlist_marsupial(burrow, eager=True)\n"
+    result = traced(indexing, request(text, workspace="w", heal=False), "")
+    assert result.tokens == []
+    by_line = [one for one in result.prompt if one.line == text.count("\n")]
+    last = next(one.token for one in reversed(by_line) if "True" in one.token.text)
+    assert last.document is not None
+    assert (last.document.line, last.document.excerpt) == (9, "registry.enlist_marsupial(burrow, eager=True)")
+    assert last.workspace is not None
+    assert (last.workspace.path, last.workspace.line) == ("lib/quokka.py", 9)
+    assert last.from_document + last.from_workspace > last.from_model
+    assert all(one.token.document is None for one in result.prompt[:3])
+
+
+def test_attention_is_recorded_for_each_layer_and_head(indexing: TextModel) -> None:
+    params = request(PREFIXES[1])
+    asked = AttributionParams(params, "supial(burrow, eager=True)", params.prefix, prompt=True, attention=True)
+    result = indexing.attribute(asked, CancellationToken())
+    record, info, length = result.attention, indexing.info, len(result.prompt)
+    assert record is not None
+    assert (record.layers, record.heads) == (info.layers, info.heads)
+    assert len(record.suggestion) == len(result.tokens)
+    for row in range(len(result.tokens)):
+        weights = weights_of(record, row)
+        assert weights.shape == (info.layers, info.heads, length + row)
+        assert weights.sum(-1) == pytest.approx(np.ones((info.layers, info.heads)), abs=0.05)
+    shape = (length - 1, info.layers, info.heads, record.kept)
+    tokens = np.frombuffer(base64.b64decode(record.prompt_tokens), "<u2").reshape(shape)
+    kept = (np.frombuffer(base64.b64decode(record.prompt_weights), np.uint8).reshape(shape) / 255.0) ** 2
+    assert (np.diff(kept, axis=-1) <= 0).all()
+    assert kept.sum(-1).max() <= 1.02
+    assert kept[0, :, :, 0] == pytest.approx(np.ones((info.layers, info.heads)))
+    assert all((tokens[at] <= at).all() for at in range(length - 1))
+
+    # As for the same text as a suggestion, whose weights are recorded in full.
+    ids = indexing.prompt(params.prefix, "", 2_000, heal=True).ids
+    seen = np.zeros((info.layers, info.heads, len(ids), len(ids)))
+
+    def on_attention(layer: int, first: int, found: NDArray[np.float32]) -> None:
+        seen[layer, :, first : first + found.shape[1], : found.shape[2]] = found
+
+    assert isinstance(indexing.engine, ReadsLogits)
+    cancellation = CancellationToken()
+    indexing.engine.run(indexing.engine.reading_logits(ids, lambda *_: None, on_attention), cancellation)
+    for at in (0, 5, length - 2):
+        named = np.take_along_axis(seen[:, :, at], tokens[at].astype(np.int64), -1)
+        count = min(record.kept, at + 1)
+        assert kept[at][..., :count] == pytest.approx(named[..., :count], abs=0.005)
+        assert named[..., 0] == pytest.approx(seen[:, :, at].max(-1), abs=1e-6)
+
+
+def test_an_engine_that_shows_no_attention_refuses(model: TextModel) -> None:
+    asked = AttributionParams(request("import os\n"), "import sys", "import os\n", attention=True)
+    if isinstance(model.engine, ReadsLogits):
+        assert model.attribute(asked, CancellationToken()).attention is not None
+        return
+    with pytest.raises(OtherEngineError, match="does not show what the model attends to"):
+        model.attribute(asked, CancellationToken())
+
+
+def test_the_record_stays_within_its_size(indexing: TextModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = request(PREFIXES[1])
+    asked = AttributionParams(params, "supial(burrow, eager=True)", params.prefix, attention=True)
+    maps = indexing.info.layers * indexing.info.heads
+    length = len(indexing.prompt(params.prefix, "", 2_000, heal=True).ids)
+    monkeypatch.setattr(attention_record, "MAX_BYTES", 2 * maps * (length + 1))
+    record = indexing.attribute(asked, CancellationToken()).attention
+    assert record is not None
+    assert len(record.suggestion) == 2
+    assert record.kept == 1
+
+
+@pytest.mark.parametrize("size", [2, 3, 40])
+def test_earlier_matches_are_those_of_a_plain_search(size: int) -> None:
+    random = np.random.default_rng(size)
+    ids = random.integers(size, size=70).tolist()
+    gaps = {0}
+
+    def run(at: int, last: int) -> int:
+        length = 0
+        while last - length >= 0 and ids[last - length] == ids[at - length] and ids[at - length] not in gaps:
+            length += 1
+        return length
+
+    expected = []
+    for at in range(len(ids)):
+        runs = [run(at, last) for last in range(at)]
+        longest = max(runs, default=0)
+        expected.append((longest, at - 1 - runs[::-1].index(longest)) if longest else (0, 0))
+    assert list(earlier_matches(ids, gaps)) == expected
 
 
 async def test_over_rpc(embedded_build: Path) -> None:

@@ -60,6 +60,20 @@ def test_the_mixture_is_the_nested_one(
         assert np.allclose(scaled / scaled.sum(), expected)
 
 
+@given(st.lists(st.sampled_from([GAP, 0, 1, 2, 7]), min_size=1, max_size=40), st.lists(SOME, max_size=2))
+def test_a_text_that_is_read_counts_as_one_that_was_given(text: list[int], others: list[list[int]]) -> None:
+    read = NgramMatcher(text[:1], others, [])
+    for end in range(1, len(text) + 1):
+        if end > 1:
+            read.read(text[end - 1])
+        found, expected = read.mixture(), NgramMatcher(text[:end], others, []).mixture()
+        assert (found is None) == (expected is None)
+        if found is not None and expected is not None:
+            gains = dict(zip(expected.ids.tolist(), expected.gains.tolist(), strict=True))
+            assert set(gains) == set(found.ids.tolist())
+            assert all(np.isclose(gains[id], gain) for id, gain in zip(found.ids.tolist(), found.gains, strict=True))
+
+
 @given(TEXT, st.lists(SOME, max_size=2), st.lists(SOME, max_size=2), SOME, st.integers(1, 9))
 def test_a_draft_follows_the_longest_agreement(
     text: list[int], others: list[list[int]], dropped: list[list[int]], written: list[int], length: int

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from attrs import field, frozen
 
 from codegen_lsp.inference.rpc.messages import GenerateParams, TextOrigin
+
+PromptRegion = Literal["before", "after", "special"]
+"""Part of a prompt: text before or after the cursor, or a mark of the infill format."""
 
 
 @frozen
@@ -21,6 +26,10 @@ class AttributionParams:
     """The document after the cursor."""
     alternatives: int = 3
     """Number of the most likely tokens to name at each place."""
+    prompt: bool = False
+    """Describe the tokens of the prompt as well."""
+    attention: bool = False
+    """Return what each layer and head attends to."""
 
 
 @frozen
@@ -64,7 +73,47 @@ class TokenAttribution:
 
 
 @frozen
+class PromptToken:
+    """A token of the prompt. Its probability is that of a suggestion in its place, after the tokens before it.
+
+    `start` and `end` of the token are code points in the prefix or suffix of the request. The first token of a prompt
+    has no probability, since nothing is before it: all of its numbers are 0.
+    """
+
+    region: PromptRegion
+    line: int
+    """Line of the document that its first visible character is on, from 1; 0 for a special token."""
+    token: TokenAttribution
+
+
+@frozen
+class AttentionRecord:
+    """The attention with which tokens were chosen: that of the token before each, to all tokens up to that one.
+
+    Tokens are those of the prompt and then those of the suggestion. A weight w, of 0 to 1, is stored as the byte
+    round(255 sqrt(w)), since most weights are small; the arrays are in base64.
+    """
+
+    layers: int
+    heads: int
+    suggestion: list[str]
+    """For each token of the suggestion the weights of all tokens before it, (layers, heads, tokens before it). The last
+    tokens of a long one are left out (`attention_record.MAX_BYTES`)."""
+    kept: int
+    """Number of tokens that are named for each layer and head of a token of the prompt."""
+    prompt_tokens: str
+    """The most attended tokens for each token of the prompt but the first: uint16, little-endian, (tokens of the prompt
+    - 1, layers, heads, kept)."""
+    prompt_weights: str
+    """Their weights, in the same shape; 0 where there are fewer tokens."""
+
+
+@frozen
 class AttributionResult:
     """The answer to `AttributionParams`."""
 
     tokens: list[TokenAttribution]
+    prompt: list[PromptToken] = field(factory=list)
+    """All tokens of the prompt, if they were asked for."""
+    attention: AttentionRecord | None = None
+    """None if it was not asked for."""

@@ -114,7 +114,8 @@ class TorchForwardPass(ForwardPass):
         packed, x, heads = self._packed[layer], torch.from_numpy(hidden), self.weights.heads
         projected = packed.qkv_proj(self._normed(x, packed.attention_norm), packed.qkv_bias)
         query = projected[:, : self.width].reshape(len(x), heads, self._head_width)
-        pairs = torch.view_as_complex(query[..., : self.weights.rotary].unflatten(-1, (-1, 2)).contiguous())
+        rotated = query[..., : self.weights.rotary].reshape(len(x), heads, self.weights.rotary // 2, 2)
+        pairs = torch.view_as_complex(rotated)
         turned = torch.view_as_real(pairs * self._rotations_at(range(offset, offset + len(x)))).flatten(-2)
         return _array(torch.cat([turned, query[..., self.weights.rotary :]], -1).transpose(0, 1).contiguous())
 
