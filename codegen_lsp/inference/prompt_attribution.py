@@ -27,8 +27,8 @@ def described_prompt(
     skipped = len(request.prefix) - typed - (before[-1][1] if before else 0)
     first_line = 1 + params.before[: max(0, len(params.before) - len(request.prefix))].count("\n")
     lines = {
-        "before": _Lines(request.prefix, first_line),
-        "after": _Lines(request.suffix, 1 + params.before.count("\n") + _lines_to_suffix(params)),
+        "before": _RegionLines(request.prefix, first_line),
+        "after": _RegionLines(request.suffix, 1 + params.before.count("\n") + _lines_to_suffix(params)),
     }
     spans: dict[int, tuple[PromptRegion, int, int]] = {
         **{
@@ -45,7 +45,7 @@ def described_prompt(
     return found
 
 
-class _Lines:
+class _RegionLines:
     """Line numbers in a part of a document."""
 
     def __init__(self, text: str, first: int) -> None:
