@@ -11,7 +11,16 @@ from attrs import field, frozen
 from lsprotocol import types
 
 from codegen_lsp.inference.rpc.messages import GenerationStats, ModelDescription
-from codegen_lsp.lsp.synthesis_messages import PROPOSE, RUN, SYNTHESIS_VALUES, TURNS, ProposeParams, TurnsParams
+from codegen_lsp.lsp.synthesis_messages import (
+    EDIT,
+    PROPOSE,
+    RUN,
+    SYNTHESIS_VALUES,
+    TURNS,
+    EditParams,
+    ProposeParams,
+    TurnsParams,
+)
 from codegen_lsp.refactor.refusal import RejectedResult
 from codegen_lsp.suggest.origins import SuggestionOrigin
 
@@ -138,6 +147,7 @@ REQUEST_PARAMS: dict[str, type] = {
     EXPLAIN: ExplainParams,
     TURNS: TurnsParams,
     PROPOSE: ProposeParams,
+    EDIT: EditParams,
     RUN: TurnsParams,
 }
 """Params of the requests beyond the protocol."""

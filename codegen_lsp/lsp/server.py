@@ -21,7 +21,7 @@ from codegen_lsp.lsp.handlers.inline_completion import inline_completion
 from codegen_lsp.lsp.handlers.lifecycle import initialize, initialized, shutdown
 from codegen_lsp.lsp.handlers.notebook_sync import notebook_did_change, notebook_did_close, notebook_did_open
 from codegen_lsp.lsp.handlers.progress import work_done_progress_cancel
-from codegen_lsp.lsp.handlers.synthesis import propose, run, turns
+from codegen_lsp.lsp.handlers.synthesis import edit, propose, run, turns
 from codegen_lsp.lsp.handlers.text_sync import (
     did_change,
     did_close,
@@ -41,7 +41,7 @@ from codegen_lsp.lsp.jsonrpc import CodegenProtocol, make_converter
 from codegen_lsp.lsp.models import ClientFactory, FindBuild, find_build
 from codegen_lsp.lsp.notebooks import SYNC
 from codegen_lsp.lsp.session import Session
-from codegen_lsp.lsp.synthesis_messages import PROPOSE, RUN, TURNS
+from codegen_lsp.lsp.synthesis_messages import EDIT, PROPOSE, RUN, TURNS
 from codegen_lsp.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
     EXPLAIN: (explain, None),
     TURNS: (turns, None),
     PROPOSE: (propose, None),
+    EDIT: (edit, None),
     RUN: (run, None),
 }
 """The handlers by method, with the options that announce them to the editor."""

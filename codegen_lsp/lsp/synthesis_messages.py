@@ -13,6 +13,7 @@ from lsprotocol import types
 
 TURNS = "codegen-lsp/synthesis/turns"
 PROPOSE = "codegen-lsp/synthesis/propose"
+EDIT = "codegen-lsp/synthesis/edit"
 RUN = "codegen-lsp/synthesis/run"
 
 
@@ -37,6 +38,23 @@ class ProposeParams:
     seed: int = 0
     """Another one gives other candidates."""
     candidates: int = 4
+    code: str | None = None
+    """The code to take, such as that of another candidate, instead of asking the model."""
+    ask_first: bool = False
+    """Write nothing while the request leaves something open: the result has the questions alone."""
+
+
+@frozen
+class EditParams:
+    """Params of `codegen-lsp/synthesis/edit`."""
+
+    text_document: types.TextDocumentIdentifier
+    turn: int
+    """Index of the turn, from 0."""
+    code: str | None = None
+    """The user's code; None removes the turn."""
+    run: bool = False
+    """Run the program, and state what each turn did."""
 
 
 @frozen
@@ -70,6 +88,39 @@ class ProducedFile:
 
 
 @frozen
+class ProducedTable:
+    """A table that a turn made: its value, or a file of comma-separated values."""
+
+    name: str
+    """Name of the file; empty for the value."""
+    heads: list[str]
+    """Of the columns; empty if they have none."""
+    rows: list[list[str]]
+    dropped: int
+    """Rows that are left out."""
+
+
+@frozen
+class TurnOutcome:
+    """What a turn did when it ran."""
+
+    kind: str
+    """As of `TurnProposal`."""
+    reason: str = ""
+    """Why it failed, or which example does not hold, in one line."""
+    output: str = ""
+    """What it printed."""
+    value: str = ""
+    """The value of its last expression."""
+    error: str = ""
+    """What ended it."""
+    explanation: str = ""
+    """The error in plain words; empty if there are none for it."""
+    tables: list[ProducedTable] = field(factory=list)
+    files: list[ProducedFile] = field(factory=list)
+
+
+@frozen
 class TurnProposal:
     """A candidate for the code of a turn."""
 
@@ -79,9 +130,11 @@ class TurnProposal:
     output: str
     reason: str
     log_probability: float
-    edits: list[types.TextEdit]
-    """Changes of the document that take it."""
+    edits: list[types.TextEdit] | None
+    """Changes of the document that take it. None where later turns would have to be written anew for it: it is taken by
+    another request, with its `code`."""
     files: list[ProducedFile] = field(factory=list)
+    outcome: TurnOutcome | None = None
 
 
 @frozen
@@ -105,22 +158,28 @@ class TurnProposals:
 
 @frozen
 class RunReport:
-    """Result of `codegen-lsp/synthesis/run`."""
+    """Result of `codegen-lsp/synthesis/run` and `codegen-lsp/synthesis/edit`."""
 
     version: int
     kind: str
     reason: str
     edits: list[types.TextEdit]
-    """Changes of the document that state what each turn did."""
+    """Changes of the document: those that were asked for, and what each turn did."""
     files: list[ProducedFile] = field(factory=list)
+    """Those of the last turn."""
+    turns: list[TurnOutcome] = field(factory=list)
+    """Of the turns up to the one that failed; empty if nothing was run."""
 
 
 SYNTHESIS_VALUES: tuple[type, ...] = (
     TurnsParams,
     ProposeParams,
+    EditParams,
     SessionTurn,
     SessionTurns,
     ProducedFile,
+    ProducedTable,
+    TurnOutcome,
     TurnProposal,
     OpenQuestion,
     TurnProposals,

@@ -27,6 +27,8 @@ from codegen_lsp.synthesis.turn_format import as_comment
 OUTPUT = "#> "
 NOTE = "#: "
 EDITED = NOTE + "edited"
+NOTES = ("#>", "#:")
+"""Beginnings of the lines that are no text of the person."""
 OUTPUT_LINES, OUTPUT_WIDTH = 20, 200
 """Limits of the output that is kept in the file."""
 
@@ -100,6 +102,75 @@ def parse(text: str) -> Dialogue:
     return Dialogue("\n".join(head), tuple(_parse_turn(lines[start:end]) for start, end in spans))
 
 
+def revised(text: str, dialogue: Dialogue) -> str:
+    """Return the text of a file after it became another dialogue, with LF line ends.
+
+    The lines of the turns that stay, with the empty ones below them, are kept as they are: the file may have been
+    written by hand. `render` would put one empty line between any two turns.
+    """
+    lines, spans, old = _lines(text), line_spans(text), parse(text)
+    if dialogue == old:
+        return "\n".join(lines)
+    blocks = [_Block("\n".join(lines[start:end])) for start, end in spans]
+    before, after = _kept(old.turns, dialogue.turns)
+    found: list[_Block] = []
+    if dialogue.head == old.head:
+        found += [_Block("\n".join(lines[: spans[0][0]] if spans else lines))]
+    else:
+        found += [_Block(dialogue.head)]
+    first_after = len(dialogue.turns) - after
+    for number, turn in enumerate(dialogue.turns):
+        at = number if number < before else number - first_after + len(blocks) - after
+        if before <= number < first_after:
+            found.append(_Block(_turn_text(turn)))
+        elif old.turns[at] == turn:
+            found.append(blocks[at])
+        else:
+            found.append(blocks[at].with_notes(_notes(turn)))
+    found = [block for block in found if block.content]
+    if not found:
+        return ""
+    last = found[-1].text if blocks and found[-1] is blocks[-1] else found[-1].content + "\n"
+    return "".join(block.above_others for block in found[:-1]) + last
+
+
+@frozen
+class _Block:
+    """Lines of a file: a turn or the head, with the empty lines below."""
+
+    text: str
+
+    @property
+    def content(self) -> str:
+        """The text without the empty lines."""
+        lines = self.text.split("\n")
+        while lines and not lines[-1].strip():
+            lines.pop()
+        return "\n".join(lines)
+
+    @property
+    def above_others(self) -> str:
+        """The text as it stands above another turn, which begins below an empty line or a note."""
+        apart = self.text != self.content or self.text.rpartition("\n")[2].startswith(NOTES)
+        return self.text + ("\n" if apart else "\n\n")
+
+    def with_notes(self, notes: list[str]) -> _Block:
+        """Return a turn with other notes: what it did, and that the person wrote it."""
+        body = self.content.split("\n")
+        while body and (not body[-1].strip() or body[-1].startswith(NOTES)):
+            body.pop()
+        return _Block("\n".join([*body, *notes]) + self.text[len(self.content) :])
+
+
+def _kept(old: tuple[DialogueTurn, ...], new: tuple[DialogueTurn, ...]) -> tuple[int, int]:
+    """Return the number of turns at the beginning and at the end whose request and code stay."""
+    same = [(one.request, one.code) == (two.request, two.code) for one, two in zip(old, new, strict=False)]
+    before = same.index(False) if False in same else len(same)
+    pairs = zip(reversed(old[before:]), reversed(new[before:]), strict=False)
+    same = [(one.request, one.code) == (two.request, two.code) for one, two in pairs]
+    return before, same.index(False) if False in same else len(same)
+
+
 def line_spans(text: str) -> list[tuple[int, int]]:
     """Return the first line of each turn and the one after its last, from 0."""
     lines = _lines(text)
@@ -108,9 +179,9 @@ def line_spans(text: str) -> list[tuple[int, int]]:
         number
         for number, line in enumerate(lines)
         if line.startswith("#")
-        and not line.startswith((OUTPUT.rstrip(), NOTE.rstrip(), "#!"))
+        and not line.startswith((*NOTES, "#!"))
         and number not in inside
-        and (number == 0 or not lines[number - 1].strip() or lines[number - 1].startswith(("#>", "#:", "#!")))
+        and (number == 0 or not lines[number - 1].strip() or lines[number - 1].startswith((*NOTES, "#!")))
     ]
     return list(itertools.pairwise([*starts, len(lines)]))
 
@@ -136,14 +207,14 @@ def _lines(text: str) -> list[str]:
 
 def _turn_text(turn: DialogueTurn) -> str:
     # An empty line inside the code ends no turn, unless a comment at the start of a line follows.
-    parts = [as_comment(turn.request).rstrip("\n")]
-    if turn.code:
-        parts.append(turn.code)
-    if turn.output:
-        parts.append("\n".join(f"{OUTPUT}{line}".rstrip() for line in turn.output.split("\n")))
-    if turn.edited:
-        parts.append(EDITED)
-    return "\n".join(parts) + "\n"
+    code = [turn.code] if turn.code else []
+    return "\n".join([as_comment(turn.request).rstrip("\n"), *code, *_notes(turn)]) + "\n"
+
+
+def _notes(turn: DialogueTurn) -> list[str]:
+    """Return the lines below a turn's code: what it did, and that the person wrote it."""
+    output = [f"{OUTPUT}{line}".rstrip() for line in turn.output.split("\n")] if turn.output else []
+    return [*output, *([EDITED] if turn.edited else [])]
 
 
 def _parse_turn(lines: list[str]) -> DialogueTurn:
@@ -165,7 +236,7 @@ def _parse_turn(lines: list[str]) -> DialogueTurn:
 
 
 def _is_request(line: str) -> bool:
-    return line.startswith("#") and not line.startswith((OUTPUT.rstrip(), NOTE.rstrip()))
+    return line.startswith("#") and not line.startswith(NOTES)
 
 
 def _lines_inside_strings(text: str) -> Iterator[int]:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import evolve
@@ -99,25 +99,33 @@ class SynthesisSession:
         self.proposals = []
         return changed
 
-    async def change(self, number: int, request: str, on_turn: OnTurn | None = None) -> list[Proposal]:
+    async def change(
+        self, number: int, request: str, on_turn: OnTurn | None = None, *, seed: int = 0, code: str | None = None
+    ) -> list[Proposal]:
         """Ask something else in a turn. It and the later ones are written anew, but for those that the person wrote.
+
+        With `code`, the turn gets this code, and the model writes the later ones only. Another seed gives other
+        candidates.
 
         Raises: as `ask`.
         """
         self._turn(number)
-        requests = [request, *(turn.request for turn in self._dialogue.turns[number + 1 :])]
-        return await self._rewrite(number, requests, list(self._dialogue.turns[number + 1 :]), on_turn)
+        later = self._dialogue.turns[number + 1 :]
+        return await self._rewrite(number, request, later, on_turn, seed, code)
 
-    async def insert(self, number: int, request: str, on_turn: OnTurn | None = None) -> list[Proposal]:
+    async def insert(
+        self, number: int, request: str, on_turn: OnTurn | None = None, *, seed: int = 0, code: str | None = None
+    ) -> list[Proposal]:
         """Ask something before a turn. The later ones are written anew, but for those that the person wrote.
+
+        `seed` and `code` are those of `change`.
 
         Raises: as `ask`.
         """
         if number == len(self._dialogue.turns):
             return await self.ask(request)
         self._turn(number)
-        later = list(self._dialogue.turns[number:])
-        return await self._rewrite(number, [request, *(turn.request for turn in later)], later, on_turn)
+        return await self._rewrite(number, request, self._dialogue.turns[number:], on_turn, seed, code)
 
     def remove(self, number: int) -> None:
         """Remove a turn. Raises: SynthesisError."""
@@ -185,25 +193,36 @@ class SynthesisSession:
         return proposals
 
     async def _rewrite(
-        self, number: int, requests: list[str], later: list[DialogueTurn], on_turn: OnTurn | None
+        self,
+        number: int,
+        request: str,
+        later: Sequence[DialogueTurn],
+        on_turn: OnTurn | None,
+        seed: int,
+        code: str | None,
     ) -> list[Proposal]:
-        if not requests[0].strip():
+        if not request.strip():
             raise SynthesisError("Nothing is asked.", "Say what the turn should do.")
-        dialogue = self._dialogue.until(number)
-        first: list[Proposal] = []
-        for offset, request in enumerate(requests):
-            kept = later[offset - 1] if offset and later[offset - 1].edited else None
-            if kept is not None:
+        above = self._dialogue.until(number)
+        if code is None:
+            first = await self._synthesizer.propose(above, request, seed=seed)
+        else:
+            first = [await self._synthesizer.judge(above, request, code)]
+        turn = first[0].turn(request) if first else DialogueTurn(request)
+        dialogue = above.with_turn(number, turn)
+        if on_turn is not None:
+            on_turn(number, turn)
+        for kept in later:
+            if kept.edited:
                 turn = await self._synthesizer.judged(dialogue, kept)
             else:
-                proposals = await self._synthesizer.propose(dialogue, request)
-                turn = proposals[0].turn(request) if proposals else DialogueTurn(request)
-                first = first or proposals
+                proposals = await self._synthesizer.propose(dialogue, kept.request)
+                turn = proposals[0].turn(kept.request) if proposals else DialogueTurn(kept.request)
             dialogue = dialogue.with_turn(len(dialogue.turns), turn)
             if on_turn is not None:
-                on_turn(number + offset, turn)
+                on_turn(len(dialogue.turns) - 1, turn)
         self._change(dialogue)
-        self.proposals, self.chosen, self._seed, self.written = first, 0, 0, number
+        self.proposals, self.chosen, self._seed, self.written = first, 0, seed, number
         return first
 
     def _turn(self, number: int) -> DialogueTurn:

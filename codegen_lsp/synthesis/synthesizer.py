@@ -93,6 +93,10 @@ class Synthesizer:
 
         return sorted(await asyncio.gather(*map(tried, codes)), key=_rank)
 
+    async def judge(self, above: Dialogue, request: str, code: str) -> Proposal:
+        """Return given code as a proposal, whose log-probability is 0. Raises: SandboxError."""
+        return Proposal(code, 0.0, await self.run(above, DialogueTurn(request, code)))
+
     async def run(self, above: Dialogue, turn: DialogueTurn, examples: Sequence[Example] | None = None) -> ProgramRun:
         """Run a turn below a dialogue, and try examples, by default those of its request.
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, parse, render, shortened
+from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, parse, render, revised, shortened
 
 TEXT = """#!/usr/bin/env python3
 import sys
@@ -116,3 +116,50 @@ def test_output_with_control_characters_stays_a_comment() -> None:
         assert "\0" not in text
     assert shortened("first\r\nsecond") == "first\nsecond"
     assert shortened("50 %\r100 %") == "50 %\\r100 %"
+
+
+BY_HAND = "import os\n\n\n# a\n\nx = 1\n\n\n# b\ndef f():\n    pass\n#> 3\n\n\n\n# c\ny = 2"
+NEW = DialogueTurn("n", "m")
+B, C = "# b\ndef f():\n    pass\n#> 3\n\n\n\n", "# c\ny = 2"
+A = "import os\n\n\n# a\n\nx = 1\n\n\n"
+REVISIONS = {
+    "nothing": (parse(BY_HAND), BY_HAND),
+    "one more": (parse(BY_HAND).with_turn(3, NEW), BY_HAND + "\n\n# n\nm\n"),
+    "output": (
+        parse(BY_HAND).with_turn(1, DialogueTurn("b", "def f():\n    pass", "4", edited=True)),
+        A + B.replace("#> 3\n", "#> 4\n#: edited\n") + C,
+    ),
+    "no output": (
+        parse(BY_HAND).with_turn(1, DialogueTurn("b", "def f():\n    pass")),
+        A + B.replace("#> 3\n", "") + C,
+    ),
+    "code": (parse(BY_HAND).with_turn(1, NEW), A + "# n\nm\n\n" + C),
+    "inserted": (parse(BY_HAND).with_inserted(1, NEW), A + "# n\nm\n\n" + B + C),
+    "removed": (parse(BY_HAND).without(0), "import os\n\n\n" + B + C),
+    "last removed": (parse(BY_HAND).without(2), A + B.rstrip("\n") + "\n"),
+    "head": (
+        Dialogue("import sys", parse(BY_HAND).turns),
+        "import sys\n\n" + A.removeprefix("import os\n\n\n") + B + C,
+    ),
+    "no head": (Dialogue("", parse(BY_HAND).turns), A.removeprefix("import os\n\n\n") + B + C),
+    "all removed": (Dialogue(), ""),
+}
+
+
+@pytest.mark.parametrize("change", REVISIONS)
+def test_a_revision_keeps_the_lines_of_what_stays(change: str) -> None:
+    dialogue, text = REVISIONS[change]
+    assert revised(BY_HAND, dialogue) == text
+
+
+TEXTS = st.lists(
+    st.sampled_from(["x = 1", "", "  ", "    y", "# c", "# d", "'''", "a(", "#> o", "#: edited", "é"]), max_size=12
+).map("\n".join)
+
+
+@given(TEXTS, TEXTS)
+def test_a_revision_is_read_as_the_dialogue(before: str, after: str) -> None:
+    assert revised(before, parse(before)) == before
+    dialogue = parse(render(parse(after)))
+    if parse(render(dialogue)) == dialogue and "'''" not in before + after:  # an open string takes in what follows it
+        assert parse(revised(before, dialogue)).turns == dialogue.turns

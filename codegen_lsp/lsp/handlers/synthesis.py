@@ -20,21 +20,27 @@ from codegen_lsp.lsp.latest import SupersededRequest
 from codegen_lsp.lsp.open_documents import OpenDocument
 from codegen_lsp.lsp.session import Session
 from codegen_lsp.lsp.synthesis_messages import (
+    EditParams,
     OpenQuestion,
     ProducedFile,
+    ProducedTable,
     ProposeParams,
     RunReport,
     SessionTurn,
     SessionTurns,
+    TurnOutcome,
     TurnProposal,
     TurnProposals,
     TurnsParams,
 )
-from codegen_lsp.synthesis.dialogue import Dialogue, line_spans, parse, render, shortened
+from codegen_lsp.synthesis.dialogue import Dialogue, line_spans, parse, revised
+from codegen_lsp.synthesis.plain_errors import in_plain_words
 from codegen_lsp.synthesis.questions import questions_about
-from codegen_lsp.synthesis.running import TurnRunner
+from codegen_lsp.synthesis.running import TurnResult, TurnRunner
 from codegen_lsp.synthesis.session import SynthesisSession
 from codegen_lsp.synthesis.synthesizer import Proposal, Synthesizer, WritingOptions
+from codegen_lsp.synthesis.tables import csv_table
+from codegen_lsp.synthesis.turn_reports import TurnReport, report_of, report_turns, with_outputs
 
 T = TypeVar("T")
 
@@ -67,39 +73,69 @@ async def propose(session: Session, params: ProposeParams) -> TurnProposals:
     number = len(dialogue.turns) if params.turn is None else params.turn
     if not 0 <= number <= len(dialogue.turns):
         raise JsonRpcInvalidParams(f"There is no turn {number}.")
+    above = dialogue.until(number)
+    asked = [OpenQuestion(one.kind, one.text, one.name) for one in questions_about(above, params.request)]
+    if params.ask_first and asked:
+        return TurnProposals(document.version, [], asked)
     candidates = max(1, min(MOST_CANDIDATES, params.candidates))
     synthesizer = await _synthesizer(session, document, WritingOptions(candidates=candidates))
-    above = dialogue.until(number)
     replaced = 0 if params.insert else 1
-    later = dialogue.turns[number + replaced :]
-    found: list[TurnProposal] = []
-    if later and params.turn is not None:
+    if dialogue.turns[number + replaced :]:
         rewritten = SynthesisSession(synthesizer, dialogue=dialogue)
         change = rewritten.insert if params.insert else rewritten.change
-        proposals = await _latest(opened, change(number, params.request))
-        found = [_proposal(document, proposals[0], rewritten.dialogue)] if proposals else []
+        work = change(number, params.request, seed=params.seed, code=params.code)
+        proposals = await _latest(opened, work)
+        found = [_proposal(document, one, rewritten.dialogue if one is proposals[0] else None) for one in proposals]
     else:
-        proposals = await _latest(opened, synthesizer.propose(above, params.request, seed=params.seed))
-        for proposal in proposals:
-            found.append(_proposal(document, proposal, above.with_turn(number, proposal.turn(params.request))))
-    asked = [OpenQuestion(one.kind, one.text, one.name) for one in questions_about(above, params.request)]
+        proposals = await _latest(opened, _at_the_end(synthesizer, above, params))
+        found = [_proposal(document, one, above.with_turn(number, one.turn(params.request))) for one in proposals]
     return TurnProposals(document.version, found, asked)
+
+
+async def edit(session: Session, params: EditParams) -> RunReport:
+    """`codegen-lsp/synthesis/edit`. Raises: CodegenError, with what the user can do."""
+    opened = _document(session, params.text_document.uri)
+    document = opened.current
+    dialogue = parse(document.text)
+    number = params.turn
+    if not 0 <= number < len(dialogue.turns):
+        raise JsonRpcInvalidParams(f"There is no turn {number}.")
+    if params.code is None:
+        changed = dialogue.without(number)
+    else:
+        turn = evolve(dialogue.turns[number], code=params.code.strip("\n"), edited=True)
+        changed = dialogue.with_turn(number, turn)
+    if params.run and changed.turns:
+        return await _run(opened, document, changed)
+    # What these turns did is no longer known.
+    stale = [turn if at < number else evolve(turn, output="") for at, turn in enumerate(changed.turns)]
+    edits = text_edits(document, revised(document.text, evolve(changed, turns=tuple(stale))))
+    return RunReport(document.version, "ran", "", edits)
 
 
 async def run(session: Session, params: TurnsParams) -> RunReport:
     """`codegen-lsp/synthesis/run`. Raises: CodegenError, with what the user can do."""
     opened = _document(session, params.text_document.uri)
-    document = opened.current
-    dialogue = parse(document.text)
-    done = await _latest(opened, TurnRunner().run_cancellable(dialogue))
-    outputs = [result.text for result in done.turns]
-    stated = [
-        evolve(turn, output=shortened(outputs[number]) if number < len(outputs) else "")
-        for number, turn in enumerate(dialogue.turns)
-    ]
-    new = render(evolve(dialogue, turns=tuple(stated)))
-    edits = text_edits(document, new) if stated else []
-    return RunReport(document.version, done.kind, done.reason, edits, _files(done.last.files))
+    return await _run(opened, opened.current, parse(opened.current.text))
+
+
+async def _run(opened: OpenDocument, document: TextDocument, dialogue: Dialogue) -> RunReport:
+    """Run what a document is to become, and return the edits to it with what each turn did."""
+    reports = await _latest(opened, report_turns(TurnRunner(), dialogue))
+    failed = next((number for number, report in enumerate(reports) if report.result.error), len(reports))
+    cleared = evolve(dialogue, turns=tuple(evolve(turn, output="") for turn in dialogue.turns))
+    reports = reports[: failed + 1]
+    edits = text_edits(document, revised(document.text, with_outputs(cleared, reports)))
+    wrong = next((report for report in reports if report.kind not in ("right", "ran")), None)
+    files = _files(reports[-1].result.files) if reports else []
+    kind, reason = (wrong.kind, wrong.reason) if wrong else ("ran", "")
+    return RunReport(document.version, kind, reason, edits, files, [_outcome(report) for report in reports])
+
+
+async def _at_the_end(synthesizer: Synthesizer, above: Dialogue, params: ProposeParams) -> list[Proposal]:
+    if params.code is not None:
+        return [await synthesizer.judge(above, params.request, params.code)]
+    return await synthesizer.propose(above, params.request, seed=params.seed)
 
 
 async def _latest(document: OpenDocument, work: Coroutine[Any, Any, T]) -> T:
@@ -112,7 +148,8 @@ async def _latest(document: OpenDocument, work: Coroutine[Any, Any, T]) -> T:
         ) from None
 
 
-def _proposal(document: TextDocument, proposal: Proposal, dialogue: Dialogue) -> TurnProposal:
+def _proposal(document: TextDocument, proposal: Proposal, dialogue: Dialogue | None) -> TurnProposal:
+    """Return a proposal with the edits to the dialogue that it is taken by, if they are known."""
     done = proposal.run
     return TurnProposal(
         proposal.code,
@@ -120,9 +157,24 @@ def _proposal(document: TextDocument, proposal: Proposal, dialogue: Dialogue) ->
         done.last.text,
         done.reason,
         proposal.log_probability,
-        text_edits(document, render(dialogue)),
+        None if dialogue is None else text_edits(document, revised(document.text, dialogue)),
         _files(done.last.files),
+        _outcome(report_of(done)),
     )
+
+
+def _outcome(report: TurnReport) -> TurnOutcome:
+    result = report.result
+    found = [("", result.table), *((name, csv_table(content)) for name, content in _csv_files(result))]
+    tables = [ProducedTable(name, one.heads, one.rows, one.dropped) for name, one in found if one is not None]
+    explanation = in_plain_words(result.error)
+    return TurnOutcome(
+        report.kind, report.reason, result.output, result.value, result.error, explanation, tables, _files(result.files)
+    )
+
+
+def _csv_files(result: TurnResult) -> list[tuple[str, bytes]]:
+    return [(name, content) for name, content in result.files.items() if name.endswith(".csv")]
 
 
 def _files(files: Mapping[str, bytes]) -> list[ProducedFile]:
