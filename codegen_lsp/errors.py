@@ -45,6 +45,11 @@ class ConversionError(CodegenError):
 class WorkerError(CodegenError):
     """The inference worker could not be started, or died."""
 
+    def __init__(self, message: str, advice: str = "", retry_seconds: float | None = None) -> None:
+        """`retry_seconds` is the time after which it is started again; None where it is not known."""
+        super().__init__(message, advice)
+        self.retry_seconds = retry_seconds
+
 
 class SupersededError(CodegenError):
     """A newer request took the place of this one. Not shown to users: the newer request answers them."""

@@ -14,6 +14,8 @@ CLOSED_PROXY = "http://127.0.0.1:9"
 QUIET = {
     # Ray's report of usage to its makers.
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray Serve's proxy is uvicorn, which would believe `X-Forwarded-For` of clients on its own machine.
+    "FORWARDED_ALLOW_IPS": "",
 }
 LOOPBACK = {
     # Ray binds to the loopback address where a cluster has one node only: always on macOS and Windows, and on Linux

@@ -222,8 +222,13 @@ async def read_body(receive: Receive, limit: int) -> bytes | None:
 
 def problem_body(status: int, message: str) -> bytes:
     """Return a problem of the cluster in the form that clients of OpenAI and of llama.cpp know."""
+    return compact_json(llama_cpp.problem_body(cluster_problem(status, message)))
+
+
+def cluster_problem(status: int, message: str) -> RequestProblem:
+    """Return a problem of the cluster."""
     kind = "timeout_error" if status == 504 else "invalid_request_error" if status < 500 else "unavailable_error"
-    return compact_json(llama_cpp.problem_body(RequestProblem(status, kind, message)))
+    return RequestProblem(status, kind, message)
 
 
 def problem_form(path: str) -> ProblemForm:
@@ -237,7 +242,9 @@ def _ollama_problem(problem: RequestProblem) -> object:
 
 async def send_problem(send: Send, status: int, message: str) -> None:
     """Answer a request with a problem."""
+    problem = cluster_problem(status, message)
     body = problem_body(status, message)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from traceback import format_tb
 from typing import Any, TypeVar
@@ -96,7 +96,7 @@ class ServerContext:
             except ClientDisconnect:
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
             except Exception as error:
-                return json_answer(form(problem := _reported(error)), problem.status)
+                return problem_answer(_reported(error), form)
 
         return Route(path, endpoint, methods=[method])
 
@@ -104,6 +104,13 @@ class ServerContext:
 def json_answer(value: object, status: int = 200) -> Response:
     """Return an answer with JSON, without a blank after colons: llama.vim's pattern for an answer allows none."""
     return Response(compact_json(value), status, media_type="application/json")
+
+
+def problem_answer(problem: RequestProblem, form: ProblemForm) -> Response:
+    """Return the answer that reports a problem."""
+    answer = json_answer(form(problem), problem.status)
+    answer.headers.update(problem.headers)
+    return answer
 
 
 def compact_json(value: object) -> bytes:
@@ -159,7 +166,7 @@ class StreamAnswer(Response):
         except Exception as error:
             problem = _reported(error)
             if not started:
-                await json_answer(self._form(problem), problem.status)(scope, receive, send)
+                await problem_answer(problem, self._form)(scope, receive, send)
                 return
             chunk = self._problem_chunk(self._form(problem))
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -169,6 +176,28 @@ class StreamAnswer(Response):
 
     async def _start(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+
+async def all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of work that is done at once. When one fails, the others are cancelled, and its error raised.
+
+    `asyncio.gather` would leave the others running, for nobody.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def check_health(call: Call) -> None:
+    """Raise RequestProblem unless the model is ready. Anybody may ask, so only this machine is told the reason."""
+    try:
+        call.service.check_ready()
+    except WorkerError as error:
+        message = str(error) if call.config.is_loopback else "The model is not ready."
+        raise RequestProblem(503, "unavailable_error", message, error.retry_seconds) from None
 
 
 async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, T] | Awaitable[T]) -> T:

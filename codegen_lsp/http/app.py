@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from codegen_lsp.access import read_secrets
 from codegen_lsp.http import openapi, page_routes, remote_model
-from codegen_lsp.http.answers import Call, Handler, ProblemForm, ServerContext, json_answer
+from codegen_lsp.http.answers import Call, Handler, ProblemForm, ServerContext, problem_answer
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.dialects import llama_cpp, ollama, openai, tabby
@@ -56,7 +56,7 @@ def create_app(service: CompletionService, config: HttpConfig, *, guarded: bool 
     async def unknown(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         problem = RequestProblem(error.status_code, "not_found_error", error.detail)
-        answer = json_answer(form_of(request.url.path)(problem), problem.status)
+        answer = problem_answer(problem, form_of(request.url.path))
         answer.headers.update(error.headers or {})
         return answer
 

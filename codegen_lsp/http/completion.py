@@ -106,8 +106,17 @@ class CompletionService:
         """The loaded model. Raises: WorkerError while there is none."""
         model = self.client.state.model
         if model is None:
-            raise WorkerError(self.client.state.message or "The model is being loaded.")
+            raise self._not_ready()
         return model
+
+    def check_ready(self) -> None:
+        """Raise WorkerError unless the model is loaded."""
+        if self.client.state.phase not in ("ready", "busy"):
+            raise self._not_ready()
+
+    def _not_ready(self) -> WorkerError:
+        state = self.client.state
+        return WorkerError(state.message or "The model is being loaded.", state.advice, self.client.restart_seconds)
 
     async def complete(self, request: CompletionRequest) -> Completed:
         """Return the answers to a request. Cancelling the caller ends the generation within one token.

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from codegen_lsp.access import is_own_host, is_token
 from codegen_lsp.http import page_routes
-from codegen_lsp.http.answers import ProblemForm, discard_body, json_answer
+from codegen_lsp.http.answers import ProblemForm, discard_body, problem_answer
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.problems import RequestProblem
 
@@ -29,8 +29,6 @@ KEYLESS_PATHS = frozenset(page_routes.FILES)
 """Answered without a key on the loopback address: the page that asks for it, since a browser sends none for a page."""
 NO_ADDRESS = "local"
 """Stands for the address of a client that has none, as on a socket of the file system."""
-RETRY_SECONDS = 1
-"""Given to clients whose request is one too many."""
 
 FormOf = Callable[[str], ProblemForm]
 """Returns the form of problems of a path."""
@@ -117,11 +115,9 @@ class Guard:
 
     async def _refuse(self, problem: RequestProblem, scope: Scope, receive: Receive, send: Send) -> None:
         await discard_body(Request(scope, receive), self._config.max_body_bytes)
-        answer = json_answer(self._form_of(scope["path"])(problem), problem.status)
+        answer = problem_answer(problem, self._form_of(scope["path"]))
         if problem.status == HTTPStatus.UNAUTHORIZED:
             answer.headers["WWW-Authenticate"] = "Bearer"
-        if problem.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-            answer.headers["Retry-After"] = str(RETRY_SECONDS)
         await answer(scope, receive, send)
 
 

@@ -19,6 +19,7 @@ from codegen_lsp.http.app import create_app
 from codegen_lsp.http.completion import CompletionService, server_load_params
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.connections import protocol_class
+from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import LoadParams, ModelDescription
 from codegen_lsp.settings import Settings
 
@@ -50,7 +51,7 @@ class HttpServer(uvicorn.Server):
 
 
 async def _serve(config: HttpConfig, settings: Settings, load: LoadParams) -> int:
-    service = CompletionService(settings, load)
+    service = CompletionService(settings, load, InferenceClient(unattended=True))
     try:
         app = create_app(service, config)
     except OSError as error:
@@ -72,6 +73,7 @@ async def _serve(config: HttpConfig, settings: Settings, load: LoadParams) -> in
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # any local program could say that it is another client
             timeout_graceful_shutdown=CLOSE_SECONDS,
         )
     )

@@ -123,7 +123,7 @@ async def test_a_request_whose_replica_is_lost_is_asked_again(fault: Callable[[F
 async def test_a_request_is_given_up_with_an_answer_that_says_so() -> None:
     replicas = Replicas(lost)
     answer = await ask(replicas)
-    assert answer.status == 503
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert "Send the request again" in answer.json["error"]["message"]
     assert len(replicas.keys) == ATTEMPTS
 

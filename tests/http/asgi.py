@@ -21,6 +21,7 @@ class PlayedClient(PlayedModel):
     """A played model that keeps its state, as `InferenceClient` does."""
 
     state: WorkerState = WorkerState("stopped")
+    restart_seconds: float | None = None
 
     async def stream(self, params: GenerateParams, on_text: Callable[[StreamedText], None]) -> GenerateResult:
         """Stream each answer in two parts, the second of which is left to the result."""

@@ -12,9 +12,13 @@ from tests import needs
 
 needs.extra("serve")
 
-from codegen_lsp.errors import WorkerError
+from codegen_lsp.errors import ModelError, WorkerError
 from codegen_lsp.http.answers import StreamAnswer, unless_disconnected
+from codegen_lsp.http.app import create_app
 from codegen_lsp.http.completion import MAX_TOKENIZED
+from codegen_lsp.http.config import HttpConfig
+from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult
+from tests.http.asgi import exchange, played, played_service
 from tests.http.conftest import RunningServer
 
 
@@ -73,3 +77,26 @@ async def test_a_stream_is_closed_when_its_client_leaves_while_it_is_written() -
     left.set()
     await writing
     assert closed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/completion", {"prompt": ["a", "b", "c"]}), ("/v1/completions", {"prompt": ["a", "b", "c"]})]
+)
+async def test_when_one_prompt_of_several_fails_the_others_are_cancelled(path: str, body: dict[str, Any]) -> None:
+    service = played_service(lambda params: ["x"])
+    model = played(service)
+    model.gate.clear()
+    generate = model.generate
+
+    async def fail_the_last(params: GenerateParams) -> GenerateResult:
+        if params.prefix == "c":
+            while len(model.generated) < 2:  # noqa: ASYNC110 - by the application
+                await asyncio.sleep(0)
+            raise ModelError("too long")
+        return await generate(params)
+
+    model.generate = fail_the_last  # type: ignore[method-assign]
+    answer = await exchange(create_app(service, HttpConfig()), "POST", path, body)
+    assert (answer.status, answer.json["error"]["message"]) == (500, "too long")
+    assert {params.prefix for params in model.cancelled} == {"a", "b"}
+    assert service.open_requests == 0

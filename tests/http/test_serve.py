@@ -147,6 +147,16 @@ async def test_a_request_that_does_not_arrive_ends_its_connection(sent: bytes) -
         writer.close()
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-Proto", "X-Forwarded-Scheme", "Forwarded"])
+def test_a_client_can_not_say_that_it_came_by_another_way(http_server: RunningServer, name: str) -> None:
+    """As a proxy would: the address counts for the limits, and the scheme decides which page is the server's own."""
+    host = f"{http_server.host}:{http_server.port}"
+    value = "proto=https;for=10.0.0.1" if name == "Forwarded" else "https"
+    headers = {"Origin": f"https://{host}", name: value, "X-Forwarded-For": "10.0.0.1"}
+    assert http_server.ask("POST", "/tokenize", {"content": "a"}, headers)[0] == 403
+    assert http_server.ask("POST", "/tokenize", {"content": "a"}, headers | {"Origin": f"http://{host}"})[0] == 200
+
+
 def test_nothing_of_a_request_is_logged(tmp_path: Path) -> None:
     secret = "VERY_SECRET_TEXT"
     with running_server(tmp_path) as server:

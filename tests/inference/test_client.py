@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,7 @@ import pytest
 from attrs import evolve
 
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
-from codegen_lsp.inference.client import client as client_module
-from codegen_lsp.inference.client import launch, worker_connection
+from codegen_lsp.inference.client import launch, restarts, worker_connection
 from codegen_lsp.inference.client.client import InferenceClient, WorkerState
 from codegen_lsp.inference.client.worker_connection import WorkerConnection
 from codegen_lsp.inference.rpc import connection as rpc
@@ -38,11 +38,11 @@ SHORT = StopRules(max_tokens=8, max_lines=1)
 class Watched(InferenceClient):
     """A client that keeps all its states."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, unattended: bool = False) -> None:
         self.states: list[WorkerState] = []
         self.progress: list[LoadProgress] = []
         self.changed = asyncio.Event()
-        super().__init__(on_state=self._note, on_progress=self.progress.append)
+        super().__init__(on_state=self._note, on_progress=self.progress.append, unattended=unattended)
 
     def _note(self, state: WorkerState) -> None:
         self.states.append(state)
@@ -279,10 +279,10 @@ async def test_a_busy_worker_answers_pings(client: Watched, params: LoadParams) 
 async def test_a_worker_that_keeps_dying_stays_down_until_restarted(
     client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
-    monkeypatch.setattr(client_module, "CRASHES", 3)
+    monkeypatch.setattr(restarts, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(restarts, "CRASHES", 3)
     await client.load(params)
-    for _ in range(client_module.CRASHES):
+    for _ in range(restarts.CRASHES):
         await client.until("ready")
         pid = client.state.pid
         assert pid is not None
@@ -293,6 +293,68 @@ async def test_a_worker_that_keeps_dying_stays_down_until_restarted(
     assert "restart" in client.state.advice
     await client.restart()
     assert client.state.phase == "ready"
+
+
+@pytest.fixture
+async def unattended() -> AsyncIterator[Watched]:
+    made = Watched(unattended=True)
+    yield made
+    await made.close()
+
+
+async def test_where_nobody_restarts_it_a_worker_that_keeps_dying_is_started_again(
+    unattended: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(restarts, "CRASHES", 3)
+    monkeypatch.setattr(restarts, "UNATTENDED_SECONDS", 0.01)
+    await unattended.load(params)
+    for _ in range(restarts.CRASHES + 2):
+        await unattended.until("ready")
+        pid = unattended.state.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        unattended.changed.clear()
+        await unattended.changed.wait()
+    await unattended.until("ready")
+    assert "failed" not in {state.phase for state in unattended.states}
+    assert (await unattended.generate(request())).stats.generated_tokens > 0
+
+
+async def test_while_it_waits_for_its_restart_requests_are_told_how_long(
+    unattended: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "BACKOFF_SECONDS", (40.0,))
+    await unattended.load(params)
+    assert unattended.restart_seconds is None
+    assert unattended.state.pid is not None
+    os.kill(unattended.state.pid, signal.SIGKILL)
+    await unattended.until("starting")
+    with pytest.raises(WorkerError, match="in 40 s") as raised:
+        await unattended.generate(request())
+    assert raised.value.retry_seconds is not None
+    assert 0 < raised.value.retry_seconds <= 40
+    await unattended.restart()
+    assert unattended.restart_seconds is None
+    assert unattended.state.phase == "ready"
+
+
+async def test_where_nobody_restarts_it_a_worker_that_can_not_be_started_or_load_is_tried_again(
+    unattended: Watched, embedded_build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "BACKOFF_SECONDS", (0.0,))
+    monkeypatch.setattr(restarts, "UNATTENDED_SECONDS", 0.01)
+    command = launch.worker_command
+    monkeypatch.setattr(launch, "worker_command", lambda: [str(tmp_path / "no-program")])
+    build = tmp_path / "build"
+    with pytest.raises(WorkerError, match="can't be started"):
+        await unattended.load(LoadParams(str(build), threads=1, shared=False))
+    monkeypatch.setattr(launch, "worker_command", command)
+    while unattended.state.phase != "failed" or unattended.state.pid is None:  # it started, and found no model
+        unattended.changed.clear()
+        await unattended.changed.wait()
+    shutil.copytree(embedded_build, build)
+    await unattended.until("ready")
 
 
 async def test_a_broken_build_is_reported_and_another_can_be_loaded(
@@ -354,7 +416,7 @@ async def test_the_worker_ignores_signals_of_a_terminal_and_obeys_sigterm(
     client: Watched, params: LoadParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever dispositions it inherits. Shells start background jobs with SIGINT ignored."""
-    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (600.0, 600.0, 600.0, 600.0))
+    monkeypatch.setattr(restarts, "BACKOFF_SECONDS", (600.0, 600.0, 600.0, 600.0))
     inherited = {signal.SIGINT: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGTERM: signal.SIG_IGN}
     before = {number: signal.signal(number, disposition) for number, disposition in inherited.items()}
     try:
@@ -431,7 +493,7 @@ async def test_a_private_worker_that_dies_at_start_is_reported(
 ) -> None:
     program = "import sys; sys.exit('out of order')"
     monkeypatch.setattr(launch, "worker_command", lambda: [sys.executable, "-c", program])
-    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(restarts, "BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
     with pytest.raises(WorkerError, match=r"exit code 1\. out of order"):
         await client.load(LoadParams(str(embedded_build), threads=1, shared=False))
     await client.until("failed")
@@ -442,7 +504,7 @@ async def test_a_worker_whose_stream_closes_before_it_exits_is_reported_with_the
 ) -> None:
     program = "import os, sys, time; os.close(0); os.close(1); time.sleep(1); sys.exit('out of order')"
     monkeypatch.setattr(launch, "worker_command", lambda: [sys.executable, "-c", program])
-    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", (60.0,) * 4)
+    monkeypatch.setattr(restarts, "BACKOFF_SECONDS", (60.0,) * 4)
     open_worker = client._open
 
     async def open_and_wait(params: LoadParams) -> WorkerConnection:

@@ -223,7 +223,7 @@ async def test_a_worker_that_dies_at_start_is_reported_and_stays_down(
 ) -> None:
     program = "import sys; sys.exit('no torch here')"
     monkeypatch.setattr(launch, "worker_command", lambda: [sys.executable, "-c", program])
-    monkeypatch.setattr("codegen_lsp.inference.client.client.BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr("codegen_lsp.inference.client.restarts.BACKOFF_SECONDS", (0.0, 0.0, 0.0, 0.0))
     client = make()
     with pytest.raises(WorkerError, match=r"exit code 1\. no torch here"):
         await client.load(params)

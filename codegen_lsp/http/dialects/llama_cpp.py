@@ -8,7 +8,6 @@ https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -18,7 +17,15 @@ from attrs import evolve, frozen
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from codegen_lsp.http.answers import Call, ServerContext, StreamAnswer, json_answer, server_sent_event
+from codegen_lsp.http.answers import (
+    Call,
+    ServerContext,
+    StreamAnswer,
+    all_of,
+    check_health,
+    json_answer,
+    server_sent_event,
+)
 from codegen_lsp.http.dialects import llama_cpp_bodies as bodies
 from codegen_lsp.http.fields import Fields, well_formed
 from codegen_lsp.http.problems import RequestProblem, invalid
@@ -71,8 +78,7 @@ class AnswerForm:
 
 async def health(call: Call) -> Response:
     """Answer that the model is ready."""
-    if call.service.state.phase not in ("ready", "busy"):
-        raise RequestProblem(503, "unavailable_error", call.service.state.message or "Loading model")
+    check_health(call)
     return json_answer({"status": "ok"})
 
 
@@ -172,7 +178,7 @@ async def _answer(call: Call, requests: list[CompletionRequest], *, several: boo
         if len(requests) > 1:
             raise invalid("Several prompts can't be streamed.")
         return StreamAnswer(_events(call, requests[0], form), problem_body, seconds=call.config.request_seconds)
-    answers = await asyncio.gather(*(call.service.complete(request) for request in requests))
+    answers = await all_of(call.service.complete(request) for request in requests)
     return json_answer(_written(requests, answers, form))
 
 

@@ -10,7 +10,6 @@ refused.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -20,7 +19,7 @@ from attrs import evolve
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from codegen_lsp.http.answers import Call, ServerContext, StreamAnswer, json_answer, server_sent_event
+from codegen_lsp.http.answers import Call, ServerContext, StreamAnswer, all_of, json_answer, server_sent_event
 from codegen_lsp.http.dialects import llama_cpp_bodies, tabby
 from codegen_lsp.http.dialects import openai_bodies as bodies
 from codegen_lsp.http.dialects.openai_bodies import FINISH, AnswerHead
@@ -91,7 +90,7 @@ async def completions(call: Call) -> Response:
         if best_of > count:
             raise invalid("`best_of` must equal `n` where the answer is streamed.")
         return _stream(call, _text_events(call, head, requests, echoed))
-    answers = await asyncio.gather(*(_answer(call, one) for one in requests))
+    answers = await all_of(_answer(call, one) for one in requests)
     answers = [evolve(one, texts=_best(one, count)) for one in answers]
     choices = [
         bodies.text_choice(

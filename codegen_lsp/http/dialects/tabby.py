@@ -14,7 +14,7 @@ import uuid
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from codegen_lsp.http.answers import Call, ServerContext, json_answer
+from codegen_lsp.http.answers import Call, ServerContext, check_health, json_answer
 from codegen_lsp.http.fields import Fields
 from codegen_lsp.http.problems import RequestProblem, invalid
 from codegen_lsp.http.requests import CompletedText, CompletionRequest, ExtraText
@@ -46,8 +46,7 @@ async def health(call: Call) -> Response:
 
     The path needs no key, so the machine is described on a loopback address only.
     """
-    if call.service.state.phase not in ("ready", "busy"):
-        raise RequestProblem(503, "unavailable_error", call.service.state.message or "Loading model")
+    check_health(call)
     model, known = call.service.model, call.config.is_loopback
     return json_answer(
         {

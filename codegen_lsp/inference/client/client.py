@@ -9,18 +9,17 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import time
-from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
 import attrs
-from attrs import field, frozen
+from attrs import frozen
 
 from codegen_lsp import python_path
 from codegen_lsp.errors import CodegenError, ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client import shared_worker
 from codegen_lsp.inference.client.launch import start_private_worker
+from codegen_lsp.inference.client.restarts import Restarts
 from codegen_lsp.inference.client.worker_connection import WorkerConnection
 from codegen_lsp.inference.rpc import connection as rpc
 from codegen_lsp.inference.rpc.attribution import AttributionParams, AttributionResult
@@ -55,11 +54,6 @@ Phase = Literal["stopped", "starting", "loading", "ready", "busy", "failed"]
 
 JOIN_ATTEMPTS, JOIN_INTERVAL = 5, 0.05
 """Attempts to join a shared worker, and seconds between them: it may be exiting because its last client left."""
-CRASHES = 5
-CRASH_WINDOW_SECONDS = 60.0
-"""After `CRASHES` deaths within this time the worker stays down until it is restarted by hand (as Tabby does)."""
-BACKOFF_SECONDS = (0.1, 0.5, 2.0, 5.0)
-"""Delay before the first, second, … restart within the window."""
 
 
 class _DiedAtStartError(WorkerError):
@@ -77,19 +71,6 @@ class WorkerState:
     pid: int | None = None
 
 
-@attrs.define
-class _Deaths:
-    """Times of the worker's recent unexpected deaths."""
-
-    times: deque[float] = field(factory=lambda: deque(maxlen=CRASHES))
-
-    def note(self) -> int:
-        """Add one; return the number within the window."""
-        now = time.monotonic()
-        self.times.append(now)
-        return sum(now - at < CRASH_WINDOW_SECONDS for at in self.times)
-
-
 class InferenceClient:
     """Starts, supervises and calls one worker.
 
@@ -101,15 +82,18 @@ class InferenceClient:
         *,
         on_state: Callable[[WorkerState], None] | None = None,
         on_progress: Callable[[LoadProgress], None] | None = None,
+        unattended: bool = False,
     ) -> None:
+        """With `unattended`, a worker that can't be started or dies again and again is tried for ever, less often."""
         self.state = WorkerState("stopped")
         self._on_state = on_state or (lambda _: None)
         self._on_progress = on_progress or (lambda _: None)
         self._connection: WorkerConnection | None = None
         self._load: LoadParams | None = None
         self._lock = asyncio.Lock()
-        self._deaths = _Deaths()
+        self._restarts = Restarts(unattended)
         self._restarting: asyncio.Task[None] | None = None
+        self._restart_at: float | None = None
         self._open_requests = 0
         self._stream_numbers = itertools.count(1)
         self._closed = False
@@ -207,7 +191,7 @@ class InferenceClient:
         Other servers keep the old worker.
         """
         async with self._lock:
-            self._deaths = _Deaths()
+            self._restarts = Restarts(self._restarts.unattended)
             connection = self._connection
             if connection is not None and connection.endpoint is not None:
                 with contextlib.suppress(SharingError):
@@ -225,6 +209,12 @@ class InferenceClient:
         self._set(WorkerState("stopped"))
 
     @property
+    def restart_seconds(self) -> float | None:
+        """Seconds until the worker is started again; None if that is not planned or has begun."""
+        at = self._restart_at
+        return None if at is None else max(0.0, at - asyncio.get_running_loop().time())
+
+    @property
     def stderr(self) -> list[str]:
         """The last lines that the worker wrote to its standard error."""
         if self._connection is None:
@@ -233,7 +223,7 @@ class InferenceClient:
         return list(self._connection.worker.stderr_tail)
 
     async def _start_and_load(self, params: LoadParams) -> ModelDescription:
-        connection = self._connection
+        connection, self._restart_at = self._connection, None
         if params.shared:
             params = shared_worker.resolved(params)
         if connection is None or connection.ended.is_set() or not connection.can_load(params):
@@ -243,13 +233,14 @@ class InferenceClient:
         try:
             model = await connection.call(rpc.LOAD, params, ModelDescription)
         except ModelError as error:
-            self._set(WorkerState("failed", error.message, error.advice, pid=pid))
+            self._note_failed_start(error, pid)
             raise
         except WorkerError:
             await connection.settle()
             if connection.ended.is_set() and connection is self._connection and not self._closed:
                 raise WorkerError(self.state.message, self.state.advice) from None  # with the cause of its end
             raise
+        self._restarts.ready()
         self._set(WorkerState("ready", f"{model.name} is ready.", model=model, pid=pid))
         return model
 
@@ -262,7 +253,7 @@ class InferenceClient:
         except _DiedAtStartError:
             raise
         except WorkerError as error:
-            self._set(WorkerState("failed", error.message, error.advice))
+            self._note_failed_start(error)
             raise
         if self._closed:
             await connection.end()
@@ -317,7 +308,7 @@ class InferenceClient:
 
     def _ready(self) -> WorkerConnection:
         if self._connection is None or self.state.phase not in ("ready", "busy"):
-            raise WorkerError(self.state.message or "No model is loaded.", self.state.advice)
+            raise WorkerError(self.state.message or "No model is loaded.", self.state.advice, self.restart_seconds)
         return self._connection
 
     def _on_worker_end(self, connection: WorkerConnection) -> None:
@@ -326,7 +317,6 @@ class InferenceClient:
 
     def _note_death(self, connection: WorkerConnection) -> str:
         """Schedule a restart, unless the worker died too often; return a message with the cause."""
-        deaths = self._deaths.note()
         cause = f"The inference worker ended{_exit_text(connection.exit_code)}."
         if connection.hung:
             cause = "The inference worker no longer answered and was ended."
@@ -335,14 +325,26 @@ class InferenceClient:
         logger.error("%s Its last output: %s", cause, "\n".join(lines) or "none")
         message = f"{cause} {last}".strip()
         hint = python_path.hint(lines)
-        if deaths >= CRASHES:
+        delay = self._restarts.failed()
+        if delay is None:
             advice = "It died too often to be started again by itself: see the log, then restart the worker."
             self._set(WorkerState("failed", message, hint or advice))
             return message
-        self._set(WorkerState("starting", message, hint or "It is being restarted."))
-        delay = BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS)) - 1]
-        self._restarting = asyncio.ensure_future(self._restart_after(delay))
+        self._set(WorkerState("starting", message, hint or _restart_text(delay)))
+        self._plan_restart(delay)
         return message
+
+    def _note_failed_start(self, error: CodegenError, pid: int | None = None) -> None:
+        """Show that the worker could not be started or can't load the model; try again if nobody else would."""
+        advice = error.advice
+        if self._restarts.unattended and not self._closed and (delay := self._restarts.failed()) is not None:
+            advice = f"{advice} {_restart_text(delay)}".strip()
+            self._plan_restart(delay)
+        self._set(WorkerState("failed", error.message, advice, pid=pid))
+
+    def _plan_restart(self, seconds: float) -> None:
+        self._restart_at = asyncio.get_running_loop().time() + seconds
+        self._restarting = asyncio.ensure_future(self._restart_after(seconds))
 
     async def _restart_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -355,8 +357,10 @@ class InferenceClient:
                 pass  # shown by the state
             except Exception:
                 logger.exception("The inference worker could not be restarted")
-                advice = "See the log, then restart the worker."
-                self._set(WorkerState("failed", "The inference worker could not be restarted.", advice))
+                error = WorkerError("The inference worker could not be restarted.", "See the log.")
+                if not self._restarts.unattended:
+                    error.advice = "See the log, then restart the worker."
+                self._note_failed_start(error)
 
     def _show_load(self) -> None:
         if self.state.phase in ("ready", "busy"):
@@ -366,6 +370,10 @@ class InferenceClient:
         if state != self.state:
             self.state = state
             self._on_state(state)
+
+
+def _restart_text(seconds: float) -> str:
+    return "It is being restarted." if seconds < 10 else f"It is started again in {seconds:.0f} s."
 
 
 def _exit_text(code: int | None) -> str:
