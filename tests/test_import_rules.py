@@ -85,7 +85,7 @@ PACKAGES = {
         "access",
     ],
     "http": [
-        *("http", "suggest", "completion", "source", "workspace"),
+        *("http", "suggest", "synthesis", "completion", "source", "workspace", "sandbox"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
         "access",
     ],

@@ -62,6 +62,14 @@ def serve(
             exists=True,
         ),
     ] = None,
+    programs: Annotated[
+        bool,
+        typer.Option(
+            "--programs",
+            help="With --http, let the page at /sessions run programs in the sandbox, for everybody who may use the "
+            "server.",
+        ),
+    ] = False,
     model: Model = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -71,17 +79,24 @@ def serve(
     if sum((tcp is not None, ws is not None, http is not None, stdio)) > 1:
         raise typer.BadParameter("choose one of --stdio, --tcp, --ws and --http")
     if http is None and (
-        api_key_file is not None or allow_host or workspace or (model, device, threads) != ("auto", "auto", 0)
+        api_key_file is not None
+        or allow_host
+        or workspace
+        or programs
+        or (model, device, threads) != ("auto", "auto", 0)
     ):
         raise typer.BadParameter(
-            "--api-key-file, --allow-host, --workspace, --model, --device and --threads go with --http"
+            "--api-key-file, --allow-host, --workspace, --programs, --model, --device and --threads go with --http"
         )
     if token_file is not None and tcp is None and ws is None:
         raise typer.BadParameter("--token-file goes with --tcp or --ws")
     if allow_origin and ws is None and http is None:
         raise typer.BadParameter("--allow-origin goes with --ws or --http")
     if http is not None:
+        from attrs import evolve
+
         config = _http_config(http, api_key_file, allow_origin or [], allow_host or [], workspace or [])
+        config = evolve(config, programs=programs)
         _serve_http(config, model, device, threads)
     if tcp is None and ws is None:
         from codegen_lsp.cli.stdio_server import serve_on_stdio

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from codegen_lsp.access import read_secrets
-from codegen_lsp.http import openapi, page_routes, remote_model
+from codegen_lsp.http import openapi, page_routes, remote_model, session_routes
 from codegen_lsp.http.answers import Call, Handler, ProblemForm, ServerContext, problem_answer
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
@@ -29,6 +29,7 @@ DIALECTS: tuple[Dialect, ...] = (
     openai.routes,
     ollama.routes,
     page_routes.routes,
+    session_routes.routes,
     remote_model.routes,
     openapi.routes,
 )

@@ -27,6 +27,10 @@ class HttpConfig:
     """Names under which the server may be asked, beside its address."""
     workspaces: tuple[Path, ...] = ()
     """Folders whose files the page at `/` may count. No other request reads from them."""
+    programs: bool = False
+    """True if the page at `/sessions` may have programs run, in the sandbox."""
+    session_seconds: float = 600.0
+    """A request of a session that takes longer is ended: it may write many turns anew."""
     max_body_bytes: int = 8 * 2**20
     max_requests: int = 256
     """Requests at once; more are answered with status 503."""

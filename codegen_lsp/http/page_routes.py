@@ -34,6 +34,7 @@ from codegen_lsp.version import __version__
 FOLDER = Path(__file__).with_name("page")
 FILES = {
     "/": ("index.html", "text/html"),
+    "/sessions": ("index.html", "text/html"),
     "/page/script.js": ("script.js", "text/javascript"),
     "/page/editor.js": ("editor.js", "text/javascript"),
     "/page/examples.js": ("examples.js", "text/javascript"),

@@ -17,6 +17,8 @@ SIGNATURE = re.compile(r"\bdef\s+\w+\s*\(.*\)$")
 """The head of a function, whose arrow stands before a type."""
 STARTS = re.compile(r"^|(?<=[:;,.(])\s+|(?<=example )|(?<=if )|(?<=for )|(?<=with )|\s")
 """Places at which the left side may begin."""
+MOST_ARROWS, LONGEST_SIDE = 20, 300
+"""Limits of what is tried in a request, and of the characters on each side: the work grows with their product."""
 
 
 @frozen
@@ -39,6 +41,7 @@ class Example:
 def examples_in(request: str) -> list[Example]:
     """Return the examples in what is asked, in their order. What can't be read as one is no example."""
     found = []
+    arrows = 0
     lines = request.split("\n")
     for number, line in enumerate(lines):
         if line.lstrip().startswith(">>> "):
@@ -47,7 +50,11 @@ def examples_in(request: str) -> list[Example]:
             continue
         start = 0
         for arrow in ARROW.finditer(line):
-            left, right = _left(line[start : arrow.start()]), _right(line[arrow.end() :])
+            arrows += 1
+            if arrows > MOST_ARROWS:
+                return found
+            left = _left(line[max(start, arrow.start() - LONGEST_SIDE) : arrow.start()])
+            right = _right(line[arrow.end() : arrow.end() + LONGEST_SIDE])
             if left and right and (example := _example(left, right)):
                 found += example
                 start = arrow.end() + len(right)

@@ -62,7 +62,7 @@ def defined_names(program: str) -> set[str]:
     """Return the names that a program binds at its top level; all words in it if it does not parse."""
     try:
         table = symtable.symtable(program, "<program>", "exec")
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _words(program)
     return {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
 

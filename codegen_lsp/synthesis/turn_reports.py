@@ -26,10 +26,11 @@ async def report_turns(runner: ProgramRunner, dialogue: Dialogue, first: int = 0
     numbers = range(first, len(dialogue.turns))
     if not numbers:
         return []
-    with_examples = {number: found for number in numbers if (found := examples_in(dialogue.turns[number].request))}
+    found = await asyncio.to_thread(lambda: [examples_in(dialogue.turns[number].request) for number in numbers])
+    with_examples = {number: examples for number, examples in zip(numbers, found, strict=True) if examples}
     whole, *tried = await asyncio.gather(
         runner.run_cancellable(dialogue),
-        *(runner.run_cancellable(dialogue.until(number + 1), found) for number, found in with_examples.items()),
+        *(runner.run_cancellable(dialogue.until(number + 1), examples) for number, examples in with_examples.items()),
     )
     runs = dict(zip(with_examples, tried, strict=True))
     return [report_of(runs[number]) if number in runs else _part(whole, number) for number in numbers]

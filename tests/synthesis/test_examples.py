@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen_lsp.synthesis import examples
 from codegen_lsp.synthesis.examples import Example, examples_in
 
 CASES = [
@@ -40,3 +41,13 @@ def test_any_text_is_read(text: str) -> None:
     for example in examples_in(text):
         assert bool(example.setup) != bool(example.expression)
         assert "→" in example.text
+
+
+def test_work_on_a_request_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each arrow is tried with each place before it: a text of arrows would take minutes."""
+    tried = []
+    monkeypatch.setattr(examples, "_expression", lambda text: tried.append(text))
+    monkeypatch.setattr(examples, "_assigns", lambda text: bool(tried.append(text)))
+    examples.examples_in("a b -> " * 20_000)
+    assert len(tried) < 20_000
+    assert max(map(len, tried)) <= 300
