@@ -82,7 +82,7 @@ PACKAGES = {
     "lsp": [
         *("lsp", "suggest", "refactor", "synthesis", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
-        "access",
+        *("access", "sandbox.sandbox"),
     ],
     "http": [
         *("http", "suggest", "synthesis", "completion", "source", "workspace", "sandbox"),

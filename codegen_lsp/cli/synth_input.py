@@ -35,11 +35,6 @@ class LineReader:
         return "\n".join(lines).rstrip("\n")
 
 
-def plain_text(text: str) -> str:
-    """Return a text without control characters, which could change the terminal."""
-    return "".join(sign if sign in "\n\t" or sign.isprintable() else repr(sign)[1:-1] for sign in text)
-
-
 def _prompts(commands: Sequence[str]) -> PromptSession[str]:
     """Return the line editor, with a history of its own in the user's folder of state."""
     import platformdirs

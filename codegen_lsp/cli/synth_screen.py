@@ -11,10 +11,11 @@ from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
-from codegen_lsp.cli.synth_input import LineReader, plain_text
+from codegen_lsp.cli.synth_input import LineReader
 from codegen_lsp.cli.synth_pictures import show_picture
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.synthesis.dialogue import DialogueTurn
+from codegen_lsp.synthesis.printable import printable
 from codegen_lsp.synthesis.running import ProgramRun
 from codegen_lsp.synthesis.session import SynthesisError, SynthesisSession
 from codegen_lsp.synthesis.synthesizer import Proposal
@@ -197,9 +198,11 @@ class SynthScreen:
             mark = "  (yours)" if turn.edited else ""
             self._print(f"{number} › {turn.request}{mark}", "bold")
         if turn.code:
-            self._console.print(Padding(Syntax(turn.code, "python", theme=THEME, background_color="default"), (0, 4)))
+            self._console.print(
+                Padding(Syntax(printable(turn.code), "python", theme=THEME, background_color="default"), (0, 4))
+            )
         if turn.output:
-            self._console.print(Padding(Text(plain_text(turn.output), style="green"), (0, 4)))
+            self._console.print(Padding(Text(printable(turn.output), style="green"), (0, 4)))
 
     def _show_files(self, run: ProgramRun) -> None:
         """Save the pictures and tables of the last turn beside the session, and show the pictures if possible."""
@@ -217,7 +220,7 @@ class SynthScreen:
             self._print(f"{folder} can't be written: {error.strerror}.", "yellow")
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(plain_text(text)), style=style or None, soft_wrap=True)
+        self._console.print(Text(printable(text)), style=style or None, soft_wrap=True)
 
 
 def _path(text: str) -> Path:

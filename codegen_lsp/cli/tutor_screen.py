@@ -12,9 +12,10 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.text import Text
 
-from codegen_lsp.cli.synth_input import LineReader, plain_text
+from codegen_lsp.cli.synth_input import LineReader
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.synthesis.dialogue import render
+from codegen_lsp.synthesis.printable import printable
 from codegen_lsp.synthesis.problems import TutorProblem, read_problems
 from codegen_lsp.synthesis.synthesizer import Synthesizer
 from codegen_lsp.synthesis.tutor import Tutor
@@ -101,7 +102,7 @@ class TutorScreen:
             return
         solution = await self._tutor.model_program()
         panels = [
-            Panel(Syntax(plain_text(render(dialogue)).rstrip(), "python", background_color="default"), title=title)
+            Panel(Syntax(printable(render(dialogue)).rstrip(), "python", background_color="default"), title=title)
             for title, dialogue in (("yours", self._tutor.learner), ("a solution", solution))
         ]
         self._console.print(Columns(panels, equal=True, expand=True))
@@ -135,8 +136,8 @@ class TutorScreen:
             self._print(f"It can't be saved: {error.strerror}.", "yellow")
 
     def _code(self, code: str) -> None:
-        self._console.print(Syntax(plain_text(code), "python", background_color="default"))
+        self._console.print(Syntax(printable(code), "python", background_color="default"))
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(plain_text(text)), style=style or None, soft_wrap=True)
+        self._console.print(Text(printable(text)), style=style or None, soft_wrap=True)
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from codegen_lsp.lsp.extensions import RefactoringReport
 from codegen_lsp.lsp.latest import LatestTask
 from codegen_lsp.suggest.request import SuggestionResult
 from codegen_lsp.suggest.service import SuggestionService
+from codegen_lsp.synthesis.authorship import Authorship
 from codegen_lsp.workspace.uris import path_of
 
 
@@ -53,6 +54,8 @@ class OpenDocument:
     """The completion request that is being answered."""
     refactoring: LatestTask = field(factory=LatestTask)
     """The refactoring that is being done."""
+    authorship: Authorship = field(factory=Authorship)
+    """If it is a session of programs in several turns, the code of it that the user wrote."""
     answered: AnsweredRequest | None = None
     refactored: EndedRefactoring | None = None
 

@@ -33,6 +33,8 @@ STOP_SECONDS = 0.05
 """Time between two looks at whether a program is to be stopped."""
 END_SECONDS = 5.0
 """Time for a jail that was told to end, after which it is killed."""
+NO_RESULT = "ended without a result"
+"""Detail of a verdict on a program whose process ended before the program did; `jail` has the same text."""
 BACKSTOP_SECONDS = 60.0
 """Seconds beyond the program's time after which the jail itself counts as stuck, and is killed."""
 

@@ -13,10 +13,12 @@ from typing import Any, Literal, Protocol
 from attrs import evolve, field, frozen
 
 from codegen_lsp.sandbox.packages import installed_packages, prologue
-from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.sandbox.sandbox import NO_RESULT, Confinement, Limits, Verdict, run_program
 from codegen_lsp.synthesis import cells
 from codegen_lsp.synthesis.dialogue import Dialogue
 from codegen_lsp.synthesis.examples import Example
+from codegen_lsp.synthesis.printable import printable, printable_output
+from codegen_lsp.synthesis.sandbox_stops import why_stopped
 
 LIMITS = Limits(seconds=10.0, memory_mb=2048, scratch_mb=64, output_bytes=0, file_bytes=16 << 20)
 RunKind = Literal["right", "ran", "contradicts", "failed", "timeout"]
@@ -48,11 +50,18 @@ class TurnResult:
     """Pictures that it drew, and files that it wrote under the name `turn-N-…`."""
     table: ValueTable | None = None
     """The value, if it is a table."""
+    stopped: str = ""
+    """Why the sandbox stopped it, in plain words; empty if the sandbox did not cause the error."""
+
+    @property
+    def failure(self) -> str:
+        """The error, with the reason in front if the sandbox caused it; empty if there is none."""
+        return f"{self.stopped}: {self.error}" if self.stopped else self.error
 
     @property
     def text(self) -> str:
         """Output, value and error as one text."""
-        return "\n".join(part for part in (self.output.rstrip("\n"), self.value, self.error) if part)
+        return "\n".join(part for part in (self.output.rstrip("\n"), self.value, self.failure) if part)
 
 
 @frozen
@@ -117,26 +126,26 @@ class TurnRunner:
             f"run({codes!r}, {tried!r})\n"
         )
         verdict = run_program(program, self.limits, self.confinement, [self.packages], stop)
-        return _outcome(verdict, dialogue, examples, self.limits.seconds)
+        return _outcome(verdict, dialogue, examples, self.limits)
 
 
-def _outcome(verdict: Verdict, dialogue: Dialogue, examples: Sequence[Example], seconds: float) -> ProgramRun:
+def _outcome(verdict: Verdict, dialogue: Dialogue, examples: Sequence[Example], limits: Limits) -> ProgramRun:
     rows = _rows(verdict.files.get(cells.REPORTS, b""))
     reports = [row for row in rows if "turn" in row]
-    turns = [_result(row, verdict.files) for row in reports[1:]]
-    count = len(dialogue.turns) + 1
-    found = {row["example"]: str(row["found"]) for row in rows if "example" in row}
+    results = [_result(row, verdict.files, limits) for row in reports]
+    turns, count = results[1:], len(dialogue.turns) + 1
+    found = {row["example"]: printable(str(row["found"])) for row in rows if "example" in row}
     if turns and turns[-1].error and _holds_with_setups(examples, found):
-        turns[-1] = evolve(turns[-1], error="")
-    elif reports and (error := reports[-1]["error"]):
-        reason = _where(len(reports), count) + str(error)
-        return ProgramRun("failed", turns, reason, len(reports) < count)
+        turns[-1] = evolve(turns[-1], error="", stopped="")
+    elif results and (failure := results[-1].failure):
+        return ProgramRun("failed", turns, _where(len(reports), count) + failure, len(reports) < count)
     if len(reports) < count:
         place = _where(len(reports) + 1, count)
         if verdict.kind == "timeout":
-            reason = f"it ran for more than {seconds:g} s and was stopped"
+            reason = f"it ran for more than {limits.seconds:g} s and was stopped"
             return ProgramRun("timeout", [*turns, TurnResult(error=reason)], place + reason, len(reports) + 1 < count)
-        reason = f"it ended the program ({verdict.detail})" if verdict.detail else "it ended the program"
+        detail = "by a crash, or by os._exit" if verdict.detail == NO_RESULT else printable(verdict.detail)
+        reason = f"it ended the program ({detail})" if detail else "it ended the program"
         return ProgramRun("failed", [*turns, TurnResult(error=reason)], place + reason, len(reports) + 1 < count)
     for number, example in enumerate(examples):
         if number not in found:
@@ -169,11 +178,13 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def _result(row: dict[str, Any], files: dict[str, bytes]) -> TurnResult:
+def _result(row: dict[str, Any], files: dict[str, bytes], limits: Limits) -> TurnResult:
+    """Return what a turn did, as text that can't change a terminal or break out of a comment."""
     names = row.get("files") if isinstance(row.get("files"), list) else []
-    kept = {str(name): files[str(name)] for name in names or [] if str(name) in files}
-    table = _table(row.get("table"))
-    return TurnResult(str(row.get("output", "")), str(row.get("value", "")), str(row["error"]), kept, table)
+    kept = {printable(str(name)): files[str(name)] for name in names or [] if str(name) in files}
+    value, error = (printable(str(row.get(part, ""))) for part in ("value", "error"))
+    output = printable_output(str(row.get("output", "")))
+    return TurnResult(output, value, error, kept, _table(row.get("table")), why_stopped(error, limits))
 
 
 def _table(value: object) -> ValueTable | None:
@@ -185,5 +196,7 @@ def _table(value: object) -> ValueTable | None:
         return None
     if not all(isinstance(row, list) for row in rows):
         return None
-    lines = [[str(one)[: cells.CELL_CHARACTERS + 1] for one in row[: cells.TABLE_COLUMNS]] for row in rows]
-    return ValueTable([str(head) for head in heads[: cells.TABLE_COLUMNS]], lines[: cells.TABLE_ROWS], dropped)
+    lines = [[printable(str(one))[: cells.CELL_CHARACTERS + 1] for one in row[: cells.TABLE_COLUMNS]] for row in rows]
+    return ValueTable(
+        [printable(str(head)) for head in heads[: cells.TABLE_COLUMNS]], lines[: cells.TABLE_ROWS], dropped
+    )

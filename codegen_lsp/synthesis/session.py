@@ -123,7 +123,7 @@ class SynthesisSession:
         Raises: as `ask`.
         """
         if number == len(self._dialogue.turns):
-            return await self.ask(request)
+            return await self._write(number, request, seed=seed)
         self._turn(number)
         return await self._rewrite(number, request, self._dialogue.turns[number:], on_turn, seed, code)
 

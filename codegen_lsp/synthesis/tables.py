@@ -6,6 +6,7 @@ import csv
 import io
 
 from codegen_lsp.synthesis.cells import CELL_CHARACTERS, TABLE_COLUMNS, TABLE_ROWS
+from codegen_lsp.synthesis.printable import printable
 from codegen_lsp.synthesis.running import ValueTable
 
 CSV_CHARACTERS = 1 << 20
@@ -27,4 +28,4 @@ def csv_table(content: bytes) -> ValueTable | None:
 
 def _row(values: list[str]) -> list[str]:
     short = [value if len(value) <= CELL_CHARACTERS else value[:CELL_CHARACTERS] + "…" for value in values]
-    return short[:TABLE_COLUMNS]
+    return [printable(value) for value in short[:TABLE_COLUMNS]]

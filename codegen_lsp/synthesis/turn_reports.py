@@ -55,5 +55,5 @@ def _part(run: ProgramRun, number: int) -> TurnReport:
         return TurnReport("failed", TurnResult(error=run.reason), run.reason)
     result = run.turns[number]
     if result.error:
-        return TurnReport("timeout" if run.kind == "timeout" else "failed", result, result.error)
+        return TurnReport("timeout" if run.kind == "timeout" else "failed", result, result.failure)
     return TurnReport("ran", result)

@@ -33,6 +33,7 @@ from codegen_lsp.lsp.synthesis_messages import (
     TurnProposals,
     TurnsParams,
 )
+from codegen_lsp.sandbox.sandbox import SandboxError
 from codegen_lsp.synthesis.dialogue import Dialogue, line_spans, parse, revised
 from codegen_lsp.synthesis.plain_errors import in_plain_words
 from codegen_lsp.synthesis.questions import questions_about
@@ -44,6 +45,9 @@ from codegen_lsp.synthesis.turn_reports import TurnReport, report_of, report_tur
 
 T = TypeVar("T")
 
+TERMINAL = (
+    "Use Linux where namespaces are allowed, or, in a virtual machine, a terminal: codegen-lsp synth --limits-only."
+)
 MOST_CANDIDATES = 16
 MOST_CHARACTERS = 1 << 20
 """Characters of a session's document."""
@@ -55,8 +59,8 @@ class SessionDocumentError(CodegenError):
 
 async def turns(session: Session, params: TurnsParams) -> SessionTurns:
     """`codegen-lsp/synthesis/turns`."""
-    document = _document(session, params.text_document.uri).current
-    dialogue = parse(document.text)
+    opened = _document(session, params.text_document.uri)
+    document, dialogue = opened.current, _dialogue(opened)
     spans = line_spans(document.text)
     found = [
         SessionTurn(turn.request, turn.code, turn.output, turn.edited, document.range(*_offsets(document, *span)))
@@ -69,7 +73,7 @@ async def propose(session: Session, params: ProposeParams) -> TurnProposals:
     """`codegen-lsp/synthesis/propose`. Raises: CodegenError, with what the user can do."""
     opened = _document(session, params.text_document.uri)
     document = opened.current
-    dialogue = parse(document.text)
+    dialogue = _dialogue(opened)
     number = len(dialogue.turns) if params.turn is None else params.turn
     if not 0 <= number <= len(dialogue.turns):
         raise JsonRpcInvalidParams(f"There is no turn {number}.")
@@ -85,10 +89,12 @@ async def propose(session: Session, params: ProposeParams) -> TurnProposals:
         change = rewritten.insert if params.insert else rewritten.change
         work = change(number, params.request, seed=params.seed, code=params.code)
         proposals = await _latest(opened, work)
+        opened.authorship.wrote(turn.code for turn in rewritten.dialogue.turns if not turn.edited)
         found = [_proposal(document, one, rewritten.dialogue if one is proposals[0] else None) for one in proposals]
     else:
         proposals = await _latest(opened, _at_the_end(synthesizer, above, params))
         found = [_proposal(document, one, above.with_turn(number, one.turn(params.request))) for one in proposals]
+    opened.authorship.wrote(proposal.code for proposal in proposals)
     return TurnProposals(document.version, found, asked)
 
 
@@ -96,7 +102,7 @@ async def edit(session: Session, params: EditParams) -> RunReport:
     """`codegen-lsp/synthesis/edit`. Raises: CodegenError, with what the user can do."""
     opened = _document(session, params.text_document.uri)
     document = opened.current
-    dialogue = parse(document.text)
+    dialogue = _dialogue(opened)
     number = params.turn
     if not 0 <= number < len(dialogue.turns):
         raise JsonRpcInvalidParams(f"There is no turn {number}.")
@@ -116,7 +122,7 @@ async def edit(session: Session, params: EditParams) -> RunReport:
 async def run(session: Session, params: TurnsParams) -> RunReport:
     """`codegen-lsp/synthesis/run`. Raises: CodegenError, with what the user can do."""
     opened = _document(session, params.text_document.uri)
-    return await _run(opened, opened.current, parse(opened.current.text))
+    return await _run(opened, opened.current, _dialogue(opened))
 
 
 async def _run(opened: OpenDocument, document: TextDocument, dialogue: Dialogue) -> RunReport:
@@ -138,10 +144,17 @@ async def _at_the_end(synthesizer: Synthesizer, above: Dialogue, params: Propose
     return await synthesizer.propose(above, params.request, seed=params.seed)
 
 
+def _dialogue(opened: OpenDocument) -> Dialogue:
+    """Return the dialogue in a document, in which the turns with code of the user are marked."""
+    return opened.authorship.marked(parse(opened.current.text))
+
+
 async def _latest(document: OpenDocument, work: Coroutine[Any, Any, T]) -> T:
     """Return the result of work on a document. Raises: JsonRpcException when the document is changed meanwhile."""
     try:
         return await document.refactoring.run(work)
+    except SandboxError as error:
+        raise SessionDocumentError(error.message, TERMINAL) from error
     except SupersededRequest:
         raise JsonRpcException(
             "The document was changed meanwhile; ask again.", types.LSPErrorCodes.ContentModified.value
@@ -167,7 +180,7 @@ def _outcome(report: TurnReport) -> TurnOutcome:
     result = report.result
     found = [("", result.table), *((name, csv_table(content)) for name, content in _csv_files(result))]
     tables = [ProducedTable(name, one.heads, one.rows, one.dropped) for name, one in found if one is not None]
-    explanation = in_plain_words(result.error)
+    explanation = result.stopped or in_plain_words(result.error)
     return TurnOutcome(
         report.kind, report.reason, result.output, result.value, result.error, explanation, tables, _files(result.files)
     )

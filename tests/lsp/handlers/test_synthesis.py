@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from codegen_lsp.inference.rpc.messages import GenerateParams
+from codegen_lsp.sandbox.sandbox import SandboxError
+from codegen_lsp.synthesis.running import TurnRunner
 from tests.lsp.conftest import URI, Editor
 
 TEXT = "# Set x to [1, 2].\nx = [1, 2]\n\n# Sum x.\nsum(x)\n"
@@ -134,6 +136,55 @@ async def test_a_client_can_have_the_questions_first(ready: Editor) -> None:
     assert (found["proposals"], ready.model.generated) == ([], [])
     found = await ready.request("codegen-lsp/synthesis/propose", {**DOCUMENT, "request": "Show x.", "askFirst": True})
     assert len(found["proposals"]) == 1
+
+
+async def test_code_that_the_user_typed_is_theirs(ready: Editor) -> None:
+    """It is marked by a run, and not written anew when an earlier turn changes."""
+    ready.model.answer = answer
+    ready.open(TEXT)
+    await ready.request("codegen-lsp/synthesis/turns", DOCUMENT)
+    typed = TEXT.replace("sum(x)", "sum(x) + 1")
+    ready.change(2, {"text": typed})
+    found = await ready.request("codegen-lsp/synthesis/turns", DOCUMENT)
+    assert [turn["edited"] for turn in found["turns"]] == [False, True]
+    found = await ready.request("codegen-lsp/synthesis/propose", {**DOCUMENT, "request": "Set x to [5].", "turn": 0})
+    changed = "# Set x to [5].\nx = [5]\n\n# Sum x.\nsum(x) + 1\n#> 6\n#: edited\n"
+    assert applied(typed, found["proposals"][0]["edits"]) == changed
+    found = await ready.request("codegen-lsp/synthesis/run", DOCUMENT)
+    assert applied(typed, found["edits"]) == TEXT.replace("sum(x)", "sum(x) + 1\n#> 4\n#: edited")
+    ready.change(3, {"text": TEXT})
+    found = await ready.request("codegen-lsp/synthesis/turns", DOCUMENT)
+    assert [turn["edited"] for turn in found["turns"]] == [False, False]
+
+
+async def test_code_of_the_model_is_not_the_users(ready: Editor) -> None:
+    ready.model.answer = lambda params: ["x * 2", "x + x"]
+    ready.open(TEXT)
+    found = await ready.request("codegen-lsp/synthesis/propose", {**DOCUMENT, "request": "Double it."})
+    for version, proposal in enumerate(found["proposals"], start=2):
+        ready.change(version, {"text": applied(TEXT, proposal["edits"])})
+        (*_, last) = (await ready.request("codegen-lsp/synthesis/turns", DOCUMENT))["turns"]
+        assert (last["code"], last["edited"]) == (proposal["code"], False)
+
+
+async def test_where_nothing_can_be_confined_nothing_runs(ready: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise SandboxError("Programs can't be confined on this system.", "Advice for another command.")
+
+    monkeypatch.setattr(TurnRunner, "run", refuse)
+    ready.model.answer = answer
+    ready.open(TEXT)
+    asked = (("run", {}), ("propose", {"request": "Sum x."}), ("edit", {"turn": 0, "code": "1", "run": True}))
+    for method, params in asked:
+        said = await refusal(ready, method, {**DOCUMENT, **params})
+        assert said.startswith("Programs can't be confined on this system. Use Linux")
+
+
+async def test_a_stopped_program_is_explained(ready: Editor) -> None:
+    ready.open("# Write.\nopen('/etc/x', 'w')\n")
+    found = await ready.request("codegen-lsp/synthesis/run", DOCUMENT)
+    assert found["turns"][0]["explanation"].startswith("it tried to write outside its own folder")
+    assert found["reason"].startswith("it tried to write outside its own folder")
 
 
 async def test_what_a_request_leaves_open_is_asked(ready: Editor) -> None:
