@@ -62,16 +62,17 @@ def humaneval(
     as_json: AsJson = False,
 ) -> None:
     """Write HumanEval's functions and run their tests in a sandbox, for pass@k."""
-    from codegen_lsp.evaluation.human_eval import DATA, read_functions, some
+    from codegen_lsp.evaluation.human_eval import DATA, folders_of, read_functions, some
     from codegen_lsp.evaluation.program_measurements import HumanEval
     from codegen_lsp.evaluation.runtime import open_runtime
 
     if samples > 1 and not temperature:
         raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
-    functions = some(read_functions(data or DATA), cases, seed)
+    source = data or DATA
+    functions = some(read_functions(source), cases, seed)
     _measure(
         evolve(open_runtime(model, device, threads, engine), ngrams=ngrams),
-        HumanEval(functions, "limits" if limits_only else "namespaces"),
+        HumanEval(functions, "limits" if limits_only else "namespaces", folders_of(source)),
         samples,
         temperature=temperature,
         top_p=top_p,
@@ -105,17 +106,18 @@ def mtpb(
     as_json: AsJson = False,
 ) -> None:
     """Write the programs of the Multi-Turn Programming Benchmark turn by turn, and judge what they print."""
-    from codegen_lsp.evaluation.human_eval import DATA
+    from codegen_lsp.evaluation.human_eval import DATA, folders_of
     from codegen_lsp.evaluation.mtpb import first_problems, read_conversations
     from codegen_lsp.evaluation.program_measurements import Mtpb
     from codegen_lsp.evaluation.runtime import open_runtime
 
     if samples > 1 and not temperature:
         raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
-    conversations = first_problems(read_conversations(data or DATA, single_turn=single_turn), problems)
+    source = data or DATA
+    conversations = first_problems(read_conversations(source, single_turn=single_turn), problems)
     _measure(
         evolve(open_runtime(model, device, threads, engine), ngrams=ngrams),
-        Mtpb(conversations, "limits" if limits_only else "namespaces"),
+        Mtpb(conversations, "limits" if limits_only else "namespaces", folders_of(source)),
         samples,
         temperature=temperature,
         top_p=top_p,
@@ -170,14 +172,15 @@ def run(
 
 
 def _benchmark(name: str, data: Path | None, *, limits_only: bool) -> Benchmark:
-    from codegen_lsp.evaluation.human_eval import DATA, read_functions
+    from codegen_lsp.evaluation.human_eval import DATA, folders_of, read_functions
     from codegen_lsp.evaluation.mtpb import read_conversations
     from codegen_lsp.evaluation.program_measurements import HumanEval, Mtpb
 
     confinement: Literal["limits", "namespaces"] = "limits" if limits_only else "namespaces"
+    source = data or DATA
     if name == "mtpb":
-        return Mtpb(read_conversations(data or DATA), confinement)
-    return HumanEval(read_functions(data or DATA), confinement)
+        return Mtpb(read_conversations(source), confinement, folders_of(source))
+    return HumanEval(read_functions(source), confinement, folders_of(source))
 
 
 def _measure(

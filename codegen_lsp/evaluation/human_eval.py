@@ -21,7 +21,8 @@ from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.figures import Figure, share
 from codegen_lsp.evaluation.programs import WrittenProgram
 from codegen_lsp.inference.rpc.messages import GenerateParams, StopRules
-from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.sandbox.function_tests import run_function_tests
+from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict
 from codegen_lsp.suggest.request import CompletionModel
 
 T = TypeVar("T")
@@ -89,6 +90,11 @@ def read_lines(source: Path) -> list[Line]:
     return [_structured(Line, row) for row in _rows(source, SINGLE_LINES)]
 
 
+def folders_of(source: Path) -> list[Path]:
+    """Return the folder of a benchmark's file, which a program must not see: the answers are in it."""
+    return [(source if source.is_dir() else source.parent).resolve()]
+
+
 def some(problems: Sequence[T], cases: int, seed: int) -> list[T]:
     """Return a random sample of `cases` problems in their order; all of them if `cases` is 0 or not less than that."""
     if not cases or cases >= len(problems):
@@ -129,9 +135,15 @@ async def write_function(
     return WrittenProgram(function.prompt + text, text, answer.tokens if answer else 0)
 
 
-def judge(function: Function, program: str, confinement: Confinement = "namespaces") -> Verdict:
-    """Run the tests of a function on a program that defines it. Raises: SandboxError."""
-    return run_program(f"{program}\n{function.test}\ncheck({function.entry_point})\n", LIMITS, confinement)
+def judge(
+    function: Function, program: str, confinement: Confinement = "namespaces", hidden: Sequence[Path] = ()
+) -> Verdict:
+    """Run the tests of a function on a program that defines it, which sees neither them nor the folders in `hidden`.
+
+    The tests have what the prompt defines beside the function. Raises: SandboxError.
+    """
+    tests = f"{function.test}\ncheck({function.entry_point})\n"
+    return run_function_tests(program, function.entry_point, function.prompt, tests, LIMITS, confinement, hidden=hidden)
 
 
 def exact_match(filled: Sequence[FilledLine]) -> Figure | None:

@@ -23,8 +23,11 @@ from codegen_lsp.evaluation import mtpb_judge
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.programs import WrittenProgram, seed_of
 from codegen_lsp.inference.rpc.messages import GenerateParams
+from codegen_lsp.sandbox.function_tests import REMOTE_CALL
 from codegen_lsp.sandbox.packages import installed_packages, prologue
-from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
+from codegen_lsp.sandbox.remote_call import decode
+from codegen_lsp.sandbox.reporting import run_reporting
+from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict
 from codegen_lsp.suggest.request import CompletionModel
 from codegen_lsp.synthesis.turn_format import as_comment, stop_rules, truncate
 
@@ -144,16 +147,35 @@ async def converse(
     return WrittenProgram(program, program.removeprefix(START), tokens)
 
 
-def judge(conversation: Conversation, program: str, confinement: Confinement = "namespaces") -> Verdict:
-    """Run a program in the sandbox, and compare what it prints with what is expected.
+def judge(
+    conversation: Conversation, program: str, confinement: Confinement = "namespaces", hidden: Sequence[Path] = ()
+) -> Verdict:
+    """Run a program in the sandbox, and compare what it prints with what is expected, which it can't see.
 
     It sees the packages that are installed beside this one, since problems ask for NumPy, some for pandas or
-    scikit-learn. Raises: SandboxError.
+    scikit-learn, and nothing of the folders in `hidden`. Raises: SandboxError.
     """
     packages = installed_packages()
-    lines = [
-        prologue(packages),
-        f"exec(compile({inspect.getsource(mtpb_judge)!r}, 'judge', 'exec'), globals())",
-        f"judge({program!r}, {conversation.expected!r})",
-    ]
-    return run_program("\n".join(lines), LIMITS, confinement, [packages])
+    expected_type = type(conversation.expected).__name__
+
+    def reporting(descriptor: int) -> str:
+        lines = [
+            prologue(packages),
+            "calls, judge = {'__name__': 'remote_call'}, {'__name__': 'judge'}",
+            f"exec(compile({REMOTE_CALL.read_text('utf-8')!r}, 'remote_call', 'exec'), calls)",
+            f"exec(compile({inspect.getsource(mtpb_judge)!r}, 'judge', 'exec'), judge)",
+            f"judge['write_report']({program!r}, {expected_type!r}, calls['encode'], {descriptor})",
+        ]
+        return "\n".join(lines)
+
+    verdict, report = run_reporting(reporting, LIMITS, confinement, [packages], hidden=hidden)
+    if verdict.kind != "passed":
+        return verdict
+    try:
+        found = json.loads(report)
+        if "value" in found:
+            found["value"] = decode(found["value"])
+        complaint = mtpb_judge.complaint_about(found, conversation.expected)
+    except Exception as error:  # a report that the program wrote itself
+        complaint = f"its report can't be read: {error!r:.80}"
+    return Verdict("failed", complaint) if complaint else verdict

@@ -1,10 +1,12 @@
-"""Judge a program of the Multi-Turn Programming Benchmark, inside the sandbox.
+"""Judge a program of the Multi-Turn Programming Benchmark: the part inside the sandbox, and the part outside.
 
-The source of this module is sent to the sandbox with a call of `judge`, so it uses the standard library only, and NumPy
-and pandas where the program loaded them. The rules are those of the benchmark's own judge (Nijkamp et al.,
-2023; `mtpb_exec.py` of the CodeGen repository): if the last statement prints nothing, its value is printed; then the
-first argument of the last call of `print` is converted to the type of the expected value and compared with it. The
-program may fail after it.
+Inside, the program is run, and the value that it prints is reported. `report`, which does that, is sent to the sandbox
+as the source of this module, so it uses the standard library only, and NumPy and pandas where the program loaded them.
+Outside, `complaint_about` compares the value with the expected one, which the program therefore can't see.
+
+The rules are those of the benchmark's own judge (Nijkamp et al., 2023; `mtpb_exec.py` of the CodeGen repository): if
+the last statement prints nothing, its value is printed; then the first argument of the last call of `print` is
+converted to the type of the expected value and compared with it. The program may fail after it.
 """
 
 from __future__ import annotations
@@ -12,15 +14,17 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 TOLERANCE = 1e-6
 """Difference of two floats that counts as none."""
 
 
-def judge(program: str, expected: object) -> None:
-    """Run the program. Raises AssertionError when it prints another value than `expected`, or none."""
+def report(program: str, expected_type: str) -> dict[str, Any]:
+    """Run the program. Return the value that it prints, converted to a type, and its text, or why there is none."""
     printed: list[object] = []
 
     def recording_print(*values: object, **options: Any) -> None:
@@ -34,8 +38,30 @@ def judge(program: str, expected: object) -> None:
         exec(compile(with_print(program), "<program>", "exec"), names)  # noqa: S102 - what the sandbox is for
     except BaseException as error:
         failure = f"{type(error).__name__}: {error}"
-    assert printed, failure or "it prints nothing"
-    assert is_equal(printed[-1], expected), f"it prints {printed[-1]!r:.80}, not {expected!r:.80}"
+    if not printed:
+        return {"failure": failure or "it prints nothing"}
+    return {"value": converted(printed[-1], expected_type), "text": f"{printed[-1]!r:.80}"}
+
+
+def write_report(program: str, expected_type: str, encode: Callable[[Any], Any], descriptor: int) -> None:
+    """Write the report as JSON to a file descriptor."""
+    import json
+
+    found = report(program, expected_type)
+    if "value" in found:
+        found["value"] = encode(found["value"])
+    line = json.dumps(found).encode()
+    while line:
+        line = line[os.write(descriptor, line) :]
+
+
+def complaint_about(found: dict[str, Any], expected: object) -> str:
+    """Return why a report shows no right program; empty if it does. Its value is decoded."""
+    if "value" not in found:
+        return str(found.get("failure", "it prints nothing"))
+    if is_equal(found["value"], expected):
+        return ""
+    return f"it prints {found.get('text', '')!s:.80}, not {expected!r:.80}"
 
 
 def with_print(program: str) -> str:
@@ -54,20 +80,25 @@ def with_print(program: str) -> str:
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
-def is_equal(printed: Any, expected: Any) -> bool:
-    """Return whether a printed value counts as the expected one."""
+def converted(printed: Any, expected_type: str) -> Any:
+    """Return a printed value as one of Python, of the type with that name if it can be converted."""
     printed = _plain(printed)
-    if type(printed) is not type(expected):
-        if isinstance(expected, bool):
-            printed, expected = str(printed), str(expected)  # bool("False") is true
-        elif expected is None:
-            return False
-        else:
-            with contextlib.suppress(Exception):
-                printed = type(expected)(printed)
-    if isinstance(expected, float) and isinstance(printed, float):
-        return abs(printed - expected) < TOLERANCE
-    return type(printed) is type(expected) and bool(printed == expected)
+    if type(printed).__name__ == expected_type or expected_type == "NoneType":
+        return printed
+    if expected_type == "bool":
+        return str(printed)  # bool("False") is true
+    with contextlib.suppress(Exception):
+        return getattr(builtins, expected_type)(printed)
+    return printed
+
+
+def is_equal(value: Any, expected: Any) -> bool:
+    """Return whether a converted value counts as the expected one."""
+    if isinstance(expected, bool) and isinstance(value, str):
+        return value == str(expected)
+    if isinstance(expected, float) and isinstance(value, float):
+        return abs(value - expected) < TOLERANCE
+    return type(value) is type(expected) and bool(value == expected)
 
 
 def _plain(value: Any) -> Any:

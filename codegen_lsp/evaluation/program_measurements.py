@@ -79,10 +79,17 @@ class HumanEval:
 
     name = "humaneval"
 
-    def __init__(self, functions: Sequence[human_eval.Function], confinement: Confinement = "namespaces") -> None:
+    def __init__(
+        self,
+        functions: Sequence[human_eval.Function],
+        confinement: Confinement = "namespaces",
+        hidden: Sequence[Path] = (),
+    ) -> None:
+        """`hidden` are the folders of the benchmark's files, which its programs must not see."""
         self.form = ""
         self._functions = {function.task_id: function for function in functions}
-        self._confinement = confinement
+        self._confinement: Confinement = confinement
+        self._hidden = hidden
 
     def problems(self) -> list[Problem]:
         """See `Benchmark.problems`."""
@@ -101,7 +108,7 @@ class HumanEval:
 
     def judge(self, id: str, draft: WrittenProgram) -> Verdict:
         """See `Benchmark.judge`."""
-        return human_eval.judge(self._functions[id], draft.program, self._confinement)
+        return human_eval.judge(self._functions[id], draft.program, self._confinement, self._hidden)
 
     def figures(self, samples: Sequence[ProgramSample], model: str) -> ProgramFigures:
         """See `Benchmark.figures`."""
@@ -118,10 +125,17 @@ class Mtpb:
 
     name = "mtpb"
 
-    def __init__(self, conversations: Sequence[mtpb.Conversation], confinement: Confinement = "namespaces") -> None:
+    def __init__(
+        self,
+        conversations: Sequence[mtpb.Conversation],
+        confinement: Confinement = "namespaces",
+        hidden: Sequence[Path] = (),
+    ) -> None:
+        """`hidden` are the folders of the benchmark's files, which its programs must not see."""
         self.form = "single-turn" if any(one.single_turn for one in conversations) else "multi-turn"
         self._conversations = {one.id: one for one in conversations}
-        self._confinement = confinement
+        self._confinement: Confinement = confinement
+        self._hidden = hidden
 
     def problems(self) -> list[Problem]:
         """See `Benchmark.problems`."""
@@ -140,7 +154,7 @@ class Mtpb:
 
     def judge(self, id: str, draft: WrittenProgram) -> Verdict:
         """See `Benchmark.judge`."""
-        return mtpb.judge(self._conversations[id], draft.program, self._confinement)
+        return mtpb.judge(self._conversations[id], draft.program, self._confinement, self._hidden)
 
     def figures(self, samples: Sequence[ProgramSample], model: str) -> ProgramFigures:
         """See `Benchmark.figures`."""

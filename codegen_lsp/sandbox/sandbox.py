@@ -4,8 +4,8 @@ An untrusted program may loop for ever, fill memory and disk, start processes, d
 network. Where the system has no namespaces (other systems than Linux, many containers), only limits of time, memory and
 processes are available, and the caller has to ask for that.
 
-There is no protection against a program that forges its verdict: it could find out from its own process how success is
-reported. Generated code does not do so by accident.
+A program can forge the verdict of `run_program`: it could find out from its own process how success is reported. Where
+that matters, what it does is checked by another process (`function_tests`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -86,11 +86,19 @@ def run_program(
     confinement: Confinement = "namespaces",
     shown: Sequence[Path] = (),
     stop: threading.Event | None = None,
+    *,
+    hidden: Sequence[Path] = (),
+    channel: int | None = None,
+    awaits: bool = False,
 ) -> Verdict:
     """Run the source of a Python program, which may use the standard library.
 
     The folders in `shown` are visible to it, read-only and at their own paths, even inside hidden folders. They are not
-    on the path of its imports. Setting `stop`, from another thread, ends the program.
+    on the path of its imports. Those in `hidden` are empty to it, beside the homes and temporary folders. Setting
+    `stop`, from another thread, ends the program.
+
+    It inherits the file descriptor `channel`. If it `awaits` the other end of that, its time begins with the first
+    message.
 
     Raises ProgramStoppedError then. Raises SandboxError when the confinement is not available on this system, or when
     a folder in `shown` contains a home folder, with keys and passwords.
@@ -117,10 +125,11 @@ def run_program(
             "folder": folder,
             "namespaces": confinement == "namespaces",
             "shown": [str(path) for path in visible],
-            "hidden": [str(path) for path in private_folders()],
+            "hidden": [str(path) for path in sorted({*private_folders(), *_private(map(str, hidden))})],
+            "awaited": channel if awaits else None,
         }
         try:
-            done = _run_jail(json.dumps(request).encode(), allowed.seconds + BACKSTOP_SECONDS, stop)
+            done = _run_jail(json.dumps(request).encode(), allowed.seconds + BACKSTOP_SECONDS, stop, channel)
         except subprocess.TimeoutExpired:
             return Verdict("timeout", "the sandbox itself hung")
     try:
@@ -134,12 +143,22 @@ def run_program(
     return Verdict(answer["verdict"], answer["detail"], answer["output"], files)
 
 
-def _run_jail(request: bytes, seconds: float, stop: threading.Event | None) -> subprocess.CompletedProcess[bytes]:
+def _run_jail(
+    request: bytes, seconds: float, stop: threading.Event | None, channel: int | None
+) -> subprocess.CompletedProcess[bytes]:
     """Run the jail to its end. Raises: subprocess.TimeoutExpired, ProgramStoppedError."""
     command = [sys.executable, "-I", "-S", "-X", "utf8", str(JAIL)]
     pipe = subprocess.PIPE
     deadline = time.monotonic() + seconds
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd="/", env={"LC_ALL": "C.UTF-8"}) as process:
+    with subprocess.Popen(
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        cwd="/",
+        env={"LC_ALL": "C.UTF-8"},
+        pass_fds=() if channel is None else (channel,),
+    ) as process:
         try:
             sent: bytes | None = request
             while True:
@@ -178,7 +197,7 @@ def private_folders() -> list[Path]:
     return sorted({*home_folders(), *_private([*named, tempfile.gettempdir()])})
 
 
-def _private(named: list[str]) -> list[Path]:
+def _private(named: Iterable[str]) -> list[Path]:
     """Return the folders among these paths that are none of the system's, which are the home of some users."""
     found = [Path(name).resolve() for name in named if Path(name).is_absolute()]
     return [path for path in found if not any(Path(used).is_relative_to(path) for used in SYSTEM)]

@@ -51,7 +51,7 @@ async def test_in_a_single_turn_all_is_said_at_once() -> None:
 def test_programs_are_judged_by_what_they_print() -> None:
     program = mtpb.START + "x = np.array([1, 2])\n\nprint(x.sum())\n\n"
     assert mtpb.judge(SUM, program).kind == "passed"
-    assert mtpb.judge(SUM, program.replace("sum", "max")).detail == "AssertionError: it prints np.int64(2), not 3"
+    assert mtpb.judge(SUM, program.replace("sum", "max")).detail == "it prints np.int64(2), not 3"
     assert mtpb.judge(SUM, "while True: pass", "namespaces").kind == "timeout"
     assert mtpb.judge(SUM, "import socket; socket.create_connection(('127.0.0.1', 1))").kind == "failed"
 
