@@ -18,6 +18,7 @@ from attrs import Factory, define
 
 from codegen_lsp.benchmarks.soak.connection import new_environment
 from codegen_lsp.benchmarks.soak.levels import Levels, growth, level_of, marked_processes
+from codegen_lsp.http.completion import CACHED_PROMPTS
 from tests.http.conftest import RunningServer, running_server
 from tests.http.fuzz.attacks import SECRET, Targets, attack, targets_of
 from tests.http.fuzz.client import answers_to
@@ -26,10 +27,12 @@ AT_ONCE = 32
 RIGHT_EVERY = 100
 """Attacks between two right requests."""
 WARM_UP = 0.25
-"""Share of the attacks after which the first level is read: caches are filled by then."""
-
+"""Share of the attacks after which the first level is read: what is allocated once has been by then."""
 STEADY_FROM = 10_000
-"""Attacks from which on growth counts: a short run ends before the caches are filled."""
+"""Attacks from which on growth counts."""
+FILL_PROMPTS = CACHED_PROMPTS
+"""Prompts of the full context that fill the worker's KV cache before each reading. The attacks leave any number of
+sequences of any length in it, so its size would differ by tens of MiB from one reading to the next."""
 
 
 @define
@@ -72,6 +75,8 @@ async def campaign(server: RunningServer, log: Path, mark: str, count: int, seed
     for at, number in (("start", int(count * WARM_UP)), ("middle", count // 2), ("end", count)):
         await _attacks(server, targets, choose, report, number)
         await _right(server, report)
+        if count >= STEADY_FROM:
+            await _fill_cache(server)
         report.levels.append(_levels(at, mark, begun, server))
     for sentence in growth(report.levels[0], report.levels[-1]) if count >= STEADY_FROM else ():
         report.problems[sentence] += 1
@@ -106,6 +111,21 @@ async def _attacks(server: RunningServer, targets: Targets, choose: random.Rando
                 await _right(server, report)
 
     await asyncio.gather(*(attacker() for _ in range(AT_ONCE)))
+
+
+async def _fill_cache(server: RunningServer) -> None:
+    """Ask for the continuation of different long texts, as many at once as users that the cache is made for."""
+    choose = random.Random()  # other texts at each reading, or their sequences would be used again
+    limit = asyncio.Semaphore(CACHED_PROMPTS)
+
+    async def fill() -> None:
+        words = (f"name_{choose.randrange(10**9)} = {choose.randrange(10**6)}\n" for _ in range(2_000))
+        body = {"prompt": "".join(words), "n_predict": 1, "temperature": 0}
+        async with limit:
+            status, content = await asyncio.to_thread(server.ask, "POST", "/completion", body)
+        assert status == 200, content
+
+    await asyncio.gather(*(fill() for _ in range(FILL_PROMPTS)))
 
 
 async def _right(server: RunningServer, report: Report) -> None:
