@@ -6,14 +6,17 @@ command line. The figures come back as plain values.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import psutil
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.lines import LineStart, Packages
@@ -55,21 +58,43 @@ def _threads(threads: int) -> str:
 
 
 def _run(module: str, *arguments: str, standard_input: str = "") -> PlainFigures:
-    """Run a module of `benchmarks`, which prints its figures, or message and advice as the last line of stderr."""
-    result = subprocess.run(
-        [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.benchmarks.{module}", *arguments],
-        input=standard_input,
-        env=worker_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode == 0:
-        figures: PlainFigures = json.loads(result.stdout)
+    """Run a module of `benchmarks`, which prints its figures, or message and advice as the last line of stderr.
+
+    Its temporary files, a model's weights among them, are in a folder of this process, which removes them however the
+    other one ends.
+    """
+    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.benchmarks.{module}", *arguments],
+            env=worker_environment() | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with _ended_with_its_children(process):
+            output, errors = process.communicate(standard_input)
+    if process.returncode == 0:
+        figures: PlainFigures = json.loads(output)
         return figures
-    last = result.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
+    last = errors.strip().splitlines()[-1:] or ["it gave no reason"]
     try:
         message, advice = json.loads(last[0])
     except ValueError:
         raise ModelError(f"The benchmark ended: {last[0]}.", "Free some memory, or choose a smaller shape.") from None
     raise ModelError(message, advice)
+
+
+@contextlib.contextmanager
+def _ended_with_its_children(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill a process and those that it started when the block is interrupted."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        process.kill()
+        process.wait()
+        raise

@@ -7,9 +7,13 @@ load what only other commands use. Within the modules, numpy, pygls and the engi
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -88,6 +92,12 @@ def load(name: str) -> Callable[..., Any] | typer.Typer:
     raise KeyError(name)
 
 
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of a process that was interrupted, as shells report it."""
+_received: list[int] = []
+"""SIGTERM or SIGHUP, if they have ended this process."""
+
+
 class LazyGroup(TyperGroup):
     """A group that imports its commands when they are needed ("Lazily Loading Subcommands", Click's documentation)."""
 
@@ -126,15 +136,54 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # The user's source is compiled in several threads, and `warnings.catch_warnings` is not thread-safe.
     warnings.filterwarnings("ignore", category=SyntaxWarning)
+    end_in_order()
     try:
         app()
     except CodegenError as error:
         fail(error)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(_interrupted()) from None
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # Typer's, of KeyboardInterrupt
+            raise SystemExit(_interrupted()) from None
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
+
+
+def _interrupted() -> int:
+    """End what is left after an interruption; return the exit status.
+
+    A process that was being started at that moment is nobody's yet. Those with a session of their own are workers,
+    which end without clients and may have others.
+    """
+    import psutil
+
+    for child in psutil.Process().children(recursive=True) if os.name == "posix" else ():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getsid(child.pid) == os.getsid(0):
+                child.kill()
+    return 128 + _received[0] if _received else INTERRUPTED
+
+
+def end_in_order() -> None:
+    """Let SIGTERM and SIGHUP end this process as SIGINT does: child processes are ended, temporary files removed.
+
+    Servers set handlers of their own.
+    """
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is signal.SIG_DFL:  # not of `nohup`
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # another one would interrupt the cleaning
+    _received.append(number)
+    interrupt = signal.getsignal(signal.SIGINT)
+    if not callable(interrupt):  # ignored, as by jobs in the background of a script
+        raise KeyboardInterrupt
+    interrupt(signal.SIGINT, frame)  # an event loop's cancels the main task alone, so that it can end in order
 
 
 def fail(error: CodegenError) -> None:

@@ -53,7 +53,8 @@ async def soak(
         try:
             try:
                 await run.start()
-                asyncio.get_running_loop().add_signal_handler(signal.SIGINT, run.interrupt)
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    asyncio.get_running_loop().add_signal_handler(number, run.interrupt)
                 levels.append(await run.reading("start"))
                 await _rounds(run, counts, minutes, levels, report)
                 levels.append(await run.reading("end"))
