@@ -17,7 +17,7 @@ from pathlib import Path
 from attrs import Factory, define
 
 from codegen_lsp.benchmarks.soak.connection import new_environment
-from codegen_lsp.benchmarks.soak.levels import Levels, growth, level_of, marked_processes
+from codegen_lsp.benchmarks.soak.levels import Levels, ProcessLevel, growth, level_of, marked_processes
 from codegen_lsp.http.completion import CACHED_PROMPTS
 from tests.http.conftest import RunningServer, running_server
 from tests.http.fuzz.attacks import SECRET, Targets, attack, targets_of
@@ -33,6 +33,8 @@ STEADY_FROM = 10_000
 FILL_PROMPTS = CACHED_PROMPTS
 """Prompts of the full context that fill the worker's KV cache before each reading. The attacks leave any number of
 sequences of any length in it, so its size would differ by tens of MiB from one reading to the next."""
+READINGS = 3
+"""Readings of a level, of which the lowest counts: the heap gives memory that was freed back to the system late."""
 
 
 @define
@@ -75,9 +77,7 @@ async def campaign(server: RunningServer, log: Path, mark: str, count: int, seed
     for at, number in (("start", int(count * WARM_UP)), ("middle", count // 2), ("end", count)):
         await _attacks(server, targets, choose, report, number)
         await _right(server, report)
-        if count >= STEADY_FROM:
-            await _fill_cache(server)
-        report.levels.append(_levels(at, mark, begun, server))
+        report.levels.append(await _levels(at, mark, begun, server, READINGS if count >= STEADY_FROM else 0))
     for sentence in growth(report.levels[0], report.levels[-1]) if count >= STEADY_FROM else ():
         report.problems[sentence] += 1
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -145,9 +145,17 @@ async def _right(server: RunningServer, report: Report) -> None:
         report.problems[f"A right request was answered by {status}: {content[:200]!r}"] += 1
 
 
-def _levels(at: str, mark: str, begun: float, server: RunningServer) -> Levels:
-    processes = {}
-    for process in marked_processes(mark):
-        name = "server" if process.pid == server.process.pid else f"worker {process.pid}"
-        processes[name] = level_of(process.pid)
-    return Levels(at, time.monotonic() - begun, processes)
+async def _levels(at: str, mark: str, begun: float, server: RunningServer, readings: int) -> Levels:
+    """Return the lowest of so many readings, before each of which the cache is filled; 0 is one without that."""
+    found: dict[str, ProcessLevel] = {}
+    for _ in range(readings or 1):
+        if readings:
+            await _fill_cache(server)
+        for process in marked_processes(mark):
+            name = "server" if process.pid == server.process.pid else f"worker {process.pid}"
+            level, before = level_of(process.pid), found.get(name)
+            if before is not None:
+                lowest = min(level.memory_mb, before.memory_mb), min(level.descriptors, before.descriptors)
+                level = ProcessLevel(*lowest, level.threads)
+            found[name] = level
+    return Levels(at, time.monotonic() - begun, found)
