@@ -79,6 +79,10 @@ PACKAGES = {
         *("suggest", "completion", "source", "workspace"),
         *("inference.rpc.messages", "settings", "errors"),
     ],
+    "trace": [
+        *("trace", "suggest", "completion.options", "completion.snapshot", "source.lines", "workspace.uris"),
+        *("inference.rpc.attribution", "inference.rpc.messages", "errors"),
+    ],
     "lsp": [
         *("lsp", "suggest", "refactor", "synthesis", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),

@@ -24,7 +24,7 @@ from codegen_lsp.log_format import LogFormatter
 from codegen_lsp.version import __version__
 
 COMMANDS = (
-    *("serve", "complete", "generate", "synth", "refactor", "demo", "doctor", "stats"),
+    *("serve", "complete", "trace", "generate", "synth", "refactor", "demo", "doctor", "stats"),
     *("models", "remote", "index", "deploy", "eval", "bench"),
 )
 """In the order of the help."""
@@ -41,6 +41,10 @@ def load(name: str) -> Callable[..., Any] | typer.Typer:
             from codegen_lsp.cli.complete import complete
 
             return complete
+        case "trace":
+            from codegen_lsp.cli.trace import trace
+
+            return trace
         case "generate":
             from codegen_lsp.cli.generate import generate
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from codegen_lsp.completion.snapshot import Snapshot
     from codegen_lsp.suggest.origins import SuggestionOrigin
     from codegen_lsp.suggest.request import SuggestionResult
-    from codegen_lsp.workspace.files import FileAccess
 
 
 def complete(
@@ -59,6 +58,7 @@ def complete(
     """Complete code at a place in a file, and print it there."""
     from codegen_lsp.cli.location import snapshot_at
     from codegen_lsp.cli.session import open_session
+    from codegen_lsp.cli.workspace_option import workspace_of
     from codegen_lsp.suggest.workspace_indexing import WorkspaceIndexer
 
     snapshot = snapshot_at(place, language)
@@ -71,7 +71,7 @@ def complete(
         languages={snapshot.language: True},
     )
 
-    access = _workspace(snapshot, workspace, exclude or []) if why or workspace else None
+    access = workspace_of(snapshot, workspace, exclude or []) if why or workspace else None
 
     async def run() -> CompletedPlace:
         indexer = WorkspaceIndexer()
@@ -101,23 +101,6 @@ class CompletedPlace:
     session: ModelSession
     origins: list[SuggestionOrigin | None] | None
     """Where each suggestion comes from; None if that was not asked for."""
-
-
-def _workspace(snapshot: Snapshot, folder: Path | None, exclude: list[str]) -> FileAccess:
-    """Return the files of a folder that may be read: by default of the project of the file.
-
-    Raises: LocationError when the file is not in the folder.
-    """
-    from codegen_lsp.cli.location import LocationError
-    from codegen_lsp.workspace.files import FileAccess
-    from codegen_lsp.workspace.sources import project_of
-    from codegen_lsp.workspace.uris import path_of, uri_of
-
-    file = Path(path_of(snapshot.uri) or "")
-    root = project_of(file) if folder is None else folder.absolute()
-    if not file.is_relative_to(root):
-        raise LocationError(f"{file} is not in {root}.", "Give a folder that the file is in.")
-    return FileAccess(root, (uri_of(root),), tuple(exclude))
 
 
 def _print(console: Console, snapshot: Snapshot, completion: CompletedPlace, *, stats: bool) -> None:

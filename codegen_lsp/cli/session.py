@@ -23,6 +23,7 @@ from codegen_lsp.suggest.origins import SuggestionOrigin, find_origin
 from codegen_lsp.suggest.request import SuggestionResult
 from codegen_lsp.suggest.service import SuggestionService
 from codegen_lsp.suggest.workspace_indexing import RefreshRequest, WorkspaceIndexer
+from codegen_lsp.trace.tracing import Trace, trace
 from codegen_lsp.workspace.files import FileAccess
 
 POLL_SECONDS = 0.05
@@ -62,6 +63,11 @@ class ModelSession:
             state = IndexStateParams(workspace.key, kept=False)
             while (await self.client.index_state(state)).pending:  # noqa: ASYNC110 - in another process
                 await asyncio.sleep(POLL_SECONDS)
+
+    async def trace(self, snapshot: Snapshot, indexer: WorkspaceIndexer) -> Trace:
+        """Trace the suggestion that an editor would show at this cursor. Raises what `tracing.trace` raises."""
+        options = options_for(self.settings, snapshot.language, self.model)
+        return await trace(snapshot, options, self.client, self.model, indexer)
 
     async def origins(
         self, snapshot: Snapshot, result: SuggestionResult, indexer: WorkspaceIndexer

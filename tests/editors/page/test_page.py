@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.editors.install import environment, run_script
+from tests.editors.page.conftest import PATIENCE, REBOUND
 from tests.editors.scenarios import PICTURES
-from tests.editors.vscode.conftest import InThread
 from tests.http.conftest import RunningServer, running_server
 
 LIBRARY = """\
@@ -38,9 +35,6 @@ def refill(path, burrows):
     registry = QuokkaRegistry(path)
     for burrow in burrows:
         registry.enlist_"""
-PATIENCE = 60_000
-REBOUND = "rebound.example"
-"""A name of somebody else that leads to this machine."""
 ATTACK = """async (target) => {
   const body = JSON.stringify({prompt: "import os", input_prefix: "import ", input_suffix: "", n_predict: 4});
   const tried = async (work) => { try { return await work(); } catch (error) { return "refused"; } };
@@ -90,29 +84,6 @@ def first(values):
 
 def second(values):
     total = comp"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("playwright.sync_api")
-    folder = run_script("install_node.sh")
-    variables = environment()
-    chromium = run_script("install_chromium.sh", env=variables | {"PATH": f"{folder}{os.pathsep}{variables['PATH']}"})
-    thread = ThreadPoolExecutor(1)
-    from playwright.sync_api import sync_playwright
-
-    playwright = InThread(thread, thread.submit(lambda: sync_playwright().start()).result())
-    browser = playwright.chromium.launch(
-        executable_path=chromium,
-        args=[
-            *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
-        ],
-    )
-    yield browser
-    browser.close()
-    playwright.stop()
-    thread.shutdown()
 
 
 @pytest.fixture(scope="module")
