@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 
 import numpy as np
-from codegen_lsp.inference.attention_record import AttentionRecorder
 
+from codegen_lsp.inference.attention_record import AttentionRecorder
 from codegen_lsp.inference.rpc.attribution import (
     AttentionRecord,
     AttributionResult,
