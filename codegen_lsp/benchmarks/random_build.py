@@ -20,7 +20,7 @@ from tokenizers.models import WordLevel
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.inference.build import BuildInfo, read_info, write_info
 from codegen_lsp.inference.engines.native.model_file import BINARY_VERSION, SPECIFICATION
-from codegen_lsp.inference.engines.native.weights import GELU_TANH, SWISH
+from codegen_lsp.inference.engines.native.weights import GELU_TANH, LINEAR_SCALING, SWISH
 
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.int16): 2, np.dtype(np.int32): 3}
 REVISION = 8
@@ -38,7 +38,11 @@ def write_random_build(directory: Path, name: str, architecture: Architecture) -
         file.write(struct.pack("<II", REVISION, len(variables)))
         for variable in sorted(variables):
             _write_variable(file, f"decoder/{variable}", variables[variable]())
-        file.write(struct.pack("<I", 0))
+        tied = ("weight", "weight_scale") if architecture.tied else ()
+        file.write(struct.pack("<I", len(tied)))
+        for part in tied:
+            _write_text(file, f"decoder/projection/{part}")
+            _write_text(file, f"decoder/embeddings/{part}")
     pieces = [f"t{row}" for row in range(architecture.rows)]
     (directory / "vocabulary.json").write_text(json.dumps(pieces), encoding="utf-8")
     marks = {"bos_token": pieces[0], "eos_token": pieces[0], "unk_token": pieces[0]}
@@ -80,32 +84,44 @@ def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
         if not llama:
             made[f"{name}/beta"] = lambda: np.zeros(width, dtype=np.float32)
 
-    def bias(name: str, size: int) -> None:
-        if not llama:
-            made[f"{name}/bias"] = lambda: np.zeros(size, dtype=np.float32)
+    def bias(name: str, size: int, present: bool) -> None:
+        if present:
+            made[f"{name}/bias"] = lambda: random.normal(0, 0.1, size).astype(np.float32)
 
     for index in range(architecture.layers):
         layer = f"layer_{index}"
         attention, mlp = f"{layer}/self_attention", f"{layer}/ffn"
-        matrix(f"{attention}/linear_0", 3 * width, width)
-        matrix(f"{attention}/linear_1", width, width)
-        made[f"{attention}/rotary_base"] = lambda: np.array(10000, np.float32)
+        fused = architecture.attention_width + 2 * architecture.kv_width
+        matrix(f"{attention}/linear_0", fused, width)
+        bias(f"{attention}/linear_0", fused, architecture.qkv_bias)
+        matrix(f"{attention}/linear_1", width, architecture.attention_width)
+        bias(f"{attention}/linear_1", width, architecture.o_bias)
+        made[f"{attention}/rotary_base"] = lambda: np.array(architecture.rotary_base, np.float32)
+        if architecture.rotary_factor != 1:
+            made[f"{attention}/rotary_scaling_type"] = lambda: np.array(LINEAR_SCALING, np.int8)
+            made[f"{attention}/rotary_scaling_factor"] = lambda: np.array(architecture.rotary_factor, np.float32)
+        if architecture.kv_heads != architecture.heads:
+            made[f"{attention}/num_heads_kv"] = lambda: np.array(architecture.kv_heads, np.int32)
+        if architecture.head_width * architecture.heads != width:
+            made[f"{attention}/head_dim"] = lambda: np.array(architecture.head_width, np.int32)
         made[f"{attention}/rotary_dim"] = lambda: np.array(architecture.rotary, np.int32)
         made[f"{attention}/rotary_interleave"] = lambda: np.array(0, np.int8)
         matrix(f"{mlp}/linear_0", hidden, width)
-        bias(f"{mlp}/linear_0", hidden)
+        bias(f"{mlp}/linear_0", hidden, architecture.mlp_bias or not llama)
         matrix(f"{mlp}/linear_1", width, hidden)
-        bias(f"{mlp}/linear_1", width)
+        bias(f"{mlp}/linear_1", width, architecture.mlp_bias or not llama)
         if llama:
             matrix(f"{mlp}/linear_0_noact", hidden, width)
+            bias(f"{mlp}/linear_0_noact", hidden, architecture.mlp_bias)
             norm(f"{attention}/layer_norm")
             norm(f"{mlp}/layer_norm")
         else:
             norm(f"{layer}/shared_layer_norm")
     matrix("embeddings", architecture.rows, width)
     norm("layer_norm")
-    matrix("projection", architecture.rows, width)
-    bias("projection", architecture.rows)
+    if not architecture.tied:
+        matrix("projection", architecture.rows, width)
+    bias("projection", architecture.rows, not llama)
     numbers: dict[str, Values] = {
         "activation": np.array(SWISH if llama else GELU_TANH, np.int8),
         "alibi": np.array(0, np.int8),

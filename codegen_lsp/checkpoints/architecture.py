@@ -9,13 +9,17 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from codegen_lsp.checkpoints.weights import read_json
 from codegen_lsp.errors import ConversionError
 
 BlockType = Literal["codegen", "llama"]
-"""Transformer block: CodeGen1, CodeGen2 and the embedded model share one; CodeGen2.5 has Llama's."""
+"""Transformer block: CodeGen1, CodeGen2 and the embedded model share one; CodeGen2.5 has Llama's, which is also that of
+Qwen2 and of many small models, with some of `kv_heads`, biases, a tied head and other rotary positions."""
+
+ROTARY_BASE = 10000.0
+"""Base of the rotary frequencies, as in RoFormer (Su et al., 2021) and all CodeGen models."""
 
 Family = Literal["codegen", "codegen2", "codegen25"]
 """Family of checkpoints with one kind of tokenizer and one infill format."""
@@ -42,10 +46,38 @@ class Architecture:
     qkv_groups: int = 0
     """Number of groups of [query | value | key] rows in CodeGen's fused projection; 0 for Llama, which stores three
     matrices."""
+    kv_heads: int = Factory(lambda self: self.heads, takes_self=True)
+    """Heads of keys and values; each serves heads / kv_heads heads."""
+    head_width: int = Factory(lambda self: self.width // self.heads, takes_self=True)
+    qkv_bias: bool = False
+    """Whether the projections of query, key and value have biases. This and the next ones are Llama's."""
+    o_bias: bool = False
+    mlp_bias: bool = False
+    tied: bool = False
+    """Whether the embedding is also the output layer."""
+    rotary_base: float = ROTARY_BASE
+    rotary_factor: float = 1.0
+    """Number by which positions are divided (linear scaling)."""
 
     @property
-    def head_width(self) -> int:
-        return self.width // self.heads
+    def is_codegens(self) -> bool:
+        """Return whether the block is as in one of CodeGen's checkpoints."""
+        return (
+            self.kv_heads == self.heads
+            and self.attention_width == self.width
+            and not (self.qkv_bias or self.o_bias or self.mlp_bias or self.tied)
+            and (self.rotary_base, self.rotary_factor) == (ROTARY_BASE, 1.0)
+        )
+
+    @property
+    def attention_width(self) -> int:
+        """Entries of the queries of a token."""
+        return self.heads * self.head_width
+
+    @property
+    def kv_width(self) -> int:
+        """Entries of the keys of a token, and of its values."""
+        return self.kv_heads * self.head_width
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every weight of a checkpoint, by its name in transformers."""
@@ -54,17 +86,27 @@ class Architecture:
             outer: dict[str, tuple[int, ...]] = {
                 "model.embed_tokens.weight": (self.rows, width),
                 "model.norm.weight": (width,),
-                "lm_head.weight": (self.rows, width),
             }
+            if not self.tied:
+                outer["lm_head.weight"] = (self.rows, width)
             prefix = "model.layers"
             layer: dict[str, tuple[int, ...]] = {
                 "input_layernorm.weight": (width,),
                 "post_attention_layernorm.weight": (width,),
-                **{f"self_attn.{part}_proj.weight": (width, width) for part in "qkvo"},
-                "mlp.gate_proj.weight": (hidden, width),
-                "mlp.up_proj.weight": (hidden, width),
-                "mlp.down_proj.weight": (width, hidden),
             }
+            products = {
+                "self_attn.q_proj": (self.attention_width, width, self.qkv_bias),
+                "self_attn.k_proj": (self.kv_width, width, self.qkv_bias),
+                "self_attn.v_proj": (self.kv_width, width, self.qkv_bias),
+                "self_attn.o_proj": (width, self.attention_width, self.o_bias),
+                "mlp.gate_proj": (hidden, width, self.mlp_bias),
+                "mlp.up_proj": (hidden, width, self.mlp_bias),
+                "mlp.down_proj": (width, hidden, self.mlp_bias),
+            }
+            for name, (outputs, inputs, has_bias) in products.items():
+                layer[f"{name}.weight"] = (outputs, inputs)
+                if has_bias:
+                    layer[f"{name}.bias"] = (outputs,)
         else:
             outer = {
                 "transformer.wte.weight": (self.rows, width),
@@ -109,13 +151,13 @@ class Architecture:
 
         The process (interpreter and libraries) takes about 250 MiB more.
         """
-        return self.int8_bytes + 2 * 4 * self.layers * self.width * self.context
+        return self.int8_bytes + 2 * 4 * self.layers * self.kv_width * self.context
 
     @property
     def conversion_bytes(self) -> int:
         """Memory to convert: the int8 weights, the rearranged qkv matrices in the checkpoint's type (at most float32),
         and float32 copies of the largest matrix while it is quantized."""
-        qkv = 3 * self.width * self.width * self.layers * 4
+        qkv = (self.attention_width + 2 * self.kv_width) * self.width * self.layers * 4
         return self.int8_bytes + qkv + 3 * 4 * max(rows * columns for rows, columns in self.matrices())
 
 
@@ -130,14 +172,15 @@ def read_architecture(directory: Path) -> Architecture:
     try:
         if kind == "codegen":
             return _codegen(config)
-        if kind == "llama":
+        if kind in ("llama", "qwen2"):
             return _llama(config)
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(
             f"{path} is incomplete: {type(error).__name__} {error}.", "Fetch the checkpoint again."
         ) from error
     raise ConversionError(
-        f"{path} declares the architecture {kind!r}; known are codegen (CodeGen, CodeGen2) and llama (CodeGen2.5).",
+        f"{path} declares the architecture {kind!r}; known are codegen (CodeGen, CodeGen2), llama (CodeGen2.5) and "
+        "qwen2.",
         "See `codegen-lsp models list` for the checkpoints that can be used.",
     )
 
@@ -175,27 +218,43 @@ def _declared_groups(config: dict[str, Any], heads: int) -> int:
 
 def _llama(config: dict[str, Any]) -> Architecture:
     width, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-    if int(config.get("num_key_value_heads") or heads) != heads:
-        raise ValueError("grouped key and value heads are not used by CodeGen2.5")
-    if int(config.get("head_dim") or width // heads) * heads != width:
-        raise ValueError("head_dim does not fit hidden_size")
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise ValueError(f"rope scaling {rope} is not used by CodeGen2.5")
-    if float(rope.get("rope_theta") or config.get("rope_theta") or 10000) != 10000:
-        raise ValueError("rope_theta is not 10000")
+    kv_heads = int(config.get("num_key_value_heads") or heads)
+    if heads % kv_heads:
+        raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
+    head_width = int(config.get("head_dim") or width // heads)
     if config.get("hidden_act", "silu") != "silu":
         raise ValueError(f"hidden_act {config['hidden_act']} is not silu")
-    if config.get("attention_bias") or config.get("mlp_bias"):
-        raise ValueError("biases are not used by CodeGen2.5")
+    if config.get("use_sliding_window"):
+        raise ValueError("use_sliding_window is not supported")
+    qwen = config.get("model_type") == "qwen2"
+    biased = bool(config.get("attention_bias"))
+    base, factor = _rotary(config)
     return Architecture(
         block="llama",
         layers=int(config["num_hidden_layers"]),
         heads=heads,
         width=width,
         hidden=int(config["intermediate_size"]),
-        rotary=width // heads,
+        rotary=head_width,
         rows=int(config["vocab_size"]),
         context=int(config["max_position_embeddings"]),
         epsilon=float(config.get("rms_norm_eps", 1e-6)),
+        kv_heads=kv_heads,
+        head_width=head_width,
+        qkv_bias=qwen or biased,
+        o_bias=biased and not qwen,
+        mlp_bias=bool(config.get("mlp_bias")),
+        tied=bool(config.get("tie_word_embeddings")),
+        rotary_base=base,
+        rotary_factor=factor,
     )
+
+
+def _rotary(config: dict[str, Any]) -> tuple[float, float]:
+    """Return the base of the rotary frequencies, and the factor of linear scaling."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    base = float(rope.get("rope_theta") or config.get("rope_theta") or ROTARY_BASE)
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "linear"):
+        raise ValueError(f"rope scaling of the kind {kind} is not supported, only linear is")
+    return base, float(rope["factor"]) if kind == "linear" else 1.0

@@ -29,7 +29,7 @@ from codegen_lsp.checkpoints import agreement, store
 from codegen_lsp.checkpoints.architecture import Architecture, Family, read_architecture
 from codegen_lsp.checkpoints.card_metadata import read_card_metadata
 from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
-from codegen_lsp.checkpoints.reference import ROTARY_BASE, Reading, float_logits
+from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.checkpoints.vocabulary import (
     build_tokenizers,
@@ -165,6 +165,12 @@ def read_source(source: Path, name: str) -> CheckpointSource:
     """
     entry = look_up(name)
     architecture = read_architecture(source)
+    if not architecture.is_codegens:
+        raise ConversionError(
+            f"{source} is not one of CodeGen's models: its config.json declares shared keys and values, biases, a tied "
+            "output layer or other positions.",
+            "See `codegen-lsp models list` for the checkpoints that can be used.",
+        )
     if entry is not None:
         declared = attrs.evolve(architecture, qkv_groups=entry.architecture.qkv_groups)
         if declared != entry.architecture:
@@ -327,6 +333,8 @@ def _as_modules(weights: Weights, architecture: Architecture) -> SimpleNamespace
             part = vars(part).setdefault(step, SimpleNamespace(bias=None))
         setattr(part, leaf, weights[name])
     decoder, layers = ("model", "layers") if architecture.block == "llama" else ("transformer", "h")
+    if architecture.tied:
+        root.lm_head = root.model.embed_tokens
     stack = vars(getattr(vars(root)[decoder], layers))
     setattr(vars(root)[decoder], layers, [stack[str(index)] for index in range(architecture.layers)])
     root.config = SimpleNamespace(
@@ -337,10 +345,19 @@ def _as_modules(weights: Weights, architecture: Architecture) -> SimpleNamespace
         activation_function="gelu_new",
         num_hidden_layers=architecture.layers,
         num_attention_heads=architecture.heads,
+        num_key_value_heads=architecture.kv_heads,
         rms_norm_eps=architecture.epsilon,
-        rope_theta=ROTARY_BASE,
+        rope_theta=architecture.rotary_base,
+        rope_scaling=_scaling(architecture),
     )
     return root
+
+
+def _scaling(architecture: Architecture) -> dict[str, Any] | None:
+    """Return the scaling of rotary positions in the form of config.json; None if there is none."""
+    if architecture.rotary_factor == 1:
+        return None
+    return {"rope_type": "linear", "factor": architecture.rotary_factor, "rope_theta": architecture.rotary_base}
 
 
 def _infill(tokenizer: Tokenizer) -> tuple[InfillStyle, int | None]:

@@ -15,9 +15,6 @@ from torch.nn import functional as F
 
 from codegen_lsp.checkpoints.architecture import Architecture
 
-ROTARY_BASE = 10000.0
-"""Base of the rotary frequencies, as in RoFormer (Su et al., 2021) and all CodeGen models."""
-
 
 @frozen
 class Reading:
@@ -45,7 +42,7 @@ def float_logits(
     prefix = "model.layers" if llama else "transformer.h"
     embedding = weights["model.embed_tokens.weight" if llama else "transformer.wte.weight"]
     states = [embedding[torch.tensor(reading.ids)].float() for reading in readings]
-    tables = [_rotary_tables(architecture.rotary, len(reading.ids)) for reading in readings]
+    tables = [_rotary_tables(architecture, len(reading.ids)) for reading in readings]
     for index in range(architecture.layers):
         here = _LayerWeights(weights, f"{prefix}.{index}.")
         states = [
@@ -69,6 +66,10 @@ class _LayerWeights:
         if name not in self._read:
             self._read[name] = self._weights[self._prefix + name].float()
         return self._read[name]
+
+    def optional(self, name: str, present: bool) -> Tensor | None:
+        """Return a weight that only some architectures have."""
+        return self[name] if present else None
 
 
 def _codegen_layer(
@@ -95,21 +96,29 @@ def _llama_layer(
     """Run attention, then a gated MLP, each after an RMSNorm. `x` is (tokens, width)."""
     width, epsilon = (architecture.width,), architecture.epsilon
     normed = F.rms_norm(x, width, weights["input_layernorm.weight"], epsilon)
+
+    def product(name: str, of: Tensor, biased: bool) -> Tensor:
+        return F.linear(of, weights[f"{name}.weight"], weights.optional(f"{name}.bias", biased))
+
     query, key, value = (
-        F.linear(normed, weights[f"self_attn.{part}_proj.weight"]).view(len(x), architecture.heads, -1)
+        product(f"self_attn.{part}_proj", normed, architecture.qkv_bias).view(len(x), -1, architecture.head_width)
         for part in ("q", "k", "v")
     )
-    mixed = _attention(_rotate_halves(query, *tables), _rotate_halves(key, *tables), value)
-    x = x + F.linear(mixed, weights["self_attn.o_proj.weight"])
+    shared = architecture.heads // architecture.kv_heads
+    key, value = (part.repeat_interleave(shared, 1) for part in (_rotate_halves(key, *tables), value))
+    mixed = _attention(_rotate_halves(query, *tables), key, value)
+    x = x + product("self_attn.o_proj", mixed, architecture.o_bias)
     normed = F.rms_norm(x, width, weights["post_attention_layernorm.weight"], epsilon)
-    hidden = F.silu(F.linear(normed, weights["mlp.gate_proj.weight"])) * F.linear(normed, weights["mlp.up_proj.weight"])
-    return x + F.linear(hidden, weights["mlp.down_proj.weight"])
+    biased = architecture.mlp_bias
+    hidden = F.silu(product("mlp.gate_proj", normed, biased)) * product("mlp.up_proj", normed, biased)
+    return x + product("mlp.down_proj", hidden, biased)
 
 
 def _output(x: Tensor, weights: Mapping[str, Tensor], architecture: Architecture) -> Tensor:
     if architecture.block == "llama":
         normed = F.rms_norm(x, (architecture.width,), weights["model.norm.weight"].float(), architecture.epsilon)
-        return F.linear(normed, weights["lm_head.weight"].float())
+        head = "model.embed_tokens.weight" if architecture.tied else "lm_head.weight"
+        return F.linear(normed, weights[head].float())
     normed = F.layer_norm(
         x,
         (architecture.width,),
@@ -127,10 +136,11 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return mixed[0].transpose(0, 1).reshape(query.shape[2], -1)
 
 
-def _rotary_tables(rotary: int, length: int) -> tuple[Tensor, Tensor]:
+def _rotary_tables(architecture: Architecture, length: int) -> tuple[Tensor, Tensor]:
     """Return cosine and sine of each position's angles, (length, 1, rotary / 2)."""
-    frequencies = ROTARY_BASE ** (-torch.arange(0, rotary, 2, dtype=torch.float64) / rotary)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
+    rotary = architecture.rotary
+    frequencies = architecture.rotary_base ** (-torch.arange(0, rotary, 2, dtype=torch.float64) / rotary)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] / architecture.rotary_factor * frequencies
     return angles.cos().float()[:, None], angles.sin().float()[:, None]
 
 

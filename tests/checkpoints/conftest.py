@@ -32,6 +32,18 @@ SHAPES = {
     "codegen2": Architecture("codegen", 2, 8, 128, 512, 8, 640, 512, 1e-5, 8),
     "codegen25": Architecture("llama", 2, 4, 64, 176, 16, 640, 512, 1e-6),
 }
+OTHER_SHAPES = {
+    "qwen2": Architecture(
+        "llama", 2, 6, 96, 176, 16, 640, 512, 1e-6, kv_heads=2, qkv_bias=True, tied=True, rotary_base=1e6
+    ),
+    "deepseek": Architecture("llama", 2, 4, 64, 176, 16, 640, 512, 1e-6, rotary_base=1e5, rotary_factor=4.0),
+    "granite": Architecture(
+        "llama", 2, 4, 64, 176, 16, 640, 512, 1e-5, kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True
+    ),
+    "wide heads": Architecture("llama", 2, 4, 64, 176, 32, 640, 512, 1e-5, head_width=32),
+}
+"""Other models with Llama's block: Qwen2.5-Coder, DeepSeek-Coder, Granite Code, and one whose heads are wider than its
+hidden state."""
 MASK_MARKS = ("<sep>", "<eom>", "<mask_2>", "<mask_1>")
 
 
@@ -86,8 +98,17 @@ def config_of(shape: Architecture, **extra: Any) -> dict[str, Any]:
             "rms_norm_eps": shape.epsilon,
             "vocab_size": shape.rows,
             "hidden_act": "silu",
-            "tie_word_embeddings": False,
+            "tie_word_embeddings": shape.tied,
+            "num_key_value_heads": shape.kv_heads,
+            "head_dim": shape.head_width,
+            "rope_theta": shape.rotary_base,
         }
+        if shape.rotary_factor != 1:
+            config["rope_scaling"] = {"type": "linear", "factor": shape.rotary_factor}
+        if shape.qkv_bias and not shape.o_bias:
+            config |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False}
+        else:
+            config |= {"attention_bias": shape.qkv_bias, "mlp_bias": shape.mlp_bias}
     else:
         config = {
             "model_type": "codegen",
@@ -234,6 +255,7 @@ def small() -> SimpleNamespace:
     """The functions above, for tests."""
     return SimpleNamespace(
         SHAPES=SHAPES,
+        OTHER_SHAPES=OTHER_SHAPES,
         config_of=config_of,
         random_state=random_state,
         regrouped=regrouped,

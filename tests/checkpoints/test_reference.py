@@ -6,12 +6,15 @@ from tests import needs
 
 needs.extra("convert")
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from codegen_lsp.checkpoints.architecture import read_architecture
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.weights import Weights
 
@@ -21,12 +24,16 @@ IDS = tuple(torch.randint(300, (57,), generator=torch.Generator().manual_seed(3)
 def transformers_logits(config: dict[str, Any], state: dict[str, torch.Tensor], ids: tuple[int, ...]) -> torch.Tensor:
     import transformers
 
-    settings = {key: value for key, value in config.items() if key not in ("model_type", "architectures", "head_dim")}
+    settings = {key: value for key, value in config.items() if key not in ("model_type", "architectures")}
     if config["model_type"] == "llama":
         model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings))
+    elif config["model_type"] == "qwen2":
+        model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**settings))
     else:
+        settings.pop("head_dim", None)
         model = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**settings))
-    model.load_state_dict(state, strict=True)
+    tied = {"lm_head.weight": state["model.embed_tokens.weight"]} if config.get("tie_word_embeddings") else {}
+    model.load_state_dict(state | tied, strict=True)
     with torch.no_grad():
         logits: torch.Tensor = model.eval()(torch.tensor([ids])).logits[0]
     return logits
@@ -39,6 +46,17 @@ def test_same_logits_as_transformers(family: str, make_checkpoint: Any, small: S
     with Weights(make_checkpoint(family, state=state)) as weights:
         (found,) = float_logits(weights, shape, [Reading(IDS, shape.qkv_groups)])
     expected = transformers_logits(small.config_of(shape), state, IDS)
+    assert torch.allclose(found, expected, atol=1e-4 * float(expected.std()))
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "deepseek", "granite", "wide heads"])
+def test_same_logits_as_transformers_of_other_llamas(kind: str, small: SimpleNamespace, tmp_path: Path) -> None:
+    shape = small.OTHER_SHAPES[kind]
+    state, config = small.random_state(shape), small.config_of(shape)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_architecture(tmp_path) == shape
+    (found,) = float_logits(state, shape, [Reading(IDS, 0)])
+    expected = transformers_logits(config, state, IDS)
     assert torch.allclose(found, expected, atol=1e-4 * float(expected.std()))
 
 

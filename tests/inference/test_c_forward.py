@@ -31,6 +31,26 @@ from codegen_lsp.inference.engines.native.torch_kernels import Mapped
 from codegen_lsp.inference.engines.native.weights import ModelWeights, read_weights
 
 SHAPES = {
+    "grouped": Architecture(
+        "llama", 3, 6, 96, 176, 32, 160, 512, 1e-6, kv_heads=2, head_width=32, qkv_bias=True, tied=True, rotary_base=1e6
+    ),
+    "one for all": Architecture(
+        "llama",
+        2,
+        5,
+        96,
+        176,
+        16,
+        160,
+        512,
+        1e-5,
+        kv_heads=1,
+        head_width=16,
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
+        rotary_factor=4.0,
+    ),
     "gptj": Architecture("codegen", 3, 4, 64, 256, 8, 160, 512, 1e-5, 4),
     "llama": Architecture("llama", 3, 4, 64, 176, 16, 160, 512, 1e-6),
     "wide heads": Architecture("codegen", 2, 2, 160, 640, 64, 160, 512, 1e-5, 2),
@@ -165,7 +185,8 @@ def test_models_of_unsupported_shapes_run_in_torch(build: Path) -> None:
     weights = read_weights(build)
     assert native.suits(weights)
     assert isinstance(engine.open_forward_pass(weights, 1), CForwardPass)
-    odd = attrs.evolve(weights, heads=weights.width // 8, rotary=8)
+    parts = weights.head_width // 8
+    odd = attrs.evolve(weights, heads=parts * weights.heads, kv_heads=parts * weights.kv_heads, head_width=8, rotary=8)
     assert not native.suits(odd)
     assert isinstance(engine.open_forward_pass(odd, 1), TorchForwardPass)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.export.rows import halves_to_pairs
-from codegen_lsp.checkpoints.reference import ROTARY_BASE
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.native.arrays import Floats
@@ -33,7 +32,7 @@ class BuildWeights(Mapping[str, Tensor]):
     def __init__(self, directory: Path, info: BuildInfo) -> None:
         weights = read_weights(directory)
         llama = weights.block_type == "llama"
-        if weights.rotary_base != ROTARY_BASE or (llama and weights.rotary_interleaved):
+        if llama and weights.rotary_interleaved:
             raise ConversionError(
                 f"The build in {directory} encodes positions in another way than CodeGen's checkpoints.",
                 "Export it from the checkpoint that it was made from.",
@@ -49,6 +48,13 @@ class BuildWeights(Mapping[str, Tensor]):
             context=info.context_length,
             epsilon=weights.epsilon,
             qkv_groups=0 if llama else 1,
+            kv_heads=weights.kv_heads,
+            head_width=weights.head_width,
+            qkv_bias=weights.layers[0].qkv_bias is not None,
+            o_bias=weights.layers[0].o_bias is not None,
+            mlp_bias=llama and weights.layers[0].up_bias is not None,
+            rotary_base=weights.rotary_base,
+            rotary_factor=weights.rotary_factor,
         )
         self._parts = _llama_parts(weights) if llama else _codegen_parts(weights)
 

@@ -18,6 +18,7 @@ from codegen_lsp.checkpoints.export.build_weights import BuildWeights
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.vocabulary import load_tokenizer
 from codegen_lsp.checkpoints.weights import Weights, check_shapes
+from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import METADATA, BuildInfo
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.progress import ProgressReport
@@ -70,6 +71,7 @@ def open_source(name_or_folder: str, name: str | None, progress: ProgressReport)
         return
     build = store.find(name_or_folder)
     weights = BuildWeights(build.path, build.info)
+    _check_exportable(weights.architecture, build.info.name)
     yield ExportSource(
         build.path,
         evolve(build.info, name=store.checked_name(name or build.info.name)),
@@ -85,6 +87,7 @@ def _open_checkpoint(folder: Path, name: str, progress: ProgressReport) -> Itera
     """Open a checkpoint's folder, in the interpretation that fits its weights best, as for a conversion."""
     progress("reading the checkpoint", 0.0)
     read = read_source(folder, name)
+    _check_exportable(read.architecture, name)
     alternatives = read.alternatives()
     readings = [one.reading(agreement.SNIPPET) for one in alternatives]
     with Weights(folder) as weights:
@@ -97,3 +100,12 @@ def _open_checkpoint(folder: Path, name: str, progress: ProgressReport) -> Itera
         right = alternatives[chosen]
         info = describe(right, name, folder.name, None)
         yield ExportSource(folder, info, right.architecture, weights, right.tokenizer, dequantized=False)
+
+
+def _check_exportable(architecture: Architecture, name: str) -> None:
+    """Raise ConversionError unless the model has one of CodeGen's blocks."""
+    if not architecture.is_codegens:
+        raise ConversionError(
+            f"{name} is not one of CodeGen's models, which alone can be exported.",
+            "Other engines can run its checkpoint as it is.",
+        )

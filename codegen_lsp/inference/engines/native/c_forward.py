@@ -31,7 +31,7 @@ from codegen_lsp.inference.engines.native.weights import Matrix, ModelWeights, N
 SPIN_MICROSECONDS = 50
 """Time that a waiting thread spins before it sleeps (`docs/lab.md`)."""
 VECTOR_FLOATS = 16
-"""The widths of a head and of the MLP must be multiples of this: the floats of the widest vectors."""
+"""The widths of a head, a hidden state and the MLP must be multiples of this: the floats of the widest vectors."""
 READ_BEYOND = 64
 """Bytes after a matrix that may be read along with its last row."""
 MAX_ROTARY = 512
@@ -80,6 +80,7 @@ def suits(weights: ModelWeights) -> bool:
     """Return whether the library can run models of this shape."""
     return (
         weights.head_width % VECTOR_FLOATS == 0
+        and weights.width % VECTOR_FLOATS == 0
         and weights.mlp_width % VECTOR_FLOATS == 0
         and weights.rotary <= MAX_ROTARY
     )
@@ -233,6 +234,8 @@ class CForwardPass(ForwardPass):
         model = CModel(
             llama=weights.block_type == "llama",
             heads=weights.heads,
+            kv_heads=weights.kv_heads,
+            head_width=weights.head_width,
             width=weights.width,
             mlp_width=weights.mlp_width,
             rotary=weights.rotary,
@@ -252,7 +255,10 @@ class CForwardPass(ForwardPass):
                         up_proj=self._matrix(layer.up_proj),
                         gate_proj=self._matrix(layer.gate_proj),
                         down_proj=self._matrix(layer.down_proj),
+                        qkv_bias=self._vector(layer.qkv_bias),
+                        o_bias=self._vector(layer.o_bias),
                         up_bias=self._vector(layer.up_bias),
+                        gate_bias=self._vector(layer.gate_bias),
                         down_bias=self._vector(layer.down_bias),
                     )
                     for layer in weights.layers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p, sizeof
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """As in `model.h`: raised when the parameters of an exported function change."""
 
 
@@ -32,7 +32,10 @@ class CLayer(Structure):
         ("up_proj", CMatrix),
         ("gate_proj", CMatrix),
         ("down_proj", CMatrix),
+        ("qkv_bias", c_void_p),
+        ("o_bias", c_void_p),
         ("up_bias", c_void_p),
+        ("gate_bias", c_void_p),
         ("down_bias", c_void_p),
     )
 
@@ -43,6 +46,8 @@ class CModel(Structure):
     _fields_ = (
         ("llama", c_int32),
         ("heads", c_int32),
+        ("kv_heads", c_int32),
+        ("head_width", c_int32),
         ("width", c_int32),
         ("mlp_width", c_int32),
         ("rotary", c_int32),

@@ -57,11 +57,11 @@ static int allocate_many(Decoder *d, size_t groups) {
     size_t tokens = groups * LANES;
     if (groups <= d->groups) return 1;
     free_many(d);
-    d->many_qkv = allocate_zeroed(tokens * 3 * m->width * sizeof(float));
-    d->many_attn = allocate_zeroed(tokens * m->width * sizeof(float));
+    d->many_qkv = allocate_zeroed(tokens * d->qkv_width * sizeof(float));
+    d->many_attn = allocate_zeroed(tokens * d->attn_width * sizeof(float));
     d->many_mlp = allocate_zeroed(tokens * m->mlp_width * (m->llama ? 2 : 1) * sizeof(float));
     int made = allocate_rounded(&d->many_in_q, tokens, m->width) &&
-               allocate_rounded(&d->many_attn_q, tokens, m->width) &&
+               allocate_rounded(&d->many_attn_q, tokens, d->attn_width) &&
                allocate_rounded(&d->many_mlp_q, tokens, m->mlp_width) && d->many_qkv && d->many_attn && d->many_mlp;
     if (made) d->groups = groups;
     else free_many(d);
@@ -105,17 +105,18 @@ EXPORT Decoder *codegen_new(const Model *model, int threads, int microseconds, i
     Decoder *d = allocate_zeroed(sizeof(Decoder));
     if (!d) return NULL;
     d->model = *model;
-    d->head_width = model->width / model->heads;
+    d->attn_width = model->heads * model->head_width;
+    d->qkv_width = d->attn_width + 2 * model->kv_heads * model->head_width;
     d->amx = tiles && has_tiles();
     d->spins = pauses_in(microseconds);
     init_lock(&d->mutex, &d->changed);
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     atomic_store(&d->now, IDLE);
     int made = allocate_rounded(&d->few_in_q, FEW, model->width) &&
-               allocate_rounded(&d->few_attn_q, FEW, model->width) &&
+               allocate_rounded(&d->few_attn_q, FEW, d->attn_width) &&
                allocate_rounded(&d->few_mlp_q, FEW, model->mlp_width);
-    d->few_qkv = allocate_zeroed((size_t)FEW * 3 * model->width * sizeof(float));
-    d->few_attn = allocate_zeroed((size_t)FEW * model->width * sizeof(float));
+    d->few_qkv = allocate_zeroed((size_t)FEW * d->qkv_width * sizeof(float));
+    d->few_attn = allocate_zeroed((size_t)FEW * d->attn_width * sizeof(float));
     d->few_mlp = allocate_zeroed((size_t)2 * FEW * model->mlp_width * sizeof(float));
     made &= d->few_qkv && d->few_attn && d->few_mlp;
     d->threads = threads;
@@ -155,7 +156,7 @@ EXPORT int codegen_segments(Decoder *d, float *x, const Segment *segments, int s
     size_t scores = 0;
     d->x = x, d->count = 0, d->first_layer = first, d->segments = segments, d->segment_count = segment_count;
     for (int i = 0; i < segment_count; i++) {
-        size_t own = ((size_t)segments[i].offset + segments[i].count + LANES) * segments[i].count;
+        size_t own = ((size_t)segments[i].offset + segments[i].count + LANES) * segments[i].count * heads_at_once(d);
         d->count += segments[i].count;
         if (own > scores) scores = own;
     }

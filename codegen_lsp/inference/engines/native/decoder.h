@@ -36,7 +36,9 @@ typedef struct {
 
 struct Decoder {
     Model model;
-    int head_width, amx, threads;
+    int attn_width; /* of all heads */
+    int qkv_width;  /* of query, key and value of a token */
+    int amx, threads;
     Rounded few_in_q, few_attn_q, few_mlp_q;
     float *few_qkv, *few_attn, *few_mlp;
     size_t groups; /* capacity of the buffers below */
@@ -151,6 +153,30 @@ ALWAYS int blocks(const Decoder *d, int rows) { return (rows + block_rows(d, row
 ALWAYS Span block(const Decoder *d, int rows, int index) {
     int size = block_rows(d, rows), end = (index + 1) * size;
     return (Span){index * size, end < rows ? end : rows};
+}
+
+/* Heads that have the same keys and values. */
+ALWAYS int group_of(const Model *m) { return m->heads / m->kv_heads; }
+
+/* Heads of a group whose attention is one unit: all of them, so that keys and values are read once, unless threads would
+   be idle. */
+ALWAYS int heads_at_once(const Decoder *d) {
+    int group = group_of(&d->model), parts = (d->threads - 1) / d->model.kv_heads + 1;
+    return parts < group ? (group - 1) / parts + 1 : 1;
+}
+
+/* Rows of `qkv_proj` of one head; those of keys are counted behind those of queries, those of values behind both. */
+ALWAYS Span rows_of_head(const Decoder *d, int head) {
+    int hw = d->model.head_width;
+    return (Span){head * hw, (head + 1) * hw};
+}
+
+ALWAYS int has_positions(const Model *m, int head) { return head < m->heads + m->kv_heads; }
+
+/* Keys or values of a head, counted in this way, in the part of a KV cache that belongs to a layer; NULL of queries. */
+ALWAYS float *place_of_head(const Model *m, float *cache, int capacity, int layer, int head) {
+    if (head < m->heads) return NULL;
+    return cache + ((size_t)layer * 2 * m->kv_heads + head - m->heads) * capacity * m->head_width;
 }
 
 ALWAYS int padded(int columns) { return (columns + 63) / 64 * 64; }

@@ -158,62 +158,73 @@ ALWAYS void add_weighted_values(float *attn, const float *values, const float *w
     for (int j = 0; j < chunks; j++) store(attn + j * LANES, sum[j]);
 }
 
-/* One attention head of a segment, whose first token is row `from`. */
-static void attend_few(Decoder *d, const Segment *s, int from, int head, const float *keys, const float *values,
-                       float *scores) {
-    int hw = d->head_width, count = s->count, end = s->offset + count, stride = 3 * d->model.width;
-    int score_stride = (end + LANES - 1) / LANES * LANES;
+/* Attention of some heads with the same keys and values, in a segment whose first token is row `from`. */
+static void attend_few(Decoder *d, const Segment *s, int from, int index, int first, int heads, float *scores) {
+    const Model *m = &d->model;
+    int hw = m->head_width, count = s->count, end = s->offset + count;
+    int score_stride = (end + LANES - 1) / LANES * LANES, of_keys = m->heads + first / group_of(m);
+    const float *keys = place_of_head(m, s->cache, s->capacity, index, of_keys);
+    const float *values = place_of_head(m, s->cache, s->capacity, index, of_keys + m->kv_heads);
     float scale = 1.0f / sqrtf((float)hw);
     for (int k = 0; k < end; k += LANES)
-        for (int t = 0; t < count; t++) {
-            const float *query = d->few_qkv + (size_t)(from + t) * stride + head * hw;
-            vf sum[LANES];
-            for (int i = 0; i < LANES; i++) {
-                const float *key = keys + (size_t)(k + i < end ? k + i : end - 1) * hw;
-                if (!t)
-                    for (int c = 0; c < hw; c += 16) __builtin_prefetch(key + (size_t)PREFETCH_KEYS * hw + c);
-                vf products = load(query) * load(key);
-                for (int c = LANES; c < hw; c += LANES) products = vfma(load(query + c), load(key + c), products);
-                sum[i] = products;
+        for (int t = 0; t < count; t++)
+            for (int h = 0; h < heads; h++) {
+                const float *query = d->few_qkv + (size_t)(from + t) * d->qkv_width + (first + h) * hw;
+                vf sum[LANES];
+                for (int i = 0; i < LANES; i++) {
+                    const float *key = keys + (size_t)(k + i < end ? k + i : end - 1) * hw;
+                    if (!t && !h)
+                        for (int c = 0; c < hw; c += 16) __builtin_prefetch(key + (size_t)PREFETCH_KEYS * hw + c);
+                    vf products = load(query) * load(key);
+                    for (int c = LANES; c < hw; c += LANES) products = vfma(load(query + c), load(key + c), products);
+                    sum[i] = products;
+                }
+                store(scores + ((size_t)t * heads + h) * score_stride + k, sums(sum) * scale);
             }
-            store(scores + (size_t)t * score_stride + k, sums(sum) * scale);
+    for (int t = 0; t < count; t++)
+        for (int h = 0; h < heads; h++) {
+            float *row = scores + ((size_t)t * heads + h) * score_stride;
+            int seen = end;
+            if (s->attn_mask) {
+                for (int k = 0; k < end; k++) row[k] += s->attn_mask[(size_t)t * end + k];
+            } else {
+                seen = s->offset + t + 1;
+            }
+            for (int k = seen; k < (end + LANES - 1) / LANES * LANES; k++) row[k] = -INFINITY;
+            vf greatest = all(-INFINITY);
+            for (int k = 0; k < end; k += LANES) greatest = vmax(greatest, load(row + k));
+            float largest = max_lanes(greatest);
+            vf total = all(0);
+            for (int k = 0; k < end; k += LANES) {
+                vf score = load(row + k);
+                vf p = vexp(score - largest);
+                p = (vf)((vi)p & (score > -INFINITY)); /* vexp never returns exactly 0 */
+                total += p;
+                store(row + k, p);
+            }
+            float by = 1.0f / sum_lanes(total);
+            for (int k = 0; k < end; k += LANES) store(row + k, load(row + k) * by);
         }
-    for (int t = 0; t < count; t++) {
-        float *row = scores + (size_t)t * score_stride;
-        int seen = end;
-        if (s->attn_mask) {
-            for (int k = 0; k < end; k++) row[k] += s->attn_mask[(size_t)t * end + k];
-        } else {
-            seen = s->offset + t + 1;
-        }
-        for (int k = seen; k < (end + LANES - 1) / LANES * LANES; k++) row[k] = -INFINITY;
-        vf greatest = all(-INFINITY);
-        for (int k = 0; k < end; k += LANES) greatest = vmax(greatest, load(row + k));
-        float largest = max_lanes(greatest);
-        vf total = all(0);
-        for (int k = 0; k < end; k += LANES) {
-            vf score = load(row + k);
-            vf p = vexp(score - largest);
-            p = (vf)((vi)p & (score > -INFINITY)); /* vexp never returns exactly 0 */
-            total += p;
-            store(row + k, p);
-        }
-        float by = 1.0f / sum_lanes(total);
-        for (int k = 0; k < end; k += LANES) store(row + k, load(row + k) * by);
-    }
-    float *attn = d->few_attn + (size_t)from * d->model.width + head * hw;
-    for (int t = 0; t < count; t++) memset(attn + (size_t)t * d->model.width, 0, sizeof(float) * hw);
+    float *attn = d->few_attn + (size_t)from * d->attn_width + first * hw;
+    for (int t = 0; t < count; t++) memset(attn + (size_t)t * d->attn_width, 0, sizeof(float) * heads * hw);
     for (int begin = 0; begin < end; begin += 64) {
         int stop = begin + 64 < end ? begin + 64 : end;
-        for (int t = 0; t < count; t++) {
-            float *to = attn + (size_t)t * d->model.width;
-            const float *row = scores + (size_t)t * score_stride;
-            int c = 0;
-            for (; c + 4 * LANES <= hw; c += 4 * LANES)
-                add_weighted_values(to + c, values + c, row, begin, stop, hw, 4);
-            for (; c < hw; c += LANES) add_weighted_values(to + c, values + c, row, begin, stop, hw, 1);
-        }
+        for (int t = 0; t < count; t++)
+            for (int h = 0; h < heads; h++) {
+                float *to = attn + (size_t)t * d->attn_width + h * hw;
+                const float *row = scores + ((size_t)t * heads + h) * score_stride;
+                int c = 0;
+                for (; c + 4 * LANES <= hw; c += 4 * LANES)
+                    add_weighted_values(to + c, values + c, row, begin, stop, hw, 4);
+                for (; c < hw; c += LANES) add_weighted_values(to + c, values + c, row, begin, stop, hw, 1);
+            }
     }
+}
+
+/* Attention of some heads with the same keys and values, in all segments. */
+static void attend_segments(Decoder *d, int index, int first, int heads, int thread) {
+    for (int i = 0, from = 0; i < d->segment_count; from += d->segments[i++].count)
+        attend_few(d, d->segments + i, from, index, first, heads, d->scratch[thread]);
 }
 
 static void norm_and_round_few(Decoder *d, Norm norm, const float *x, int token, int thread) {
@@ -221,43 +232,54 @@ static void norm_and_round_few(Decoder *d, Norm norm, const float *x, int token,
     round_few(d->scratch[thread], d->model.width, d->few_in_q, token);
 }
 
-/* Rotate the queries and keys of one head of a segment, write its keys and values to the KV cache, and attend. */
-static void segment_few(Decoder *d, const Segment *s, int from, int index, int head, int thread) {
+/* Rotate the queries or keys of some heads, counted as in `rows_of_head`, and write keys and values to the KV cache. */
+static void place_few(Decoder *d, const Segment *s, int from, int index, const int *heads, int number) {
     const Model *m = &d->model;
-    int width = m->width, hw = d->head_width, pairs = m->rotary / 2;
-    float *keys = s->cache + ((size_t)index * 2 * m->heads + head) * s->capacity * hw;
-    float *values = keys + (size_t)m->heads * s->capacity * hw;
+    int hw = m->head_width, pairs = m->rotary / 2;
     for (int t = 0; t < s->count; t++) {
-        float *y = d->few_qkv + (size_t)(from + t) * 3 * width + head * hw;
         float cosines[MAX_ROTARY / 2], sines[MAX_ROTARY / 2];
-        for (int i = 0; i < pairs; i++) {
-            size_t at = (size_t)i * m->positions + (s->positions ? s->positions[t] : s->offset + t);
-            cosines[i] = m->cosines[at], sines[i] = m->sines[at];
+        if (has_positions(m, heads[0]))
+            for (int i = 0; i < pairs; i++) {
+                size_t at = (size_t)i * m->positions + (s->positions ? s->positions[t] : s->offset + t);
+                cosines[i] = m->cosines[at], sines[i] = m->sines[at];
+            }
+        for (int i = 0; i < number; i++) {
+            float *y = d->few_qkv + (size_t)(from + t) * d->qkv_width + heads[i] * hw;
+            float *to = place_of_head(m, s->cache, s->capacity, index, heads[i]);
+            if (has_positions(m, heads[i])) rotate_few(m, y, cosines, sines);
+            if (to) memcpy(to + (size_t)(s->offset + t) * hw, y, sizeof(float) * hw);
         }
-        rotate_few(m, y, cosines, sines);
-        rotate_few(m, y + width, cosines, sines);
-        memcpy(keys + (size_t)(s->offset + t) * hw, y + width, sizeof(float) * hw);
-        memcpy(values + (size_t)(s->offset + t) * hw, y + 2 * width, sizeof(float) * hw);
     }
-    attend_few(d, s, from, head, keys, values, d->scratch[thread]);
 }
 
-/* One attention head: its query, keys and values, the KV cache, and its attention. */
-static void head_few(Decoder *d, const Layer *l, int index, int head, int thread) {
-    int width = d->model.width, hw = d->head_width;
-    for (int which = 0; which < 3; which++) {
-        Span rows = {which * width + head * hw, which * width + (head + 1) * hw};
-        product_few(&l->qkv_proj, rows, d->few_in_q, d->count, NULL, d->few_qkv, 3 * width, SET);
-    }
+/* Compute the rows of some heads, counted as in `rows_of_head`; those with positions come first. */
+static void project_few(Decoder *d, const Layer *l, int index, const int *heads, int number) {
+    for (int i = 0; i < number; i++)
+        product_few(&l->qkv_proj, rows_of_head(d, heads[i]), d->few_in_q, d->count, l->qkv_bias, d->few_qkv,
+                    d->qkv_width, SET);
     for (int i = 0, from = 0; i < d->segment_count; from += d->segments[i++].count)
-        segment_few(d, d->segments + i, from, index, head, thread);
+        place_few(d, d->segments + i, from, index, heads, number);
+}
+
+/* One head of a GPT-J block: its query, keys and values, the KV cache, and its attention. */
+static void head_few(Decoder *d, const Layer *l, int index, int head, int thread) {
+    int heads = d->model.heads, parts[] = {head, heads + head, 2 * heads + head};
+    project_few(d, l, index, parts, 3);
+    attend_segments(d, index, head, 1, thread);
+}
+
+/* A unit of attention in a Llama block: up to `heads_at_once` heads of a group. */
+static void attend_part_few(Decoder *d, int index, int unit, int thread) {
+    int group = group_of(&d->model), at_once = heads_at_once(d), parts = (group - 1) / at_once + 1;
+    int begin = unit % parts * at_once, heads = begin + at_once < group ? at_once : group - begin;
+    attend_segments(d, index, unit / parts * group + begin, heads, thread);
 }
 
 static void mlp_few(Decoder *d, const Layer *l, Span rows) {
     int hidden = d->model.mlp_width, count = d->count;
     product_few(&l->up_proj, rows, d->few_in_q, count, l->up_bias, d->few_mlp, hidden, SET);
     float *gates = d->few_mlp + (size_t)FEW * hidden;
-    if (l->gate_proj.values) product_few(&l->gate_proj, rows, d->few_in_q, count, NULL, gates, hidden, SET);
+    if (l->gate_proj.values) product_few(&l->gate_proj, rows, d->few_in_q, count, l->gate_bias, gates, hidden, SET);
     for (int t = 0; t < count; t++)
         for (int r = rows.begin; r < rows.end; r += LANES) {
             float *h = d->few_mlp + (size_t)t * hidden + r;
@@ -268,18 +290,19 @@ static void mlp_few(Decoder *d, const Layer *l, Span rows) {
 /* Phases of a layer. A GPT-J block has attention and MLP in parallel, a Llama block one after the other. */
 enum { NORM, PROJECT, ROUND, RESIDUAL, CODEGEN_PHASES };
 enum {
-    LLAMA_NORM, LLAMA_HEADS, LLAMA_ROUND, LLAMA_OUT, LLAMA_MLP_NORM, LLAMA_MLP, LLAMA_MLP_ROUND, LLAMA_DOWN,
+    LLAMA_NORM, LLAMA_PROJECT, LLAMA_ATTEND, LLAMA_ROUND, LLAMA_OUT, LLAMA_MLP_NORM, LLAMA_MLP, LLAMA_MLP_ROUND, LLAMA_DOWN,
     LLAMA_PHASES
 };
 
 ALWAYS int phases_of_layer(const Model *m) { return m->llama ? LLAMA_PHASES : CODEGEN_PHASES; }
 
-/* Number of units of a phase; `parts` is that of norms and rounding. */
-static int units_of_layer(const Decoder *d, int phase, int parts) {
+/* Number of units of a phase; `parts` is that of norms and rounding, `attend` that of attention in a Llama block. */
+static int units_of_layer(const Decoder *d, int phase, int parts, int attend) {
     const Model *m = &d->model;
     phase %= phases_of_layer(m);
     if (m->llama) {
-        if (phase == LLAMA_HEADS) return m->heads;
+        if (phase == LLAMA_PROJECT) return m->heads + 2 * m->kv_heads;
+        if (phase == LLAMA_ATTEND) return attend;
         if (phase == LLAMA_OUT || phase == LLAMA_DOWN) return blocks(d, m->width);
         return phase == LLAMA_MLP ? blocks(d, m->mlp_width) : parts;
     }
@@ -288,7 +311,10 @@ static int units_of_layer(const Decoder *d, int phase, int parts) {
     return phase == ROUND ? 2 * parts : parts;
 }
 
-static int few_units(const Decoder *d, int phase) { return units_of_layer(d, phase, d->count); }
+static int few_units(const Decoder *d, int phase) {
+    int parts = (group_of(&d->model) - 1) / heads_at_once(d) + 1;
+    return units_of_layer(d, phase, d->count, d->model.kv_heads * parts);
+}
 
 static void few_unit(Decoder *d, int phase, int unit, int thread) {
     const Model *m = &d->model;
@@ -297,10 +323,11 @@ static void few_unit(Decoder *d, int phase, int unit, int thread) {
     phase %= phases_of_layer(m);
     if (m->llama) switch (phase) {
         case LLAMA_NORM: norm_and_round_few(d, l->attention_norm, d->x, unit, thread); return;
-        case LLAMA_HEADS: head_few(d, l, index, unit, thread); return;
-        case LLAMA_ROUND: round_few(d->few_attn + (size_t)unit * width, width, d->few_attn_q, unit); return;
+        case LLAMA_PROJECT: project_few(d, l, index, &unit, 1); return;
+        case LLAMA_ATTEND: attend_part_few(d, index, unit, thread); return;
+        case LLAMA_ROUND: round_few(d->few_attn + (size_t)unit * d->attn_width, d->attn_width, d->few_attn_q, unit); return;
         case LLAMA_OUT:
-            product_few(&l->o_proj, block(d, width, unit), d->few_attn_q, count, NULL, d->x, width, ADD);
+            product_few(&l->o_proj, block(d, width, unit), d->few_attn_q, count, l->o_bias, d->x, width, ADD);
             return;
         case LLAMA_MLP_NORM: norm_and_round_few(d, l->mlp_norm, d->x, unit, thread); return;
         case LLAMA_MLP: mlp_few(d, l, block(d, m->mlp_width, unit)); return;
@@ -322,7 +349,7 @@ static void few_unit(Decoder *d, int phase, int unit, int thread) {
         else round_few(d->few_attn + (size_t)(unit - count) * width, width, d->few_attn_q, unit - count);
         return;
     default:
-        product_few(&l->o_proj, block(d, width, unit), d->few_attn_q, count, NULL, d->x, width, ADD);
+        product_few(&l->o_proj, block(d, width, unit), d->few_attn_q, count, l->o_bias, d->x, width, ADD);
         product_few(&l->down_proj, block(d, width, unit), d->few_mlp_q, count, l->down_bias, d->x, width, ADD);
     }
 }

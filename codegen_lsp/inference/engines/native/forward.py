@@ -75,12 +75,12 @@ class ForwardPass(ABC):
         self.padded_vocab_size = weights.padded_vocab_size
 
     def new_cache(self, capacity: int) -> Floats:
-        """Return an empty KV cache for `capacity` tokens: (layers, 2 heads, capacity, head width).
+        """Return an empty KV cache for `capacity` tokens: (layers, 2 kv_heads, capacity, head width).
 
         The first half of the second dimension are keys.
         """
         weights = self.weights
-        return empty_floats(self.layers, 2 * weights.heads, capacity, weights.head_width)
+        return empty_floats(self.layers, 2 * weights.kv_heads, capacity, weights.head_width)
 
     @abstractmethod
     def forward(
@@ -150,4 +150,5 @@ def rotary_angles(weights: ModelWeights, length: int) -> NDArray[np.float64]:
     """
     exponents = np.arange(0, weights.rotary, 2, dtype=np.float32) / np.float32(weights.rotary)
     powers = (weights.rotary_base ** exponents.astype(np.float64)).astype(np.float32)
-    return (np.arange(length, dtype=np.float32)[:, None] * (1 / powers)).astype(np.float64)
+    positions = np.arange(length, dtype=np.float32) / np.float32(weights.rotary_factor)
+    return (positions[:, None] * (1 / powers)).astype(np.float64)

@@ -44,7 +44,7 @@ class CachedSequence:
 
     ids: Ids
     cache: Floats
-    """(layers, 2 heads, capacity, head width)."""
+    """(layers, 2 kv_heads, capacity, head width)."""
     logits: Floats | None = None
     """Logits after the first `logits_at` ids, (padded vocabulary size,)."""
     logits_at: int = 0

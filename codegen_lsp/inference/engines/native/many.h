@@ -254,11 +254,10 @@ ALWAYS void add_weighted_values_many(const float *values, const float *weights, 
 
 ALWAYS void attend_groups(Decoder *d, int head, int group, const float *keys, const float *values, float *scores,
                           int groups) {
-    const Model *m = &d->model;
-    int hw = d->head_width, first = d->offset + group * LANES, end = first + groups * LANES;
+    int hw = d->model.head_width, first = d->offset + group * LANES, end = first + groups * LANES;
     if (end > d->offset + d->count) end = d->offset + d->count;
-    const float *query = d->many_qkv + ((size_t)group * 3 * m->width + head * hw) * LANES;
-    size_t stride = (size_t)3 * m->width * LANES;
+    const float *query = d->many_qkv + ((size_t)group * d->qkv_width + head * hw) * LANES;
+    size_t stride = (size_t)d->qkv_width * LANES;
     float scale = 1.0f / sqrtf((float)hw);
     for (int k = 0; k < end; k += KEYS) score_keys(query, stride, keys, k, end, hw, scale, scores, groups);
     vi lane;
@@ -283,33 +282,41 @@ ALWAYS void attend_groups(Decoder *d, int head, int group, const float *keys, co
         }
         by[j] = 1.0f / total;
     }
-    float *attn = d->many_attn + ((size_t)group * m->width + head * hw) * LANES;
-    add_weighted_values_many(values, scores, end, hw, attn, (size_t)m->width * LANES, by, groups);
+    float *attn = d->many_attn + ((size_t)group * d->attn_width + head * hw) * LANES;
+    add_weighted_values_many(values, scores, end, hw, attn, (size_t)d->attn_width * LANES, by, groups);
 }
 
 ALWAYS int groups_of(const Decoder *d) { return (d->count + LANES - 1) / LANES; }
 
-static void head_many(Decoder *d, const Layer *l, int index, int head, int from, int thread) {
+/* Compute the rows of a head, counted as in `rows_of_head`, and write keys or values to the KV cache. */
+static void project_many(Decoder *d, const Layer *l, int index, int head, int from) {
     const Model *m = &d->model;
-    int width = m->width, hw = d->head_width, groups = groups_of(d);
-    float *keys = d->cache + ((size_t)index * 2 * m->heads + head) * d->capacity * hw;
-    float *values = keys + (size_t)m->heads * d->capacity * hw;
-    for (int which = 0; which < 3; which++) {
-        Span rows = {which * width + head * hw, which * width + (head + 1) * hw};
-        Target qkv = {d->many_qkv, 3 * width, NULL, SET};
-        product_many(d, &l->qkv_proj, rows, which ? 0 : from, d->many_in_q, qkv);
+    int hw = m->head_width, groups = groups_of(d);
+    float *to = place_of_head(m, d->cache, d->capacity, index, head);
+    if (to) from = 0;
+    product_many(d, &l->qkv_proj, rows_of_head(d, head), from, d->many_in_q,
+                 (Target){d->many_qkv, d->qkv_width, l->qkv_bias, SET});
+    for (int g = from; g < groups; g++) {
+        int place = d->offset + g * LANES, left = d->count - g * LANES;
+        float *y = d->many_qkv + ((size_t)g * d->qkv_width + head * hw) * LANES;
+        if (has_positions(m, head)) rotate_many(m, y, place);
+        if (to) store_kv_many(to + (size_t)place * hw, y, hw, left < LANES ? left : LANES);
     }
-    for (int g = 0; g < groups; g++) {
-        int place = d->offset + g * LANES, left = d->count - g * LANES, tokens = left < LANES ? left : LANES;
-        float *y = d->many_qkv + ((size_t)g * 3 * width + head * hw) * LANES;
-        if (g >= from) rotate_many(m, y, place);
-        rotate_many(m, y + (size_t)width * LANES, place);
-        store_kv_many(keys + (size_t)place * hw, y + (size_t)width * LANES, hw, tokens);
-        store_kv_many(values + (size_t)place * hw, y + (size_t)2 * width * LANES, hw, tokens);
-    }
-    int g = from;
+}
+
+static void attend_many(Decoder *d, int index, int head, int from, int thread) {
+    const Model *m = &d->model;
+    int of_keys = m->heads + head / group_of(m), groups = groups_of(d), g = from;
+    const float *keys = place_of_head(m, d->cache, d->capacity, index, of_keys);
+    const float *values = place_of_head(m, d->cache, d->capacity, index, of_keys + m->kv_heads);
     for (; g + 2 <= groups; g += 2) attend_groups(d, head, g, keys, values, d->scratch[thread], 2);
     if (g < groups) attend_groups(d, head, g, keys, values, d->scratch[thread], 1);
+}
+
+/* One head of a GPT-J block: its query, keys and values, the KV cache, and its attention. */
+static void head_many(Decoder *d, const Layer *l, int index, int head, int from, int thread) {
+    for (int which = 0; which < 3; which++) project_many(d, l, index, which * d->model.heads + head, from);
+    attend_many(d, index, head, from, thread);
 }
 
 static void mlp_many(Decoder *d, const Layer *l, Span rows, int from) {
@@ -320,7 +327,7 @@ static void mlp_many(Decoder *d, const Layer *l, Span rows, int from) {
     }
     float *gates = d->many_mlp + d->groups * hidden * LANES;
     product_many(d, &l->up_proj, rows, from, d->many_in_q, (Target){d->many_mlp, hidden, l->up_bias, SET});
-    product_many(d, &l->gate_proj, rows, from, d->many_in_q, (Target){gates, hidden, NULL, SET});
+    product_many(d, &l->gate_proj, rows, from, d->many_in_q, (Target){gates, hidden, l->gate_bias, SET});
     for (int g = from; g < groups; g++)
         for (int r = rows.begin; r < rows.end; r++) {
             size_t at = ((size_t)g * hidden + r) * LANES;
@@ -336,22 +343,23 @@ static void round_group(const float *x, int columns, Rounded to, int group) {
 /* The first group whose output of this layer is needed. */
 ALWAYS int tail_of(const Decoder *d, int index) { return index == d->model.layers - 1 ? d->tail : 0; }
 
-static int many_units(const Decoder *d, int phase) { return units_of_layer(d, phase, groups_of(d)); }
+static int many_units(const Decoder *d, int phase) { return units_of_layer(d, phase, groups_of(d), d->model.heads); }
 
 static void many_unit(Decoder *d, int phase, int unit, int thread) {
     const Model *m = &d->model;
     int index = d->first_layer + phase / phases_of_layer(m), width = m->width, groups = groups_of(d);
     int from = tail_of(d, index);
     const Layer *l = m->layer + index;
-    Target x = {d->x, width, NULL, ADD}, biased = {d->x, width, l->down_bias, ADD};
+    Target attended = {d->x, width, l->o_bias, ADD}, biased = {d->x, width, l->down_bias, ADD};
     phase %= phases_of_layer(m);
     if (m->llama) switch (phase) {
         case LLAMA_NORM: norm_and_round_many(d, l->attention_norm, unit, thread); return;
-        case LLAMA_HEADS: head_many(d, l, index, unit, from, thread); return;
+        case LLAMA_PROJECT: project_many(d, l, index, unit, from); return;
+        case LLAMA_ATTEND: attend_many(d, index, unit, from, thread); return;
         case LLAMA_ROUND:
-            if (unit >= from) round_group(d->many_attn, width, d->many_attn_q, unit);
+            if (unit >= from) round_group(d->many_attn, d->attn_width, d->many_attn_q, unit);
             return;
-        case LLAMA_OUT: product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, x); return;
+        case LLAMA_OUT: product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, attended); return;
         case LLAMA_MLP_NORM:
             if (unit >= from) norm_and_round_many(d, l->mlp_norm, unit, thread);
             return;
@@ -375,7 +383,7 @@ static void many_unit(Decoder *d, int phase, int unit, int thread) {
         }
         return;
     default:
-        product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, x);
+        product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, attended);
         product_many(d, &l->down_proj, block(d, width, unit), from, d->many_mlp_q, biased);
     }
 }

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ABI_VERSION 2 /* to be raised when the parameters of an exported function change */
+#define ABI_VERSION 3 /* to be raised when the parameters of an exported function change */
 
 typedef struct {
     const int8_t *values; /* (rows, columns) */
@@ -21,11 +21,13 @@ typedef struct {
 typedef struct {
     Norm attention_norm, mlp_norm;
     Matrix qkv_proj, o_proj, up_proj, gate_proj, down_proj; /* gate_proj and mlp_norm: in a Llama block only */
-    const float *up_bias, *down_bias;
+    const float *qkv_bias, *o_bias, *up_bias, *gate_bias, *down_bias; /* each may be NULL */
 } Layer;
 
 typedef struct {
-    int32_t llama, heads, width, mlp_width, rotary, interleaved, layers, positions;
+    int32_t llama, heads;
+    int32_t kv_heads; /* each has the keys and values of heads / kv_heads heads; all heads their own in a GPT-J block */
+    int32_t head_width, width, mlp_width, rotary, interleaved, layers, positions;
     float epsilon;
     const float *cosines, *sines; /* (rotary / 2, positions) */
     const Layer *layer;
@@ -36,7 +38,7 @@ typedef struct {
 
 /* Tokens of one sequence that are computed in a pass, maybe with those of others. */
 typedef struct {
-    float *cache;             /* (layers, 2 heads, capacity, head width) */
+    float *cache;             /* (layers, 2 kv_heads, capacity, head width) */
     const int32_t *positions; /* (count), or NULL: offset, offset + 1, ... */
     const float *attn_mask;   /* (count, offset + count), or NULL: each attends to all before it */
     int32_t count, capacity, offset;
@@ -50,10 +52,11 @@ static const uint64_t ABI[] = {
     offsetof(Norm, gamma), offsetof(Norm, beta),
     sizeof(Layer),
     offsetof(Layer, attention_norm), offsetof(Layer, mlp_norm), offsetof(Layer, qkv_proj), offsetof(Layer, o_proj),
-    offsetof(Layer, up_proj), offsetof(Layer, gate_proj), offsetof(Layer, down_proj), offsetof(Layer, up_bias),
-    offsetof(Layer, down_bias),
+    offsetof(Layer, up_proj), offsetof(Layer, gate_proj), offsetof(Layer, down_proj), offsetof(Layer, qkv_bias),
+    offsetof(Layer, o_bias), offsetof(Layer, up_bias), offsetof(Layer, gate_bias), offsetof(Layer, down_bias),
     sizeof(Model),
-    offsetof(Model, llama), offsetof(Model, heads), offsetof(Model, width), offsetof(Model, mlp_width),
+    offsetof(Model, llama), offsetof(Model, heads), offsetof(Model, kv_heads), offsetof(Model, head_width),
+    offsetof(Model, width), offsetof(Model, mlp_width),
     offsetof(Model, rotary), offsetof(Model, interleaved), offsetof(Model, layers), offsetof(Model, positions),
     offsetof(Model, epsilon), offsetof(Model, cosines), offsetof(Model, sines), offsetof(Model, layer),
     offsetof(Model, norm), offsetof(Model, lm_head), offsetof(Model, embedding), offsetof(Model, lm_head_bias),

@@ -49,6 +49,7 @@ class PackedLayer:
     """Rows of query, key and value; in a GPT-J block also those of `up_proj`."""
     qkv_bias: Tensor
     o_proj: Product
+    o_bias: Tensor | None
     mlp_norm: TorchNorm | None
     gate_up_proj: Product | None
     """In a Llama block: rows of `gate_proj` and `up_proj`."""
@@ -64,8 +65,8 @@ class TorchForwardPass(ForwardPass):
         super().__init__(weights)
         self._head_width = weights.head_width
         order = _pairwise_order(weights)
-        scale = torch.ones(3 * weights.width)
-        scale[: weights.width] = weights.head_width**-0.5
+        scale = torch.ones(weights.attention_width + 2 * weights.kv_width)
+        scale[: weights.attention_width] = weights.head_width**-0.5
         self._packed = [_pack(layer, order, kernel, scale) for layer in weights.layers]
         self._norm = _torch_norm(weights.norm)
         self._lm_head = kernel([as_tensors(weights.lm_head)])
@@ -127,15 +128,16 @@ class TorchForwardPass(ForwardPass):
     def _project(self, layer: PackedLayer, layer_cache: Tensor, x: Tensor, rotations: Tensor, offset: int) -> Tensor:
         """Return the output of `qkv_proj`, rotated, and write its keys and values to the cache.
 
-        The result is (tokens, 3 width), wider in a GPT-J block.
+        The result is (tokens, attention width + 2 kv width), wider in a GPT-J block.
         """
-        count = len(x)
-        width, heads, head_width, rotary = self.width, self.weights.heads, self._head_width, self.weights.rotary
+        count, weights = len(x), self.weights
+        heads, kv_heads, head_width, rotary = weights.heads, weights.kv_heads, self._head_width, weights.rotary
+        queries, keys = weights.attention_width, weights.attention_width + weights.kv_width
         qkv = layer.qkv_proj(self._normed(x, layer.attention_norm), layer.qkv_bias)
-        rotated = qkv[:, : 2 * width].view(count, 2 * heads, head_width)[..., :rotary]
-        torch.view_as_complex(rotated.view(count, 2 * heads, rotary // 2, 2)).mul_(rotations)
+        rotated = qkv[:, :keys].view(count, heads + kv_heads, head_width)[..., :rotary]
+        torch.view_as_complex(rotated.view(count, heads + kv_heads, rotary // 2, 2)).mul_(rotations)
         layer_cache[:, offset : offset + count].copy_(
-            qkv[:, width : 3 * width].view(count, 2 * heads, head_width).transpose(0, 1)
+            qkv[:, queries : keys + weights.kv_width].view(count, 2 * kv_heads, head_width).transpose(0, 1)
         )
         return qkv
 
@@ -146,12 +148,19 @@ class TorchForwardPass(ForwardPass):
 
         `x` is the input of the layer, `qkv` the output of `_project`, both for these tokens.
         """
-        count, heads, width = len(x), self.weights.heads, self.width
-        query = qkv[:, :width].view(count, heads, self._head_width).transpose(0, 1)
-        attended = attention(query, layer_cache[:heads, :end], layer_cache[heads:, :end], attn_mask)
-        x = layer.o_proj(attended.transpose(0, 1).reshape(count, width), x)
+        count, heads, kv_heads, queries = (
+            len(x),
+            self.weights.heads,
+            self.weights.kv_heads,
+            self.weights.attention_width,
+        )
+        query = qkv[:, :queries].view(count, heads, self._head_width).transpose(0, 1)
+        attended = attention(query, layer_cache[:kv_heads, :end], layer_cache[kv_heads:, :end], attn_mask)
+        x = layer.o_proj(attended.transpose(0, 1).reshape(count, queries), x)
+        if layer.o_bias is not None:
+            x += layer.o_bias
         if layer.gate_up_proj is None:
-            hidden = F.gelu(qkv[:, 3 * width :], approximate="tanh")
+            hidden = F.gelu(qkv[:, queries + 2 * self.weights.kv_width :], approximate="tanh")
         else:
             assert layer.mlp_norm is not None
             gate, up = layer.gate_up_proj(self._normed(x, layer.mlp_norm), layer.gate_up_bias).chunk(2, -1)
@@ -181,10 +190,12 @@ class TorchForwardPass(ForwardPass):
 def attention(query: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None) -> Tensor:
     """Return the softmax of the scores, times the values: (heads, tokens, head width), as `query`.
 
-    `query` is scaled already. `keys` and `values` are (heads, all tokens, head width). Without `attn_mask` the queries
-    are the last tokens, with causal attention.
+    `query` is scaled already. `keys` and `values` are (kv heads, all tokens, head width); each serves as many heads in
+    a row. Without `attn_mask` the queries are the last tokens, with causal attention.
     """
-    count = query.shape[1]
+    heads, count = query.shape[:2]
+    if len(keys) != heads:
+        keys, values = (part.repeat_interleave(heads // len(keys), 0) for part in (keys, values))
     scores = torch.bmm(query, keys.mT) if count > FEW_QUERIES else torch.bmm(keys, query.mT).mT
     if attn_mask is not None:
         scores.add_(attn_mask)
@@ -206,24 +217,27 @@ def open_torch(weights: ModelWeights, threads: int) -> TorchForwardPass:
 def _pack(layer: LayerWeights, order: Tensor, kernel: Kernel, query_scale: Tensor) -> PackedLayer:
     qkv = as_tensors(layer.qkv_proj)
     qkv = TorchMatrix(qkv.values[order], qkv.scales[order] / query_scale)
+    qkv_bias = _bias(layer.qkv_bias, len(order))[order] * query_scale
     up, mlp_width = as_tensors(layer.up_proj), len(layer.up_proj.values)
     if layer.gate_proj is not None:
         return PackedLayer(
             attention_norm=_torch_norm(layer.attention_norm),
             qkv_proj=kernel([qkv]),
-            qkv_bias=torch.zeros(len(order)),
+            qkv_bias=qkv_bias,
             o_proj=kernel([as_tensors(layer.o_proj)]),
+            o_bias=_optional(layer.o_bias),
             mlp_norm=None if layer.mlp_norm is None else _torch_norm(layer.mlp_norm),
             gate_up_proj=kernel([as_tensors(layer.gate_proj), up]),
-            gate_up_bias=torch.zeros(2 * mlp_width),
+            gate_up_bias=torch.cat([_bias(layer.gate_bias, mlp_width), _bias(layer.up_bias, mlp_width)]),
             down_proj=kernel([as_tensors(layer.down_proj)]),
             down_bias=_optional(layer.down_bias),
         )
     return PackedLayer(
         attention_norm=_torch_norm(layer.attention_norm),
         qkv_proj=kernel([qkv, up]),
-        qkv_bias=torch.cat([torch.zeros(len(order)), _bias(layer.up_bias, mlp_width)]),
+        qkv_bias=torch.cat([qkv_bias, _bias(layer.up_bias, mlp_width)]),
         o_proj=kernel([as_tensors(layer.o_proj)]),
+        o_bias=_optional(layer.o_bias),
         mlp_norm=None,
         gate_up_proj=None,
         gate_up_bias=torch.zeros(0),
@@ -252,8 +266,8 @@ def _array(values: Tensor) -> Floats:
 
 def _pairwise_order(weights: ModelWeights) -> Tensor:
     """Return the order of the rows of query, key and value in which the entries of a rotated pair are neighbours."""
-    order = torch.arange(3 * weights.width).view(3, weights.heads, weights.head_width)
+    rotated, rotary = weights.heads + weights.kv_heads, weights.rotary
+    order = torch.arange(weights.attention_width + 2 * weights.kv_width).view(-1, weights.head_width)
     if not weights.rotary_interleaved:
-        rotary = weights.rotary
-        order[:2, :, :rotary] = order[:2, :, :rotary].view(2, weights.heads, 2, rotary // 2).mT.flatten(-2)
+        order[:rotated, :rotary] = order[:rotated, :rotary].view(rotated, 2, rotary // 2).mT.flatten(-2)
     return order.flatten()

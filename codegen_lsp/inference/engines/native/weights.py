@@ -2,8 +2,8 @@
 
 The int8 matrices are used in place, in the mapped file; norms, biases and scales are small and copied. The variables
 say what the model is. Two kinds of block are supported: GPT-J's, with attention and MLP in parallel behind one
-LayerNorm (CodeGen1, CodeGen2), and Llama's (CodeGen2.5). Everything else that CTranslate2 can store is refused by
-name.
+LayerNorm (CodeGen1, CodeGen2), and Llama's (CodeGen2.5), which is also that of Qwen2: several heads may have the same
+keys and values, and the products may have biases. Everything else that CTranslate2 can store is refused by name.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ OTHER_ENGINE = "Set `engine` to `ct2`."
 
 GELU_TANH, SWISH = 1, 2
 """CTranslate2's numbers for the activations that CodeGen's models have."""
+LINEAR_SCALING = 0
+"""CTranslate2's number for the scaling of positions by a factor."""
 
 
 @frozen
@@ -55,11 +57,14 @@ class LayerWeights:
     """None in a GPT-J block, whose MLP has the same input as its attention."""
     qkv_proj: Matrix
     """Rows of query, key and value, each ordered by head."""
+    qkv_bias: Floats | None
     o_proj: Matrix
+    o_bias: Floats | None
     up_proj: Matrix
     up_bias: Floats | None
     gate_proj: Matrix | None
     """In a Llama block: the activation of its output multiplies the output of `up_proj`."""
+    gate_bias: Floats | None
     down_proj: Matrix
     down_bias: Floats | None
 
@@ -70,12 +75,19 @@ class ModelWeights:
 
     block_type: Literal["codegen", "llama"]
     heads: int
+    kv_heads: int
+    """Heads of keys and values; each serves heads / kv_heads heads. Equal to `heads` in a GPT-J block."""
+    head_width: int
+    """Entries of a head."""
     width: int
+    """Entries of a hidden state."""
     rotary: int
     """Entries of each head that have rotary embeddings."""
     rotary_interleaved: bool
     """True if a rotated pair is two neighbouring entries, instead of one of each half."""
     rotary_base: float
+    rotary_factor: float
+    """Number by which positions are divided: linear scaling, which makes a context longer than it was in training."""
     epsilon: float
     embedding: Matrix
     layers: tuple[LayerWeights, ...]
@@ -105,9 +117,14 @@ class ModelWeights:
         return end - (first + values.nbytes) if start <= first < end else 0
 
     @property
-    def head_width(self) -> int:
-        """Entries of a head."""
-        return self.width // self.heads
+    def attention_width(self) -> int:
+        """Entries of the queries of a token, and of the output of its attention."""
+        return self.heads * self.head_width
+
+    @property
+    def kv_width(self) -> int:
+        """Entries of the keys of a token, and of its values."""
+        return self.kv_heads * self.head_width
 
     @property
     def mlp_width(self) -> int:
@@ -122,7 +139,7 @@ class ModelWeights:
     @property
     def token_bytes(self) -> int:
         """Memory of the keys and values of one token, in bytes."""
-        return len(self.layers) * 2 * self.width * 4
+        return len(self.layers) * 2 * self.kv_width * 4
 
     @property
     def step_bytes(self) -> int:
@@ -146,6 +163,15 @@ def read_weights(directory: Path) -> ModelWeights:
     return _Assembler(directory, read_variables(path, pages), _epsilon(directory)).assemble(pages)
 
 
+@frozen
+class _Sizes:
+    """Entries of a hidden state, of all queries, and of all keys."""
+
+    width: int
+    attended: int
+    kv_width: int
+
+
 class _Assembler:
     """Builder of a ModelWeights from variables. Raises: ModelError for models that the engine can't compute."""
 
@@ -160,18 +186,24 @@ class _Assembler:
         heads = self._whole("num_heads", 0)
         embedding = self._matrix("embeddings")
         rows, width = embedding.values.shape
-        if heads <= 0 or width == 0 or width % heads:
-            raise self._damaged(f"{heads} attention heads over {width} values")
+        attention = "layer_0/self_attention"
+        kv_heads = self._whole(f"{attention}/num_heads_kv", heads)
+        attended = self._matrix(f"{attention}/linear_1", width).values.shape[1]
+        if heads <= 0 or kv_heads <= 0 or width == 0 or heads % kv_heads or attended == 0 or attended % heads:
+            raise self._damaged(f"{heads} attention heads, and {kv_heads} of keys, over {attended} of {width} values")
+        head_width = attended // heads
         llama = self._whole("activation", -1) == SWISH
+        if not llama and (kv_heads, attended) != (heads, width):
+            raise self._refused(f"num_heads_kv {kv_heads} and attention over {attended} values in a GPT-J block")
+        sizes = _Sizes(width, attended, kv_heads * head_width)
         count = self._count_layers()
         hidden = len(self._matrix("layer_0/ffn/linear_0", None, width).values)
-        layers = tuple(self._layer(f"layer_{index}", width, hidden, llama) for index in range(count))
-        attention = "layer_0/self_attention"
+        layers = tuple(self._layer(f"layer_{index}", sizes, hidden, llama) for index in range(count))
         norm = self._norm("layer_norm", width)
         epsilon = self._epsilon if self._epsilon is not None else (1e-5 if norm.beta is not None else 1e-6)
         lm_head = self._matrix("projection", rows, width)
-        rotary = self._whole(f"{attention}/rotary_dim", 0) or width // heads
-        if rotary % 2 or not 0 < rotary <= width // heads:
+        rotary = self._whole(f"{attention}/rotary_dim", 0) or head_width
+        if rotary % 2 or not 0 < rotary <= head_width:
             raise self._damaged(f"a rotary width of {rotary}")
         rotary_base = self._scalar(f"{attention}/rotary_base", 10000.0)
         if rotary_base <= 1 or not 0 < epsilon < 1:
@@ -179,10 +211,13 @@ class _Assembler:
         return ModelWeights(
             block_type="llama" if llama else "codegen",
             heads=heads,
+            kv_heads=kv_heads,
+            head_width=head_width,
             width=width,
             rotary=rotary,
             rotary_interleaved=bool(self._scalar(f"{attention}/rotary_interleave", 1)),
             rotary_base=rotary_base,
+            rotary_factor=self._rotary_factor(attention),
             epsilon=epsilon,
             embedding=embedding,
             layers=layers,
@@ -208,26 +243,42 @@ class _Assembler:
         for name in ("alibi", "scale_embeddings", "start_from_zero_embedding"):
             if self._scalar(name, 0):
                 raise self._refused(name)
-        unknown = ("queries_scale", "num_heads_kv", "relative", "rotary_scaling", "q_norm", "k_norm", "sliding_window")
+        unknown = ("queries_scale", "relative", "q_norm", "k_norm", "v_norm", "sliding_window")
         for name in self._variables:
-            part = name.rsplit("/", 1)[-1]
-            if part.startswith(unknown) or "position_encodings" in name or "/attention/" in name:
+            if (
+                any(part.startswith(unknown) for part in name.split("/"))
+                or "position_encodings" in name
+                or "/attention/" in name
+            ):
                 raise self._refused(name)
 
-    def _layer(self, name: str, width: int, hidden: int, llama: bool) -> LayerWeights:
-        attention, mlp = f"{name}/self_attention", f"{name}/ffn"
-        for bias in (f"{attention}/linear_0/bias", f"{attention}/linear_1/bias"):
-            if f"decoder/{bias}" in self._variables:
-                raise self._refused(bias)
+    def _rotary_factor(self, attention: str) -> float:
+        """Return the factor of linear scaling; other kinds are refused."""
+        kind = self._whole(f"{attention}/rotary_scaling_type", -1)
+        if kind == -1:
+            return 1.0
+        factor = self._scalar(f"{attention}/rotary_scaling_factor", 1.0)
+        if kind != LINEAR_SCALING:
+            raise self._refused(f"rotary scaling of the kind {kind}")
+        if factor < 1:
+            raise self._damaged(f"rotary scaling by {factor}")
+        return factor
+
+    def _layer(self, name: str, sizes: _Sizes, hidden: int, llama: bool) -> LayerWeights:
+        attention, mlp, width = f"{name}/self_attention", f"{name}/ffn", sizes.width
+        fused = sizes.attended + 2 * sizes.kv_width
         up, gate = ("linear_0_noact", "linear_0") if llama else ("linear_0", None)
         return LayerWeights(
             attention_norm=self._norm(f"{attention}/layer_norm" if llama else f"{name}/shared_layer_norm", width),
             mlp_norm=self._norm(f"{mlp}/layer_norm", width) if llama else None,
-            qkv_proj=self._matrix(f"{attention}/linear_0", 3 * width, width),
-            o_proj=self._matrix(f"{attention}/linear_1", width, width),
+            qkv_proj=self._matrix(f"{attention}/linear_0", fused, width),
+            qkv_bias=self._vector(f"{attention}/linear_0/bias", fused),
+            o_proj=self._matrix(f"{attention}/linear_1", width, sizes.attended),
+            o_bias=self._vector(f"{attention}/linear_1/bias", width),
             up_proj=self._matrix(f"{mlp}/{up}", hidden, width),
             up_bias=self._vector(f"{mlp}/{up}/bias", hidden),
             gate_proj=self._matrix(f"{mlp}/{gate}", hidden, width) if gate else None,
+            gate_bias=self._vector(f"{mlp}/{gate}/bias", hidden) if gate else None,
             down_proj=self._matrix(f"{mlp}/linear_1", width, hidden),
             down_bias=self._vector(f"{mlp}/linear_1/bias", width),
         )
