@@ -45,6 +45,8 @@ FILL_PLACES = 12
 """Completions that fill the worker's cache before a reading."""
 FILL_TEXT = 15_000
 """Characters of the documents they are made in."""
+IDLE_CPU_SECONDS = 0.05
+"""Processor time in a second below which a process counts as idle."""
 EXIT_SECONDS = 30.0
 """Time in which the worker exits after its last server."""
 SETTINGS: dict[str, Any] = {
@@ -211,6 +213,7 @@ class ServersUnderTest:
             self.server.notify("close", "textDocument/didClose", name)
             filled += 1
         await self.server.ask("explain", "codegen-lsp/explain", {})
+        await _idle(worker)
         processes = {"server": self.server.pid, "worker": worker, "server on TCP": self.tcp.pid}
         return Levels(at, time.monotonic() - self.started, {name: level_of(pid) for name, pid in processes.items()})
 
@@ -366,6 +369,17 @@ class ServersUnderTest:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+async def _idle(pid: int) -> None:
+    """Wait until a process computes nothing: a prefetch that runs may take as much memory as the whole cache."""
+    deadline = time.monotonic() + PATIENCE
+    before, now = -1.0, 0.0
+    while now - before > IDLE_CPU_SECONDS and time.monotonic() < deadline:
+        before = now
+        await asyncio.sleep(1)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            now = sum(psutil.Process(pid).cpu_times()[:2])
 
 
 def _send_signal(pid: int, number: signal.Signals) -> bool:
