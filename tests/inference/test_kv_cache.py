@@ -186,3 +186,18 @@ def test_sequences_in_use_are_never_dropped_and_bound_what_may_run_beside_them()
     for one in running:
         pool.give_back(one)
     assert pool.bytes <= pool.limit
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 200), st.booleans()), max_size=40))
+def test_the_budget_holds_while_several_requests_run(requests: list[tuple[int, int, bool]]) -> None:
+    pool = new_pool(6 * 128 * TOKEN_BYTES)
+    running: list[CachedSequence] = []
+    for document, length, ends in requests:
+        if ends and running:
+            pool.give_back(running.pop(0))
+        prompt = np.arange(length) + 10_000 * document
+        if not running or pool.has_room(length):
+            sequence = pool.take(prompt, 0)
+            sequence.append(prompt[len(sequence.ids) :].tolist())
+            running.append(sequence)
+        assert pool.bytes <= pool.limit

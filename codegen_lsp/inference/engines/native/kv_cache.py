@@ -108,7 +108,7 @@ class SequencePool:
     """Allocates the keys and values of a number of tokens."""
     token_bytes: int
     limit: int
-    """Bytes that all sequences may take while no request runs; one that runs alone may exceed it."""
+    """Bytes that all sequences may take; a request that runs alone may exceed it, and so may one that is copied."""
     longest: int
     """Tokens of the model's context: no sequence gets spare capacity beyond it."""
     sequences: list[CachedSequence] = field(factory=list)
@@ -248,6 +248,7 @@ class SequencePool:
         length = len(sequence.ids)
         if not length:
             sequence.cache = self.new_cache(0)  # its memory is free before the new one is taken
+        self._evict(self.capacity(capacity) - sequence.capacity, keep=sequence)
         larger = self.new_cache(self.capacity(capacity))
         larger[:, :, :length] = sequence.cache[:, :, :length]
         sequence.cache = larger
