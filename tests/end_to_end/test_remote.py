@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from attrs import define, field
 
 from codegen_lsp.lsp.remote_consent import confirm
@@ -41,13 +43,16 @@ LINE, COLUMN = 11, 21
 
 @define
 class Proxy:
-    """A network between a language server and the server: it can be slow, or deliver nothing."""
+    """A network between a language server and the server: it can be slow, deliver nothing, or end encryption."""
 
     target: int
     port: int = 0
     delay: float = 0.0
     """Seconds before each piece is passed on."""
+    tls: ssl.SSLContext | None = None
+    """The certificate that it shows, as a proxy before the server does that speaks https; None for http."""
     connections: int = 0
+    """Those that were made, the encrypted ones once both sides agreed."""
     delivers: asyncio.Event = field(factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(factory=set)
     _writers: list[asyncio.StreamWriter] = field(factory=list)
@@ -55,7 +60,7 @@ class Proxy:
 
     async def start(self) -> None:
         self.delivers.set()
-        self._listening = await asyncio.start_server(self._join, "127.0.0.1")
+        self._listening = await asyncio.start_server(self._join, "127.0.0.1", ssl=self.tls)
         self.port = self._listening.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
@@ -261,3 +266,63 @@ async def test_a_key_is_read_from_its_file_and_a_wrong_one_leaves_the_local_mode
         await window.until(lambda: "does not know the key (HTTP 401)" in window.statuses[-1]["message"])
         window.open("file:///spread.py", TEXT)
         assert await window.complete("file:///spread.py", LINE, COLUMN)
+
+
+def certified(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    """Return what a server needs that shows a certificate for a name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+async def test_a_server_with_a_certificate_of_the_teams_own_authority_is_used_over_https(
+    client: Client, embedded_build: Path, http_server: RunningServer, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    proxy = Proxy(http_server.port, tls=certified(authority, "localhost"))
+    await proxy.start()
+    settings = RemoteSettings(f"https://localhost:{proxy.port}", ca_file=str(tmp_path / "authority.pem"))
+    confirm(settings)
+    remote = {"url": settings.url, "ca_file": settings.ca_file}
+    await client.start(embedded_build, options={"remote": remote, "debounce": "off"})
+    await connected(client)
+    generated = await asyncio.to_thread(generations, http_server)
+    client.open("file:///spread.py", TEXT)
+    assert all(await typed(client, "file:///spread.py", "ues"))
+    assert proxy.connections > 0
+    assert await asyncio.to_thread(generations, http_server) > generated
+    proxy.stop()
+    await local(client)
+
+
+@pytest.mark.parametrize("wrong", ["another authority", "another name", "not of the system's authorities"])
+async def test_a_server_with_a_wrong_certificate_gets_nothing_and_the_local_model_answers(
+    client: Client, embedded_build: Path, http_server: RunningServer, tmp_path: Path, wrong: str
+) -> None:
+    trusted = trustme.CA()
+    trusted.cert_pem.write_to_path(tmp_path / "authority.pem")
+    signer = trustme.CA() if wrong == "another authority" else trusted
+    proxy = Proxy(http_server.port, tls=certified(signer, "other.test" if wrong == "another name" else "localhost"))
+    await proxy.start()
+    ca_file = "" if wrong.startswith("not") else str(tmp_path / "authority.pem")
+    settings = RemoteSettings(f"https://localhost:{proxy.port}", ca_file=ca_file)
+    confirm(settings)
+    generated = await asyncio.to_thread(generations, http_server)
+    remote = {"url": settings.url, "ca_file": settings.ca_file}
+    await client.start(embedded_build, options={"remote": remote, "debounce": "off"})
+    await client.status("ready")
+    assert "certificate" in await local(client)
+    client.open("file:///spread.py", TEXT)
+    assert all(await typed(client, "file:///spread.py", "ues"))
+    assert "certificate" in client.statuses[-1]["message"]
+    assert proxy.connections == 0
+    assert await asyncio.to_thread(generations, http_server) == generated
+    proxy.stop()
+
+
+def generations(server: RunningServer) -> float:
+    """Return how many generations the server has completed."""
+    _, content = server.ask("GET", "/metrics")
+    line = next(line for line in content.decode().splitlines() if line.startswith("codegen_generations_total "))
+    return float(line.split()[1])
