@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from codegen_lsp.cli.options import Device, Model
+from codegen_lsp.errors import ClusterError
 
 if TYPE_CHECKING:
     from codegen_lsp.http.config import HttpConfig
@@ -109,7 +111,8 @@ def _run_here(settings: Settings, config: HttpConfig, replicas: int | None, thre
         typer.echo("Ending.", err=True)
         from codegen_lsp.deploy import application
 
-        application.remove()
+        with contextlib.suppress(ClusterError):  # removed already, by the command with --remove
+            application.remove()
 
 
 def _update(

@@ -61,11 +61,22 @@ def test_without_a_key_only_health_is_answered(deployment: Deployment) -> None:
         assert deployment.ask("GET", "/health", key=key).status == 200
 
 
+def test_what_ray_serve_itself_answers_is_no_more_than_is_documented(deployment: Deployment) -> None:
+    assert deployment.ask("GET", "/-/healthz", key=None).body == b"success"
+    assert json.loads(deployment.ask("GET", "/-/routes", key=None).body) == {"/": "codegen-lsp"}
+    for path in ("/-/", "/-/metrics", "/-/routes/", "/-/slots"):
+        assert deployment.ask("GET", path, key=None).status in (401, 404)
+
+
 def test_a_page_of_another_origin_gets_nothing(deployment: Deployment) -> None:
     with contextlib.closing(deployment.connect()) as connection:
         headers = {"Authorization": f"Bearer {KEY}", "Origin": "https://page.example"}
         connection.request("POST", "/infill", json.dumps({"input_prefix": "x = "}), headers)
         assert connection.getresponse().status == 403
+    with contextlib.closing(deployment.connect()) as connection:
+        headers |= {"Origin": f"https://127.0.0.1:{deployment.port}", "X-Forwarded-Proto": "https"}
+        connection.request("POST", "/infill", json.dumps({"input_prefix": "x = "}), headers)
+        assert connection.getresponse().status == 403, "Ray Serve's proxy believes it"
 
 
 def test_a_stream_arrives_in_parts_and_is_cancelled_when_its_client_leaves(deployment: Deployment) -> None:
@@ -151,6 +162,30 @@ def test_processes_of_the_cluster_can_reach_no_other_machine_by_http(deployment:
     for process in dashboard:
         assert process.environ()["http_proxy"] == "http://127.0.0.1:9"
         assert process.environ()["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_removing_the_server_ends_its_workers_and_leaves_the_cluster(deployment: Deployment) -> None:
+    removed = deployment.update("--remove")
+    assert removed.returncode == 0, removed.stderr
+    wait_until(lambda: not deployment.named(WORKER))
+    assert deployment.ask("GET", "/health").status == 404
+    again = deployment.update("--remove")
+    assert (again.returncode, "No application codegen-lsp runs" in again.stderr) == (1, True)
+    assert deployment.process.poll() is None
+
+
+def test_replicas_are_added_under_load(deployment: Deployment) -> None:
+    """After ten seconds of load. That they end again after five minutes without any is not waited for."""
+    result = deployment.update("--replicas", "auto", "--threads", "1")
+    assert result.returncode == 0, result.stderr
+    if "1 to 1 replicas" in result.stderr:
+        pytest.skip("this machine has one core")
+    wait_until(lambda: deployment.infill("a.py").status == 200)
+    assert len(deployment.named(MODEL)) == 1
+    with load_on(deployment, clients=12) as load:
+        wait_until(lambda: len(replicas_of(deployment)) > 1)
+    assert not load.errors
+    assert {reply.status for reply in load.replies} == {200}
 
 
 def test_ctrl_c_ends_everything(deployment: Deployment) -> None:
