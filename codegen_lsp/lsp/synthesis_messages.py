@@ -40,6 +40,8 @@ class ProposeParams:
     candidates: int = 4
     code: str | None = None
     """The code to take, such as that of another candidate, instead of asking the model."""
+    rewrite_later: bool = True
+    """Write the turns below anew, except those marked as the user's own; otherwise they stay as they are."""
     ask_first: bool = False
     """Write nothing while the request leaves something open: the result has the questions alone."""
 

@@ -83,8 +83,8 @@ async def propose(session: Session, params: ProposeParams) -> TurnProposals:
         return TurnProposals(document.version, [], asked)
     candidates = max(1, min(MOST_CANDIDATES, params.candidates))
     synthesizer = await _synthesizer(session, document, WritingOptions(candidates=candidates))
-    replaced = 0 if params.insert else 1
-    if dialogue.turns[number + replaced :]:
+    later = dialogue.turns[number + (0 if params.insert else 1) :]
+    if later and params.rewrite_later:
         rewritten = SynthesisSession(synthesizer, dialogue=dialogue)
         change = rewritten.insert if params.insert else rewritten.change
         work = change(number, params.request, seed=params.seed, code=params.code)
@@ -92,8 +92,10 @@ async def propose(session: Session, params: ProposeParams) -> TurnProposals:
         opened.authorship.wrote(turn.code for turn in rewritten.dialogue.turns if not turn.edited)
         found = [_proposal(document, one, rewritten.dialogue if one is proposals[0] else None) for one in proposals]
     else:
-        proposals = await _latest(opened, _at_the_end(synthesizer, above, params))
-        found = [_proposal(document, one, above.with_turn(number, one.turn(params.request))) for one in proposals]
+        proposals = await _latest(opened, _written(synthesizer, above, params))
+        stale = tuple(evolve(turn, output="") for turn in later)
+        taken = [(one, evolve(above, turns=(*above.turns, one.turn(params.request), *stale))) for one in proposals]
+        found = [_proposal(document, one, dialogue) for one, dialogue in taken]
     opened.authorship.wrote(proposal.code for proposal in proposals)
     return TurnProposals(document.version, found, asked)
 
@@ -138,7 +140,7 @@ async def _run(opened: OpenDocument, document: TextDocument, dialogue: Dialogue)
     return RunReport(document.version, kind, reason, edits, files, [_outcome(report) for report in reports])
 
 
-async def _at_the_end(synthesizer: Synthesizer, above: Dialogue, params: ProposeParams) -> list[Proposal]:
+async def _written(synthesizer: Synthesizer, above: Dialogue, params: ProposeParams) -> list[Proposal]:
     if params.code is not None:
         return [await synthesizer.judge(above, params.request, params.code)]
     return await synthesizer.propose(above, params.request, seed=params.seed)

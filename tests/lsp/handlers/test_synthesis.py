@@ -95,6 +95,21 @@ async def test_another_candidate_of_an_earlier_turn_is_taken_by_its_code(ready: 
     assert applied(TEXT, last["edits"]) == "# Set x to [1, 2].\nx = [1, 2]\n\n# Five.\nx\n#> [1, 2]\n"
 
 
+async def test_later_turns_stay_when_asked(ready: Editor) -> None:
+    """As in a file that was written by hand: only what they did is no longer known."""
+    ready.model.answer = answer
+    text = TEXT + "#> 3\n"
+    ready.open(text)
+    params = {**DOCUMENT, "request": "Set x to [5].", "turn": 0, "rewriteLater": False}
+    found = await ready.request("codegen-lsp/synthesis/propose", params)
+    assert applied(text, found["proposals"][0]["edits"]) == "# Set x to [5].\nx = [5]\n\n# Sum x.\nsum(x)\n"
+    found = await ready.request("codegen-lsp/synthesis/propose", {**params, "turn": 1, "insert": True})
+    assert applied(text, found["proposals"][0]["edits"]) == (
+        "# Set x to [1, 2].\nx = [1, 2]\n\n# Set x to [5].\nx = [5]\n\n# Sum x.\nsum(x)\n"
+    )
+    assert all("Set x to [5]" in params.prefix[-20:] for params in ready.model.generated)
+
+
 async def test_an_earlier_turn_is_retried_with_other_candidates(ready: Editor) -> None:
     ready.model.answer = lambda params: ["x = [8]"] if params.seed == 7 else ["sum(x)"]
     ready.open(TEXT)
