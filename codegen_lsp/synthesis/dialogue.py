@@ -122,7 +122,8 @@ def revised(text: str, dialogue: Dialogue) -> str:
     for number, turn in enumerate(dialogue.turns):
         at = number if number < before else number - first_after + len(blocks) - after
         if before <= number < first_after:
-            found.append(_Block(_turn_text(turn)))
+            replaces = len(blocks) == len(dialogue.turns)
+            found.append(_Block(_turn_text(turn).rstrip("\n") + blocks[number].blank if replaces else _turn_text(turn)))
         elif old.turns[at] == turn:
             found.append(blocks[at])
         else:
@@ -149,6 +150,11 @@ class _Block:
         return "\n".join(lines)
 
     @property
+    def blank(self) -> str:
+        """The empty lines, each with the line break before it."""
+        return self.text[len(self.content) :]
+
+    @property
     def above_others(self) -> str:
         """The text as it stands above another turn, which begins below an empty line or a note."""
         apart = self.text != self.content or self.text.rpartition("\n")[2].startswith(NOTES)
@@ -159,7 +165,7 @@ class _Block:
         body = self.content.split("\n")
         while body and (not body[-1].strip() or body[-1].startswith(NOTES)):
             body.pop()
-        return _Block("\n".join([*body, *notes]) + self.text[len(self.content) :])
+        return _Block("\n".join([*body, *notes]) + self.blank)
 
 
 def _kept(old: tuple[DialogueTurn, ...], new: tuple[DialogueTurn, ...]) -> tuple[int, int]:

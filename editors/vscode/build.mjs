@@ -1,4 +1,4 @@
-// Bundles the extension. The path of the clone is compiled in, so that the extension finds the server there; set
+// Bundles the extension and the page of its panel. The path of the clone is compiled in, so that the extension finds the server there; set
 // CODEGEN_LSP_CLONE to an empty string for a package for other machines.
 import { copyFileSync, existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -21,5 +21,14 @@ await build({
   minify: true,
   legalComments: 'eof',
   define: { CLONE: JSON.stringify(clone) },
+});
+await build({
+  entryPoints: [join(here, 'webview', 'session.ts')],
+  outfile: join(here, 'dist', 'session.js'),
+  bundle: true,
+  platform: 'browser',
+  format: 'iife',
+  target: 'es2022',
+  minify: true,
 });
 copyFileSync(join(root, 'LICENSE'), join(here, 'LICENSE'));

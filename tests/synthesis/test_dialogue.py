@@ -133,7 +133,7 @@ REVISIONS = {
         parse(BY_HAND).with_turn(1, DialogueTurn("b", "def f():\n    pass")),
         A + B.replace("#> 3\n", "") + C,
     ),
-    "code": (parse(BY_HAND).with_turn(1, NEW), A + "# n\nm\n\n" + C),
+    "code": (parse(BY_HAND).with_turn(1, NEW), A + "# n\nm\n\n\n\n" + C),
     "inserted": (parse(BY_HAND).with_inserted(1, NEW), A + "# n\nm\n\n" + B + C),
     "removed": (parse(BY_HAND).without(0), "import os\n\n\n" + B + C),
     "last removed": (parse(BY_HAND).without(2), A + B.rstrip("\n") + "\n"),

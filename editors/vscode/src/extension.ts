@@ -12,6 +12,7 @@ import { pullModel, selectModel } from './models';
 import { findProgram, type Missing, type Program } from './program';
 import { Reports, REPORT } from './reports';
 import { documentAtHand, Server } from './server';
+import { Sessions, VIEW } from './session/sessions';
 import { showStatusBar } from './statusBar';
 
 let server: Server | undefined;
@@ -25,13 +26,15 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const reports = new Reports();
   const running = new Server(log, storage, answers.middleware);
   server = running;
-  const window = new Window(context, running, environment, reports, log, storage);
+  const sessions = new Sessions(running, context.extensionUri);
+  const window = new Window(context, running, environment, reports, sessions, log, storage);
   context.subscriptions.push(
     log,
     running,
     showStatusBar(running, answers),
     hideStale(),
     vscode.workspace.registerTextDocumentContentProvider(REPORT, reports),
+    vscode.window.registerWebviewPanelSerializer(VIEW, sessions),
     ...Object.entries(window.commands).map(([name, act]) => vscode.commands.registerCommand(`${SECTION}.${name}`, act)),
     vscode.workspace.onDidOpenTextDocument((document) => void window.needFor(document)),
     vscode.workspace.onDidChangeConfiguration((event) => void window.follow(event)),
@@ -54,6 +57,7 @@ class Window {
     private readonly server: Server,
     private readonly environment: PrivateEnvironment,
     private readonly reports: Reports,
+    private readonly sessions: Sessions,
     private readonly log: vscode.LogOutputChannel,
     private readonly cwd: string,
   ) {}
@@ -64,6 +68,8 @@ class Window {
     toggle: () => setEnabled(!enabled()),
     toggleLanguage: () => this.toggleLanguage(),
     explain: () => this.explain(),
+    newSession: () => this.sessions.begin(),
+    continueSession: () => this.sessions.goOn(),
     selectModel: () => this.withProgram((program) => selectModel(this.server, program, this.cwd)),
     pullModel: () => this.withProgram((program) => pullModel(this.server, program, this.cwd)),
     statistics: () => this.withProgram((program) => this.reports.show('Statistics', program, ['stats'], this.cwd)),

@@ -27,6 +27,7 @@ export async function showMenu(server: Server): Promise<void> {
     { label: '', kind: vscode.QuickPickItemKind.Separator },
     { label: '$(lightbulb) Suggest now', command: own('trigger') },
     { label: '$(question) Why was there no suggestion?', command: own('explain') },
+    { label: '$(comment-discussion) Write a program in steps', command: own('newSession') },
     { label: '$(arrow-swap) Switch model', description: model?.name ?? '', command: own('selectModel') },
     { label: '$(cloud-download) Pull a model', command: own('pullModel') },
     { label: '', kind: vscode.QuickPickItemKind.Separator },

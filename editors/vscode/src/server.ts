@@ -24,6 +24,7 @@ import {
 import { languagesOn, ownSettings, SECTION, serverSettings } from './configuration';
 import { withoutCurrentFolder } from './processes';
 import { canRun, type Program } from './program';
+import type { TextEdit } from './session/messages';
 
 /** The model, as the server describes it. */
 export interface Model {
@@ -49,6 +50,7 @@ export interface Explanation {
   readonly message: string;
 }
 
+const NEVER = new vscode.CancellationTokenSource().token;
 const MOST_DEATHS = 5;
 const WITHIN = 60_000;
 const FIRST_WAIT = 250;
@@ -147,6 +149,24 @@ export class Server implements vscode.Disposable {
     if (!this.client || !this.running) throw new Error('The server is not running.');
     const result: unknown = await this.client.sendRequest(ExecuteCommandRequest.type, { command, arguments: args });
     return result as Result;
+  }
+
+  /** Makes a request about a document. Rejects with the server's error. */
+  async request<Result>(
+    method: string,
+    uri: vscode.Uri,
+    params: object,
+    token?: vscode.CancellationToken,
+  ): Promise<Result> {
+    if (!this.client || !this.running) throw new Error('The server is not running.');
+    const textDocument = { uri: this.client.code2ProtocolConverter.asUri(uri) };
+    return this.client.sendRequest<Result>(method, { textDocument, ...params }, token ?? NEVER);
+  }
+
+  /** Returns edits of the server as those of VS Code. */
+  async textEdits(edits: readonly TextEdit[]): Promise<vscode.TextEdit[]> {
+    if (!this.client) throw new Error('The server is not running.');
+    return this.client.protocol2CodeConverter.asTextEdits([...edits]);
   }
 
   /** Requests the reason why there was no suggestion in a document, or in any. */

@@ -6,6 +6,9 @@
 
 - `texts`: texts whose first line is the whole line as it will be; where the line before the cursor is the beginning of
   a text, the rest of the text is the answer.
+- `turns`: for the requests of a session's turns, by their text, the candidates; for another seed, those under the text
+  with ` @SEED` behind it.
+- `sandbox`: false where programs can't be confined.
 - `delay`: seconds until the model has answered.
 - `anywhere`: answer on blank lines, too.
 
@@ -42,6 +45,8 @@ def serve() -> int:
     from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult, LoadParams, ModelDescription
     from codegen_lsp.lsp.serve import serve_stdio
     from codegen_lsp.lsp.server import CodegenServer, create_server
+    from codegen_lsp.sandbox import sandbox
+    from codegen_lsp.synthesis import running
     from tests.played_model import PlayedModel
 
     def script() -> dict[str, Any]:
@@ -49,10 +54,27 @@ def serve() -> int:
 
     def answers(params: GenerateParams) -> list[str]:
         line = params.prefix.rpartition("\n")[2]
+        if params.document.startswith("synthesis "):
+            return turn(params)
         if not line.strip() and not script().get("anywhere"):
             return []
         texts = [text[len(line) :] for text in script().get("texts", []) if text.startswith(line) and text != line]
         return texts[: params.candidates]
+
+    def turn(params: GenerateParams) -> list[str]:
+        from codegen_lsp.synthesis.dialogue import parse
+
+        request = parse(params.prefix).turns[-1].request
+        seed = f" @{params.seed}" if params.seed else ""
+        turns = script().get("turns", {})
+        return list(turns.get(request + seed, turns.get(request, [])))[: params.candidates]
+
+    def run(*given: Any) -> sandbox.Verdict:
+        if script().get("sandbox") is False:
+            raise sandbox._unavailable("there are no namespaces")
+        return sandbox.run_program(*given)
+
+    running.run_program = run
 
     class LoggedModel(PlayedModel):
         """Writes its requests to the log, and takes its time."""

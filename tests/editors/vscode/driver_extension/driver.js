@@ -55,6 +55,12 @@ const requests = {
   async language(id) {
     await vscode.languages.setTextDocumentLanguage(active(), id);
   },
+  /** Returns the text of an open document, saved or not. */
+  async text(path) {
+    const found = vscode.workspace.textDocuments.find(({ uri }) => uri.fsPath === path || uri.path === path);
+    if (!found) throw new Error(`${path} is not open`);
+    return found.getText();
+  },
   /** Renames a file, as the explorer does. */
   async rename(before, after) {
     const edit = new vscode.WorkspaceEdit();
