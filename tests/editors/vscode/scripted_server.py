@@ -67,7 +67,8 @@ def serve() -> int:
         request = parse(params.prefix).turns[-1].request
         seed = f" @{params.seed}" if params.seed else ""
         turns = script().get("turns", {})
-        return list(turns.get(request + seed, turns.get(request, [])))[: params.candidates]
+        first = 1 if params.temperature and not params.seed else 0  # the most likely one was asked for before
+        return list(turns.get(request + seed, turns.get(request, [])))[first : first + params.candidates]
 
     def run(*given: Any) -> sandbox.Verdict:
         if script().get("sandbox") is False:
