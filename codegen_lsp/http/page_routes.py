@@ -32,12 +32,14 @@ from codegen_lsp.suggest.options import options_for
 from codegen_lsp.version import __version__
 
 FOLDER = Path(__file__).with_name("page")
+SCRIPTS = (
+    *("script", "elements", "requests", "views", "editor", "examples"),
+    *("sessions", "session_store", "session_view"),
+)
 FILES = {
     "/": ("index.html", "text/html"),
     "/sessions": ("index.html", "text/html"),
-    "/page/script.js": ("script.js", "text/javascript"),
-    "/page/editor.js": ("editor.js", "text/javascript"),
-    "/page/examples.js": ("examples.js", "text/javascript"),
+    **{f"/page/{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
     "/page/style.css": ("style.css", "text/css"),
     "/page/icon.svg": ("icon.svg", "image/svg+xml"),
 }

@@ -152,7 +152,7 @@ export class Editor {
   }
 }
 
-function highlighted(text) {
+export function highlighted(text) {
   const parts = [];
   for (const line of text.split(/(?<=\n)/)) {
     if (line.length > MOST_HIGHLIGHTED) {

@@ -1,38 +1,19 @@
-// The page around the editor: requests, tokens, health and speed. The key is kept in this module's memory only.
+// The page around the editor: tokens, health and speed; and the parts that all views have.
 
 import { Editor } from "./editor.js";
+import { $, element } from "./elements.js";
 import { EXAMPLES } from "./examples.js";
+import { ask, useKey } from "./requests.js";
+import { start as startSessions } from "./sessions.js";
+import { start as startViews } from "./views.js";
 
 const BEFORE = 100000, AFTER = 50000; // characters of the document that are sent
 const PAUSE = 40, EXPLAIN_PAUSE = 250, POLL = 3000, AGAIN = 400; // milliseconds
 const SOURCES = ["model", "document", "workspace"];
-const $ = (id) => document.getElementById(id);
 const session = crypto.getRandomValues(new Uint32Array(2)).join("-");
 
-let key = "", asking = null, explaining = null, timer = 0, explainTimer = 0, away = false;
+let asking = null, explaining = null, timer = 0, explainTimer = 0, away = false;
 const latencies = [], speed = { cached: 0, prompt: 0, tokens: 0, seconds: 0 };
-
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
-  made.append(...children);
-  return made;
-}
-
-async function ask(path, body, signal) {
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
-  const options = body === undefined ? { headers, signal } : {
-    method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
-  };
-  const answer = await fetch(path, options);
-  if (answer.status === 401) {
-    if (!$("ask").open) $("ask").showModal();
-    throw new Error("A key is needed.");
-  }
-  const value = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(value.error?.message ?? `Status ${answer.status}`), { status: answer.status });
-  return value;
-}
 
 const editor = new Editor($("editor"), $("view"), (event) => {
   if (event === "dismissed") { // the tokens stay, so that the keyboard reaches them
@@ -63,7 +44,7 @@ function place() {
 }
 
 async function complete() {
-  if (away || !$("editor").value.trim() || $("editor").selectionStart !== $("editor").selectionEnd) return;
+  if (away || $("editor-page").hidden || !$("editor").value.trim() || $("editor").selectionStart !== $("editor").selectionEnd) return;
   asking = new AbortController();
   const { signal } = asking, sent = place(), { before, after } = editor, started = performance.now();
   try {
@@ -222,6 +203,7 @@ function showState(state) {
   $("workspace").replaceChildren(...state.workspaces.map((one, number) => element("option", { value: number },
     one.tokens && !one.pending ? one.name : `${one.name} (indexing)`)), ...state.workspaces.length ? [element("option", { value: -1 }, "none")] : []);
   $("workspace").value = chosen || (state.workspaces.length ? "0" : "");
+  dispatchEvent(new CustomEvent("server", { detail: { model: state.model, back } }));
   if (back && ready && !editor.rest() && document.activeElement === $("editor")) complete();
 }
 
@@ -246,11 +228,13 @@ $("theme").addEventListener("click", () => {
 });
 $("ask-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  key = $("key").value;
+  useKey($("key").value);
   $("key").value = "";
   $("ask").close();
-  $("editor").focus();
+  $(location.pathname === "/sessions" ? "say-text" : "editor").focus();
   poll();
 });
 document.addEventListener("visibilitychange", () => document.hidden ? clearTimeout(poll.timer) : poll());
+startSessions();
+startViews();
 poll();

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -316,27 +314,6 @@ def test_the_page_forbids_inline_scripts_and_frames(server: RunningServer, tab: 
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     assert server.ask("POST", "/page/complete", {"before": "x"}, {"Origin": "http://evil.example"})[0] == 403
-
-
-class EmptyPage(BaseHTTPRequestHandler):
-    """A page of another origin."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>elsewhere</title><body>")
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyPage) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{other.server_address[1]}/"
-        other.shutdown()
 
 
 def generated(server: RunningServer) -> float:
