@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from codegen_lsp.inference.sampling import Logits, first_ranked, log_softmax, sample
+from codegen_lsp.inference.sampling import Logits, first_ranked, sample
 
 
-def sorted_whole(
-    logits: Logits, mask: NDArray[np.bool_], temperature: float, top_p: float, random: np.random.Generator, top_k: int
-) -> int:
-    scaled = log_softmax(np.where(mask, logits, -np.inf).astype(np.float32) / np.float32(temperature))
-    order = np.argsort(-scaled, kind="stable")
-    probabilities = np.exp(scaled[order].astype(np.float64))
-    if top_k:
-        probabilities = probabilities[:top_k] / probabilities[:top_k].sum()
+def sorted_whole(logits: Logits, temperature: float, top_p: float, random: np.random.Generator, top_k: int = 0) -> int:
+    order = np.argsort(-logits, kind="stable")[: top_k or None]
+    probabilities = np.exp((logits[order].astype(np.float64) - logits.max()) / temperature)
+    probabilities /= probabilities.sum()
     before = np.cumsum(probabilities) - probabilities
     kept = probabilities[before < top_p]
     return int(order[random.choice(len(kept), p=kept / kept.sum())])
@@ -33,10 +28,11 @@ def test_a_seed_gives_what_sorting_everything_gives(size: int, top_k: int, top_p
         logits = np.round(logits) if seed % 3 == 0 else logits
         mask = draw.random(size) < (0.01, 0.5, 1)[seed % 3]
         mask[0] = True
+        logits[~mask] = -np.inf
         generators = (np.random.default_rng(seed) for _ in range(2))
         temperature = (0.2, 0.8, 1.5)[seed % 3]
         chosen, expected = (
-            function(logits, mask, temperature, top_p, random, top_k)
+            function(logits, temperature, top_p, random, top_k)
             for function, random in zip((sample, sorted_whole), generators, strict=True)
         )
         assert chosen == expected
@@ -44,10 +40,9 @@ def test_a_seed_gives_what_sorting_everything_gives(size: int, top_k: int, top_p
 
 
 def test_the_whole_distribution_is_sampled() -> None:
-    logits = np.log(np.array([0.5, 0.3, 0.0001, 0.2, 0.9], dtype=np.float32))
-    mask = np.array([True, True, True, True, False])
+    logits = np.append(np.log([0.5, 0.3, 0.0001, 0.2]), -np.inf).astype(np.float32)
     random = np.random.default_rng(0)
-    counts = np.bincount([sample(logits, mask, 1.0, 1.0, random) for _ in range(4000)], minlength=5)
+    counts = np.bincount([sample(logits, 1.0, 1.0, random) for _ in range(4000)], minlength=5)
     assert counts[4] == 0
     assert np.abs(counts[:4] / 4000 - np.array([0.5, 0.3, 0.0, 0.2])).max() < 0.03
 
@@ -56,3 +51,15 @@ def test_the_whole_distribution_is_sampled() -> None:
 def test_the_first_ones_of_a_stable_sort(count: int) -> None:
     values = np.array([1, 3, 3, -np.inf, 3, 2, -np.inf], dtype=np.float32)
     assert first_ranked(values, count).tolist() == [1, 2, 4, 5, 0, 3, 6][:count]
+
+
+@pytest.mark.parametrize("size", [8192, 51_200, 50_257])
+@pytest.mark.parametrize("count", [1, 40, 256, 5000])
+def test_the_first_ones_of_many_values(size: int, count: int) -> None:
+    """With ties, whole parts of equals, and fewer finite values than are wanted."""
+    draw = np.random.default_rng(size + count)
+    values = draw.standard_normal(size).astype(np.float32)
+    few = np.where(draw.random(size) < 0.001, values, np.float32(-np.inf))
+    padded = np.where(np.arange(size) < size // 8, values, np.float32(-np.inf))
+    for kind in (values, np.round(values), np.sort(values), np.zeros_like(values), few, padded, np.round(padded)):
+        assert first_ranked(kind, count).tolist() == np.argsort(-kind, kind="stable")[:count].tolist()

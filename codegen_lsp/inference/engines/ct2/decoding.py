@@ -192,7 +192,8 @@ class CandidateDecoder:
         if self._random is None:
             return most_likely(logits, mask)
         sampling = self._sampling
-        return sample(logits, mask, sampling.temperature, sampling.top_p, self._random, top_k=sampling.top_k)
+        allowed = np.where(mask, logits, np.float32(-np.inf))
+        return sample(allowed, sampling.temperature, sampling.top_p, self._random, top_k=sampling.top_k)
 
     def _report_alternatives(self, candidate: int, logits: Any) -> None:
         """Report the most likely tokens of a step, if that is asked for; `logits` are (1, vocabulary) or less."""

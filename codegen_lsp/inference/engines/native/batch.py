@@ -236,14 +236,17 @@ class DecodeBatch:
 
     def _choose(self, candidate: CandidateState, logits: Logits) -> int:
         """Choose the next token of one candidate."""
-        if candidate.random is not None:
-            mask = self._constraint.mask(candidate.written)
-            sampling = self._sampling
-            return sample(logits, mask, sampling.temperature, sampling.top_p, candidate.random, top_k=sampling.top_k)
         if len(candidate.written) >= len(self._sampling.forced):
-            return int((logits + self._penalty).argmax())
-        allowed = np.flatnonzero(self._constraint.mask(candidate.written))
-        return int(allowed[logits[allowed].argmax()])
+            allowed = logits + self._penalty
+        elif candidate.random is None:
+            ids = np.flatnonzero(self._constraint.mask(candidate.written))
+            return int(ids[logits[ids].argmax()])
+        else:
+            allowed = np.where(self._constraint.mask(candidate.written), logits, np.float32(-np.inf))
+        if candidate.random is None:
+            return int(allowed.argmax())
+        sampling = self._sampling
+        return sample(allowed, sampling.temperature, sampling.top_p, candidate.random, top_k=sampling.top_k)
 
     def _report_alternatives(self, candidate: CandidateState, logits: Logits, normaliser: float) -> None:
         """Report the most likely tokens, if that is asked for."""
