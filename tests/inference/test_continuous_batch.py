@@ -8,6 +8,7 @@ import json
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from attrs import define, evolve, field
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, EngineConfig, SamplingParams, Steps
-from codegen_lsp.inference.engines.native import c_forward, kv_cache
+from codegen_lsp.inference.engines.native import c_forward, continuous_batch, kv_cache
 from codegen_lsp.inference.engines.native import engine as native_engine
 from codegen_lsp.inference.engines.native.engine import NativeEngine
 from codegen_lsp.inference.engines.native.kv_cache import WORTH_ADOPTING
@@ -337,3 +338,53 @@ def test_a_lack_of_memory_in_a_pass_is_reported_to_all_in_it(
     assert all(isinstance(one.error, ModelError) for one in failed)
     for prompt, answer in zip(prompts, expected, strict=True):
         assert engine.run(short(engine, prompt), CancellationToken()).completions == answer
+
+
+@pytest.mark.parametrize(("decoding", "waiting", "expected"), [(1, 1, 10), (1, 3, 30), (2, 3, 15), (3, 1, 10)])
+def test_requests_share_the_time_equally(
+    engine: NativeEngine, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, *, decoding: int, waiting: int,
+    expected: int,
+) -> None:  # fmt: skip
+    """By a clock that a step advances as much as ten layers: prompts get a step's time each, divided by the steps."""
+    ids = tokenizer.encode(SOURCES[0])
+    forward_pass, now, layers = engine._forward_pass, 0.0, 0
+    together, advance = forward_pass.together, forward_pass.advance
+
+    def timed_step(several: Any) -> Any:
+        nonlocal now
+        now += 10
+        return together(several)
+
+    def timed_layer(chunk: Any) -> None:
+        nonlocal now, layers
+        now += 1
+        layers += 1
+        advance(chunk)
+
+    batch = engine.batch()
+    sampling = SamplingParams(40, frozenset(), drafts=False)
+    started: set[int] = set()
+
+    def add(number: int, prompt: list[int]) -> None:
+        def on_token(*_: object) -> bool:
+            started.add(number)
+            return False
+
+        cancellation = CancellationToken()
+        batch.add(engine.generating(prompt, sampling, cancellation, on_token), cancellation, lambda *_: None)
+
+    for number in range(decoding):
+        add(number, ids[number * 40 : number * 40 + 30])
+    while len(started) < decoding:
+        batch.step()
+    for number in range(waiting):
+        add(decoding + number, ids[number * 100 : number * 100 + 1500])
+    monkeypatch.setattr(continuous_batch, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(forward_pass, "together", timed_step)
+    monkeypatch.setattr(forward_pass, "advance", timed_layer)
+    for _ in range(3):
+        before, layers = now, 0
+        batch.step()
+        assert now - before == 10 + layers
+        assert layers == expected
+    assert len(started) == decoding

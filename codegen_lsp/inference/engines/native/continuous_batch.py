@@ -1,8 +1,10 @@
 """Continuous batching: computations of several requests that run in the same forward passes.
 
 Decode steps of all requests are one pass over the weights, whose reading takes most of the time of a step. Chunks of
-prompts are run between two steps, a few layers at a time, so that a long prompt delays the others' tokens by no more
-than the time of a step each; requests that prefill take turns after each chunk. A chunk that is short enough is run in
+prompts are run between two steps, a few layers at a time, so that each prompt delays the others' tokens by no more than
+the time of a step each; requests that prefill take turns after each chunk. With one request that decodes and seven
+that wait for their prompts, prefill gets seven eighths of the time: a step takes almost as long for one request as for
+several, so prompts come first while few requests decode. A chunk that is short enough is run in
 the same pass as the steps. Requests join and leave between any two passes.
 
 What a request computes does not depend on its company: each attends to its own sequence, and the arithmetic of a token
@@ -128,7 +130,8 @@ class ContinuousBatch:
         self._share.rows = max(1, self._forward_pass.rows_at_once // decoding) if decoding > 1 else LENGTHS[-1] + 1
         for together in self._passes():
             self._run_pass(together)
-        self._prefill(time.perf_counter() - started)
+        prefilling = sum(isinstance(task.demand, Turn | Chunk) for task in self._tasks)
+        self._prefill((time.perf_counter() - started) * max(1, prefilling / max(1, decoding)))
 
     def _passes(self) -> list[list[tuple[Task, Rows]]]:
         """Divide the decode steps into passes, and add short chunks of prompts to a pass with rows to spare."""
@@ -165,26 +168,32 @@ class ContinuousBatch:
             self._resume(task, logits if wanted else None)
 
     def _prefill(self, seconds: float) -> None:
-        """Run layers of the first chunk for about this time, at least one layer. The next turn is another request's."""
-        task = next((one for one in self._tasks if isinstance(one.demand, Turn | Chunk)), None)
-        if task is not None and isinstance(task.demand, Turn):
-            self._resume(task, None)
-        if task is None or not isinstance(task.demand, Chunk):
-            return
-        chunk, until = task.demand, time.perf_counter() + seconds
+        """Run layers of chunks for about this time, at least one. After each chunk, it is another request's turn."""
+        until = time.perf_counter() + seconds
+        while (task := next((one for one in self._tasks if isinstance(one.demand, Turn | Chunk)), None)) is not None:
+            if isinstance(task.demand, Turn):
+                self._resume(task, None)
+            if isinstance(task.demand, Chunk) and not self._run_chunk(task, task.demand, until):
+                return
+            if time.perf_counter() >= until:
+                return
+
+    def _run_chunk(self, task: Task, chunk: Chunk, until: float) -> bool:
+        """Run layers of a chunk until it ends or the time is over. Return whether it ended."""
         try:
             result = run_layer(self._forward_pass, chunk)
             while chunk.layer < self._forward_pass.layers:
                 if time.perf_counter() >= until:
-                    return
+                    return False
                 task.cancellation.check()
                 result = run_layer(self._forward_pass, chunk)
         except BaseException as error:
             self._resume(task, None, error)
-            return
+            return True
         self._tasks.remove(task)
         self._tasks.append(task)
         self._resume(task, result)
+        return True
 
     def _resume(self, task: Task, result: Floats | None, failure: BaseException | None = None) -> None:
         """Let a computation go on with the result of its demand, or with a failure, until it waits again or ends."""
