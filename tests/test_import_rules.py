@@ -67,7 +67,7 @@ PACKAGES = {
     "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
     "checkpoints": ["checkpoints", "inference", "progress", "errors"],
-    "training": ["training", "checkpoints", "inference", "extras", "errors"],
+    "training": ["training", "checkpoints", "inference", "workspace", "progress", "extras", "errors"],
     "refactor": [
         *("refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.rpc.messages", "progress", "python_path", "errors"),

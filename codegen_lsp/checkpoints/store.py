@@ -20,6 +20,7 @@ from pathlib import Path
 import platformdirs
 from attrs import frozen
 
+from codegen_lsp.checkpoints.adaptation_record import WORK
 from codegen_lsp.checkpoints.catalogue import bundled_directory, look_up, suggestions
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import METADATA, BuildInfo, read_info
@@ -105,22 +106,37 @@ def find(name_or_path: str) -> InstalledBuild:
 
 
 def remove(name: str) -> Path:
-    """Delete a build from the user's store; return the path of the deleted folder.
+    """Delete a build from the user's store, and the working files of its adaptation; return the deleted folder.
 
+    The working files of an adaptation that was not finished are deleted as well, under the name that it was to have.
     Raises ModelError when there is no such build, when it is bundled, or when it can't be deleted.
     """
     store = store_directory()
     entry = look_up(name)
     own = [directory.name for directory in _folders(store)]
     discard_downloads(entry.name if entry else name)
+    unfinished = _discard_adaptation(store, name)
     for candidate in (name, entry.name if entry else None, _same_but_for_case(name, own)):
         if candidate in own:
             return _delete(store / candidate)
+    if unfinished is not None:
+        return unfinished
     build = find(name)
     reason = "ships with codegen-lsp" if build.bundled else f"is not in the store {store}"
     raise ModelError(
         f"{build.name} {reason} and is not removed.", f"Delete the folder {build.path} yourself if you must."
     )
+
+
+def _discard_adaptation(store: Path, name: str) -> Path | None:
+    """Delete the working files of an adaptation; return their folder, None where there are none."""
+    found = [folder for folder in (store / WORK).glob("*") if folder.name.lower() == name.lower()]
+    for folder in found:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise ModelError(f"{folder} can't be deleted: {error}.", "End the adaptation that runs first.") from error
+    return found[0] if found else None
 
 
 def download_directory(name: str, commit: str) -> Path:

@@ -25,7 +25,7 @@ from codegen_lsp.version import __version__
 
 COMMANDS = (
     *("serve", "complete", "trace", "generate", "synth", "refactor", "demo", "doctor", "stats"),
-    *("models", "remote", "index", "deploy", "eval", "bench"),
+    *("models", "adapt", "remote", "index", "deploy", "eval", "bench"),
 )
 """In the order of the help."""
 
@@ -73,6 +73,10 @@ def load(name: str) -> Callable[..., Any] | typer.Typer:
             from codegen_lsp.cli.models import app as models_app
 
             return models_app
+        case "adapt":
+            from codegen_lsp.cli.adapt import adapt
+
+            return adapt
         case "remote":
             from codegen_lsp.cli.remote import app as remote_app
 

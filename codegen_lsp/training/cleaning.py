@@ -62,8 +62,8 @@ def rejection_by_path(path: str) -> str | None:
     return None
 
 
-def rejection_by_text(text: str) -> str | None:
-    """Return the reason to leave a file out for its content, or None."""
+def rejection_by_text(text: str, *, python: bool = True) -> str | None:
+    """Return the reason to leave a file out for its content, or None. `python` tells whether it must be Python 3."""
     size = len(text)
     if size < MIN_BYTES:
         return "too short"
@@ -85,6 +85,8 @@ def rejection_by_text(text: str) -> str | None:
         return "data table"
     if not text.isascii() and sum(not c.isascii() for c in text) > 0.1 * size:
         return "mostly not English"
+    if not python:
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -37,6 +37,8 @@ class TrainingConfig:
     mixture: float = 0.0
     """Last share of the budget that is trained on the mixture with n-grams; needs a corpus with gains."""
     muon_rate: float = 0.01
+    """Learning rate of NorMuon; 0 trains the blocks' matrices with AdamW, too. For small batches that takes half the
+    time a step: the orthogonalisation costs as much as a pass over some thousand tokens."""
     adam_rate: float = 0.002
     beta2_half_life: float = 4e6
     """Half-life in tokens of AdamW's second moments."""
@@ -54,6 +56,8 @@ class TrainingConfig:
     validate_seconds: float = 600.0
     validation_rows: int = 48
     validation_length: int = 1024
+    last_validation: int = 4
+    """Factor of `validation_rows` after the last step."""
     device: str = "auto"
     bfloat16: bool = True
     """Compute matrix products in bfloat16; weights stay float32."""

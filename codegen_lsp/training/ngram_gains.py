@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from attrs import frozen
 from numpy.typing import NDArray
 
 from codegen_lsp.inference.engines.native.ngrams import ORDERS, SINGLE_SUCCESSOR, WITTEN_BELL_K
@@ -49,28 +50,49 @@ def gains(ids: NDArray[np.uint16], starts: NDArray[np.int64]) -> NDArray[np.floa
     return np.minimum(gain, 6e4).astype(np.float16)
 
 
+@frozen(eq=False)
+class ContextHashes:
+    """Files stored one after another, with hashes of the tokens before each place; all arrays are (tokens,)."""
+
+    tokens: NDArray[np.uint64]
+    file_of: NDArray[np.uint64]
+    place: NDArray[np.int64]
+    """Number of tokens before it in its file."""
+
+    @classmethod
+    def of(cls, ids: NDArray[np.uint16], starts: NDArray[np.int64]) -> ContextHashes:
+        """Return the hashes of files; file i is `ids[starts[i]:starts[i + 1]]`."""
+        file_of = np.repeat(np.arange(len(starts) - 1, dtype=np.uint64), np.diff(starts))
+        place = np.arange(len(ids)) - np.repeat(starts[:-1], np.diff(starts))
+        return cls(ids.astype(np.uint64) + np.uint64(1), file_of, place)
+
+    def by_file(self, order: int) -> NDArray[np.uint64]:
+        """Return the hashes of the last `order` tokens, different in each file."""
+        return self._hashed(self.file_of * np.uint64(0x9E3779B97F4A7C15), order)
+
+    def shared(self, order: int) -> NDArray[np.uint64]:
+        """Return the hashes of the last `order` tokens, equal in all files."""
+        return self._hashed(np.zeros(len(self.tokens), np.uint64), order)
+
+    def _hashed(self, contexts: NDArray[np.uint64], order: int) -> NDArray[np.uint64]:
+        count = len(self.tokens)
+        for back in range(1, order + 1):
+            shifted = np.zeros(count, dtype=np.uint64)
+            shifted[back:] = self.tokens[:-back] if back < count else 0
+            contexts = (contexts ^ shifted) * np.uint64(0xBF58476D1CE4E5B9)
+            contexts ^= contexts >> np.uint64(29)
+        return np.where(self.place >= order, contexts, np.arange(count, dtype=np.uint64) * _UNIQUE)
+
+
 def mixture_terms(
     ids: NDArray[np.uint16], starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return gain and share of each token: its mixed probability is (p + gain) * share."""
-    count = len(ids)
-    file_of = np.repeat(np.arange(len(starts) - 1, dtype=np.uint64), np.diff(starts))
-    place = np.arange(count) - np.repeat(starts[:-1], np.diff(starts))
-    gain, share = np.zeros(count), np.ones(count)
-    contexts = file_of * np.uint64(0x9E3779B97F4A7C15)
-    tokens = ids.astype(np.uint64) + np.uint64(1)
-    hashes, known = {}, 0
-    for order in ORDERS:
-        while known < order:
-            known += 1
-            shifted = np.zeros(count, dtype=np.uint64)
-            shifted[known:] = tokens[:-known] if known < count else 0
-            contexts = (contexts ^ shifted) * np.uint64(0xBF58476D1CE4E5B9)
-            contexts ^= contexts >> np.uint64(29)
-        hashes[order] = np.where(place >= order, contexts, np.arange(count, dtype=np.uint64) * _UNIQUE)
+    hashes = ContextHashes.of(ids, starts)
+    gain, share = np.zeros(len(ids)), np.ones(len(ids))
     for order, k in zip(reversed(ORDERS), reversed(WITTEN_BELL_K), strict=True):
-        total, same, distinct = _earlier_counts(hashes[order], tokens)
-        valid = (place >= order) & (total > 0)
+        total, same, distinct = earlier_counts(hashes.by_file(order), hashes.tokens)
+        valid = (hashes.place >= order) & (total > 0)
         successors = np.where(distinct == 1, SINGLE_SUCCESSOR, distinct)
         weight = np.where(valid, total / np.maximum(total + k * successors, 1), 0.0)
         gain += share * weight * same / np.maximum(total, 1)
@@ -78,7 +100,7 @@ def mixture_terms(
     return gain / share, share
 
 
-def _earlier_counts(
+def earlier_counts(
     contexts: NDArray[np.uint64], tokens: NDArray[np.uint64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Count earlier occurrences of each place's context: all, with the same successor, and distinct successors."""

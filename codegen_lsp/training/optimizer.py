@@ -98,7 +98,7 @@ def beta2(batch_tokens: int, half_life: float) -> float:
 def build_optimizers(
     model: TrainableCodeGen, muon_rate: float, adam_rate: float, adam_beta2: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """Return [NorMuon, AdamW] over all parameters of the model.
+    """Return [NorMuon, AdamW] over all parameters of the model, or AdamW alone where `muon_rate` is 0.
 
     The embedding's learning rate is scaled like the embedding itself, so that untying does not change its speed. Each
     parameter group has its learning rate at the plateau as "base_lr".
@@ -106,11 +106,13 @@ def build_optimizers(
     matrices = [p for name, p in model.named_parameters() if name.startswith("blocks") and p.ndim == 2]
     vectors = [p for p in model.parameters() if p.ndim == 1]
     embedding_rate = adam_rate * model.embedding_scale
-    optimizers: list[torch.optim.Optimizer] = [
-        NorMuon(matrices, muon_rate, weight_decay),
+    muon: list[torch.optim.Optimizer] = [NorMuon(matrices, muon_rate, weight_decay)] if muon_rate else []
+    by_adam = [model.output.weight, *([] if muon_rate else matrices)]
+    optimizers = [
+        *muon,
         torch.optim.AdamW(
             [
-                {"params": [model.output.weight], "lr": adam_rate, "weight_decay": weight_decay},
+                {"params": by_adam, "lr": adam_rate, "weight_decay": weight_decay},
                 {"params": [model.embedding.weight], "lr": embedding_rate, "weight_decay": 0.0},
                 {"params": vectors, "lr": adam_rate, "weight_decay": 0.0},
             ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,17 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def initial_state(config: TrainingConfig, training: EncodedCorpus, tables: TokenTables) -> TrainingState:
-    """Return the state of a run before its first step."""
+def initial_state(
+    config: TrainingConfig, training: EncodedCorpus, tables: TokenTables, begin: TrainableCodeGen | None = None
+) -> TrainingState:
+    """Return the state of a run before its first step, with new weights or those of `begin`."""
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    model = TrainableCodeGen(config.shape)
-    counts = np.bincount(training.ids[: 1 << 24], minlength=config.shape.vocabulary) + 1.0
-    model.initialise(
-        torch.Generator().manual_seed(config.seed), torch.from_numpy(counts / counts.sum()).to(torch.float32)
-    )
+    model = begin or TrainableCodeGen(config.shape)
+    if begin is None:
+        counts = np.bincount(training.ids[: 1 << 24], minlength=config.shape.vocabulary) + 1.0
+        unigrams = torch.from_numpy(counts / counts.sum()).to(torch.float32)
+        model.initialise(torch.Generator().manual_seed(config.seed), unigrams)
     model.to(device)
     adam_beta2 = optimizer.beta2(config.batch_tokens, config.beta2_half_life)
     optimizers = optimizer.build_optimizers(model, config.muon_rate, config.adam_rate, adam_beta2, config.weight_decay)
@@ -76,13 +78,19 @@ def train(
     folder: Path,
     report: Report,
     interrupted: Callable[[TrainingState], bool] = lambda run: False,
+    *,
+    begin: TrainableCodeGen | None = None,
+    enough: Callable[[TrainingState, TrainableCodeGen, Mapping[str, float]], bool] = lambda run, model, loss: False,
 ) -> bool:
     """Train until the budget is spent, resuming from `folder`'s checkpoint; return True when it is spent.
 
-    `interrupted` is called before every step; when it returns True the call saves a checkpoint and returns False.
+    `interrupted` is called before every step; when it returns True the call saves a checkpoint and returns False. The
+    time that it takes is not part of the budget. `begin` are the weights of a trained model to start from. `enough` is
+    called with each validation's result and the model that it is of; when it returns True, training ends as if the
+    budget were spent.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run = initial_state(config, training, tables)
+    run = initial_state(config, training, tables, begin)
     resume(config, run, folder)
     in_steps = config.steps is not None
     if run.step:
@@ -106,9 +114,11 @@ def train(
         if progress >= 1.0:
             break
         path = folder / (state.PLATEAU if run.decay_start is None else state.COOLDOWN)
+        asked = time.monotonic()
         if interrupted(run):
             state.save(run, path)
             return False
+        began += time.monotonic() - asked
         loss = _step(config, run, passes, progress)
         run.seconds = spent_before + time.monotonic() - began
         if run.decay_start is not None:
@@ -118,21 +128,22 @@ def train(
             _log(folder, run, kind="train", nats_per_token=loss.item(), rate=run.optimizers[0].param_groups[0]["lr"])
         if run.seconds - validated >= config.validate_seconds:
             validated = run.seconds
-            _log_validation(config, run, run.model, validation, folder, report, config.validation_rows)
+            if enough(run, run.model, _log_validation(config, run, run.model, validation, folder, report)):
+                break
         if run.seconds - saved >= config.checkpoint_seconds:
             saved = run.seconds
             state.save(run, path)
     state.save(run, folder / state.COOLDOWN)
-    _log_validation(config, run, run.model, validation, folder, report, 4 * config.validation_rows)
     averaged = state.load_model(folder).to(device)
-    _log_validation(config, run, averaged, validation, folder, report, 4 * config.validation_rows, weights="averaged")
+    for model, values in ((run.model, {}), (averaged, {"weights": "averaged"})):
+        enough(run, model, _log_validation(config, run, model, validation, folder, report, last=True, **values))
     return True
 
 
 def _step(config: TrainingConfig, run: TrainingState, passes: GradientPasses, decay_progress: float) -> torch.Tensor:
     """Make one optimiser step and return the mean loss in nats per token."""
     if run.model.tied and run.tokens >= config.untie_tokens:
-        optimizer.untie(run.model, run.optimizers[1])
+        optimizer.untie(run.model, run.optimizers[-1])
     factor = schedule.learning_rate_factor(run.step, config.warm_up_steps, decay_progress)
     optimizer.set_learning_rates(run.optimizers, factor)
     optimizer.set_weight_decay(run.optimizers, schedule.weight_decay(config, run.sampler.position.epoch))
@@ -155,9 +166,11 @@ def _log_validation(
     validation: EncodedCorpus,
     folder: Path,
     report: Report,
-    rows: int,
+    *,
+    last: bool = False,
     **values: Any,
-) -> None:
+) -> dict[str, float]:
+    rows = config.validation_rows * (config.last_validation if last else 1)
     plain = validate(model, validation, run.sampler.tables, config, 0.0, rows)
     filled = validate(model, validation, run.sampler.tables, config, 1.0, rows)
     infill_loss = filled["nats_per_token"]
@@ -166,6 +179,7 @@ def _log_validation(
         f"{run.seconds / 60:.1f} min, {run.tokens / 1e6:.2f}M tokens: {plain['nats_per_token']:.3f} nats per token, "
         f"{plain['bits_per_byte']:.4f} bits per byte; infilling {infill_loss:.3f}"
     )
+    return plain
 
 
 def _log(folder: Path, run: TrainingState, **values: Any) -> None:

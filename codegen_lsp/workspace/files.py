@@ -43,14 +43,13 @@ GIT_TIMEOUT = 5.0
 """Seconds that git may take to list the files."""
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "venv", "build", "dist", "target"})
 
-_GIT = (
-    "git",
+_GIT_OPTIONS = (
     # The repository's own configuration is untrusted: it must not name a program that is run here.
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.hooksPath=/dev/null"),
     "--no-pager",
-    *("ls-files", "--cached", "--others", "--exclude-standard", "-z"),
 )
+_LIST_FILES = ("ls-files", "--cached", "--others", "--exclude-standard", "-z")
 _GIT_ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "none",  # no transport, whose helpers a repository may choose
     "GIT_NO_LAZY_FETCH": "1",
@@ -174,16 +173,14 @@ def _listed_by_git(root: Path) -> set[str]:
     Empty where there is no repository, no git, a repository that git does not trust (another user's) or can't list in
     time, or where the folder itself is ignored by a repository around it.
     """
-    program = shutil.which(_GIT[0])
-    # A relative path is a program in the current folder, which may be the workspace.
-    if root in _too_slow or program is None or not Path(program).is_absolute():
+    command = git_command(*_LIST_FILES)
+    if root in _too_slow or command is None:
         return set()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         result = subprocess.run(
-            (program, *_GIT[1:]),
+            command,
             cwd=root,
-            env=environment | _GIT_ENVIRONMENT,
+            env=git_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=GIT_TIMEOUT,
@@ -201,6 +198,18 @@ def _listed_by_git(root: Path) -> set[str]:
         logger.info("git does not list %s: %s", root, error)
         return set()
     return {os.fsdecode(name) for name in result.stdout.split(b"\0") if name}
+
+
+def git_command(*arguments: str) -> tuple[str, ...] | None:
+    """Return the command line of git by which a repository can't have a program run; None where there is no git."""
+    program = shutil.which("git")
+    # A relative path is a program in the current folder, which may be the workspace.
+    return None if program is None or not Path(program).is_absolute() else (program, *_GIT_OPTIONS, *arguments)
+
+
+def git_environment() -> dict[str, str]:
+    """Return the environment for `git_command`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | _GIT_ENVIRONMENT
 
 
 def _walk_order(path: str) -> list[tuple[bool, str]]:

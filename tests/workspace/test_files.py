@@ -78,7 +78,7 @@ def test_the_repository_s_own_excludes_count(write: Write, monkeypatch: pytest.M
     (root / ".git" / "info").mkdir(exist_ok=True)
     (root / ".git" / "info" / "exclude").write_text("scratch.py\n")
     if not has_git:
-        monkeypatch.setattr(module, "_GIT", ("no-such-program",))
+        monkeypatch.setattr(module, "git_command", lambda *_: None)
     assert list_files(root, ".py") == ["a.py"]
 
 

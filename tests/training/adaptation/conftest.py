@@ -1,0 +1,59 @@
+"""A tiny trained base in an empty store, and repositories to adapt it to."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codegen_lsp import extras
+
+Repository = Callable[..., Path]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder, as somebody."""
+    command = ["git", "-c", "user.name=A", "-c", "user.email=a@example.com", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """Make a repository in which the given files are committed."""
+
+    def make(files: dict[str, str], name: str = "repository") -> Path:
+        root = tmp_path / name
+        for path, text in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        git(root, "init", "--quiet")
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "-m", "Begin")
+        return root
+
+    return make
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's store, in a folder of its own."""
+    store = tmp_path / "store"
+    monkeypatch.setenv("CODEGEN_LSP_MODELS", str(store))
+    return store
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an int8 build of a model of 150,000 parameters, trained for 30 steps."""
+    if extras.missing("train"):
+        pytest.skip("needs the extra `train`")
+    import attrs
+
+    from codegen_lsp.training import pipeline
+
+    folder = tmp_path_factory.mktemp("base")
+    preset = attrs.evolve(pipeline.PRESETS["tiny"], library_packages=("json", "logging", "importlib", "urllib"))
+    pipeline.run(pipeline.Job(folder, preset, steps=30, device="cpu", name="tiny"), lambda _: None, last="convert")
+    return folder / "build"

@@ -1,0 +1,195 @@
+"""An adaptation from the files to the installed build; killed at every stage; refused with a reason."""
+
+from __future__ import annotations
+
+from tests import needs
+
+needs.extra("train")
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import attrs
+import pytest
+
+import codegen_lsp
+from codegen_lsp.checkpoints import store
+from codegen_lsp.checkpoints.adaptation_record import read_record, work_folder
+from codegen_lsp.errors import CodegenError, CorpusError, ModelError
+from codegen_lsp.inference.engines.native.ngram_segment import library
+from codegen_lsp.training.adaptation.job import AdaptationJob, Outcome, adapt, default_name, pays
+from codegen_lsp.training.adaptation.measuring import Change
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(library() is None, reason="the n-gram index is not compiled here"),
+]
+STEPS = 30
+SOURCES = Path(codegen_lsp.__file__).parent
+NAME = "tiny+mine"
+
+
+@pytest.fixture
+def own_code(repository) -> Path:  # type: ignore[no-untyped-def]
+    """A repository with some of this project's files."""
+    files = {
+        path.relative_to(SOURCES).as_posix(): path.read_text(encoding="utf-8")
+        for package in ("workspace", "source", "suggest")
+        for path in (SOURCES / package).glob("*.py")
+    }
+    made: Path = repository(files)
+    return made
+
+
+@pytest.fixture
+def job(own_code: Path, tiny_base: Path, empty_store: Path) -> AdaptationJob:
+    return AdaptationJob((own_code,), NAME, base=str(tiny_base), steps=STEPS, anyway=True, device="cpu")
+
+
+def run(job: AdaptationJob, stop=lambda: False) -> tuple[Outcome, list[str]]:  # type: ignore[no-untyped-def]
+    said: list[str] = []
+    return adapt(job, lambda message, share: None, said.append, stop), said
+
+
+def test_an_adapted_model_is_installed_with_its_record_and_removed_with_everything(
+    job: AdaptationJob, own_code: Path, empty_store: Path
+) -> None:
+    outcome, said = run(job)
+    assert said[0].startswith("Estimate, a tenth of the time")
+    assert outcome.build is not None
+    assert outcome.build.path == empty_store / NAME
+    record = read_record(outcome.build.path)
+    assert record == outcome.record
+    assert record is not None
+    assert record.folders == [own_code]
+    assert set(record.held_out) < set(record.files)
+    assert record.figures["own files alone"].change < 0
+    card = (outcome.build.path / "README.md").read_text(encoding="utf-8")
+    assert f"codegen-lsp models remove {NAME}" in card
+    assert record.commits[str(own_code)] in card
+    assert outcome.build.info.license == "apache-2.0"
+    assert outcome.build.info.languages == ["python"]
+    # The second adaptation goes on with what has changed.
+    with pytest.raises(CorpusError, match="No file has changed"):
+        run(attrs.evolve(job, refresh=True))
+    changed = own_code / "workspace" / "uris.py"
+    changed.write_text(changed.read_text() + "\n\ndef shout(text: str) -> str:\n    return text.upper()\n")
+    again, _ = run(attrs.evolve(job, refresh=True))
+    assert again.record is not None
+    assert (again.record.refreshes, again.record.base) == (1, "build")
+    assert again.record.files[str(changed)] != record.files[str(changed)]
+    assert again.record.tokens > record.tokens
+    store.remove(NAME)
+    assert [path for path in empty_store.rglob("*") if path.is_file()] == []
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from codegen_lsp.training.adaptation.job import AdaptationJob, adapt
+root, base, name, steps = sys.argv[1:]
+job = AdaptationJob((Path(root),), name, base=base, steps=int(steps), anyway=True, device="cpu")
+adapt(job, lambda message, share: print(message, flush=True), print, lambda: False)
+"""
+STAGES = ("encoded/own.ids.npy", "plan.json", "before.npz", "estimate/best.pt", "estimate.json", "run/best.pt", "build")
+
+
+def test_a_job_killed_at_any_stage_goes_on(job: AdaptationJob, own_code: Path, empty_store: Path) -> None:
+    work = work_folder(empty_store, NAME)
+    command = [sys.executable, "-c", PROGRAM, str(own_code), job.base, NAME, str(STEPS)]
+    environment = os.environ | {"CODEGEN_LSP_MODELS": str(empty_store)}
+    written: dict[str, int] = {}
+    for stage in STAGES:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+            while not (work / stage).exists():
+                assert process.poll() is None, f"ended before {stage}"
+                time.sleep(0.01)  # polling, until the file is there
+            process.send_signal(signal.SIGKILL)
+        for name, modified in written.items():
+            assert (work / name).stat().st_mtime_ns == modified, f"{name} was made again"
+        for name in ("plan.json", "before.npz", "estimate.json"):
+            if (work / name).exists():
+                written[name] = (work / name).stat().st_mtime_ns
+    assert not (empty_store / NAME).exists()
+    outcome, said = run(job)
+    assert said[0].startswith("Going on")
+    assert outcome.build is not None
+    assert not work.exists()
+
+
+def test_an_unfinished_job_is_removed_with_its_data(job: AdaptationJob, empty_store: Path) -> None:
+    outcome, _ = run(job, stop=lambda: (work_folder(empty_store, NAME) / "before.npz").exists())
+    assert outcome.interrupted
+    assert outcome.build is None
+    assert (work_folder(empty_store, NAME) / "encoded" / "own.ids.npy").exists()
+    assert store.remove(NAME) == work_folder(empty_store, NAME)
+    assert [path for path in empty_store.rglob("*") if path.is_file()] == []
+    with pytest.raises(ModelError, match="no model called"):
+        store.remove(NAME)
+
+
+def test_an_interruption_keeps_the_best_weights(job: AdaptationJob, empty_store: Path) -> None:
+    outcome, _ = run(job, stop=lambda: (work_folder(empty_store, NAME) / "run" / "best.pt").exists())
+    assert outcome.build is not None
+
+
+def test_a_job_that_does_not_pay_installs_nothing(
+    job: AdaptationJob, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codegen_lsp.training.adaptation.job.LEAST_GAIN", 0.9)
+    outcome, said = run(attrs.evolve(job, anyway=False))
+    assert "too little to gain" in said[-1]
+    assert outcome.build is outcome.record is None
+    assert outcome.estimate is not None
+    assert [path for path in empty_store.rglob("*") if path.is_file()] == []
+
+
+def test_too_little_code_is_refused(job: AdaptationJob, repository) -> None:  # type: ignore[no-untyped-def]
+    few = repository({f"{n}.py": f"def f{n}(value):\n    return value + {n}\n" * 9 for n in range(5)}, "few")
+    with pytest.raises(CorpusError, match=r"5 files to train on.*n-grams of the workspace"):
+        run(attrs.evolve(job, paths=(few,)))
+    short = repository(
+        {f"{n}.py": "\n".join(f"def f_{n}_{m}(x):\n    return x * {n * m}\n" for m in range(9)) for n in range(20)},
+        "short",
+    )
+    with pytest.raises(CorpusError, match=r"tokens to train on"):
+        run(attrs.evolve(job, paths=(short,)))
+
+
+def test_names_of_other_models_are_refused(job: AdaptationJob) -> None:
+    for name in ("codegen-350M-mono", "codegen-lsp-python", "a/b"):
+        with pytest.raises(ModelError):
+            run(attrs.evolve(job, name=name))
+
+
+def test_a_store_that_is_read_only_is_refused(job: AdaptationJob, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CODEGEN_LSP_MODELS", str(tmp_path / "file" / "store"))
+    with pytest.raises(CodegenError, match="can't be written to"):
+        run(job)
+
+
+def test_only_an_adapted_model_is_refreshed(job: AdaptationJob) -> None:
+    with pytest.raises(ModelError):
+        run(attrs.evolve(job, refresh=True))
+
+
+def test_names_and_verdicts() -> None:
+    assert default_name([Path("/x/my project")], "base") == "base+my-project"
+    assert default_name([Path("/")], "base") == "base+code"
+    good = Change(1.0, 0.98, -0.02, -0.03, -0.01, 9)
+    assert pays(good)
+    assert not pays(attrs.evolve(good, high=0.001))
+    assert not pays(attrs.evolve(good, change=-0.001, high=-0.0005))
+
+
+def test_records_that_are_damaged_count_as_none(tmp_path: Path) -> None:
+    assert read_record(tmp_path) is None
+    for content in ("{", json.dumps({"base": 1}), "[]"):
+        (tmp_path / "adaptation.json").write_text(content)
+        assert read_record(tmp_path) is None
