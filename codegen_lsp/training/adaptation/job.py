@@ -147,7 +147,7 @@ def default_name(paths: Sequence[Path], base: str) -> str:
 
 @frozen
 class _Plan:
-    """What a job is about; a job with another plan does not go on with this one's files."""
+    """Subject of a job; a job with another plan does not go on with this one's files."""
 
     base: str
     base_digest: str
