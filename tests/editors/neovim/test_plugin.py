@@ -280,7 +280,19 @@ def test_command_is_completed(neovim):
     def complete(line):
         return neovim.lua("return vim.fn.getcompletion(..., 'cmdline')", line)
 
-    names = ["explain", "health", "log", "model", "pull", "restart", "status", "toggle", "trigger"]
+    names = [
+        "continue",
+        "explain",
+        "health",
+        "log",
+        "model",
+        "pull",
+        "restart",
+        "session",
+        "status",
+        "toggle",
+        "trigger",
+    ]
     assert complete("Codegen ") == names
     assert complete("Codegen t") == ["toggle", "trigger"]
     assert complete("Codegen status ") == []

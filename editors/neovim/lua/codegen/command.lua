@@ -153,13 +153,21 @@ local function pull(name)
   run_pull(name, line)
 end
 
+--- Opens the split of a session; with words behind it, asks for them as the next step.
+local function session(_, arguments)
+  local request = table.concat(vim.list_slice(arguments, 2), ' ')
+  require('codegen.session').command(request ~= '' and request or nil)
+end
+
 M.subcommands = {
+  continue = function() require('codegen.session').continue() end,
   explain = explain,
   health = function() vim.cmd.checkhealth('codegen') end,
   log = log,
   model = model,
   pull = pull,
   restart = restart,
+  session = session,
   status = status,
   toggle = toggle,
   trigger = trigger,
@@ -176,7 +184,7 @@ function M.run(arguments)
   if not require('codegen').ready and arguments[1] ~= 'health' then
     return server.notify("Call require('codegen').setup{} in your configuration first.", vim.log.levels.WARN)
   end
-  act(arguments[2])
+  act(arguments[2], arguments)
 end
 
 function M.names()
