@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import os
+import re
 import stat
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ MIN_TOKEN_CHARACTERS = 16
 """Length of the shortest token or key that a file may hold."""
 MAX_TOKEN_CHARACTERS = 1_000
 MAX_FILE_CHARACTERS = 1_000_000
+_HOST = re.compile(r"[^/?#@\\]*")
 
 
 class TokenError(CodegenError):
@@ -57,6 +59,8 @@ def is_own_host(header: str | None, host: str) -> bool:
     A page whose name was made to lead to this machine (DNS rebinding) sends that name.
     """
     if header is None:
+        return False
+    if not _HOST.fullmatch(header):  # a user's name or a path, which a URL has, and `Host` has not
         return False
     try:
         name = urlsplit(f"//{header}").hostname

@@ -25,6 +25,7 @@ from codegen_lsp.errors import WorkerError
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.fields import Fields, read_object
+from codegen_lsp.http.ignored_fields import HEADER, ignored_fields
 from codegen_lsp.http.problems import CLIENT_CLOSED_REQUEST, RequestProblem, problem_of
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,10 @@ class ServerContext:
                 body = await _body(request, self.config.max_body_bytes) if method == "POST" else b""
                 call = Call(read_object(body), request, self.service, self.config)
                 async with asyncio.timeout(self.config.request_seconds):
-                    return await unless_disconnected(request.receive, handler(call))
+                    answer = await unless_disconnected(request.receive, handler(call))
+                if ignored := ignored_fields(call.fields):
+                    answer.headers[HEADER] = ", ".join(ignored)
+                return answer
             except ClientDisconnect:
                 return Response(status_code=CLIENT_CLOSED_REQUEST)
             except Exception as error:
@@ -242,7 +246,10 @@ async def discard_body(request: Request, limit: int) -> None:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Return the body. Raises: RequestProblem when it is larger than `limit` bytes."""
+    """Return the body. Raises: RequestProblem when it is encoded, or larger than `limit` bytes."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        await discard_body(request, limit)
+        raise RequestProblem(415, "invalid_request_error", "The body must not be compressed (`Content-Encoding`).")
     announced = request.headers.get("content-length", "")[:MAX_LENGTH_DIGITS]
     refused = announced.isascii() and announced.isdigit() and int(announced) > limit
     parts: list[bytes] = []

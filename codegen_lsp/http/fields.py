@@ -64,6 +64,23 @@ class Fields:
             raise self._wrong(name, "a whole number")
         return min(max(value, low), high)
 
+    def count(self, name: str, default: int, high: int) -> int:
+        """Return how many are asked for, from 1 to `high`: fewer would be another answer. Raises: RequestProblem."""
+        value = self.whole(name, default, 0, high + 1)
+        if not 1 <= value <= high:
+            raise self._wrong(name, f"from 1 to {high}")
+        return value
+
+    def limit(self, name: str, high: int) -> int | None:
+        """Return a limit of tokens; below 0 it is the highest, as clients of local servers mean it; None if missing.
+
+        Raises: RequestProblem.
+        """
+        if name not in self:
+            return None
+        value = self.whole(name, 0, -1, high)
+        return high if value < 0 else value
+
     def texts(self, name: str) -> list[str]:
         """Return a list of strings; a single string is a list of one. Raises: RequestProblem."""
         value = self._get(name, [])

@@ -21,7 +21,7 @@ from codegen_lsp.access import is_own_host, is_token
 from codegen_lsp.http import page_routes
 from codegen_lsp.http.answers import ProblemForm, discard_body, problem_answer
 from codegen_lsp.http.config import HttpConfig
-from codegen_lsp.http.problems import RequestProblem
+from codegen_lsp.http.problems import RequestProblem, invalid
 
 PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
 """Answered to everybody: that the server runs, and whether its model is loaded."""
@@ -70,6 +70,9 @@ class Guard:
         address = str(scope["client"][0]) if scope.get("client") else NO_ADDRESS
         if scope["path"] in PUBLIC_PATHS and scope["method"] in ("GET", "HEAD"):
             return address
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy in front may take the other one for the length, and what follows for a request (RFC 9112, 6.1).
+            raise invalid("A body has `Transfer-Encoding` or `Content-Length`, and not both.")
         number = self._key_number(headers)
         own_host = is_own_host(headers.get("host"), self._config.host) or self._is_allowed_host(headers.get("host"))
         if not own_host and number is None:
@@ -99,12 +102,11 @@ class Guard:
 
     def _check_page(self, scope: Scope, headers: Headers) -> None:
         """Refuse the requests of pages of other origins. Raises: RequestProblem."""
-        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        if origin is not None:
-            same = origin == f"{scope['scheme']}://{headers.get('host')}"
-            if not same and origin not in self._config.allowed_origins:
-                raise RequestProblem(403, "permission_error", "Pages of this origin may not use the server.")
-        elif site not in ("none", "same-origin") and not self._is_navigation(scope, headers):
+        origins, site = headers.getlist("origin"), headers.get("sec-fetch-site", "none")
+        own = f"{scope['scheme']}://{headers.get('host')}"
+        if not set(origins) <= {own, *self._config.allowed_origins}:
+            raise RequestProblem(403, "permission_error", "Pages of this origin may not use the server.")
+        if not origins and site not in ("none", "same-origin") and not self._is_navigation(scope, headers):
             raise RequestProblem(403, "permission_error", "Pages of other sites may not use the server.")
 
     @staticmethod

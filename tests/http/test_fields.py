@@ -135,3 +135,14 @@ def test_numbers_are_brought_into_their_range() -> None:
     assert fields.number("small", 0.0, 0.0, 1.0) == 0.0
     assert Fields({"a": 10**400}).number("a", 0.0, 0.0, 1.0) == 1.0
     assert Fields({"a": -(10**400)}).number("a", 0.0, 0.0, 1.0) == 0.0
+
+
+@pytest.mark.parametrize("value", [0, -1, 5, 10**9, True, "2"])
+def test_a_count_out_of_its_range_is_a_problem(value: object) -> None:
+    with pytest.raises(RequestProblem, match="`a` must be"):
+        Fields({"a": value}).count("a", 1, 4)
+
+
+def test_counts_and_limits() -> None:
+    assert [Fields({"a": value}).count("a", 3, 4) for value in (1, 4.0, None)] == [1, 4, 3]
+    assert [Fields({"a": value}).limit("a", 9) for value in (None, 0, 5, 10**9, -1, -(10**9))] == [None, 0, 5, 9, 9, 9]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,11 @@ async def test_a_key_in_the_url_is_none(key_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8012", "localhost.evil.example", "", "127.0.0.1.nip.io"]
+    "host",
+    [
+        *("evil.example", "evil.example:8012", "localhost.evil.example", "", "127.0.0.1.nip.io"),
+        *("evil@127.0.0.1", "127.0.0.1/evil", "127.0.0.1#evil", "127.0.0.1?evil", "127.0.0.1\\evil"),
+    ],
 )
 async def test_a_name_that_leads_here_is_not_this_server(host: str) -> None:
     """DNS rebinding: the page's own name resolves to this machine, so the browser calls it the same origin."""
@@ -236,6 +242,25 @@ async def test_a_body_is_limited_in_size_whatever_its_header_says() -> None:
     for claimed in ("2013", "5", "nonsense", "-1", "9" * 400):
         answer = await exchange(app, "POST", "/completion", body, {"content-length": claimed})
         assert answer.status == 413
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate", "br", "zstd", "GZIP", "gzip, identity"])
+async def test_a_compressed_body_is_refused(name: str) -> None:
+    """Some kilobytes could become gigabytes."""
+    app, service = made()
+    content = gzip.compress(json.dumps(BODY).encode())
+    answer = await exchange(app, "POST", "/completion", content, {"content-encoding": name})
+    assert (answer.status, "compressed" in answer.json["error"]["message"]) == (415, True)
+    assert (await exchange(app, "POST", "/completion", BODY, {"content-encoding": "identity"})).status == 200
+    assert len(played(service).generated) == 1
+
+
+async def test_two_lengths_of_a_body_are_refused() -> None:
+    """A proxy that takes the other one passes on a request that hides in the body."""
+    app, service = made()
+    answer = await exchange(app, "POST", "/completion", BODY, {"transfer-encoding": "chunked"})
+    assert (answer.status, "Content-Length" in answer.json["error"]["message"]) == (400, True)
+    assert played(service).generated == []
 
 
 @pytest.mark.parametrize("path", ["/unknown", "/infill/", "/v1", "/%2e%2e/etc/passwd", "/infill\x00"])

@@ -157,6 +157,16 @@ def test_a_client_can_not_say_that_it_came_by_another_way(http_server: RunningSe
     assert http_server.ask("POST", "/tokenize", {"content": "a"}, headers | {"Origin": f"http://{host}"})[0] == 200
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_of_several_origins_must_be_admitted(http_server: RunningServer, order: int) -> None:
+    host = f"{http_server.host}:{http_server.port}"
+    origins = "".join(f"Origin: {one}\r\n" for one in (f"http://{host}", "http://evil.example")[::order])
+    sent = f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{origins}\r\n".encode()
+    with socket.create_connection((http_server.host, http_server.port)) as connection:
+        connection.sendall(sent)
+        assert connection.makefile("rb").readline().split()[1] == b"403"
+
+
 def test_nothing_of_a_request_is_logged(tmp_path: Path) -> None:
     secret = "VERY_SECRET_TEXT"
     with running_server(tmp_path) as server:

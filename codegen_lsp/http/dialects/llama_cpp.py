@@ -230,7 +230,7 @@ def _request(call: Call) -> CompletionRequest:
     probabilities = fields.whole("n_probs", 0, 0, MAX_ALTERNATIVES)
     return CompletionRequest(
         prefix="",
-        candidates=fields.whole("n_cmpl", fields.whole("n", 1, 1, MAX_CANDIDATES), 1, MAX_CANDIDATES),
+        candidates=fields.count("n_cmpl", fields.count("n", 1, MAX_CANDIDATES), MAX_CANDIDATES),
         max_tokens=None if limit < 0 else limit,
         stop=tuple(word for word in fields.texts("stop") if word),
         min_indent=fields.whole("n_indent", 0, 0, 1000) or None,

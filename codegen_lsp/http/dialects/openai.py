@@ -41,6 +41,11 @@ MAX_ALTERNATIVES = 20
 TEMPERATURE = 0.2
 """Of a continuation for which the client sets none: the one that suits CodeGen best where one answer counts (Nijkamp et
 al., 2023, section 3). An editor's request is greedy."""
+CONSTRAINTS = (
+    *("grammar", "json_schema", "structured_outputs", "guided_json", "guided_regex", "guided_choice"),
+    *("guided_grammar", "use_beam_search"),
+)
+"""What llama.cpp's server and vLLM have beside OpenAI's parameters, and what decides which text may come at all."""
 DONE = b"data: [DONE]\n\n"
 
 ChunkChoice = Callable[[Piece, int], dict[str, Any]]
@@ -76,8 +81,8 @@ async def completions(call: Call) -> Response:
     top_logprobs = fields.whole("logprobs", 0, 0, MAX_ALTERNATIVES) if "logprobs" in fields else None
     request = evolve(request, top_logprobs=top_logprobs)
     requests = [_editors_or_not(with_prompt(request, prompt, suffix), fields, DEFAULT_TOKENS) for prompt in prompts]
-    count = fields.whole("n", 1, 1, MAX_CHOICES)
-    best_of = fields.whole("best_of", count, count, MAX_CHOICES)
+    count = fields.count("n", 1, MAX_CHOICES)
+    best_of = max(count, fields.count("best_of", count, MAX_CHOICES))
     if best_of * len(prompts) > MAX_CHOICES:
         raise invalid(f"The request asks for more than {MAX_CHOICES} choices.")
     echo = fields.flag("echo")
@@ -122,7 +127,7 @@ async def chat_completions(call: Call) -> Response:
     request = _editors_or_not(request, fields, DEFAULT_CHAT_TOKENS)
     with_tokens = fields.flag("logprobs")
     top_logprobs = fields.whole("top_logprobs", 0, 0, MAX_ALTERNATIVES) if with_tokens else None
-    request = evolve(request, candidates=fields.whole("n", 1, 1, MAX_CHOICES), top_logprobs=top_logprobs)
+    request = evolve(request, candidates=fields.count("n", 1, MAX_CHOICES), top_logprobs=top_logprobs)
     return await _chat_answer(call, request)
 
 
@@ -159,6 +164,9 @@ def _request(call: Call, limit: str = "max_tokens") -> CompletionRequest:
     fields = call.fields
     if fields.values.get("logit_bias"):
         raise invalid("`logit_bias` is not supported, since its token ids are those of another tokenizer.")
+    for name in CONSTRAINTS:
+        if fields.values.get(name):
+            raise invalid(f"`{name}` is not supported by this server.")
     stop = tuple(word for word in fields.texts("stop") if word)
     if len(stop) > MAX_STOPS:
         raise invalid(f"`stop` must be at most {MAX_STOPS} strings.")
@@ -166,7 +174,7 @@ def _request(call: Call, limit: str = "max_tokens") -> CompletionRequest:
     fields.text("model")
     return CompletionRequest(
         prefix="",
-        max_tokens=fields.whole(limit, 0, 0, MAX_TOKENS) if limit in fields else None,
+        max_tokens=fields.limit(limit, MAX_TOKENS),
         stop=stop,
         top_p=fields.number("top_p", 1.0, 0.0, 1.0),
         top_k=max(0, fields.whole("top_k", 0, -1, 1_000_000)),

@@ -48,6 +48,14 @@ def test_stops_end_a_completion(client: openai.OpenAI) -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
+def test_a_limit_below_zero_is_none(client: openai.OpenAI) -> None:
+    """As llama.cpp's server has it, and other local ones."""
+    stop = ["\n"]
+    least = client.completions.create(model="any", prompt=PROMPT, max_tokens=-1, temperature=0, stop=stop)
+    most = client.completions.create(model="any", prompt=PROMPT, max_tokens=400, temperature=0, stop=stop)
+    assert least.choices[0].text == most.choices[0].text != ""
+
+
 def test_several_prompts_and_choices_are_numbered(client: openai.OpenAI) -> None:
     answer = client.completions.create(
         model="any", prompt=[PROMPT, "import "], n=2, best_of=3, max_tokens=4, temperature=0.8, seed=7
@@ -105,6 +113,12 @@ def test_a_suffix_makes_an_editors_request(client: openai.OpenAI) -> None:
         ({"prompt": "x", "logit_bias": {"1": 5}}, "`logit_bias`"),
         ({"prompt": "x", "echo": True, "logprobs": 1}, "`logprobs`"),
         ({"prompt": ["x"] * 9, "n": 2}, "choices"),
+        ({"prompt": "x", "n": 10**9}, "`n` must be from 1 to 16"),
+        ({"prompt": "x", "n": 0}, "`n` must be from 1 to 16"),
+        ({"prompt": "x", "n": -1}, "`n` must be from 1 to 16"),
+        ({"prompt": "x", "best_of": 17}, "`best_of` must be"),
+        ({"prompt": "x", "grammar": "root ::= [0-9]"}, "`grammar`"),
+        ({"prompt": "x", "guided_regex": "[0-9]"}, "`guided_regex`"),
         ({"prompt": "<fim_prefix>a<fim_suffix>b<fim_suffix>c<fim_middle>"}, "several times"),
         ({"prompt": "x", "stream": True, "best_of": 2}, "`best_of`"),
     ],
