@@ -71,7 +71,7 @@ class DescribedRoute:
 
 
 class ServerContext:
-    """What all handlers share."""
+    """The state that all handlers share."""
 
     def __init__(self, service: CompletionService, config: HttpConfig) -> None:
         self.service = service

@@ -45,7 +45,7 @@ CONSTRAINTS = (
     *("grammar", "json_schema", "structured_outputs", "guided_json", "guided_regex", "guided_choice"),
     *("guided_grammar", "use_beam_search"),
 )
-"""What llama.cpp's server and vLLM have beside OpenAI's parameters, and what decides which text may come at all."""
+"""Parameters of llama.cpp's server and vLLM that decide which text may come at all."""
 DONE = b"data: [DONE]\n\n"
 
 ChunkChoice = Callable[[Piece, int], dict[str, Any]]

@@ -33,16 +33,19 @@ def run_alone(steps: Steps[T], perform: Callable[[Any], object] = lambda demand:
     """Run a computation to its end; `perform` runs what it yields. Raises what the computation raises."""
     result: object = None
     failure: BaseException | None = None
-    while True:
-        try:
-            demand = steps.send(result) if failure is None else steps.throw(failure)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-        try:
-            result, failure = perform(demand), None
-        except BaseException as error:
-            failure = error
+    try:
+        while True:
+            try:
+                demand = steps.send(result) if failure is None else steps.throw(failure)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            try:
+                result, failure = perform(demand), None
+            except BaseException as error:
+                failure = error
+    finally:
+        del failure  # its traceback refers to this frame and to those of the computation, with its memory
 
 
 def at_once(call: Callable[[], T]) -> Steps[T]:

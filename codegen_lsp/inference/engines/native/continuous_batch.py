@@ -207,4 +207,8 @@ class ContinuousBatch:
             outcome = error, None
         task.demand = None
         self._tasks.remove(task)
-        task.settle(*outcome)
+        try:
+            task.settle(*outcome)
+        finally:
+            # An error's traceback refers to this frame and to those of the computation, with its sequences.
+            del outcome, failure
