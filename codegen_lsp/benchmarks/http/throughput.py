@@ -28,6 +28,8 @@ from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.progress import ProgressReport
 
 PROMPT_TOKENS, WANTED = 256, 64
+WARM_UP = 2
+"""Rounds that are not counted. After them, our KV cache of the 350M shape is full, and its memory no longer new."""
 SETTLE_SECONDS = 0.3
 """Pause before each measurement, since the threads of the one before may spin."""
 TEXTS, TEXT_CHARACTERS = 20, 20_000
@@ -125,12 +127,12 @@ async def _measure(
 ) -> dict[str, Rounds]:
     prompts = draw_prompts(build)
     found = {server.name: Rounds() for server in servers}
-    for number in range(rounds + 1):  # the first is the warm-up
+    for number in range(WARM_UP + rounds):
         for server in servers:
             if report:
-                report(f"{server.name}, round {number} of {rounds}", number / (rounds + 1))
+                report(f"{server.name}, round {number + 1} of {WARM_UP + rounds}", number / (WARM_UP + rounds))
             batches = [await _send_each_kind(server, prompts, count) for count in (1, requests)]
-            if number:
+            if number >= WARM_UP:
                 for kept, new in zip((found[server.name].alone, found[server.name].at_once), batches, strict=True):
                     kept.whole += new.whole
                     kept.decoding += new.decoding
