@@ -32,10 +32,12 @@ from codegen_lsp.inference.rpc.messages import GenerateParams, GenerateResult
 from codegen_lsp.source.lines import with_lf
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, parse, render
 from codegen_lsp.synthesis.notebook import notebook_of
+from codegen_lsp.synthesis.plain_errors import in_plain_words
 from codegen_lsp.synthesis.questions import questions_about
 from codegen_lsp.synthesis.running import TurnResult
 from codegen_lsp.synthesis.session import SynthesisSession
 from codegen_lsp.synthesis.synthesizer import Proposal, Synthesizer
+from codegen_lsp.synthesis.tables import csv_table
 from codegen_lsp.synthesis.turn_reports import TurnReport, report_of, report_turns, with_outputs
 
 FORBIDDEN = (
@@ -298,14 +300,20 @@ def _session(dialogue: Dialogue) -> Event:
 
 def _report(report: TurnReport) -> Event:
     result = report.result
-    table = result.table
+    tables = [("", result.table)]
+    tables += [(name, csv_table(content)) for name, content in result.files.items() if name.endswith(".csv")]
     return {
         "kind": report.kind,
         "reason": report.reason,
         "output": result.output,
         "value": result.value,
-        "error": result.error,
-        "table": None if table is None else {"heads": table.heads, "rows": table.rows, "dropped": table.dropped},
+        "error": result.failure,
+        "explanation": result.stopped or in_plain_words(result.error),
+        "tables": [
+            {"name": name, "heads": table.heads, "rows": table.rows, "dropped": table.dropped}
+            for name, table in tables
+            if table is not None
+        ],
         "files": [{"name": name, "base64": base64.b64encode(one).decode()} for name, one in result.files.items()],
     }
 

@@ -121,11 +121,8 @@ async def test_a_session_of_six_turns_goes_on_after_a_restart() -> None:
     assert one.outputs[3:] == ["more", "[{'fruit': 'pear', 'price': 4}, {'fruit': 'plum', 'price': 2}]", "[4]"]
     done = await one.done("run")
     assert (done["first"], len(done["reports"])) == (0, 6)
-    assert done["reports"][4]["table"] == {
-        "heads": ["fruit", "price"],
-        "rows": [["pear", "4"], ["plum", "2"]],
-        "dropped": 0,
-    }
+    rows = [["pear", "4"], ["plum", "2"]]
+    assert done["reports"][4]["tables"] == [{"name": "", "heads": ["fruit", "price"], "rows": rows, "dropped": 0}]
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -300,6 +297,12 @@ async def test_programs_that_misbehave_are_stopped_and_the_session_goes_on(monke
         done = await one.done("edit", turn=1, code=code)
         assert word in done["reports"][0]["reason"], code
         assert done["reports"][0]["kind"] in ("failed", "timeout")
+    done = await one.done("edit", turn=1, code="1 / 0")
+    assert done["reports"][0]["explanation"] == "it divides by zero (line 1)"
+    done = await one.done("edit", turn=1, code="open('turn-2-fruit.csv', 'w').write('a,b\\n1,2\\n')")
+    assert done["reports"][0]["tables"] == [
+        {"name": "turn-2-fruit.csv", "heads": ["a", "b"], "rows": [["1", "2"]], "dropped": 0},
+    ]
     await one.done("edit", turn=1, code="print('\\x1b[31m<script>alert(1)</script>\\r\\nimport os')")
     assert one.turns[1]["output"].endswith("import os")
     assert one.turns[1]["code"].startswith("print(")

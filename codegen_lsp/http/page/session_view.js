@@ -51,7 +51,7 @@ export function withCode(text) {
 export function spoken(number, report) {
   const shown = report.value || report.output.trimEnd() || "";
   const told = shown ? ` It gives ${shown.slice(0, 200)}` : "";
-  return `Step ${number + 1}: ${report.reason || WORDS[report.kind]}.${told}`;
+  return `Step ${number + 1}: ${report.explanation || report.reason || WORDS[report.kind]}.${told}`;
 }
 
 function result(number, turn, report) {
@@ -62,21 +62,29 @@ function result(number, turn, report) {
     return made;
   }
   if (report.output) made.append(textBlock(report.output.trimEnd(), "Output"));
-  if (report.table) made.append(table(number, report.table));
-  else if (report.value) made.append(textBlock(report.value, "Value", "value"));
+  const tables = report.tables ?? [];
+  made.append(...tables.map((one) => table(number, one)));
+  if (report.value && !tables.some((one) => !one.name)) made.append(textBlock(report.value, "Value", "value"));
   for (const file of report.files) made.append(fileBlock(number, file));
   const problem = report.reason || report.error;
-  if (problem) made.append(element("p", { class: "problem" }, printable(problem)));
+  if (problem && report.explanation) {
+    made.append(element("p", { class: "problem" }, sentence(report.explanation)), element("p", { class: "quiet" }, sentence(problem)));
+  } else if (problem) made.append(element("p", { class: "problem" }, sentence(problem)));
   else if (report.kind === "right") made.append(element("p", { class: "fine" }, "The examples hold."));
   if (!made.childNodes.length) made.append(element("p", { class: "quiet" }, turn.code ? "Done. It shows nothing." : "There is no code yet."));
   return made;
+}
+
+function sentence(text) {
+  const shown = printable(text).replace(/^turn (\d+): /, "Step $1 fails, so this one did not run: ");
+  return /^(it|a|an|the|nothing|there|something)\b/.test(shown) ? `${shown[0].toUpperCase()}${shown.slice(1)}.` : shown;
 }
 
 function textBlock(text, label, kind = "output") {
   return element("pre", { class: kind, tabindex: "0", role: "region", "aria-label": label }, printable(text));
 }
 
-function table(number, { heads, rows, dropped }) {
+function table(number, { name, heads, rows, dropped }) {
   const made = element("table"), width = Math.max(heads.length, ...rows.map((row) => row.length));
   const kinds = Array.from({ length: width }, (_, at) =>
     rows.every((row) => NUMBER.test(row[at] ?? "")) ? { class: "numeric" } : {});
@@ -86,7 +94,7 @@ function table(number, { heads, rows, dropped }) {
   }
   const lines = rows.map((row) => element("tr", {}, ...row.map((cell, at) => element("td", kinds[at], printable(cell)))));
   made.append(element("tbody", {}, ...lines));
-  const block = element("div", { class: "table", tabindex: "0", role: "region", "aria-label": `Table of step ${number + 1}` }, made);
+  const block = element("div", { class: "table", tabindex: "0", role: "region", "aria-label": name || `Table of step ${number + 1}` }, made);
   if (dropped > 0) block.append(element("p", { class: "quiet" }, `${dropped} more rows`));
   return block;
 }
@@ -114,15 +122,16 @@ function fileBlock(number, file) {
 
 function versionGroup(name, { list, chosen }, act) {
   const group = element("div", { class: "versions", role: "group", "aria-label": `Versions of ${name}` });
-  if (!list.some((one) => one.kind === "right" || one.kind === "ran")) {
+  const works = (one) => one.code.trim() && (one.kind === "right" || one.kind === "ran");
+  if (!list.some(works)) {
     group.append(element("p", { class: "problem" }, "No version works. Say it in other words, with an example, or write the code yourself."));
   }
   if (list.length < 2) return group;
   group.append(element("span", { class: "quiet" }, "Versions"));
   list.forEach((version, at) => {
-    const told = version.reason || (version.text ? `${WORDS[version.kind]}: ${version.text.slice(0, 80)}` : WORDS[version.kind]);
-    group.append(button(`${at + 1} ${MARKS[version.kind]}`, {
-      "data-kind": version.kind, "aria-pressed": String(at === chosen), title: printable(told), "aria-label": `Version ${at + 1}, ${printable(told)}`,
+    const empty = !version.code.trim(), told = empty ? "nothing was written" : version.reason || (version.text ? `${WORDS[version.kind]}: ${version.text.slice(0, 80)}` : WORDS[version.kind]);
+    group.append(button(`${at + 1} ${empty ? "–" : MARKS[version.kind]}`, {
+      "data-kind": empty ? "" : version.kind, "aria-pressed": String(at === chosen), title: printable(told), "aria-label": `Version ${at + 1}, ${printable(told)}`,
     }, () => act.choose(at)));
   });
   return group;
@@ -140,6 +149,7 @@ function codePart(name, turn, open, act) {
 export function textForm(label, value, submit, kind, done) {
   const field = element("textarea", { rows: String(Math.min(20, value.split("\n").length + 1)), spellcheck: "false", class: kind });
   field.value = value;
+  if (kind === "code") field.setSelectionRange(0, 0);
   const made = element("form", { class: "text-form" }, element("label", {}, label, field),
     element("div", { class: "buttons" }, element("button", { type: "submit", class: "main" }, submit),
       button("Cancel", {}, () => done(null)),

@@ -39,6 +39,7 @@ ANSWERS = {
     "Print prices.": ["print('prices', *prices)", "print(prices)"],
     "Make a table.": ["table = [{'fruit': f, 'price': p} for f, p in zip(('pear', 'plum', 'fig'), prices)]\ntable"],
     "Say bye.": ["print('bye')"],
+    "Write nothing.": ["", "undefined_name"],
     "Draw.": [
         "import matplotlib.pyplot as plt\nplt.figure(figsize=(5, 2.5))\nplt.bar(['pear', 'plum', 'fig'], prices)"
     ],
@@ -157,12 +158,13 @@ class SessionTab:
         """Say a step, and wait until it was written; questions about it are left unanswered."""
         count = self.page.locator(".step").count() + 1
         self.say(request)
-        self.page.wait_for_function(
-            "(count) => document.querySelectorAll('.step').length === count || document.querySelector('.question')",
-            arg=count,
-        )
-        if self.page.locator(".question").count():
-            self.page.get_by_role("button", name="Go on without").click()
+        while self.page.locator(".step").count() != count:
+            self.page.wait_for_function(
+                "(count) => document.querySelectorAll('.step').length === count || document.querySelector('.question')",
+                arg=count,
+            )
+            if self.page.locator(".question").count():
+                self.page.get_by_role("button", name="Go on without").click()
         self.idle(count)
 
     def idle(self, count: int) -> None:
@@ -363,6 +365,21 @@ def test_programs_that_misbehave_are_stopped_and_the_session_goes_on(
     assert tab.results()[2] == "prices 3 5 8"
     tab.close()
     site.stop()
+
+
+def test_empty_versions_and_steps_below_a_failure_are_told_apart(tab: SessionTab) -> None:
+    tab.ask("Write nothing.")
+    assert tab.step(1).locator(".versions button").all_inner_texts() == ["1 ✗", "2 –"]
+    assert "No version works." in tab.step(1).inner_text()
+    assert tab.results()[0].split("\n") == [
+        "Nothing up to here defines undefined_name (line 1).",
+        "NameError: name 'undefined_name' is not defined (line 1)",
+    ]
+    tab.ask("Say bye.")
+    assert tab.results()[1].startswith("Step 1 fails, so this one did not run: NameError")
+    tab.edit(1, "open('turn-1-fruit.csv', 'w').write('fruit,price\\npear,3\\n')\nNone")
+    assert tab.step(1).get_by_role("region", name="turn-1-fruit.csv").locator("td").all_inner_texts() == ["pear", "3"]
+    assert tab.results()[1] == "bye"
 
 
 def test_pictures_are_shown(tab: SessionTab) -> None:
