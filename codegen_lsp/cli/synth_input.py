@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
+
+T = TypeVar("T")
 
 
 class LineReader:
@@ -17,14 +22,14 @@ class LineReader:
         self._prompts = _prompts(commands) if sys.stdin.isatty() else None
 
     async def read(self, prompt: str, default: str = "", *, several: bool = False) -> str | None:
-        """Return what the person says; None at the end of the input.
+        """Return what the person says; None at the end of the input. Raises: KeyboardInterrupt on Ctrl-C.
 
         Without a terminal it is one line, or, with `several`, all lines up to an empty one or a command.
         """
         if self._prompts is not None:
             try:
                 return await self._prompts.prompt_async(prompt, default=default)
-            except (EOFError, KeyboardInterrupt):
+            except EOFError:
                 return None
         line = sys.stdin.readline()
         if not line:
@@ -33,6 +38,22 @@ class LineReader:
         while several and lines[-1].strip() and not lines[0].startswith("/"):
             lines.append(sys.stdin.readline().rstrip("\n"))
         return "\n".join(lines).rstrip("\n")
+
+
+async def interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of some work, which Ctrl-C cancels. Raises: KeyboardInterrupt when it did."""
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, RuntimeError):  # on Windows, and outside of the main thread
+        loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if (caller := asyncio.current_task()) is not None and caller.cancelling():
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            loop.remove_signal_handler(signal.SIGINT)
 
 
 def _prompts(commands: Sequence[str]) -> PromptSession[str]:

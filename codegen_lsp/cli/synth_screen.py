@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 
-from codegen_lsp.cli.synth_input import LineReader
+from codegen_lsp.cli.synth_input import LineReader, interruptible
 from codegen_lsp.cli.synth_pictures import show_picture
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.synthesis.dialogue import DialogueTurn
+from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn
 from codegen_lsp.synthesis.printable import printable
-from codegen_lsp.synthesis.running import ProgramRun
+from codegen_lsp.synthesis.running import ProgramRun, TurnResult, ValueTable
 from codegen_lsp.synthesis.session import SynthesisError, SynthesisSession
 from codegen_lsp.synthesis.synthesizer import Proposal
 
@@ -25,6 +27,8 @@ Command = Callable[[str], Awaitable[None]]
 THEME = "ansi_dark"
 MARKS = {"right": ("✓", "green"), "ran": ("•", "cyan"), "contradicts": ("✗", "red")}
 """Sign and colour of a candidate by what it did; anything else failed."""
+TABLE_ROWS = 12
+"""Rows of a value that are shown as a table."""
 FILES_SUFFIX = "-files"
 """A session's pictures are saved in a folder beside it, with this after its name."""
 
@@ -44,7 +48,8 @@ Say what the program should do next, in one or more steps. An example helps: `x 
   /save FILE         go on in another file
   /quit              leave; the file is up to date
 
-Enter sends, Alt-Enter begins a new line, the arrows bring earlier texts back."""
+Enter sends, Alt-Enter begins a new line, the arrows bring earlier texts back.
+Ctrl-C stops what is being written or run."""
 
 
 class SynthScreen:
@@ -76,16 +81,18 @@ class SynthScreen:
         self._print(f"{self._model}. /help lists what you can do; the program runs in a sandbox.", "dim")
         if self._session.dialogue.turns:
             await self._show("")
-        while (line := await self._reader.read(f"{len(self._session.dialogue.turns) + 1} › ")) is not None:
-            text = line.strip()
-            if text in ("/quit", "/exit", "/q"):
-                break
+        self._console.print()
+        while True:
             try:
-                await self._answer(text)
+                line = await self._reader.read(f"{len(self._session.dialogue.turns) + 1} › ")
+                if line is None or line.strip() in ("/quit", "/exit", "/q"):
+                    break
+                await self._answer(line.strip())
             except CodegenError as error:
                 self._print(f"{error.message} {error.advice}".strip(), "yellow")
             except KeyboardInterrupt:
-                self._print("Stopped; nothing was changed.", "yellow")
+                self._print("Stopped; nothing was changed. /quit leaves.", "yellow")
+            self._console.print()
         if self._session.path is not None and self._session.dialogue.turns:
             self._print(f"Saved in {self._session.path}.", "dim")
 
@@ -113,7 +120,7 @@ class SynthScreen:
 
     async def _choose(self, rest: str) -> None:
         turn = self._session.choose(_number(rest) - 1)
-        self._show_turn(len(self._session.dialogue.turns), turn)
+        self._show_turn(self._session.written + 1, turn)
 
     async def _retry(self, rest: str) -> None:
         self._show_proposals(await self._working(self._session.retry()))
@@ -124,30 +131,36 @@ class SynthScreen:
             raise SynthesisError(f"There is no step {number}.", "/show lists them.")
         code = await self._reader.read("edit › ", default=self._session.dialogue.turns[number - 1].code)
         if code is not None:
+            before = self._session.dialogue
             await self._working(self._session.edit(number - 1, code))
-            await self._show("")
+            self._show_changes(before)
 
     async def _rewrite(self, rest: str) -> None:
         number, request = _number_and_text(rest)
+        before = self._session.dialogue
         await self._working(self._session.change(number - 1, request))
-        await self._show("")
+        self._show_changes(before)
 
     async def _insert(self, rest: str) -> None:
         number, request = _number_and_text(rest)
+        before = self._session.dialogue
         await self._working(self._session.insert(number - 1, request))
-        await self._show("")
+        self._show_changes(before)
 
     async def _remove(self, rest: str) -> None:
+        before = self._session.dialogue
         self._session.remove(_number(rest) - 1)
-        await self._show("")
+        self._show_changes(before)
 
     async def _undo(self, rest: str) -> None:
+        before = self._session.dialogue
         self._print("Undone." if self._session.undo() else "There is nothing to undo.", "dim")
-        await self._show("")
+        self._show_changes(before)
 
     async def _redo(self, rest: str) -> None:
+        before = self._session.dialogue
         self._print("Done again." if self._session.redo() else "There is nothing to do again.", "dim")
-        await self._show("")
+        self._show_changes(before)
 
     async def _run(self, rest: str) -> None:
         run = await self._working(self._session.run())
@@ -173,18 +186,21 @@ class SynthScreen:
     async def _help(self, rest: str) -> None:
         self._print(HELP)
 
-    async def _working(self, work: Awaitable[T]) -> T:
-        """Wait for something, with a sign that it goes on."""
-        with self._console.status("…", spinner="dots"):
-            return await work
+    async def _working(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for something, with a sign that it goes on. Raises: KeyboardInterrupt when Ctrl-C has ended it."""
+        with self._console.status("…  Ctrl-C stops it", spinner="dots"):
+            return await interruptible(work)
 
     def _show_proposals(self, proposals: list[Proposal]) -> None:
         number = self._session.written + 1
-        self._show_turn(number, self._session.dialogue.turns[number - 1], asked=False)
-        self._show_files(proposals[0].run)
-        if not proposals[0].good:
-            why = proposals[0].run.reason or "nothing was written"
-            self._print(f"No candidate is right: {why}. /retry, /edit, or say it in other words.", "red")
+        turn, best = self._session.dialogue.turns[number - 1], proposals[0]
+        self._show_code(turn.code)
+        self._show_result(best.run.last)
+        self._show_files(best.run)
+        if not best.good:
+            why = "The model wrote nothing." if not best.code.strip() else "No candidate is right."
+            reason = best.run.reason if best.run.reason not in best.run.last.text else ""
+            self._print(f"{why} {reason and reason + '. '}/retry, /edit, or say it in other words.", "red")
         if len(proposals) > 1:
             line = Text("  candidates: ", style="dim")
             for at, proposal in enumerate(proposals, start=1):
@@ -193,16 +209,44 @@ class SynthScreen:
                 line.append(f"{at}{sign} ", style=style)
             self._console.print(line)
 
-    def _show_turn(self, number: int, turn: DialogueTurn, *, asked: bool = True) -> None:
-        if asked:
-            mark = "  (yours)" if turn.edited else ""
-            self._print(f"{number} › {turn.request}{mark}", "bold")
-        if turn.code:
-            self._console.print(
-                Padding(Syntax(printable(turn.code), "python", theme=THEME, background_color="default"), (0, 4))
-            )
+    def _show_turn(self, number: int, turn: DialogueTurn) -> None:
+        mark = "  (yours)" if turn.edited else ""
+        head = f"{number} › "
+        first, *more = turn.request.split("\n")
+        self._print(f"{head}{first}{mark}", "bold")
+        for line in more:
+            self._print(" " * len(head) + line, "bold")
+        self._show_code(turn.code)
         if turn.output:
-            self._console.print(Padding(Text(printable(turn.output), style="green"), (0, 4)))
+            self._below(turn.output, "green")
+
+    def _show_code(self, code: str) -> None:
+        if code:
+            shown = Syntax(printable(code), "python", theme=THEME, background_color="default")
+            self._console.print(Padding(shown, (0, 4)))
+
+    def _show_result(self, result: TurnResult) -> None:
+        """Show what a turn did when it has just run."""
+        if result.output.strip():
+            self._below(result.output.rstrip("\n"), "green")
+        if result.table is not None:
+            self._console.print(Padding(_table(result.table), (0, 4)))
+        elif result.value:
+            self._below(result.value, "green")
+        if result.failure:
+            self._below(result.failure, "red")
+
+    def _below(self, text: str, style: str) -> None:
+        self._console.print(Padding(Text(printable(text), style=style), (0, 4)))
+
+    def _show_changes(self, before: Dialogue) -> None:
+        """Show the turns that are not as they were, and how many there are."""
+        turns = self._session.dialogue.turns
+        for number, turn in enumerate(turns, start=1):
+            if turn not in before.turns:
+                self._show_turn(number, turn)
+        if len(turns) != len(before.turns):
+            self._print(f"{len(turns)} step{'' if len(turns) == 1 else 's'} now.", "dim")
 
     def _show_files(self, run: ProgramRun) -> None:
         """Save the pictures and tables of the last turn beside the session, and show the pictures if possible."""
@@ -221,6 +265,18 @@ class SynthScreen:
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(printable(text)), style=style or None, soft_wrap=True)
+
+
+def _table(found: ValueTable) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_header=bool(found.heads), pad_edge=False, border_style="dim")
+    columns = max((len(row) for row in [found.heads, *found.rows]), default=0)
+    for head in [*found.heads, *[""] * (columns - len(found.heads))]:
+        table.add_column(Text(head), style="green")
+    for row in found.rows[:TABLE_ROWS]:
+        table.add_row(*map(Text, row))
+    if left := len(found.rows) - len(found.rows[:TABLE_ROWS]) + found.dropped:
+        table.caption = f"{left} more rows"
+    return table
 
 
 def _path(text: str) -> Path:

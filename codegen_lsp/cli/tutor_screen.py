@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.text import Text
 
-from codegen_lsp.cli.synth_input import LineReader
+from codegen_lsp.cli.synth_input import LineReader, interruptible
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.synthesis.dialogue import render
 from codegen_lsp.synthesis.printable import printable
@@ -49,13 +49,17 @@ class TutorScreen:
         """Teach until the end of the input or `/quit`, beginning with a problem (from 1)."""
         self._print(f"{len(self._problems)} problems. /help lists what you can do.", "dim")
         self._begin(self._problem(str(number)) if number else self._problems[0])
-        while (text := await self._reader.read(f"{self._tutor.number + 1} › ", several=True)) is not None:
-            if text.strip() in ("/quit", "/exit", "/q"):
-                break
+        while True:
             try:
-                await self._answer(text)
+                text = await self._reader.read(f"{self._tutor.number + 1} › ", several=True)
+                if text is None or text.strip() in ("/quit", "/exit", "/q"):
+                    break
+                await interruptible(self._answer(text))
             except CodegenError as error:
                 self._print(f"{error.message} {error.advice}".strip(), "yellow")
+            except KeyboardInterrupt:
+                self._print("Stopped. /quit leaves.", "yellow")
+            self._console.print()
 
     async def _answer(self, text: str) -> None:
         name, _, rest = text.strip().partition(" ")

@@ -20,6 +20,9 @@ STARTS = re.compile(r"^|(?<=[:;,.(])\s+|(?<=example )|(?<=if )|(?<=for )|(?<=wit
 MOST_ARROWS, LONGEST_SIDE = 20, 300
 """Limits of what is tried in a request, and of the characters on each side: the work grows with their product."""
 
+SENTENCE_END, STRING = re.compile(r"\w\.\s"), re.compile(r"""(['"]).*?\1""")
+"""A period that ends a sentence; in `number. f(10)`, Python would read an attribute."""
+
 
 @frozen
 class Example:
@@ -79,6 +82,8 @@ def _left(text: str) -> str:
         return quoted[1]
     for start in sorted({found.end() for found in STARTS.finditer(text)}):
         part = text[start:]
+        if SENTENCE_END.search(STRING.sub("''", part)):
+            continue
         if _assigns(part) or (_expression(part) is not None and not part.strip().isidentifier()):
             return part
     return ""

@@ -82,7 +82,8 @@ async def test_what_fails_is_said_and_the_session_goes_on(monkeypatch: pytest.Mo
         "/re",
         "Set x to [1, 2].",
     )
-    assert "No candidate is right: ZeroDivisionError: division by zero (line 1)" in printed
+    assert "    ZeroDivisionError: division by zero (line 1)" in printed
+    assert "No candidate is right. /retry" in printed
     assert "it ran for more than" not in printed
     for said in ("no command /nothing", "is no number", "no candidate 9", "text is missing", "no step 5", "A file is"):
         assert said in printed, said

@@ -15,6 +15,8 @@ CASES = [
     ("Double it: double(4) → 8", [Example("", "double(4)", "8")]),
     ("double(4) => 8, and double('a') => 'aa'", [Example("", "double(4)", "8"), Example("", "double('a')", "'aa'")]),
     ("For example f([1, 2], 'a b') → {'a': 1}.", [Example("", "f([1, 2], 'a b')", "{'a': 1}")]),
+    ("The n-th number. f(10) → 55", [Example("", "f(10)", "55")]),
+    ("Say f('a. b') → 3", [Example("", "f('a. b')", "3")]),
     ("x = 1; y = 2 → 3", [Example("x = 1; y = 2", "", "3")]),
     (">>> f(2)\n4", [Example("", "f(2)", "4")]),
     ("Do it.\n`a = 'x'` → `'X'`\n`a = ''` → `''`", [Example("a = 'x'", "", "'X'"), Example("a = ''", "", "''")]),
