@@ -78,6 +78,11 @@ class TextRequest:
             raise GenerationError("Several texts need a temperature above 0, or they are all the same.", "Set it.")
         if self.max_new_tokens < 1 or self.n < 1:
             raise GenerationError("There is nothing to generate.", "Ask for at least one token of one text.")
+        if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.top_k >= 0):
+            raise GenerationError(
+                "A temperature and a top_k are not negative, and a top_p is above 0 and at most 1.", "Correct them."
+            )
+        check_text(self.prompt, *self.stop)
         return GenerateParams(
             "generate",
             self.prompt.replace("\r\n", "\n"),
@@ -181,8 +186,9 @@ class CodeModel:
     def complete(self, prefix: str, suffix: str = "", *, language: str = "python", filename: str = "") -> str:
         """Return the text that an editor would suggest at a cursor between two texts; empty if it would show none.
 
-        Raises: ModelError.
+        Raises: ModelError and GenerationError.
         """
+        check_text(prefix, suffix)
         snapshot = Snapshot(
             uri=f"untitled:{filename}",
             version=0,
@@ -213,7 +219,11 @@ class CodeModel:
         return first.insert[snapshot.offset - first.start :]
 
     def score(self, text: str, before: str = "") -> float:
-        """Return the log-likelihood of a text in nats, given the text before it. Raises: ModelError."""
+        """Return the log-likelihood of a text in nats, given the text before it.
+
+        Raises: ModelError and GenerationError.
+        """
+        check_text(text, before)
         with self._lock:
             (score,) = self._model.score([ScoredText(before, text)], CancellationToken()).scores
         return score.log_probability
@@ -231,6 +241,17 @@ class CodeModel:
     ) -> None:
         """Free the memory."""
         self.close()
+
+
+def check_text(*texts: str) -> None:
+    """Raise GenerationError for a text with halves of surrogate pairs, as Python reads bytes that are not UTF-8."""
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise GenerationError(
+                f"Character {error.start + 1} of the text is no character of Unicode.", "Give text in UTF-8."
+            ) from None
 
 
 def generated(candidate: Candidate, truncation: Truncation) -> GeneratedText:

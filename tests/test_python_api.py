@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,3 +92,36 @@ def test_errors_say_what_to_do(model: CodeModel, tmp_path: Path) -> None:
         model.generate("x", max_new_tokens=10**6)
     with pytest.raises(ModelError, match="no regular expression"):
         list(model.stream("x", truncate_before_pattern=["("]))
+
+
+@pytest.mark.parametrize("options", [{"temperature": -0.5}, {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}])
+def test_options_without_a_meaning_are_refused(options: dict[str, Any], model: CodeModel) -> None:
+    with pytest.raises(GenerationError, match="not negative"):
+        model.generate("x", **options)
+
+
+def test_texts_that_are_not_unicode_are_refused(model: CodeModel) -> None:
+    for ask in (model.generate, model.complete, model.score, lambda text: list(model.stream(text))):
+        with pytest.raises(GenerationError, match="Character 3 of the text"):
+            ask("x \udce9")
+    with pytest.raises(GenerationError, match="Character 1"):
+        model.generate("x", stop=["\ud800"])
+
+
+def test_the_lines_of_the_documentation_run(
+    embedded_build: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: CodeModel
+) -> None:
+    """With the embedded build in place of the model that they name."""
+    page = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+    first, *others = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    load = codegen_lsp.load
+    monkeypatch.setattr(codegen_lsp, "load", lambda name: load(str(embedded_build), threads=1))
+    exec(compile(first, "python.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) >= 2
+    for lines in others:
+        exec(compile(lines, "python.md", "exec"), {"model": model})
+    documented = dict(re.findall(r"^\| `(\w+)\((.*?)\)` \|", page, re.MULTILINE))
+    for name in ("generate", "complete", "score"):
+        parameters = inspect.signature(getattr(CodeModel, name)).parameters.values()
+        plain = [one.replace(annotation=inspect.Parameter.empty) for one in parameters if one.name != "self"]
+        assert str(inspect.Signature(plain)) == f"({documented[name].replace(chr(34), chr(39))})"

@@ -46,3 +46,22 @@ def test_input_that_is_no_text_is_refused(embedded_build: Path, tmp_path: Path) 
     assert code == 1
     assert "not UTF-8" in error
     assert "Traceback" not in error
+    command = (
+        os.fsencode(sys.executable),
+        b"-m",
+        b"codegen_lsp.cli",
+        b"generate",
+        b"caf\xe9",
+        b"-m",
+        bytes(embedded_build),
+    )
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert b"Give text in UTF-8" in done.stderr
+
+
+def test_odd_characters_are_kept(embedded_build: Path, tmp_path: Path) -> None:
+    prompt = "x = 'é\0\t\U0001f600\u2028"
+    code, printed, error = run("-", "-m", embedded_build, "--max-new-tokens", 2, home=tmp_path, stdin=prompt.encode())
+    assert code == 0, error
+    assert printed.startswith(prompt)
