@@ -156,7 +156,7 @@ def _rows(source: Path, name: str) -> list[dict[str, Any]]:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
-        return [json.loads(row) for row in text.splitlines() if row.strip()]
+        return [json.loads(row) for row in text.split("\n") if row.strip()]
     except FileNotFoundError:
         raise EvaluationError(f"There is no {path}.", f"Get {name} from {SOURCES[name]}, then give --data.") from None
     except (OSError, EOFError, ValueError) as error:

@@ -78,7 +78,7 @@ def read_conversations(source: Path, *, single_turn: bool = False) -> list[Conve
     """
     path = source / FILE if source.is_dir() else source
     try:
-        rows = [json.loads(row) for row in path.read_text("utf-8").splitlines() if row.strip()]
+        rows = [json.loads(row) for row in path.read_text("utf-8").split("\n") if row.strip()]
     except FileNotFoundError:
         raise EvaluationError(f"There is no {path}.", f"Get {FILE} from {SOURCE}, then give --data.") from None
     except (OSError, ValueError) as error:
