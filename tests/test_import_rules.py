@@ -34,7 +34,7 @@ LIBRARIES = {
     "starlette": ["http/*", "deploy/*"],
     "uvicorn": ["http/serve.py", "http/connections.py"],
     "prometheus_client": ["http/metrics.py"],
-    "ray": ["deploy/*"],
+    "ray": ["deploy/*", "evaluation/ray_sampling.py"],
     "filelock": ["inference/rpc/endpoint.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
@@ -99,6 +99,7 @@ PACKAGES = {
         *("inference.build", "inference.client", "inference.engines.base", "inference.loading"),
         *("inference.rpc.messages", "inference.tokenizer"),
         *("checkpoints", "training.corpus", "progress", "settings", "errors"),
+        *("deploy.cluster", "version"),
     ],
     "benchmarks": [
         *("benchmarks", "evaluation", "suggest", "refactor", "completion", "source", "workspace", "inference"),

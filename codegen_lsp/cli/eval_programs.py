@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,9 +15,11 @@ from codegen_lsp.cli.options import AsJson, BenchmarkData, Device, Engine, Model
 from codegen_lsp.progress import ProgressReport
 
 if TYPE_CHECKING:
-    from codegen_lsp.evaluation.program_measurements import Benchmark
+    from codegen_lsp.evaluation.program_measurements import Benchmark, Mtpb
     from codegen_lsp.evaluation.programs import ProgramSample
     from codegen_lsp.evaluation.runtime import Measurement, Runtime
+
+    MeasurePrograms = Callable[..., tuple[Measurement, list[ProgramSample]]]
 
 LimitsOnly = Annotated[
     bool,
@@ -40,6 +43,16 @@ Save = Annotated[
         dir_okay=False,
     ),
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Spread the work over the Ray cluster whose head is at HOST:PORT, over this machine's with auto, or over "
+        "one that is started here with local.",
+        show_default=False,
+    ),
+]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots.", dir_okay=False)]
 
 
@@ -56,6 +69,7 @@ def humaneval(
     out: Out = None,
     save: Save = None,
     html: Html = None,
+    ray: RayAddress = None,
     device: Device = "auto",
     threads: Threads = 0,
     engine: Engine = "auto",
@@ -80,6 +94,7 @@ def humaneval(
         out=out,
         save=save,
         html=html,
+        ray=ray,
         as_json=as_json,
     )
 
@@ -92,6 +107,9 @@ def mtpb(
     single_turn: Annotated[
         bool, typer.Option("--single-turn", help="Give all prompts at once, for comparison.")
     ] = False,
+    both: Annotated[
+        bool, typer.Option("--both", help="Measure several turns and all prompts at once, and compare them.")
+    ] = False,
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="0 decodes greedily.")] = 0.2,
     top_p: TopP = 0.95,
     ngrams: Ngrams = "off",
@@ -100,6 +118,7 @@ def mtpb(
     out: Out = None,
     save: Save = None,
     html: Html = None,
+    ray: RayAddress = None,
     device: Device = "auto",
     threads: Threads = 0,
     engine: Engine = "auto",
@@ -114,17 +133,25 @@ def mtpb(
     if samples > 1 and not temperature:
         raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
     source = data or DATA
-    conversations = first_problems(read_conversations(source, single_turn=single_turn), problems)
+    if both and single_turn:
+        raise typer.BadParameter("--both measures a single turn, too")
+
+    def benchmark(*, single_turn: bool) -> Mtpb:
+        conversations = first_problems(read_conversations(source, single_turn=single_turn), problems)
+        return Mtpb(conversations, "limits" if limits_only else "namespaces", folders_of(source))
+
     _measure(
         evolve(open_runtime(model, device, threads, engine), ngrams=ngrams),
-        Mtpb(conversations, "limits" if limits_only else "namespaces", folders_of(source)),
+        benchmark(single_turn=single_turn),
         samples,
+        single=benchmark(single_turn=True) if both else None,
         temperature=temperature,
         top_p=top_p,
         seed=seed,
         out=out,
         save=save,
         html=html,
+        ray=ray,
         as_json=as_json,
     )
 
@@ -188,27 +215,40 @@ def _measure(
     benchmark: Benchmark,
     samples: int,
     *,
+    single: Mtpb | None = None,
     temperature: float,
     top_p: float,
     seed: int,
     out: Path | None,
     save: Path | None,
     html: Path | None,
+    ray: str | None,
     as_json: bool,
 ) -> None:
-    """Measure a build, print the figures, and write the files that were asked for."""
+    """Measure a build, print the figures, and write the files that were asked for.
+
+    With the benchmark in a `single` turn, that is measured and compared as well.
+    """
     from codegen_lsp.cli.eval_tables import print_measured_programs
-    from codegen_lsp.evaluation.program_measurements import measure_programs
     from codegen_lsp.evaluation.program_page import save_page
     from codegen_lsp.evaluation.sample_files import write_samples
 
     found: list[ProgramSample] = []
+    measure_programs = _measure_function(ray)
+
+    def measure_single(runtime: Runtime, report: ProgressReport) -> tuple[Measurement, list[ProgramSample]]:
+        beside = out.with_name(f"{out.name}.single-turn") if out is not None else None
+        return measure_programs(
+            runtime, single, samples, temperature=temperature, top_p=top_p, seed=seed, log=beside, report=report
+        )
 
     def measure(runtime: Runtime, report: ProgressReport) -> Measurement:
         measurement, done = measure_programs(
             runtime, benchmark, samples, temperature=temperature, top_p=top_p, seed=seed, log=out, report=report
         )
         found.extend(done)
+        if single is not None and not measurement.interrupted:
+            measurement = _compared(measurement, done, *measure_single(runtime, report), single)
         if save is not None:
             write_samples(save, found, [problem.id for problem in benchmark.problems()])
         if html is not None:
@@ -216,3 +256,40 @@ def _measure(
         return measurement
 
     run_eval(runtime, measure, print_measured_programs, as_json=as_json)
+
+
+def _compared(
+    multi: Measurement,
+    multi_samples: list[ProgramSample],
+    single: Measurement,
+    single_samples: list[ProgramSample],
+    benchmark: Mtpb,
+) -> Measurement:
+    """Return the figures in several turns with the comparison, and the published figures of both."""
+    from codegen_lsp.evaluation.turn_comparison import compare_turns
+
+    figures = evolve(
+        multi.figures,
+        turns=compare_turns(multi_samples, single_samples, benchmark.turns_of),
+        published=[*multi.figures.published, *single.figures.published],
+    )
+    return evolve(multi, figures=figures, interrupted=single.interrupted)
+
+
+def _measure_function(ray: str | None) -> MeasurePrograms:
+    """Return what measures a build, here or on a Ray cluster. Raises: CodegenError."""
+    from functools import partial
+
+    from codegen_lsp.evaluation.program_measurements import measure_programs
+
+    if ray is None:
+        return measure_programs
+    from codegen_lsp import extras
+
+    extras.require("ray", "codegen-lsp eval --ray")
+    from codegen_lsp.deploy.environment import prepare
+
+    prepare(None if ray == "local" else ray)
+    from codegen_lsp.evaluation.ray_sampling import measure_programs_on_cluster
+
+    return partial(measure_programs_on_cluster, ray)

@@ -101,14 +101,26 @@ def print_shares(console: Console, measurement: Measurement) -> None:
 def print_measured_programs(console: Console, measurement: Measurement) -> None:
     """Print the figures of `measure_programs`."""
     _print_heading(console, measurement)
-    print_programs(console, measurement.figures)
+    print_programs(console, measurement.figures, named=True)
 
 
-def print_programs(console: Console, figures: ProgramFigures) -> None:
-    """Print the figures of a benchmark of programs, with the published ones beside them."""
+def print_programs(console: Console, figures: ProgramFigures, *, named: bool = False) -> None:
+    """Print the figures of a benchmark of programs, with the published ones beside them.
+
+    Where the model that wrote them is `named`, say if there are none.
+    """
     rows = [((name,), (figure,)) for name, figure in figures.rates.items()]
     rows += [((f"  {name}",), (figure,)) for name, figure in figures.groups.items()]
     _print_table(console, ("",), ("percent, 95 % interval",), rows)
+    if figures.turns:
+        console.print()
+        table = _table(("turns",), ("several", "all at once", "gain", "problems"))
+        for rates in figures.turns:
+            gain = f"{rates.gain.value * 100:+.1f} ({rates.gain.low * 100:+.0f} to {rates.gain.high * 100:+.0f})"
+            table.add_row(rates.name, _percent(rates.multi), _percent(rates.single), gain, str(rates.multi.cases))
+        console.print(table, highlight=False)
+    if not figures.published and named:
+        console.print("No published figures of this model are known.", style="dim", highlight=False)
     for one in figures.published:
         console.print(one.sentence, style="green" if one.agrees else "yellow", highlight=False)
 

@@ -7,6 +7,7 @@ interrupted run keeps the figures of the programs that were done.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,20 +22,20 @@ from codegen_lsp.evaluation.programs import (
     SampleLog,
     Sampler,
     SamplingSetup,
+    Write,
     WrittenProgram,
+    judging,
     mean_rate,
     pass_rates,
 )
 from codegen_lsp.evaluation.published import PublishedFigure, of_humaneval, of_mtpb
 from codegen_lsp.evaluation.runtime import Measurement, Runtime, gather, running
 from codegen_lsp.evaluation.sample_files import Problem
+from codegen_lsp.evaluation.turn_comparison import TurnRates
 from codegen_lsp.inference.rpc.messages import ModelDescription
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.sandbox.sandbox import Confinement, Verdict
 from codegen_lsp.suggest.request import CompletionModel
-
-AT_ONCE = 2
-"""Programs that are written and judged at the same time: one is judged while another is written."""
 
 
 @frozen
@@ -48,6 +49,8 @@ class ProgramFigures:
     published: list[PublishedFigure] = field(factory=list)
     tokens: int = 0
     """Generated tokens."""
+    turns: list[TurnRates] = field(factory=list)
+    """In several turns and all at once, where both were measured."""
 
 
 class Benchmark(Protocol):
@@ -141,6 +144,10 @@ class Mtpb:
         """See `Benchmark.problems`."""
         return [Problem(id, mtpb.START) for id in self._conversations]
 
+    def turns_of(self, id: str) -> int:
+        """Return the number of turns of a test."""
+        return len(self._conversations[id].prompts)
+
     async def write(self, id: str, number: int, model: CompletionModel, setup: SamplingSetup) -> WrittenProgram:
         """See `Benchmark.write`."""
         return await mtpb.converse(
@@ -185,6 +192,33 @@ class Mtpb:
         return mean_rate([sum(passes) / len(passes) for passes in outcomes.values()])
 
 
+def judges() -> int:
+    """Return how many programs are judged at once: more would exceed their time limit by waiting for each other."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def setup_of(runtime: Runtime, benchmark: Benchmark, temperature: float, top_p: float, seed: int) -> SamplingSetup:
+    """Return everything that decides which programs a run gets."""
+    return SamplingSetup(benchmark.name, runtime.build.name, runtime.weights, temperature, top_p, seed, benchmark.form)
+
+
+def writing(benchmark: Benchmark, model: CompletionModel, setup: SamplingSetup) -> Write:
+    """Return the function that has a model write the programs of a benchmark."""
+
+    async def write(id: str, number: int) -> WrittenProgram:
+        return await benchmark.write(id, number, model, setup)
+
+    return write
+
+
+def measurement_of(
+    runtime: Runtime, benchmark: Benchmark, samples: int, model: ModelDescription, found: Sequence[ProgramSample]
+) -> Measurement:
+    """Return the figures of the programs of a run that was to get `samples` for each problem."""
+    interrupted = len(found) < len(benchmark.problems()) * samples
+    return Measurement(model, runtime.weights, interrupted, benchmark.figures(found, runtime.build.name))
+
+
 def measure_programs(
     runtime: Runtime,
     benchmark: Benchmark,
@@ -200,22 +234,19 @@ def measure_programs(
 
     A log of an earlier, interrupted run is taken up again.
     """
-    setup = SamplingSetup(benchmark.name, runtime.build.name, runtime.weights, temperature, top_p, seed, benchmark.form)
+    setup = setup_of(runtime, benchmark, temperature, top_p, seed)
     tasks = [problem.id for problem in benchmark.problems()]
     record = SampleLog(log, setup)
 
     async def run() -> tuple[ModelDescription, list[ProgramSample]]:
-        async with running(runtime, cache_memory_mb=None) as (client, model):
-
-            async def write(id: str, number: int) -> WrittenProgram:
-                return await benchmark.write(id, number, client, setup)
-
-            sampler = Sampler(write, benchmark.judge, record, AT_ONCE)
+        # Without cached prompts, whose use depends on the order of requests, as their rounding does.
+        async with running(runtime) as (client, model):
+            sample_one = judging(writing(benchmark, client, setup), benchmark.judge, judges())
+            sampler = Sampler(sample_one, record, model.slots + judges())
             return model, await gather(sampler.sample(tasks, samples), report, total=len(tasks) * samples)
 
     model, found = asyncio.run(run())
-    interrupted = len(found) < len(tasks) * samples
-    return Measurement(model, runtime.weights, interrupted, benchmark.figures(found, runtime.build.name)), found
+    return measurement_of(runtime, benchmark, samples, model, found), found
 
 
 def judge_programs(
@@ -234,7 +265,7 @@ def judge_programs(
             async def write(id: str, _: int, number: int = number) -> WrittenProgram:
                 return drafts[id][number]
 
-            sampler = Sampler(write, benchmark.judge, SampleLog(None, setup), AT_ONCE)
+            sampler = Sampler(judging(write, benchmark.judge, judges()), SampleLog(None, setup), judges())
             done = await gather(sampler.sample(tasks, 1), report, total=len(wanted), before=len(found))
             found += done
             if len(done) < len(tasks):

@@ -12,6 +12,7 @@ from codegen_lsp.evaluation.figures import Figure
 from codegen_lsp.evaluation.page_style import STYLE
 from codegen_lsp.evaluation.program_measurements import Benchmark, ProgramFigures
 from codegen_lsp.evaluation.programs import ProgramSample
+from codegen_lsp.evaluation.turn_comparison import TurnRates
 
 ROW, LEFT, WIDTH = 24, 190, 640
 """Height of a row, width of its label, and width of a plot, in pixels."""
@@ -36,6 +37,7 @@ def page(benchmark: Benchmark, model: str, figures: ProgramFigures, samples: Seq
     tasks = {sample.task for sample in samples}
     heading = f"{model}: {len(samples)} programs for {len(tasks)} problems, {figures.tokens:,} generated tokens."
     published = "".join(f"<p>{escape(one.sentence)}</p>" for one in figures.published)
+    published = published or "<p>No published figures of this model are known.</p>"
     marks = {one.name: one.published for one in figures.published}
     rates = {name: figure for name, figure in figures.rates.items() if figure}
     kinds = f"<section><h2>Kinds of problems</h2>{bars(figures.groups, {})}</section>" if figures.groups else ""
@@ -44,7 +46,7 @@ def page(benchmark: Benchmark, model: str, figures: ProgramFigures, samples: Seq
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(title)}</h1><p>{escape(heading)}</p>
 <section><h2>Programs that pass</h2><p>Percent, with the 95 % interval over problems; a dashed line is a published
-figure.</p>{bars(rates, marks)}{published}</section>{kinds}
+figure.</p>{bars(rates, marks)}{published}</section>{turns(figures.turns)}{kinds}
 <section><h2>Problem by problem</h2><p>Share of the programs that pass; each square is a problem.</p>
 {squares(samples)}</section>
 <section><h2>Programs</h2>{programs(samples)}</section>
@@ -52,16 +54,20 @@ figure.</p>{bars(rates, marks)}{published}</section>{kinds}
 """
 
 
-def bars(figures: dict[str, Figure], published: dict[str, float]) -> str:
-    """Return a bar for each figure, with its interval, and a mark where one was published."""
+def bars(figures: dict[str, Figure], published: dict[str, float], *, alternate: bool = False) -> str:
+    """Return a bar for each figure, with its interval, and a mark where one was published.
+
+    Bars that `alternate` have two colours in turn.
+    """
     height = ROW * len(figures) + 20
+    colours = ("var(--model)", "var(--late)" if alternate else "var(--model)")
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img">']
     for at, (name, figure) in enumerate(figures.items()):
         y = at * ROW + 4
         low, high, end = (_x(value) for value in (figure.low, figure.high, figure.value))
         parts.append(
             f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="{LEFT}" y="{y}" width="{end - LEFT:.1f}" height="14" fill="var(--model)"/>'
+            f'<rect x="{LEFT}" y="{y}" width="{end - LEFT:.1f}" height="14" fill="{colours[at % 2]}"/>'
             f'<path d="M{low:.1f} {y + 7}H{high:.1f}" stroke="var(--ink)"/>'
             f'<text class="ink" x="{high + 6:.1f}" y="{y + 12}">{figure.value:.1%}</text>'
         )
@@ -71,6 +77,28 @@ def bars(figures: dict[str, Figure], published: dict[str, float]) -> str:
             f'<text x="{_x(share):.1f}" y="{height - 4}" text-anchor="middle">{share:.1%}</text>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def turns(rates: Sequence[TurnRates]) -> str:
+    """Return the pass rates in several turns and all at once, as a plot and a table; empty if not both are known."""
+    if not rates:
+        return ""
+    pairs = {}
+    for one in rates:
+        pairs[f"{one.name}, several turns"] = one.multi
+        pairs[f"{one.name}, all at once"] = one.single
+    rows = "".join(
+        f"<tr><th>{escape(one.name)}</th><td>{one.multi.cases}</td><td>{one.multi.value:.1%}</td>"
+        f"<td>{one.single.value:.1%}</td><td>{one.gain.value * 100:+.1f} ({one.gain.low * 100:+.1f} to "
+        f"{one.gain.high * 100:+.1f})</td></tr>"
+        for one in rates
+    )
+    return (
+        "<section><h2>In several turns, and all prompts at once</h2><p>The same problems, by their number of turns. "
+        f"The gain is in percentage points, with its interval over problems.</p>{bars(pairs, {}, alternate=True)}"
+        "<table><tr><th>turns</th><td>problems</td><td>several turns</td><td>all at once</td><td>gain</td></tr>"
+        f"{rows}</table></section>"
+    )
 
 
 def squares(samples: Sequence[ProgramSample]) -> str:

@@ -26,6 +26,8 @@ Write = Callable[[str, int], Awaitable["WrittenProgram"]]
 """From the identifier of a problem and the number of the sample to a program."""
 Judge = Callable[[str, "WrittenProgram"], Verdict]
 """From the identifier of a problem and a program to a verdict, in a thread."""
+SampleOne = Callable[[str, int], Awaitable["ProgramSample"]]
+"""From the identifier of a problem and the number of the sample to a judged program."""
 
 
 @frozen
@@ -136,12 +138,25 @@ def _parsed(row: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def judging(write: Write, judge: Judge, judged_at_once: int = 1) -> SampleOne:
+    """Return a function that has a program written, and judges it in a thread, with a limit on these threads."""
+    free = asyncio.Semaphore(judged_at_once)
+
+    async def sample_one(task: str, number: int) -> ProgramSample:
+        draft = await write(task, number)
+        async with free:
+            verdict = await asyncio.to_thread(judge, task, draft)
+        passed = verdict.kind == "passed"
+        return ProgramSample(task, number, draft.program, draft.completion, passed, verdict.detail, draft.tokens)
+
+    return sample_one
+
+
 @frozen
 class Sampler:
-    """Samples and judges programs, `at_once` of them at the same time."""
+    """Has programs written and judged, `at_once` of them at the same time, and logs them."""
 
-    write: Write
-    judge: Judge
+    sample_one: SampleOne
     log: SampleLog
     at_once: int = 1
 
@@ -149,7 +164,7 @@ class Sampler:
         """Yield `samples` programs of each task as they are done, those of the log first.
 
         The first sample of all tasks comes before the second of any, so that an interrupted run has figures of all.
-        Raises: what `write` and `judge` raise, and EvaluationError.
+        Raises: what `sample_one` raises, and EvaluationError.
         """
         wanted = [(task, number) for number in range(samples) for task in tasks]
         open_ones = [one for one in wanted if one not in self.log.samples]
@@ -171,11 +186,7 @@ class Sampler:
                 left.cancel()
 
     async def _one(self, task: str, number: int) -> ProgramSample:
-        draft = await self.write(task, number)
-        verdict = await asyncio.to_thread(self.judge, task, draft)
-        sample = ProgramSample(
-            task, number, draft.program, draft.completion, verdict.kind == "passed", verdict.detail, draft.tokens
-        )
+        sample = await self.sample_one(task, number)
         self.log.add(sample)
         return sample
 

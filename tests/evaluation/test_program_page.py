@@ -6,14 +6,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from attrs import evolve
 
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.figures import share
 from codegen_lsp.evaluation.human_eval import Function
-from codegen_lsp.evaluation.program_measurements import HumanEval
+from codegen_lsp.evaluation.mtpb import Conversation
+from codegen_lsp.evaluation.program_measurements import HumanEval, Mtpb
 from codegen_lsp.evaluation.program_page import page, save_page
 from codegen_lsp.evaluation.programs import ProgramSample
 from codegen_lsp.evaluation.published import PublishedFigure
+from codegen_lsp.evaluation.turn_comparison import compare_turns
 
 FUNCTIONS = [Function(f"T/{number}", "", "f", "", "") for number in range(200)]
 SAMPLES = [
@@ -56,3 +59,22 @@ def test_a_page_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
     benchmark = HumanEval([])
     with pytest.raises(EvaluationError, match="can't be written"):
         save_page(tmp_path, benchmark, "m", benchmark.figures([], "m"), [])
+
+
+def test_turns_are_compared_on_the_same_problems(tmp_path: Path) -> None:
+    conversations = [Conversation(f"{n}/{i}", "n", "c", ["p"] * (3 + n % 2), 1) for n in range(1, 5) for i in range(2)]
+    multi = [ProgramSample(one.id, 0, "", "", one.id != "1/0") for one in conversations]
+    single = [ProgramSample(one.id, 0, "", "", one.id == "2/0") for one in conversations[:6]]
+    benchmark = Mtpb(conversations)
+    rates = compare_turns(multi, single, benchmark.turns_of)
+    assert [(one.name, one.multi.cases) for one in rates] == [("all", 3), ("3 turns", 1), ("4 turns", 2)]
+    assert rates[0].multi.value == pytest.approx(2.5 / 3)
+    assert rates[0].single.value == pytest.approx(0.5 / 3)
+    assert rates[0].gain.value == pytest.approx(2 / 3)
+    assert rates[0].gain.low <= 2 / 3 <= rates[0].gain.high
+    assert compare_turns(multi, [], benchmark.turns_of) == []
+    figures = evolve(benchmark.figures(multi, "m"), turns=rates)
+    text = page(benchmark, "m", figures, multi)
+    assert "3 turns, all at once" in text
+    assert "+66.7" in text
+    assert "No published figures of this model are known." in text

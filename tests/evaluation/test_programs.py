@@ -15,6 +15,7 @@ from codegen_lsp.evaluation.programs import (
     Sampler,
     SamplingSetup,
     WrittenProgram,
+    judging,
     pass_at_k,
     pass_rates,
     seed_of,
@@ -82,13 +83,16 @@ async def test_samples_are_judged_and_an_interrupted_run_goes_on(tmp_path: Path)
     path = tmp_path / "deep" / "log.jsonl"
     writer = Writer()
     log = SampleLog(path, SETUP)
-    async for sample in Sampler(writer.write, writer.judge, log).sample(["a", "b"], 2):
+    async for sample in Sampler(judging(writer.write, writer.judge), log).sample(["a", "b"], 2):
         if (sample.task, sample.number) == ("a", 1):
             break
     assert writer.written == [("a", 0), ("b", 0), ("a", 1)]
     path.write_text(path.read_text() + '{"task": "b", "numb')  # killed in the middle of a line
     writer = Writer()
-    found = [one async for one in Sampler(writer.write, writer.judge, SampleLog(path, SETUP), 3).sample(["a", "b"], 2)]
+    found = [
+        one
+        async for one in Sampler(judging(writer.write, writer.judge), SampleLog(path, SETUP), 3).sample(["a", "b"], 2)
+    ]
     assert writer.written == [("b", 1)]
     assert sorted((one.task, one.number, one.passed) for one in found) == [
         ("a", 0, True),
@@ -114,7 +118,7 @@ async def test_no_more_are_written_at_once_than_asked() -> None:
         running -= 1
         return WrittenProgram("", "")
 
-    sampler = Sampler(write, lambda task, draft: Verdict("passed"), SampleLog(None, SETUP), 3)
+    sampler = Sampler(judging(write, lambda task, draft: Verdict("passed")), SampleLog(None, SETUP), 3)
     assert len([one async for one in sampler.sample(list("abcdefgh"), 2)]) == 16
     assert most == 3
 
