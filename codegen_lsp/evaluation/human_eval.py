@@ -127,7 +127,12 @@ async def write_function(
     """Complete a function; greedily with a temperature of 0. Raises: ModelError and WorkerError."""
     stop = StopRules(max_tokens=FUNCTION_TOKENS, max_lines=FUNCTION_TOKENS, strings=STOPS)
     params = GenerateParams(
-        f"{DOCUMENT}/{function.task_id}/{number}", function.prompt, stop=stop, temperature=temperature, top_p=top_p
+        f"{DOCUMENT}/{function.task_id}/{number}",
+        function.prompt,
+        stop=stop,
+        temperature=temperature,
+        top_p=top_p,
+        reuse=False,
     )
     result = await model.generate(evolve(params, seed=seed + number) if temperature else params)
     answer = result.candidates[0] if result.candidates else None

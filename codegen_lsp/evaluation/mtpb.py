@@ -139,6 +139,7 @@ async def converse(
                 top_k=TOP_K,
                 seed=seed_of(seed, problem, test, number, turn),
                 heal=False,
+                reuse=False,
             )
         )
         answer = result.candidates[0] if result.candidates else None

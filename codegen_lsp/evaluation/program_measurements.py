@@ -192,6 +192,10 @@ class Mtpb:
         return mean_rate([sum(passes) / len(passes) for passes in outcomes.values()])
 
 
+PROMPTS_AT_ONCE = 8
+"""Prompts and answers of the full context for which there is memory, if the machine has it; shorter ones are more."""
+
+
 def judges() -> int:
     """Return how many programs are judged at once: more would exceed their time limit by waiting for each other."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -239,8 +243,7 @@ def measure_programs(
     record = SampleLog(log, setup)
 
     async def run() -> tuple[ModelDescription, list[ProgramSample]]:
-        # Without cached prompts, whose use depends on the order of requests, as their rounding does.
-        async with running(runtime) as (client, model):
+        async with running(runtime, cache_memory_mb=None, at_once=PROMPTS_AT_ONCE) as (client, model):
             sample_one = judging(writing(benchmark, client, setup), benchmark.judge, judges())
             sampler = Sampler(sample_one, record, model.slots + judges())
             return model, await gather(sampler.sample(tasks, samples), report, total=len(tasks) * samples)

@@ -20,7 +20,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from codegen_lsp.checkpoints.store import find
 from codegen_lsp.deploy.cluster import joined_cluster, local_cluster
 from codegen_lsp.errors import ClusterError, ModelError
-from codegen_lsp.evaluation.program_measurements import Benchmark, judges, measurement_of, setup_of, writing
+from codegen_lsp.evaluation.program_measurements import (
+    PROMPTS_AT_ONCE,
+    Benchmark,
+    judges,
+    measurement_of,
+    setup_of,
+    writing,
+)
 from codegen_lsp.evaluation.programs import ProgramSample, SampleLog, Sampler, SamplingSetup, judging
 from codegen_lsp.evaluation.runtime import Measurement, Runtime, gather, running
 from codegen_lsp.inference.rpc.messages import ModelDescription
@@ -65,7 +72,9 @@ class SamplingActor:
         )
         if runtime.weights != self._setup.weights:
             raise ModelError(f"A node has other weights of {runtime.build.name}.", "Install one build on every node.")
-        client, model = await self._open.enter_async_context(running(runtime))
+        client, model = await self._open.enter_async_context(
+            running(runtime, cache_memory_mb=None, at_once=PROMPTS_AT_ONCE)
+        )
         write = writing(self._benchmark, client, self._setup)
         self._sample = judging(write, self._benchmark.judge, judges())
         return NodeReport(model, model.slots + judges())

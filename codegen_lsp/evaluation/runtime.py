@@ -74,16 +74,18 @@ def as_json(measurement: Measurement) -> str:
 
 @asynccontextmanager
 async def running(
-    runtime: Runtime, *, cache_memory_mb: int | None = 0
+    runtime: Runtime, *, cache_memory_mb: int | None = 0, at_once: int = 0
 ) -> AsyncIterator[tuple[InferenceClient, ModelDescription]]:
     """Load the build into a worker that ends with the block.
 
     Prompts are not cached by default, since few resemble each other; None gives the cache the size that it has in an
-    editor. Raises: ModelError and WorkerError.
+    editor, or that of `at_once` prompts of the full context if that is more and a quarter of the memory suffices.
+    Raises: ModelError and WorkerError.
     """
     client = InferenceClient()
     try:
-        yield client, await client.load(evolve(runtime.load_params(), cache_memory_mb=cache_memory_mb))
+        params = evolve(runtime.load_params(), cache_memory_mb=cache_memory_mb, cached_prompts=at_once)
+        yield client, await client.load(params)
     finally:
         await client.close()
 

@@ -316,6 +316,7 @@ class TextModel:
             max_tokens=params.stop.max_tokens + (len(prompt.forced) > 0),
             end_tokens=self.end_tokens,
             forced=prompt.forced,
+            reuse=params.reuse,
             candidates=params.candidates,
             temperature=params.temperature,
             top_p=params.top_p,

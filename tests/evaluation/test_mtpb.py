@@ -8,12 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from codegen_lsp.evaluation import mtpb
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.mtpb import Conversation, converse, first_problems, read_conversations
 from codegen_lsp.evaluation.program_measurements import Mtpb
-from codegen_lsp.evaluation.programs import ProgramSample
+from codegen_lsp.evaluation.programs import (
+    ProgramSample,
+    SampleLog,
+    Sampler,
+    SamplingSetup,
+    WrittenProgram,
+    judging,
+)
+from codegen_lsp.evaluation.runtime import open_runtime, running
+from codegen_lsp.inference.rpc.messages import GenerateParams
+from codegen_lsp.sandbox.sandbox import Verdict
 
 from .conftest import Scripted
 
@@ -127,3 +138,35 @@ def test_prompts_are_filled_in(tmp_path: Path) -> None:
     found = read_conversations(tmp_path)
     assert [one.prompts for one in found] == [['Set x to "a".', "Print {}."], ['Set x to "b".', "Print {}."]]
     assert found[0].max_tokens == 256
+
+
+@pytest.mark.slow
+async def test_a_program_does_not_depend_on_those_that_are_written_meanwhile(embedded_build: Path) -> None:
+    """Neither on their number nor on their order, on the engine of this machine."""
+    conversations = {
+        f"{number}/0": Conversation(f"{number}/0", "n", "math", [f"Set x to {number}.", "Double x.", "Print x."], 1, 24)
+        for number in range(1, 9)
+    }
+    runtime = evolve(open_runtime(str(embedded_build), "cpu", 1, "auto"), ngrams="off")
+    setup = SamplingSetup("mtpb", "", "", 1.0, 0.95, 3)
+    async with running(runtime, cache_memory_mb=None, at_once=8) as (model, description):
+
+        async def write(id: str, number: int) -> WrittenProgram:
+            return await converse(conversations[id], model, temperature=1.0, seed=3, number=number)
+
+        async def programs(tasks: list[str], at_once: int) -> dict[tuple[str, int], str]:
+            sampler = Sampler(judging(write, lambda task, draft: Verdict("failed")), SampleLog(None, setup), at_once)
+            return {(one.task, one.number): one.program async for one in sampler.sample(tasks, 2)}
+
+        alone = await programs(list(conversations), 1)
+        assert len(set(alone.values())) > len(alone) / 2
+        assert await programs(list(conversations)[::-1], description.slots + 2) == alone
+        if description.engine == "native":
+            # What an earlier request left could differ in its rounding.
+            prompt = GenerateParams("x", conversations["1/0"].turns[0] * 8, heal=False)
+            cached = [
+                (await model.generate(evolve(prompt, reuse=reuse))).stats.cached_tokens
+                for reuse in (False, False, True, True, False)
+            ]
+            assert cached[3] > 0
+            assert cached[:3] + cached[4:] == [0, 0, 0, 0]

@@ -105,6 +105,9 @@ class SamplingParams:
     """Successor counts of the workspace's files, mixed in where `ngrams` is true."""
     drafts: bool = True
     """Allow speculative decoding, which changes no answer."""
+    reuse: bool = True
+    """Use and extend the cached sequences. Without them, and with chunks of a fixed length, the rounding of the result
+    does not depend on other requests."""
 
 
 @frozen

@@ -186,6 +186,9 @@ class GenerateParams:
     which they come; those without a user, of an editor, newest first."""
     snippets: list[str] = field(factory=list)
     """Texts of other files of the workspace, used like `related`, but only where the index of the workspace is not."""
+    reuse: bool = True
+    """Begin from what the KV cache holds of the prompt, and leave the prompt there. Without it, the result for a seed
+    does not depend on earlier or simultaneous requests."""
 
 
 @frozen

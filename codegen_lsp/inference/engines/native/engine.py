@@ -112,10 +112,14 @@ class NativeEngine:
         ids = np.asarray(prompt, dtype=np.int64)
         spare = sampling.max_tokens * sampling.candidates
         yield Room(len(prompt) + spare)
-        with self._taken(lambda: self._pool.take(ids, spare)) as sequence:
+        if sampling.reuse:
+            taken = self._taken(lambda: self._pool.take(ids, spare))
+        else:
+            taken = self._taken_once(len(prompt) + spare)
+        with taken as sequence:
             logits, computed = sequence.recall(len(prompt)), 0
             if logits is None:
-                logits, computed = yield from self._prefill(sequence, ids)
+                logits, computed = yield from self._prefill(sequence, ids, reuse=sampling.reuse)
             batch = DecodeBatch(
                 sequence,
                 self._constraint(sampling),
@@ -209,8 +213,17 @@ class NativeEngine:
         except (RuntimeError, MemoryError) as error:
             raise failure(error) from error
 
-    def _prefill(self, sequence: CachedSequence, prompt: Ids) -> Steps[tuple[Floats, int]]:
-        """Run the tokens of the prompt that the sequence lacks.
+    @contextmanager
+    def _taken_once(self, tokens: int) -> Iterator[CachedSequence]:
+        """Take an empty sequence, and drop it at the end. Raises: as `_taken`."""
+        with self._taken(lambda: self._pool.take_empty(tokens)) as sequence:
+            try:
+                yield sequence
+            finally:
+                self._pool.drop(sequence)
+
+    def _prefill(self, sequence: CachedSequence, prompt: Ids, *, reuse: bool = True) -> Steps[tuple[Floats, int]]:
+        """Run the tokens of the prompt that the sequence lacks, and that none has, if others are used.
 
         Return the logits after the prompt, (padded vocabulary size,), which the sequence keeps, and the number of
         tokens that were run.
@@ -220,9 +233,10 @@ class NativeEngine:
         computed = 0
         while logits is None:
             yield Turn(len(prompt) - len(sequence.ids))
-            self._pool.adopt(sequence, prompt[:-1])
+            if reuse:
+                self._pool.adopt(sequence, prompt[:-1])
             at = len(sequence.ids)
-            ids: list[int] = prompt[at : at + self._chunks.tokens].tolist()
+            ids: list[int] = prompt[at : at + (self._chunks.tokens if reuse else LONGEST_CHUNK)].tolist()
             chunk = sequence.chunk(ids, logits=at + len(ids) == len(prompt))
             try:
                 logits = yield chunk
