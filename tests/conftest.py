@@ -13,6 +13,7 @@ from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)  # the time an example takes depends on the machine's other work
 settings.load_profile("untimed")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in a worker, and for the same reason
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in a worker: threads that spin slow down a busy machine
 
 OWN = Path(tempfile.mkdtemp(prefix="cl-"))

@@ -89,7 +89,7 @@ PACKAGES = {
         *("access", "sandbox.sandbox"),
     ],
     "http": [
-        *("http", "suggest", "synthesis", "completion", "source", "workspace", "sandbox"),
+        *("http", "trace", "suggest", "synthesis", "completion", "source", "workspace", "sandbox"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
         "access",
     ],

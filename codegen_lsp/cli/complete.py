@@ -19,6 +19,7 @@ from codegen_lsp.settings import Settings
 if TYPE_CHECKING:
     from codegen_lsp.cli.session import ModelSession
     from codegen_lsp.completion.snapshot import Snapshot
+    from codegen_lsp.inference.rpc.attribution import TokenAttribution
     from codegen_lsp.suggest.origins import SuggestionOrigin
     from codegen_lsp.suggest.request import SuggestionResult
 
@@ -35,7 +36,10 @@ def complete(
     temperature: Annotated[float, typer.Option(metavar="T", min=0.0, max=2.0, help="Above 0, completions vary.")] = 0.0,
     why: Annotated[
         bool,
-        typer.Option("--why", help="Name the file and line that each completion's longest match comes from."),
+        typer.Option(
+            "--why",
+            help="Name the file and line that each completion's longest match comes from, and each token's source.",
+        ),
     ] = False,
     workspace: Annotated[
         Path | None,
@@ -79,9 +83,12 @@ def complete(
             async with open_session(find(model), settings) as session:
                 if access is not None:
                     await session.index(snapshot, access, indexer)
-                outcome = await session.complete(snapshot, indexer)
+                outcome, recorded = await session.complete_recorded(snapshot, indexer)
+                if not why:
+                    return CompletedPlace(outcome, session)
+                origins = await session.origins(snapshot, outcome, indexer)
                 return CompletedPlace(
-                    outcome, session, await session.origins(snapshot, outcome, indexer) if why else None
+                    outcome, session, origins, await session.attributions(snapshot, outcome, recorded)
                 )
         finally:
             indexer.close()
@@ -99,13 +106,16 @@ class CompletedPlace:
 
     outcome: SuggestionResult
     session: ModelSession
-    origins: list[SuggestionOrigin | None] | None
+    origins: list[SuggestionOrigin | None] | None = None
     """Where each suggestion comes from; None if that was not asked for."""
+    tokens: list[list[TokenAttribution]] | None = None
+    """The tokens of each suggestion; None if they were not asked for."""
 
 
 def _print(console: Console, snapshot: Snapshot, completion: CompletedPlace, *, stats: bool) -> None:
     """Print each suggestion in its place, or the reason why there is none."""
     from codegen_lsp.cli.render import print_code, stats_line
+    from codegen_lsp.cli.trace_view import sources_table
 
     outcome = completion.outcome
     if not outcome.suggestions:
@@ -119,7 +129,10 @@ def _print(console: Console, snapshot: Snapshot, completion: CompletedPlace, *, 
         if completion.origins is not None:
             origin = completion.origins[number - 1]
             sentence = origin.sentence if origin else "It agrees with no other place that is long enough to tell."
-            console.print(f"\n{sentence}", style="dim", highlight=False, soft_wrap=True)
+            console.print(f"\n{sentence}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        if completion.tokens is not None:
+            console.print()
+            console.print(sources_table(completion.tokens[number - 1]))
     if stats:
         session, model = completion.session, completion.session.model
         console.print(
@@ -152,5 +165,6 @@ def _as_json(snapshot: Snapshot, completion: CompletedPlace) -> str:
         "start_seconds": session.start_seconds,
     }
     if completion.origins is not None:
+        body["tokens"] = cattrs.unstructure(completion.tokens)
         body["origins"] = [cattrs.unstructure(origin) if origin else None for origin in completion.origins]
     return json.dumps(body, ensure_ascii=False, indent=2)

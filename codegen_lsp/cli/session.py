@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.completion.snapshot import Snapshot
 from codegen_lsp.inference.client.client import InferenceClient
+from codegen_lsp.inference.rpc.attribution import TokenAttribution
 from codegen_lsp.inference.rpc.messages import IndexStateParams, ModelDescription
 from codegen_lsp.settings import Settings, WorkerSettings
 from codegen_lsp.suggest.options import load_params, options_for
@@ -23,7 +24,7 @@ from codegen_lsp.suggest.origins import SuggestionOrigin, find_origin
 from codegen_lsp.suggest.request import SuggestionResult
 from codegen_lsp.suggest.service import SuggestionService
 from codegen_lsp.suggest.workspace_indexing import RefreshRequest, WorkspaceIndexer
-from codegen_lsp.trace.tracing import Trace, trace
+from codegen_lsp.trace.tracing import RecordingModel, Trace, attribute, text_of, trace
 from codegen_lsp.workspace.files import FileAccess
 
 POLL_SECONDS = 0.05
@@ -41,8 +42,14 @@ class ModelSession:
 
     async def complete(self, snapshot: Snapshot, indexer: WorkspaceIndexer | None = None) -> SuggestionResult:
         """Return the suggestions that an editor would show at this cursor."""
-        options = options_for(self.settings, snapshot.language, self.model)
-        return await SuggestionService(indexer=indexer).complete(snapshot, options, self.client)
+        return (await self.complete_recorded(snapshot, indexer))[0]
+
+    async def complete_recorded(
+        self, snapshot: Snapshot, indexer: WorkspaceIndexer | None = None
+    ) -> tuple[SuggestionResult, RecordingModel]:
+        """Return the suggestions that an editor would show at this cursor, and the request to the model."""
+        options, recorded = options_for(self.settings, snapshot.language, self.model), RecordingModel(self.client)
+        return await SuggestionService(indexer=indexer).complete(snapshot, options, recorded), recorded
 
     async def index(self, snapshot: Snapshot, access: FileAccess, indexer: WorkspaceIndexer) -> None:
         """Index the workspace of a document, and wait until that is done. Nothing is kept on disk.
@@ -75,6 +82,13 @@ class ModelSession:
         """Return the place that each suggestion comes from. Raises: WorkerError and ModelError."""
         workspace = indexer.workspace_of(snapshot.uri)
         return [await find_origin(snapshot, one, self.client, workspace) for one in result.suggestions]
+
+    async def attributions(
+        self, snapshot: Snapshot, result: SuggestionResult, recorded: RecordingModel
+    ) -> list[list[TokenAttribution]]:
+        """Return the tokens of each suggestion and their sources. Raises what `tracing.attribute` raises."""
+        texts = [text_of(snapshot, one) for one in result.suggestions]
+        return [(await attribute(snapshot, recorded, text, result)).tokens for text in texts]
 
     async def prefill(self, snapshot: Snapshot) -> float:
         """Prefill the text up to the cursor, as the server does when a file is opened; return the seconds it took."""

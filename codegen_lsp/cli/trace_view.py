@@ -1,10 +1,12 @@
-"""A trace on the terminal: the text around the cursor by probability, and a table of the tokens of the suggestion."""
+"""A trace on the terminal: the text around the cursor by probability, and tables of the tokens of a suggestion."""
 
 from __future__ import annotations
 
 import base64
+import math
 import unicodedata
 from collections.abc import Sequence
+from itertools import groupby
 
 from rich.console import Console
 from rich.padding import Padding
@@ -100,6 +102,19 @@ def most_attended(record: AttentionRecord, prompt: int, number: int) -> list[tup
     squares = [(byte / 255) ** 2 / maps for byte in range(256)]
     sums = [sum(squares[byte] for byte in data[at::length]) for at in range(length)]
     return sorted(((at, sums[at]) for at in range(1, length)), key=lambda one: -one[1])
+
+
+def sources_table(tokens: Sequence[TokenAttribution]) -> Table:
+    """Return the text of a suggestion by its sources: a row for each run of tokens from the same place."""
+    table = _table("Where its tokens come from", "text", "", "mostly from")
+    for _, run in groupby(tokens, lambda one: source_of(one).plain):
+        some = list(run)
+        probability = math.prod(one.probability for one in some)
+        colour = next(colour for least, colour in LEVELS if probability >= least)
+        table.add_row(
+            _piece("".join(one.text for one in some)), Text(f"{probability:.0%}", style=colour), source_of(some[0])
+        )
+    return table
 
 
 def source_of(token: TokenAttribution) -> Text:

@@ -29,11 +29,12 @@ from codegen_lsp.inference.rpc.messages import GenerateParams
 from codegen_lsp.source.languages import LANGUAGES
 from codegen_lsp.source.lines import with_lf
 from codegen_lsp.suggest.options import options_for
+from codegen_lsp.trace.html_page import FOLDER as SHARED_FOLDER
 from codegen_lsp.version import __version__
 
 FOLDER = Path(__file__).with_name("page")
 SCRIPTS = (
-    *("script", "elements", "requests", "views", "editor", "examples"),
+    *("script", "elements", "requests", "views", "editor", "examples", "attention_view"),
     *("sessions", "session_store", "session_view"),
 )
 FILES = {
@@ -44,6 +45,11 @@ FILES = {
     "/page/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 """The page's files by path, with their media types."""
+SHARED_FILES = {
+    "/page/attention.js": ("attention.js", "text/javascript"),
+    "/page/attention.css": ("attention.css", "text/css"),
+}
+"""Those that it shares with the page of a trace."""
 HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -108,18 +114,26 @@ def routes(context: ServerContext) -> list[BaseRoute]:
         return json_answer(body | {"text": first.insert[offset - first.start :], "replaces": replaced})
 
     async def explain(call: Call) -> Response:
-        """Return the tokens of a suggestion, with their probabilities and sources."""
+        """Return the tokens of a suggestion, with their probabilities and sources.
+
+        With the field `attention` also what each layer and head attends to, and the tokens of the prompt.
+        """
         asked = await _question(call, workspaces)
         if isinstance(asked, Refusal):
             return json_answer({"tokens": []})
         before, after = asked.snapshot.text[: asked.snapshot.offset], asked.snapshot.text[asked.snapshot.offset :]
         text = call.fields.text("text")[:MAX_SUGGESTION]
-        result = await call.service.client.attribute(AttributionParams(asked.params, with_lf(text), before, after))
-        return json_answer(cattrs.unstructure(result))
+        attention = call.fields.flag("attention")
+        params = AttributionParams(asked.params, with_lf(text), before, after, prompt=attention, attention=attention)
+        result = await call.service.client.attribute(params)
+        prompt = [{"text": one.token.text, "line": one.line} for one in result.prompt]
+        return json_answer(cattrs.unstructure(evolve(result, prompt=[])) | {"prompt": prompt})
 
     return [
         *(Route(path, partial(_file, FOLDER / name, media_type), methods=["GET"]) for path, (name, media_type) in
           FILES.items()),
+        *(Route(path, partial(_file, SHARED_FOLDER / name, media_type), methods=["GET"])
+          for path, (name, media_type) in SHARED_FILES.items()),
         context.route("GET", "/page/state", state, problem_body),
         context.route("POST", "/page/complete", complete, problem_body),
         context.route("POST", "/page/explain", explain, problem_body),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,7 +97,11 @@ def test_complete_names_the_place_that_a_completion_comes_from(
     shown = run(*asked, environment=environment)
     assert "registry.enlist_marsupial(" in shown.stdout, shown.stderr
     assert "in the workspace: lib/quokka.py:5." in shown.stdout
-    (origin,) = json.loads(run(*asked, "--json", environment=environment).stdout)["origins"]
+    assert re.search(r"marsupial.*\d+% +workspace lib/quokka\.py:5", shown.stdout)
+    body = json.loads(run(*asked, "--json", environment=environment).stdout)
+    (origin,), (tokens,) = body["origins"], body["tokens"]
+    assert "".join(one["text"] for one in tokens).endswith(body["items"][0]["new_text"])
+    assert any(one["workspace"] and one["workspace"]["line"] == 5 for one in tokens)
     assert (origin["path"], origin["line"], origin["document"]) == ("lib/quokka.py", 5, False)
     assert not list((tmp_path / ".cache" / "codegen-lsp").glob("**/*.ngrams"))
     outside = run("complete", place, "--workspace", project / "lib", "-m", embedded_build, environment=environment)

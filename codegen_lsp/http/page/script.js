@@ -1,5 +1,6 @@
 // The page around the editor: tokens, health and speed; and the parts that all views have.
 
+import { AttentionView } from "./attention_view.js";
 import { Editor } from "./editor.js";
 import { $, element } from "./elements.js";
 import { EXAMPLES } from "./examples.js";
@@ -66,7 +67,7 @@ async function explain(sent, text) {
   const { signal } = explaining;
   try {
     const { tokens } = await ask("/page/explain", { ...sent, text }, signal);
-    if (!signal.aborted) showTokens(tokens, sent.linesAbove);
+    if (!signal.aborted) showTokens(tokens, { ...sent, text });
   } catch (error) {
     if (error.status === 503 && !signal.aborted) explainTimer = setTimeout(() => explain(sent, text), AGAIN);
     else failed(error, signal);
@@ -98,7 +99,10 @@ function measure(milliseconds, stats) {
 const percent = (share) => share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`;
 const visible = (text) => text.replaceAll("\n", "↵").replaceAll("\t", "→").replace(/^ +| +$/g, (blanks) => "·".repeat(blanks.length));
 
+const looking = new AttentionView($("looked-at"), ask, (line) => editor.go(line));
+
 function clearTokens() {
+  looking.clear();
   $("tokens").replaceChildren();
   $("detail").replaceChildren();
   for (const one of $("legend").querySelectorAll("b")) one.textContent = "";
@@ -109,11 +113,11 @@ function sharesOf(token) {
   return { model: token.from_model, document: token.from_document, workspace: token.from_workspace };
 }
 
-function showTokens(tokens, linesAbove) {
+function showTokens(tokens, question) {
   clearTokens();
   $("empty").hidden = tokens.length > 0;
   const sums = { model: 0, document: 0, workspace: 0 };
-  for (const token of tokens) {
+  for (const [number, token] of tokens.entries()) {
     const shares = sharesOf(token), source = SOURCES.reduce((best, one) => shares[one] > shares[best] ? one : best);
     for (const one of SOURCES) sums[one] += shares[one];
     const button = element("button", {
@@ -122,7 +126,8 @@ function showTokens(tokens, linesAbove) {
     }, element("code", {}, visible(token.text)), element("small", {}, percent(token.probability)));
     button.addEventListener("click", () => {
       for (const other of $("tokens").querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
-      showDetail(token, linesAbove);
+      showDetail(token, question.linesAbove);
+      looking.show(question, number);
     });
     button.addEventListener("mousedown", (event) => event.preventDefault()); // the editor keeps the focus
     $("tokens").append(element("li", {}, button));

@@ -128,7 +128,7 @@ def worker_environment() -> dict[str, str]:
         environment["OMP_WAIT_POLICY"] = WAIT_POLICY
         environment.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-    environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts one for each core, and multiplies no matrices
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts one for each core, and needs it for traces only
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
 

@@ -172,7 +172,7 @@ export class AttentionPanel {
   }
 
   #item(at, weight) {
-    const { text, line } = this.tokens[at], bar = element("span", { class: "bar", "aria-hidden": "true" });
+    const { text, line } = this.tokens[at], bar = element("span", { class: "weight", "aria-hidden": "true" });
     bar.style.setProperty("--weight", `${100 * weight}%`);
     const where = line ? `line ${line}` : at >= this.attention.prompt ? "suggestion" : at ? "mark" : "first token";
     const button = element("button", { type: "button", "data-token": at },

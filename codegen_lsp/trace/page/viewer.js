@@ -132,7 +132,7 @@ function runnersUp(token) {
   const all = token.alternatives.some((one) => one.text === token.text) || !known(tokens.indexOf(token)) ? token.alternatives
     : [...token.alternatives, { text: token.text, probability: token.probability }];
   for (const one of all) {
-    const item = element("li", one.text === token.text ? { class: "own" } : {}, element("span", { class: "bar", "aria-hidden": "true" }),
+    const item = element("li", one.text === token.text ? { class: "own" } : {}, element("span", { class: "weight", "aria-hidden": "true" }),
       element("code", {}, visible(one.text)), element("b", {}, percent(one.probability)));
     item.firstChild.style.setProperty("--weight", `${100 * one.probability}%`);
     list.append(item);

@@ -219,6 +219,37 @@ def test_a_name_of_the_workspace_has_its_file_and_line(tab: Tab) -> None:
     assert re.fullmatch(r"lib/quokka\.py:[29]", tab.page.locator("#detail code.place").first.inner_text())
 
 
+def test_what_the_model_looks_at_is_shown_on_request_and_then_for_each_token(tab: Tab) -> None:
+    tab.set(REPEATED)
+    ghost = tab.ghost()
+    tab.tokens()
+    asked = len([url for url in tab.urls if url.endswith("/page/explain")])
+    assert tab.page.locator("#looked-at").inner_text() == ""
+    tab.page.locator("#tokens button").first.click()
+    tab.page.locator("#looked-at button.look").click()
+    tab.page.locator("#looked-at .head").first.wait_for()
+    layers_and_heads = tab.page.locator("#looked-at .head").count()
+    assert layers_and_heads >= 16
+    found = tab.page.locator(".looked-at button").all_inner_texts()
+    assert any("line 5" in one for one in found)  # where the name is used above
+    tab.page.locator("#tokens button").last.click()
+    assert tab.page.locator(".looked-at button").all_inner_texts() != found
+    tab.page.locator("[data-layer='1'][data-head='0']").click()
+    assert tab.page.locator(".heads-title").inner_text() == "Layer 2, head 1"
+    assert len([url for url in tab.urls if url.endswith("/page/explain")]) == asked + 1
+    tab.page.locator(".looked-at button", has_text="line").first.click()
+    assert tab.page.evaluate("() => document.activeElement.id") == "editor"
+
+    # The next suggestion is explained as a new one.
+    tab.set("import os\n\n\ndef size(path):\n    return os.path.get")
+    assert tab.ghost() != ghost
+    tab.tokens()
+    assert tab.page.locator("#looked-at").inner_text() == ""
+    tab.page.locator("#tokens button").first.click()
+    tab.page.locator("#looked-at .head").first.wait_for()
+    assert tab.page.locator("#looked-at .head").count() == layers_and_heads
+
+
 def test_another_workspace_or_language_takes_the_suggestion_away_and_asks_again(tab: Tab) -> None:
     tab.indexed()
     tab.set(REFILL)
