@@ -68,10 +68,10 @@ def attentions_of_transformers(
     small: SimpleNamespace, shape: Architecture, state: dict[str, torch.Tensor], ids: list[int]
 ) -> Floats:
     """Return (layers, heads, tokens, tokens). transformers' CodeGen has four groups, so CodeGen2 is stored in four."""
-    config = {key: value for key, value in small.config_of(shape).items() if key not in ("model_type", "architectures")}
-    config |= {"attn_implementation": "eager"}
+    config = small.config_of(shape) | {"attn_implementation": "eager"}
+    kind, _ = config.pop("model_type"), config.pop("architectures")
     model: Any
-    if shape.block == "llama":
+    if kind == "llama":
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config))
     else:
         state = state if shape.qkv_groups == 4 else small.regrouped(state, shape.qkv_groups, 4)
@@ -90,7 +90,7 @@ def test_attention_is_that_of_transformers_by_layer_and_head(
     family: str, implementation: str, make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path
 ) -> None:
     """The heads are in the order of transformers, and a text in several chunks attends as one in one."""
-    shape = attrs.evolve(small.SHAPES[family], layers=3, width=128 if family == "codegen2" else 64)
+    shape = attrs.evolve(small.SHAPES[family], layers=3)
     state = small.random_state(shape, seed=5)
     build = tmp_path / "build"
     convert_checkpoint(make_checkpoint(family, state=state, shape=shape), build, name="small")
@@ -103,7 +103,7 @@ def test_attention_is_that_of_transformers_by_layer_and_head(
 
         def on_layer(layer: int, entered: Floats, at: int = at, end: int = end) -> None:
             queries = forward_pass.queries(layer, entered, at)
-            found[layer, :, at:end, :end] = attention_weights(queries, cache[layer, : shape.heads, :end])
+            found[layer, :, at:end, :end] = attention_weights(queries, cache[layer, : shape.kv_heads, :end])
 
         chunk = Chunk(ids[at:end], cache, at, every=True, on_layer=on_layer)
         while chunk.layer < forward_pass.layers:

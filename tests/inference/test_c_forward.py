@@ -24,6 +24,7 @@ from codegen_lsp.inference.engines.native import c_forward as native
 from codegen_lsp.inference.engines.native import c_structs, engine
 from codegen_lsp.inference.engines.native import compile_decoder as native_build
 from codegen_lsp.inference.engines.native.arrays import Floats, address
+from codegen_lsp.inference.engines.native.attention import attention_weights
 from codegen_lsp.inference.engines.native.c_forward import CForwardPass
 from codegen_lsp.inference.engines.native.forward import Chunk, ForwardPass
 from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
@@ -127,6 +128,32 @@ def test_a_chunk_gives_what_a_pass_gives(weights: ModelWeights, variant: str, ev
         forward_pass.forward(IDS[:3], forward_pass.new_cache(3), 0)
         forward_pass.forward(IDS[:70], forward_pass.new_cache(70), 0)
     assert np.array_equal(forward_pass.output(chunk), whole if every else whole[-1:])
+
+
+def attention_of(forward_pass: ForwardPass) -> list[Floats]:
+    """Return the attention of each layer over IDS, run in two chunks: (heads, tokens of the second, all tokens)."""
+    cache, kv_heads, found = forward_pass.new_cache(120), forward_pass.weights.kv_heads, []
+    for at, end in ((0, 80), (80, 120)):
+        entered: list[Floats] = []
+        chunk = Chunk(IDS[at:end], cache, at, every=True, on_layer=lambda _, x, seen=entered: seen.append(x))  # type: ignore[misc]
+        while chunk.layer < forward_pass.layers:
+            forward_pass.advance(chunk)
+        found = [
+            attention_weights(forward_pass.queries(layer, x, at), cache[layer, :kv_heads, :end])
+            for layer, x in enumerate(entered)
+        ]
+    return found
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_attention_agrees_with_that_of_torch(weights: ModelWeights, variant: str) -> None:
+    """Queries are projected in numpy here and by torch's kernel there; heads of a group share keys."""
+    expected = attention_of(TorchForwardPass(weights, Mapped))
+    for one, other in zip(attention_of(made(weights, variant)), expected, strict=True):
+        assert one.shape == (weights.heads, 40, 120)
+        assert np.abs(one - other).sum(-1).mean() < 0.02
+        if weights.heads > 1:
+            assert np.abs(one - np.roll(other, 1, 0)).sum(-1).mean() > 5 * np.abs(one - other).sum(-1).mean()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

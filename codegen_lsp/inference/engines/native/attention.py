@@ -27,7 +27,10 @@ def rotated_queries(weights: ModelWeights, layer: int, hidden: Floats, offset: i
     found = weights.layers[layer]
     normed = _normed(hidden, found.attention_norm, weights.epsilon)
     count, heads, rotary = len(hidden), weights.heads, weights.rotary
-    query = _product(normed, found.qkv_proj, weights.width).reshape(count, heads, weights.head_width)
+    projected = _product(normed, found.qkv_proj, weights.attention_width)
+    if found.qkv_bias is not None:
+        projected += found.qkv_bias[: weights.attention_width]
+    query = projected.reshape(count, heads, weights.head_width)
     angles = rotary_angles(weights, offset + count)[offset:, None]
     cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     first, second = (
@@ -44,10 +47,13 @@ def rotated_queries(weights: ModelWeights, layer: int, hidden: Floats, offset: i
 def attention_weights(queries: Floats, keys: Floats) -> Floats:
     """Return how much each query attends to each key: (heads, tokens, all tokens); a row sums to 1.
 
-    `keys` are (heads, all tokens, head width); the queries are those of the last tokens, and attend to no later ones.
+    `keys` are (kv heads, all tokens, head width), each of which serves as many heads in a row; the queries are those of
+    the last tokens, and attend to no later ones.
     """
-    count, total = queries.shape[1], keys.shape[1]
-    scores: Floats = np.matmul(queries, keys.transpose(0, 2, 1))
+    heads, count, width = queries.shape
+    kv_heads, total = keys.shape[:2]
+    grouped = queries.reshape(kv_heads, heads // kv_heads * count, width)
+    scores: Floats = np.matmul(grouped, keys.transpose(0, 2, 1)).reshape(heads, count, total)
     scores[:, :, total - count :] += np.triu(np.full((count, count), -np.inf, dtype=np.float32), 1)
     scores -= scores.max(-1, keepdims=True)
     np.exp(scores, out=scores)

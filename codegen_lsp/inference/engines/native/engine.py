@@ -252,12 +252,14 @@ class NativeEngine:
 
     def _scoring(self, ids: list[int], take: OnLogits, on_attention: OnAttention | None = None) -> Steps[None]:
         """Call `take` with the logits before each id but the first, the id, and the normaliser of the logits."""
-        heads = self._forward_pass.weights.heads
+        kv_heads = self._forward_pass.weights.kv_heads
 
         def on_layer(layer: int, entered: Floats) -> None:
             if on_attention is not None:
                 queries = self._forward_pass.queries(layer, entered, at)
-                on_attention(layer, at, attention_weights(queries, sequence.cache[layer, :heads, : at + len(entered)]))
+                on_attention(
+                    layer, at, attention_weights(queries, sequence.cache[layer, :kv_heads, : at + len(entered)])
+                )
 
         yield Room(len(ids))
         with self._taken(lambda: self._pool.take_empty(len(ids))) as sequence:

@@ -114,7 +114,7 @@ class TorchForwardPass(ForwardPass):
         """See `ForwardPass.queries`."""
         packed, x, heads = self._packed[layer], torch.from_numpy(hidden), self.weights.heads
         projected = packed.qkv_proj(self._normed(x, packed.attention_norm), packed.qkv_bias)
-        query = projected[:, : self.width].reshape(len(x), heads, self._head_width)
+        query = projected[:, : self.weights.attention_width].reshape(len(x), heads, self._head_width)
         rotated = query[..., : self.weights.rotary].reshape(len(x), heads, self.weights.rotary // 2, 2)
         pairs = torch.view_as_complex(rotated)
         turned = torch.view_as_real(pairs * self._rotations_at(range(offset, offset + len(x)))).flatten(-2)
