@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve, field
+from typer.testing import CliRunner
 
+from codegen_lsp.cli.eval import app
 from codegen_lsp.evaluation import mtpb
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.mtpb import Conversation, converse, first_problems, read_conversations
@@ -23,8 +26,15 @@ from codegen_lsp.evaluation.programs import (
     judging,
 )
 from codegen_lsp.evaluation.runtime import open_runtime, running
-from codegen_lsp.inference.rpc.messages import GenerateParams
+from codegen_lsp.inference.rpc.messages import (
+    Candidate,
+    GenerateParams,
+    GenerateResult,
+    GenerationStats,
+    ModelDescription,
+)
 from codegen_lsp.sandbox.sandbox import Verdict
+from tests.played_model import describe
 
 from .conftest import Scripted
 
@@ -170,3 +180,39 @@ async def test_a_program_does_not_depend_on_those_that_are_written_meanwhile(emb
             ]
             assert cached[3] > 0
             assert cached[:3] + cached[4:] == [0, 0, 0, 0]
+
+
+@define
+class Player:
+    """An inference client that answers a test's last turn with its expected value, through the real command."""
+
+    expected: dict[str, object]
+    turns: dict[str, int]
+    asked: Counter[str] = field(factory=Counter)
+
+    async def load(self, params: object) -> ModelDescription:
+        return describe("native")
+
+    async def generate(self, params: GenerateParams) -> GenerateResult:
+        id = params.document.removeprefix("mtpb/").rpartition("/")[0]
+        self.asked[id] += 1
+        text = f"print({self.expected[id]!r})\n" if self.asked[id] == self.turns[id] else "pass\n"
+        return GenerateResult([Candidate(text, 1, -0.1, "stop")], GenerationStats(1, 0, 1, 0.0, 0.0, 0.0))
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sandbox")
+def test_canonical_answers_give_all_of_it_by_the_command(
+    data: Path, embedded_build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversations = first_problems(read_conversations(data), 2)
+    player = Player({one.id: one.expected for one in conversations}, {one.id: len(one.turns) for one in conversations})
+    monkeypatch.setattr("codegen_lsp.evaluation.runtime.InferenceClient", lambda: player)
+    command = ["mtpb", "--model", str(embedded_build), "--data", str(data), "--problems", "2", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    rates = json.loads(result.stdout)["figures"]["rates"]
+    assert {rate["value"] for rate in rates.values()} == {1.0}
