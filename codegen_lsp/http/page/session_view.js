@@ -68,7 +68,7 @@ function result(number, turn, report) {
   for (const file of report.files) made.append(fileBlock(number, file));
   const problem = report.reason || report.error;
   if (problem && report.explanation) {
-    made.append(element("p", { class: "problem" }, sentence(report.explanation)), element("p", { class: "quiet" }, sentence(problem)));
+    made.append(element("p", { class: "problem" }, sentence(report.explanation)), element("p", { class: "quiet" }, sentence(problem.replace(`${report.explanation}: `, ""))));
   } else if (problem) made.append(element("p", { class: "problem" }, sentence(problem)));
   else if (report.kind === "right") made.append(element("p", { class: "fine" }, "The examples hold."));
   if (!made.childNodes.length) made.append(element("p", { class: "quiet" }, turn.code ? "Done. It shows nothing." : "There is no code yet."));

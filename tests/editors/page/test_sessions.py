@@ -354,7 +354,8 @@ def test_programs_that_misbehave_are_stopped_and_the_session_goes_on(
     tab.ask("Say bye.")
     for code, word in HOSTILE.items():
         tab.edit(2, code)
-        assert word in tab.step(2).locator(".problem").first.inner_text()
+        assert word.lower() in tab.results()[1].lower()
+        assert tab.step(2).locator(".problem").count() == 1
     tab.edit(2, "print('\\x1b[31m<img src=x onerror=alert(1)><script>alert(2)</script>\\u202e')\n'<b>bold</b>'")
     shown = tab.step(2).locator(".result").inner_text()
     assert "<script>alert(2)</script>" in shown
@@ -513,6 +514,7 @@ def test_without_the_option_the_page_says_why_nothing_runs(browser: Any, tmp_pat
         tab.close()
 
 
+@pytest.mark.slow
 def test_the_embedded_model_carries_a_session_with_a_key(browser: Any, tmp_path: Path) -> None:
     """Whatever it writes: its steps often fail, and the person writes them."""
     (tmp_path / "key").write_text("correct-horse-battery-staple-7141\n")
