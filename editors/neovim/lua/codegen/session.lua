@@ -271,6 +271,7 @@ end
 local function input(number, default, done)
   local session = shown
   vim.ui.input({ prompt = ('%d › '):format(number), default = default }, function(text)
+    api.nvim_echo({ { '' } }, false, {}) -- what was typed stays on the command line otherwise
     if text and vim.trim(text) ~= '' and shown == session then done(vim.trim(text)) end
   end)
 end

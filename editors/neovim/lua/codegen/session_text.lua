@@ -4,10 +4,10 @@ local M = {}
 
 M.KEYS = {
   { 'a', 'ask for the next step' },
-  { 'c', 'change what this step should do; the steps below are written anew' },
+  { 'c', 'change this step; those below are written anew' },
   { 'i', 'insert a step before this one' },
   { 'r', 'write this step again, with other candidates' },
-  { '1 … 9', 'take this candidate for the step' },
+  { '1 - 9', 'take this candidate for the step' },
   { '<CR>', 'take the candidate, or go to the code of the step' },
   { 'e', 'edit the code in the file; it counts as yours' },
   { 'd', 'remove the step' },
