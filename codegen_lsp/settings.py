@@ -155,6 +155,20 @@ def _switches(expected: str) -> Mapping[str, bool]:
     return declared
 
 
+def _words(expected: str) -> Mapping[str, str]:
+    def read(value: object) -> object:
+        if value == []:
+            return {}
+        if isinstance(value, dict) and all(isinstance(item, str) and "\0" not in item for item in value.values()):
+            return {str(name): item.strip() for name, item in value.items() if item.strip()}
+        raise ValueError
+
+    default: Any = attrs.Factory(dict)
+    schema = {"type": "object", "additionalProperties": {"type": "string"}}
+    declared: Mapping[str, str] = _field(default, _Rule(expected, read, schema))
+    return declared
+
+
 def _field(default: T, rule: _Rule, *, for_measurements: bool = False) -> T:
     declared: T = attrs.field(default=default, metadata={RULE: rule, FOR_MEASUREMENTS: for_measurements})
     return declared
@@ -241,6 +255,9 @@ class Settings:
     """Give suggestions. If off, no model is loaded."""
     model: str = _text("auto", "the name of an installed model, the folder of a build, or auto")
     """Model to run: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
+    model_by_folder: Mapping[str, str] = _words('a table of folders and models, like {"~/src/app": "base+app"}')
+    """Models for some folders, as in `model`, by absolute path or from `~`. A model that was adapted to a folder
+    (`codegen-lsp adapt`) is offered there once; this setting decides without a question."""
     engine: str = _word("auto", ("auto", "ct2", "native"))
     """Engine that runs the model: CTranslate2 (`ct2`), or `native`, which runs the same build in C (in PyTorch if the C
     library is missing) and computes only the tokens that changed, on the CPU only. `auto` is `native` where its C

@@ -20,7 +20,7 @@ from pathlib import Path
 import platformdirs
 from attrs import frozen
 
-from codegen_lsp.checkpoints.adaptation_record import WORK
+from codegen_lsp.checkpoints.adaptation_record import WORK, AdaptationRecord, read_record
 from codegen_lsp.checkpoints.catalogue import bundled_directory, look_up, suggestions
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import METADATA, BuildInfo, read_info
@@ -74,6 +74,12 @@ def installed() -> list[InstalledBuild]:
         except ModelError as error:
             LOG.warning("Left out: %s", error)
     return list(found.values())
+
+
+def adapted() -> list[tuple[str, AdaptationRecord]]:
+    """Return name and record of the builds in the user's store that were adapted to folders."""
+    records = [(folder.name, read_record(folder)) for folder in _folders(store_directory())]
+    return [(name, record) for name, record in records if record is not None]
 
 
 def find(name_or_path: str) -> InstalledBuild:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from codegen_lsp.lsp.workspace_models import ModelOffer
 from codegen_lsp.settings import SECTION, RemoteSettings, Settings, structure_settings
 
 
@@ -23,6 +24,8 @@ class Configuration:
         """False for a client of a socket: the key, and the text of files, belong to whoever started the server."""
         self.asked_about: list[RemoteSettings] = []
         """Servers whose confirmation the user was asked for, so that each is asked for once."""
+        self.offered: list[ModelOffer] = []
+        """Adapted models that the user was asked about, so that each is offered once."""
         self._reported: list[str] = []
 
     def read(self) -> Settings:

@@ -76,8 +76,8 @@ FindBuild = Callable[[str], Path]
 class Models:
     """The model of one connection.
 
-    `settings` returns those in force, `start_progress` begins a progress with a title, and `on_change` is called when
-    another model is about to answer.
+    `settings` returns those in force, `wanted` the name of the model that is to run; `start_progress` begins a progress
+    with a title, and `on_change` is called when another model is about to answer.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Models:
         find_build: FindBuild,
         *,
         settings: Callable[[], Settings],
+        wanted: Callable[[], str],
         status: StatusLine,
         start_progress: Callable[[str], WorkProgress],
         on_change: Callable[[], None],
@@ -93,6 +94,7 @@ class Models:
         self._make_client = make_client
         self._find_build = find_build
         self._settings = settings
+        self._wanted = wanted
         self._status = status
         self._start_progress = start_progress
         self._on_change = on_change
@@ -125,7 +127,7 @@ class Models:
                 self._show(Status("disabled", "Suggestions are turned off in the settings."))
                 return
             try:
-                build = self._find_build(self._chosen or self._settings().model)
+                build = self._find_build(self._chosen or self._wanted())
             except CodegenError as error:
                 await self._stop()
                 self._show(Status("error", error.message, error.advice))

@@ -21,6 +21,7 @@ from codegen_lsp.lsp.open_documents import OpenDocument, OpenDocuments
 from codegen_lsp.lsp.parsed import ParsedDocument
 from codegen_lsp.lsp.progress import WorkProgress
 from codegen_lsp.lsp.status import StatusLine
+from codegen_lsp.lsp.workspace_models import model_of_workspace
 from codegen_lsp.settings import Settings
 from codegen_lsp.suggest.metrics import Metrics
 from codegen_lsp.suggest.request import ModelHandle
@@ -47,6 +48,7 @@ class Session:
             make_client,
             find_build,
             settings=lambda: self.settings,
+            wanted=lambda: model_of_workspace(self.editor.folders, self.settings),
             status=self.status,
             start_progress=self.start_progress,
             on_change=self.suggestions.forget,

@@ -16,11 +16,14 @@ from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.lsp.remote import question
 from codegen_lsp.lsp.remote_consent import confirm
 from codegen_lsp.lsp.session import Session
+from codegen_lsp.lsp.workspace_models import ModelChoice, ModelOffer, keep, offer_for
 from codegen_lsp.settings import FORMER_NAMES, SECTION, RemoteSettings, setting_names
 from codegen_lsp.source.languages import IDENTIFIER_OF_SUFFIX
 
 logger = logging.getLogger(__name__)
 
+USE, KEEP = "Use the adapted model", "Keep the model as it is"
+"""Answers to the offer of an adapted model."""
 CONFIRM, DECLINE = "Send text to this server", "Use the local model"
 """Answers to the question whether a server may be used."""
 
@@ -56,12 +59,38 @@ async def apply(session: Session) -> None:
         session.editor.show_warning("Settings of codegen-lsp: " + " ".join(problems))
     if settings != before:
         session.suggestions.forget()
-    if settings.model != before.model:
+    if (settings.model, settings.model_by_folder) != (before.model, before.model_by_folder):
         session.models.follow_settings()
     await session.models.apply()
     if (unconfirmed := session.models.unconfirmed) is not None and unconfirmed not in session.configuration.asked_about:
         session.configuration.asked_about.append(unconfirmed)
         session.background.start(_ask(session, unconfirmed))
+    offer_adapted(session)
+
+
+def offer_adapted(session: Session) -> None:
+    """Offer a model that was adapted to the workspace, each once."""
+    offer = offer_for(session.editor.folders, session.settings) if session.settings.enabled else None
+    if offer is not None and offer not in session.configuration.offered:
+        session.configuration.offered.append(offer)
+        session.background.start(_offer(session, offer))
+
+
+async def _offer(session: Session, offer: ModelOffer) -> None:
+    """Ask the user about an adapted model, keep the answer, and use the model if it is wanted."""
+    try:
+        chosen = await session.editor.choose(offer.question, [USE, KEEP])
+    except JsonRpcException as error:
+        logger.warning("The editor does not ask whether an adapted model is to be used: %s", error)
+        return
+    if chosen is None:
+        return
+    try:
+        await asyncio.to_thread(keep, ModelChoice(offer.folder, offer.model, chosen == USE))
+    except OSError as error:
+        session.editor.show_warning(f"The answer can't be kept: {error}.")
+        return
+    await session.models.apply()
 
 
 async def _ask(session: Session, remote: RemoteSettings) -> None:

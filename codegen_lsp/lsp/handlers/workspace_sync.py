@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from lsprotocol import types
 
+from codegen_lsp.lsp.handlers.configuration import offer_adapted
 from codegen_lsp.lsp.session import Session
 
 ANY_FILE = types.FileOperationRegistrationOptions(
@@ -34,5 +35,7 @@ def did_delete_files(session: Session, params: types.DeleteFilesParams) -> None:
 
 
 def did_change_workspace_folders(session: Session, params: types.DidChangeWorkspaceFoldersParams) -> None:
-    """`workspace/didChangeWorkspaceFolders`."""
+    """`workspace/didChangeWorkspaceFolders`. Another model may have been adapted to the folders."""
     session.suggestions.folders_changed(session.editor.folders)
+    session.background.start(session.models.apply())
+    offer_adapted(session)
