@@ -141,31 +141,17 @@ def _texts(expected: str, among: Collection[str] | None = None, *, for_measureme
     return _field((), rule, for_measurements=for_measurements)
 
 
-def _switches(expected: str) -> Mapping[str, bool]:
+def _table(expected: str, values: type[T]) -> Mapping[str, T]:
     def read(value: object) -> object:
         if value == []:
             return {}
-        if isinstance(value, dict) and all(isinstance(item, bool) for item in value.values()):
+        if isinstance(value, dict) and all(isinstance(item, values) and item != "" for item in value.values()):
             return dict(value)
         raise ValueError
 
     default: Any = attrs.Factory(dict)
-    schema = {"type": "object", "additionalProperties": {"type": "boolean"}}
-    declared: Mapping[str, bool] = _field(default, _Rule(expected, read, schema))
-    return declared
-
-
-def _words(expected: str) -> Mapping[str, str]:
-    def read(value: object) -> object:
-        if value == []:
-            return {}
-        if isinstance(value, dict) and all(isinstance(item, str) and "\0" not in item for item in value.values()):
-            return {str(name): item.strip() for name, item in value.items() if item.strip()}
-        raise ValueError
-
-    default: Any = attrs.Factory(dict)
-    schema = {"type": "object", "additionalProperties": {"type": "string"}}
-    declared: Mapping[str, str] = _field(default, _Rule(expected, read, schema))
+    schema = {"type": "object", "additionalProperties": {"type": "boolean" if values is bool else "string"}}
+    declared: Mapping[str, T] = _field(default, _Rule(expected, read, schema))
     return declared
 
 
@@ -255,7 +241,7 @@ class Settings:
     """Give suggestions. If off, no model is loaded."""
     model: str = _text("auto", "the name of an installed model, the folder of a build, or auto")
     """Model to run: a name as `codegen-lsp models list` shows it, a folder, or `auto`."""
-    model_by_folder: Mapping[str, str] = _words('a table of folders and models, like {"~/src/app": "base+app"}')
+    model_by_folder: Mapping[str, str] = _table('a table of folders and models, like {"~/src/app": "base+app"}', str)
     """Models for some folders, as in `model`, by absolute path or from `~`. A model that was adapted to a folder
     (`codegen-lsp adapt`) is offered there once; this setting decides without a question."""
     engine: str = _word("auto", ("auto", "ct2", "native"))
@@ -281,7 +267,7 @@ class Settings:
     million parameters: measurements show no gain for the embedded one."""
     candidates: int = _whole_number(3, 1, 8)
     """Number of different suggestions to choose from when you ask by a key or command."""
-    languages: Mapping[str, bool] = _switches('a table of languages and true or false, like {"rust": true}')
+    languages: Mapping[str, bool] = _table('a table of languages and true or false, like {"rust": true}', bool)
     """Languages switched on or off in addition to the defaults, by LSP identifier; `"*"` stands for all that are not
     named."""
     exclude: tuple[str, ...] = _texts('a list of patterns of files, like ["**/generated/**"]')
