@@ -6,6 +6,8 @@ import re
 
 LINE = re.compile(r" \(line \d+\)$")
 """End of an error, as `cells` describes it."""
+ABOVE = re.compile(r"turn (\d+): (.+)", re.DOTALL)
+"""An error of a turn above, for which the last one did not run."""
 
 EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (r"NameError: name '(.+?)' is not defined", "nothing up to here defines {0}"),
@@ -28,6 +30,9 @@ def in_plain_words(error: str) -> str:
 
     `error` is a text as `TurnResult.error` has it.
     """
+    if above := ABOVE.match(error):
+        inner = in_plain_words(above[2])
+        return f"step {above[1]} fails: {inner}" if inner else ""
     line = LINE.search(error)
     for pattern, meaning in EXPLANATIONS:
         if found := re.match(pattern, LINE.sub("", error)):

@@ -139,7 +139,6 @@ def test_earlier_steps_are_changed_and_the_later_ones_written_anew(window, scrip
     panel.document_is(changed.replace("#> 10\n", ""))
     for _ in range(4):
         panel.button("Undo").click()
-        panel.idles()
     panel.document_is(changed)
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.editors.scenarios import PICTURED, PICTURES, STACK
+from tests.editors.vscode.session_panel import SessionPanel
 
 ROOT = Path(__file__).parents[3]
 
@@ -152,6 +153,46 @@ def test_picture(window, tmp_path):
     folder = Path(PICTURES) if PICTURES else tmp_path
     window.page.screenshot(path=folder / "vscode.png")
     assert (folder / "vscode.png").stat().st_size > 10_000
+
+
+STEPS = ["Set x to 3.", "Print x.", "Make a list of numbers.", "Sort it.", "Print the list.", "Show the end."]
+
+
+def test_a_session_of_six_turns(window, name, sandbox, tmp_path):
+    """Whatever the small model writes: each step is in the file and in the panel, and can be taken back."""
+    panel = SessionPanel.begin(window, name)
+    panel.says("steps like these need a larger one")
+    for number, step in enumerate(STEPS[:4], start=1):
+        panel.ask(step)
+        panel.has(number)
+        assert panel.turns() == STEPS[:number]
+    before = panel.text
+    panel.ask(STEPS[4])
+    panel.has(5)
+    panel.button("Undo").click()
+    panel.document_is(before)
+    panel.has(4)
+    panel.act("Edit", 1)
+    panel.fill("Code of step 1", "x = 3")
+    panel.button("Save and Run").click()
+    panel.says("yours", 1)
+    panel.act("Retry", 4)
+    panel.idles()
+    panel.has(4)
+    window.drive("run", "workbench.action.files.saveAll")
+    kept = panel.text
+    window.page.reload()
+    panel.shown()
+    panel.has(4)
+    assert (panel.text, panel.turns()) == (kept, STEPS[:4])
+    for number, step in enumerate(STEPS[4:], start=5):
+        panel.ask(step)
+        panel.has(number)
+    assert panel.turns() == STEPS
+    assert "x = 3" in panel.text
+    panel.button("Run All").click()
+    panel.idles()
+    window.page.screenshot(path=tmp_path / "session.png")
 
 
 def test_missing_then_installed_then_removed(open_window, code_server, clone, settings, tmp_path):

@@ -39,6 +39,7 @@ export class SessionPanel implements vscode.Disposable {
   private notice: Notice | null = null;
   private timer: NodeJS.Timeout | undefined;
   private focus: { turn: number | null } | undefined;
+  private undoing = Promise.resolve();
   private ready = false;
   private closed = false;
   /** The last texts of the document: when an untitled one is saved, VS Code may empty it before it is closed. */
@@ -381,14 +382,22 @@ export class SessionPanel implements vscode.Disposable {
     if (range) await this.editor(new vscode.Range(range.start.line, 0, range.start.line, 0));
   }
 
-  /** Undoes or redoes one step in the editor, and returns to the panel. */
-  private async inEditor(command: 'undo' | 'redo'): Promise<void> {
-    if (this.busy) return;
-    this.notice = null;
-    await this.editor();
-    await vscode.commands.executeCommand(command);
-    this.panel.reveal(undefined, false);
-    await this.refresh();
+  /** Undoes or redoes one step in the editor, and returns to the panel. Presses are done one after the other. */
+  private inEditor(command: 'undo' | 'redo'): Promise<void> {
+    this.undoing = this.undoing.then(async () => {
+      if (this.busy) return;
+      this.notice = null;
+      try {
+        // The command acts on what has the focus.
+        await this.editor();
+        await vscode.commands.executeCommand(command);
+      } catch (error) {
+        this.notice = { kind: 'error', text: words(error) };
+      }
+      this.panel.reveal(undefined, false);
+      await this.refresh();
+    });
+    return this.undoing;
   }
 
   private async saveFile(turn: number, number: number): Promise<void> {
