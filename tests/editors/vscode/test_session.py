@@ -140,6 +140,10 @@ def test_earlier_steps_are_changed_and_the_later_ones_written_anew(window, scrip
     for _ in range(4):
         panel.button("Undo").click()
     panel.document_is(changed)
+    panel.button("Undo").click()
+    panel.document_is(text)
+    panel.button("Undo").click()
+    panel.says("There is nothing to undo.")
 
 
 MISBEHAVING = {

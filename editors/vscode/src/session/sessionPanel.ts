@@ -388,9 +388,7 @@ export class SessionPanel implements vscode.Disposable {
       if (this.busy) return;
       this.notice = null;
       try {
-        // The command acts on what has the focus.
-        await this.editor();
-        await vscode.commands.executeCommand(command);
+        if (!(await this.changedBy(command))) this.notice = { kind: 'done', text: `There is nothing to ${command}.` };
       } catch (error) {
         this.notice = { kind: 'error', text: words(error) };
       }
@@ -398,6 +396,18 @@ export class SessionPanel implements vscode.Disposable {
       await this.refresh();
     });
     return this.undoing;
+  }
+
+  /** Runs a command that acts on what has the focus, which may be on its way to the panel; tries a few times. */
+  private async changedBy(command: string): Promise<boolean> {
+    for (let wait = 0; wait <= 400; wait += 100) {
+      const { document } = await this.editor();
+      const { version } = document;
+      await new Promise((resolve) => setTimeout(resolve, wait));
+      await vscode.commands.executeCommand(command);
+      if (document.version !== version) return true;
+    }
+    return false;
   }
 
   private async saveFile(turn: number, number: number): Promise<void> {
