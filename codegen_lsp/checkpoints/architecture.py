@@ -21,8 +21,8 @@ Qwen2 and of many small models, with some of `kv_heads`, biases, a tied head and
 ROTARY_BASE = 10000.0
 """Base of the rotary frequencies, as in RoFormer (Su et al., 2021) and all CodeGen models."""
 
-Family = Literal["codegen", "codegen2", "codegen25"]
-"""Family of checkpoints with one kind of tokenizer and one infill format."""
+Family = Literal["codegen", "codegen2", "codegen25", "llama", "qwen2"]
+"""Family of checkpoints. CodeGen's have one kind of tokenizer and one infill format each, the others their own."""
 
 
 @frozen

@@ -29,6 +29,7 @@ from codegen_lsp.checkpoints import agreement, store
 from codegen_lsp.checkpoints.architecture import Architecture, Family, read_architecture
 from codegen_lsp.checkpoints.card_metadata import read_card_metadata
 from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
+from codegen_lsp.checkpoints.infill_formats import begin_of, infill_format
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.checkpoints.vocabulary import (
@@ -42,7 +43,7 @@ from codegen_lsp.checkpoints.vocabulary import (
 )
 from codegen_lsp.checkpoints.weights import Weights, check_shapes
 from codegen_lsp.errors import ConversionError
-from codegen_lsp.inference.build import BuildInfo, InfillStyle, Verification, read_info, write_info
+from codegen_lsp.inference.build import BuildInfo, Verification, read_info, write_info
 from codegen_lsp.progress import ProgressReport
 
 CARD_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "README.md")
@@ -165,12 +166,6 @@ def read_source(source: Path, name: str) -> CheckpointSource:
     """
     entry = look_up(name)
     architecture = read_architecture(source)
-    if not architecture.is_codegens:
-        raise ConversionError(
-            f"{source} is not one of CodeGen's models: its config.json declares shared keys and values, biases, a tied "
-            "output layer or other positions.",
-            "See `codegen-lsp models list` for the checkpoints that can be used.",
-        )
     if entry is not None:
         declared = attrs.evolve(architecture, qkv_groups=entry.architecture.qkv_groups)
         if declared != entry.architecture:
@@ -179,10 +174,10 @@ def read_source(source: Path, name: str) -> CheckpointSource:
                 "Give the build another name with --name.",
             )
         architecture = declared
-    tokenizers = build_tokenizers(source, architecture.block)
+    tokenizers = build_tokenizers(source, architecture)
     if entry is not None and entry.variant == "nl":
         tokenizers = [without_additions(tokenizers[0])]
-    family = family_of(architecture.block, tokenizers[0])
+    family = family_of(architecture, tokenizers[0])
     if entry is not None and entry.family != family:
         raise ConversionError(
             f"{source} is not {entry.name}: its tokenizer is that of {family}.",
@@ -206,7 +201,7 @@ def check_memory(architecture: Architecture) -> None:
 def describe(read: CheckpointSource, name: str, origin: str, figures: Verification | None) -> BuildInfo:
     """Return the content of build.json, but for the list of files."""
     card = read_card_metadata(read.directory)
-    infill, infill_end = _infill(read.tokenizer)
+    infill = infill_format(read.tokenizer, codegens=read.family not in ("llama", "qwen2"))
     return BuildInfo(
         name=name,
         family=read.family,
@@ -219,8 +214,11 @@ def describe(read: CheckpointSource, name: str, origin: str, figures: Verificati
         width=read.architecture.width,
         end_of_text=read.end,
         languages=list(read.entry.languages if read.entry else card.languages),
-        infill=infill,
-        infill_end=infill_end,
+        infill=infill.style,
+        infill_end=infill.end,
+        infill_marks=infill.marks,
+        ends=infill.ends,
+        begin=begin_of(read.tokenizer),
         converter=f"ctranslate2 {ctranslate2.__version__}",
         verification=figures,
     )
@@ -256,7 +254,11 @@ class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no typ
     def _load(self) -> Any:
         architecture, tokenizer = self._read.architecture, self._read.tokenizer
         end = tokenizer.id_to_token(self._read.end)
-        loader = _LlamaLoader() if architecture.block == "llama" else _CodeGenLoader(architecture.qkv_groups)
+        loader = (
+            _LlamaLoader(architecture.head_width)
+            if architecture.block == "llama"
+            else _CodeGenLoader(architecture.qkv_groups)
+        )
         names = SimpleNamespace(
             bos_token=end, eos_token=end, unk_token=end, rows=padded_vocabulary(tokenizer, architecture.rows)
         )
@@ -317,6 +319,16 @@ class _CodeGenLoader(CodeGenLoader):  # type: ignore[misc]
 
 
 class _LlamaLoader(LlamaLoader):  # type: ignore[misc]
+    def __init__(self, head_width: int) -> None:
+        self._head_width = head_width
+
+    def get_model_spec(self, model: Any) -> Any:
+        spec = super().get_model_spec(model)
+        for layer in spec.decoder.layer:
+            # CTranslate2's loader leaves it out, and then assumes the width divided by the heads.
+            vars(layer.self_attention)["head_dim"] = np.dtype("int32").type(self._head_width)
+        return spec
+
     def get_vocabulary(self, model: Any, tokenizer: Any) -> list[str]:
         rows: list[str] = tokenizer.rows
         return rows
@@ -358,19 +370,6 @@ def _scaling(architecture: Architecture) -> dict[str, Any] | None:
     if architecture.rotary_factor == 1:
         return None
     return {"rope_type": "linear", "factor": architecture.rotary_factor, "rope_theta": architecture.rotary_base}
-
-
-def _infill(tokenizer: Tokenizer) -> tuple[InfillStyle, int | None]:
-    """Return the infill format by the special tokens of the tokenizer, and the id that ends an infilled span."""
-
-    def has(*marks: str) -> bool:
-        return all(tokenizer.token_to_id(mark) is not None for mark in marks)
-
-    if has("<mask_1>", "<sep>", "<eom>"):
-        return "mask", tokenizer.token_to_id("<eom>")
-    if has("<fim_suffix>", "<fim_prefix>"):
-        return "suffix-first", None
-    return "none", None
 
 
 def _differences(found: Architecture, expected: Architecture) -> str:

@@ -9,6 +9,8 @@ All are GPT-2's byte-level BPE (50,257 tokens) with additions:
   vocabulary, only code that fetches GPT-2's from another place and extends it; here it is assembled from GPT-2's files
   of a CodeGen1 checkpoint. Both forms, runs in the BPE and runs before it, are tried on the weights.
 - The embedded model: its own `tokenizer.json`.
+
+Other models come with their own `tokenizer.json`, which is used if it is a byte-level BPE.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from codegen_lsp.checkpoints.architecture import BlockType, Family
+from codegen_lsp.checkpoints.architecture import Architecture, Family
 from codegen_lsp.checkpoints.weights import read_json
 from codegen_lsp.errors import ConversionError
+from codegen_lsp.inference.tokenizer import Tokenizer as BuildTokenizer
 
 END = "<|endoftext|>"
 GPT2_SIZE = 50257
@@ -70,7 +73,7 @@ KNOWN_IDS: dict[Family, dict[str, list[int]]] = {
 """Ids of the families' own tokenizers. For an untrained model, no other check would notice a tokenizer of the same size
 with other ids."""
 
-MARK = re.compile(r"<[a-z_]+(\d+)?>|<\|[a-z]+\|>")
+MARK = re.compile(r"<[a-z_-]+(\d+)?>|<\|[a-zA-Z_]+\|>|<｜[^｜<>]+｜>")
 """Form of special tokens. The same characters in a user's file are ordinary text."""
 
 GPT2_ADVICE = (
@@ -79,7 +82,7 @@ GPT2_ADVICE = (
 )
 
 
-def build_tokenizers(source: Path, block: BlockType) -> list[Tokenizer]:
+def build_tokenizers(source: Path, architecture: Architecture) -> list[Tokenizer]:
     """Return the tokenizer of a checkpoint's folder; for CodeGen2.5, whose folder leaves it open, two possible ones.
 
     Raises ConversionError when the necessary files are missing or damaged.
@@ -87,10 +90,13 @@ def build_tokenizers(source: Path, block: BlockType) -> list[Tokenizer]:
     path = source / "tokenizer.json"
     if path.is_file():
         given = _from_json(read_json(path), path)
-        if block == "codegen" or given.token_to_id("<eom>") is not None:
+        codegen25 = architecture.is_codegens and given.token_to_id(END) == GPT2_SIZE - 1
+        if architecture.block == "codegen" or given.token_to_id("<eom>") is not None or not codegen25:
             return [given]
+    elif not architecture.is_codegens:
+        raise ConversionError(f"{source} has no tokenizer.json.", "Fetch the checkpoint again.")
     base = gpt2_files(source)
-    if block == "llama":
+    if architecture.block == "llama":
         return [codegen25_tokenizer(*base), codegen25_tokenizer_runs_first(*base)]
     tokenizer = gpt2_tokenizer(*base)
     tokenizer.add_tokens([_added(text) for text in _added_tokens(source)])
@@ -102,11 +108,14 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return _from_json(read_json(path), path)
 
 
-def family_of(block: BlockType, tokenizer: Tokenizer) -> Family:
-    """Return the family of a checkpoint. CodeGen2 has CodeGen's block and special tokens for infilling."""
-    if block == "llama":
+def family_of(architecture: Architecture, tokenizer: Tokenizer) -> Family:
+    """Return the family of a checkpoint. CodeGen2 and 2.5 have special tokens for infilling."""
+    infills = tokenizer.token_to_id("<eom>") is not None
+    if architecture.block == "codegen":
+        return "codegen2" if infills else "codegen"
+    if architecture.is_codegens and infills:
         return "codegen25"
-    return "codegen2" if tokenizer.token_to_id("<eom>") is not None else "codegen"
+    return "qwen2" if architecture.qkv_bias and not architecture.o_bias else "llama"
 
 
 def check_tokenizer(tokenizer: Tokenizer, family: Family, source: Path, rows: int) -> None:
@@ -123,11 +132,14 @@ def check_tokenizer(tokenizer: Tokenizer, family: Family, source: Path, rows: in
         )
     for text in PROBES:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
-        if tokenizer.decode(ids, skip_special_tokens=False) != text:
+        if tokenizer.decode(ids, skip_special_tokens=False) != text or not _is_byte_level(tokenizer, text):
             raise ConversionError(
-                f"The tokenizer in {source} does not give {text!r} back.", "Fetch the tokenizer's files again."
+                f"The tokenizer in {source} does not give {text!r} back.",
+                "Fetch the tokenizer's files again, or choose a model with a byte-level BPE.",
             )
     if vocabulary_size(tokenizer) < GPT2_SIZE:
+        return
+    if family not in KNOWN_IDS:
         return
     known = KNOWN_IDS[family] if vocabulary_size(tokenizer) > GPT2_SIZE else KNOWN_PLAIN_IDS
     for text, expected in known.items():
@@ -238,6 +250,12 @@ def end_of_text(tokenizer: Tokenizer, source: Path) -> int:
     if found is None:
         raise ConversionError(f"The tokenizer of {source} has no {name} token.", "Fetch the checkpoint again.")
     return found
+
+
+def _is_byte_level(tokenizer: Tokenizer, text: str) -> bool:
+    """Return whether the tokens of a text stand for its bytes, in GPT-2's alphabet."""
+    copy = BuildTokenizer(Tokenizer.from_str(tokenizer.to_str()), vocabulary_size(tokenizer))
+    return b"".join(map(copy.token_bytes, copy.encode(text))) == text.encode()
 
 
 def _from_json(raw: dict[str, Any], path: Path) -> Tokenizer:

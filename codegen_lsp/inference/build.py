@@ -27,7 +27,7 @@ SMALL_MODEL_PARAMETERS = 100_000_000
 whose gain shrinks as models grow (Hellendoorn and Devanbu, 2017), and no text after the cursor, which saves the
 embedded model, of 7 million parameters, no keys. Both were measured for small models alone (`docs/lab.md`)."""
 
-InfillStyle = Literal["none", "suffix-first", "mask"]
+InfillStyle = Literal["none", "suffix-first", "mask", "prefix-first"]
 """Format of a prompt with the text after the cursor.
 
 `suffix-first`: `<fim_suffix>` suffix `<fim_prefix>` prefix; the answer continues the prefix, so that typing only
@@ -57,6 +57,16 @@ class Verification:
 
 
 @frozen
+class InfillMarks:
+    """The special tokens of an infill format that has one for each part."""
+
+    prefix: str
+    suffix: str
+    middle: str
+    """Precedes the answer."""
+
+
+@frozen
 class BuildInfo:
     """Content of `build.json`.
 
@@ -66,7 +76,7 @@ class BuildInfo:
 
     name: str
     family: str
-    """`codegen`, `codegen2` or `codegen25`."""
+    """`codegen`, `codegen2`, `codegen25`, or another kind of model: `llama`, `qwen2`."""
     source: str
     """Repository and revision, or the folder, of the checkpoint."""
     license: str
@@ -81,6 +91,12 @@ class BuildInfo:
     infill: InfillStyle = "none"
     infill_end: int | None = None
     """Id of the token that ends an infilled span, if it is not `end_of_text`."""
+    infill_marks: InfillMarks | None = None
+    """Special tokens for infilling; None for those of CodeGen's families."""
+    ends: tuple[int, ...] = ()
+    """Ids of further tokens that end an answer."""
+    begin: int | None = None
+    """Id of the token with which every prompt begins; None if there is none."""
     quantization: str = "int8"
     converter: str = ""
     files: dict[str, BuildFile] = field(factory=dict)
@@ -140,7 +156,7 @@ def read_info(directory: Path) -> BuildInfo:
 def _check_numbers(path: Path, info: BuildInfo) -> None:
     """Raise ModelError unless the numbers of a description are possible."""
     sizes = (info.context_length, info.vocabulary_size, info.layers, info.heads, info.width)
-    ends = [info.end_of_text] + ([] if info.infill_end is None else [info.infill_end])
+    ends = [info.end_of_text, *info.ends, *(id for id in (info.infill_end, info.begin) if id is not None)]
     if min(sizes) <= 0 or not all(0 <= end < info.vocabulary_size for end in ends):
         raise ModelError(f"{path} is damaged: its numbers are not those of a model.", CONVERT_AGAIN)
 

@@ -287,20 +287,23 @@ class TextModel:
         """Return a prompt of at most `room` tokens, cut at the start of the prefix and the end of the suffix."""
         limit = room * CHARACTERS_PER_TOKEN_BOUND
         prefix, suffix = prefix[-limit:], suffix[:limit]
+        begin = [] if self.info.begin is None else [self.info.begin]
+        room -= len(begin)
         ids, forced = self.tokenizer.split_for_healing(prefix) if heal else (self.tokenizer.encode(prefix), b"")
         if self.info.infill == "none" or not suffix:
             kept = keep_end(ids, room)
-            return Prompt(kept or [self.info.end_of_text], forced, range(len(kept)))
+            places = range(len(begin), len(begin) + len(kept))
+            return Prompt([*begin, *kept] or [self.info.end_of_text], forced, places)
         marks = self._marks
         after = self.tokenizer.encode(suffix)
         space = room - marks.count
         after = after[: max(0, min(len(after), space - min(len(ids), max(MINIMUM_PREFIX, space // 2))))]
         before = keep_end(ids, space - len(after))
         first, second = (after, before) if marks.suffix_first else (before, after)
-        ids = [*marks.start, *first, *marks.between, *second, *marks.end]
-        at = len(marks.start)
-        places = range(at, at + len(first)), range(at := at + len(first) + len(marks.between), at + len(second))
-        return Prompt(ids, forced, *(reversed(places) if marks.suffix_first else places))
+        ids = [*begin, *marks.start, *first, *marks.between, *second, *marks.end]
+        at = len(begin) + len(marks.start)
+        parts = range(at, at + len(first)), range(at := at + len(first) + len(marks.between), at + len(second))
+        return Prompt(ids, forced, *(reversed(parts) if marks.suffix_first else parts))
 
     def _answer(self, params: GenerateParams, prompt: Prompt) -> DecodedAnswer:
         return DecodedAnswer(
@@ -354,7 +357,7 @@ class TextModel:
     @cached_property
     def end_tokens(self) -> frozenset[int]:
         """Ids of the tokens that end an answer."""
-        ends = {self.info.end_of_text}
+        ends = {self.info.end_of_text, *self.info.ends}
         return frozenset(ends if self.info.infill_end is None else ends | {self.info.infill_end})
 
     @cached_property
@@ -372,7 +375,13 @@ class TextModel:
                 )
             return id
 
-        if self.info.infill == "suffix-first":
+        suffix_first = self.info.infill == "suffix-first"
+        if (found := self.info.infill_marks) is not None:
+            prefix, suffix, middle = id_of(found.prefix), id_of(found.suffix), id_of(found.middle)
+            if suffix_first:
+                return _Marks(True, [suffix], [prefix], [middle])
+            return _Marks(False, [prefix], [suffix], [middle])
+        if suffix_first:
             return _Marks(True, [id_of("<fim_suffix>")], [id_of("<fim_prefix>")], [])
         mask = id_of("<mask_1>")
         return _Marks(False, [], [mask], [self.info.end_of_text, id_of("<sep>"), mask])

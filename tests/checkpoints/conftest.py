@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from codegen_lsp import extras
 from codegen_lsp.checkpoints.architecture import Architecture
@@ -44,7 +44,16 @@ OTHER_SHAPES = {
 }
 """Other models with Llama's block: Qwen2.5-Coder, DeepSeek-Coder, Granite Code, and one whose heads are wider than its
 hidden state."""
-MASK_MARKS = ("<sep>", "<eom>", "<mask_2>", "<mask_1>")
+MARKS = {
+    "codegen": (),
+    "codegen2": ("<sep>", "<eom>", "<mask_2>", "<mask_1>"),
+    "codegen25": ("<sep>", "<eom>", "<mask_2>", "<mask_1>"),
+    "qwen2": ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
+    "deepseek": ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", "<｜begin▁of▁sentence｜>"),
+    "granite": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
+    "wide heads": (),
+}
+"""Special tokens of the families. The real files of Qwen2.5-Coder do not declare those for infilling as special."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -68,7 +77,7 @@ def small_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     needs.extra("convert")
     folder = tmp_path_factory.mktemp("tokenizers")
     paths = {}
-    for family in SHAPES:
+    for family, marks in MARKS.items():
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -78,8 +87,12 @@ def small_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         )
         tokenizer.train_from_iterator([SNIPPET], trainer)
         tokenizer.add_tokens([AddedToken(" " * length, normalized=True) for length in (4, 3, 2)])
-        if family != "codegen":
-            tokenizer.add_tokens([AddedToken(mark, normalized=True) for mark in MASK_MARKS])
+        tokenizer.add_tokens([AddedToken(mark, normalized=True) for mark in marks])
+        if family == "deepseek":
+            begin = marks[-1]
+            tokenizer.post_processor = processors.TemplateProcessing(
+                single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
+            )
         paths[family] = folder / f"{family}.json"
         tokenizer.save(str(paths[family]))
     return paths
@@ -133,12 +146,13 @@ def config_of(shape: Architecture, **extra: Any) -> dict[str, Any]:
 
 
 def random_state(shape: Architecture, seed: int = 0, strength: float = 1.0) -> State:
-    """Return weights of unit gain, so that attention matters; `strength` scales all but the embedding."""
+    """Return weights of unit gain, so that attention matters; `strength` scales all but the embedding (of a tied
+    one, all)."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, size in shape.shapes().items():
         weight = torch.randn(size, generator=generator)
-        if len(size) == 2 and "wte" not in name and "embed_tokens" not in name:
+        if len(size) == 2 and (shape.tied or ("wte" not in name and "embed_tokens" not in name)):
             weight *= strength / size[1] ** 0.5
         elif len(size) == 1:
             weight = weight * 0.1 + (1.0 if name.endswith("weight") else 0.0)
@@ -211,7 +225,7 @@ def make_checkpoint(tmp_path: Path, small_tokenizers: dict[str, Path]) -> MakeCh
         name: str = "checkpoint",
         config: dict[str, Any] | None = None,
     ) -> Path:
-        shape = shape or SHAPES[family]
+        shape = shape or (SHAPES | OTHER_SHAPES)[family]
         folder = tmp_path / name
         folder.mkdir()
         state = random_state(shape) if state is None else state

@@ -17,7 +17,17 @@ from codegen_lsp.checkpoints.catalogue import (
 )
 from codegen_lsp.errors import ModelError
 
-NOMINAL = {"350M": 0.35e9, "1B": 1e9, "2B": 2.7e9, "3.7B": 3.7e9, "6B": 6.7e9, "7B": 7e9, "16B": 16e9}
+NOMINAL = {
+    "350M": 0.35e9,
+    "0.5B": 0.5e9,
+    "1B": 1e9,
+    "1.5B": 1.5e9,
+    "2B": 2.7e9,
+    "3.7B": 3.7e9,
+    "6B": 6.7e9,
+    "7B": 7e9,
+    "16B": 16e9,
+}
 """Sizes that the names promise; CodeGen's papers call the 2B model 2.7B and the 6B model 6.1B."""
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
@@ -28,8 +38,9 @@ def test_every_checkpoint_is_there() -> None:
     first = {f"codegen-{size}-{kind}" for size in ("350M", "2B", "6B", "16B") for kind in ("nl", "multi", "mono")}
     second = {f"codegen2-{size}" for size in ("1B", "3.7B", "7B", "16B")}
     third = {f"codegen25-7B-{kind}" for kind in ("multi", "mono", "instruct")}
-    assert names == first | second | third
-    assert len(checkpoints()) == 19
+    others = {f"qwen2.5-coder-{size}" for size in ("0.5B", "1.5B")}
+    assert names == first | second | third | others
+    assert len(checkpoints()) == 21
 
 
 @pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
@@ -38,19 +49,19 @@ def test_sums(entry) -> None:  # type: ignore[no-untyped-def]
     size = re.search(r"-([\d.]+[MB])", entry.name)
     assert size is not None
     assert architecture.parameters == pytest.approx(NOMINAL[size[1]], rel=0.08)
-    width = 2 if entry.family == "codegen" else 4
+    width = 2 if entry.family in ("codegen", "qwen2") else 4
     masks = architecture.layers * 2048 * 2048 if architecture.block == "codegen" else 0
     assert entry.download_mb == round((architecture.parameters * width + masks) / 1e6)
     assert entry.memory_mb == round(architecture.memory_bytes / 2**20)
     assert architecture.int8_bytes == pytest.approx(architecture.parameters, rel=0.01)
     assert architecture.width % architecture.heads == 0
     assert architecture.rotary <= architecture.head_width
-    assert (architecture.rows, architecture.context) == (51200, 2048)
+    assert (architecture.rows, architecture.context) == ((151936, 32768) if entry.family == "qwen2" else (51200, 2048))
 
 
 @pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
 def test_terms(entry) -> None:  # type: ignore[no-untyped-def]
-    licenses = {"codegen": "BSD-3-Clause", "codegen2": "Apache-2.0", "codegen25": "Apache-2.0"}
+    licenses = {"codegen": "BSD-3-Clause", "codegen2": "Apache-2.0", "codegen25": "Apache-2.0", "qwen2": "Apache-2.0"}
     research = entry.variant == "instruct"
     assert entry.license == ("research-only" if research else licenses[entry.family])
     assert entry.needs_consent == research
@@ -66,7 +77,8 @@ def test_terms(entry) -> None:  # type: ignore[no-untyped-def]
 def test_qkv_groups() -> None:
     groups = {entry.name: entry.architecture.qkv_groups for entry in checkpoints()}
     assert {name for name, count in groups.items() if count == 8} == {"codegen2-1B", "codegen2-3.7B"}
-    assert {name for name, count in groups.items() if count == 0} == {name for name in groups if "codegen25" in name}
+    llamas = {entry.name for entry in checkpoints() if entry.architecture.block == "llama"}
+    assert {name for name, count in groups.items() if count == 0} == llamas
 
 
 def test_the_350m_model_has_its_published_size() -> None:

@@ -28,10 +28,12 @@ from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
 from codegen_lsp.inference.engines.native.torch_kernels import KERNELS, is_exact
 from codegen_lsp.inference.engines.native.weights import read_weights
 
+FAMILIES = ["codegen", "codegen2", "codegen25", "qwen2", "deepseek", "granite", "wide heads"]
 
-@pytest.mark.parametrize("family", ["codegen", "codegen2", "codegen25"])
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_both_engines_compute_the_same(family: str, make_checkpoint, small: SimpleNamespace, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    shape = small.SHAPES[family]
+    shape = (small.SHAPES | small.OTHER_SHAPES)[family]
     state = small.random_state(shape, seed=3)
     build = tmp_path / "build"
     convert_checkpoint(make_checkpoint(family, state=state), build, name="small")
@@ -68,16 +70,17 @@ def attentions_of_transformers(
     small: SimpleNamespace, shape: Architecture, state: dict[str, torch.Tensor], ids: list[int]
 ) -> Floats:
     """Return (layers, heads, tokens, tokens). transformers' CodeGen has four groups, so CodeGen2 is stored in four."""
-    config = small.config_of(shape) | {"attn_implementation": "eager"}
-    kind, _ = config.pop("model_type"), config.pop("architectures")
+    config = {key: value for key, value in small.config_of(shape).items() if key not in ("model_type", "architectures")}
+    config |= {"attn_implementation": "eager"}
     model: Any
-    if kind == "llama":
+    if shape.block == "llama":
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config))
     else:
         state = state if shape.qkv_groups == 4 else small.regrouped(state, shape.qkv_groups, 4)
         config.pop("head_dim", None)
         model = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**config))
-    model.load_state_dict(state, strict=True)
+    tied = {"lm_head.weight": state["model.embed_tokens.weight"]} if shape.tied else {}
+    model.load_state_dict(state | tied, strict=True)
     with torch.no_grad():
         found = model.eval()(torch.tensor([ids]), output_attentions=True).attentions
     result: Floats = torch.stack([layer[0] for layer in found]).numpy()
@@ -85,12 +88,12 @@ def attentions_of_transformers(
 
 
 @pytest.mark.parametrize("implementation", ATTENTION)
-@pytest.mark.parametrize("family", ["codegen", "codegen2", "codegen25"])
+@pytest.mark.parametrize("family", [*FAMILIES[:3], "granite", "wide heads"])
 def test_attention_is_that_of_transformers_by_layer_and_head(
     family: str, implementation: str, make_checkpoint: Any, small: SimpleNamespace, tmp_path: Path
 ) -> None:
     """The heads are in the order of transformers, and a text in several chunks attends as one in one."""
-    shape = attrs.evolve(small.SHAPES[family], layers=3)
+    shape = attrs.evolve((small.SHAPES | small.OTHER_SHAPES)[family], layers=3)
     state = small.random_state(shape, seed=5)
     build = tmp_path / "build"
     convert_checkpoint(make_checkpoint(family, state=state, shape=shape), build, name="small")

@@ -16,6 +16,7 @@ import regex
 from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import vocabulary
+from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.vocabulary import (
     GPT2_SIZE,
     build_tokenizers,
@@ -32,6 +33,8 @@ from codegen_lsp.checkpoints.vocabulary import (
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.tokenizer import byte_alphabet
 
+CODEGEN = Architecture("codegen", 2, 4, 64, 256, 8, 640, 512, 1e-5, 4)
+LLAMA = Architecture("llama", 2, 4, 64, 176, 16, 640, 512, 1e-6)
 GPT2_PATTERN = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
@@ -78,7 +81,7 @@ def tiktoken_ids(text: str, ranks: dict[bytes, int]) -> list[int]:
 def test_codegen_multi_and_mono(files: str, codegen_files: Path, tmp_path: Path) -> None:
     for name in files.split():
         shutil.copyfile(codegen_files / name, tmp_path / name)
-    (tokenizer,) = build_tokenizers(tmp_path, "codegen")
+    (tokenizer,) = build_tokenizers(tmp_path, CODEGEN)
     check_tokenizer(tokenizer, "codegen", tmp_path, 51200)
     assert vocabulary_size(tokenizer) == 50295
     assert ids(tokenizer, "    return x") == [50284, 7783, 2124]
@@ -97,15 +100,15 @@ def test_codegen_multi_and_mono(files: str, codegen_files: Path, tmp_path: Path)
 def test_both_forms_of_codegens_files_agree(codegen_files: Path, tmp_path: Path) -> None:
     for name in ("vocab.json", "merges.txt", "added_tokens.json"):
         shutil.copyfile(codegen_files / name, tmp_path / name)
-    (ours,) = build_tokenizers(tmp_path, "codegen")
-    (theirs,) = build_tokenizers(codegen_files, "codegen")
+    (ours,) = build_tokenizers(tmp_path, CODEGEN)
+    (theirs,) = build_tokenizers(codegen_files, CODEGEN)
     for path in sorted(Path(vocabulary.__file__).parent.glob("*.py")):
         text = path.read_text(encoding="utf-8")
         assert ids(ours, text) == ids(theirs, text)
 
 
 def test_nl_is_plain_gpt2_whatever_its_files_list(codegen_files: Path) -> None:
-    (listed,) = build_tokenizers(codegen_files, "codegen")
+    (listed,) = build_tokenizers(codegen_files, CODEGEN)
     plain = without_additions(listed)
     assert vocabulary_size(plain) == GPT2_SIZE
     assert ids(plain, "    return x") == [220, 220, 220, 1441, 2124]
@@ -120,8 +123,8 @@ def test_codegen2_takes_the_ids_of_its_marks_from_its_files(codegen_files: Path,
     marks = [f"<dummy_{i}>" for i in range(4)] + ["<sep>", "<eom>"] + [f"<mask_{i}>" for i in range(899, 0, -1)]
     added |= {mark: 50295 + place for place, mark in enumerate(marks)}
     (tmp_path / "added_tokens.json").write_text(json.dumps(added))
-    (tokenizer,) = build_tokenizers(tmp_path, "codegen")
-    assert family_of("codegen", tokenizer) == "codegen2"
+    (tokenizer,) = build_tokenizers(tmp_path, CODEGEN)
+    assert family_of(CODEGEN, tokenizer) == "codegen2"
     check_tokenizer(tokenizer, "codegen2", tmp_path, 51200)
     assert (tokenizer.token_to_id("<sep>"), tokenizer.token_to_id("<eom>")) == (50299, 50300)
     assert ids(tokenizer, "prefix<mask_1>suffix<|endoftext|><sep><mask_1>") == [
@@ -192,15 +195,15 @@ def test_codegen25_needs_gpt2s_vocabulary(
     codegen_files: Path, tmp_path: Path, small_tokenizers: dict[str, Path]
 ) -> None:
     with pytest.raises(ConversionError, match="has no vocabulary") as caught:
-        build_tokenizers(tmp_path, "llama")
+        build_tokenizers(tmp_path, LLAMA)
     assert "vocab.json and merges.txt of any CodeGen checkpoint" in caught.value.advice
     shutil.copyfile(codegen_files / "tokenizer.json", tmp_path / "tokenizer.json")
-    assert len(build_tokenizers(tmp_path, "llama")) == 2
+    assert len(build_tokenizers(tmp_path, LLAMA)) == 2
     shutil.copyfile(small_tokenizers["codegen"], tmp_path / "tokenizer.json")
-    with pytest.raises(ConversionError, match="is not GPT-2's"):
-        build_tokenizers(tmp_path, "llama")
+    (other,) = build_tokenizers(tmp_path, LLAMA)
+    assert family_of(LLAMA, other) == "llama"
     shutil.copyfile(small_tokenizers["codegen25"], tmp_path / "tokenizer.json")
-    assert len(build_tokenizers(tmp_path, "llama")) == 1
+    assert len(build_tokenizers(tmp_path, LLAMA)) == 1
 
 
 def test_a_tokenizer_with_other_ids_is_refused(codegen_files: Path, tmp_path: Path) -> None:
@@ -208,7 +211,7 @@ def test_a_tokenizer_with_other_ids_is_refused(codegen_files: Path, tmp_path: Pa
     raw = json.loads((codegen_files / "tokenizer.json").read_text())
     raw["model"]["vocab"] |= {"Ġx": raw["model"]["vocab"]["Ġy"], "Ġy": raw["model"]["vocab"]["Ġx"]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
-    (tokenizer,) = build_tokenizers(tmp_path, "codegen")
+    (tokenizer,) = build_tokenizers(tmp_path, CODEGEN)
     with pytest.raises(ConversionError, match=r"gives '    return x' the ids \[50284, 7783, \d+\]"):
         check_tokenizer(tokenizer, "codegen", tmp_path, 51200)
 
@@ -217,7 +220,7 @@ def test_a_lossy_tokenizer_is_refused(codegen_files: Path, tmp_path: Path) -> No
     raw = json.loads((codegen_files / "tokenizer.json").read_text())
     raw["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
-    (tokenizer,) = build_tokenizers(tmp_path, "codegen")
+    (tokenizer,) = build_tokenizers(tmp_path, CODEGEN)
     with pytest.raises(ConversionError, match="does not give"):
         check_tokenizer(tokenizer, "codegen", tmp_path, 51200)
 
@@ -239,7 +242,7 @@ def test_damaged_files_are_named(name: str, content: bytes, codegen_files: Path,
         shutil.copyfile(codegen_files / file, tmp_path / file)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConversionError, match=str(tmp_path)):
-        build_tokenizers(tmp_path, "codegen")
+        build_tokenizers(tmp_path, CODEGEN)
 
 
 def test_end_of_text_may_have_another_name(tmp_path: Path, small_tokenizers: dict[str, Path]) -> None:

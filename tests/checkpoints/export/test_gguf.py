@@ -149,7 +149,7 @@ def real_tokenizer(files: Path, family: str) -> vocabulary.Tokenizer:
         base = vocabulary.gpt2_files(files)
         runs_first = family.endswith("runs first")
         return vocabulary.codegen25_tokenizer_runs_first(*base) if runs_first else vocabulary.codegen25_tokenizer(*base)
-    (tokenizer,) = vocabulary.build_tokenizers(files, "codegen")
+    (tokenizer,) = vocabulary.build_tokenizers(files, Architecture("codegen", 2, 4, 64, 256, 8, 640, 512, 1e-5, 4))
     return vocabulary.without_additions(tokenizer) if family == "codegen nl" else tokenizer
 
 

@@ -81,6 +81,8 @@ def read_variables(path: Path, buffer: mmap.mmap) -> dict[str, Variable]:
         if target not in variables:
             raise ModelError(f"{path} is damaged: {alias} stands for {target}, which is missing.", CONVERT_AGAIN)
         variables[alias] = variables[target]
+        if f"{target}_scale" in variables:  # an alias of a quantized matrix stands for its scales too
+            variables.setdefault(f"{alias}_scale", variables[f"{target}_scale"])
     if reader.offset != len(buffer):
         raise ModelError(f"{path} is damaged: {len(buffer) - reader.offset} bytes too many.", CONVERT_AGAIN)
     return variables
