@@ -120,7 +120,6 @@ def test_killed_server_whose_worker_is_slow_to_end(window, name):
     finally:
         slow.resume()
     window.ready()
-    print("SAME", worker(window) == slow, worker(window).parent())
     assert suggested(window, f"again_{name}")
 
 
