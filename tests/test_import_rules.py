@@ -97,8 +97,8 @@ PACKAGES = {
     "evaluation": [
         *("evaluation", "suggest", "synthesis", "refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.build", "inference.client", "inference.engines.base", "inference.loading"),
-        *("inference.rpc.messages", "inference.tokenizer"),
-        *("checkpoints", "training.corpus", "progress", "settings", "errors"),
+        *("inference.rpc", "inference.tokenizer"),
+        *("checkpoints", "training", "progress", "settings", "errors"),
         *("deploy.cluster", "version"),
     ],
     "benchmarks": [

@@ -20,7 +20,7 @@ from codegen_lsp.cli.options import AsJson, Threads
 
 if TYPE_CHECKING:
     from codegen_lsp.checkpoints.adaptation_record import Change
-    from codegen_lsp.training.adaptation.job import Outcome
+    from codegen_lsp.training.adaptation.job import AdaptationJob, Outcome
 
 
 def adapt(
@@ -37,6 +37,14 @@ def adapt(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Go on where the estimate shows no gain, and install the result.")
     ] = False,
+    evaluate: Annotated[
+        bool,
+        typer.Option(
+            "--evaluate", help="Train on the code as it was, measure on the lines added since; install nothing."
+        ),
+    ] = False,
+    days: Annotated[float, typer.Option(metavar="N", min=0.1, help="Age of the code for --evaluate.")] = 90.0,
+    commits: Annotated[int, typer.Option(metavar="N", min=2, help="Later commits for --evaluate.")] = 60,
     polite: Annotated[bool, typer.Option("--polite", help="Pause while an editor asks for suggestions.")] = False,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Files not to read, as in the setting `exclude`.")
@@ -75,6 +83,9 @@ def adapt(
         exclude=tuple(exclude or ()),
     )
     console = Console(stderr=as_json)
+    if evaluate:
+        _evaluate(job, days, commits, console, as_json=as_json)
+        return
     with _interruptible() as stopped, progress_bar() as report:
         outcome = run(job, report, lambda line: console.print(line, highlight=False, soft_wrap=True), stopped.is_set)
     if as_json:
@@ -83,6 +94,39 @@ def adapt(
         _print(console, job.name, outcome)
     if outcome.interrupted and outcome.build is None:
         raise SystemExit(130)
+
+
+def _evaluate(job: AdaptationJob, days: float, commits: int, console: Console, *, as_json: bool) -> None:
+    from codegen_lsp.cli.progress_bar import progress_bar
+    from codegen_lsp.evaluation.adaptation_trial import run_trial
+
+    with _interruptible() as stopped, progress_bar() as report:
+        trial = run_trial(
+            job,
+            days,
+            commits=commits,
+            per_commit=4,
+            seed=0,
+            report=report,
+            say=lambda line: console.print(line, highlight=False, soft_wrap=True),
+            stop=stopped.is_set,
+        )
+    if as_json:
+        values = attrs.asdict(trial)
+        values["record"] = {"figures": values["record"]["figures"]} if values["record"] else None
+        typer.echo(json.dumps(values, indent=1))
+        return
+    if trial.record is None or trial.added is None:
+        console.print("Interrupted before there was anything to measure.")
+        return
+    console.print(_table(trial.record.figures), highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in (f"on lines of {trial.added.commits} later commits", "before", "after", "difference", "of"):
+        table.add_column(column, justify="left" if column.startswith("on") else "right")
+    for name, one in trial.added.figures.items():
+        interval = f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
+        table.add_row(name, f"{one.before:.4f}", f"{one.after:.4f}", interval, f"{one.cases:.0f}")
+    console.print(table, highlight=False)
 
 
 @contextmanager

@@ -55,6 +55,40 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Figure | None:
     return Figure(sum(parts) / sum(wholes), float(low), float(high), len(parts))
 
 
+@frozen
+class Difference:
+    """A ratio before and after a change, and the 95 % interval of the difference."""
+
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    cases: float
+    """The sum of the wholes."""
+
+
+def difference(
+    parts: Sequence[tuple[float, float]], wholes: Sequence[float], clusters: Sequence[int]
+) -> Difference | None:
+    """Return the sums of the parts before and after over the sum of the wholes, with an interval over the clusters.
+
+    Cases of one cluster are drawn together (cluster bootstrap). None when the wholes sum to 0.
+    """
+    if not sum(wholes):
+        return None
+    rows = np.column_stack((np.asarray(parts, float).reshape(-1, 2), np.asarray(wholes, float)))
+    numbers = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    by_cluster = np.stack([np.bincount(numbers, column) for column in rows.T], axis=1)
+    dice = np.random.default_rng(0)
+    count = len(by_cluster)
+    drawn = by_cluster[dice.integers(count, size=(RESAMPLES, count))].sum(1)
+    drawn = drawn[drawn[:, 2] > 0]
+    low, high = np.percentile((drawn[:, 1] - drawn[:, 0]) / drawn[:, 2], [2.5, 97.5])
+    before, after, whole = by_cluster.sum(0)
+    return Difference(before / whole, after / whole, (after - before) / whole, float(low), float(high), float(whole))
+
+
 def _resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sums of `RESAMPLES` draws with replacement, shape (RESAMPLES,)."""
     dice = np.random.default_rng(0)

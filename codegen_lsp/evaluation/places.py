@@ -143,6 +143,11 @@ def _docstring_lines(text: str) -> set[int]:
 _ONE_STRING = re.compile(r"[rRbBuU]{0,2}(\"\"\".*\"\"\"|'''.*'''|\"[^\"]*\"|'[^']*')")
 
 
+def offsets(kind: Kind, text: str, start: int, end: int) -> Iterator[int]:
+    """Yield the offsets of a kind of place in the line of a text from `start` to `end`."""
+    yield from _OFFSETS[kind](text, start, end)
+
+
 def _line_start(text: str, start: int, end: int) -> Iterator[int]:
     yield start + len(text[start:end]) - len(text[start:end].lstrip())
 

@@ -9,6 +9,9 @@ from attrs import define, field
 
 from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.inference.rpc.messages import Candidate, GenerateParams, GenerateResult, GenerationStats, WarmParams
+from tests.tiny_base import tiny_base
+
+__all__ = ["tiny_base"]
 
 SOURCE = '''"""A module."""
 
