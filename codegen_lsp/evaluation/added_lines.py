@@ -1,4 +1,4 @@
-"""What an adapted model gains on lines that were written after it was trained.
+"""The gain of an adapted model on lines that were written after it was trained.
 
 Both models are asked at places in lines that commits added later, with the workspace as it was before each commit, so
 that nothing leaks. Lines that nearly repeat the code trained on, or earlier ones, are left out. The n-grams of document
@@ -61,7 +61,7 @@ class CommitCases:
 
 @frozen
 class Tally:
-    """What a model gave for one case: sums of each figure, and what they are of."""
+    """Sums of each figure that a model gave for one case, and of what they are shares."""
 
     bits: float = 0.0
     bytes: int = 0
@@ -232,7 +232,7 @@ async def _score(client: InferenceClient, run: AddedRun) -> Tally:
 async def _complete(
     client: InferenceClient, model: ModelDescription, place: CursorPlace, files: Mapping[str, str], number: int
 ) -> Tally:
-    """Return the tally of what an editor shows at a place."""
+    """Return the tally of the suggestion that an editor shows at a place."""
     case = LineCase(place, below=True)
     snapshot = lines.snapshot_of(case, number)
     settings = Settings(languages={"*": True}, candidates=1)
