@@ -96,7 +96,9 @@ def main() -> None:
     answer: dict[str, object] = {"files": {}}
     try:
         answer["verdict"], answer["detail"] = run(request, output)
-        answer["files"] = read_files(str(request["folder"]), int(str(request["file_bytes"])))
+        beginnings = request.get("returned", [""])
+        assert isinstance(beginnings, list)
+        answer["files"] = read_files(str(request["folder"]), int(str(request["file_bytes"])), beginnings)
     except OSError as error:
         answer["verdict"], answer["detail"] = "unavailable", str(error)
     answer["output"] = output.text()
@@ -130,10 +132,15 @@ class Output:
         return f"{text}\n[{self._dropped} more bytes]" if self._dropped and self._limit else text
 
 
-def read_files(folder: str, limit: int) -> dict[str, str]:
-    """Return the regular files directly in a folder, in base64, as long as they take at most `limit` bytes together."""
+def read_files(folder: str, limit: int, beginnings: list[str]) -> dict[str, str]:
+    """Return the regular files directly in a folder, in base64, as long as they take at most `limit` bytes together.
+
+    Only those whose names have one of the beginnings are returned, in the order of these.
+    """
     found: dict[str, str] = {}
-    for name in sorted(os.listdir(folder))[:FILES] if limit else []:  # noqa: PTH208
+    names = sorted(os.listdir(folder)) if limit else []  # noqa: PTH208
+    chosen = dict.fromkeys(name for beginning in beginnings for name in names if name.startswith(beginning))
+    for name in list(chosen)[:FILES]:
         with contextlib.suppress(OSError):
             found[name] = base64.b64encode(content := _content(os.path.join(folder, name), limit)).decode()  # noqa: PTH118
             limit -= len(content)

@@ -90,6 +90,7 @@ def run_program(
     hidden: Sequence[Path] = (),
     channel: int | None = None,
     awaits: bool = False,
+    returned: Sequence[str] = ("",),
 ) -> Verdict:
     """Run the source of a Python program, which may use the standard library.
 
@@ -98,7 +99,8 @@ def run_program(
     `stop`, from another thread, ends the program.
 
     It inherits the file descriptor `channel`. If it `awaits` the other end of that, its time begins with the first
-    message.
+    message. Of its files, those are returned whose names have one of the beginnings in `returned`, in this order, as
+    long as they fit the limit.
 
     Raises ProgramStoppedError then. Raises SandboxError when the confinement is not available on this system, or when
     a folder in `shown` contains a home folder, with keys and passwords.
@@ -122,6 +124,7 @@ def run_program(
             "scratch_bytes": allowed.scratch_mb * MEBIBYTE,
             "output_bytes": allowed.output_bytes,
             "file_bytes": allowed.file_bytes,
+            "returned": list(returned),
             "folder": folder,
             "namespaces": confinement == "namespaces",
             "shown": [str(path) for path in visible],

@@ -7,6 +7,7 @@ lines of JSON in a file, so that those of the turns before a crash or a hang are
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import io
 import itertools
@@ -17,9 +18,13 @@ import traceback
 from typing import Any
 
 REPORTS = "reports.jsonl"
+PRINTED = "printed.txt"
+"""Name of the file with what the cell in progress has printed, for when it does not end."""
 CODE = "<turn {}>"
 """Name of the file of a turn's code in tracebacks."""
 NAMES = {"__name__": "__main__", "__file__": "program.py"}
+RESERVED_BYTES = 1 << 18
+"""Kept free for reports, so that they can be written when the program has filled its folder."""
 VALUE_CHARACTERS, OUTPUT_CHARACTERS = 4_000, 20_000
 TABLE_ROWS, TABLE_COLUMNS, CELL_CHARACTERS = 50, 20, 200
 """Limits of a value that is reported as a table."""
@@ -33,14 +38,18 @@ def run(cells: list[str], examples: list[tuple[str, str, str]]) -> None:
     value (`examples.Example`). The last cell may lack names that the examples' setups assign.
     """
     names: dict[str, Any] = dict(NAMES)
+    # Of the module `site`, which the sandbox does not load.
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
     with open(REPORTS, "w", encoding="utf-8") as file:  # noqa: PTH123 - pathlib need not be loaded here
+        with contextlib.suppress(AttributeError, OSError):  # not on all systems
+            os.posix_fallocate(file.fileno(), 0, RESERVED_BYTES)
 
         def report(**fields: object) -> None:
             file.write(json.dumps(fields) + "\n")
             file.flush()
 
         for number, cell in enumerate(cells):
-            output = _Limited()
+            output = _Limited(PRINTED)
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                 error, value = _run(cell, number, names)
             shown = "" if value is None else _shown(value)
@@ -52,6 +61,7 @@ def run(cells: list[str], examples: list[tuple[str, str, str]]) -> None:
             with contextlib.redirect_stdout(_Limited()), contextlib.redirect_stderr(_Limited()):
                 found = _try(cells, names, setup, expression, expected)
             report(example=number, found=found)
+        file.truncate()
 
 
 def _run(cell: str, number: int, names: dict[str, Any]) -> tuple[str, Any]:
@@ -200,9 +210,10 @@ def _save_figures(number: int) -> list[str]:
 
 
 class _Limited(io.TextIOBase):
-    """Keeps the beginning of what is written."""
+    """Keeps the beginning of what is written, in a file as well if one is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str = "") -> None:
+        self._file = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600) if file else None
         self._parts: list[str] = []
         self._left = OUTPUT_CHARACTERS
         self._dropped = 0
@@ -210,8 +221,17 @@ class _Limited(io.TextIOBase):
     def writable(self) -> bool:
         return True
 
+    @property
+    def buffer(self) -> _Bytes:
+        """The binary stream, as `sys.stdout` has one."""
+        return _Bytes(self)
+
     def write(self, text: str) -> int:
-        self._parts.append(text[: self._left])
+        kept = text[: self._left]
+        self._parts.append(kept)
+        if self._file is not None and kept:
+            with contextlib.suppress(OSError):  # the folder is full, or the program closed the file
+                os.write(self._file, kept.encode("utf-8", "replace"))
         self._dropped += max(0, len(text) - self._left)
         self._left = max(0, self._left - len(text))
         return len(text)
@@ -219,3 +239,17 @@ class _Limited(io.TextIOBase):
     def text(self) -> str:
         text = "".join(self._parts)
         return f"{text}\n[{self._dropped} more characters]" if self._dropped else text
+
+
+class _Bytes(io.RawIOBase):
+    """Writes bytes as text."""
+
+    def __init__(self, text: _Limited) -> None:
+        self._text = text
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._text.write(bytes(data).decode("utf-8", "replace"))
+        return len(data)

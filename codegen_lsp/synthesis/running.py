@@ -125,7 +125,9 @@ class TurnRunner:
             f"exec(compile({inspect.getsource(cells)!r}, 'cells', 'exec'), globals())\n"
             f"run({codes!r}, {tried!r})\n"
         )
-        verdict = run_program(program, self.limits, self.confinement, [self.packages], stop)
+        drawn = [f"turn-{number}-" for number in reversed(range(len(codes)))]
+        returned = [cells.REPORTS, cells.PRINTED, *drawn]
+        verdict = run_program(program, self.limits, self.confinement, [self.packages], stop, returned=returned)
         return _outcome(verdict, dialogue, examples, self.limits)
 
 
@@ -141,12 +143,16 @@ def _outcome(verdict: Verdict, dialogue: Dialogue, examples: Sequence[Example], 
         return ProgramRun("failed", turns, _where(len(reports), count) + failure, len(reports) < count)
     if len(reports) < count:
         place = _where(len(reports) + 1, count)
+        printed = _printed(verdict.files.get(cells.PRINTED, b""))
         if verdict.kind == "timeout":
             reason = f"it ran for more than {limits.seconds:g} s and was stopped"
-            return ProgramRun("timeout", [*turns, TurnResult(error=reason)], place + reason, len(reports) + 1 < count)
+            last = TurnResult(printed, error=reason)
+            return ProgramRun("timeout", [*turns, last], place + reason, len(reports) + 1 < count)
         detail = "by a crash, or by os._exit" if verdict.detail == NO_RESULT else printable(verdict.detail)
         reason = f"it ended the program ({detail})" if detail else "it ended the program"
-        return ProgramRun("failed", [*turns, TurnResult(error=reason)], place + reason, len(reports) + 1 < count)
+        return ProgramRun(
+            "failed", [*turns, TurnResult(printed, error=reason)], place + reason, len(reports) + 1 < count
+        )
     for number, example in enumerate(examples):
         if number not in found:
             return ProgramRun("contradicts", turns, f"{example.text} was not reached: it took too long or ended")
@@ -158,6 +164,13 @@ def _outcome(verdict: Verdict, dialogue: Dialogue, examples: Sequence[Example], 
 def _holds_with_setups(examples: Sequence[Example], found: dict[Any, str]) -> bool:
     """Return whether all examples hold, and each assigns something first, which the turn alone may lack."""
     return bool(examples) and all(example.setup and found.get(number) == "" for number, example in enumerate(examples))
+
+
+def _printed(content: bytes) -> str:
+    """Return what a turn printed that did not end; untrusted code may have written anything."""
+    text = content.decode("utf-8", "replace")
+    more = "\n[and more]" if len(text) >= cells.OUTPUT_CHARACTERS else ""
+    return printable_output(text[: cells.OUTPUT_CHARACTERS]) + more
 
 
 def _where(report: int, count: int) -> str:

@@ -14,6 +14,8 @@ REASONS = (
     (r"\w*Error: .*\[Errno (?:28|27)\]", "it wrote more than the {scratch} of files that a program may write"),
     (r"\w*[eE]rror: .*\[Errno (?:101|-2|-3)\]", "it tried to use the network, which the sandbox does not allow"),
     (r"PermissionError: \[Errno (?:1|13)\]", "it tried something that the sandbox does not allow"),
+    (r"FileNotFoundError: \[Errno 2\] No such file or directory(?: \(line|$)",
+     "it tried to share memory with another process, which the sandbox does not allow"),
     (r"FileNotFoundError: \[Errno 2\].*'", "there is no such file in the sandbox, where your files are hidden"),
     (r"EOFError: EOF when reading a line", "it asked for input, but nobody can type into a program in the sandbox"),
     (r"SystemExit", "it ended the program"),

@@ -69,6 +69,7 @@ STOPPED = {
     "import os\nwhile True: os.fork()": "it tried to start another process or thread",
     "import subprocess\nsubprocess.run(['ls'])": "it tried to start another process or thread",
     "import threading\nthreading.Thread(target=print).start()": "it tried to start another process or thread",
+    "import multiprocessing\nmultiprocessing.Pool(2)": "it tried to share memory with another process",
     "open('/etc/codegen-lsp', 'w')": "it tried to write outside its own folder",
     "import shutil\nshutil.rmtree('/usr')": "it tried to write outside its own folder",
     "open('/root/.ssh/id_rsa')": "there is no such file in the sandbox, where your files are hidden",
@@ -203,3 +204,50 @@ async def test_a_cancelled_run_ends_its_program() -> None:
 def test_forged_reports_do_no_harm() -> None:
     forged = "open('reports.jsonl', 'a').write('[' * 10**5 + chr(10) + '{\"turn\": 0}' + chr(10) + '7')"
     assert run(forged).kind in ("ran", "failed")
+
+
+STOPPED_AFTER_PRINTING = {
+    "print('before')\nwhile True: pass": "before\nit ran for more than 2 s and was stopped",
+    "print('before')\nimport os\nos._exit(0)": "before\nit ended the program (by a crash, or by os._exit)",
+    "print('\\x1b[2J\\rbefore')\nwhile True: pass": "before\nit ran for more than 2 s and was stopped",
+}
+
+
+@pytest.mark.parametrize("code", STOPPED_AFTER_PRINTING)
+def test_what_a_stopped_turn_printed_is_kept(code: str) -> None:
+    assert run("print('above')", code, runner=BRIEF).last.text == STOPPED_AFTER_PRINTING[code]
+
+
+def test_of_a_stopped_flood_the_beginning_is_kept() -> None:
+    output = run("while True: print('x' * 1000)", runner=BRIEF).last.output
+    assert output.startswith("x" * 1000 + "\n")
+    assert output.endswith("\n[and more]")
+    assert len(output) < 20_100
+
+
+FILLS = "file = open('data', 'wb', buffering=0)\ntry:\n    while True: file.write(b'x' * 1024)\nexcept OSError: pass\n"
+FILES = {
+    "for n in range(40): open(f'data-{n}.csv', 'w').write('1')\n": RUNNER,
+    "open('data.bin', 'wb').write(bytes(20 << 20))\n": RUNNER,
+    FILLS: BRIEF,
+}
+
+
+@pytest.mark.parametrize("code", FILES)
+def test_files_of_a_program_do_not_hide_what_it_did(code: str) -> None:
+    found = run(f"{code}'done'", runner=FILES[code])
+    assert (found.kind, found.last.value) == ("ran", "'done'")
+
+
+def test_pictures_of_the_last_turn_come_first() -> None:
+    above = "for n in range(40): open(f'turn-1-{n}.csv', 'w').write('1')"
+    assert list(run(above, "open('turn-2-x.csv', 'w').write('1')").last.files) == ["turn-2-x.csv"]
+
+
+@pytest.mark.parametrize("code", ["exit()", "quit()"])
+def test_leaving_early_is_explained(code: str) -> None:
+    assert run(code).reason == "it ended the program: SystemExit (line 1)"
+
+
+def test_bytes_can_be_printed() -> None:
+    assert run("import sys\nsys.stdout.buffer.write(b'caf\\xc3\\xa9\\n')\nNone").last.text == "café"
