@@ -100,6 +100,7 @@ async def _print_stream(request: TextRequest, client: InferenceClient) -> None:
     truncation = request.truncation()
     text = shown = ""
     cut = asyncio.Event()
+    closed: BrokenPipeError | None = None
 
     def show(safe: str) -> None:
         nonlocal shown
@@ -108,9 +109,15 @@ async def _print_stream(request: TextRequest, client: InferenceClient) -> None:
         shown = safe
 
     def on_text(part: StreamedText) -> None:
-        nonlocal text
+        nonlocal text, closed
+        if closed is not None:
+            return
         text += part.text
-        show(truncation.safe(text))
+        try:
+            show(truncation.safe(text))
+        except BrokenPipeError as error:
+            closed = error
+            cut.set()
         if truncation.cuts(text):
             cut.set()
 
@@ -127,6 +134,8 @@ async def _print_stream(request: TextRequest, client: InferenceClient) -> None:
         stopping.cancel()
         with contextlib.suppress(asyncio.CancelledError, CodegenError):
             await generating
+    if closed is not None:
+        raise closed
     typer.echo()
 
 
