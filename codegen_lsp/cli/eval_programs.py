@@ -181,7 +181,7 @@ def run(
     from codegen_lsp.cli.eval_tables import print_programs
     from codegen_lsp.cli.progress_bar import progress_bar
     from codegen_lsp.evaluation.program_measurements import judge_programs
-    from codegen_lsp.evaluation.program_page import save_page
+    from codegen_lsp.evaluation.program_page import programs_for, save_page
     from codegen_lsp.evaluation.sample_files import read_samples
 
     judged_by = _benchmark(benchmark, data, limits_only=limits_only)
@@ -194,7 +194,7 @@ def run(
         typer.echo(json.dumps({"figures": cattrs.unstructure(figures)}, indent=2))
     else:
         console = Console()
-        console.print(f"{len(judged)} programs for {len(drafts)} problems", style="bold", highlight=False)
+        console.print(programs_for(len(judged), len(drafts), judged_by.unit), style="bold", highlight=False)
         print_programs(console, figures)
 
 

@@ -6,15 +6,15 @@ import random
 import sys
 from pathlib import Path
 
-from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 
 from codegen_lsp.cli.synth_input import LineReader, interruptible
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.synthesis.dialogue import render
+from codegen_lsp.synthesis.dialogue import Dialogue, render
 from codegen_lsp.synthesis.printable import printable
 from codegen_lsp.synthesis.problems import TutorProblem, read_problems
 from codegen_lsp.synthesis.synthesizer import Synthesizer
@@ -32,6 +32,9 @@ Write the code of the step; Alt-Enter begins a new line, Enter runs it. With lin
   /save FILE    write your program as a session
   /quit"""
 
+MIN_BESIDE = 72
+"""Columns of a terminal in which two programs stand side by side."""
+
 
 class TutorScreen:
     """A learner in a terminal, or with lines from standard input."""
@@ -47,7 +50,7 @@ class TutorScreen:
 
     async def run(self, number: int | None = None) -> None:
         """Teach until the end of the input or `/quit`, beginning with a problem (from 1)."""
-        self._print(f"{len(self._problems)} problems. /help lists what you can do.", "dim")
+        self._print(f"{_counted(len(self._problems), 'problem')}. /help lists what you can do.", "dim")
         self._begin(self._problem(str(number)) if number else self._problems[0])
         while True:
             try:
@@ -106,15 +109,22 @@ class TutorScreen:
             return
         solution = await self._tutor.model_program()
         panels = [
-            Panel(Syntax(printable(render(dialogue)).rstrip(), "python", background_color="default"), title=title)
+            Panel(_program(dialogue), title=title)
             for title, dialogue in (("yours", self._tutor.learner), ("a solution", solution))
         ]
-        self._console.print(Columns(panels, equal=True, expand=True))
+        if self._console.width < MIN_BESIDE:
+            self._console.print(*panels, sep="\n")
+        else:
+            beside = Table.grid(expand=True)
+            for _ in panels:
+                beside.add_column(ratio=1)
+            beside.add_row(*panels)
+            self._console.print(beside)
         self._print("Solved. /next begins another problem.", "bold green")
 
     def _begin(self, problem: TutorProblem) -> None:
         self._tutor = Tutor(problem, self._synthesizer)
-        self._print(f"{problem.name}, {len(problem.steps)} steps", "bold")
+        self._print(f"{problem.name}, {_counted(len(problem.steps), 'step')}", "bold")
         if problem.head.strip():
             self._code(problem.head)
         self._show_step()
@@ -145,3 +155,12 @@ class TutorScreen:
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(printable(text)), style=style or None, soft_wrap=True)
         sys.stdout.flush()
+
+
+def _program(dialogue: Dialogue) -> Syntax:
+    text = printable(render(dialogue)).rstrip()
+    return Syntax(text, "python", background_color="default", word_wrap=True)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -57,6 +57,8 @@ class Benchmark(Protocol):
     """A benchmark whose answers are programs."""
 
     name: str
+    unit: str
+    """Word for one of its problems: MTPB's are conversations with one of five inputs, called tests."""
     form: str
     """Variant, such as `multi-turn`."""
 
@@ -81,6 +83,7 @@ class HumanEval:
     """HumanEval's functions."""
 
     name = "humaneval"
+    unit = "problem"
 
     def __init__(
         self,
@@ -127,6 +130,7 @@ class Mtpb:
     """The Multi-Turn Programming Benchmark."""
 
     name = "mtpb"
+    unit = "test"
 
     def __init__(
         self,

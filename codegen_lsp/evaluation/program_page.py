@@ -35,7 +35,8 @@ def page(benchmark: Benchmark, model: str, figures: ProgramFigures, samples: Seq
     """Return the report as HTML."""
     title = " ".join(filter(None, (TITLES[benchmark.name], benchmark.form)))
     tasks = {sample.task for sample in samples}
-    heading = f"{model}: {len(samples)} programs for {len(tasks)} problems, {figures.tokens:,} generated tokens."
+    heading = f"{model}: {programs_for(len(samples), len(tasks), benchmark.unit)}"
+    heading += f", {figures.tokens:,} generated tokens." if figures.tokens else "."
     published = "".join(f"<p>{escape(one.sentence)}</p>" for one in figures.published)
     published = published or "<p>No published figures of this model are known.</p>"
     marks = {one.name: one.published for one in figures.published}
@@ -47,11 +48,20 @@ def page(benchmark: Benchmark, model: str, figures: ProgramFigures, samples: Seq
 <h1>{escape(title)}</h1><p>{escape(heading)}</p>
 <section><h2>Programs that pass</h2><p>Percent, with the 95 % interval over problems; a dashed line is a published
 figure.</p>{bars(rates, marks)}{published}</section>{turns(figures.turns)}{kinds}
-<section><h2>Problem by problem</h2><p>Share of the programs that pass; each square is a problem.</p>
+<section><h2>{benchmark.unit.capitalize()} by {benchmark.unit}</h2>
+<p>Share of the programs that pass; each square is a {benchmark.unit}.</p>
 {squares(samples)}</section>
 <section><h2>Programs</h2>{programs(samples)}</section>
 </body></html>
 """
+
+
+def programs_for(programs: int, problems: int, unit: str) -> str:
+    """Return how many programs there are for how many problems."""
+    counted = [
+        f"{number} {word}{'' if number == 1 else 's'}" for number, word in ((programs, "program"), (problems, unit))
+    ]
+    return " for ".join(counted)
 
 
 def bars(figures: dict[str, Figure], published: dict[str, float], *, alternate: bool = False) -> str:
@@ -125,7 +135,8 @@ def programs(samples: Sequence[ProgramSample]) -> str:
     parts = []
     for word, passed in (("pass", True), ("fail", False)):
         some = [sample for sample in samples if sample.passed is passed]
-        parts.append(f"<h2>{len(some)} {word}, of which {min(SHOWN, len(some))} are shown</h2>")
+        shown = f", of which the first {SHOWN} are shown" if len(some) > SHOWN else ""
+        parts.append(f"<h2>{len(some)} {word}{shown}</h2>")
         for sample in some[:SHOWN]:
             why = f": {escape(sample.detail)}" if sample.detail else ""
             parts.append(

@@ -35,6 +35,8 @@ class Step:
     solution: str = ""
     """Code that solves it; empty if none is known, so that the model writes one."""
     examples: tuple[Example, ...] = ()
+    given: str = ""
+    """Beginning of the solution that the request shows."""
     check: str = ""
     """Code that must run after it without an exception."""
 
@@ -104,5 +106,6 @@ def _of_mtpb(row: dict[str, Any]) -> TutorProblem:
 def _of_human_eval(row: dict[str, Any]) -> TutorProblem:
     request = f"Write this function.\n{row['prompt'].strip()}"
     check = f"{row['test']}\ncheck({row['entry_point']})"
-    step = Step(request, row["prompt"] + row["canonical_solution"], tuple(examples_in(row["prompt"])), check)
+    given = row["prompt"].rstrip()
+    step = Step(request, row["prompt"] + row["canonical_solution"], tuple(examples_in(row["prompt"])), given, check)
     return TutorProblem(row["task_id"], (step,))

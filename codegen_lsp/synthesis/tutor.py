@@ -62,12 +62,13 @@ class Tutor:
     async def hint(self) -> tuple[str, bool]:
         """Return the solution of the current step up to its next word, and whether that is all of it.
 
-        Raises: what `Synthesizer.propose` raises.
+        The words begin after what the step gives of its solution. Raises: what `Synthesizer.propose` raises.
         """
         solution = await self._current_solution()
-        words = WORDS.findall(solution)
+        given = self.step.given if solution.startswith(self.step.given) else ""
+        words = WORDS.findall(solution[len(given) :])
         self._words = min(self._words + 1, len(words))
-        return "".join(words[: self._words]), self._words == len(words)
+        return given + "".join(words[: self._words]), self._words == len(words)
 
     async def skip(self) -> str:
         """Take the solution for the current step, and return it. Raises: what `Synthesizer.propose` raises."""

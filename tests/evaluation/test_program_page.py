@@ -37,6 +37,8 @@ def test_the_page_shows_the_figures_beside_the_published_ones(tmp_path: Path) ->
     assert "<script" not in text
     assert "http" not in text
     assert text.count("<details>") == 60
+    assert "<h2>150 fail, of which the first 30 are shown</h2>" in text
+    assert "200 programs for 200 problems." in text
     ElementTree.fromstring(
         text.removeprefix("<!doctype html>")
         .replace('<meta charset="utf-8">', "")
@@ -78,3 +80,7 @@ def test_turns_are_compared_on_the_same_problems(tmp_path: Path) -> None:
     assert "3 turns, all at once" in text
     assert "+66.7" in text
     assert "No published figures of this model are known." in text
+    assert "8 programs for 8 tests." in text
+    assert "each square is a test." in text
+    assert "<h2>7 pass</h2>" in text
+    assert "<h2>1 fail</h2>" in text
