@@ -27,8 +27,7 @@ def trainable_model(source: ExportSource) -> TrainableCodeGen:
     architecture = source.architecture
     if architecture.block != "codegen" or abs(architecture.epsilon - EPSILON) > 1e-9:
         raise ModelError(
-            f"{source.info.name} has another architecture than CodeGen's, and can't be trained from its int8 build.",
-            "Give the folder of its float checkpoint as --base.",
+            f"{source.info.name} has another architecture than CodeGen's, and can't be trained further.",
         )
     try:
         shape = ModelShape(

@@ -84,7 +84,7 @@ def encode(
     gains = workspace_gains(np.asarray(own.ids), own.starts, weights)
     first = len(held_out)
     trained = _part(own, first, own.documents)
-    replayed = _upto(data.encode(tokenizer, general[0], folder, "general.partial"), len(trained.ids))
+    replayed = _upto(data.encode(tokenizer, general[0], folder, "replay.partial"), len(trained.ids))
     _write(folder, "general", data.encode(tokenizer, general[1], folder, "general.partial"))
     _write(folder, "validation", _with(_part(own, 0, first), gains[: own.starts[first]]))
     no_gains = np.zeros(len(replayed.ids), np.float16)
@@ -106,10 +106,10 @@ def _upto(corpus: EncodedCorpus, own_tokens: int) -> EncodedCorpus:
 
 
 def _part(corpus: EncodedCorpus, first: int, stop: int) -> EncodedCorpus:
-    """Return the files from `first` up to `stop`, without gains."""
+    """Return the files from `first` up to `stop`, without gains, as a copy in memory."""
     stop = min(stop, corpus.documents)
     begin, end = int(corpus.starts[first]), int(corpus.starts[stop])
-    return EncodedCorpus(np.asarray(corpus.ids[begin:end]), corpus.starts[first : stop + 1] - begin)
+    return EncodedCorpus(np.array(corpus.ids[begin:end]), corpus.starts[first : stop + 1] - begin)
 
 
 def _with(corpus: EncodedCorpus, gains: NDArray[np.float16]) -> EncodedCorpus:

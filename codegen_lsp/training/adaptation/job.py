@@ -22,7 +22,6 @@ from typing import Any
 
 import attrs
 import cattrs
-import numpy as np
 from attrs import frozen
 
 from codegen_lsp.checkpoints import store
@@ -46,7 +45,7 @@ from codegen_lsp.training import tokenizer as code_tokenizer
 from codegen_lsp.training.adaptation import encoding, measuring
 from codegen_lsp.training.adaptation.best import BestWeights, load_best
 from codegen_lsp.training.adaptation.card import adaptation_card
-from codegen_lsp.training.adaptation.measuring import Costs, FileCosts
+from codegen_lsp.training.adaptation.measuring import Costs
 from codegen_lsp.training.adaptation.replay import general_sample
 from codegen_lsp.training.adaptation.resources import TypingWatch, check_resources
 from codegen_lsp.training.adaptation.sources import OwnSources, read_sources
@@ -113,6 +112,12 @@ def adapt(job: AdaptationJob, report: ProgressReport, say: Callable[[str], None]
     store can't be written to, ConversionError.
     """
     base = _base(job)
+    if not base.info.small or base.info.infill != "suffix-first":
+        raise ModelError(
+            f"{base.name} can't be adapted: only models of less than 100 million parameters with the tokenizer of "
+            "`codegen_lsp.training` can.",
+            "Use the embedded one, with --base codegen-lsp-python.",
+        )
     store.writable_store()
     folder = work_folder(store.store_directory(), job.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -239,8 +244,10 @@ def _left_out(sources: OwnSources, kept: int) -> dict[str, int]:
 def _before(job: AdaptationJob, base: InstalledBuild, plan: _Plan, folder: Path, report: ProgressReport) -> Costs:
     written = folder / "before.npz"
     if not written.exists():
-        _save_costs(written, _costs(job, base, base.path, plan, folder, report, "measuring the model as it is", 0.02))
-    return _load_costs(written)
+        measuring.save_costs(
+            written, _costs(job, base, base.path, plan, folder, report, "measuring the model as it is", 0.02)
+        )
+    return measuring.load_costs(written)
 
 
 def _costs(
@@ -423,25 +430,6 @@ def _sentence(change: Change) -> str:
     figures += f"{100 * change.low:+.1f} to {100 * change.high:+.1f})"
     verdict = "It pays." if pays(change) else "The n-grams leave too little to gain."
     return f"Estimate, a tenth of the time, {change.files} held-out files with n-grams: {figures}. {verdict}"
-
-
-def _save_costs(path: Path, costs: Costs) -> None:
-    partial = path.with_suffix(".partial.npz")
-    arrays = {
-        f"{side}_{name}": array
-        for side in ("own", "general")
-        for name, array in attrs.asdict(getattr(costs, side)).items()
-    }
-    np.savez(partial, **arrays)
-    partial.replace(path)
-
-
-def _load_costs(path: Path) -> Costs:
-    with np.load(path) as arrays:
-        own, general = (
-            FileCosts(*(arrays[f"{side}_{name}"] for name in ("mixed", "alone", "size"))) for side in ("own", "general")
-        )
-    return Costs(own, general)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
@@ -131,6 +132,27 @@ def changes(before: Costs, after: Costs) -> dict[str, Change]:
         "own files alone": change_of(before.own.alone, after.own.alone, before.own.size),
         "general code": change_of(before.general.alone, after.general.alone, before.general.size),
     }
+
+
+def save_costs(path: Path, costs: Costs) -> None:
+    """Write costs, whole or not at all."""
+    partial = path.with_suffix(".partial.npz")
+    arrays = {
+        f"{side}_{name}": array
+        for side in ("own", "general")
+        for name, array in attrs.asdict(getattr(costs, side)).items()
+    }
+    np.savez(partial, **arrays)
+    partial.replace(path)
+
+
+def load_costs(path: Path) -> Costs:
+    """Return the costs that `save_costs` wrote."""
+    with np.load(path) as arrays:
+        own, general = (
+            FileCosts(*(arrays[f"{side}_{name}"] for name in ("mixed", "alone", "size"))) for side in ("own", "general")
+        )
+    return Costs(own, general)
 
 
 def _file(corpus: EncodedCorpus, number: int) -> NDArray[np.uint16]:

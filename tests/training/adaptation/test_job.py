@@ -8,6 +8,7 @@ needs.extra("train")
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import codegen_lsp
 from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.adaptation_record import read_record, work_folder
 from codegen_lsp.errors import CodegenError, CorpusError, ModelError
+from codegen_lsp.inference.build import read_info, write_info
 from codegen_lsp.inference.engines.native.ngram_segment import library
 from codegen_lsp.training.adaptation.job import AdaptationJob, Outcome, adapt, default_name, pays
 from codegen_lsp.training.adaptation.measuring import Change
@@ -172,6 +174,14 @@ def test_a_store_that_is_read_only_is_refused(job: AdaptationJob, tmp_path: Path
     monkeypatch.setenv("CODEGEN_LSP_MODELS", str(tmp_path / "file" / "store"))
     with pytest.raises(CodegenError, match="can't be written to"):
         run(job)
+
+
+def test_larger_models_are_refused(job: AdaptationJob, tiny_base: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    shutil.copytree(tiny_base, large)
+    write_info(large, attrs.evolve(read_info(tiny_base), layers=24, width=2048, vocabulary_size=50_000))
+    with pytest.raises(ModelError, match="less than 100 million"):
+        run(attrs.evolve(job, base=str(large)))
 
 
 def test_only_an_adapted_model_is_refreshed(job: AdaptationJob) -> None:
