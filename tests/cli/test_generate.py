@@ -68,15 +68,15 @@ def test_odd_characters_are_kept(embedded_build: Path, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_ends_it_without_a_word(embedded_build: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "codegen_lsp.cli", "generate", "def f(x):\n", "-m", str(embedded_build)]
+    command = [sys.executable, "-m", "codegen_lsp.cli", "generate", "def a():", "-m", str(embedded_build)]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [*command, "--max-new-tokens", "64"], stdout=pipe, stderr=pipe, env=environment, cwd=tmp_path
+        [*command, "--max-new-tokens", "200"], stdout=pipe, stderr=pipe, env=environment, cwd=tmp_path
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert os.read(process.stdout.fileno(), 5) == b"def f"
+        assert os.read(process.stdout.fileno(), 5) == b"def a"
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(120) == 1
