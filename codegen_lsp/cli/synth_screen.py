@@ -119,8 +119,9 @@ class SynthScreen:
         self._show_proposals(await self._working(self._session.ask(request)))
 
     async def _choose(self, rest: str) -> None:
-        turn = self._session.choose(_number(rest) - 1)
-        self._show_turn(self._session.written + 1, turn)
+        before = self._session.dialogue
+        await self._working(self._session.choose(_number(rest) - 1))
+        self._show_changes(before)
 
     async def _retry(self, rest: str) -> None:
         self._show_proposals(await self._working(self._session.retry()))
@@ -149,7 +150,7 @@ class SynthScreen:
 
     async def _remove(self, rest: str) -> None:
         before = self._session.dialogue
-        self._session.remove(_number(rest) - 1)
+        await self._working(self._session.remove(_number(rest) - 1))
         self._show_changes(before)
 
     async def _undo(self, rest: str) -> None:

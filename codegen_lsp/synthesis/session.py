@@ -16,6 +16,7 @@ from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, parse, render
 from codegen_lsp.synthesis.questions import Question, questions_about
 from codegen_lsp.synthesis.running import ProgramRun
 from codegen_lsp.synthesis.synthesizer import Proposal, Synthesizer
+from codegen_lsp.synthesis.turn_reports import report_turns, with_outputs
 
 UNDO_STEPS = 200
 MAX_BYTES = 1 << 20
@@ -73,12 +74,15 @@ class SynthesisSession:
             self.written, self._dialogue.turns[self.written].request, seed=self._seed + 1, replace=True
         )
 
-    def choose(self, number: int) -> DialogueTurn:
-        """Take another candidate, counted from 0, for the last turn that was written. Raises: SynthesisError."""
+    async def choose(self, number: int) -> DialogueTurn:
+        """Take another candidate, counted from 0, for the last turn that was written. Later turns are run again.
+
+        Raises: SynthesisError, SandboxError.
+        """
         if not 0 <= number < len(self.proposals):
             raise SynthesisError(f"There is no candidate {number + 1}.", f"Choose 1 to {len(self.proposals)}.")
         turn = self.proposals[number].turn(self._dialogue.turns[self.written].request)
-        self._change(self._dialogue.with_turn(self.written, turn))
+        self._change(await self._run_again(self._dialogue.with_turn(self.written, turn), self.written + 1))
         self.chosen = number
         return turn
 
@@ -90,14 +94,10 @@ class SynthesisSession:
         turn = self._turn(number)
         if code == turn.code:
             return turn
-        above = self._dialogue.until(number)
-        changed = await self._synthesizer.judged(above, DialogueTurn(turn.request, code.strip("\n"), edited=True))
-        dialogue = above.with_turn(number, changed)
-        for later in self._dialogue.turns[number + 1 :]:
-            dialogue = dialogue.with_turn(len(dialogue.turns), await self._synthesizer.judged(dialogue, later))
-        self._change(dialogue)
+        changed = DialogueTurn(turn.request, code.strip("\n"), edited=True)
+        self._change(await self._run_again(self._dialogue.with_turn(number, changed), number))
         self.proposals = []
-        return changed
+        return self._dialogue.turns[number]
 
     async def change(
         self, number: int, request: str, on_turn: OnTurn | None = None, *, seed: int = 0, code: str | None = None
@@ -127,10 +127,10 @@ class SynthesisSession:
         self._turn(number)
         return await self._rewrite(number, request, self._dialogue.turns[number:], on_turn, seed, code)
 
-    def remove(self, number: int) -> None:
-        """Remove a turn. Raises: SynthesisError."""
+    async def remove(self, number: int) -> None:
+        """Remove a turn. Later turns are kept, and run again. Raises: SynthesisError, SandboxError."""
         self._turn(number)
-        self._change(self._dialogue.without(number))
+        self._change(await self._run_again(self._dialogue.without(number), number))
         self.proposals = []
 
     def set_head(self, head: str) -> None:
@@ -139,9 +139,7 @@ class SynthesisSession:
 
     async def run(self) -> ProgramRun:
         """Run the program, and keep what each turn did. Raises: SynthesisError, SandboxError."""
-        dialogue = self._dialogue
-        for number, turn in enumerate(dialogue.turns):
-            dialogue = dialogue.with_turn(number, await self._synthesizer.judged(dialogue.until(number), turn))
+        dialogue = await self._run_again(self._dialogue, 0)
         if dialogue != self._dialogue:
             self._change(dialogue)
         if not dialogue.turns:
@@ -188,7 +186,8 @@ class SynthesisSession:
         if not proposals:
             raise SynthesisError("The model wrote nothing.", "Say it in other words, or write the code yourself.")
         turn = proposals[0].turn(request)
-        self._change(self._dialogue.with_turn(number, turn) if replace else above.with_turn(number, turn))
+        written = self._dialogue if replace else above
+        self._change(await self._run_again(written.with_turn(number, turn), number + 1))
         self.proposals, self.chosen, self._seed, self.written = proposals, 0, seed, number
         return proposals
 
@@ -224,6 +223,10 @@ class SynthesisSession:
         self._change(dialogue)
         self.proposals, self.chosen, self._seed, self.written = first, 0, seed, number
         return first
+
+    async def _run_again(self, dialogue: Dialogue, first: int) -> Dialogue:
+        """Return a dialogue whose turns from `first` on state what they do now. Raises: SandboxError."""
+        return with_outputs(dialogue, await report_turns(self._synthesizer.runner, dialogue, first), first)
 
     def _turn(self, number: int) -> DialogueTurn:
         if not 0 <= number < len(self._dialogue.turns):

@@ -54,7 +54,7 @@ async def test_a_session_of_six_turns_is_gone_on_with_after_a_restart(tmp_path: 
     assert two.dialogue == one.dialogue
     await two.ask("Print it.")
     assert two.dialogue.turns[-1].output == "[1, 2]"
-    two.choose(1)
+    await two.choose(1)
     assert two.dialogue.turns[-1].code == "print('other')"
     await two.edit(0, "x = [4]")
     assert [turn.output for turn in two.dialogue.turns] == ["", "4", "other"]
@@ -81,10 +81,28 @@ async def test_later_turns_are_written_anew_but_for_the_persons_own(tmp_path: Pa
     assert one.dialogue.turns[2].edited
     await one.insert(1, "Set x to [1, 2].")
     assert [turn.output for turn in one.dialogue.turns] == ["", "", "[1, 2]", "mine [1, 2]"]
-    one.remove(1)
-    run = await one.run()
-    assert run.kind == "ran"
+    await one.remove(1)
     assert [turn.output for turn in one.dialogue.turns] == ["", "[3]", "mine [3]"]
+
+
+async def test_later_turns_state_what_they_do_after_each_change_above(tmp_path: Path) -> None:
+    one, _ = session(tmp_path / "session.py")
+    for request in ("Set x to [1, 2].", "Print it.", "Say more."):
+        await one.ask(request)
+    await one.edit(1, "print('mine', x)")
+    await one.edit(2, "print('also', x)")
+    await one.change(0, "Set x to [3].")
+    await one.edit(0, "x = [5]")
+    assert [turn.output for turn in one.dialogue.turns] == ["", "mine [5]", "also [5]"]
+    await one.change(0, "Set x to [3].")
+    one.proposals = [evolve(one.proposals[0], code="x = [7]")]
+    await one.choose(0)
+    assert [turn.output for turn in one.dialogue.turns] == ["", "mine [7]", "also [7]"]
+    await one.retry()
+    assert [turn.output for turn in one.dialogue.turns] == ["", "mine [3]", "also [3]"]
+    await one.remove(0)
+    assert "name 'x' is not defined" in one.dialogue.turns[0].output
+    assert one.dialogue.turns[1].output.startswith("turn 1: NameError")
 
 
 async def test_other_candidates_are_asked_for() -> None:
@@ -95,7 +113,7 @@ async def test_other_candidates_are_asked_for() -> None:
     assert model.asked[-1].seed == 1
     assert len(one.dialogue.turns) == 1
     with pytest.raises(SynthesisError, match="no candidate 9"):
-        one.choose(8)
+        await one.choose(8)
 
 
 async def test_a_file_that_others_changed_is_not_overwritten(tmp_path: Path) -> None:
@@ -131,7 +149,7 @@ async def test_nothing_is_lost_when_something_fails(tmp_path: Path) -> None:
         await one.ask("  ")
     for action in (lambda: one.remove(7), lambda: one.choose(5)):
         with pytest.raises(SynthesisError):
-            action()
+            await action()
     assert path.read_text() == before
     assert len(one.dialogue.turns) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["session.py"]
