@@ -1,4 +1,4 @@
-"""Convert a checkpoint's folder to a verified int8 CTranslate2 build.
+"""Convert a checkpoint's folder, or a GGUF file, to a verified int8 CTranslate2 build.
 
 CTranslate2's loaders do the conversion. They get the weights from the memory-mapped files instead of from a
 transformers model, so that a checkpoint is never in memory as a whole, needs no class of transformers, and none of its
@@ -30,6 +30,7 @@ from codegen_lsp.checkpoints.architecture import Architecture, Family, read_arch
 from codegen_lsp.checkpoints.card_metadata import read_card_metadata
 from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
 from codegen_lsp.checkpoints.infill_formats import begin_of, infill_format
+from codegen_lsp.checkpoints.opening import DescribedSource, describe_source, is_gguf
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.checkpoints.vocabulary import (
@@ -41,7 +42,7 @@ from codegen_lsp.checkpoints.vocabulary import (
     vocabulary_size,
     without_additions,
 )
-from codegen_lsp.checkpoints.weights import Weights, check_shapes
+from codegen_lsp.checkpoints.weights import CheckpointWeights, check_shapes
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import BuildInfo, Verification, read_info, write_info
 from codegen_lsp.progress import ProgressReport
@@ -100,7 +101,7 @@ def convert_checkpoint(
     progress: ProgressReport | None = None,
     origin: str | None = None,
 ) -> BuildInfo:
-    """Convert a checkpoint's folder to an int8 build at `output`, and verify it.
+    """Convert a checkpoint's folder, or a GGUF file, to an int8 build at `output`, and verify it.
 
     `name` is the name of the build. Licence and languages are the catalogue's if it has that name, else those of the
     folder's model card (README.md). `origin` is the source that build.json states, by default the folder's name. The
@@ -110,30 +111,36 @@ def convert_checkpoint(
     or when the build does not agree with the float model.
     """
     report = progress or (lambda message, fraction: None)
-    partial = output.with_name(f".{output.name}.partial")
     report("reading the checkpoint", 0.0)
-    read = read_source(source, name)
+    with describe_source(source) as described:
+        return _convert(described, output, name, report, origin or source.name)
+
+
+def _convert(source: DescribedSource, output: Path, name: str, report: ProgressReport, origin: str) -> BuildInfo:
+    partial = output.with_name(f".{output.name}.partial")
+    read = read_source(source.folder, name)
     check_memory(read.architecture)
     alternatives = read.alternatives()
     readings = [one.reading(agreement.SNIPPET) for one in alternatives]
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        with Weights(source) as weights:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with source.open_weights(read.architecture, scratch=output.parent) as weights:
             check_shapes(weights, read.architecture.shapes())
             running = _part(report, "running the float model", 0.02, 0.4)
             logits = float_logits(weights, read.architecture, readings, running)
             chosen = agreement.choose_reading(readings, logits)
-            agreement.check_checkpoint(logits[chosen], readings[chosen].ids, f"The checkpoint in {source}")
+            agreement.check_checkpoint(logits[chosen], readings[chosen].ids, f"The checkpoint in {source.path}")
             read = alternatives[chosen]
             write_model(weights, read, partial, _part(report, "quantizing", 0.4, 0.9))
         read.tokenizer.save(str(partial / "tokenizer.json"))
         for file in CARD_FILES:
-            if (source / file).is_file():
-                shutil.copyfile(source / file, partial / file)
+            if (source.folder / file).is_file():
+                shutil.copyfile(source.folder / file, partial / file)
         report("comparing the build with the float model", 0.9)
         built = build_logits(partial, readings[chosen].ids)
         figures = agreement.compare(built, readings, logits, chosen, "The build")
-        write_info(partial, describe(read, name, origin or source.name, figures))
+        write_info(partial, describe(read, name, origin, figures))
         _replace(partial, output)
     except OSError as error:
         raise ConversionError(
@@ -148,12 +155,15 @@ def convert_checkpoint(
 def convert_into_store(
     source: Path, *, name: str | None = None, progress: ProgressReport | None = None
 ) -> InstalledBuild:
-    """Convert a checkpoint's folder and install the build in the user's store, by default under the folder's name.
+    """Convert a checkpoint's folder, or a GGUF file, and install the build in the user's store.
+
+    By default it gets the folder's name, or the file's without its suffix.
 
     Raises ConversionError as `convert_checkpoint` does, and ModelError when the store can't be written to.
     """
-    entry = look_up(name or source.resolve().name)
-    chosen = store.checked_name(entry.name if entry else name or source.resolve().name)
+    given = name or (source.stem if is_gguf(source) else source.resolve().name)
+    entry = look_up(given)
+    chosen = store.checked_name(entry.name if entry else given)
     with store.workspace(chosen) as folder:
         convert_checkpoint(source, folder / "build", name=chosen, progress=progress)
         return store.install(folder / "build", chosen)
@@ -238,7 +248,9 @@ def build_logits(build: Path, ids: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(output[0])
 
 
-def write_model(weights: Weights, read: CheckpointSource, output: Path, on_weight: Callable[[float], None]) -> None:
+def write_model(
+    weights: CheckpointWeights, read: CheckpointSource, output: Path, on_weight: Callable[[float], None]
+) -> None:
     """Write model.bin, config.json and vocabulary.json of an int8 build to `output`, which must not exist."""
     _SpecConverter(weights, read, on_weight).convert(str(output), quantization=QUANTIZATION)
 
@@ -246,7 +258,7 @@ def write_model(weights: Weights, read: CheckpointSource, output: Path, on_weigh
 class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no types
     """CTranslate2's steps load, validate, quantize and save, with weights that stay on disk."""
 
-    def __init__(self, weights: Weights, read: CheckpointSource, on_weight: Callable[[float], None]) -> None:
+    def __init__(self, weights: CheckpointWeights, read: CheckpointSource, on_weight: Callable[[float], None]) -> None:
         self._weights = weights
         self._read = read
         self._on_weight = on_weight
@@ -334,7 +346,7 @@ class _LlamaLoader(LlamaLoader):  # type: ignore[misc]
         return rows
 
 
-def _as_modules(weights: Weights, architecture: Architecture) -> SimpleNamespace:
+def _as_modules(weights: CheckpointWeights, architecture: Architecture) -> SimpleNamespace:
     """Return the weights as a tree of attributes such as `transformer.h[0].ln_1.weight`, with the settings that
     CTranslate2's loaders read."""
     root = SimpleNamespace()

@@ -9,9 +9,10 @@ from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import agreement
 from codegen_lsp.checkpoints.convert import build_logits, read_source
+from codegen_lsp.checkpoints.opening import DescribedSource, describe_source
 from codegen_lsp.checkpoints.reference import float_logits
 from codegen_lsp.checkpoints.vocabulary import PROBES, load_tokenizer
-from codegen_lsp.checkpoints.weights import Weights, check_shapes
+from codegen_lsp.checkpoints.weights import check_shapes
 from codegen_lsp.errors import ConversionError, ModelError
 from codegen_lsp.inference.build import BuildInfo, Verification, digest, read_info
 from codegen_lsp.progress import ProgressReport
@@ -21,18 +22,23 @@ DRIFT_LIMIT = 0.1
 
 
 def verify_build(build: Path, source: Path, *, progress: ProgressReport | None = None) -> Verification:
-    """Compare a build with the checkpoint's folder that it was made from: tokenizer, logits, and loss.
+    """Compare a build with the checkpoint's folder, or GGUF file, that it was made from: tokenizer, logits, and loss.
 
-    Raises ConversionError when they disagree or the folder is another checkpoint's, ModelError when the build is
+    Raises ConversionError when they disagree or the source is another checkpoint's, ModelError when the build is
     damaged.
     """
     report = progress or (lambda message, fraction: None)
     info = read_info(build)
-    read = read_source(source, info.name)
+    with describe_source(source) as described:
+        return _verify(build, info, described, report)
+
+
+def _verify(build: Path, info: BuildInfo, source: DescribedSource, report: ProgressReport) -> Verification:
+    read = read_source(source.folder, info.name)
     _check_same_model(info, build, read.architecture.layers, read.architecture.heads, read.architecture.width)
     alternatives = read.alternatives()
     readings = [one.reading(agreement.SNIPPET) for one in alternatives]
-    with Weights(source) as weights:
+    with source.open_weights(read.architecture) as weights:
         check_shapes(weights, read.architecture.shapes())
         logits = float_logits(
             weights, read.architecture, readings, lambda done: report("running the float model", 0.9 * done)

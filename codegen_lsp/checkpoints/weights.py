@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from codegen_lsp.errors import ConversionError
 
@@ -30,7 +30,18 @@ WEIGHT_FILES = (
 DOWNLOAD_AGAIN = "Fetch the checkpoint again; a download that was cut off is the usual cause."
 
 
-class Weights(Mapping[str, "Tensor"], AbstractContextManager["Weights"]):
+class CheckpointWeights(Mapping[str, "Tensor"], AbstractContextManager["CheckpointWeights"]):
+    """The tensors of a checkpoint by their names in transformers. Closing releases the files."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        return tuple(self[name].shape)
+
+
+class Weights(CheckpointWeights):
     """The tensors of a checkpoint by name, in the type in which they were saved.
 
     Tensors are private memory maps of the file: treat them as read-only. Closing releases the files.
@@ -81,12 +92,12 @@ def weight_files(directory: Path) -> list[Path]:
     return shards
 
 
-def check_shapes(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(weights: CheckpointWeights, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ConversionError when a weight is missing or has another shape."""
     for name, shape in shapes.items():
         if name not in weights:
             raise ConversionError(f"The checkpoint lacks the weight {name}.", DOWNLOAD_AGAIN)
-        found = tuple(weights[name].shape)
+        found = weights.shape(name)
         if found != shape:
             raise ConversionError(f"The weight {name} is {found}, where config.json makes it {shape}.", DOWNLOAD_AGAIN)
 

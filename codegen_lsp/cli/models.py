@@ -67,14 +67,17 @@ def pull(
 
 @app.command("convert")
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a checkpoint in Hugging Face format.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER|FILE", help="Folder of a checkpoint in Hugging Face format, or a .gguf file."),
+    ],
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the model; the folder's by default.")
+        str | None, typer.Option(metavar="NAME", help="Name of the model; the folder's or file's by default.")
     ] = None,
     install: Install = False,
 ) -> None:
-    """Convert a checkpoint's folder to an int8 build, verify it, and install it."""
-    ensure("convert", "models convert", install=install)
+    """Convert a checkpoint's folder, or a GGUF file, to an int8 build, verify it, and install it."""
+    ensure(_extra_to_read(source), "models convert", install=install)
     from codegen_lsp.checkpoints.convert import convert_into_store
     from codegen_lsp.cli.progress_bar import progress_bar
 
@@ -87,12 +90,13 @@ def convert(
 def verify(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model, or the folder of a build.")],
     against: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Compare with this checkpoint's float weights.")
+        Path | None,
+        typer.Option(metavar="FOLDER|FILE", help="Compare with the weights of this checkpoint, or .gguf file."),
     ] = None,
     install: Install = False,
 ) -> None:
     """Check a build's files, and its answers against the checkpoint's."""
-    ensure("convert", "models verify", install=install)
+    ensure(_extra_to_read(against), "models verify", install=install)
     from codegen_lsp.checkpoints.verify import check_build, verify_build
     from codegen_lsp.cli.progress_bar import progress_bar
 
@@ -102,6 +106,11 @@ def verify(
             check_build(path, progress=report) if against is None else verify_build(path, against, progress=report)
         )
     _print_verification(Console(), name, figures)
+
+
+def _extra_to_read(source: Path | None) -> str:
+    """Return the extra with which a source of weights can be read: a file is in GGUF."""
+    return "export" if source is not None and source.is_file() else "convert"
 
 
 @app.command("path")

@@ -1,0 +1,1 @@
+"""Read checkpoints from GGUF files, the format of llama.cpp."""

@@ -1,0 +1,85 @@
+"""Open a source of weights for conversion: the folder of a checkpoint, or a GGUF file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from codegen_lsp.checkpoints.architecture import Architecture
+from codegen_lsp.checkpoints.weights import CheckpointWeights, Weights
+from codegen_lsp.errors import ConversionError
+
+if TYPE_CHECKING:
+    from codegen_lsp.checkpoints.gguf_source.header import GgufHeader, Metadata
+
+
+@frozen
+class DescribedSource:
+    """A source of weights, with the files that describe them."""
+
+    path: Path
+    """The folder, or the GGUF file."""
+    folder: Path
+    """Folder with config.json, the tokenizer's files and, for a checkpoint's folder, the weights."""
+    header: GgufHeader | None = None
+
+    def open_weights(self, architecture: Architecture, scratch: Path | None = None) -> CheckpointWeights:
+        """Open the weights.
+
+        With `scratch`, a folder, weights that had to be dequantized are kept in temporary files there until they are
+        closed. Raises ConversionError when weights are damaged, or that folder's disk is too full.
+        """
+        if self.header is None:
+            return Weights(self.folder)
+        from codegen_lsp.checkpoints.gguf_source.weights import GgufWeights
+
+        return GgufWeights(self.header, architecture, scratch)
+
+
+def is_gguf(source: Path) -> bool:
+    """Return whether a source is a single file, which has to be in GGUF."""
+    return source.is_file()
+
+
+@contextmanager
+def describe_source(source: Path) -> Iterator[DescribedSource]:
+    """Yield a source with the folder that describes it.
+
+    A checkpoint's folder describes itself. For a GGUF file it is a temporary one, with what the file declares:
+    config.json, tokenizer.json, tokenizer_config.json, and a model card. Errors name the file. Raises ConversionError
+    when the file is damaged, or its model is not supported.
+    """
+    if not is_gguf(source):
+        yield DescribedSource(source, source)
+        return
+    from codegen_lsp.checkpoints.gguf_source.description import declared_config
+    from codegen_lsp.checkpoints.gguf_source.header import read_header
+    from codegen_lsp.checkpoints.gguf_source.tokenizer import declared_tokenizer, end_token
+
+    header = read_header(source)
+    config, tokenizer, end = declared_config(header), declared_tokenizer(header), end_token(header)
+    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as temporary:
+        folder = Path(temporary)
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        tokenizer.save(str(folder / "tokenizer.json"))
+        if end is not None:
+            (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}), encoding="utf-8")
+        (folder / "README.md").write_text(_card(header.metadata), encoding="utf-8")
+        try:
+            yield DescribedSource(source, folder, header)
+        except ConversionError as error:
+            message, advice = (text.replace(str(folder), str(source)) for text in (error.message, error.advice))
+            raise ConversionError(message, advice) from error
+
+
+def _card(metadata: Metadata) -> str:
+    """Return a model card that states licence and tags of a GGUF file. JSON is YAML."""
+    stated = {"license": metadata.get("general.license"), "tags": metadata.get("general.tags")}
+    name = " ".join(str(metadata.get("general.name", "A model")).split())
+    return f"---\n{json.dumps(stated)}\n---\n# {name}\n\nConverted from a GGUF file.\n"
