@@ -1,7 +1,8 @@
 """A model of a build's shape with random weights for llama.cpp, in Q8_0: 8-bit blocks of 32 weights with one scale.
 
 GPT-NeoX is the architecture of llama.cpp that is nearest to CodeGen's block, with attention and MLP in parallel; it has
-one LayerNorm more, whose cost is negligible. CodeGen2.5 is a Llama.
+one LayerNorm more, whose cost is negligible. CodeGen2.5 is a Llama. A Llama's block with biases of query, key and value
+is Qwen2's, whose rotary embedding pairs entries as ours does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from codegen_lsp.inference.engines.native.arrays import address
 from codegen_lsp.inference.engines.native.weights import ModelWeights
 
 BLOCK = 32
@@ -20,9 +22,11 @@ SCALE = np.float16(0.0005)
 def write_random_gguf(path: Path, weights: ModelWeights, context: int) -> None:
     """Write the file. Raises: OSError when the disk is full."""
     llama = weights.block_type == "llama"
+    first = weights.layers[0]
     width, hidden = weights.width, weights.mlp_width
     rows = weights.padded_vocab_size
-    writer = gguf.GGUFWriter(path, "llama" if llama else "gptneox")
+    biased = first.qkv_bias is not None
+    writer = gguf.GGUFWriter(path, ("qwen2" if biased and first.o_bias is None else "llama") if llama else "gptneox")
     writer.add_vocab_size(rows)
     writer.add_tokenizer_model("none")
     writer.add_context_length(context)
@@ -32,19 +36,26 @@ def write_random_gguf(path: Path, weights: ModelWeights, context: int) -> None:
     writer.add_head_count(weights.heads)
     writer.add_rope_dimension_count(weights.rotary)
     if llama:
+        writer.add_head_count_kv(weights.kv_heads)
+        writer.add_key_length(weights.head_width)
+        writer.add_value_length(weights.head_width)
+        writer.add_rope_freq_base(weights.rotary_base)
+        if weights.rotary_factor != 1:
+            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+            writer.add_rope_scaling_factor(weights.rotary_factor)
         writer.add_layer_norm_rms_eps(weights.epsilon)
     else:
         writer.add_layer_norm_eps(weights.epsilon)
         writer.add_parallel_residual(True)
     random = np.random.default_rng(0)
 
-    def matrix(name: str, outputs: int, inputs: int) -> None:
+    def matrix(name: str, outputs: int, inputs: int, *, bias: bool = False) -> None:
         blocks = np.empty((outputs, inputs // BLOCK, 2 + BLOCK), np.uint8)
         blocks[:, :, :2] = np.frombuffer(SCALE.tobytes(), np.uint8)
         blocks[:, :, 2:] = random.integers(0, 256, (outputs, inputs // BLOCK, BLOCK), np.uint8)
         quantized = blocks.reshape(outputs, -1)
         writer.add_tensor(f"{name}.weight", quantized, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-        if not llama and name.startswith("blk"):
+        if bias:
             writer.add_tensor(f"{name}.bias", np.zeros(outputs, np.float32))
 
     def norm(name: str) -> None:
@@ -57,17 +68,19 @@ def write_random_gguf(path: Path, weights: ModelWeights, context: int) -> None:
         block = f"blk.{layer}"
         norm(f"{block}.attn_norm")
         if llama:
-            for part in ("attn_q", "attn_k", "attn_v"):
-                matrix(f"{block}.{part}", width, width)
-            matrix(f"{block}.ffn_gate", hidden, width)
+            matrix(f"{block}.attn_q", weights.attention_width, width, bias=biased)
+            for part in ("attn_k", "attn_v"):
+                matrix(f"{block}.{part}", weights.kv_width, width, bias=biased)
+            matrix(f"{block}.ffn_gate", hidden, width, bias=first.gate_bias is not None)
         else:
-            matrix(f"{block}.attn_qkv", 3 * width, width)
-        matrix(f"{block}.attn_output", width, width)
+            matrix(f"{block}.attn_qkv", 3 * width, width, bias=True)
+        matrix(f"{block}.attn_output", width, weights.attention_width, bias=not llama or first.o_bias is not None)
         norm(f"{block}.ffn_norm")
-        matrix(f"{block}.ffn_up", hidden, width)
-        matrix(f"{block}.ffn_down", width, hidden)
+        matrix(f"{block}.ffn_up", hidden, width, bias=first.up_bias is not None)
+        matrix(f"{block}.ffn_down", width, hidden, bias=first.down_bias is not None)
     norm("output_norm")
-    matrix("output", rows, width)
+    if address(weights.lm_head.values) != address(weights.embedding.values):  # otherwise it is tied
+        matrix("output", rows, width)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
