@@ -9,10 +9,16 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from codegen_lsp.errors import CodegenError
+
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
 T = TypeVar("T")
+
+
+class InputError(CodegenError):
+    """Input that can't be read."""
 
 
 class LineReader:
@@ -22,7 +28,9 @@ class LineReader:
         self._prompts = _prompts(commands) if sys.stdin.isatty() else None
 
     async def read(self, prompt: str, default: str = "", *, several: bool = False) -> str | None:
-        """Return what the person says; None at the end of the input. Raises: KeyboardInterrupt on Ctrl-C.
+        """Return what the person says; None at the end of the input.
+
+        Raises: KeyboardInterrupt on Ctrl-C, InputError when it is not UTF-8.
 
         Without a terminal it is one line, or, with `several`, all lines up to an empty one or a command.
         """
@@ -37,7 +45,12 @@ class LineReader:
         lines = [line.rstrip("\n")]
         while several and lines[-1].strip() and not lines[0].startswith("/"):
             lines.append(sys.stdin.readline().rstrip("\n"))
-        return "\n".join(lines).rstrip("\n")
+        text = "\n".join(lines).rstrip("\n")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError("This line is not UTF-8.", "Convert the input first.") from None
+        return text
 
 
 async def interruptible(work: Coroutine[Any, Any, T]) -> T:

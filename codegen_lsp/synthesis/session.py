@@ -43,6 +43,7 @@ class SynthesisSession:
         """Index of the turn that the proposals are for."""
         self._synthesizer = synthesizer
         self._digest = ""
+        self._line_break = "\n"
         self._dialogue = dialogue or Dialogue()
         self._undo: list[Dialogue] = []
         self._redo: list[Dialogue] = []
@@ -69,7 +70,7 @@ class SynthesisSession:
     async def retry(self) -> list[Proposal]:
         """Write the last turn that was written once more, with other candidates. Raises: as `ask`."""
         if not self.proposals:
-            raise SynthesisError("No turn was written yet.", "Say what the program should do.")
+            raise SynthesisError("No step was written just now.", "Say what the program should do.")
         return await self._write(
             self.written, self._dialogue.turns[self.written].request, seed=self._seed + 1, replace=True
         )
@@ -79,6 +80,8 @@ class SynthesisSession:
 
         Raises: SynthesisError, SandboxError.
         """
+        if not self.proposals:
+            raise SynthesisError("There are no candidates.", "Say what the program should do.")
         if not 0 <= number < len(self.proposals):
             raise SynthesisError(f"There is no candidate {number + 1}.", f"Choose 1 to {len(self.proposals)}.")
         turn = self.proposals[number].turn(self._dialogue.turns[self.written].request)
@@ -201,7 +204,7 @@ class SynthesisSession:
         code: str | None,
     ) -> list[Proposal]:
         if not request.strip():
-            raise SynthesisError("Nothing is asked.", "Say what the turn should do.")
+            raise SynthesisError("Nothing is asked.", "Say what the step should do.")
         above = self._dialogue.until(number)
         if code is None:
             first = await self._synthesizer.propose(above, request, seed=seed)
@@ -231,7 +234,7 @@ class SynthesisSession:
     def _turn(self, number: int) -> DialogueTurn:
         if not 0 <= number < len(self._dialogue.turns):
             raise SynthesisError(
-                f"There is no turn {number + 1}.",
+                f"There is no step {number + 1}.",
                 f"There are {len(self._dialogue.turns)}." if self._dialogue.turns else "There are none yet.",
             )
         return self._dialogue.turns[number]
@@ -257,7 +260,7 @@ class SynthesisSession:
             return
         if self.path.exists() and self._digest != _digest_of(self._bytes(self.path)):
             raise SynthesisError(f"{self.path} was changed by another program.", "Reload it, then go on.")
-        content = render(dialogue).encode("utf-8", "replace")
+        content = render(dialogue).replace("\n", self._line_break).encode("utf-8", "replace")
         try:
             _replace(self.path, content)
         except OSError as error:
@@ -269,6 +272,7 @@ class SynthesisSession:
     def _read(self, path: Path) -> str:
         content = self._bytes(path)
         self._digest = _digest_of(content)
+        self._line_break = "\r\n" if b"\r\n" in content else "\n"
         try:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:

@@ -110,6 +110,13 @@ async def test_a_session_is_saved_under_another_name(monkeypatch: pytest.MonkeyP
     assert "/insert N TEXT" in printed
 
 
+async def test_lines_that_are_no_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed, session = await talk(monkeypatch, "\udcff\udcfe", "/choose 1", "Set x to [1, 2].")
+    assert "This line is not UTF-8. Convert the input first." in printed
+    assert "There are no candidates." in printed
+    assert len(session.dialogue.turns) == 1
+
+
 def test_pictures_are_for_terminals_that_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
     png = b"\x89PNG\r\n\x1a\n" + b"x" * 5000
     for name, value, start in (("TERM_PROGRAM", "iTerm.app", "\x1b]1337"), ("KITTY_WINDOW_ID", "1", "\x1b_Ga=T")):

@@ -155,6 +155,15 @@ async def test_nothing_is_lost_when_something_fails(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["session.py"]
 
 
+async def test_line_breaks_of_a_file_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "session.py"
+    path.write_bytes(b"# Set x.\r\nx = [4]\r\n")
+    one, _ = session(path)
+    await one.ask("Print it.")
+    assert path.read_bytes() == b"# Set x.\r\nx = [4]\r\n\r\n# Print it.\r\nprint(x)\r\n#> [4]\r\n"
+    assert session(path)[0].dialogue == one.dialogue
+
+
 def test_files_that_are_no_sessions_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(SynthesisError, match="UTF-8"):
