@@ -213,7 +213,8 @@ def timings_of(samples: Samples) -> Timings:
 
 def floor(build: Path, info: BuildInfo, context: int, rate: float) -> Floor:
     """Return the least time of a decode step with a memory bandwidth of `rate` bytes per second."""
-    needed = read_weights(build).step_bytes + context * info.layers * info.width * 2 * 4
+    weights = read_weights(build)
+    needed = weights.step_bytes + context * info.layers * weights.kv_width * 2 * 4
     return Floor(rate / 1e9, needed / rate * 1e3)
 
 

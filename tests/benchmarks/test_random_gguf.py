@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from codegen_lsp.benchmarks.engines import floor
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.benchmarks.random_gguf import write_random_gguf
 from codegen_lsp.checkpoints.architecture import Architecture
@@ -57,3 +58,10 @@ def test_llama_cpp_runs_a_random_model(family: str, tmp_path: Path) -> None:
     write_random_gguf(tmp_path / "model.gguf", read_weights(tmp_path), shape.context)
     model = llama_cpp.Llama(str(tmp_path / "model.gguf"), n_ctx=64, n_threads=1, verbose=False)
     assert next(iter(model.generate([1, 2, 3], top_k=1, temp=0.0))) < shape.rows
+
+
+def test_the_floor_counts_the_heads_of_keys_and_values(tmp_path: Path) -> None:
+    shape = SHAPES["qwen2"]
+    info = write_random_build(tmp_path, "qwen2", shape)
+    more = floor(tmp_path, info, 300, 1e6).decode_step_ms - floor(tmp_path, info, 200, 1e6).decode_step_ms
+    assert more == pytest.approx(100 * shape.layers * 2 * shape.kv_heads * shape.head_width * 4 / 1e6 * 1e3)
