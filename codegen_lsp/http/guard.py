@@ -25,7 +25,7 @@ from codegen_lsp.http.problems import RequestProblem, invalid
 
 PUBLIC_PATHS = frozenset({"/health", "/v1/health"})
 """Answered to everybody: that the server runs, and whether its model is loaded."""
-KEYLESS_PATHS = frozenset(page_routes.FILES)
+KEYLESS_PATHS = frozenset(page_routes.FILES | page_routes.SHARED_FILES)
 """Answered without a key on the loopback address: the page that asks for it, since a browser sends none for a page."""
 NO_ADDRESS = "local"
 """Stands for the address of a client that has none, as on a socket of the file system."""

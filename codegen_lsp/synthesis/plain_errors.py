@@ -32,7 +32,7 @@ def in_plain_words(error: str) -> str:
     """
     if above := ABOVE.match(error):
         inner = in_plain_words(above[2])
-        return f"step {above[1]} fails: {inner}" if inner else ""
+        return f"step {above[1]} fails, so this one did not run: {inner}" if inner else ""
     line = LINE.search(error)
     for pattern, meaning in EXPLANATIONS:
         if found := re.match(pattern, LINE.sub("", error)):

@@ -24,7 +24,7 @@ async def test_every_route_is_described() -> None:
     served = {
         (route.path, method.lower())
         for route in app.routes
-        if isinstance(route, Route) and route.path not in page_routes.FILES
+        if isinstance(route, Route) and route.path not in page_routes.FILES | page_routes.SHARED_FILES
         for method in (route.methods or set()) - {"HEAD"}
     }
     described = {(path, method) for path, methods in document["paths"].items() for method in methods}

@@ -256,8 +256,8 @@ async def test_a_worker_that_is_exiting_does_not_count_as_dead(make: Make, param
         await second.load(params)
         await leaving
         assert await works(second)
-        assert second._deaths.times == first._deaths.times
-        assert len(second._deaths.times) == 0
+        assert second._restarts.times == first._restarts.times
+        assert len(second._restarts.times) == 0
         await second.close()
 
 

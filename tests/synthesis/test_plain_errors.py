@@ -38,6 +38,7 @@ def test_an_error_is_explained(code: str) -> None:
 def test_the_step_that_failed_is_named() -> None:
     turns = (DialogueTurn("", "1 / 0"), DialogueTurn("", "1"))
     assert (
-        in_plain_words(TurnRunner().run(Dialogue("", turns)).last.error) == "step 1 fails: it divides by zero (line 1)"
+        in_plain_words(TurnRunner().run(Dialogue("", turns)).last.error)
+        == "step 1 fails, so this one did not run: it divides by zero (line 1)"
     )
     assert in_plain_words("turn 2: Strange: x") == ""

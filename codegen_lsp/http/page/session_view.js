@@ -68,7 +68,8 @@ function result(number, turn, report) {
   for (const file of report.files) made.append(fileBlock(number, file));
   const problem = report.reason || report.error;
   if (problem && report.explanation) {
-    made.append(element("p", { class: "problem" }, sentence(report.explanation)), element("p", { class: "quiet" }, sentence(problem.replace(`${report.explanation}: `, ""))));
+    const raw = problem.replace(`${report.explanation}: `, "").replace(/^turn \d+: /, "");
+    made.append(element("p", { class: "problem" }, sentence(report.explanation)), element("p", { class: "quiet" }, sentence(raw)));
   } else if (problem) made.append(element("p", { class: "problem" }, sentence(problem)));
   else if (report.kind === "right") made.append(element("p", { class: "fine" }, "The examples hold."));
   if (!made.childNodes.length) made.append(element("p", { class: "quiet" }, turn.code ? "Done. It shows nothing." : "There is no code yet."));
@@ -77,7 +78,7 @@ function result(number, turn, report) {
 
 function sentence(text) {
   const shown = printable(text).replace(/^turn (\d+): /, "Step $1 fails, so this one did not run: ");
-  return /^(it|a|an|the|nothing|there|something)\b/.test(shown) ? `${shown[0].toUpperCase()}${shown.slice(1)}.` : shown;
+  return /^(it|a|an|the|nothing|there|something|step)\b/.test(shown) ? `${shown[0].toUpperCase()}${shown.slice(1)}.` : shown;
 }
 
 function textBlock(text, label, kind = "output") {

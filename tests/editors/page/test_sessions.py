@@ -377,7 +377,10 @@ def test_empty_versions_and_steps_below_a_failure_are_told_apart(tab: SessionTab
         "NameError: name 'undefined_name' is not defined (line 1)",
     ]
     tab.ask("Say bye.")
-    assert tab.results()[1].startswith("Step 1 fails, so this one did not run: NameError")
+    assert tab.results()[1].split("\n") == [
+        "Step 1 fails, so this one did not run: nothing up to here defines undefined_name (line 1).",
+        "NameError: name 'undefined_name' is not defined (line 1)",
+    ]
     tab.edit(1, "open('turn-1-fruit.csv', 'w').write('fruit,price\\npear,3\\n')\nNone")
     assert tab.step(1).get_by_role("region", name="turn-1-fruit.csv").locator("td").all_inner_texts() == ["pear", "3"]
     assert tab.results()[1] == "bye"
