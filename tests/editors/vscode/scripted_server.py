@@ -70,10 +70,10 @@ def serve() -> int:
         first = 1 if params.temperature and not params.seed else 0  # the most likely one was asked for before
         return list(turns.get(request + seed, turns.get(request, [])))[first : first + params.candidates]
 
-    def run(*given: Any) -> sandbox.Verdict:
+    def run(*given: Any, **options: Any) -> sandbox.Verdict:
         if script().get("sandbox") is False:
             raise sandbox._unavailable("there are no namespaces")
-        return sandbox.run_program(*given)
+        return sandbox.run_program(*given, **options)
 
     running.run_program = run
 
