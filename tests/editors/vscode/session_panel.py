@@ -37,6 +37,16 @@ class SessionPanel:
         """The text of the document."""
         return str(self.window.drive("text", str(self.path)))
 
+    def save(self) -> str:
+        """Save the document until the file has its text, and return that."""
+
+        def saved() -> bool:
+            self.window.drive("run", "workbench.action.files.saveAll")
+            return self.path.read_text(encoding="utf-8") == self.text
+
+        self.until(saved, "the file to be saved")
+        return self.text
+
     def turns(self) -> list[str]:
         """Return what is asked in the turns."""
         return list(self.page.locator("article .request").all_inner_texts())

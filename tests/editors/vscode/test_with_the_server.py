@@ -178,8 +178,7 @@ def test_a_session_of_six_turns(window, name, sandbox, tmp_path):
     panel.act("Retry", 4)
     panel.idles()
     panel.has(4)
-    window.drive("run", "workbench.action.files.saveAll")
-    kept = panel.text
+    kept = panel.save()
     window.page.reload()
     panel.shown()
     panel.has(4)
