@@ -72,7 +72,7 @@ STOPPED = {
     "import multiprocessing\nmultiprocessing.Pool(2)": "it tried to share memory with another process",
     "open('/etc/codegen-lsp', 'w')": "it tried to write outside its own folder",
     "import shutil\nshutil.rmtree('/usr')": "it tried to write outside its own folder",
-    "open('/root/.ssh/id_rsa')": "there is no such file in the sandbox, where your files are hidden",
+    "open('/home/somebody/.ssh/id_rsa')": "there is no such file in the sandbox, where your files are hidden",
     "import os\nopen(os.path.expanduser('~/x'), 'w')": "there is no such file in the sandbox",
     "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)": "it tried to use the network",
     "import socket\nsocket.create_connection(('example.com', 22), 1)": "it tried to use the network",
