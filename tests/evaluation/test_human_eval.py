@@ -12,7 +12,7 @@ import pytest
 from codegen_lsp.evaluation import human_eval
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.human_eval import FilledLine, Function, Line
-from codegen_lsp.sandbox.sandbox import SandboxError, Verdict, run_program
+from codegen_lsp.sandbox.sandbox import Verdict
 
 from .conftest import Scripted
 
@@ -28,15 +28,7 @@ EVERY = int(os.environ.get("BENCHMARK_EVERY", "41"))
 LINE = Line("Test/0/L0", "def add(a, b):\n", "    return c\n", "    c = a + b\n")
 
 
-@pytest.fixture(scope="module")
-def _sandbox() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
-
-
-@pytest.mark.usefixtures("_sandbox")
+@pytest.mark.usefixtures("sandbox")
 async def test_functions_are_judged_by_their_tests() -> None:
     model = Scripted(lambda params: "    return a + b\n")
     draft = await human_eval.write_function(ADD, model)
@@ -74,7 +66,7 @@ def test_some_problems_are_the_same_for_a_seed() -> None:
     assert chosen != human_eval.some(range(100), 10, 2)
 
 
-@pytest.mark.usefixtures("_sandbox")
+@pytest.mark.usefixtures("sandbox")
 def test_canonical_solutions_pass(data: Path) -> None:
     functions = human_eval.read_functions(data)
     assert len(functions) == 164

@@ -24,7 +24,6 @@ from codegen_lsp.evaluation.program_measurements import Mtpb, measure_programs
 from codegen_lsp.evaluation.programs import ProgramSample
 from codegen_lsp.evaluation.ray_sampling import ClusterSampling, measure_programs_on_cluster
 from codegen_lsp.evaluation.runtime import Runtime, open_runtime
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -45,11 +44,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def runtime(embedded_build: Path) -> Runtime:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
+def runtime(embedded_build: Path, sandbox: None) -> Runtime:
     return open_runtime(str(embedded_build), "cpu", 1, "auto")
 
 

@@ -24,7 +24,7 @@ from codegen_lsp.http.app import create_app
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.inference.rpc.messages import GenerateParams
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
+from codegen_lsp.sandbox.sandbox import SandboxError
 from codegen_lsp.synthesis.dialogue import Dialogue
 from codegen_lsp.synthesis.examples import Example
 from codegen_lsp.synthesis.running import ProgramRun
@@ -40,14 +40,6 @@ ANSWERS = {
 }
 RUNS = ("propose", "edit", "remove", "run")
 """The paths below `/page/session` that run programs."""
-
-
-@pytest.fixture
-def sandbox() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 def answer(params: GenerateParams) -> list[str]:

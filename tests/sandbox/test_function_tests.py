@@ -13,19 +13,14 @@ import pytest
 from codegen_lsp.sandbox.function_tests import run_function_tests
 from codegen_lsp.sandbox.remote_call import OpaqueValue, decode, encode
 from codegen_lsp.sandbox.reporting import MAX_REPORT, run_reporting
-from codegen_lsp.sandbox.sandbox import Limits, SandboxError, Verdict, run_program
+from codegen_lsp.sandbox.sandbox import Limits, Verdict, run_program
 
 LIMITS = Limits(seconds=3.0, memory_mb=512, scratch_mb=2)
 BEFORE = "import math\n\ndef add(a, b):\n    pass\n\ndef twice(x):\n    return 2 * x\n"
 TESTS = "def check(candidate):\n    for x in range(3):\n        assert candidate(x, twice(2)) == x + 4\ncheck(add)\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _namespaces() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("sandbox")
 
 
 def judge(program: str) -> Verdict:

@@ -24,7 +24,6 @@ from codegen_lsp.http.app import create_app
 from codegen_lsp.http.completion import CompletionService
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.inference.rpc.messages import GenerateParams
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
 from codegen_lsp.synthesis.dialogue import parse
 from tests.editors.page.conftest import PATIENCE
 from tests.editors.scenarios import PICTURES
@@ -79,12 +78,7 @@ NAMELESS = """() => [...document.querySelectorAll("#sessions-page :is(button, se
   && !(one.ariaLabel || one.textContent.trim() || one.labels?.length)).map((one) => one.outerHTML)"""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _sandbox() -> None:
-    try:
-        run_program("pass")
-    except SandboxError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("sandbox")
 
 
 def answer(params: GenerateParams) -> list[str]:
