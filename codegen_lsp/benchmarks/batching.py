@@ -118,7 +118,7 @@ def measure(build: Path, context: int, threads: int, rounds: int) -> BatchingBen
             f"{info.name} has a context of {info.context_length} tokens.",
             f"Ask for at most {info.context_length // 2}.",
         )
-    bytes_of_token = info.layers * info.width * 2 * 4
+    bytes_of_token = info.token_values * 4
     config = EngineConfig(
         device="cpu",
         compute_type="auto",

@@ -64,7 +64,7 @@ def measure(build: Path, context: int, threads: int, rounds: int) -> Cancellatio
             device="cpu",
             compute_type="auto",
             threads=threads,
-            cache_bytes=context * info.layers * info.width * 2 * 4 * 2,
+            cache_bytes=context * info.token_values * 4 * 2,
         ),
     )
     draw = random.Random(0)  # noqa: S311 - any ids and moments will do

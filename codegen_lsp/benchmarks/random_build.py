@@ -63,6 +63,7 @@ def write_random_build(directory: Path, name: str, architecture: Architecture) -
             heads=architecture.heads,
             width=architecture.width,
             end_of_text=0,
+            kv_width=architecture.kv_width,
         ),
     )
     return read_info(directory)

@@ -229,6 +229,7 @@ def describe(read: CheckpointSource, name: str, origin: str, figures: Verificati
         infill_marks=infill.marks,
         ends=infill.ends,
         begin=begin_of(read.tokenizer),
+        kv_width=read.architecture.kv_width,
         converter=f"ctranslate2 {ctranslate2.__version__}",
         verification=figures,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cattrs
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from codegen_lsp.errors import ModelError
 
@@ -97,6 +97,8 @@ class BuildInfo:
     """Ids of further tokens that end an answer."""
     begin: int | None = None
     """Id of the token with which every prompt begins; None if there is none."""
+    kv_width: int = Factory(lambda self: self.width, takes_self=True)
+    """Entries of the keys of a token in one layer, and of its values: less than `width` where heads share them."""
     quantization: str = "int8"
     converter: str = ""
     files: dict[str, BuildFile] = field(factory=dict)
@@ -107,6 +109,11 @@ class BuildInfo:
     def bytes(self) -> int:
         """Size of all files on disk."""
         return sum(file.bytes for file in self.files.values())
+
+    @property
+    def token_values(self) -> int:
+        """Keys and values of a token in all layers."""
+        return 2 * self.layers * self.kv_width
 
     @property
     def parameters(self) -> int:
@@ -155,7 +162,7 @@ def read_info(directory: Path) -> BuildInfo:
 
 def _check_numbers(path: Path, info: BuildInfo) -> None:
     """Raise ModelError unless the numbers of a description are possible."""
-    sizes = (info.context_length, info.vocabulary_size, info.layers, info.heads, info.width)
+    sizes = (info.context_length, info.vocabulary_size, info.layers, info.heads, info.width, info.kv_width)
     ends = [info.end_of_text, *info.ends, *(id for id in (info.infill_end, info.begin) if id is not None)]
     if min(sizes) <= 0 or not all(0 <= end < info.vocabulary_size for end in ends):
         raise ModelError(f"{path} is damaged: its numbers are not those of a model.", CONVERT_AGAIN)

@@ -97,6 +97,12 @@ def test_a_build_is_verified_against_its_checkpoint(build: Path) -> None:
     assert verify_build(build, build.parent / "checkpoint").agreement > 0.8
 
 
+def test_the_prefix_cache_holds_shared_keys_once(family: str, model: TextModel, small: SimpleNamespace) -> None:
+    shape = small.OTHER_SHAPES[family]
+    engine: Any = model.engine
+    assert engine._forward_pass.weights.token_bytes == model.info.token_values * 4 == 8 * shape.layers * shape.kv_width
+
+
 def test_other_scalings_are_refused(make_checkpoint: Any, tmp_path: Path) -> None:
     source = make_checkpoint("deepseek", config={"rope_scaling": {"rope_type": "yarn", "factor": 4}})
     with pytest.raises(ConversionError, match="rope scaling of the kind yarn"):

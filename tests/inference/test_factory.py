@@ -160,9 +160,9 @@ def test_ct2_is_not_given_what_is_damaged(
         opened(build, read_info(build), tokenizer)
 
 
-@pytest.mark.parametrize("width", [512, 1024])
-def test_the_cache_holds_the_prompts_of_several_users(width: int) -> None:
-    info = BuildInfo("m", "codegen", "s", "none", 2048, 8192, 6, 8, width, 0)
-    prompt = 2048 * 6 * width * 2 * 4
+@pytest.mark.parametrize(("width", "kv_width"), [(512, 512), (1024, 1024), (4096, 512)])
+def test_the_cache_holds_the_prompts_of_several_users(width: int, kv_width: int) -> None:
+    info = BuildInfo("m", "codegen", "s", "none", 2048, 8192, 6, 8, width, 0, kv_width=kv_width)
+    prompt = 2048 * 6 * kv_width * 2 * 4
     assert prompt <= default_cache_bytes(info) < 8 * prompt
     assert default_cache_bytes(info, 8) == min(8 * prompt, psutil.virtual_memory().total // 4)

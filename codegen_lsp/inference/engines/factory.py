@@ -117,7 +117,7 @@ def default_cache_bytes(info: BuildInfo, prompts: int = 0) -> int:
     second, mostly while the user is idle, so its cache holds one, at least 48 MiB. Several users are never idle
     together: `prompts` is the number of prompts that it holds at least.
     """
-    context = info.context_length * info.layers * info.width * 2 * 4
+    context = info.context_length * info.token_values * 4
     memory: int = psutil.virtual_memory().total
     wanted = max(context, SMALL_CACHE_BYTES) if info.small else max(2 * context, CACHE_BYTES)
     return min(max(wanted, prompts * context), memory // 4)

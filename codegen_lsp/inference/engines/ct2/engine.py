@@ -71,7 +71,7 @@ class Ct2Engine:
         self._directory = directory
         self._info = info
         bytes_per_value = 2 if "16" in self.compute_type else 4
-        self._cache = PrefixCache(config.cache_bytes, info.layers * info.width * 2 * bytes_per_value)
+        self._cache = PrefixCache(config.cache_bytes, info.token_values * bytes_per_value)
         self._bytes = tokenizer.all_bytes
         self._tokens = TokenIndex(self._bytes)
         self._pieces = read_pieces(directory)
