@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from codegen_lsp.checkpoints.architecture import Architecture, Family
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import InfillStyle
 
 CATALOGUE = "catalogue.toml"
 
@@ -31,8 +32,10 @@ class Checkpoint:
     family: Family
     variant: str
     """Kind of training data: `nl`, `multi`, `mono`, `instruct`, or empty."""
+    good_for: str
+    """What it is good for, in a few words."""
     license: str
-    """SPDX identifier, or `research-only`."""
+    """SPDX identifier, `research-only`, or the name of another licence with restrictions."""
     needs_consent: bool
     """True if the user must agree to the licence before the checkpoint is fetched."""
     languages: tuple[str, ...]
@@ -46,6 +49,8 @@ class Checkpoint:
     """Other names of the repository."""
     vocabulary_from: str = ""
     """Repository with the vocabulary, when the checkpoint's own has none."""
+    infill: InfillStyle | None = None
+    """Infill format, where the special tokens do not tell it."""
     revision: str = ""
     """Commit of the repository that is fetched; empty for the newest, where no digests are known."""
     digests: Mapping[str, str] = field(factory=dict)
@@ -116,13 +121,14 @@ def suggestions(name: str, others: list[str]) -> list[str]:
 def markdown_table() -> str:
     """Return the table of `docs/models.md`."""
     lines = [
-        "| name | parameters | layers, heads, width | download | memory (int8) | languages | licence |",
-        "|---|---|---|---|---|---|---|",
+        "| name | good for | parameters | layers, heads, width | download | memory (int8) | languages | licence |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for entry in checkpoints():
         shape = entry.architecture
         columns = (
             f"`{entry.name}`",
+            entry.good_for,
             f"{shape.parameters / 1e9:.2f} B",
             f"{shape.layers}, {shape.heads}, {shape.width}",
             f"{entry.download_mb / 1000:.1f} GB",
@@ -141,7 +147,8 @@ def _short(languages: tuple[str, ...]) -> str:
 
 
 def _keys(entry: Checkpoint) -> set[str]:
-    full = {_key(name) for name in (entry.name, entry.repository, *entry.aliases)}
+    repositories = (entry.repository, *entry.aliases)
+    full = {_key(name) for name in (entry.name, *repositories, *(name.rpartition("/")[2] for name in repositories))}
     return full | {key.removeprefix("codegen-") for key in full}
 
 

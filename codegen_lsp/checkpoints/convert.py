@@ -224,7 +224,7 @@ def describe(read: CheckpointSource, name: str, origin: str, figures: Verificati
         width=read.architecture.width,
         end_of_text=read.end,
         languages=list(read.entry.languages if read.entry else card.languages),
-        infill=infill.style,
+        infill=(read.entry.infill if read.entry else None) or infill.style,
         infill_end=infill.end,
         infill_marks=infill.marks,
         ends=infill.ends,

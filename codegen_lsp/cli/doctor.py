@@ -13,6 +13,7 @@ from attrs import frozen
 from rich.console import Console
 from rich.table import Table
 
+from codegen_lsp.checkpoints.catalogue import look_up
 from codegen_lsp.checkpoints.store import InstalledBuild, find, installed, store_directory
 from codegen_lsp.cli.options import Device, Model, Threads
 from codegen_lsp.cli.processor import cpu_features, cpu_name
@@ -121,7 +122,9 @@ def _print_machine(
     table.add_row("models in", str(store_directory()))
     for build in builds:
         where = "comes with codegen-lsp" if build.bundled else str(build.path)
-        table.add_row("", f"{build.name}  {build.info.bytes / 2**20:.0f} MB  [dim]{where}[/dim]")
+        entry = look_up(build.name)
+        use = f", for {entry.good_for}" if entry else ""
+        table.add_row("", f"{build.name}  {build.info.bytes / 2**20:.0f} MB{use}  [dim]{where}[/dim]")
     console.print(table, highlight=False)
 
 

@@ -140,6 +140,8 @@ class ModelRow:
     """Memory to run it, in MiB; None when the catalogue does not know the model."""
     license: str
     languages: list[str]
+    good_for: str = ""
+    """In a few words; empty when the catalogue does not know the model."""
     path: str | None = None
     tuned: bool = False
     """It has weights of the n-grams that were fitted with `models tune`."""
@@ -166,16 +168,17 @@ def _listing(*, installed_only: bool) -> list[dict[str, Any]]:
 def _print_listing(console: Console, *, installed_only: bool) -> None:
     """Print the list as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "", "size", "memory", "trained on", "licence"):
-        table.add_column(column, justify="right" if column in ("size", "memory") else "left", no_wrap=True)
+    for column in ("model", "", "size", "memory", "licence", "good for"):
+        justify: Any = "right" if column in ("size", "memory") else "left"
+        table.add_column(column, justify=justify, no_wrap=column != "good for")
     for row in _rows(installed_only=installed_only):
         table.add_row(
             row.name,
-            f"[green]{row.state}{', tuned' if row.tuned else ''}[/green]" if row.state else "",
+            f"[green]{row.state}{', tuned' if row.tuned else ''}[/green]" if row.state else _asks(row),
             _megabytes(row.size_mb),
             _megabytes(row.memory_mb) if row.memory_mb else "",
-            _languages(row.languages),
             row.license,
+            row.good_for or _languages(row.languages),
             style="" if row.state else "dim",
         )
     console.print(table, highlight=False)
@@ -258,6 +261,7 @@ def _installed_row(build: InstalledBuild, entry: Checkpoint | None) -> ModelRow:
         memory_mb=entry.memory_mb if entry else None,
         license=build.info.license,
         languages=list(build.info.languages),
+        good_for=entry.good_for if entry else "",
         path=str(build.path),
         tuned=(build.path / MIXING).is_file(),
     )
@@ -271,8 +275,13 @@ def _catalogue_row(entry: Checkpoint) -> ModelRow:
         memory_mb=entry.memory_mb,
         license=entry.license,
         languages=list(entry.languages),
+        good_for=entry.good_for,
         needs_consent=entry.needs_consent,
     )
+
+
+def _asks(row: ModelRow) -> str:
+    return "asks first" if row.needs_consent else ""
 
 
 def _languages(languages: list[str]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import attrs
 import pytest
 
+from codegen_lsp.checkpoints.architecture import COUNTED_CONTEXT
 from codegen_lsp.checkpoints.catalogue import (
     bundled_directory,
     checkpoints,
@@ -18,17 +20,32 @@ from codegen_lsp.checkpoints.catalogue import (
 from codegen_lsp.errors import ModelError
 
 NOMINAL = {
+    "135M": 0.135e9,
     "350M": 0.35e9,
+    "360M": 0.36e9,
     "0.5B": 0.5e9,
     "1B": 1e9,
+    "1.3B": 1.35e9,
     "1.5B": 1.5e9,
+    "1.7B": 1.7e9,
     "2B": 2.7e9,
+    "3B": 3.5e9,
     "3.7B": 3.7e9,
+    "4B": 4e9,
     "6B": 6.7e9,
     "7B": 7e9,
     "16B": 16e9,
 }
-"""Sizes that the names promise; CodeGen's papers call the 2B model 2.7B and the 6B model 6.1B."""
+"""Sizes that the names promise; CodeGen's papers call the 2B model 2.7B and the 6B model 6.1B, Granite Code's 3B has
+3.48B."""
+PUBLISHED = {
+    "codegen-350M-mono": 356_712_448,
+    "deepseek-coder-1.3B": 1_346_471_936,
+    "smollm2-135M": 134_515_008,
+    "smollm2-360M": 361_821_120,
+    "smollm2-1.7B": 1_711_376_384,
+}
+"""Numbers of parameters that are published with the weights."""
 
 DOCS = Path(__file__).parents[2] / "docs" / "models.md"
 
@@ -38,9 +55,13 @@ def test_every_checkpoint_is_there() -> None:
     first = {f"codegen-{size}-{kind}" for size in ("350M", "2B", "6B", "16B") for kind in ("nl", "multi", "mono")}
     second = {f"codegen2-{size}" for size in ("1B", "3.7B", "7B", "16B")}
     third = {f"codegen25-7B-{kind}" for kind in ("multi", "mono", "instruct")}
-    others = {f"qwen2.5-coder-{size}" for size in ("0.5B", "1.5B")}
+    others = {
+        *(f"qwen2.5-coder-{size}" for size in ("0.5B", "1.5B")),
+        *(f"smollm2-{size}" for size in ("135M", "360M", "1.7B")),
+        *("deepseek-coder-1.3B", "granite-code-3B", "mellum-4B-sft-python"),
+    }
     assert names == first | second | third | others
-    assert len(checkpoints()) == 21
+    assert len(checkpoints()) == len(names)
 
 
 @pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
@@ -49,26 +70,35 @@ def test_sums(entry) -> None:  # type: ignore[no-untyped-def]
     size = re.search(r"-([\d.]+[MB])", entry.name)
     assert size is not None
     assert architecture.parameters == pytest.approx(NOMINAL[size[1]], rel=0.08)
-    width = 2 if entry.family in ("codegen", "qwen2") else 4
+    width = 4 if entry.family in ("codegen2", "codegen25") else 2
     masks = architecture.layers * 2048 * 2048 if architecture.block == "codegen" else 0
     assert entry.download_mb == round((architecture.parameters * width + masks) / 1e6)
     assert entry.memory_mb == round(architecture.memory_bytes / 2**20)
     assert architecture.int8_bytes == pytest.approx(architecture.parameters, rel=0.01)
     assert architecture.width % architecture.heads == 0
+    assert architecture.heads % architecture.kv_heads == 0
     assert architecture.rotary <= architecture.head_width
-    assert (architecture.rows, architecture.context) == ((151936, 32768) if entry.family == "qwen2" else (51200, 2048))
+    if entry.family.startswith("codegen"):
+        assert (architecture.rows, architecture.context) == (51200, 2048)
+
+
+def test_the_memory_of_a_long_context_counts_up_to_a_prompts() -> None:
+    shape = resolve("qwen2.5-coder-0.5B").architecture
+    token = 2 * 4 * 24 * 2 * 64
+    assert shape.memory_bytes == shape.int8_bytes + COUNTED_CONTEXT * token
+    assert attrs.evolve(shape, context=1024).memory_bytes == shape.int8_bytes + 1024 * token
 
 
 @pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
 def test_terms(entry) -> None:  # type: ignore[no-untyped-def]
-    licenses = {"codegen": "BSD-3-Clause", "codegen2": "Apache-2.0", "codegen25": "Apache-2.0", "qwen2": "Apache-2.0"}
-    research = entry.variant == "instruct"
-    assert entry.license == ("research-only" if research else licenses[entry.family])
-    assert entry.needs_consent == research
+    restricted = {"codegen25-7B-instruct": "research-only", "deepseek-coder-1.3B": "DeepSeek"}
+    permissive = "BSD-3-Clause" if entry.family == "codegen" else "Apache-2.0"
+    assert entry.license == restricted.get(entry.name, permissive)
+    assert entry.needs_consent == (entry.name in restricted)
     assert bool(entry.vocabulary_from) == (entry.family == "codegen25")
     if entry.variant == "mono":
         assert entry.languages == ("python",)
-    elif entry.variant == "nl":
+    elif entry.variant == "nl" or entry.name.startswith("smollm2"):
         assert entry.languages == ()
     else:
         assert {"c", "cpp", "go", "java", "javascript", "python"} <= set(entry.languages)
@@ -81,9 +111,16 @@ def test_qkv_groups() -> None:
     assert {name for name, count in groups.items() if count == 0} == llamas
 
 
-def test_the_350m_model_has_its_published_size() -> None:
-    """356,712,448 parameters, as the published weights have."""
-    assert resolve("codegen-350M-mono").architecture.parameters == 356_712_448
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_number_of_parameters(name: str) -> None:
+    assert resolve(name).architecture.parameters == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
+def test_uses_are_short(entry) -> None:  # type: ignore[no-untyped-def]
+    """They share a line of a terminal with a name and four numbers."""
+    assert 5 < len(entry.good_for) <= 31
+    assert entry.good_for[-1] != "."
 
 
 @pytest.mark.parametrize(
@@ -99,6 +136,10 @@ def test_the_350m_model_has_its_published_size() -> None:
         ("codegen2-1b", "codegen2-1B"),
         ("codegen2.5-7B-mono", "codegen25-7B-mono"),
         ("Salesforce/codegen25-7b-instruct_P", "codegen25-7B-instruct"),
+        ("deepseek-ai/deepseek-coder-1.3b-base", "deepseek-coder-1.3B"),
+        ("granite-3b-code-base", "granite-code-3B"),
+        ("Mellum-4b-sft-python", "mellum-4B-sft-python"),
+        ("SmolLM2-135M", "smollm2-135M"),
     ],
 )
 def test_names(written: str, meant: str) -> None:

@@ -58,4 +58,13 @@ def test_pull_reports_progress_to_a_program(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_list_says_which_licences_need_consent() -> None:
     rows = json.loads(run("models", "list", "--json"))
-    assert [row["name"] for row in rows if row["needs_consent"]] == ["codegen25-7B-instruct"]
+    assert [row["name"] for row in rows if row["needs_consent"]] == ["codegen25-7B-instruct", "deepseek-coder-1.3B"]
+    lines = {line.split()[0]: line for line in run("models", "list").splitlines() if line}
+    assert "asks first" in lines["deepseek-coder-1.3B"]
+    assert "asks first" not in lines["qwen2.5-coder-1.5B"]
+
+
+def test_the_list_says_what_models_are_good_for() -> None:
+    uses = {row["name"]: row["good_for"] for row in json.loads(run("models", "list", "--json"))}
+    assert uses["codegen-350M-mono"] == "lines of Python"
+    assert all(use for name, use in uses.items() if name != "codegen-lsp-python")

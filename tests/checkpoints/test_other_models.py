@@ -11,10 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
 
+from codegen_lsp.checkpoints import catalogue
 from codegen_lsp.checkpoints.convert import convert_checkpoint
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.verify import verify_build
@@ -65,6 +67,22 @@ def test_the_infill_format_is_that_of_the_family(family: str, model: TextModel) 
     assert [prompt.ids[place] for place in prompt.after] == after
     assert model.prompt("x = 1\n", "", 200, heal=False).ids == [*begin, *encode("x = 1\n")]
     assert max(len(model.prompt("x = 1\n" * 99, "y\n" * 99, room, heal=False).ids) - room for room in (40, 77)) <= 0
+
+
+def test_an_entry_of_the_catalogue_states_the_order_of_a_prompt(
+    make_checkpoint: Any, tmp_path: Path, small: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for Mellum, whose special tokens are StarCoder's."""
+    mellum = catalogue.resolve("mellum-4B-sft-python")
+    assert mellum.infill == "suffix-first"
+    entry = attrs.evolve(mellum, name="mine", architecture=small.OTHER_SHAPES["granite"])
+    monkeypatch.setattr(catalogue, "checkpoints", lambda: (entry,))
+    info = convert_checkpoint(make_checkpoint("granite"), tmp_path / "build", name="mine")
+    assert (info.infill, info.license) == ("suffix-first", "Apache-2.0")
+    tokenizer = Tokenizer.from_build(tmp_path / "build", info)
+    ids = TextModel(info, tokenizer, SimpleNamespace(close=lambda: None)).prompt("a", "b", 99, heal=False).ids
+    marks = [id for id in ids if id in tokenizer.special_ids]
+    assert marks == [tokenizer.id_of(mark) for mark in ("<fim_suffix>", "<fim_prefix>", "<fim_middle>")]
 
 
 def test_marks_in_a_text_are_text(model: TextModel) -> None:
