@@ -53,7 +53,7 @@ def run_trial(
     """
     history = GitHistory(job.paths[0].expanduser().resolve(), (".py", ".pyi"))
     since = history.commit_before(days)
-    cases = choose_cases(history, since, commits, per_commit, seed)
+    cases = choose_cases(history, since, commits, per_commit, seed, report)
     base = store.find(job.base)
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-trial-") as folder:
         tree = Path(folder) / "tree"

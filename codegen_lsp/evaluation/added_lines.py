@@ -11,7 +11,7 @@ import asyncio
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from attrs import field, frozen
@@ -83,7 +83,14 @@ class AddedLinesFigures:
     figures: dict[str, Difference] = field(factory=dict)
 
 
-def choose_cases(history: GitHistory, since: str, commits: int, per_commit: int, seed: int) -> list[CommitCases]:
+def choose_cases(
+    history: GitHistory,
+    since: str,
+    commits: int,
+    per_commit: int,
+    seed: int,
+    report: ProgressReport = lambda message, share: None,
+) -> list[CommitCases]:
     """Return cases of commits after `since`, drawn at random, in the order of the commits.
 
     Raises EvaluationError when no commit added lines.
@@ -97,7 +104,10 @@ def choose_cases(history: GitHistory, since: str, commits: int, per_commit: int,
     for commit in later:
         if commit not in drawn or len(found) == commits:
             continue
-        runs = [run for run in history.added_by(commit) if _is_source(run) and not _is_known(run.added, seen)]
+        report("reading the history", len(found) / commits)
+        added = history.added_by(commit)
+        sources = {run.path for run in _one_per_file(added) if _is_source(run)}
+        runs = [run for run in added if run.path in sources and not _is_known(run.added, seen)]
         if not runs:
             continue
         seen = np.unique(np.concatenate([seen, *(shingles(run.added) for run in runs)]))
@@ -135,15 +145,24 @@ FIGURES = (
 """Names of the figures, and the fields of a tally that each divides."""
 
 
+def _one_per_file(runs: Sequence[AddedRun]) -> Iterable[AddedRun]:
+    return {run.path: run for run in runs}.values()
+
+
 def _is_source(run: AddedRun) -> bool:
     return not cleaning.rejection_by_path(run.path) and not cleaning.rejection_by_text(run.text)
 
 
 def _is_known(added: str, seen: np.ndarray[tuple[int], np.dtype[np.uint64]]) -> bool:
-    """Return whether most runs of words of the added lines were there before; short ones never count as known."""
-    if len(re.findall(r"\w+", added)) < SHINGLE:
+    """Return whether most runs of words of the added lines were there before; short ones never count as known.
+
+    `seen` is sorted: a repository has millions of runs, which `numpy.isin` would sort for each call.
+    """
+    if len(re.findall(r"\w+", added)) < SHINGLE or not len(seen):
         return False
-    return bool(np.isin(shingles(added), seen).mean() >= NEAR_DUPLICATE)
+    found = shingles(added)
+    nearest = seen[np.minimum(np.searchsorted(seen, found), len(seen) - 1)]
+    return bool((nearest == found).mean() >= NEAR_DUPLICATE)
 
 
 def _places(run: AddedRun, dice: random.Random) -> list[CursorPlace]:

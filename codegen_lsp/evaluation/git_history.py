@@ -136,7 +136,14 @@ class GitHistory:
 
 def added_lines(before: str, after: str) -> Iterator[tuple[int, int]]:
     """Yield first and last number, from 1, of each run of lines of `after` that is not in `before`."""
-    matcher = difflib.SequenceMatcher(None, before.split("\n"), after.split("\n"), autojunk=False)
-    for kind, _, _, first, stop in matcher.get_opcodes():
+    old, new = before.split("\n"), after.split("\n")
+    same = 0
+    while same < min(len(old), len(new)) and old[same] == new[same]:
+        same += 1
+    end = 0
+    while end < min(len(old), len(new)) - same and old[-1 - end] == new[-1 - end]:
+        end += 1
+    old, new = old[same : len(old) - end], new[same : len(new) - end]
+    for kind, _, _, first, stop in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind in ("insert", "replace"):
-            yield first + 1, stop
+            yield same + first + 1, same + stop

@@ -71,6 +71,9 @@ def test_a_history_that_is_too_short_or_missing_is_refused(
 def test_added_lines_are_runs() -> None:
     assert list(added_lines("a\nb\nc\n", "a\nx\ny\nb\nc\nz\n")) == [(2, 3), (6, 6)]
     assert list(added_lines("a\nb\n", "a\n")) == []
+    assert list(added_lines("a\na\n", "a\na\na\n")) == [(3, 3)]
+    assert list(added_lines("", "a\nb")) == [(1, 2)]
+    assert list(added_lines("a\nb\nc", "x\nb\ny")) == [(1, 1), (3, 3)]
 
 
 def test_a_difference_has_an_interval_over_clusters() -> None:
