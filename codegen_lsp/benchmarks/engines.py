@@ -35,7 +35,7 @@ from attrs import field, frozen
 
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.catalogue import checkpoints
-from codegen_lsp.errors import CodegenError, ModelError
+from codegen_lsp.errors import CodegenError, ModelError, OtherEngineError
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines.native.weights import read_weights
 
@@ -85,6 +85,8 @@ class EngineBenchmark:
     engines: dict[str, Timings]
     memory_mb: dict[str, float]
     """Memory of each process after the run, libraries included; shared pages count in part."""
+    note: str = ""
+    """Why engines were left out; empty if none were."""
 
 
 @frozen
@@ -149,6 +151,7 @@ def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS
         return [draw.randrange(1, info.vocabulary_size) for _ in range(count)]
 
     text = ids(context)
+    names, note = runnable(build, names)
     with contextlib.ExitStack() as stack:
         peers = [stack.enter_context(started(name, build, threads)) for name in names]
         for peer in peers:
@@ -174,7 +177,17 @@ def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS
         timings = {peer.name: timings_of(peer.samples) for peer in peers}
         memory = {peer.name: peer.ask("memory") / 2**20 for peer in peers}
         lowest = floor(build, info, context, statistics.median(rates))
-    return EngineBenchmark(info.name, context, threads, lowest, timings, memory)
+    return EngineBenchmark(info.name, context, threads, lowest, timings, memory, note)
+
+
+def runnable(build: Path, names: Sequence[str]) -> tuple[list[str], str]:
+    """Return the peers that can run a build, and why the others can't. All but CTranslate2 read it as the native engine
+    does."""
+    try:
+        read_weights(build)
+    except OtherEngineError as error:
+        return [name for name in names if name.startswith("ct2")], error.message
+    return list(names), ""
 
 
 def rounds_of(name: str, rounds: int) -> int:
@@ -213,8 +226,11 @@ def timings_of(samples: Samples) -> Timings:
 
 def floor(build: Path, info: BuildInfo, context: int, rate: float) -> Floor:
     """Return the least time of a decode step with a memory bandwidth of `rate` bytes per second."""
-    weights = read_weights(build)
-    needed = weights.step_bytes + context * info.layers * weights.kv_width * 2 * 4
+    try:
+        step_bytes = read_weights(build).step_bytes
+    except OtherEngineError:  # its embedding is its output layer; a step reads one of its learned positions
+        step_bytes = (build / "model.bin").stat().st_size - info.context_length * info.width * 4
+    needed = step_bytes + context * info.token_values * 4
     return Floor(rate / 1e9, needed / rate * 1e3)
 
 

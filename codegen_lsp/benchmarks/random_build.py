@@ -54,7 +54,7 @@ def write_random_build(directory: Path, name: str, architecture: Architecture) -
         directory,
         BuildInfo(
             name=name,
-            family="codegen25" if architecture.block == "llama" else "codegen",
+            family={"llama": "codegen25", "codegen": "codegen"}.get(architecture.block, architecture.block),
             source="random weights",
             license="none",
             context_length=architecture.context,
@@ -73,7 +73,9 @@ def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
     """Return a factory for each variable; they are made one at a time, since a large model would not fit in memory."""
     random = np.random.default_rng(0)
     width, hidden = architecture.width, architecture.hidden
-    llama = architecture.block == "llama"
+    llama, learned = architecture.block == "llama", architecture.block == "gpt_bigcode"
+    separate = llama or learned
+    """True where attention and MLP have a norm each."""
     made: dict[str, Callable[[], Values]] = {}
 
     def matrix(name: str, rows: int, columns: int) -> None:
@@ -97,7 +99,10 @@ def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
         bias(f"{attention}/linear_0", fused, architecture.qkv_bias)
         matrix(f"{attention}/linear_1", width, architecture.attention_width)
         bias(f"{attention}/linear_1", width, architecture.o_bias)
-        made[f"{attention}/rotary_base"] = lambda: np.array(architecture.rotary_base, np.float32)
+        if not learned:
+            made[f"{attention}/rotary_base"] = lambda: np.array(architecture.rotary_base, np.float32)
+            made[f"{attention}/rotary_dim"] = lambda: np.array(architecture.rotary, np.int32)
+            made[f"{attention}/rotary_interleave"] = lambda: np.array(0, np.int8)
         if architecture.rotary_factor != 1:
             made[f"{attention}/rotary_scaling_type"] = lambda: np.array(LINEAR_SCALING, np.int8)
             made[f"{attention}/rotary_scaling_factor"] = lambda: np.array(architecture.rotary_factor, np.float32)
@@ -105,8 +110,6 @@ def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
             made[f"{attention}/num_heads_kv"] = lambda: np.array(architecture.kv_heads, np.int32)
         if architecture.head_width * architecture.heads != width:
             made[f"{attention}/head_dim"] = lambda: np.array(architecture.head_width, np.int32)
-        made[f"{attention}/rotary_dim"] = lambda: np.array(architecture.rotary, np.int32)
-        made[f"{attention}/rotary_interleave"] = lambda: np.array(0, np.int8)
         matrix(f"{mlp}/linear_0", hidden, width)
         bias(f"{mlp}/linear_0", hidden, architecture.mlp_bias or not llama)
         matrix(f"{mlp}/linear_1", width, hidden)
@@ -114,6 +117,7 @@ def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
         if llama:
             matrix(f"{mlp}/linear_0_noact", hidden, width)
             bias(f"{mlp}/linear_0_noact", hidden, architecture.mlp_bias)
+        if separate:
             norm(f"{attention}/layer_norm")
             norm(f"{mlp}/layer_norm")
         else:
@@ -122,7 +126,10 @@ def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
     norm("layer_norm")
     if not architecture.tied:
         matrix("projection", architecture.rows, width)
-    bias("projection", architecture.rows, not llama)
+    bias("projection", architecture.rows, not separate)
+    if learned:
+        positions = (architecture.context, width)
+        made["position_encodings/encodings"] = lambda: random.normal(0, 0.1, positions).astype(np.float32)
     numbers: dict[str, Values] = {
         "activation": np.array(SWISH if llama else GELU_TANH, np.int8),
         "alibi": np.array(0, np.int8),

@@ -14,9 +14,13 @@ from attrs import Factory, frozen
 from codegen_lsp.checkpoints.weights import read_json
 from codegen_lsp.errors import ConversionError
 
-BlockType = Literal["codegen", "llama"]
+BlockType = Literal["codegen", "llama", "gpt_bigcode"]
 """Transformer block: CodeGen1, CodeGen2 and the embedded model share one; CodeGen2.5 has Llama's, which is also that of
-Qwen2 and of many small models, with some of `kv_heads`, biases, a tied head and other rotary positions."""
+Qwen2 and of many small models, with some of `kv_heads`, biases, a tied head and other rotary positions. GPTBigCode's is
+GPT-2's with one head of keys and values, and with learned positions (SantaCoder, StarCoder)."""
+
+LEARNED_POSITIONS = "transformer.wpe.weight"
+"""Name in transformers of GPTBigCode's positions, which stay float32."""
 
 ROTARY_BASE = 10000.0
 """Base of the rotary frequencies, as in RoFormer (Su et al., 2021) and all CodeGen models."""
@@ -25,8 +29,20 @@ COUNTED_CONTEXT = 4096
 """Tokens of a longer context that count as needed memory. A prompt of an editor has 7,500 characters with the default
 settings, 2,100 to 3,000 tokens of code, and its answer at most some hundred more."""
 
-Family = Literal["codegen", "codegen2", "codegen25", "llama", "qwen2"]
+Family = Literal["codegen", "codegen2", "codegen25", "llama", "qwen2", "gpt_bigcode"]
 """Family of checkpoints. CodeGen's have one kind of tokenizer and one infill format each, the others their own."""
+
+CODEGENS: tuple[Family, ...] = ("codegen", "codegen2", "codegen25")
+"""CodeGen's own families."""
+
+TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
+"""Names in transformers of GELU's approximation by tanh."""
+
+CHOOSE_ANOTHER = "Choose a model that docs/models.md lists, or run this one with another server and set `remote.url`."
+
+
+class _UnsupportedError(ValueError):
+    """A variant of an architecture that neither engine runs."""
 
 
 @frozen
@@ -40,7 +56,7 @@ class Architecture:
     hidden: int
     """Width of the MLP."""
     rotary: int
-    """Entries of each head that are rotated by position."""
+    """Entries of each head that are rotated by position; 0 where positions are learned."""
     rows: int
     """Rows of the embedding, padding included."""
     context: int
@@ -49,12 +65,13 @@ class Architecture:
     """Added to the variance by LayerNorm or RMSNorm."""
     qkv_groups: int = 0
     """Number of groups of [query | value | key] rows in CodeGen's fused projection; 0 for Llama, which stores three
-    matrices."""
+    matrices, and for GPTBigCode, whose rows are those of query, key and value."""
     kv_heads: int = Factory(lambda self: self.heads, takes_self=True)
     """Heads of keys and values; each serves heads / kv_heads heads."""
     head_width: int = Factory(lambda self: self.width // self.heads, takes_self=True)
     qkv_bias: bool = False
-    """Whether the projections of query, key and value have biases. This and the next ones are Llama's."""
+    """Whether the projections of query, key and value have biases. This and the next ones are Llama's; GPTBigCode has
+    all biases."""
     o_bias: bool = False
     mlp_bias: bool = False
     tied: bool = False
@@ -86,6 +103,8 @@ class Architecture:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every weight of a checkpoint, by its name in transformers."""
         width, hidden = self.width, self.hidden
+        if self.block == "gpt_bigcode":
+            return self._bigcode_shapes()
         if self.block == "llama":
             outer: dict[str, tuple[int, ...]] = {
                 "model.embed_tokens.weight": (self.rows, width),
@@ -133,21 +152,48 @@ class Architecture:
         inner = {f"{prefix}.{i}.{name}": shape for i in range(self.layers) for name, shape in layer.items()}
         return outer | inner
 
+    def _bigcode_shapes(self) -> dict[str, tuple[int, ...]]:
+        width, hidden = self.width, self.hidden
+        outer: dict[str, tuple[int, ...]] = {
+            "transformer.wte.weight": (self.rows, width),
+            LEARNED_POSITIONS: (self.context, width),
+            "transformer.ln_f.weight": (width,),
+            "transformer.ln_f.bias": (width,),
+        }
+        if not self.tied:
+            outer["lm_head.weight"] = (self.rows, width)
+        layer: dict[str, tuple[int, ...]] = {
+            "ln_1.weight": (width,),
+            "ln_1.bias": (width,),
+            "attn.c_attn.weight": (self.attention_width + 2 * self.kv_width, width),
+            "attn.c_attn.bias": (self.attention_width + 2 * self.kv_width,),
+            "attn.c_proj.weight": (width, self.attention_width),
+            "attn.c_proj.bias": (width,),
+            "ln_2.weight": (width,),
+            "ln_2.bias": (width,),
+            "mlp.c_fc.weight": (hidden, width),
+            "mlp.c_fc.bias": (hidden,),
+            "mlp.c_proj.weight": (width, hidden),
+            "mlp.c_proj.bias": (width,),
+        }
+        return outer | {f"transformer.h.{i}.{name}": shape for i in range(self.layers) for name, shape in layer.items()}
+
     @property
     def parameters(self) -> int:
         """Number of weights, including embedding and output layer."""
         return sum(math.prod(shape) for shape in self.shapes().values())
 
     def matrices(self) -> list[tuple[int, ...]]:
-        """Return the shape of every weight that is quantized: all but norms and biases."""
-        return [shape for shape in self.shapes().values() if len(shape) == 2]
+        """Return the shape of every weight that is quantized: all but norms, biases and learned positions."""
+        return [shape for name, shape in self.shapes().items() if len(shape) == 2 and name != LEARNED_POSITIONS]
 
     @property
     def int8_bytes(self) -> int:
         """Size of the int8 build's weights: a byte for each matrix entry, a float32 scale for each row of a matrix,
         and float32 for the rest."""
-        vectors = sum(shape[0] for shape in self.shapes().values() if len(shape) == 1)
-        return sum(rows * columns + 4 * rows for rows, columns in self.matrices()) + 4 * vectors
+        quantized = sum(rows * columns for rows, columns in self.matrices())
+        scales = sum(rows for rows, _ in self.matrices())
+        return quantized + 4 * (scales + self.parameters - quantized)
 
     @property
     def memory_bytes(self) -> int:
@@ -162,14 +208,15 @@ class Architecture:
     def conversion_bytes(self) -> int:
         """Memory to convert: the int8 weights, the rearranged qkv matrices in the checkpoint's type (at most float32),
         and float32 copies of the largest matrix while it is quantized."""
-        qkv = (self.attention_width + 2 * self.kv_width) * self.width * self.layers * 4
+        rearranged = 0 if self.block == "gpt_bigcode" else self.layers
+        qkv = (self.attention_width + 2 * self.kv_width) * self.width * rearranged * 4
         return self.int8_bytes + qkv + 3 * 4 * max(rows * columns for rows, columns in self.matrices())
 
 
 def read_architecture(directory: Path) -> Architecture:
     """Read the architecture from a checkpoint's config.json.
 
-    Raises ConversionError when config.json is missing or incomplete, or the architecture is none of CodeGen's.
+    Raises ConversionError when config.json is missing or incomplete, or the architecture is not supported.
     """
     path = directory / "config.json"
     config = read_json(path)
@@ -179,13 +226,17 @@ def read_architecture(directory: Path) -> Architecture:
             return _codegen(config)
         if kind in ("llama", "qwen2"):
             return _llama(config)
+        if kind == "gpt_bigcode":
+            return _gpt_bigcode(config)
+    except _UnsupportedError as error:
+        raise ConversionError(f"{path} declares what is not supported: {error}.", CHOOSE_ANOTHER) from error
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(
             f"{path} is incomplete: {type(error).__name__} {error}.", "Fetch the checkpoint again."
         ) from error
     raise ConversionError(
-        f"{path} declares the architecture {kind!r}; known are codegen (CodeGen, CodeGen2), llama (CodeGen2.5) and "
-        "qwen2.",
+        f"{path} declares the architecture {kind!r}; known are codegen (CodeGen, CodeGen2), llama (CodeGen2.5), "
+        "qwen2 and gpt_bigcode.",
         "See `codegen-lsp models list` for the checkpoints that can be used.",
     )
 
@@ -195,7 +246,7 @@ def _codegen(config: dict[str, Any]) -> Architecture:
     if width % heads:
         raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
     if config.get("activation_function", "gelu_new") != "gelu_new":
-        raise ValueError(f"activation_function {config['activation_function']} is not gelu_new")
+        raise _UnsupportedError(f"activation_function {config['activation_function']} is not gelu_new")
     return Architecture(
         block="codegen",
         layers=int(config["n_layer"]),
@@ -228,9 +279,9 @@ def _llama(config: dict[str, Any]) -> Architecture:
         raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
     head_width = int(config.get("head_dim") or width // heads)
     if config.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"hidden_act {config['hidden_act']} is not silu")
+        raise _UnsupportedError(f"hidden_act {config['hidden_act']} is not silu")
     if config.get("use_sliding_window"):
-        raise ValueError("use_sliding_window is not supported")
+        raise _UnsupportedError("use_sliding_window")
     qwen = config.get("model_type") == "qwen2"
     biased = bool(config.get("attention_bias"))
     base, factor = _rotary(config)
@@ -255,11 +306,39 @@ def _llama(config: dict[str, Any]) -> Architecture:
     )
 
 
+def _gpt_bigcode(config: dict[str, Any]) -> Architecture:
+    width, heads = int(config["n_embd"]), int(config["n_head"])
+    if width % heads:
+        raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
+    if not config.get("multi_query", True):
+        raise _UnsupportedError("multi_query false")
+    if config.get("activation_function", TANH_GELU[-1]) not in TANH_GELU:
+        raise _UnsupportedError(f"activation_function {config['activation_function']} is not GELU by tanh")
+    if not config.get("scale_attn_weights", True) or config.get("add_cross_attention"):
+        raise _UnsupportedError("scale_attn_weights false, or add_cross_attention")
+    return Architecture(
+        block="gpt_bigcode",
+        layers=int(config["n_layer"]),
+        heads=heads,
+        width=width,
+        hidden=int(config.get("n_inner") or 4 * width),
+        rotary=0,
+        rows=int(config["vocab_size"]),
+        context=int(config["n_positions"]),
+        epsilon=float(config.get("layer_norm_epsilon", 1e-5)),
+        kv_heads=1,
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
+        tied=bool(config.get("tie_word_embeddings", True)),
+    )
+
+
 def _rotary(config: dict[str, Any]) -> tuple[float, float]:
     """Return the base of the rotary frequencies, and the factor of linear scaling."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     base = float(rope.get("rope_theta") or config.get("rope_theta") or ROTARY_BASE)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "linear"):
-        raise ValueError(f"rope scaling of the kind {kind} is not supported, only linear is")
+        raise _UnsupportedError(f"rope scaling of the kind {kind}, and not linear")
     return base, float(rope["factor"]) if kind == "linear" else 1.0

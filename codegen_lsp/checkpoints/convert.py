@@ -20,13 +20,13 @@ import numpy as np
 import psutil
 import torch
 from ctranslate2.converters.converter import Converter
-from ctranslate2.converters.transformers import CodeGenLoader, LlamaLoader
+from ctranslate2.converters.transformers import CodeGenLoader, GPTBigCodeMHALoader, LlamaLoader
 from ctranslate2.specs.model_spec import PyTorchVariable, visit_spec
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import agreement, store
-from codegen_lsp.checkpoints.architecture import Architecture, Family, read_architecture
+from codegen_lsp.checkpoints.architecture import CODEGENS, Architecture, Family, read_architecture
 from codegen_lsp.checkpoints.card_metadata import read_card_metadata
 from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
 from codegen_lsp.checkpoints.infill_formats import begin_of, infill_format
@@ -211,7 +211,7 @@ def check_memory(architecture: Architecture) -> None:
 def describe(read: CheckpointSource, name: str, origin: str, figures: Verification | None) -> BuildInfo:
     """Return the content of build.json, but for the list of files."""
     card = read_card_metadata(read.directory)
-    infill = infill_format(read.tokenizer, codegens=read.family not in ("llama", "qwen2"))
+    infill = infill_format(read.tokenizer, codegens=read.family in CODEGENS)
     return BuildInfo(
         name=name,
         family=read.family,
@@ -267,11 +267,7 @@ class _SpecConverter(Converter):  # type: ignore[misc]  # ctranslate2 has no typ
     def _load(self) -> Any:
         architecture, tokenizer = self._read.architecture, self._read.tokenizer
         end = tokenizer.id_to_token(self._read.end)
-        loader = (
-            _LlamaLoader(architecture.head_width)
-            if architecture.block == "llama"
-            else _CodeGenLoader(architecture.qkv_groups)
-        )
+        loader = _loader(architecture)
         names = SimpleNamespace(
             bos_token=end, eos_token=end, unk_token=end, rows=padded_vocabulary(tokenizer, architecture.rows)
         )
@@ -319,6 +315,13 @@ class _MappedWeight(PyTorchVariable):  # type: ignore[misc]
         return np.array(self.tensor.numpy())
 
 
+def _loader(architecture: Architecture) -> Any:
+    """Return CTranslate2's loader of a block."""
+    if architecture.block == "llama":
+        return _LlamaLoader(architecture.head_width)
+    return _BigCodeLoader() if architecture.block == "gpt_bigcode" else _CodeGenLoader(architecture.qkv_groups)
+
+
 class _CodeGenLoader(CodeGenLoader):  # type: ignore[misc]
     def __init__(self, groups: int) -> None:
         self._groups = groups
@@ -347,6 +350,12 @@ class _LlamaLoader(LlamaLoader):  # type: ignore[misc]
         return rows
 
 
+class _BigCodeLoader(GPTBigCodeMHALoader):  # type: ignore[misc]
+    def get_vocabulary(self, model: Any, tokenizer: Any) -> list[str]:
+        rows: list[str] = tokenizer.rows
+        return rows
+
+
 def _as_modules(weights: CheckpointWeights, architecture: Architecture) -> SimpleNamespace:
     """Return the weights as a tree of attributes such as `transformer.h[0].ln_1.weight`, with the settings that
     CTranslate2's loaders read."""
@@ -359,7 +368,7 @@ def _as_modules(weights: CheckpointWeights, architecture: Architecture) -> Simpl
         setattr(part, leaf, weights[name])
     decoder, layers = ("model", "layers") if architecture.block == "llama" else ("transformer", "h")
     if architecture.tied:
-        root.lm_head = root.model.embed_tokens
+        root.lm_head = root.model.embed_tokens if architecture.block == "llama" else root.transformer.wte
     stack = vars(getattr(vars(root)[decoder], layers))
     setattr(vars(root)[decoder], layers, [stack[str(index)] for index in range(architecture.layers)])
     root.config = SimpleNamespace(

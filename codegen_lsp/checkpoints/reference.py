@@ -13,7 +13,7 @@ from attrs import frozen
 from torch import Tensor
 from torch.nn import functional as F
 
-from codegen_lsp.checkpoints.architecture import Architecture
+from codegen_lsp.checkpoints.architecture import LEARNED_POSITIONS, Architecture
 
 
 @frozen
@@ -38,10 +38,13 @@ def float_logits(
     `on_layer` is called after each layer with the share that is done, 0 to 1.
     """
     llama = architecture.block == "llama"
-    layer = _llama_layer if llama else _codegen_layer
+    layer = LAYERS[architecture.block]
     prefix = "model.layers" if llama else "transformer.h"
     embedding = weights["model.embed_tokens.weight" if llama else "transformer.wte.weight"]
     states = [embedding[torch.tensor(reading.ids)].float() for reading in readings]
+    if architecture.block == "gpt_bigcode":
+        positions = weights[LEARNED_POSITIONS]
+        states = [x + positions[: len(x)].float() for x in states]
     tables = [_rotary_tables(architecture, len(reading.ids)) for reading in readings]
     for index in range(architecture.layers):
         here = _LayerWeights(weights, f"{prefix}.{index}.")
@@ -114,6 +117,29 @@ def _llama_layer(
     return x + product("mlp.down_proj", hidden, biased)
 
 
+def _bigcode_layer(
+    x: Tensor, weights: _LayerWeights, architecture: Architecture, groups: int, tables: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Run multi-query attention (Shazeer, 2019), then an MLP, each after a LayerNorm. `x` is (tokens, width)."""
+    width, epsilon, attended = (architecture.width,), architecture.epsilon, architecture.attention_width
+
+    def product(name: str, of: Tensor) -> Tensor:
+        return F.linear(of, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    normed = F.layer_norm(x, width, weights["ln_1.weight"], weights["ln_1.bias"], epsilon)
+    query, key, value = product("attn.c_attn", normed).split_with_sizes(
+        (attended, architecture.kv_width, architecture.kv_width), -1
+    )
+    key, value = (part[:, None].expand(-1, architecture.heads, -1) for part in (key, value))
+    x = x + product("attn.c_proj", _attention(query.reshape(key.shape), key, value))
+    normed = F.layer_norm(x, width, weights["ln_2.weight"], weights["ln_2.bias"], epsilon)
+    return x + product("mlp.c_proj", F.gelu(product("mlp.c_fc", normed), approximate="tanh"))
+
+
+LAYERS = {"codegen": _codegen_layer, "llama": _llama_layer, "gpt_bigcode": _bigcode_layer}
+"""The layer of each block."""
+
+
 def _output(x: Tensor, weights: Mapping[str, Tensor], architecture: Architecture) -> Tensor:
     if architecture.block == "llama":
         normed = F.rms_norm(x, (architecture.width,), weights["model.norm.weight"].float(), architecture.epsilon)
@@ -126,6 +152,8 @@ def _output(x: Tensor, weights: Mapping[str, Tensor], architecture: Architecture
         weights["transformer.ln_f.bias"].float(),
         architecture.epsilon,
     )
+    if architecture.block == "gpt_bigcode":
+        return F.linear(normed, weights["transformer.wte.weight" if architecture.tied else "lm_head.weight"].float())
     return F.linear(normed, weights["lm_head.weight"].float(), weights["lm_head.bias"].float())
 
 

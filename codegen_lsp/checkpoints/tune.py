@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from attrs import frozen
 
-from codegen_lsp.errors import ModelError
+from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines.base import EngineConfig
 from codegen_lsp.inference.engines.native.engine import NativeEngine
@@ -98,9 +98,13 @@ def tune(
     files = _encoded(workspaces, tokenizer, dice)
     _require(sum(min(len(file.ids), WINDOW) for file in files), len(files))
     progress("loading the model", READING)
-    engine = NativeEngine(
-        build, info, tokenizer, EngineConfig(device="cpu", compute_type="auto", threads=threads, cache_bytes=0)
-    )
+    config = EngineConfig(device="cpu", compute_type="auto", threads=threads, cache_bytes=0)
+    try:
+        engine = NativeEngine(build, info, tokenizer, config)
+    except OtherEngineError as error:
+        raise OtherEngineError(
+            f"{error.message} Another engine runs {info.name} without n-grams, so weights have no effect."
+        ) from error
     try:
         training, held_out = _rows(engine, info, files, dice, started + seconds, progress)
     finally:

@@ -110,6 +110,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 def family_of(architecture: Architecture, tokenizer: Tokenizer) -> Family:
     """Return the family of a checkpoint. CodeGen2 and 2.5 have special tokens for infilling."""
+    if architecture.block == "gpt_bigcode":
+        return "gpt_bigcode"
     infills = tokenizer.token_to_id("<eom>") is not None
     if architecture.block == "codegen":
         return "codegen2" if infills else "codegen"

@@ -43,6 +43,8 @@ def print_engines(console: Console, figures: PlainFigures) -> None:
     floor = figures["floor"]
     table.add_row(f"floor at {floor['bandwidth_gb_s']:.0f} GB/s", "", "", "", f"{floor['decode_step_ms']:.1f}")
     console.print(table)
+    if figures["note"]:
+        console.print(figures["note"], highlight=False)
 
 
 def print_drafts(console: Console, figures: PlainFigures) -> None:

@@ -139,6 +139,8 @@ def _print_timing(console: Console, timing: ModelTiming) -> None:
         f"  memory   {rates.resident_mb:8.0f} MiB",
         highlight=False,
     )
+    if model.engine_note:
+        console.print(f"  without n-grams: {model.engine_note}", highlight=False)
 
 
 def advice(

@@ -77,7 +77,8 @@ def reading_shares(
         return TextShares([NOTHING, *reader.prompt_shares] if params.prompt else [], reader.shares)
     if attention is not None:
         raise OtherEngineError(
-            f"The engine {engine.name} does not show what the model attends to.", "Set `engine` to `native`."
+            f"The engine {engine.name} does not show what the model attends to. {engine.note}".strip(),
+            "Choose another model." if engine.note else "Set `engine` to `native`.",
         )
     logs: list[float] = yield from engine.scoring(text, cancellation)
     shares = [TokenShares(score, score, 0.0, 0.0, []) for score in np.exp(logs).tolist()]

@@ -76,7 +76,7 @@ class BuildInfo:
 
     name: str
     family: str
-    """`codegen`, `codegen2`, `codegen25`, or another kind of model: `llama`, `qwen2`."""
+    """`codegen`, `codegen2`, `codegen25`, or another kind of model: `llama`, `qwen2`, `gpt_bigcode`."""
     source: str
     """Repository and revision, or the folder, of the checkpoint."""
     license: str

@@ -55,6 +55,7 @@ def load_model(params: LoadParams, progress: ProgressReport) -> tuple[TextModel,
         parameters=info.parameters,
         small=info.small,
         slots=min(params.slots or engine.slots, engine.most_slots),
+        engine_note=engine.note,
     )
 
 

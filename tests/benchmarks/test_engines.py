@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from codegen_lsp.benchmarks.engines import OURS, benchmark_shape, measure
+from codegen_lsp.benchmarks.engines import OURS, benchmark_shape, floor, measure, runnable
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.convert import build_logits
@@ -47,6 +47,21 @@ def test_random_builds_run_in_both_engines(block: str, tmp_path: Path) -> None:
     forward_pass = TorchForwardPass(weights, choose_kernel())
     ours = forward_pass.logits(forward_pass.forward(ids, forward_pass.new_cache(len(ids)), 0))
     assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(theirs)
+
+
+BIGCODE = Architecture(
+    "gpt_bigcode", 2, 4, 64, 256, 0, 640, 512, 1e-5, kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True
+)
+
+
+def test_what_ct2_alone_runs_is_timed_without_the_others(tmp_path: Path) -> None:
+    info = write_random_build(tmp_path, "random", BIGCODE)
+    assert build_logits(tmp_path, list(range(1, 60))).isfinite().all()
+    assert info.kv_width == 16
+    names, note = runnable(tmp_path, OURS)
+    assert names == ["ct2", "ct2_static"]
+    assert "learned positions" in note
+    assert floor(tmp_path, info, 100, 1e9).decode_step_ms * 1e6 == pytest.approx(BIGCODE.int8_bytes, rel=0.5)
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -41,9 +41,17 @@ OTHER_SHAPES = {
         "llama", 2, 4, 64, 176, 16, 640, 512, 1e-5, kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True
     ),
     "wide heads": Architecture("llama", 2, 4, 64, 176, 32, 640, 512, 1e-5, head_width=32),
-}
-"""Other models with Llama's block: Qwen2.5-Coder, DeepSeek-Coder, Granite Code, and one whose heads are wider than its
-hidden state."""
+    "starcoder": Architecture(
+        "gpt_bigcode", 2, 4, 64, 256, 0, 640, 512, 1e-5,
+        kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True,
+    ),
+    "santacoder": Architecture(
+        "gpt_bigcode", 2, 6, 96, 384, 0, 640, 512, 1e-5,
+        kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True,
+    ),
+}  # fmt: skip
+"""Other models: Qwen2.5-Coder, DeepSeek-Coder, Granite Code and one whose heads are wider than its hidden state, which
+have Llama's block; and StarCoder and SantaCoder, which have GPTBigCode's."""
 MARKS = {
     "codegen": (),
     "codegen2": ("<sep>", "<eom>", "<mask_2>", "<mask_1>"),
@@ -52,6 +60,8 @@ MARKS = {
     "deepseek": ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", "<｜begin▁of▁sentence｜>"),
     "granite": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
     "wide heads": (),
+    "starcoder": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
+    "santacoder": ("<fim-prefix>", "<fim-middle>", "<fim-suffix>", "<fim-pad>"),
 }
 """Special tokens of the families. The real files of Qwen2.5-Coder do not declare those for infilling as special."""
 
@@ -79,7 +89,11 @@ def small_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     paths = {}
     for family, marks in MARKS.items():
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        tokenizer.pre_tokenizer = (
+            pre_tokenizers.Sequence([digits, byte_level]) if family in ("starcoder", "santacoder") else byte_level
+        )
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(
@@ -122,6 +136,25 @@ def config_of(shape: Architecture, **extra: Any) -> dict[str, Any]:
             config |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False}
         else:
             config |= {"attention_bias": shape.qkv_bias, "mlp_bias": shape.mlp_bias}
+    elif shape.block == "gpt_bigcode":
+        config = {
+            "model_type": "gpt_bigcode",
+            "architectures": ["GPTBigCodeForCausalLM"],
+            "n_embd": shape.width,
+            "n_head": shape.heads,
+            "n_layer": shape.layers,
+            "n_positions": shape.context,
+            "n_inner": shape.hidden,
+            "vocab_size": shape.rows,
+            "activation_function": "gelu_pytorch_tanh",
+            "layer_norm_epsilon": shape.epsilon,
+            "multi_query": True,
+            "scale_attn_weights": True,
+            "attention_softmax_in_fp32": True,
+            "scale_attention_softmax_in_fp32": True,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+        }
     else:
         config = {
             "model_type": "codegen",
@@ -179,6 +212,8 @@ def with_buffers(state: State, shape: Architecture) -> State:
     if shape.block == "llama":
         return state | {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(8) for i in range(shape.layers)}
     mask = torch.ones(1, 1, shape.context, shape.context, dtype=torch.bool)
+    if shape.block == "gpt_bigcode":
+        return state | {"lm_head.weight": state["transformer.wte.weight"]}
     return state | {f"transformer.h.{i}.attn.causal_mask": mask for i in range(shape.layers)}
 
 

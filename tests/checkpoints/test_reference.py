@@ -29,10 +29,13 @@ def transformers_logits(config: dict[str, Any], state: dict[str, torch.Tensor], 
         model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings))
     elif config["model_type"] == "qwen2":
         model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**settings))
+    elif config["model_type"] == "gpt_bigcode":
+        model = transformers.GPTBigCodeForCausalLM(transformers.GPTBigCodeConfig(**settings))
     else:
         settings.pop("head_dim", None)
         model = transformers.CodeGenForCausalLM(transformers.CodeGenConfig(**settings))
-    tied = {"lm_head.weight": state["model.embed_tokens.weight"]} if config.get("tie_word_embeddings") else {}
+    embedding = "transformer.wte.weight" if config["model_type"] == "gpt_bigcode" else "model.embed_tokens.weight"
+    tied = {"lm_head.weight": state[embedding]} if model.config.tie_word_embeddings else {}
     model.load_state_dict(state | tied, strict=True)
     with torch.no_grad():
         logits: torch.Tensor = model.eval()(torch.tensor([ids])).logits[0]
@@ -49,8 +52,8 @@ def test_same_logits_as_transformers(family: str, make_checkpoint: Any, small: S
     assert torch.allclose(found, expected, atol=1e-4 * float(expected.std()))
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "deepseek", "granite", "wide heads"])
-def test_same_logits_as_transformers_of_other_llamas(kind: str, small: SimpleNamespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["qwen2", "deepseek", "granite", "wide heads", "starcoder", "santacoder"])
+def test_same_logits_as_transformers_of_other_models(kind: str, small: SimpleNamespace, tmp_path: Path) -> None:
     shape = small.OTHER_SHAPES[kind]
     state, config = small.random_state(shape), small.config_of(shape)
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor
 
 from codegen_lsp.checkpoints import agreement, store
-from codegen_lsp.checkpoints.architecture import Architecture
+from codegen_lsp.checkpoints.architecture import CODEGENS, Architecture
 from codegen_lsp.checkpoints.convert import CARD_FILES, describe, read_source
 from codegen_lsp.checkpoints.export.build_weights import BuildWeights
 from codegen_lsp.checkpoints.reference import Reading, float_logits
@@ -70,6 +70,8 @@ def open_source(name_or_folder: str, name: str | None, progress: ProgressReport)
             yield source
         return
     build = store.find(name_or_folder)
+    if build.info.family not in CODEGENS:
+        raise _not_exportable(build.info.name)
     weights = BuildWeights(build.path, build.info)
     _check_exportable(weights.architecture, build.info.name)
     yield ExportSource(
@@ -105,7 +107,11 @@ def _open_checkpoint(folder: Path, name: str, progress: ProgressReport) -> Itera
 def _check_exportable(architecture: Architecture, name: str) -> None:
     """Raise ConversionError unless the model has one of CodeGen's blocks."""
     if not architecture.is_codegens:
-        raise ConversionError(
-            f"{name} is not one of CodeGen's models, which alone can be exported.",
-            "Other engines can run its checkpoint as it is.",
-        )
+        raise _not_exportable(name)
+
+
+def _not_exportable(name: str) -> ConversionError:
+    return ConversionError(
+        f"{name} is not one of CodeGen's models, which alone can be exported.",
+        "Other engines can run its checkpoint as it is.",
+    )

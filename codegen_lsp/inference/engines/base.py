@@ -164,6 +164,8 @@ class Engine(Protocol):
     """Computations that its batch runs together best."""
     most_slots: int
     """Limit of the same."""
+    note: str
+    """Why this engine runs the model and the faster one does not; empty where that was not tried."""
 
     def generate(
         self, prompt: list[int], sampling: SamplingParams, cancellation: CancellationToken, on_token: OnToken

@@ -55,7 +55,10 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
     except OtherEngineError as error:
         # Names and numbers that this engine does not know may also be damage, which CTranslate2 does not survive.
         check_files(directory, info)
-        logger.warning("The native engine can't run this model, so ct2 runs it: %s", error.message)
+        logger.warning("The engine is ct2, without n-grams: %s", error.message)
+        engine = engine_class("ct2")(directory, info, tokenizer, config)
+        engine.note = error.message
+        return engine
     return engine_class("ct2")(directory, info, tokenizer, config)
 
 

@@ -74,7 +74,7 @@ class ModelDescription:
     name: str
     """Name of the build."""
     family: str
-    """`codegen`, `codegen2` or `codegen25`."""
+    """`codegen`, `codegen2`, `codegen25`, `llama`, `qwen2` or `gpt_bigcode`."""
     engine: str
     """Name of the engine in use, never `auto`."""
     device: str
@@ -104,6 +104,8 @@ class ModelDescription:
     """True if it runs on another server, which has no index of the workspace."""
     slots: int = 1
     """Requests that are computed together; more wait."""
+    engine_note: str = ""
+    """Why the faster engine does not run it; empty where that was not tried."""
 
 
 @frozen

@@ -63,6 +63,7 @@ class Ct2Engine:
     name = "ct2"
     mixes_ngrams = False
     slots = most_slots = 1
+    note = ""
 
     def __init__(self, directory: Path, info: BuildInfo, tokenizer: Tokenizer, config: EngineConfig) -> None:
         self.device = resolve_device(config.device)

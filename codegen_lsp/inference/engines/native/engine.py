@@ -68,6 +68,7 @@ class NativeEngine:
     mixes_ngrams = True
     slots = 8
     most_slots = 64
+    note = ""
 
     def __init__(self, directory: Path, info: BuildInfo, tokenizer: Tokenizer, config: EngineConfig) -> None:
         check_support(config)

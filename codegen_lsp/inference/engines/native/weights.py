@@ -22,7 +22,7 @@ from codegen_lsp.errors import ModelError, OtherEngineError
 from codegen_lsp.inference.engines.native.arrays import Floats, address
 from codegen_lsp.inference.engines.native.model_file import CONVERT_AGAIN, Variable, map_file, read_variables
 
-OTHER_ENGINE = "Set `engine` to `ct2`."
+OTHER_ENGINE = "Set `engine` to `auto` or `ct2`."
 
 GELU_TANH, SWISH = 1, 2
 """CTranslate2's numbers for the activations that CodeGen's models have."""
@@ -244,6 +244,8 @@ class _Assembler:
             if self._scalar(name, 0):
                 raise self._refused(name)
         unknown = ("queries_scale", "relative", "q_norm", "k_norm", "v_norm", "sliding_window")
+        if "decoder/position_encodings/encodings" in self._variables:
+            raise self._refused("learned positions, as in GPTBigCode (SantaCoder, StarCoder)")
         for name in self._variables:
             if (
                 any(part.startswith(unknown) for part in name.split("/"))
