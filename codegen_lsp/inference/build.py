@@ -20,7 +20,11 @@ from codegen_lsp.errors import ModelError
 METADATA = "build.json"
 MIXING = "mixing.json"
 """Weights of the n-grams that were fitted on a user's files, if any (`engines.native.mixing_file`)."""
-FORMAT = 1
+INT8_FORMAT, FORMAT = 1, 2
+"""Formats of `build.json`: of int8 builds, and of those with 4-bit weights, which older versions can't run."""
+
+GROUPS = (32, 64)
+"""Columns of a 4-bit matrix that share a scale."""
 
 SMALL_MODEL_PARAMETERS = 100_000_000
 """Parameters below which a model counts as small. With the setting `auto`, a small model gets all of n-gram mixing,
@@ -67,6 +71,40 @@ class InfillMarks:
 
 
 @frozen
+class WeightFormat:
+    """How the matrices of a build are stored."""
+
+    bits: int
+    """8 or 4."""
+    group: int | None = None
+    """Columns that share a scale, in 4 bits: one of `GROUPS`. Matrices that groups don't divide are int8."""
+
+
+@frozen
+class Int8Comparison:
+    """Loss of a 4-bit build beside that of the int8 build, on source code: nats per token."""
+
+    tokens: int
+    int8_loss: float
+    loss: float
+    """Of the 4-bit build."""
+    margin: float
+    """Half of the 95 % interval of loss - int8_loss, from the differences of single tokens."""
+    float_loss: float | None = None
+    """None for a build that was made from an int8 build."""
+
+    @property
+    def increase(self) -> float:
+        """Return the increase of the loss over int8, relative."""
+        return self.loss / self.int8_loss - 1
+
+    @property
+    def increase_margin(self) -> float:
+        """Return half of the 95 % interval of `increase`."""
+        return self.margin / self.int8_loss
+
+
+@frozen
 class BuildInfo:
     """Content of `build.json`.
 
@@ -103,7 +141,16 @@ class BuildInfo:
     converter: str = ""
     files: dict[str, BuildFile] = field(factory=dict)
     verification: Verification | None = None
-    format: int = FORMAT
+    weights: WeightFormat | None = None
+    """None for int8."""
+    int8_comparison: Int8Comparison | None = None
+    """The price of 4 bits; None for int8."""
+    format: int = INT8_FORMAT
+
+    @property
+    def bits(self) -> int:
+        """Bits of a weight: 8, or 4."""
+        return 8 if self.weights is None else self.weights.bits
 
     @property
     def bytes(self) -> int:
@@ -166,6 +213,13 @@ def _check_numbers(path: Path, info: BuildInfo) -> None:
     ends = [info.end_of_text, *info.ends, *(id for id in (info.infill_end, info.begin) if id is not None)]
     if min(sizes) <= 0 or not all(0 <= end < info.vocabulary_size for end in ends):
         raise ModelError(f"{path} is damaged: its numbers are not those of a model.", CONVERT_AGAIN)
+    weights = info.weights or WeightFormat(8)
+    if weights not in (WeightFormat(8), *(WeightFormat(4, group) for group in GROUPS)):
+        raise ModelError(
+            f"{path} has weights of {weights.bits} bits in groups of {weights.group}; this version reads int8, and 4 "
+            f"bits in groups of {' or '.join(map(str, GROUPS))}.",
+            "Update codegen-lsp, or convert the model again.",
+        )
 
 
 def check_files(directory: Path, info: BuildInfo) -> None:

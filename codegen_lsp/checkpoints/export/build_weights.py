@@ -1,7 +1,7 @@
-"""The weights of an int8 build as those of a float checkpoint.
+"""The weights of a build as those of a float checkpoint.
 
-The int8 matrices are dequantized one at a time. The fused projection appears as one group of query, value and key rows,
-so that whatever reads a checkpoint reads a build, too.
+The quantised matrices are dequantized one at a time. The fused projection appears as one group of query, value and key
+rows, so that whatever reads a checkpoint reads a build, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from codegen_lsp.checkpoints.export.rows import halves_to_pairs
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import BuildInfo
 from codegen_lsp.inference.engines.native.arrays import Floats
-from codegen_lsp.inference.engines.native.weights import LayerWeights, Matrix, ModelWeights, Norm, read_weights
+from codegen_lsp.inference.engines.native.matrices import QuantizedMatrix
+from codegen_lsp.inference.engines.native.weights import LayerWeights, ModelWeights, Norm, read_weights
 
 Part = Callable[[], Tensor]
 
@@ -137,9 +138,9 @@ def _vector(values: Floats | None, size: int) -> Part:
     return lambda: torch.zeros(size) if values is None else torch.from_numpy(values.copy())
 
 
-def _matrix(matrix: Matrix) -> Part:
+def _matrix(matrix: QuantizedMatrix) -> Part:
     return lambda: _dequantized(matrix)
 
 
-def _dequantized(matrix: Matrix) -> Tensor:
-    return torch.from_numpy(matrix.values / matrix.scales[:, None])
+def _dequantized(matrix: QuantizedMatrix) -> Tensor:
+    return torch.from_numpy(matrix.floats())

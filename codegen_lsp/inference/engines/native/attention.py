@@ -11,7 +11,8 @@ import numpy as np
 
 from codegen_lsp.inference.engines.native.arrays import Floats
 from codegen_lsp.inference.engines.native.forward import rotary_angles
-from codegen_lsp.inference.engines.native.weights import Matrix, ModelWeights, Norm
+from codegen_lsp.inference.engines.native.matrices import QuantizedMatrix
+from codegen_lsp.inference.engines.native.weights import ModelWeights, Norm
 
 SMALLEST = 1e-10
 """Lower bound of the largest magnitude, for activations that are all zero; the same as in the library."""
@@ -71,14 +72,13 @@ def _normed(x: Floats, norm: Norm, epsilon: float) -> Floats:
     return result
 
 
-def _product(x: Floats, matrix: Matrix, rows: int) -> Floats:
+def _product(x: Floats, matrix: QuantizedMatrix, rows: int) -> Floats:
     """Return the products with the first `rows` rows of a matrix: (tokens, rows)."""
     largest = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(SMALLEST))
     rounded = np.rint(x / largest * np.float32(127))
     product: Floats = np.empty((len(x), rows), dtype=np.float32)
     for at in range(0, rows, ROWS_AT_ONCE):
         end = min(at + ROWS_AT_ONCE, rows)
-        product[:, at:end] = rounded @ matrix.values[at:end].astype(np.float32).T
+        product[:, at:end] = rounded @ matrix.floats(at, end).T
     product *= largest / np.float32(127)
-    product /= matrix.scales[:rows]
     return product

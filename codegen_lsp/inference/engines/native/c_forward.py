@@ -26,7 +26,8 @@ from codegen_lsp.inference.engines.native.attention import rotated_queries
 from codegen_lsp.inference.engines.native.c_structs import CLayer, CMatrix, CModel, CNorm, CSegment, abi_fingerprint
 from codegen_lsp.inference.engines.native.compile_decoder import VARIANTS, library_of
 from codegen_lsp.inference.engines.native.forward import ForwardPass, Rows, rotary_angles
-from codegen_lsp.inference.engines.native.weights import Matrix, ModelWeights, Norm
+from codegen_lsp.inference.engines.native.matrices import FourBitMatrix, QuantizedMatrix
+from codegen_lsp.inference.engines.native.weights import ModelWeights, Norm
 
 SPIN_MICROSECONDS = 50
 """Time that a waiting thread spins before it sleeps (`docs/lab.md`)."""
@@ -83,6 +84,7 @@ def suits(weights: ModelWeights) -> bool:
         and weights.width % VECTOR_FLOATS == 0
         and weights.mlp_width % VECTOR_FLOATS == 0
         and weights.rotary <= MAX_ROTARY
+        and not weights.has_four_bits
     )
 
 
@@ -144,7 +146,7 @@ class CForwardPass(ForwardPass):
     def embed(self, ids: Sequence[int]) -> Floats:
         """See `ForwardPass.embed`. Raises: IndexError when an id has no embedding."""
         count, width = len(ids), self.width
-        if not 0 <= min(ids) <= max(ids) < self.weights.embedding.values.shape[0]:
+        if not 0 <= min(ids) <= max(ids) < self.weights.embedding.shape[0]:
             raise IndexError("a token id without an embedding")
         if count <= self._few:
             x = empty_floats(count, width)
@@ -284,9 +286,10 @@ class CForwardPass(ForwardPass):
     def _norm(self, norm: Norm | None) -> CNorm:
         return CNorm() if norm is None else CNorm(self._vector(norm.gamma), self._vector(norm.beta))
 
-    def _matrix(self, matrix: Matrix | None) -> CMatrix:
+    def _matrix(self, matrix: QuantizedMatrix | None) -> CMatrix:
         if matrix is None:
             return CMatrix()
+        assert not isinstance(matrix, FourBitMatrix)  # `suits` refuses it
         values = np.ascontiguousarray(matrix.values)
         if self.weights.bytes_after(values) < READ_BEYOND:
             values = np.concatenate([values.ravel(), np.zeros(READ_BEYOND, dtype=np.int8)])

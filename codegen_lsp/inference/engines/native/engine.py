@@ -79,7 +79,7 @@ class NativeEngine:
         self._pool = SequencePool(
             self._forward_pass.new_cache, weights.token_bytes, config.cache_bytes, info.context_length
         )
-        self._chunks = ChunkLength(weights.step_bytes / self._forward_pass.layers)
+        self._chunks = ChunkLength(weights.step_weights / self._forward_pass.layers)
         self._tokens = TokenIndex(tokenizer.all_bytes)
         self._special = tokenizer.special_ids
         self._draft_length = DraftLength()
@@ -285,8 +285,8 @@ class NativeEngine:
 class ChunkLength:
     """Number of tokens of a prompt that are run at once: a layer should take `LAYER_SECONDS`, by the measured rate."""
 
-    def __init__(self, layer_bytes: float) -> None:
-        self._rate = INITIAL_RATE / (2 * layer_bytes)
+    def __init__(self, layer_weights: float) -> None:
+        self._rate = INITIAL_RATE / (2 * layer_weights)
         """Tokens per second in one layer."""
 
     @property

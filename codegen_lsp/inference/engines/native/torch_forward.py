@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from codegen_lsp.inference.engines.native.arrays import Floats
 from codegen_lsp.inference.engines.native.forward import ForwardPass, rotary_angles
-from codegen_lsp.inference.engines.native.torch_kernels import Kernel, Product, TorchMatrix, as_tensors, choose_kernel
+from codegen_lsp.inference.engines.native.torch_kernels import Kernel, Product, as_tensors, choose_kernel, product
 from codegen_lsp.inference.engines.native.weights import LayerWeights, ModelWeights, Norm
 
 FEW_QUERIES = 16
@@ -69,7 +69,7 @@ class TorchForwardPass(ForwardPass):
         scale[: weights.attention_width] = weights.head_width**-0.5
         self._packed = [_pack(layer, order, kernel, scale) for layer in weights.layers]
         self._norm = _torch_norm(weights.norm)
-        self._lm_head = kernel([as_tensors(weights.lm_head)])
+        self._lm_head = product([as_tensors(weights.lm_head)], kernel)
         self._lm_head_bias = _bias(weights.lm_head_bias, self.padded_vocab_size)
         self._embedding = as_tensors(weights.embedding)
         weights.forget_pages()
@@ -93,7 +93,7 @@ class TorchForwardPass(ForwardPass):
     def embed(self, ids: Sequence[int]) -> Floats:
         """Return the embeddings of the tokens."""
         rows = torch.tensor(ids)
-        return _array(self._embedding.values[rows].float().div_(self._embedding.scales[rows][:, None]))
+        return _array(self._embedding.floats(rows))
 
     @torch.inference_mode()
     def run_layer(self, layer: int, x: Floats, count: int, cache: Floats, offset: int, *, every: bool) -> Floats:
@@ -215,33 +215,32 @@ def open_torch(weights: ModelWeights, threads: int) -> TorchForwardPass:
 
 
 def _pack(layer: LayerWeights, order: Tensor, kernel: Kernel, query_scale: Tensor) -> PackedLayer:
-    qkv = as_tensors(layer.qkv_proj)
-    qkv = TorchMatrix(qkv.values[order], qkv.scales[order] / query_scale)
+    qkv = as_tensors(layer.qkv_proj).chosen(order, query_scale)
     qkv_bias = _bias(layer.qkv_bias, len(order))[order] * query_scale
-    up, mlp_width = as_tensors(layer.up_proj), len(layer.up_proj.values)
+    up, mlp_width = as_tensors(layer.up_proj), layer.up_proj.shape[0]
     if layer.gate_proj is not None:
         return PackedLayer(
             attention_norm=_torch_norm(layer.attention_norm),
-            qkv_proj=kernel([qkv]),
+            qkv_proj=product([qkv], kernel),
             qkv_bias=qkv_bias,
-            o_proj=kernel([as_tensors(layer.o_proj)]),
+            o_proj=product([as_tensors(layer.o_proj)], kernel),
             o_bias=_optional(layer.o_bias),
             mlp_norm=None if layer.mlp_norm is None else _torch_norm(layer.mlp_norm),
-            gate_up_proj=kernel([as_tensors(layer.gate_proj), up]),
+            gate_up_proj=product([as_tensors(layer.gate_proj), up], kernel),
             gate_up_bias=torch.cat([_bias(layer.gate_bias, mlp_width), _bias(layer.up_bias, mlp_width)]),
-            down_proj=kernel([as_tensors(layer.down_proj)]),
+            down_proj=product([as_tensors(layer.down_proj)], kernel),
             down_bias=_optional(layer.down_bias),
         )
     return PackedLayer(
         attention_norm=_torch_norm(layer.attention_norm),
-        qkv_proj=kernel([qkv, up]),
+        qkv_proj=product([qkv, up], kernel),
         qkv_bias=torch.cat([qkv_bias, _bias(layer.up_bias, mlp_width)]),
-        o_proj=kernel([as_tensors(layer.o_proj)]),
+        o_proj=product([as_tensors(layer.o_proj)], kernel),
         o_bias=_optional(layer.o_bias),
         mlp_norm=None,
         gate_up_proj=None,
         gate_up_bias=torch.zeros(0),
-        down_proj=kernel([as_tensors(layer.down_proj)]),
+        down_proj=product([as_tensors(layer.down_proj)], kernel),
         down_bias=_optional(layer.down_bias),
     )
 

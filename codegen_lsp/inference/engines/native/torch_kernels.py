@@ -1,4 +1,4 @@
-"""Products of activations with int8 weights: the kernels of torch, and the choice among them.
+"""Products of activations with quantised weights: the kernels of torch for int8, and the choice among them.
 
 The arithmetic is that of CTranslate2. The activations x of each token are rounded to q = rint(127 x / a) with
 a = max |x|; q and the int8 weights are multiplied exactly, in integers; the sum is scaled by a / 127 and by the scale
@@ -9,6 +9,9 @@ Some of torch's interfaces for this are private, deprecated (quantized tensors, 
 pytorch/pytorch#184982), or overflow on processors without the right instructions (fbgemm's sums of byte products
 saturate at 16 bits on AVX2). So a kernel is used only if it computes the exact integer product on this machine, with
 the largest values. `docs/lab.md` has the measurements behind the order of preference.
+
+Matrices of 4 bits are converted to floats at each product, and multiplied by the same rounded activations: the
+reference for the library in C, and a slow substitute where that can't be used.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from attrs import frozen
 from torch import Tensor
+from torch.nn import functional as F
 
 from codegen_lsp.errors import OtherEngineError
-from codegen_lsp.inference.engines.native.weights import Matrix
+from codegen_lsp.inference.engines.native.matrices import ZERO, FourBitMatrix, QuantizedMatrix
 
 SMALLEST = 1e-10
 """Lower bound of the largest magnitude, for activations that are all zero."""
@@ -38,9 +43,43 @@ class TorchMatrix:
     values: Tensor
     scales: Tensor
 
+    def floats(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return rows as float32, (rows, columns)."""
+        return self.values[rows].float().div_(self.scales[rows, None])
 
-def as_tensors(matrix: Matrix) -> TorchMatrix:
-    """Return a matrix as tensors that share its memory."""
+    def chosen(self, rows: Tensor, factors: Tensor) -> TorchMatrix:
+        """Return rows of the matrix, each multiplied by a factor."""
+        return TorchMatrix(self.values[rows], self.scales[rows] / factors)
+
+
+@frozen(eq=False)
+class TorchFourBitMatrix:
+    """A `FourBitMatrix` as tensors."""
+
+    values: Tensor
+    """uint8, (rows, columns / 2)."""
+    scales: Tensor
+    """float32, (rows, groups)."""
+
+    def floats(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return rows as float32, (rows, columns)."""
+        scales = self.scales[rows, :, None]
+        packed = self.values[rows].view(*scales.shape[:2], -1)
+        numbers = torch.cat((packed & 15, packed >> 4), -1).float().sub_(ZERO).mul_(scales)
+        return numbers.flatten(1)
+
+    def chosen(self, rows: Tensor, factors: Tensor) -> TorchFourBitMatrix:
+        """Return rows of the matrix, each multiplied by a factor."""
+        return TorchFourBitMatrix(self.values[rows], self.scales[rows] * factors[:, None])
+
+
+AnyTorchMatrix = TorchMatrix | TorchFourBitMatrix
+
+
+def as_tensors(matrix: QuantizedMatrix) -> AnyTorchMatrix:
+    """Return a matrix as tensors that share the memory of its values."""
+    if isinstance(matrix, FourBitMatrix):
+        return TorchFourBitMatrix(torch.from_numpy(matrix.values), torch.from_numpy(matrix.scales.astype(np.float32)))
     return TorchMatrix(torch.from_numpy(matrix.values), torch.from_numpy(matrix.scales))
 
 
@@ -104,6 +143,25 @@ class Mapped:
         return torch.addcmul(base, parts[0] if len(parts) == 1 else torch.cat(parts, -1), largest)
 
 
+class Dequantized:
+    """Products with floats that are computed from the quantised matrices at each call: slow, with no copy kept."""
+
+    def __init__(self, matrices: Sequence[AnyTorchMatrix]) -> None:
+        self._matrices = matrices
+
+    def __call__(self, x: Tensor, base: Tensor) -> Tensor:
+        largest = x.abs().amax(-1, True).clamp_min_(SMALLEST)
+        rounded = (x / largest).mul_(127).round_()
+        parts = [F.linear(rounded, matrix.floats()) for matrix in self._matrices]
+        return torch.addcmul(base, torch.cat(parts, -1), largest / 127)
+
+
+def product(matrices: Sequence[AnyTorchMatrix], kernel: Kernel) -> Product:
+    """Return the product with matrices of the same inputs: by the kernel, if all of them are int8."""
+    whole = [matrix for matrix in matrices if isinstance(matrix, TorchMatrix)]
+    return kernel(whole) if len(whole) == len(matrices) else Dequantized(matrices)
+
+
 KERNELS: tuple[Kernel, ...] = (Prepacked, Mapped)
 """Best first."""
 
@@ -134,9 +192,9 @@ def is_exact(kernel: Kernel) -> bool:
     expected = reference(x, matrices)
     bound = ROUNDING * float(expected.abs().max())
     try:
-        product = kernel(matrices)
+        multiply = kernel(matrices)
         return all(
-            float((product(x[:rows], torch.zeros(64)) - expected[:rows]).abs().max()) <= bound for rows in (1, 3, 33)
+            float((multiply(x[:rows], torch.zeros(64)) - expected[:rows]).abs().max()) <= bound for rows in (1, 3, 33)
         )
     except (RuntimeError, NotImplementedError, AttributeError):
         return False

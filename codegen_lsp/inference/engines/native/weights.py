@@ -1,7 +1,7 @@
-"""Weights of a decoder, from the `model.bin` of an int8 build.
+"""Weights of a decoder, from the `model.bin` of a build.
 
-The int8 matrices are used in place, in the mapped file; norms, biases and scales are small and copied. The variables
-say what the model is. Two kinds of block are supported: GPT-J's, with attention and MLP in parallel behind one
+The quantised matrices are used in place, in the mapped file; norms and biases are small and copied. The variables say
+what the model is. Two kinds of block are supported: GPT-J's, with attention and MLP in parallel behind one
 LayerNorm (CodeGen1, CodeGen2), and Llama's (CodeGen2.5), which is also that of Qwen2: several heads may have the same
 keys and values, and the products may have biases. Everything else that CTranslate2 can store is refused by name.
 """
@@ -19,7 +19,9 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from codegen_lsp.errors import ModelError, OtherEngineError
+from codegen_lsp.inference.build import GROUPS
 from codegen_lsp.inference.engines.native.arrays import Floats, address
+from codegen_lsp.inference.engines.native.matrices import FourBitMatrix, Matrix, QuantizedMatrix
 from codegen_lsp.inference.engines.native.model_file import CONVERT_AGAIN, Variable, map_file, read_variables
 
 OTHER_ENGINE = "Set `engine` to `auto` or `ct2`."
@@ -28,16 +30,6 @@ GELU_TANH, SWISH = 1, 2
 """CTranslate2's numbers for the activations that CodeGen's models have."""
 LINEAR_SCALING = 0
 """CTranslate2's number for the scaling of positions by a factor."""
-
-
-@frozen
-class Matrix:
-    """An int8 matrix: row r stands for the floats `values[r] / scales[r]`."""
-
-    values: NDArray[np.int8]
-    """(rows, columns)."""
-    scales: Floats
-    """(rows,): 127 divided by the largest magnitude in the row."""
 
 
 @frozen
@@ -55,17 +47,17 @@ class LayerWeights:
     attention_norm: Norm
     mlp_norm: Norm | None
     """None in a GPT-J block, whose MLP has the same input as its attention."""
-    qkv_proj: Matrix
+    qkv_proj: QuantizedMatrix
     """Rows of query, key and value, each ordered by head."""
     qkv_bias: Floats | None
-    o_proj: Matrix
+    o_proj: QuantizedMatrix
     o_bias: Floats | None
-    up_proj: Matrix
+    up_proj: QuantizedMatrix
     up_bias: Floats | None
-    gate_proj: Matrix | None
+    gate_proj: QuantizedMatrix | None
     """In a Llama block: the activation of its output multiplies the output of `up_proj`."""
     gate_bias: Floats | None
-    down_proj: Matrix
+    down_proj: QuantizedMatrix
     down_bias: Floats | None
 
 
@@ -89,14 +81,14 @@ class ModelWeights:
     rotary_factor: float
     """Number by which positions are divided: linear scaling, which makes a context longer than it was in training."""
     epsilon: float
-    embedding: Matrix
+    embedding: QuantizedMatrix
     layers: tuple[LayerWeights, ...]
     norm: Norm
-    lm_head: Matrix
+    lm_head: QuantizedMatrix
     """(padded vocabulary size, width)."""
     lm_head_bias: Floats | None
     pages: mmap.mmap
-    """The mapped file, in which the int8 matrices lie."""
+    """The mapped file, in which the quantised matrices lie."""
 
     def forget_pages(self) -> None:
         """Drop the pages of the mapped file from this process; those that are read again come from the system's cache.
@@ -106,8 +98,8 @@ class ModelWeights:
         if hasattr(mmap, "MADV_DONTNEED"):
             self.pages.madvise(mmap.MADV_DONTNEED)
 
-    def bytes_after(self, values: NDArray[np.int8]) -> int:
-        """Return how many bytes beyond these int8 values may be read.
+    def bytes_after(self, values: NDArray[Any]) -> int:
+        """Return how many bytes beyond these values may be read.
 
         That is up to the end of the last mapped page for values in the mapped file, 0 for others.
         """
@@ -129,12 +121,12 @@ class ModelWeights:
     @property
     def mlp_width(self) -> int:
         """Entries between the two products of an MLP."""
-        return len(self.layers[0].up_proj.values)
+        return self.layers[0].up_proj.shape[0]
 
     @property
     def padded_vocab_size(self) -> int:
         """Number of logits; more than the tokenizer's tokens if the embedding has padding rows."""
-        return len(self.lm_head.values)
+        return self.lm_head.shape[0]
 
     @property
     def token_bytes(self) -> int:
@@ -143,13 +135,27 @@ class ModelWeights:
 
     @property
     def step_bytes(self) -> int:
-        """Bytes of int8 weights that one decode step reads: all but the embedding."""
-        return self.lm_head.values.nbytes + sum(
-            matrix.values.nbytes
+        """Bytes of quantised weights that one decode step reads: all but the embedding."""
+        return sum(matrix.nbytes for matrix in self._multiplied())
+
+    @property
+    def step_weights(self) -> int:
+        """Number of weights that one decode step multiplies by: all but the embedding, norms and biases."""
+        return sum(math.prod(matrix.shape) for matrix in self._multiplied())
+
+    @property
+    def has_four_bits(self) -> bool:
+        """Return whether any matrix is in 4 bits."""
+        return any(isinstance(matrix, FourBitMatrix) for matrix in (self.embedding, *self._multiplied()))
+
+    def _multiplied(self) -> list[QuantizedMatrix]:
+        """Return the matrices of all products."""
+        return [self.lm_head] + [
+            matrix
             for layer in self.layers
             for matrix in (layer.qkv_proj, layer.o_proj, layer.up_proj, layer.gate_proj, layer.down_proj)
             if matrix is not None
-        )
+        ]
 
 
 def read_weights(directory: Path) -> ModelWeights:
@@ -185,10 +191,10 @@ class _Assembler:
         self._refuse_variants()
         heads = self._whole("num_heads", 0)
         embedding = self._matrix("embeddings")
-        rows, width = embedding.values.shape
+        rows, width = embedding.shape
         attention = "layer_0/self_attention"
         kv_heads = self._whole(f"{attention}/num_heads_kv", heads)
-        attended = self._matrix(f"{attention}/linear_1", width).values.shape[1]
+        attended = self._matrix(f"{attention}/linear_1", width).shape[1]
         if heads <= 0 or kv_heads <= 0 or width == 0 or heads % kv_heads or attended == 0 or attended % heads:
             raise self._damaged(f"{heads} attention heads, and {kv_heads} of keys, over {attended} of {width} values")
         head_width = attended // heads
@@ -197,7 +203,7 @@ class _Assembler:
             raise self._refused(f"num_heads_kv {kv_heads} and attention over {attended} values in a GPT-J block")
         sizes = _Sizes(width, attended, kv_heads * head_width)
         count = self._count_layers()
-        hidden = len(self._matrix("layer_0/ffn/linear_0", None, width).values)
+        hidden = self._matrix("layer_0/ffn/linear_0", None, width).shape[0]
         layers = tuple(self._layer(f"layer_{index}", sizes, hidden, llama) for index in range(count))
         norm = self._norm("layer_norm", width)
         epsilon = self._epsilon if self._epsilon is not None else (1e-5 if norm.beta is not None else 1e-6)
@@ -285,21 +291,41 @@ class _Assembler:
             down_bias=self._vector(f"{mlp}/linear_1/bias", width),
         )
 
-    def _matrix(self, name: str, rows: int | None = None, columns: int | None = None) -> Matrix:
+    def _matrix(self, name: str, rows: int | None = None, columns: int | None = None) -> QuantizedMatrix:
         """Return a matrix of this shape, of any number of rows or columns where None is given."""
         weight, scales = self._required(f"{name}/weight"), self._variables.get(f"decoder/{name}/weight_scale")
-        values = weight.values
         if weight.type != "int8" or scales is None:
             raise OtherEngineError(
                 f"{self._directory} is not an int8 build: {name} is {weight.type}.",
                 "Convert the model again, or set `engine` to `ct2`.",
             )
-        if values.ndim != 2 or rows not in (None, values.shape[0]) or columns not in (None, values.shape[1]):
-            raise self._damaged(f"{name} of shape {values.shape}")
-        found = self._finite(f"{name}/weight_scale", scales, values.shape[0])
+        if weight.values.ndim != 2:
+            raise self._damaged(f"{name} of shape {weight.values.shape}")
+        matrix = (
+            self._four_bits(name, weight.values, scales)
+            if scales.values.ndim == 2
+            else self._int8(name, weight.values, scales)
+        )
+        if rows not in (None, matrix.shape[0]) or columns not in (None, matrix.shape[1]):
+            raise self._damaged(f"{name} of shape {matrix.shape}")
+        return matrix
+
+    def _int8(self, name: str, values: NDArray[np.int8], scales: Variable) -> Matrix:
+        found = self._finite(f"{name}/weight_scale", scales, len(values))
         if not (found > 0).all():
             raise self._damaged(f"{name} with scales that are not positive")
         return Matrix(values, found)
+
+    def _four_bits(self, name: str, values: NDArray[np.int8], scales: Variable) -> FourBitMatrix:
+        rows, groups = scales.values.shape
+        columns = 2 * values.shape[1]
+        if scales.type != "float16" or rows != len(values) or columns not in [groups * group for group in GROUPS]:
+            raise self._damaged(
+                f"{name} of {columns} columns in 4 bits with {scales.type} scales of shape {(rows, groups)}"
+            )
+        if not np.isfinite(scales.values).all():
+            raise self._damaged(f"{name} with scales that are no numbers")
+        return FourBitMatrix(values.view(np.uint8), scales.values)
 
     def _norm(self, name: str, width: int) -> Norm:
         return Norm(
