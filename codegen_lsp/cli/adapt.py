@@ -64,8 +64,8 @@ def adapt(
     from codegen_lsp.cli.progress_bar import progress_bar
     from codegen_lsp.inference.engines.factory import default_threads
     from codegen_lsp.training.adaptation.job import AdaptationJob, default_name
-    from codegen_lsp.training.adaptation.job import adapt as run
     from codegen_lsp.training.adaptation.resources import yield_to_others
+    from codegen_lsp.training.adaptation.stages import adapt as run
 
     yield_to_others()
 

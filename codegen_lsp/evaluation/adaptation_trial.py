@@ -18,7 +18,8 @@ from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.git_history import GitHistory
 from codegen_lsp.evaluation.runtime import Runtime
 from codegen_lsp.progress import ProgressReport
-from codegen_lsp.training.adaptation.job import AdaptationJob, adapt
+from codegen_lsp.training.adaptation.job import AdaptationJob
+from codegen_lsp.training.adaptation.stages import adapt
 from codegen_lsp.workspace.files import git_command, git_environment
 
 NAME = "trial"

@@ -24,8 +24,9 @@ from codegen_lsp.checkpoints.adaptation_record import read_record, work_folder
 from codegen_lsp.errors import CodegenError, CorpusError, ModelError
 from codegen_lsp.inference.build import read_info, write_info
 from codegen_lsp.inference.engines.native.ngram_segment import library
-from codegen_lsp.training.adaptation.job import AdaptationJob, Outcome, adapt, default_name, pays
+from codegen_lsp.training.adaptation.job import AdaptationJob, Outcome, default_name, pays
 from codegen_lsp.training.adaptation.measuring import Change
+from codegen_lsp.training.adaptation.stages import adapt
 
 pytestmark = [
     pytest.mark.slow,
@@ -93,7 +94,8 @@ def test_an_adapted_model_is_installed_with_its_record_and_removed_with_everythi
 PROGRAM = """
 import sys
 from pathlib import Path
-from codegen_lsp.training.adaptation.job import AdaptationJob, adapt
+from codegen_lsp.training.adaptation.job import AdaptationJob
+from codegen_lsp.training.adaptation.stages import adapt
 root, base, name, steps = sys.argv[1:]
 job = AdaptationJob((Path(root),), name, base=base, steps=int(steps), anyway=True, device="cpu")
 adapt(job, lambda message, share: print(message, flush=True), print, lambda: False)

@@ -1,0 +1,82 @@
+"""Builds of trained weights, measured and installed."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from pathlib import Path
+
+from codegen_lsp.checkpoints import store
+from codegen_lsp.checkpoints.adaptation_record import AdaptationRecord, read_record, write_record
+from codegen_lsp.checkpoints.convert import convert_checkpoint
+from codegen_lsp.inference.engines.native.mixing_file import weights_for
+from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
+from codegen_lsp.training import data, state
+from codegen_lsp.training.adaptation import measuring
+from codegen_lsp.training.adaptation.best import load_best
+from codegen_lsp.training.adaptation.card import adaptation_card
+from codegen_lsp.training.adaptation.job import Outcome, RunningJob
+from codegen_lsp.training.adaptation.measuring import Costs
+from codegen_lsp.training.adaptation.plan import AdaptationPlan
+from codegen_lsp.training.export import export
+from codegen_lsp.training.model import TrainableCodeGen
+
+MEASURED_FILES = 40
+
+
+def costs_of(running: RunningJob, build: Path, plan: AdaptationPlan, message: str, at: float) -> Costs:
+    """Return what held-out files cost with a build. `message` and `at` are the progress to report."""
+    base, encoded = running.base, running.folder / "encoded"
+    return measuring.measure(
+        build,
+        data.read(encoded, "own"),
+        len(plan.held_out),
+        data.read(encoded, "general"),
+        files=MEASURED_FILES,
+        weights=weights_for(base.path, base.info, "auto") or SMALL_MODEL,
+        threads=running.job.threads,
+        report=lambda share: running.report(message, at),
+    )
+
+
+def make_build(
+    running: RunningJob, plan: AdaptationPlan, model: TrainableCodeGen, output: Path, name: str, at: float
+) -> None:
+    """Write a verified int8 build of a model. `at` is the progress to report."""
+    checkpoint = running.folder / "hf"
+    export(model, running.folder / "tokenizer", checkpoint)
+    (checkpoint / "README.md").write_text(adaptation_card(name, running.base.info, None), encoding="utf-8")
+    running.report("making the int8 build", at)
+    convert_checkpoint(checkpoint, output, name=name, origin=f"adapted from {plan.base}")
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def finish(running: RunningJob, plan: AdaptationPlan, before: Costs) -> Outcome:
+    """Make the build of the best weights, measure it, and install it if it is better."""
+    job, base, folder = running.job, running.base, running.folder
+    build = folder / "build"
+    make_build(running, plan, load_best(folder / "run"), build, job.name, 0.97)
+    after = costs_of(running, build, plan, "measuring the result", 0.98)
+    figures = measuring.changes(before, after)
+    content = state.read(folder / "run" / state.COOLDOWN) or {}
+    earlier = read_record(base.path) if job.refresh else None
+    record = AdaptationRecord(
+        base=plan.base,
+        commits=plan.commits,
+        files=plan.files,
+        held_out=plan.held_out,
+        general=plan.general,
+        tokens=int(content.get("tokens", 0)) + (earlier.tokens if earlier else 0),
+        minutes=round(float(content.get("seconds", 0.0)) / 60, 1) + (earlier.minutes if earlier else 0.0),
+        finished=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        figures=figures,
+        refreshes=earlier.refreshes + 1 if earlier else 0,
+    )
+    if figures["own files with n-grams"].high >= 0 and not job.anyway:
+        shutil.rmtree(folder, ignore_errors=True)
+        return Outcome(None, record)
+    write_record(build, record)
+    (build / "README.md").write_text(adaptation_card(job.name, base.info, record), encoding="utf-8")
+    installed = store.install(build, job.name)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Outcome(None, record, installed)

@@ -1,0 +1,110 @@
+"""The first stage of an adaptation: its files are read, encoded, and listed in `plan.json`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cattrs
+from attrs import frozen
+
+from codegen_lsp.checkpoints.adaptation_record import AdaptationRecord, read_record
+from codegen_lsp.errors import CorpusError
+from codegen_lsp.inference.engines.native.mixing_file import weights_for
+from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
+from codegen_lsp.training import tokenizer as code_tokenizer
+from codegen_lsp.training.adaptation import encoding
+from codegen_lsp.training.adaptation.job import RunningJob
+from codegen_lsp.training.adaptation.replay import general_sample
+from codegen_lsp.training.adaptation.sources import OwnFile, OwnSources, read_sources
+
+GENERAL_HELD_OUT = 300_000
+"""Characters of general code that are held out."""
+
+
+@frozen
+class AdaptationPlan:
+    """Subject of a job; a job with another plan does not go on with this one's files."""
+
+    base: str
+    base_digest: str
+    paths: list[str]
+    refresh: bool
+    commits: dict[str, str]
+    files: dict[str, str]
+    held_out: list[str]
+    general: list[str]
+    left_out: dict[str, int]
+
+
+def prepare(running: RunningJob) -> AdaptationPlan:
+    """Read and encode the files, unless an interrupted job did."""
+    job, base, folder = running.job, running.base, running.folder
+    paths = [str(path.expanduser().resolve()) for path in job.paths]
+    digest = base.info.files["model.bin"].sha256 if "model.bin" in base.info.files else ""
+    written = folder / "plan.json"
+    if written.exists():
+        found = cattrs.structure(json.loads(written.read_text(encoding="utf-8")), AdaptationPlan)
+        if (found.base_digest, found.paths, found.refresh) == (digest, paths, job.refresh):
+            running.say("Going on with an interrupted adaptation; its files are not read again.")
+            return found
+    for leftover in folder.iterdir():
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    running.report("reading your files", 0.0)
+    sources = read_sources(job.paths, (".py", ".pyi"), job.exclude)
+    earlier = read_record(base.path) if job.refresh else None
+    kept = encoding.without_duplicates(sources.files)
+    training, held_out = encoding.split(kept)
+    if earlier is not None:
+        training = _changed_first(training, earlier)
+    general = general_sample(int(sum(len(file.text) for file in training) / 2), GENERAL_HELD_OUT)
+    running.report("counting n-grams", 0.01)
+    tokenizer = code_tokenizer.load(base.path)
+    code_tokenizer.save(tokenizer, folder / "tokenizer", base.info.context_length)
+    encoding.encode(
+        tokenizer,
+        training,
+        held_out,
+        (general.training, general.held_out),
+        weights_for(base.path, base.info, "auto") or SMALL_MODEL,
+        folder / "encoded",
+    )
+    plan = AdaptationPlan(
+        base=earlier.base if earlier else base.name,
+        base_digest=digest,
+        paths=paths,
+        refresh=job.refresh,
+        commits=sources.commits,
+        files={file.key: file.digest for file in [*held_out, *training]},
+        held_out=[file.key for file in held_out],
+        general=general.packages,
+        left_out=_left_out(sources, len(kept)),
+    )
+    write_json(written, cattrs.unstructure(plan))
+    return plan
+
+
+def _changed_first(training: Sequence[OwnFile], earlier: AdaptationRecord) -> list[OwnFile]:
+    """Return the files that are new or changed since an adaptation, each twice, then the others.
+
+    The others stay in, as rehearsal. Raises CorpusError when nothing has changed.
+    """
+    changed = [file for file in training if earlier.files.get(file.key) != file.digest]
+    if not changed:
+        raise CorpusError("No file has changed since the model was adapted.", "There is nothing to refresh.")
+    return [*changed, *training]
+
+
+def _left_out(sources: OwnSources, kept: int) -> dict[str, int]:
+    duplicates = len(sources.files) - kept
+    return sources.left_out | ({"duplicate": duplicates} if duplicates else {})
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write values to a file, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
