@@ -83,10 +83,13 @@ PACKAGES = {
         *("trace", "suggest", "completion.options", "completion.snapshot", "source.lines", "workspace.uris"),
         *("inference.rpc.attribution", "inference.rpc.messages", "errors"),
     ],
+    "advice": [
+        *("advice", "benchmarks.random_build", "checkpoints", "inference", "progress", "version", "errors"),
+    ],
     "lsp": [
-        *("lsp", "suggest", "refactor", "synthesis", "completion.snapshot", "source", "workspace"),
-        *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
-        *("access", "sandbox.sandbox"),
+        *("lsp", "advice", "suggest", "refactor", "synthesis", "completion.snapshot", "source", "workspace"),
+        *("inference.client", "inference.rpc", "checkpoints.catalogue", "checkpoints.store", "settings", "log_format"),
+        *("access", "sandbox.sandbox", "errors"),
     ],
     "http": [
         *("http", "trace", "suggest", "synthesis", "completion", "source", "workspace", "sandbox"),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import platform
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
+import cattrs
 import typer
 from attrs import frozen
 from rich.console import Console
 from rich.table import Table
 
+from codegen_lsp.advice.processor import cpu_features, cpu_name
 from codegen_lsp.checkpoints.catalogue import look_up
 from codegen_lsp.checkpoints.store import InstalledBuild, find, installed, store_directory
-from codegen_lsp.cli.options import Device, Model, Threads
-from codegen_lsp.cli.processor import cpu_features, cpu_name
+from codegen_lsp.cli.doctor_advice import advice_for, print_advice
+from codegen_lsp.cli.options import AsJson, Device, Model, Threads
 from codegen_lsp.errors import CodegenError
 from codegen_lsp.inference.rpc.messages import ModelDescription, Rates
 from codegen_lsp.settings import RemoteSettings, Settings
@@ -48,8 +51,12 @@ def doctor(
     remote_key_file: Annotated[str, typer.Option(metavar="FILE", help="As in `remote.key_file`.")] = "",
     remote_ca_file: Annotated[str, typer.Option(metavar="FILE", help="As in `remote.ca_file`.")] = "",
     remote_allow_http: Annotated[bool, typer.Option("--remote-allow-http", help="As in `remote.allow_http`.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Don't measure this machine: use the last measurement, if there is one.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show versions, hardware, models and measured speed, with advice."""
+    """Show versions, hardware and measured speed, and say which model suits this machine."""
     import psutil
 
     console = Console()
@@ -60,14 +67,23 @@ def doctor(
     memory = psutil.virtual_memory()
     features = cpu_features()
     builds = installed()
-    _print_machine(console, builds, features, memory.available, memory.total)
+    if not as_json:
+        _print_machine(console, builds, features, memory.available, memory.total)
     try:
         timing = asyncio.run(_measure(find(settings.model), settings))
     except CodegenError as error:
+        if as_json:
+            raise
         console.print(f"\n[red]No model runs:[/red] {error}", highlight=False)
         raise SystemExit(1) from None
+    models = advice_for(settings, builds, memory.available, quick=quick)
+    found = advice(timing, settings, features, memory.available)
+    if as_json:
+        answer = {"timing": cattrs.unstructure(timing), "advice": found} | cattrs.unstructure(models)
+        typer.echo(json.dumps(answer, indent=2))
+        return
     _print_timing(console, timing)
-    found = advice(timing, settings, builds, features, memory.available)
+    print_advice(console, models)
     console.print("\n[bold]Advice[/bold]" if found else "\n[green]All is well.[/green]")
     for line in found:
         console.print(f"  • {line}", highlight=False)
@@ -143,9 +159,7 @@ def _print_timing(console: Console, timing: ModelTiming) -> None:
         console.print(f"  without n-grams: {model.engine_note}", highlight=False)
 
 
-def advice(
-    timing: ModelTiming, settings: Settings, builds: Sequence[InstalledBuild], features: Sequence[str], memory: int
-) -> list[str]:
+def advice(timing: ModelTiming, settings: Settings, features: Sequence[str], memory: int) -> list[str]:
     """Return recommendations, most useful first. `memory` is the free memory in bytes."""
     from codegen_lsp.inference.engines.native.compile_decoder import compiled, suits
 
@@ -169,11 +183,6 @@ def advice(
         found.append("Fewer than 10 tokens/s: suggestions will come late. Choose a smaller model.")
     if timing.rates.resident_mb * 2**20 > memory:
         found.append("Little memory is free: a second editor window may not find room for its worker.")
-    if all(build.bundled for build in builds):
-        found.append(
-            "Only the embedded model is installed. With a gigabyte of memory to spare, "
-            "`codegen-lsp models pull codegen-350M-mono` gives better suggestions for Python."
-        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""The messages that the server has beyond the protocol: `codegen-lsp/status`, `codegen-lsp/explain`, and its commands.
+"""The messages that the server has beyond the protocol: `codegen-lsp/status`, its requests, and its commands.
 
 docs/protocol.md describes them for authors of editor plugins. All fields are sent in camel case.
 """
@@ -10,6 +10,7 @@ from typing import Literal
 from attrs import field, frozen
 from lsprotocol import types
 
+from codegen_lsp.advice.advising import LatencyAims, MachineAdvice, MachineReport, ModelAdvice
 from codegen_lsp.inference.rpc.messages import GenerationStats, ModelDescription
 from codegen_lsp.lsp.synthesis_messages import (
     EDIT,
@@ -26,6 +27,7 @@ from codegen_lsp.suggest.origins import SuggestionOrigin
 
 STATUS = "codegen-lsp/status"
 EXPLAIN = "codegen-lsp/explain"
+MODEL_ADVICE = "codegen-lsp/modelAdvice"
 
 ACCEPTED = "codegen-lsp.accepted"
 RESTART_WORKER = "codegen-lsp.restartWorker"
@@ -59,6 +61,15 @@ class ExplainParams:
     """The document whose last request is meant; without it, the last request of any."""
     origin: bool = True
     """Search for the place that the suggestion comes from, which takes some milliseconds."""
+
+
+@frozen
+class ModelAdviceParams:
+    """Params of `codegen-lsp/modelAdvice`, whose result is a `MachineAdvice`."""
+
+    measure: Literal["no", "ifNeeded", "again"] = "no"
+    """Measure the machine: never, if no measurement is kept, or in any case. It takes some seconds of all processors,
+    so it is for a user who asks for it."""
 
 
 @frozen
@@ -139,12 +150,18 @@ VALUES: tuple[type, ...] = (
     SuggestionOrigin,
     RefactoringReport,
     Explanation,
+    ModelAdviceParams,
+    ModelAdvice,
+    LatencyAims,
+    MachineReport,
+    MachineAdvice,
     *SYNTHESIS_VALUES,
 )
 """The classes of these messages."""
 
 REQUEST_PARAMS: dict[str, type] = {
     EXPLAIN: ExplainParams,
+    MODEL_ADVICE: ModelAdviceParams,
     TURNS: TurnsParams,
     PROPOSE: ProposeParams,
     EDIT: EditParams,

@@ -12,13 +12,14 @@ from pygls.lsp.server import LanguageServer
 
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.lsp.client import EditorConnection
-from codegen_lsp.lsp.extensions import EXPLAIN
+from codegen_lsp.lsp.extensions import EXPLAIN, MODEL_ADVICE
 from codegen_lsp.lsp.handlers.code_action import OPTIONS, code_action, code_action_resolve
 from codegen_lsp.lsp.handlers.commands import COMMANDS, execute_command
 from codegen_lsp.lsp.handlers.configuration import did_change_configuration
 from codegen_lsp.lsp.handlers.explain import explain
 from codegen_lsp.lsp.handlers.inline_completion import inline_completion
 from codegen_lsp.lsp.handlers.lifecycle import initialize, initialized, shutdown
+from codegen_lsp.lsp.handlers.model_advice import model_advice
 from codegen_lsp.lsp.handlers.notebook_sync import notebook_did_change, notebook_did_close, notebook_did_open
 from codegen_lsp.lsp.handlers.progress import work_done_progress_cancel
 from codegen_lsp.lsp.handlers.synthesis import edit, propose, run, turns
@@ -69,6 +70,7 @@ FEATURES: dict[str, tuple[Callable[..., Any], Any]] = {
     types.WORKSPACE_DID_CHANGE_CONFIGURATION: (did_change_configuration, None),
     types.WORKSPACE_EXECUTE_COMMAND: (execute_command, None),
     EXPLAIN: (explain, None),
+    MODEL_ADVICE: (model_advice, None),
     TURNS: (turns, None),
     PROPOSE: (propose, None),
     EDIT: (edit, None),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lsprotocol import types
 
+from codegen_lsp.advice.measuring_process import measure_machine
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Trigger
 from codegen_lsp.lsp.background import BackgroundTasks
 from codegen_lsp.lsp.client import EditorConnection
@@ -53,6 +54,9 @@ class Session:
             start_progress=self.start_progress,
             on_change=self.suggestions.forget,
         )
+        self.measure_machine = measure_machine
+        self.measuring = asyncio.Lock()
+        """Held while the machine is measured."""
         self.watches_editor = False
         """True if the `processId` of the editor is a process of this machine."""
         self.stopped = asyncio.Event()

@@ -153,11 +153,29 @@ def test_errors_say_what_to_do(tmp_path: Path, environment: dict[str, str], file
         assert "Traceback" not in result.stderr
 
 
-def test_doctor_measures_and_advises(environment: dict[str, str], embedded_build: Path) -> None:
-    result = run("doctor", "-m", embedded_build, environment=environment)
+@pytest.mark.slow
+def test_doctor_measures_the_machine_once_and_advises(environment: dict[str, str], embedded_build: Path) -> None:
+    result = run("doctor", "-m", embedded_build, "--json", environment=environment)
     assert result.returncode == 0, result.stderr
-    for word in ("ctranslate2", "prefill", "decode", "tokens/s", "cores"):
-        assert word in result.stdout
+    body = json.loads(result.stdout)
+    rows = {row["name"]: row for row in body["models"]}
+    embedded, offered = rows["codegen-lsp-python"], rows["codegen-350M-mono"]
+    assert (embedded["measured"], embedded["state"], embedded["download_mb"]) == (True, "embedded", None)
+    assert (offered["measured"], offered["command"]) == (False, "codegen-lsp models pull codegen-350M-mono")
+    assert embedded["first_token_ms"] > 0
+    assert rows["codegen-16B-mono"]["first_token_ms"] > rows["codegen-2B-mono"]["first_token_ms"] > 0
+    assert body["recommended"] is None or body["recommended"] in body["recommendation"]
+    quick = run("doctor", "-m", embedded_build, "--quick", environment=environment)
+    assert quick.returncode == 0, quick.stderr
+    assert body["machine"]["finished"] in re.sub(r"\s+", " ", quick.stdout)
+    for word in ("ctranslate2", "prefill", "decode", "tokens/s", "cores", "aims"):
+        assert word in quick.stdout
+
+
+def test_doctor_without_a_measurement_says_how_to_make_one(environment: dict[str, str], embedded_build: Path) -> None:
+    result = run("doctor", "-m", embedded_build, "--quick", environment=environment)
+    assert result.returncode == 0, result.stderr
+    assert "This machine was not measured yet: `codegen-lsp doctor` does it." in result.stdout
 
 
 def test_models_list(environment: dict[str, str]) -> None:
