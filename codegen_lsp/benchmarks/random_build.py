@@ -18,20 +18,31 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordLevel
 
 from codegen_lsp.checkpoints.architecture import Architecture
-from codegen_lsp.inference.build import BuildInfo, read_info, write_info
+from codegen_lsp.inference.build import BuildInfo, WeightFormat, read_info, write_info
 from codegen_lsp.inference.engines.native.model_file import BINARY_VERSION, SPECIFICATION
 from codegen_lsp.inference.engines.native.weights import GELU_TANH, LINEAR_SCALING, SWISH
 
-TYPES = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.int16): 2, np.dtype(np.int32): 3}
+TYPES = {
+    np.dtype(np.float32): 0,
+    np.dtype(np.int8): 1,
+    np.dtype(np.int16): 2,
+    np.dtype(np.int32): 3,
+    np.dtype(np.float16): 4,
+}
 REVISION = 8
 """Revision of CTranslate2's specification of decoders."""
 
 Values = NDArray[np.generic]
 
 
-def write_random_build(directory: Path, name: str, architecture: Architecture) -> BuildInfo:
-    """Write a build of that shape into an existing empty directory. Raises: OSError when the disk is full."""
-    variables = _variables(architecture)
+def write_random_build(
+    directory: Path, name: str, architecture: Architecture, weights: WeightFormat | None = None
+) -> BuildInfo:
+    """Write a build of that shape into an existing empty directory, with int8 weights unless others are asked for.
+
+    Raises: OSError when the disk is full.
+    """
+    variables = _variables(architecture, weights)
     with (directory / "model.bin").open("wb") as file:
         file.write(struct.pack("<I", BINARY_VERSION))
         _write_text(file, SPECIFICATION)
@@ -64,12 +75,14 @@ def write_random_build(directory: Path, name: str, architecture: Architecture) -
             width=architecture.width,
             end_of_text=0,
             kv_width=architecture.kv_width,
+            quantization="int8" if weights is None or weights.bits == 8 else "int4",
+            weights=weights,
         ),
     )
     return read_info(directory)
 
 
-def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
+def _variables(architecture: Architecture, weights: WeightFormat | None) -> dict[str, Callable[[], Values]]:
     """Return a factory for each variable; they are made one at a time, since a large model would not fit in memory."""
     random = np.random.default_rng(0)
     width, hidden = architecture.width, architecture.hidden
@@ -79,6 +92,11 @@ def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
     made: dict[str, Callable[[], Values]] = {}
 
     def matrix(name: str, rows: int, columns: int) -> None:
+        if weights is not None and weights.group and columns % weights.group == 0:
+            groups = columns // weights.group
+            made[f"{name}/weight"] = lambda: random.integers(-128, 128, (rows, columns // 2), dtype=np.int8)
+            made[f"{name}/weight_scale"] = lambda: _group_scales(random, rows, groups, columns)
+            return
         made[f"{name}/weight"] = lambda: random.integers(-127, 128, (rows, columns), dtype=np.int8)
         made[f"{name}/weight_scale"] = lambda: np.full(rows, 127 * columns**0.5 / 2, dtype=np.float32)
 
@@ -143,6 +161,13 @@ def _variables(architecture: Architecture) -> dict[str, Callable[[], Values]]:
         "start_from_zero_embedding": np.array(0, np.int8),
     }
     return made | {name: partial(np.copy, value) for name, value in numbers.items()}
+
+
+def _group_scales(random: np.random.Generator, rows: int, groups: int, columns: int) -> Values:
+    """Return scales of both signs and different magnitudes, whose products have about the size of their input."""
+    magnitudes = random.uniform(0.5, 1.5, (rows, groups)) / 4.7 / columns**0.5
+    scales: Values = (magnitudes * random.choice([-1, 1], (rows, groups))).astype(np.float16)
+    return scales
 
 
 def _write_variable(file: BinaryIO, name: str, value: Values) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from codegen_lsp.benchmarks.random_build import write_random_build
+from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError, OtherEngineError
-from codegen_lsp.inference.build import BuildInfo, read_info
+from codegen_lsp.inference.build import BuildInfo, WeightFormat, read_info
 from codegen_lsp.inference.engines import factory as engines
+from codegen_lsp.inference.engines.base import Engine
 from codegen_lsp.inference.engines.ct2 import devices
 from codegen_lsp.inference.engines.factory import default_cache_bytes, open_engine, suits_native
 from codegen_lsp.inference.engines.native import c_forward
@@ -166,3 +169,38 @@ def test_the_cache_holds_the_prompts_of_several_users(width: int, kv_width: int)
     prompt = 2048 * 6 * kv_width * 2 * 4
     assert prompt <= default_cache_bytes(info) < 8 * prompt
     assert default_cache_bytes(info, 8) == min(8 * prompt, psutil.virtual_memory().total // 4)
+
+
+@pytest.fixture
+def four_bit_build(tmp_path: Path) -> Path:
+    shape = Architecture("llama", 1, 2, 64, 64, 32, 96, 128, 1e-6)
+    write_random_build(tmp_path, "4-bit", shape, WeightFormat(4, 32))
+    return tmp_path
+
+
+def opened_by(build: Path, engine: str, device: str = "auto") -> Engine:
+    info = read_info(build)
+    params = LoadParams(str(build), engine=engine, device=device, threads=1)
+    return open_engine(params, build, info, Tokenizer.from_build(build, info))
+
+
+def test_four_bits_are_run_by_the_native_engine_alone(
+    four_bit_build: Path, fast_cpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is a GPU, too, which it does not use."""
+    monkeypatch.setattr(engines, "cuda_devices", lambda: 1)
+    for engine in ("auto", "native"):
+        found = opened_by(four_bit_build, engine)
+        assert (found.name, found.compute_type) == ("native", "int4")
+        found.close()
+    for engine, device in (("ct2", "auto"), ("auto", "cuda")):
+        with pytest.raises(ModelError, match="4 bits") as caught:
+            opened_by(four_bit_build, engine, device)
+        assert "native" in caught.value.advice
+
+
+def test_what_the_native_engine_can_not_run_in_four_bits_is_not_left_to_another(
+    four_bit_build: Path, without_torch: None
+) -> None:
+    with pytest.raises(OtherEngineError, match="library"):
+        opened_by(four_bit_build, "auto")

@@ -49,10 +49,13 @@ def open_engine(params: LoadParams, directory: Path, info: BuildInfo, tokenizer:
     )
     if name != "auto":
         return engine_class(name)(directory, info, tokenizer, config)
+    only_native = info.bits != 8 and params.device in ("auto", "cpu")
     try:
-        if suits_native(params.device):
+        if only_native or suits_native(params.device):
             return engine_class("native")(directory, info, tokenizer, config)
     except OtherEngineError as error:
+        if only_native:
+            raise
         # Names and numbers that this engine does not know may also be damage, which CTranslate2 does not survive.
         check_files(directory, info)
         logger.warning("The engine is ct2, without n-grams: %s", error.message)

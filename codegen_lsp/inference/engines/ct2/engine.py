@@ -57,7 +57,8 @@ class StepCallback:
 class Ct2Engine:
     """One model in CTranslate2.
 
-    Raises: ModelError when the files can't be read, or the device or compute type isn't available.
+    Raises: ModelError when the files can't be read, the weights are 4-bit, or the device or compute type isn't
+    available.
     """
 
     name = "ct2"
@@ -66,6 +67,11 @@ class Ct2Engine:
     note = ""
 
     def __init__(self, directory: Path, info: BuildInfo, tokenizer: Tokenizer, config: EngineConfig) -> None:
+        if info.bits != 8:
+            raise ModelError(
+                f"The model in {directory} has weights of {info.bits} bits, which CTranslate2 can't run.",
+                "Set `engine` to `native` and `device` to `cpu`, or choose an int8 build.",
+            )
         self.device = resolve_device(config.device)
         self.compute_type = resolve_compute_type(config.compute_type, self.device)
         self.threads = config.threads

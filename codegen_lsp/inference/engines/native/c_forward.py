@@ -33,6 +33,8 @@ SPIN_MICROSECONDS = 50
 """Time that a waiting thread spins before it sleeps (`docs/lab.md`)."""
 VECTOR_FLOATS = 16
 """The widths of a head, a hidden state and the MLP must be multiples of this: the floats of the widest vectors."""
+BLOCK = 128
+"""Columns of 4-bit weights in the widest vector."""
 READ_BEYOND = 64
 """Bytes after a matrix that may be read along with its last row."""
 MAX_ROTARY = 512
@@ -84,8 +86,21 @@ def suits(weights: ModelWeights) -> bool:
         and weights.width % VECTOR_FLOATS == 0
         and weights.mlp_width % VECTOR_FLOATS == 0
         and weights.rotary <= MAX_ROTARY
-        and not weights.has_four_bits
+        and _share_groups(weights)
     )
+
+
+def _share_groups(weights: ModelWeights) -> bool:
+    """Return whether matrices with the same input are all int8, or all 4-bit with the same groups."""
+    for layer in weights.layers:
+        readers = [layer.qkv_proj, layer.up_proj] if layer.gate_proj is None else [layer.up_proj, layer.gate_proj]
+        if len({_group(matrix) for matrix in readers}) > 1:
+            return False
+    return True
+
+
+def _group(matrix: QuantizedMatrix) -> int:
+    return matrix.group if isinstance(matrix, FourBitMatrix) else 0
 
 
 class CForwardPass(ForwardPass):
@@ -289,12 +304,25 @@ class CForwardPass(ForwardPass):
     def _matrix(self, matrix: QuantizedMatrix | None) -> CMatrix:
         if matrix is None:
             return CMatrix()
-        assert not isinstance(matrix, FourBitMatrix)  # `suits` refuses it
-        values = np.ascontiguousarray(matrix.values)
+        rows, columns = matrix.shape
+        values = self._readable(matrix.values)
+        if not isinstance(matrix, FourBitMatrix):
+            return CMatrix(address(values), self._vector(1 / matrix.scales), None, rows, columns, 0, 0)
+        scales, stride = matrix.scales, matrix.scales.shape[1]
+        if columns % BLOCK:  # zeros for the rest of the last block, whose activations are zeros
+            stride = -(-columns // BLOCK) * BLOCK // matrix.group
+            scales = np.zeros((rows, stride), dtype=np.float16)
+            scales[:, : matrix.scales.shape[1]] = matrix.scales
+        found = self._readable(scales)
+        return CMatrix(address(values), None, address(found), rows, columns, matrix.group, stride)
+
+    def _readable(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values in memory of which `READ_BEYOND` more bytes may be read."""
+        values = np.ascontiguousarray(values)
         if self.weights.bytes_after(values) < READ_BEYOND:
-            values = np.concatenate([values.ravel(), np.zeros(READ_BEYOND, dtype=np.int8)])
+            values = np.concatenate([values.ravel(), np.zeros(READ_BEYOND // values.itemsize, dtype=values.dtype)])
         self._kept.append(values)
-        return CMatrix(address(values), self._vector(1 / matrix.scales), *matrix.values.shape)
+        return values
 
     def _check(self, done: object) -> None:
         if not done:

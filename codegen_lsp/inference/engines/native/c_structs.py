@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p, sizeof
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 """As in `model.h`: raised when the parameters of an exported function change."""
 
 
 class CMatrix(Structure):
     """`Matrix` of `model.h`."""
 
-    _fields_ = (("values", c_void_p), ("steps", c_void_p), ("rows", c_int32), ("columns", c_int32))
+    _fields_ = (
+        ("values", c_void_p),
+        ("steps", c_void_p),
+        ("scales", c_void_p),
+        ("rows", c_int32),
+        ("columns", c_int32),
+        ("group", c_int32),
+        ("scale_stride", c_int32),
+    )
 
 
 class CNorm(Structure):

@@ -38,12 +38,12 @@ class Variant:
     """Whether its vectors have 128 bits (`simd_halves.h`): gcc's code for pairs of them is seven times slower."""
 
 
-AVX512 = "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mamx-tile -mamx-int8 -mavx2 -mfma"
+AVX512 = "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mamx-tile -mamx-int8 -mavx2 -mfma -mf16c"
 VARIANTS_OF = {
     "x86_64": {
         "avx512": Variant(AVX512),
-        "avxvnni": Variant("-mavx2 -mfma -mavxvnni"),
-        "avx2": Variant("-mavx2 -mfma"),
+        "avxvnni": Variant("-mavx2 -mfma -mf16c -mavxvnni"),
+        "avx2": Variant("-mavx2 -mfma -mf16c"),
         "sse41": Variant("-msse4.1", halves=True),
     },
     "arm64": {

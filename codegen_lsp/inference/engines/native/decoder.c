@@ -1,4 +1,4 @@
-/* The forward pass of a decoder over int8 weights, which are used in place, with keys and values written in place.
+/* The forward pass of a decoder over int8 or 4-bit weights, which are used in place, with keys and values written in place.
 
    There are two layouts of activations, by the number of tokens: see few.h and many.h.
 
@@ -34,14 +34,15 @@ EXPORT uint64_t codegen_abi(void) {
 EXPORT int codegen_supported(void) { return supported(); }
 
 static int allocate_rounded(Rounded *to, size_t tokens, int columns) {
-    to->q = allocate_zeroed(tokens * padded(columns));
+    to->q = allocate_zeroed(tokens * padded_blocks(columns));
     to->step = allocate_zeroed(tokens * sizeof(float));
     to->excess = allocate_zeroed(tokens * sizeof(int32_t));
-    return to->q && to->step && to->excess;
+    to->zeros = allocate_zeroed(tokens * zeros_of(columns) * sizeof(int32_t));
+    return to->q && to->step && to->excess && to->zeros;
 }
 
 static void free_rounded(Rounded *r) {
-    release(r->q), release(r->step), release(r->excess);
+    release(r->q), release(r->step), release(r->excess), release(r->zeros);
     *r = (Rounded){0};
 }
 
@@ -134,6 +135,13 @@ EXPORT Decoder *codegen_new(const Model *model, int threads, int microseconds, i
     return NULL;
 }
 
+/* The 4-bit weight of a column, without its scale. */
+static float nibble(const int8_t *row, int column, int group) {
+    int within = column % group, half_group = group / 2;
+    int byte = (uint8_t)row[column / group * half_group + within % half_group];
+    return (float)((within < half_group ? byte & 15 : byte >> 4) - 8);
+}
+
 EXPORT int codegen_lanes(void) { return LANES; }
 EXPORT int codegen_few(void) { return FEW; }
 
@@ -141,12 +149,14 @@ EXPORT int codegen_few(void) { return FEW; }
 EXPORT void codegen_embed(const Decoder *d, const int32_t *ids, int count, float *x) {
     const Matrix *e = &d->model.embedding;
     for (int t = 0; t < count; t++) {
-        const int8_t *row = e->values + (size_t)ids[t] * e->columns;
-        float step = e->steps[ids[t]];
+        const int8_t *row = e->values + (size_t)ids[t] * (e->group ? e->columns / 2 : e->columns);
+        const float16 *scales = e->scales + (size_t)ids[t] * e->scale_stride;
         size_t group = t / LANES;
         float *to = count <= FEW ? x + (size_t)t * e->columns : x + group * e->columns * LANES + t % LANES;
         int apart = count <= FEW ? 1 : LANES;
-        for (int c = 0; c < e->columns; c++) to[(size_t)c * apart] = row[c] * step;
+        for (int c = 0; c < e->columns; c++)
+            to[(size_t)c * apart] = e->group ? nibble(row, c, e->group) * half(scales[c / e->group])
+                                             : row[c] * e->steps[ids[t]];
     }
 }
 

@@ -23,6 +23,7 @@ typedef struct {
     int8_t *q;
     float *step;     /* of each token: a / 127 */
     int32_t *excess; /* of each token: WEIGHT_OFFSET times the sum of q */
+    int32_t *zeros;  /* for 4-bit weights: -8 times sums of q, in parts: see groups.h */
 } Rounded;
 
 typedef struct Decoder Decoder;
@@ -180,6 +181,9 @@ ALWAYS float *place_of_head(const Model *m, float *cache, int capacity, int laye
 }
 
 ALWAYS int padded(int columns) { return (columns + 63) / 64 * 64; }
+
+/* Columns in whole blocks of 4-bit weights, for any LANES. */
+ALWAYS int padded_blocks(int columns) { return (columns + 127) / 128 * 128; }
 
 /* Round to the nearest of 255 steps. As in CTranslate2, 128 is added first; the sum has fewer fraction bits. */
 ALWAYS vi rounded(vf x, vf by) { return vround(vfma(x, by, all(128.0f))) - 128; }

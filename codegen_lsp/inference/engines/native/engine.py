@@ -1,4 +1,4 @@
-"""The native engine: an int8 build on the CPU, with keys and values kept from request to request.
+"""The native engine: an int8 or 4-bit build on the CPU, with keys and values kept from request to request.
 
 A prompt is run from the point where it leaves the longest cached sequence. It runs in chunks, and can be interrupted
 before each layer of a chunk and each token; the cache that an interrupted request leaves is used by the next one.
@@ -64,7 +64,6 @@ class NativeEngine:
 
     name = "native"
     device = "cpu"
-    compute_type = "int8"
     mixes_ngrams = True
     slots = 8
     most_slots = 64
@@ -76,6 +75,7 @@ class NativeEngine:
         self._forward_pass = open_forward_pass(read_weights(directory), config.threads)
         weights = self._forward_pass.weights
         check_description(directory, info, weights)
+        self.compute_type = "int4" if weights.has_four_bits else "int8"
         self._pool = SequencePool(
             self._forward_pass.new_cache, weights.token_bytes, config.cache_bytes, info.context_length
         )

@@ -11,21 +11,35 @@
 
 #include "decoder.h"
 
-/* Round the activations of one token. */
-static void round_few(const float *x, int columns, Rounded to, int token) {
-    int8_t *q = to.q + (size_t)token * padded(columns);
+/* Weights are prefetched this many bytes ahead where several tokens are multiplied with each: the processor then looks
+   ahead less far than the memory takes. */
+#define PREFETCH_WEIGHTS 8192
+
+#include "groups.h"
+
+/* Round the activations of one token for matrices in groups of `group` columns, or of int8 weights if it is 0. */
+static void round_few(const float *x, int columns, Rounded to, int token, int group) {
+    int depth = group ? padded_blocks(columns) : padded(columns);
+    int8_t *q = to.q + (size_t)token * depth;
     vf greatest = all(0);
     for (int c = 0; c < columns; c += LANES) greatest = vmax(greatest, vabs(load(x + c)));
     float largest = max_lanes(greatest);
     if (largest < 1e-10f) largest = 1e-10f;
     float by = 127.0f / largest;
+    to.step[token] = largest / 127.0f;
+    if (depth > columns) memset(q + (depth - 128 > 0 ? depth - 128 : 0), 0, depth < 128 ? depth : 128);
+    if (group) {
+        for (int c = 0; c < columns; c += LANES)
+            store_bytes(q + place_in_block(c, group), rounded(load(x + c), all(by)));
+        sum_blocks(q, columns, to.zeros + (size_t)token * zeros_of(columns));
+        return;
+    }
     vi sum = all_i(0);
     for (int c = 0; c < columns; c += LANES) {
         vi r = rounded(load(x + c), all(by));
         sum += r;
         store_bytes(q + c, r);
     }
-    to.step[token] = largest / 127.0f;
     to.excess[token] = WEIGHT_OFFSET * sum_lanes_i(sum);
 }
 
@@ -48,10 +62,6 @@ static void norm_few(const Model *m, Norm norm, const float *x, float *y) {
         store(y + c, norm.beta ? v + load(norm.beta + c) : v);
     }
 }
-
-/* Weights are prefetched this many bytes ahead where several tokens are multiplied with each: the processor then looks
-   ahead less far than the memory takes. */
-#define PREFETCH_WEIGHTS 8192
 
 /* LANES dot products, of LANES / tokens rows with `tokens` inputs: lane t + tokens i is that of row i and token t. */
 ALWAYS vi dots(const int8_t *w, int columns, int rows, const int8_t *q, int depth, int tokens) {
@@ -88,19 +98,25 @@ enum { SET, ADD };
 
 /* The product of `rows` with `count` tokens from token `from` on, in vectors for `tokens` of them. */
 ALWAYS void product_few_of(const Matrix *m, Span rows, Rounded in, int from, int count, int tokens, const float *bias,
-                           float *y, int stride, int how) {
+                           float *y, int stride, int how, int grouped) {
     int depth = padded(m->columns);
     const int at_once = LANES / tokens;
     for (int r = rows.begin; r < rows.end; r += at_once) {
         int left = rows.end - r;
         union {
             vi v;
+            vf f;
             int32_t s[LANES];
+            float sum[LANES];
         } dot;
-        dot.v = dots(m->values + (size_t)r * m->columns, m->columns, left, in.q + (size_t)from * depth, depth, tokens);
+        const int8_t *w = m->values + (size_t)r * m->columns, *q = in.q + (size_t)from * depth;
+        if (grouped) dot.f = grouped_dots(m, r, left, in, from, tokens);
+        else dot.v = dots(w, m->columns, left, q, depth, tokens);
         for (int i = 0; i < at_once && i < left; i++)
             for (int t = 0; t < count; t++) {
-                float value = (float)(dot.s[i * tokens + t] - in.excess[from + t]) * in.step[from + t] * m->steps[r + i];
+                float step = in.step[from + t];
+                float value = grouped ? dot.sum[i * tokens + t] * step
+                                      : (float)(dot.s[i * tokens + t] - in.excess[from + t]) * step * m->steps[r + i];
                 if (bias) value += bias[r + i];
                 float *to = y + (size_t)(from + t) * stride + r + i;
                 *to = how == ADD ? *to + value : value;
@@ -111,23 +127,29 @@ ALWAYS void product_few_of(const Matrix *m, Span rows, Rounded in, int from, int
 /* Rows whose weights stay in the first-level cache while they are multiplied with tokens beyond the first eight. */
 #define CACHED_ROWS 8
 
-/* Set columns `rows` of y, (count, stride), to the product + bias, or add it to them. */
-static void product_few(const Matrix *m, Span rows, Rounded in, int count, const float *bias, float *y, int stride,
-                        int how) {
+ALWAYS void product_few_as(const Matrix *m, Span rows, Rounded in, int count, const float *bias, float *y, int stride,
+                           int how, int grouped) {
     if (count > 8) {
         for (int r = rows.begin; r < rows.end; r += CACHED_ROWS) {
             Span some = {r, r + CACHED_ROWS < rows.end ? r + CACHED_ROWS : rows.end};
             int left = count - 8;
-            product_few_of(m, some, in, 0, 8, 8, bias, y, stride, how);
-            if (left == 1) product_few_of(m, some, in, 8, 1, 1, bias, y, stride, how);
-            else if (left == 2) product_few_of(m, some, in, 8, 2, 2, bias, y, stride, how);
-            else if (left <= 4) product_few_of(m, some, in, 8, left, 4, bias, y, stride, how);
-            else product_few_of(m, some, in, 8, left, 8, bias, y, stride, how);
+            product_few_of(m, some, in, 0, 8, 8, bias, y, stride, how, grouped);
+            if (left == 1) product_few_of(m, some, in, 8, 1, 1, bias, y, stride, how, grouped);
+            else if (left == 2) product_few_of(m, some, in, 8, 2, 2, bias, y, stride, how, grouped);
+            else if (left <= 4) product_few_of(m, some, in, 8, left, 4, bias, y, stride, how, grouped);
+            else product_few_of(m, some, in, 8, left, 8, bias, y, stride, how, grouped);
         }
-    } else if (count == 1) product_few_of(m, rows, in, 0, count, 1, bias, y, stride, how);
-    else if (count == 2) product_few_of(m, rows, in, 0, count, 2, bias, y, stride, how);
-    else if (count <= 4) product_few_of(m, rows, in, 0, count, 4, bias, y, stride, how);
-    else product_few_of(m, rows, in, 0, count, 8, bias, y, stride, how);
+    } else if (count == 1) product_few_of(m, rows, in, 0, count, 1, bias, y, stride, how, grouped);
+    else if (count == 2) product_few_of(m, rows, in, 0, count, 2, bias, y, stride, how, grouped);
+    else if (count <= 4) product_few_of(m, rows, in, 0, count, 4, bias, y, stride, how, grouped);
+    else product_few_of(m, rows, in, 0, count, 8, bias, y, stride, how, grouped);
+}
+
+/* Set columns `rows` of y, (count, stride), to the product + bias, or add it to them. */
+static void product_few(const Matrix *m, Span rows, Rounded in, int count, const float *bias, float *y, int stride,
+                        int how) {
+    if (m->group) product_few_as(m, rows, in, count, bias, y, stride, how, 1);
+    else product_few_as(m, rows, in, count, bias, y, stride, how, 0);
 }
 
 /* Rotate the pairs of one head, (head width), by the cosines and sines of a position. */
@@ -227,9 +249,20 @@ static void attend_segments(Decoder *d, int index, int first, int heads, int thr
         attend_few(d, d->segments + i, from, index, first, heads, d->scratch[thread]);
 }
 
-static void norm_and_round_few(Decoder *d, Norm norm, const float *x, int token, int thread) {
+/* The input of `reader`, for one token. */
+static void norm_and_round_few(Decoder *d, Norm norm, const Matrix *reader, const float *x, int token, int thread) {
     norm_few(&d->model, norm, x + (size_t)token * d->model.width, d->scratch[thread]);
-    round_few(d->scratch[thread], d->model.width, d->few_in_q, token);
+    round_few(d->scratch[thread], d->model.width, d->few_in_q, token, reader->group);
+}
+
+static void round_attn_few(Decoder *d, const Layer *l, int token) {
+    int width = d->attn_width;
+    round_few(d->few_attn + (size_t)token * width, width, d->few_attn_q, token, l->o_proj.group);
+}
+
+static void round_mlp_few(Decoder *d, const Layer *l, int token) {
+    int width = d->model.mlp_width;
+    round_few(d->few_mlp + (size_t)token * width, width, d->few_mlp_q, token, l->down_proj.group);
 }
 
 /* Rotate the queries or keys of some heads, counted as in `rows_of_head`, and write keys and values to the KV cache. */
@@ -322,31 +355,29 @@ static void few_unit(Decoder *d, int phase, int unit, int thread) {
     const Layer *l = m->layer + index;
     phase %= phases_of_layer(m);
     if (m->llama) switch (phase) {
-        case LLAMA_NORM: norm_and_round_few(d, l->attention_norm, d->x, unit, thread); return;
+        case LLAMA_NORM: norm_and_round_few(d, l->attention_norm, &l->qkv_proj, d->x, unit, thread); return;
         case LLAMA_PROJECT: project_few(d, l, index, &unit, 1); return;
         case LLAMA_ATTEND: attend_part_few(d, index, unit, thread); return;
-        case LLAMA_ROUND: round_few(d->few_attn + (size_t)unit * d->attn_width, d->attn_width, d->few_attn_q, unit); return;
+        case LLAMA_ROUND: round_attn_few(d, l, unit); return;
         case LLAMA_OUT:
             product_few(&l->o_proj, block(d, width, unit), d->few_attn_q, count, l->o_bias, d->x, width, ADD);
             return;
-        case LLAMA_MLP_NORM: norm_and_round_few(d, l->mlp_norm, d->x, unit, thread); return;
+        case LLAMA_MLP_NORM: norm_and_round_few(d, l->mlp_norm, &l->up_proj, d->x, unit, thread); return;
         case LLAMA_MLP: mlp_few(d, l, block(d, m->mlp_width, unit)); return;
-        case LLAMA_MLP_ROUND:
-            round_few(d->few_mlp + (size_t)unit * m->mlp_width, m->mlp_width, d->few_mlp_q, unit);
-            return;
+        case LLAMA_MLP_ROUND: round_mlp_few(d, l, unit); return;
         default:
             product_few(&l->down_proj, block(d, width, unit), d->few_mlp_q, count, l->down_bias, d->x, width, ADD);
             return;
     }
     switch (phase) {
-    case NORM: norm_and_round_few(d, l->attention_norm, d->x, unit, thread); return;
+    case NORM: norm_and_round_few(d, l->attention_norm, &l->qkv_proj, d->x, unit, thread); return;
     case PROJECT:
         if (unit < m->heads) head_few(d, l, index, unit, thread);
         else mlp_few(d, l, block(d, m->mlp_width, unit - m->heads));
         return;
     case ROUND:
-        if (unit < count) round_few(d->few_mlp + (size_t)unit * m->mlp_width, m->mlp_width, d->few_mlp_q, unit);
-        else round_few(d->few_attn + (size_t)(unit - count) * width, width, d->few_attn_q, unit - count);
+        if (unit < count) round_mlp_few(d, l, unit);
+        else round_attn_few(d, l, unit - count);
         return;
     default:
         product_few(&l->o_proj, block(d, width, unit), d->few_attn_q, count, l->o_bias, d->x, width, ADD);
@@ -359,7 +390,7 @@ static int logits_units(const Decoder *d, int phase) { return phase ? blocks(d, 
 static void logits_unit(Decoder *d, int phase, int unit, int thread) {
     const Matrix *head = &d->model.lm_head;
     int rows = head->rows;
-    if (!phase) norm_and_round_few(d, d->model.norm, d->hidden, unit, thread);
+    if (!phase) norm_and_round_few(d, d->model.norm, head, d->hidden, unit, thread);
     else product_few(head, block(d, rows, unit), d->few_in_q, d->count, d->model.lm_head_bias, d->logits, rows, SET);
 }
 

@@ -13,9 +13,19 @@
 #include "decoder.h"
 #include "few.h"
 
+/* Sums of the rounded activations of one group of tokens for `Rounded.zeros`: of each group of columns. */
+static void sum_groups(const int8_t *q, int columns, int group, int32_t *zeros) {
+    for (int part = 0; part < columns / group; part++) {
+        vi sum = all_i(0);
+        for (int c = part * group; c < (part + 1) * group; c += 4)
+            sum = dot4_nibbles(sum, all_i(0x01010101), load_i(q + (size_t)c * LANES));
+        store_i(zeros + (size_t)part * LANES, sum * -8);
+    }
+}
+
 /* Round the activations of one group, (columns, LANES), by the largest magnitude of each token, and pack four columns
    into a word. */
-static void round_many(const float *x, int columns, vf greatest, Rounded to, int group) {
+static void round_many(const float *x, int columns, vf greatest, Rounded to, int group, const Matrix *reader) {
     int depth = padded(columns);
     int8_t *q = to.q + (size_t)group * depth * LANES;
     greatest = vmax(greatest, all(1e-10f));
@@ -30,6 +40,8 @@ static void round_many(const float *x, int columns, vf greatest, Rounded to, int
         }
         store_i(q + (size_t)c * LANES, word);
     }
+    for (int c = (columns + 3) / 4 * 4; c < depth; c += 4) store_i(q + (size_t)c * LANES, all_i(0));
+    if (reader->group) sum_groups(q, columns, reader->group, to.zeros + (size_t)group * zeros_of(columns) * LANES);
     store(to.step + group * LANES, greatest / 127.0f);
     store_i(to.excess + group * LANES, sum * WEIGHT_OFFSET);
 }
@@ -47,7 +59,7 @@ ALWAYS vf sum_of_parts(const vf *part) {
     return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
 }
 
-static void norm_and_round_many(Decoder *d, Norm norm, int group, int thread) {
+static void norm_and_round_many(Decoder *d, Norm norm, const Matrix *reader, int group, int thread) {
     int width = d->model.width;
     float *y = d->scratch[thread];
     const float *x = d->x + (size_t)group * width * LANES;
@@ -69,7 +81,7 @@ static void norm_and_round_many(Decoder *d, Norm norm, int group, int thread) {
         greatest = vmax(greatest, vabs(v));
         store(y + (size_t)c * LANES, v);
     }
-    round_many(y, width, greatest, d->many_in_q, group);
+    round_many(y, width, greatest, d->many_in_q, group, reader);
 }
 
 typedef struct {
@@ -81,14 +93,17 @@ typedef struct {
 
 enum { ACTIVATE = 2 };
 
-ALWAYS void finish(const Matrix *m, int row, int group, vi dot, Rounded in, int exact, Target to) {
-    if (!exact) dot -= load_i(in.excess + group * LANES);
-    vf value = vfloat(dot) * load(in.step + group * LANES) * m->steps[row];
+ALWAYS void finish_value(vf value, int row, int group, Target to) {
     if (to.bias) value += to.bias[row];
     float *at = to.y + ((size_t)group * to.stride + row) * LANES;
     if (to.how == ADD) value += load(at);
     if (to.how == ACTIVATE) value = gelu(value);
     store(at, value);
+}
+
+ALWAYS void finish(const Matrix *m, int row, int group, vi dot, Rounded in, int exact, Target to) {
+    if (!exact) dot -= load_i(in.excess + group * LANES);
+    finish_value(vfloat(dot) * load(in.step + group * LANES) * m->steps[row], row, group, to);
 }
 
 ALWAYS void tile(const Matrix *m, int row, int rows, int group, Rounded in, int groups, Target to) {
@@ -111,6 +126,14 @@ ALWAYS void tile(const Matrix *m, int row, int rows, int group, Rounded in, int 
     }
     for (int i = 0; i < TILE_ROWS && i < rows; i++)
         for (int j = 0; j < groups; j++) finish(m, row + i, group + j, sum[i][j], in, 0, to);
+}
+
+ALWAYS void tile_of_groups(const Matrix *m, int row, int rows, int group, Rounded in, int groups, Target to) {
+    vf sum[TILE_ROWS][TILE_GROUPS];
+    grouped_tile(m, row, rows, group, in, groups, sum);
+    for (int i = 0; i < TILE_ROWS && i < rows; i++)
+        for (int j = 0; j < groups; j++)
+            finish_value(sum[i][j] * load(in.step + (group + j) * LANES), row + i, group + j, to);
 }
 
 #ifdef __AMX_INT8__
@@ -172,7 +195,7 @@ static void end_tiles(void) {}
 static void product_many(Decoder *d, const Matrix *m, Span rows, int from, Rounded in, Target to) {
     int groups = (d->count + LANES - 1) / LANES, row = rows.begin;
 #ifdef __AMX_INT8__
-    if (d->amx)
+    if (d->amx && !m->group)
         for (; row + 16 <= rows.end; row += 32) {
             int both_rows = row + 32 <= rows.end;
             for (int g = from; g < groups; g += 2) product_tiles(m, row, g, both_rows, g + 2 <= groups, in, to);
@@ -183,6 +206,12 @@ static void product_many(Decoder *d, const Matrix *m, Span rows, int from, Round
         }
     if (row > rows.end) row = rows.end;
 #endif
+    for (; m->group && row < rows.end; row += TILE_ROWS) {
+        int left = rows.end - row, g = from;
+        for (; g + 4 <= groups; g += 4) tile_of_groups(m, row, left, g, in, 4, to);
+        if (g + 2 <= groups) tile_of_groups(m, row, left, g, in, 2, to), g += 2;
+        if (g < groups) tile_of_groups(m, row, left, g, in, 1, to);
+    }
     for (; row < rows.end; row += TILE_ROWS) {
         int left = rows.end - row, g = from;
         for (; g + 4 <= groups; g += 4) tile(m, row, left, g, in, 4, to);
@@ -335,9 +364,9 @@ static void mlp_many(Decoder *d, const Layer *l, Span rows, int from) {
         }
 }
 
-static void round_group(const float *x, int columns, Rounded to, int group) {
+static void round_group(const float *x, int columns, Rounded to, int group, const Matrix *reader) {
     const float *own = x + (size_t)group * columns * LANES;
-    round_many(own, columns, largest_many(own, columns), to, group);
+    round_many(own, columns, largest_many(own, columns), to, group, reader);
 }
 
 /* The first group whose output of this layer is needed. */
@@ -353,33 +382,33 @@ static void many_unit(Decoder *d, int phase, int unit, int thread) {
     Target attended = {d->x, width, l->o_bias, ADD}, biased = {d->x, width, l->down_bias, ADD};
     phase %= phases_of_layer(m);
     if (m->llama) switch (phase) {
-        case LLAMA_NORM: norm_and_round_many(d, l->attention_norm, unit, thread); return;
+        case LLAMA_NORM: norm_and_round_many(d, l->attention_norm, &l->qkv_proj, unit, thread); return;
         case LLAMA_PROJECT: project_many(d, l, index, unit, from); return;
         case LLAMA_ATTEND: attend_many(d, index, unit, from, thread); return;
         case LLAMA_ROUND:
-            if (unit >= from) round_group(d->many_attn, d->attn_width, d->many_attn_q, unit);
+            if (unit >= from) round_group(d->many_attn, d->attn_width, d->many_attn_q, unit, &l->o_proj);
             return;
         case LLAMA_OUT: product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, attended); return;
         case LLAMA_MLP_NORM:
-            if (unit >= from) norm_and_round_many(d, l->mlp_norm, unit, thread);
+            if (unit >= from) norm_and_round_many(d, l->mlp_norm, &l->up_proj, unit, thread);
             return;
         case LLAMA_MLP: mlp_many(d, l, block(d, m->mlp_width, unit), from); return;
         case LLAMA_MLP_ROUND:
-            if (unit >= from) round_group(d->many_mlp, m->mlp_width, d->many_mlp_q, unit);
+            if (unit >= from) round_group(d->many_mlp, m->mlp_width, d->many_mlp_q, unit, &l->down_proj);
             return;
         default: product_many(d, &l->down_proj, block(d, width, unit), from, d->many_mlp_q, biased); return;
     }
     switch (phase) {
-    case NORM: norm_and_round_many(d, l->attention_norm, unit, thread); return;
+    case NORM: norm_and_round_many(d, l->attention_norm, &l->qkv_proj, unit, thread); return;
     case PROJECT:
         if (unit < m->heads) head_many(d, l, index, unit, from, thread);
         else mlp_many(d, l, block(d, m->mlp_width, unit - m->heads), from);
         return;
     case ROUND:
         if (unit < groups) {
-            if (unit >= from) round_group(d->many_mlp, m->mlp_width, d->many_mlp_q, unit);
+            if (unit >= from) round_group(d->many_mlp, m->mlp_width, d->many_mlp_q, unit, &l->down_proj);
         } else if (unit - groups >= from) {
-            round_group(d->many_attn, width, d->many_attn_q, unit - groups);
+            round_group(d->many_attn, width, d->many_attn_q, unit - groups, &l->o_proj);
         }
         return;
     default:

@@ -6,12 +6,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ABI_VERSION 3 /* to be raised when the parameters of an exported function change */
+#define ABI_VERSION 4 /* to be raised when the parameters of an exported function change */
 
+typedef uint16_t float16 __attribute__((aligned(1))); /* its bits, as they lie in the file */
+
+/* A matrix of int8 weights, or of 4-bit ones in groups of columns.
+
+   Within a group of G columns, byte j has the weight of column j in its low four bits and that of column j + G / 2 in
+   its high ones; n stands for (n - 8) times the scale of the group. */
 typedef struct {
-    const int8_t *values; /* (rows, columns) */
-    const float *steps;   /* of each row: the reciprocal of its scale */
+    const int8_t *values;  /* (rows, columns); of 4-bit weights, (rows, columns / 2) */
+    const float *steps;    /* of each row of int8 weights: the reciprocal of its scale */
+    const float16 *scales; /* of 4-bit weights: (rows, scale_stride), one for each group of a row */
     int32_t rows, columns;
+    int32_t group, scale_stride; /* columns of a group, 0 for int8 weights */
 } Matrix;
 
 typedef struct {
@@ -47,7 +55,8 @@ typedef struct {
 static const uint64_t ABI[] = {
     ABI_VERSION,
     sizeof(Matrix),
-    offsetof(Matrix, values), offsetof(Matrix, steps), offsetof(Matrix, rows), offsetof(Matrix, columns),
+    offsetof(Matrix, values), offsetof(Matrix, steps), offsetof(Matrix, scales), offsetof(Matrix, rows),
+    offsetof(Matrix, columns), offsetof(Matrix, group), offsetof(Matrix, scale_stride),
     sizeof(Norm),
     offsetof(Norm, gamma), offsetof(Norm, beta),
     sizeof(Layer),

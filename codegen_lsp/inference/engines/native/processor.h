@@ -17,7 +17,7 @@ static int supported(void) {
 #ifndef __AVX2__
     return (c & bit_SSE4_1) != 0;
 #else
-    if (!(c & bit_OSXSAVE) || !(c & bit_FMA)) return 0;
+    if (!(c & bit_OSXSAVE) || !(c & bit_FMA) || !(c & bit_F16C)) return 0;
     unsigned low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     if ((low & 6) != 6) return 0;

@@ -6,7 +6,10 @@
    vmax, vfma (a b + c), vabs, vround (to nearest, ties to even), vfloat;
    sum_lanes, max_lanes, sum_lanes_i, and sums and sums_i, the sums of each of LANES vectors as one vector;
    store_bytes (the low bytes);
-   dot4, which adds the dot product of four bytes of weights and four signed bytes to each lane of a sum. */
+   dot4, which adds the dot product of four bytes of weights and four signed bytes to each lane of a sum;
+   dot4_nibbles, which does it for weights from 0 to 15, without WEIGHT_OFFSET;
+   vfma_exact, which is vfma where a b has no more than 24 bits;
+   half, the value of a float16; group_scales, which are described in groups.h. */
 
 #ifndef CODEGEN_SIMD_H
 #define CODEGEN_SIMD_H

@@ -47,6 +47,22 @@ ALWAYS vi dot4(vi sum, vi weights, vi input) {
 #endif
 }
 
+ALWAYS vi dot4_nibbles(vi sum, vi weights, vi input) {
+#ifdef __AVXVNNI__
+    return dot4(sum, weights, input);
+#else /* two products fit in 16 bits */
+    __m256i pairs = _mm256_maddubs_epi16((__m256i)weights, (__m256i)input);
+    return sum + (vi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#endif
+}
+
+ALWAYS vf vfma_exact(vf a, vf b, vf c) { return vfma(a, b, c); }
+ALWAYS float half(uint16_t bits) { return _cvtsh_ss(bits); }
+ALWAYS vf group_scales(const void *from, vi group_of_lane) {
+    __m128 four = _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)from));
+    return (vf)_mm256_permutevar8x32_ps(_mm256_castps128_ps256(four), (__m256i)group_of_lane);
+}
+
 ALWAYS vi sums_i(const vi *v) {
     __m256i a = _mm256_hadd_epi32((__m256i)v[0], (__m256i)v[1]), b = _mm256_hadd_epi32((__m256i)v[2], (__m256i)v[3]);
     __m256i c = _mm256_hadd_epi32((__m256i)v[4], (__m256i)v[5]), d = _mm256_hadd_epi32((__m256i)v[6], (__m256i)v[7]);

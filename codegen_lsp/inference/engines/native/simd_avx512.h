@@ -25,6 +25,15 @@ ALWAYS vi dot4(vi sum, vi weights, vi input) {
     return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, (__m512i)input);
 }
 
+ALWAYS vi dot4_nibbles(vi sum, vi weights, vi input) { return dot4(sum, weights, input); }
+
+ALWAYS vf vfma_exact(vf a, vf b, vf c) { return vfma(a, b, c); }
+ALWAYS float half(uint16_t bits) { return _cvtsh_ss(bits); }
+ALWAYS vf group_scales(const void *from, vi group_of_lane) {
+    __m128 four = _mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)from));
+    return (vf)_mm512_permutexvar_ps((__m512i)group_of_lane, _mm512_castps128_ps512(four));
+}
+
 #define UNPACK(lo, hi, a, b)                                                                                           \
     (_mm512_add_epi32(_mm512_unpacklo_##lo((a), (b)), _mm512_unpackhi_##hi((a), (b))))
 ALWAYS vi sums_i(const vi *v) {

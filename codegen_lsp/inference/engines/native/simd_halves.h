@@ -22,6 +22,13 @@ typedef int32x4_t hi;
 #define PAIRS_I_OF vpaddq_s32
 #define LOW_BYTES_OF(a, b) vmovn_s16(vcombine_s16(vmovn_s32(a), vmovn_s32(b)))
 #define STORE_BYTES vst1_s8
+#define ALL_OF vdupq_n_f32
+#define EXACT_FMA_OF FMA_OF
+ALWAYS float half(uint16_t bits) {
+    __fp16 value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 ALWAYS hi dot4_half(hi sum, hi weights, hi input) {
     int8x16_t w = vreinterpretq_s8_s32(weights), x = vreinterpretq_s8_s32(input);
 #ifdef __ARM_FEATURE_DOTPROD
@@ -31,6 +38,7 @@ ALWAYS hi dot4_half(hi sum, hi weights, hi input) {
     return vaddq_s32(sum, vpaddq_s32(low, high));
 #endif
 }
+#define DOT4_NIBBLES_OF dot4_half
 #else
 #include <smmintrin.h>
 #define WEIGHT_OFFSET 128
@@ -45,6 +53,19 @@ ALWAYS __m128 fma_of(__m128 a, __m128 b, __m128 c) {
     return _mm_movelh_ps(_mm_cvtpd_ps(low), _mm_cvtpd_ps(high));
 }
 #define FMA_OF fma_of
+#define EXACT_FMA_OF(a, b, c) _mm_add_ps(_mm_mul_ps((a), (b)), (c))
+#define ALL_OF _mm_set1_ps
+/* The exponent of a float16 is 112 less; those with the least one are not normalized in either format. */
+ALWAYS float half(uint16_t bits) {
+    uint32_t magnitude = (uint32_t)(bits & 0x7fff) << 13, sign = (uint32_t)(bits & 0x8000) << 16;
+    float value;
+    memcpy(&value, &magnitude, sizeof value);
+    value *= 0x1p112f;
+    memcpy(&magnitude, &value, sizeof value);
+    magnitude |= sign;
+    memcpy(&value, &magnitude, sizeof value);
+    return value;
+}
 #define ABS_OF(a) _mm_andnot_ps(_mm_set1_ps(-0.0f), (a))
 #define ROUND_OF _mm_cvtps_epi32
 #define PAIRS_OF _mm_hadd_ps
@@ -56,6 +77,10 @@ ALWAYS hi dot4_half(hi sum, hi weights, hi input) { /* as with AVX2 */
     hi odd = _mm_madd_epi16(_mm_srli_epi16(weights, 8), _mm_srai_epi16(input, 8));
     return _mm_add_epi32(sum, _mm_add_epi32(even, odd));
 }
+ALWAYS hi dot4_nibbles_half(hi sum, hi weights, hi input) { /* two products fit in 16 bits */
+    return _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(weights, input), _mm_set1_epi16(1)));
+}
+#define DOT4_NIBBLES_OF dot4_nibbles_half
 #endif
 
 ALWAYS hf low(vf a) { return (hf)__builtin_shufflevector(a, a, 0, 1, 2, 3); }
@@ -93,6 +118,18 @@ ALWAYS void store_bytes(int8_t *to, vi a) { STORE_BYTES(to, LOW_BYTES_OF(low_i(a
 ALWAYS vi dot4(vi sum, vi weights, vi input) {
     return both_i(dot4_half(low_i(sum), low_i(weights), low_i(input)),
                   dot4_half(high_i(sum), high_i(weights), high_i(input)));
+}
+ALWAYS vi dot4_nibbles(vi sum, vi weights, vi input) {
+    return both_i(DOT4_NIBBLES_OF(low_i(sum), low_i(weights), low_i(input)),
+                  DOT4_NIBBLES_OF(high_i(sum), high_i(weights), high_i(input)));
+}
+ALWAYS vf vfma_exact(vf a, vf b, vf c) {
+    return both(EXACT_FMA_OF(low(a), low(b), low(c)), EXACT_FMA_OF(high(a), high(b), high(c)));
+}
+ALWAYS vf group_scales(const void *from, vi group_of_lane) {
+    uint16_t bits[2];
+    memcpy(bits, from, sizeof bits);
+    return both(ALL_OF(half(bits[0])), ALL_OF(half(bits[group_of_lane[LANES - 1]])));
 }
 /* In the order of simd_avx2.h: pairs, then fours, then both halves. */
 ALWAYS vi sums_i(const vi *v) {
