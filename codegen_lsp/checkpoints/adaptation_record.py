@@ -18,6 +18,8 @@ RECORD = "adaptation.json"
 WORK = ".adaptations"
 """Subfolder of the store with the working files of adaptations, by name of the model."""
 MAX_BYTES = 50_000_000
+OWN, OWN_ALONE, GENERAL = "own files with n-grams", "own files alone", "general code"
+"""Names of the figures."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,10 @@ class AdaptationRecord:
     finished: str
     """Date."""
     figures: dict[str, Change] = field(factory=dict)
-    """By name: `own files with n-grams`, `own files alone`, `general code`."""
+    """By name: `OWN`, `OWN_ALONE`, `GENERAL`."""
     refreshes: int = 0
+    kept_change: float = 1.0
+    """Share of the training's change of the weights that was kept, so that little general code was forgotten."""
 
     @property
     def folders(self) -> list[Path]:

@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 
 from codegen_lsp.checkpoints import store
-from codegen_lsp.checkpoints.adaptation_record import AdaptationRecord, read_record, write_record
+from codegen_lsp.checkpoints.adaptation_record import GENERAL, OWN, AdaptationRecord, read_record, write_record
 from codegen_lsp.checkpoints.convert import convert_checkpoint
 from codegen_lsp.inference.engines.native.mixing_file import weights_for
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
 from codegen_lsp.training import data, state
 from codegen_lsp.training.adaptation import measuring
 from codegen_lsp.training.adaptation.best import load_best
+from codegen_lsp.training.adaptation.blending import allowed_rise, blended, smaller_share
 from codegen_lsp.training.adaptation.card import adaptation_card
 from codegen_lsp.training.adaptation.job import Outcome, RunningJob
 from codegen_lsp.training.adaptation.measuring import Costs
@@ -51,15 +52,25 @@ def make_build(
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def finish(running: RunningJob, plan: AdaptationPlan, before: Costs) -> Outcome:
-    """Make the build of the best weights, measure it, and install it if it is better."""
+def finish(running: RunningJob, plan: AdaptationPlan, model: TrainableCodeGen, before: Costs) -> Outcome:
+    """Make the build of the best weights, measure it, and install it if it is better. `model` is the base.
+
+    Where it has forgotten too much of general code, less of the change of its weights is kept.
+    """
     job, base, folder = running.job, running.base, running.folder
     build = folder / "build"
-    make_build(running, plan, load_best(folder / "run"), build, job.name, 0.97)
-    after = costs_of(running, build, plan, "measuring the result", 0.98)
-    figures = measuring.changes(before, after)
-    content = state.read(folder / "run" / state.COOLDOWN) or {}
+    trained = load_best(folder / "run")
+    best = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
     earlier = read_record(base.path) if job.refresh else None
+    share: float | None = 1.0
+    while share is not None:
+        kept_change = share
+        trained.load_state_dict(blended(model.state_dict(), best, kept_change))
+        make_build(running, plan, trained, build, job.name, 0.97)
+        after = costs_of(running, build, plan, "measuring the result", 0.98)
+        figures = measuring.changes(before, after)
+        share = smaller_share(kept_change, figures[GENERAL].change, allowed_rise(earlier))
+    content = state.read(folder / "run" / state.COOLDOWN) or {}
     record = AdaptationRecord(
         base=plan.base,
         commits=plan.commits,
@@ -71,8 +82,9 @@ def finish(running: RunningJob, plan: AdaptationPlan, before: Costs) -> Outcome:
         finished=datetime.datetime.now(datetime.UTC).date().isoformat(),
         figures=figures,
         refreshes=earlier.refreshes + 1 if earlier else 0,
+        kept_change=round(kept_change, 3),
     )
-    if figures["own files with n-grams"].high >= 0 and not job.anyway:
+    if figures[OWN].high >= 0 and not job.anyway:
         shutil.rmtree(folder, ignore_errors=True)
         return Outcome(None, record)
     write_record(build, record)

@@ -15,6 +15,12 @@ def adaptation_card(name: str, base: BuildInfo, record: AdaptationRecord | None)
     folders = "".join(f"| `{folder}` | {commit or 'none'} |\n" for folder, commit in record.commits.items())
     rows = "".join(_row(figure, change) for figure, change in record.figures.items())
     again = f", refreshed {record.refreshes} times" if record.refreshes else ""
+    part = (
+        f"Of the change of the weights {100 * record.kept_change:.0f} % was kept, so that little general code was "
+        "forgotten.\n\n"
+        if record.kept_change < 1
+        else ""
+    )
     return f"""{front}
 # {name}
 
@@ -29,7 +35,7 @@ these folders and for you: what it writes may repeat their code, so do not pass 
 packages with permissive licences), so that it does not forget. Ignored files and files whose name suggests secrets
 were not read; e-mail addresses, keys and passwords in the text were replaced. `adaptation.json` names every file.
 
-Bits per byte, int8 builds, before and after, on files that were not trained on:
+{part}Bits per byte, int8 builds, before and after, on files that were not trained on:
 
 | | before | after | change, 95 % interval | files |
 |---|---|---|---|---|

@@ -16,7 +16,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from codegen_lsp.checkpoints.adaptation_record import Change
+from codegen_lsp.checkpoints.adaptation_record import GENERAL, OWN, OWN_ALONE, Change
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig
@@ -128,9 +128,9 @@ def change_of(before: NDArray[np.float64], after: NDArray[np.float64], size: NDA
 def changes(before: Costs, after: Costs) -> dict[str, Change]:
     """Return all figures by name."""
     return {
-        "own files with n-grams": change_of(before.own.mixed, after.own.mixed, before.own.size),
-        "own files alone": change_of(before.own.alone, after.own.alone, before.own.size),
-        "general code": change_of(before.general.alone, after.general.alone, before.general.size),
+        OWN: change_of(before.own.mixed, after.own.mixed, before.own.size),
+        OWN_ALONE: change_of(before.own.alone, after.own.alone, before.own.size),
+        GENERAL: change_of(before.general.alone, after.general.alone, before.general.size),
     }
 
 

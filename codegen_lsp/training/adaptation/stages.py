@@ -21,7 +21,7 @@ import attrs
 import cattrs
 
 from codegen_lsp.checkpoints import store
-from codegen_lsp.checkpoints.adaptation_record import Change, read_record
+from codegen_lsp.checkpoints.adaptation_record import OWN, Change, read_record
 from codegen_lsp.checkpoints.catalogue import look_up
 from codegen_lsp.checkpoints.export.source import open_source
 from codegen_lsp.checkpoints.store import InstalledBuild
@@ -72,7 +72,7 @@ def adapt(job: AdaptationJob, report: ProgressReport, say: Callable[[str], None]
     done = train_for_share(running, model, 1 - ESTIMATE_SHARE, folder / "run")
     if not (folder / "run" / "best.pt").exists():
         return Outcome(estimate, interrupted=True)
-    return attrs.evolve(finish(running, plan, before), estimate=estimate, interrupted=not done)
+    return attrs.evolve(finish(running, plan, model, before), estimate=estimate, interrupted=not done)
 
 
 def _base(job: AdaptationJob) -> InstalledBuild:
@@ -104,7 +104,7 @@ def _estimate(running: RunningJob, model: TrainableCodeGen, plan: AdaptationPlan
             return None
         make_build(running, plan, state.load_model(trial), trial / "build", "estimate", ESTIMATE_SHARE)
         after = costs_of(running, trial / "build", plan, "measuring the estimate", ESTIMATE_SHARE)
-        write_json(written, cattrs.unstructure(measuring.changes(before, after)["own files with n-grams"]))
+        write_json(written, cattrs.unstructure(measuring.changes(before, after)[OWN]))
         shutil.rmtree(trial, ignore_errors=True)
     return cattrs.structure(json.loads(written.read_text(encoding="utf-8")), Change)
 

@@ -20,7 +20,7 @@ import pytest
 
 import codegen_lsp
 from codegen_lsp.checkpoints import store
-from codegen_lsp.checkpoints.adaptation_record import read_record, work_folder
+from codegen_lsp.checkpoints.adaptation_record import OWN_ALONE, read_record, work_folder
 from codegen_lsp.errors import CodegenError, CorpusError, ModelError
 from codegen_lsp.inference.build import read_info, write_info
 from codegen_lsp.inference.engines.native.ngram_segment import library
@@ -71,7 +71,7 @@ def test_an_adapted_model_is_installed_with_its_record_and_removed_with_everythi
     assert record is not None
     assert record.folders == [own_code]
     assert set(record.held_out) < set(record.files)
-    assert record.figures["own files alone"].change < 0
+    assert record.figures[OWN_ALONE].change < 0
     card = (outcome.build.path / "README.md").read_text(encoding="utf-8")
     assert f"codegen-lsp models remove {NAME}" in card
     assert record.commits[str(own_code)] in card
@@ -140,6 +140,28 @@ def test_an_unfinished_job_is_removed_with_its_data(job: AdaptationJob, empty_st
 def test_an_interruption_keeps_the_best_weights(job: AdaptationJob, empty_store: Path) -> None:
     outcome, _ = run(job, stop=lambda: (work_folder(empty_store, NAME) / "run" / "best.pt").exists())
     assert outcome.build is not None
+
+
+def test_less_of_the_change_is_kept_where_too_much_was_forgotten(
+    job: AdaptationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+
+    def once(share: float, rise: float, allowed: float) -> float | None:
+        shares.append(share)
+        return 0.1 if share == 1 else None
+
+    whole, _ = run(job)
+    assert whole.record is not None
+    assert whole.record.kept_change == 1.0
+    monkeypatch.setattr("codegen_lsp.training.adaptation.building.smaller_share", once)
+    part, _ = run(attrs.evolve(job, name="tiny+part"))
+    assert shares == [1.0, 0.1]
+    assert part.record is not None
+    assert part.build is not None
+    assert part.record.kept_change == 0.1
+    assert "10 % was kept" in (part.build.path / "README.md").read_text(encoding="utf-8")
+    assert whole.record.figures[OWN_ALONE].change < part.record.figures[OWN_ALONE].change < 0
 
 
 def test_a_job_that_does_not_pay_installs_nothing(
