@@ -20,7 +20,7 @@ from tokenizers.models import WordLevel
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.inference.build import BuildInfo, WeightFormat, read_info, write_info
 from codegen_lsp.inference.engines.native.model_file import BINARY_VERSION, SPECIFICATION
-from codegen_lsp.inference.engines.native.weights import GELU_TANH, LINEAR_SCALING, SWISH
+from codegen_lsp.inference.engines.native.weights import DIVIDED_FREQUENCIES, GELU_TANH, LINEAR_SCALING, SWISH
 
 TYPES = {
     np.dtype(np.float32): 0,
@@ -124,6 +124,11 @@ def _variables(architecture: Architecture, weights: WeightFormat | None) -> dict
         if architecture.rotary_factor != 1:
             made[f"{attention}/rotary_scaling_type"] = lambda: np.array(LINEAR_SCALING, np.int8)
             made[f"{attention}/rotary_scaling_factor"] = lambda: np.array(architecture.rotary_factor, np.float32)
+        if architecture.rotary_divisors:
+            made[f"{attention}/rotary_scaling_type"] = lambda: np.array(DIVIDED_FREQUENCIES, np.int8)
+            for length in ("long", "short"):
+                name = f"{attention}/rotary_scaling_{length}_factor"
+                made[name] = lambda: np.array(architecture.rotary_divisors, np.float32)
         if architecture.kv_heads != architecture.heads:
             made[f"{attention}/num_heads_kv"] = lambda: np.array(architecture.kv_heads, np.int32)
         if architecture.head_width * architecture.heads != width:

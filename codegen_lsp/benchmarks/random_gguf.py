@@ -43,6 +43,8 @@ def write_random_gguf(path: Path, weights: ModelWeights, context: int) -> None:
         if weights.rotary_factor != 1:
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(weights.rotary_factor)
+        if weights.rotary_divisors is not None:
+            writer.add_tensor("rope_freqs.weight", weights.rotary_divisors)
         writer.add_layer_norm_rms_eps(weights.epsilon)
     else:
         writer.add_layer_norm_eps(weights.epsilon)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from attrs import Factory, frozen
 
+from codegen_lsp.checkpoints.rotary_scaling import ROTARY_BASE, UnsupportedError, read_rotary
 from codegen_lsp.checkpoints.weights import read_json
 from codegen_lsp.errors import ConversionError
 
@@ -21,9 +22,6 @@ GPT-2's with one head of keys and values, and with learned positions (SantaCoder
 
 LEARNED_POSITIONS = "transformer.wpe.weight"
 """Name in transformers of GPTBigCode's positions, which stay float32."""
-
-ROTARY_BASE = 10000.0
-"""Base of the rotary frequencies, as in RoFormer (Su et al., 2021) and all CodeGen models."""
 
 COUNTED_CONTEXT = 4096
 """Tokens of a longer context that count as needed memory. A prompt of an editor has 7,500 characters with the default
@@ -39,10 +37,6 @@ TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 """Names in transformers of GELU's approximation by tanh."""
 
 CHOOSE_ANOTHER = "Choose a model that docs/models.md lists, or run this one with another server and set `remote.url`."
-
-
-class _UnsupportedError(ValueError):
-    """A variant of an architecture that neither engine runs."""
 
 
 @frozen
@@ -79,6 +73,12 @@ class Architecture:
     rotary_base: float = ROTARY_BASE
     rotary_factor: float = 1.0
     """Number by which positions are divided (linear scaling)."""
+    rotary_divisors: tuple[float, ...] = ()
+    """Numbers by which the frequencies of the rotated pairs are divided; empty where none are."""
+    attention_factor: float = 1.0
+    """Number by which cosines and sines are multiplied (YaRN)."""
+    exact_gelu: bool = False
+    """True where GPTBigCode's activation is the exact GELU instead of its approximation by tanh."""
 
     @property
     def is_codegens(self) -> bool:
@@ -87,7 +87,7 @@ class Architecture:
             self.kv_heads == self.heads
             and self.attention_width == self.width
             and not (self.qkv_bias or self.o_bias or self.mlp_bias or self.tied)
-            and (self.rotary_base, self.rotary_factor) == (ROTARY_BASE, 1.0)
+            and (self.rotary_base, self.rotary_factor, self.rotary_divisors) == (ROTARY_BASE, 1.0, ())
         )
 
     @property
@@ -228,7 +228,7 @@ def read_architecture(directory: Path) -> Architecture:
             return _llama(config)
         if kind == "gpt_bigcode":
             return _gpt_bigcode(config)
-    except _UnsupportedError as error:
+    except UnsupportedError as error:
         raise ConversionError(f"{path} declares what is not supported: {error}.", CHOOSE_ANOTHER) from error
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(
@@ -246,7 +246,7 @@ def _codegen(config: dict[str, Any]) -> Architecture:
     if width % heads:
         raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
     if config.get("activation_function", "gelu_new") != "gelu_new":
-        raise _UnsupportedError(f"activation_function {config['activation_function']} is not gelu_new")
+        raise UnsupportedError(f"activation_function {config['activation_function']} is not gelu_new")
     return Architecture(
         block="codegen",
         layers=int(config["n_layer"]),
@@ -279,12 +279,12 @@ def _llama(config: dict[str, Any]) -> Architecture:
         raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
     head_width = int(config.get("head_dim") or width // heads)
     if config.get("hidden_act", "silu") != "silu":
-        raise _UnsupportedError(f"hidden_act {config['hidden_act']} is not silu")
+        raise UnsupportedError(f"hidden_act {config['hidden_act']} is not silu")
     if config.get("use_sliding_window"):
-        raise _UnsupportedError("use_sliding_window")
+        raise UnsupportedError("use_sliding_window")
     qwen = config.get("model_type") == "qwen2"
     biased = bool(config.get("attention_bias"))
-    base, factor = _rotary(config)
+    rotary = read_rotary(config, head_width)
     return Architecture(
         block="llama",
         layers=int(config["num_hidden_layers"]),
@@ -301,8 +301,10 @@ def _llama(config: dict[str, Any]) -> Architecture:
         o_bias=biased and not qwen,
         mlp_bias=bool(config.get("mlp_bias")),
         tied=bool(config.get("tie_word_embeddings")),
-        rotary_base=base,
-        rotary_factor=factor,
+        rotary_base=rotary.base,
+        rotary_factor=rotary.factor,
+        rotary_divisors=rotary.divisors,
+        attention_factor=rotary.attention_factor,
     )
 
 
@@ -311,11 +313,12 @@ def _gpt_bigcode(config: dict[str, Any]) -> Architecture:
     if width % heads:
         raise ValueError(f"n_embd {width} is not a multiple of n_head {heads}")
     if not config.get("multi_query", True):
-        raise _UnsupportedError("multi_query false")
-    if config.get("activation_function", TANH_GELU[-1]) not in TANH_GELU:
-        raise _UnsupportedError(f"activation_function {config['activation_function']} is not GELU by tanh")
+        raise UnsupportedError("multi_query false")
+    activation = config.get("activation_function", TANH_GELU[-1])
+    if activation not in (*TANH_GELU, "gelu"):
+        raise UnsupportedError(f"activation_function {activation} is not GELU")
     if not config.get("scale_attn_weights", True) or config.get("add_cross_attention"):
-        raise _UnsupportedError("scale_attn_weights false, or add_cross_attention")
+        raise UnsupportedError("scale_attn_weights false, or add_cross_attention")
     return Architecture(
         block="gpt_bigcode",
         layers=int(config["n_layer"]),
@@ -331,14 +334,5 @@ def _gpt_bigcode(config: dict[str, Any]) -> Architecture:
         o_bias=True,
         mlp_bias=True,
         tied=bool(config.get("tie_word_embeddings", True)),
+        exact_gelu=activation == "gelu",
     )
-
-
-def _rotary(config: dict[str, Any]) -> tuple[float, float]:
-    """Return the base of the rotary frequencies, and the factor of linear scaling."""
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    base = float(rope.get("rope_theta") or config.get("rope_theta") or ROTARY_BASE)
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in ("default", "linear"):
-        raise _UnsupportedError(f"rope scaling of the kind {kind}, and not linear")
-    return base, float(rope["factor"]) if kind == "linear" else 1.0

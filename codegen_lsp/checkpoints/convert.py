@@ -21,6 +21,7 @@ import psutil
 import torch
 from ctranslate2.converters.converter import Converter
 from ctranslate2.converters.transformers import CodeGenLoader, GPTBigCodeMHALoader, LlamaLoader
+from ctranslate2.specs.attention_spec import RotaryScalingType
 from ctranslate2.specs.model_spec import PyTorchVariable, visit_spec
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -315,10 +316,21 @@ class _MappedWeight(PyTorchVariable):  # type: ignore[misc]
         return np.array(self.tensor.numpy())
 
 
+def divided_frequencies(divisors: Sequence[float]) -> dict[str, Any]:
+    """Return the variables of an attention layer with these divisors: in CTranslate2's terms a scaling by LongRoPE
+    whose divisors are the same for every length."""
+    values = np.array(divisors, np.float32)
+    return {
+        "rotary_scaling_type": np.int8(RotaryScalingType.Su),
+        "rotary_scaling_long_factor": values,
+        "rotary_scaling_short_factor": values,
+    }
+
+
 def _loader(architecture: Architecture) -> Any:
     """Return CTranslate2's loader of a block."""
     if architecture.block == "llama":
-        return _LlamaLoader(architecture.head_width)
+        return _LlamaLoader(architecture)
     return _BigCodeLoader() if architecture.block == "gpt_bigcode" else _CodeGenLoader(architecture.qkv_groups)
 
 
@@ -335,14 +347,16 @@ class _CodeGenLoader(CodeGenLoader):  # type: ignore[misc]
 
 
 class _LlamaLoader(LlamaLoader):  # type: ignore[misc]
-    def __init__(self, head_width: int) -> None:
-        self._head_width = head_width
+    def __init__(self, architecture: Architecture) -> None:
+        self._architecture = architecture
 
     def get_model_spec(self, model: Any) -> Any:
         spec = super().get_model_spec(model)
         for layer in spec.decoder.layer:
             # CTranslate2's loader leaves it out, and then assumes the width divided by the heads.
-            vars(layer.self_attention)["head_dim"] = np.dtype("int32").type(self._head_width)
+            vars(layer.self_attention)["head_dim"] = np.dtype("int32").type(self._architecture.head_width)
+            if self._architecture.rotary_divisors:
+                vars(layer.self_attention).update(divided_frequencies(self._architecture.rotary_divisors))
         return spec
 
     def get_vocabulary(self, model: Any, tokenizer: Any) -> list[str]:
@@ -365,7 +379,10 @@ def _as_modules(weights: CheckpointWeights, architecture: Architecture) -> Simpl
         part = root
         for step in path:
             part = vars(part).setdefault(step, SimpleNamespace(bias=None))
-        setattr(part, leaf, weights[name])
+        weight = weights[name]
+        if architecture.attention_factor != 1 and ".q_proj." in name:
+            weight = weight.float() * architecture.attention_factor**2
+        setattr(part, leaf, weight)
     decoder, layers = ("model", "layers") if architecture.block == "llama" else ("transformer", "h")
     if architecture.tied:
         root.lm_head = root.model.embed_tokens if architecture.block == "llama" else root.transformer.wte
@@ -376,7 +393,7 @@ def _as_modules(weights: CheckpointWeights, architecture: Architecture) -> Simpl
         n_head=architecture.heads,
         n_embd=architecture.width,
         rotary_dim=architecture.rotary,
-        activation_function="gelu_new",
+        activation_function="gelu" if architecture.exact_gelu else "gelu_new",
         num_hidden_layers=architecture.layers,
         num_attention_heads=architecture.heads,
         num_key_value_heads=architecture.kv_heads,

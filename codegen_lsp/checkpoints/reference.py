@@ -133,7 +133,8 @@ def _bigcode_layer(
     key, value = (part[:, None].expand(-1, architecture.heads, -1) for part in (key, value))
     x = x + product("attn.c_proj", _attention(query.reshape(key.shape), key, value))
     normed = F.layer_norm(x, width, weights["ln_2.weight"], weights["ln_2.bias"], epsilon)
-    return x + product("mlp.c_proj", F.gelu(product("mlp.c_fc", normed), approximate="tanh"))
+    approximation = "none" if architecture.exact_gelu else "tanh"
+    return x + product("mlp.c_proj", F.gelu(product("mlp.c_fc", normed), approximate=approximation))
 
 
 LAYERS = {"codegen": _codegen_layer, "llama": _llama_layer, "gpt_bigcode": _bigcode_layer}
@@ -168,8 +169,11 @@ def _rotary_tables(architecture: Architecture, length: int) -> tuple[Tensor, Ten
     """Return cosine and sine of each position's angles, (length, 1, rotary / 2)."""
     rotary = architecture.rotary
     frequencies = architecture.rotary_base ** (-torch.arange(0, rotary, 2, dtype=torch.float64) / rotary)
+    if architecture.rotary_divisors:
+        frequencies = frequencies / torch.tensor(architecture.rotary_divisors, dtype=torch.float64)
     angles = torch.arange(length, dtype=torch.float64)[:, None] / architecture.rotary_factor * frequencies
-    return angles.cos().float()[:, None], angles.sin().float()[:, None]
+    cosines, sines = (architecture.attention_factor * part for part in (angles.cos(), angles.sin()))
+    return cosines.float()[:, None], sines.float()[:, None]
 
 
 def _rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -49,9 +49,15 @@ OTHER_SHAPES = {
         "gpt_bigcode", 2, 6, 96, 384, 0, 640, 512, 1e-5,
         kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True,
     ),
+    "starcoder 7B": Architecture(
+        "gpt_bigcode", 2, 4, 64, 256, 0, 640, 512, 1e-5,
+        kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True, exact_gelu=True,
+    ),
 }  # fmt: skip
 """Other models: Qwen2.5-Coder, DeepSeek-Coder, Granite Code and one whose heads are wider than its hidden state, which
 have Llama's block; and StarCoder and SantaCoder, which have GPTBigCode's."""
+BIGCODES = ("starcoder", "starcoder 7B", "santacoder")
+"""Those with GPTBigCode's block, whose tokenizers cut numbers into digits."""
 MARKS = {
     "codegen": (),
     "codegen2": ("<sep>", "<eom>", "<mask_2>", "<mask_1>"),
@@ -61,6 +67,7 @@ MARKS = {
     "granite": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
     "wide heads": (),
     "starcoder": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
+    "starcoder 7B": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>"),
     "santacoder": ("<fim-prefix>", "<fim-middle>", "<fim-suffix>", "<fim-pad>"),
 }
 """Special tokens of the families. The real files of Qwen2.5-Coder do not declare those for infilling as special."""
@@ -92,7 +99,9 @@ def small_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
         digits = pre_tokenizers.Digits(individual_digits=True)
         tokenizer.pre_tokenizer = (
-            pre_tokenizers.Sequence([digits, byte_level]) if family in ("starcoder", "santacoder") else byte_level
+            pre_tokenizers.Sequence([digits, byte_level])
+            if family in ("starcoder", "starcoder 7B", "santacoder")
+            else byte_level
         )
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -146,7 +155,7 @@ def config_of(shape: Architecture, **extra: Any) -> dict[str, Any]:
             "n_positions": shape.context,
             "n_inner": shape.hidden,
             "vocab_size": shape.rows,
-            "activation_function": "gelu_pytorch_tanh",
+            "activation_function": "gelu" if shape.exact_gelu else "gelu_pytorch_tanh",
             "layer_norm_epsilon": shape.epsilon,
             "multi_query": True,
             "scale_attn_weights": True,

@@ -37,7 +37,7 @@ NEAR_TIE = 0.15
 SHORT = StopRules(max_tokens=8)
 
 
-FAMILIES = pytest.mark.parametrize("family", ["starcoder", "santacoder"])
+FAMILIES = pytest.mark.parametrize("family", ["starcoder", "starcoder 7B", "santacoder"])
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_native_refuses_it_and_names_the_setting(build: Path) -> None:
     ("config", "word"),
     [
         ({"multi_query": False}, "multi_query"),
-        ({"activation_function": "gelu"}, "activation_function gelu"),
+        ({"activation_function": "quick_gelu"}, "activation_function quick_gelu"),
         ({"scale_attn_weights": False}, "scale_attn_weights"),
     ],
 )

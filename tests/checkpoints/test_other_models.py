@@ -122,8 +122,8 @@ def test_the_prefix_cache_holds_shared_keys_once(family: str, model: TextModel, 
 
 
 def test_other_scalings_are_refused(make_checkpoint: Any, tmp_path: Path) -> None:
-    source = make_checkpoint("deepseek", config={"rope_scaling": {"rope_type": "yarn", "factor": 4}})
-    with pytest.raises(ConversionError, match="rope scaling of the kind yarn"):
+    source = make_checkpoint("deepseek", config={"rope_scaling": {"rope_type": "dynamic", "factor": 4}})
+    with pytest.raises(ConversionError, match="rope scaling of the kind dynamic, whose frequencies depend"):
         convert_checkpoint(source, tmp_path / "build", name="mine")
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codegen_lsp.checkpoints.architecture import ROTARY_BASE
 from codegen_lsp.checkpoints.export.rows import pairs_to_halves, split_projection
 from codegen_lsp.checkpoints.export.source import ExportSource
+from codegen_lsp.checkpoints.rotary_scaling import ROTARY_BASE
 
 
 def exported_shapes(source: ExportSource) -> dict[str, tuple[int, ...]]:

@@ -56,6 +56,7 @@ class BuildWeights(Mapping[str, Tensor]):
             mlp_bias=llama and weights.layers[0].up_bias is not None,
             rotary_base=weights.rotary_base,
             rotary_factor=weights.rotary_factor,
+            rotary_divisors=() if weights.rotary_divisors is None else tuple(weights.rotary_divisors.tolist()),
         )
         self._parts = _llama_parts(weights) if llama else _codegen_parts(weights)
 

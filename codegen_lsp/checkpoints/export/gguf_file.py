@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from codegen_lsp.checkpoints.architecture import ROTARY_BASE
 from codegen_lsp.checkpoints.export.blocks import exported_shapes, exported_weights
 from codegen_lsp.checkpoints.export.gguf_vocabulary import GgufVocabulary
 from codegen_lsp.checkpoints.export.rows import halves_to_pairs
 from codegen_lsp.checkpoints.export.source import ExportSource
 from codegen_lsp.checkpoints.export.types import matrix_bytes, rounded, stored_type
+from codegen_lsp.checkpoints.rotary_scaling import ROTARY_BASE
 
 OUTER = {
     "model.embed_tokens": "token_embd",

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+from gguf import GGMLQuantizationType
+
 from codegen_lsp.checkpoints.gguf_source.header import FETCH_AGAIN, GgufHeader
+from codegen_lsp.checkpoints.rotary_scaling import BETA_FAST, BETA_SLOW
 from codegen_lsp.errors import ConversionError
 
 ARCHITECTURES = ("llama", "qwen2")
@@ -16,6 +20,11 @@ LEAST_TENSORS = 9
 """Matrices and norms of a layer."""
 MULTIPLIERS = ("embedding_scale", "residual_scale", "attention.scale", "logit_scale")
 """Keys of models that multiply their states, as Granite 3 does."""
+
+DIVISORS = "rope_freqs.weight"
+"""Tensor with the divisors of the rotary frequencies."""
+YARN_ADJUSTMENTS = ("attn_factor", "yarn_log_multiplier", "yarn_ext_factor", "yarn_attn_factor")
+"""Keys behind `rope.scaling.` that change the scaling, unless they are 1."""
 
 OTHER_MODEL = "Choose a model that docs/models.md lists, or run this file with llama.cpp and use it by `remote.url`."
 
@@ -48,8 +57,6 @@ def declared_config(header: GgufHeader) -> dict[str, Any]:
     for key in MULTIPLIERS:
         if header.metadata.get(f"{kind}.{key}") not in (None, 0, 1):
             raise read.unsupported(f"the multiplier {key}")
-    if "rope_freqs.weight" in header.tensors:
-        raise read.unsupported("a rotary scaling with a factor for each frequency (Llama 3.1)")
     biases = {part: f"blk.0.{part}.bias" in header.tensors for part in ("attn_q", "attn_output", "ffn_gate")}
     if kind == "llama" and biases["attn_q"] != biases["attn_output"]:
         raise read.unsupported("biases in some of the attention's products only")
@@ -67,7 +74,7 @@ def declared_config(header: GgufHeader) -> dict[str, Any]:
         "max_position_embeddings": read.size("context_length"),
         "rms_norm_eps": read.number("attention.layer_norm_rms_epsilon"),
         "rope_theta": read.number("rope.freq_base", 10000.0),
-        "rope_scaling": _scaling(read),
+        "rope_scaling": _scaling(read, head_width),
         "vocab_size": embedding.shape[0],
         "hidden_act": "silu",
         "tie_word_embeddings": "output.weight" not in header.tensors,
@@ -76,13 +83,34 @@ def declared_config(header: GgufHeader) -> dict[str, Any]:
     }
 
 
-def _scaling(read: _Keys) -> dict[str, Any] | None:
-    """Return the scaling of rotary positions; None if there is none. Old files have `rope.scale_linear`."""
+def _scaling(read: _Keys, width: int) -> dict[str, Any] | None:
+    """Return the scaling of rotary positions; None if there is none. Old files have `rope.scale_linear`.
+
+    llama.cpp's converter writes Llama 3.1's scaling as a divisor for each pair of entries.
+    """
     kind = read.given("rope.scaling.type")
     factor = read.number("rope.scaling.factor", read.number("rope.scale_linear", 1.0))
+    for key in YARN_ADJUSTMENTS:
+        if read.number(f"rope.scaling.{key}", 1.0) != 1:
+            raise read.unsupported(f"a rotary scaling with {key}")
+    divisors = read.divisors(width)
+    if divisors is not None:
+        if kind not in (None, "none", "linear") or factor not in (0, 1):
+            raise read.unsupported(f"rope_freqs.weight beside a rotary scaling of the kind {kind}")
+        return {"rope_type": "longrope", "long_factor": divisors, "short_factor": divisors, "attention_factor": 1.0}
+    if kind == "yarn":
+        return {
+            "rope_type": "yarn",
+            "factor": factor,
+            "original_max_position_embeddings": read.size("rope.scaling.original_context_length"),
+            "beta_fast": read.number("rope.scaling.yarn_beta_fast", BETA_FAST),
+            "beta_slow": read.number("rope.scaling.yarn_beta_slow", BETA_SLOW),
+        }
     if kind in (None, "linear"):
         return {"rope_type": "linear", "factor": factor} if factor not in (0, 1) else None
-    return None if kind == "none" else {"rope_type": str(kind), "factor": factor}
+    if kind != "none":
+        raise read.unsupported(f"a rotary scaling of the kind {kind}")
+    return None
 
 
 class _Keys:
@@ -111,6 +139,21 @@ class _Keys:
         if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
             raise self._wrong(key, found)
         return float(found)
+
+    def divisors(self, width: int) -> list[float] | None:
+        """Return the divisors of the frequencies of heads of this width; None if the file has none.
+
+        Raises ConversionError when they are of another number or type.
+        """
+        tensor = self._header.tensors.get(DIVISORS)
+        if tensor is None:
+            return None
+        if tensor.shape != (width // 2,) or tensor.type is not GGMLQuantizationType.F32:
+            raise self.unsupported(f"{DIVISORS} of the shape {tensor.shape} and the type {tensor.type.name}")
+        with self._header.path.open("rb") as file:
+            file.seek(tensor.start)
+            found: list[float] = np.frombuffer(file.read(tensor.bytes), "<f4").tolist()
+        return found
 
     def unsupported(self, variant: str) -> ConversionError:
         return ConversionError(f"{self._header.path} has {variant}, which is not supported.", OTHER_MODEL)

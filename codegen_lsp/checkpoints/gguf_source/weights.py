@@ -15,6 +15,7 @@ from torch import Tensor
 
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.export.rows import pairs_to_halves
+from codegen_lsp.checkpoints.gguf_source.description import DIVISORS
 from codegen_lsp.checkpoints.gguf_source.header import GgufHeader, GgufTensor
 from codegen_lsp.checkpoints.weights import CheckpointWeights
 from codegen_lsp.errors import ConversionError
@@ -57,7 +58,7 @@ class GgufWeights(CheckpointWeights):
         self._header = header
         self._architecture = architecture
         self._permuted = header.metadata.get("general.architecture") == "llama"
-        self._tensors = {transformers_name(name): tensor for name, tensor in header.tensors.items()}
+        self._tensors = {transformers_name(name): tensor for name, tensor in header.tensors.items() if name != DIVISORS}
         unknown = sorted(self._tensors.keys() - architecture.shapes().keys())
         if unknown:
             raise ConversionError(

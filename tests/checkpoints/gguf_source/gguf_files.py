@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,12 @@ def write_gguf(
     pre: str | None = "gpt-2",
     begin: str | None = None,
     extra: dict[str, Any] | None = None,
+    divisors: Sequence[float] = (),
 ) -> State:
     """Write the file; return the float32 values of its weights by their names in transformers.
 
-    `begin` is the mark before a text. `extra` replaces keys; None leaves one out.
+    `begin` is the mark before a text. `extra` replaces keys; None leaves one out. `divisors` are those of the rotary
+    frequencies.
     """
     qwen2 = shape.qkv_bias and not shape.o_bias
     kind = "qwen2" if qwen2 else "llama"
@@ -113,6 +116,8 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, kind)
     for key, value in (keys | (extra or {})).items():
         _add(writer, key, value)
+    if divisors:
+        writer.add_tensor("rope_freqs.weight", np.array(divisors, np.float32))
     values = {}
     for number, (name, weight) in enumerate(state.items()):
         values[name], stored = weight, weight.numpy()

@@ -18,6 +18,7 @@ import torch
 
 from codegen_lsp.checkpoints import store as store_module
 from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint, convert_into_store
+from codegen_lsp.checkpoints.rotary_scaling import read_rotary
 from codegen_lsp.checkpoints.verify import verify_build
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import read_info
@@ -111,7 +112,9 @@ def test_a_full_disk_is_noticed_before(
         ("qwen2", {"tokenizer.ggml.pre": "kimi-k2"}, "not known here, 'kimi-k2'"),
         ("deepseek", {"tokenizer.ggml.pre": None}, "does not tell how its model cuts text"),
         ("deepseek", {"tokenizer.ggml.pre": "default"}, "does not tell how its model cuts text"),
-        ("deepseek", {"llama.rope.scaling.type": "yarn"}, "rope scaling of the kind yarn"),
+        ("deepseek", {"llama.rope.scaling.type": "yarn"}, "original_context_length is missing"),
+        ("deepseek", {"llama.rope.scaling.type": "longrope"}, "a rotary scaling of the kind longrope"),
+        ("deepseek", {"llama.rope.scaling.attn_factor": 1.5}, "a rotary scaling with attn_factor"),
         ("deepseek", {"llama.expert_count": 8}, "a mixture of experts"),
         ("deepseek", {"llama.attention.sliding_window": 4096}, "a sliding window"),
         ("deepseek", {"llama.embedding_scale": 12.0}, "the multiplier embedding_scale"),
@@ -139,6 +142,48 @@ def test_other_models_are_refused(
         convert_checkpoint(path, tmp_path / "build", name="mine")
     assert str(path) in caught.value.message or "config.json" in caught.value.message
     assert [path.name for path in tmp_path.iterdir()] == ["mine.gguf"]
+
+
+YARN = {"factor": 4.0, "original_max_position_embeddings": 128}
+
+
+@pytest.mark.parametrize("family", ["qwen2", "wide heads"])
+@pytest.mark.parametrize("kind", ["yarn", "llama3"])
+def test_scalings_of_positions_are_those_of_a_folder(
+    family: str, kind: str, write: Callable[..., Any], make_checkpoint: Any, tmp_path: Path, small: SimpleNamespace
+) -> None:
+    scaling: dict[str, Any] = YARN | {"rope_type": kind}
+    name, shape = "qwen2" if family == "qwen2" else "llama", small.OTHER_SHAPES[family]
+    if kind == "yarn":
+        keys = {"type": "yarn", "factor": 4.0, "original_context_length": 128}
+        path, file = write(family, extra={f"{name}.rope.scaling.{key}": value for key, value in keys.items()})
+    else:
+        scaling |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        declared = {"rope_theta": shape.rotary_base, "max_position_embeddings": 512, "rope_scaling": scaling}
+        path, file = write(family, divisors=read_rotary(declared, shape.head_width).divisors)
+    folder = make_checkpoint(family, state=file.values, config={"rope_scaling": scaling})
+    convert_checkpoint(folder, tmp_path / "from folder", name="mine")
+    convert_checkpoint(path, tmp_path / "from file", name="mine")
+    assert (tmp_path / "from file" / "model.bin").read_bytes() == (tmp_path / "from folder" / "model.bin").read_bytes()
+    plain = convert_checkpoint(make_checkpoint(family, name="plain"), tmp_path / "unscaled", name="mine")
+    assert plain.files["model.bin"].sha256 != read_info(tmp_path / "from file").files["model.bin"].sha256
+
+
+@pytest.mark.parametrize(
+    ("divisors", "extra", "reason"),
+    [
+        ([1.0] * 7, {}, "rope_freqs.weight of the shape"),
+        ([1.0] * 8, {"llama.rope.scaling.type": "yarn"}, "beside a rotary scaling of the kind yarn"),
+        ([1.0] * 8, {"llama.rope.scaling.factor": 4.0}, "beside a rotary scaling of the kind linear"),
+        ([1.0] * 7 + [0.0], {"llama.rope.scaling.type": None, "llama.rope.scaling.factor": None}, "positive numbers"),
+    ],
+)
+def test_divisors_that_do_not_fit_are_refused(
+    divisors: list[float], extra: dict[str, Any], reason: str, write: Callable[..., Any], tmp_path: Path
+) -> None:
+    path, _ = write("deepseek", divisors=divisors, extra=extra)
+    with pytest.raises(ConversionError, match=reason):
+        convert_checkpoint(path, tmp_path / "build", name="mine")
 
 
 def test_a_tensor_of_another_block_is_refused(write: Callable[..., Any], tmp_path: Path) -> None:

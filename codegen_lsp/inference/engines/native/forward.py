@@ -150,5 +150,7 @@ def rotary_angles(weights: ModelWeights, length: int) -> NDArray[np.float64]:
     """
     exponents = np.arange(0, weights.rotary, 2, dtype=np.float32) / np.float32(weights.rotary)
     powers = (weights.rotary_base ** exponents.astype(np.float64)).astype(np.float32)
+    if weights.rotary_divisors is not None:
+        powers *= weights.rotary_divisors
     positions = np.arange(length, dtype=np.float32) / np.float32(weights.rotary_factor)
     return (positions[:, None] * (1 / powers)).astype(np.float64)

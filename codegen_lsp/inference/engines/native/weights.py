@@ -28,8 +28,8 @@ OTHER_ENGINE = "Set `engine` to `auto` or `ct2`."
 
 GELU_TANH, SWISH = 1, 2
 """CTranslate2's numbers for the activations that CodeGen's models have."""
-LINEAR_SCALING = 0
-"""CTranslate2's number for the scaling of positions by a factor."""
+LINEAR_SCALING, DIVIDED_FREQUENCIES = 0, 1
+"""CTranslate2's numbers for the scaling of positions by a factor, and of the frequency of each pair by its own."""
 
 
 @frozen
@@ -80,6 +80,8 @@ class ModelWeights:
     rotary_base: float
     rotary_factor: float
     """Number by which positions are divided: linear scaling, which makes a context longer than it was in training."""
+    rotary_divisors: Floats | None
+    """Numbers by which the frequencies of the rotated pairs are divided, (rotary / 2,); None where none are."""
     epsilon: float
     embedding: QuantizedMatrix
     layers: tuple[LayerWeights, ...]
@@ -224,6 +226,7 @@ class _Assembler:
             rotary_interleaved=bool(self._scalar(f"{attention}/rotary_interleave", 1)),
             rotary_base=rotary_base,
             rotary_factor=self._rotary_factor(attention),
+            rotary_divisors=self._rotary_divisors(attention, rotary // 2),
             epsilon=epsilon,
             embedding=embedding,
             layers=layers,
@@ -261,9 +264,9 @@ class _Assembler:
                 raise self._refused(name)
 
     def _rotary_factor(self, attention: str) -> float:
-        """Return the factor of linear scaling; other kinds are refused."""
+        """Return the factor of linear scaling. Kinds of scaling that are not supported are refused."""
         kind = self._whole(f"{attention}/rotary_scaling_type", -1)
-        if kind == -1:
+        if kind in (-1, DIVIDED_FREQUENCIES):
             return 1.0
         factor = self._scalar(f"{attention}/rotary_scaling_factor", 1.0)
         if kind != LINEAR_SCALING:
@@ -271,6 +274,19 @@ class _Assembler:
         if factor < 1:
             raise self._damaged(f"rotary scaling by {factor}")
         return factor
+
+    def _rotary_divisors(self, attention: str, pairs: int) -> Floats | None:
+        """Return the divisors of the frequencies. They must be the same for texts of all lengths."""
+        if self._whole(f"{attention}/rotary_scaling_type", -1) != DIVIDED_FREQUENCIES:
+            return None
+        long, short = (f"{attention}/rotary_scaling_{length}_factor" for length in ("long", "short"))
+        divisors, others = (self._finite(name, self._required(name), pairs) for name in (long, short))
+        lengths = [f"{attention}/{name}" for name in ("original_max_position_embeddings", "max_position_embeddings")]
+        if not np.array_equal(divisors, others) or any(self._scalar(name, 0) for name in lengths):
+            raise self._refused("rotary scaling that depends on the length of the text")
+        if divisors.min() <= 0:
+            raise self._damaged("rotary scaling with divisors that are not positive")
+        return divisors
 
     def _layer(self, name: str, sizes: _Sizes, hidden: int, llama: bool) -> LayerWeights:
         attention, mlp, width = f"{name}/self_attention", f"{name}/ffn", sizes.width
