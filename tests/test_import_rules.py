@@ -36,7 +36,7 @@ LIBRARIES = {
     "prometheus_client": ["http/metrics.py"],
     "ray": ["deploy/*", "evaluation/ray_sampling.py"],
     "filelock": ["inference/rpc/endpoint.py"],
-    "huggingface_hub": ["checkpoints/hub.py", "checkpoints/card_metadata.py"],
+    "huggingface_hub": ["checkpoints/hub.py", "checkpoints/hub_errors.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
     "h11": ["inference/client/http_connections.py", "http/connections.py"],
     "rapidfuzz": ["completion/similar_lines.py", "evaluation/similarity.py"],

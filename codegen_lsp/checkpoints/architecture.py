@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from attrs import Factory, frozen
 
+from codegen_lsp.checkpoints.config_checks import check_config, own_code
 from codegen_lsp.checkpoints.rotary_scaling import ROTARY_BASE, UnsupportedError, read_rotary
 from codegen_lsp.checkpoints.weights import read_json
 from codegen_lsp.errors import ConversionError
@@ -220,6 +221,7 @@ def read_architecture(directory: Path) -> Architecture:
     """
     path = directory / "config.json"
     config = read_json(path)
+    check_config(config, path)
     kind = config.get("model_type")
     try:
         if kind == "codegen":
@@ -236,7 +238,7 @@ def read_architecture(directory: Path) -> Architecture:
         ) from error
     raise ConversionError(
         f"{path} declares the architecture {kind!r}; known are codegen (CodeGen, CodeGen2), llama (CodeGen2.5), "
-        "qwen2 and gpt_bigcode.",
+        f"qwen2 and gpt_bigcode.{own_code(config)}",
         "See `codegen-lsp models list` for the checkpoints that can be used.",
     )
 

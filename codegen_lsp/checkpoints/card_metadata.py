@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
+
+UNKNOWN = "unknown"
+"""Licence of a model that states none."""
+LONGEST_LICENSE = 80
+"""Characters of a licence that are kept."""
 
 LANGUAGES = {
     "c": "c",
@@ -26,9 +32,10 @@ LANGUAGES = {
 
 @frozen
 class CardMetadata:
-    """Licence (`unknown` when not stated) and LSP language identifiers (empty when not stated)."""
+    """Licence (`unknown` when not stated, `other` with its name when it is none of the hub's list) and LSP language
+    identifiers (empty when not stated)."""
 
-    license: str = "unknown"
+    license: str = UNKNOWN
     languages: tuple[str, ...] = ()
 
 
@@ -45,4 +52,13 @@ def read_card_metadata(directory: Path) -> CardMetadata:
         return CardMetadata()
     tags = [tag.lower() for tag in data.tags or [] if isinstance(tag, str)]
     languages = dict.fromkeys(LANGUAGES[tag] for tag in tags if tag in LANGUAGES)
-    return CardMetadata(data.license if isinstance(data.license, str) else "unknown", tuple(languages))
+    return CardMetadata(_license(data), tuple(languages))
+
+
+def _license(data: Any) -> str:
+    """Return the licence that a card states, in one line without control characters."""
+    if not isinstance(data.license, str):
+        return UNKNOWN
+    named = data.license_name if data.license.lower() == "other" else None
+    stated = f"{data.license} ({named})" if isinstance(named, str) else data.license
+    return "".join(filter(str.isprintable, stated)).strip()[:LONGEST_LICENSE] or UNKNOWN

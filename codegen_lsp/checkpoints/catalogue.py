@@ -33,7 +33,7 @@ class Checkpoint:
     variant: str
     """Kind of training data: `nl`, `multi`, `mono`, `instruct`, or empty."""
     good_for: str
-    """What it is good for, in a few words."""
+    """Use for which it is good, in a few words."""
     license: str
     """SPDX identifier, `research-only`, or the name of another licence with restrictions."""
     needs_consent: bool

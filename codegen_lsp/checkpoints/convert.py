@@ -31,7 +31,7 @@ from codegen_lsp.checkpoints.architecture import CODEGENS, Architecture, Family,
 from codegen_lsp.checkpoints.card_metadata import read_card_metadata
 from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
 from codegen_lsp.checkpoints.infill_formats import begin_of, infill_format
-from codegen_lsp.checkpoints.opening import DescribedSource, describe_source, is_gguf
+from codegen_lsp.checkpoints.opening import TERM_FILES, DescribedSource, describe_source, is_gguf
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.checkpoints.vocabulary import (
@@ -47,9 +47,6 @@ from codegen_lsp.checkpoints.weights import CheckpointWeights, check_shapes
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import BuildInfo, Verification, read_info, write_info
 from codegen_lsp.progress import ProgressReport
-
-CARD_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "README.md")
-"""Files with the terms of a checkpoint; they are copied to the build."""
 
 QUANTIZATION = "int8_float32"
 """int8 matrices, and float32 norms and biases. With plain `int8`, norms and biases of a float16 checkpoint would stay
@@ -101,19 +98,21 @@ def convert_checkpoint(
     name: str,
     progress: ProgressReport | None = None,
     origin: str | None = None,
+    terms: Path | None = None,
 ) -> BuildInfo:
     """Convert a checkpoint's folder, or a GGUF file, to an int8 build at `output`, and verify it.
 
     `name` is the name of the build. Licence and languages are the catalogue's if it has that name, else those of the
-    folder's model card (README.md). `origin` is the source that build.json states, by default the folder's name. The
-    build appears complete or not at all, and replaces an existing one.
+    folder's model card (README.md), or for a GGUF file those of the card in the folder `terms`, if given. `origin` is
+    the source that build.json states, by default the folder's name. The build appears complete or not at all, and
+    replaces an existing one.
 
     Raises ConversionError when the folder is incomplete, damaged, or not a CodeGen model, when memory does not suffice,
     or when the build does not agree with the float model.
     """
     report = progress or (lambda message, fraction: None)
     report("reading the checkpoint", 0.0)
-    with describe_source(source) as described:
+    with describe_source(source, terms) as described:
         return _convert(described, output, name, report, origin or source.name)
 
 
@@ -135,7 +134,7 @@ def _convert(source: DescribedSource, output: Path, name: str, report: ProgressR
             read = alternatives[chosen]
             write_model(weights, read, partial, _part(report, "quantizing", 0.4, 0.9))
         read.tokenizer.save(str(partial / "tokenizer.json"))
-        for file in CARD_FILES:
+        for file in TERM_FILES:
             if (source.folder / file).is_file():
                 shutil.copyfile(source.folder / file, partial / file)
         report("comparing the build with the float model", 0.9)

@@ -1,14 +1,15 @@
-"""The client of the Hugging Face Hub: list and fetch the files of a repository, explain what failed.
+"""The client of the Hugging Face Hub: list and fetch the files of a repository.
 
 This is the only module that uses the network, and only when the user asks for a download. huggingface_hub knows the
 hub's addresses, tokens, mirrors and errors. Its `hf_hub_download`, however, discards what an interrupted process has
 fetched, which hurts with files of 10 GB and more. So each file is fetched with its `http_get` into a partial file of
 our own, which the next run resumes, and its digest is checked before it counts as fetched.
+
+What a hub answers is checked: names and sizes of files, the commit, digests. Nothing is written beyond a stated size.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -17,50 +18,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from codegen_lsp.checkpoints import store
-from codegen_lsp.checkpoints.catalogue import Checkpoint
+from codegen_lsp.checkpoints.hub_errors import not_like_a_hub
+from codegen_lsp.checkpoints.repository_files import RemoteFile, RemoteRepository, is_safe, largest
 from codegen_lsp.errors import DownloadError
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.version import __version__
 
-SMALL_FILES = re.compile(
-    r"config\.json|tokenizer\.json|vocab\.json|merges\.txt|added_tokens\.json|tokenizer_config\.json"
-    r"|(LICENSE|NOTICE)(\.txt|\.md)?|README\.md",
-    re.IGNORECASE,
-)
-"""Files needed beside the weights. A Python file is never fetched."""
-
-WEIGHTS = (
-    re.compile(r"model\.safetensors"),
-    re.compile(r"model-\d+-of-\d+\.safetensors|model\.safetensors\.index\.json"),
-    re.compile(r"pytorch_model\.bin"),
-    re.compile(r"pytorch_model-\d+-of-\d+\.bin|pytorch_model\.bin\.index\.json"),
-)
-"""Forms in which weights are published, best first; one is fetched."""
-
-VOCABULARY = re.compile(r"vocab\.json|merges\.txt")
-
 IDENTITY = {"Accept-Encoding": "identity"}
 """Header that asks for uncompressed bytes: a compressed answer can't be resumed."""
-
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-@frozen
-class RemoteFile:
-    """A file of a repository at one commit."""
-
-    repository: str
-    commit: str
-    name: str
-    size: int | None
-    """Bytes; None when the hub does not say."""
-    digest: str = ""
-    """SHA-256, or git's blob id of 40 digits; of the catalogue, else of the hub's list; empty if neither has one."""
-
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -89,38 +56,23 @@ def hub_endpoint(chosen: str | None) -> str:
     return address.rstrip("/")
 
 
-def list_files(entry: Checkpoint, hub: str, token: str | None) -> list[RemoteFile]:
-    """Return the files to fetch for a checkpoint, weights last. A vocabulary may come from another repository.
-
-    Raises DownloadError when the repository has no weights, and the errors of huggingface_hub.
-    """
-    found = _list_repository((entry.repository, *entry.aliases), hub, token, entry.revision)
-    found = [evolve(file, digest=entry.digests.get(file.name, file.digest)) for file in found]
-    forms = [_matching(form, found) for form in WEIGHTS]
-    weights = next((files for files in forms if any(not file.name.endswith(".json") for file in files)), [])
-    if not weights:
-        raise DownloadError(f"{entry.name} has no weights on {hub}.", "If HF_ENDPOINT names a mirror, try another one.")
-    small = _matching(SMALL_FILES, found)
-    if entry.vocabulary_from and len(_matching(VOCABULARY, small)) < 2:
-        small += _matching(VOCABULARY, _list_repository((entry.vocabulary_from,), hub, token))
-    return [*small, *weights]
-
-
-def missing_bytes(files: list[RemoteFile], folder: Path, entry: Checkpoint) -> int:
-    """Return the number of bytes still to fetch; by the catalogue's estimate when the hub does not state sizes."""
-    if any(file.size is None for file in files):
-        return entry.download_mb * 1_000_000
+def missing_bytes(files: Iterable[RemoteFile], folder: Path, estimate: int) -> int:
+    """Return the number of bytes still to fetch to a folder; `estimate` when the hub does not state all sizes."""
+    sizes = [file.size for file in files]
+    if None in sizes:
+        return estimate
     there = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
-    return max(0, sum(file.size or 0 for file in files) - there)
+    return max(0, sum(size or 0 for size in sizes) - there)
 
 
-def fetch_all(files: list[RemoteFile], folder: Path, hub: str, token: str | None, report: ProgressReport) -> None:
+def fetch_all(files: Iterable[RemoteFile], folder: Path, hub: str, token: str | None, report: ProgressReport) -> None:
     """Fetch files to a folder. Raises what `fetch` raises."""
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
     from huggingface_hub.utils.logging import set_verbosity_error
 
     disable_progress_bars()
     set_verbosity_error()  # type: ignore[no-untyped-call]
+    files = list(files)
     total = sum(file.size or 0 for file in files)
     before = 0
     for file in files:
@@ -128,7 +80,7 @@ def fetch_all(files: list[RemoteFile], folder: Path, hub: str, token: str | None
         def on_bytes(count: int, name: str = file.name, base: int = before) -> None:
             report(f"downloading {name}", min(1.0, (base + count) / total) if total else 0.0)
 
-        fetch(file, folder / file.name, hub, token, on_bytes)
+        fetch(file, folder / file.local_name, hub, token, on_bytes)
         before += file.size or 0
 
 
@@ -138,17 +90,59 @@ def fetch(
     """Fetch one file to `target`, resuming the partial file beside it if there is one.
 
     `on_bytes` is called with the number of bytes so far. A broken connection is retried as long as each attempt
-    (`http_get` makes several of its own) brings new data. Raises DownloadError when the data has another digest than
-    the hub announced, and the errors of huggingface_hub.
+    (`http_get` makes several of its own) brings new data. Raises DownloadError when the data has another digest or size
+    than the hub announced, and the errors of huggingface_hub.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
     if target.is_file():
         on_bytes(target.stat().st_size)
         return
+    source = _locate(file, hub, token)
+    partial = _partial(target, source.digest)
+    _receive(source, partial, source.size, on_bytes)
+    if not _matches(partial, source.digest):
+        partial.unlink()
+        raise DownloadError(
+            f"{file.name} arrived damaged: its digest is not the announced one.",
+            "Run the same command again; what arrived whole is kept. A proxy or mirror may be at fault.",
+        )
+    partial.rename(target)
+
+
+def fetch_beginning(file: RemoteFile, target: Path, hub: str, token: str | None, size: int) -> Path:
+    """Fetch the first `size` bytes of a file, or all if it has fewer; return the partial file, which `fetch` resumes.
+
+    Raises what `fetch` raises.
+    """
+    if target.is_file():
+        return target
+    source = _locate(file, hub, token)
+    partial = _partial(target, source.digest)
+    if _size(partial) < size:
+        _receive(source, partial, size if source.size is None else min(size, source.size))
+    return partial
+
+
+@frozen
+class _Location:
+    """Where the bytes of a file are."""
+
+    file: RemoteFile
+    url: str
+    headers: dict[str, str]
+    size: int | None
+    """Bytes of the whole file; None when the hub does not state them."""
+    digest: str
+
+
+class _EnoughError(Exception):
+    """The bytes that were asked for have arrived."""
+
+
+def _locate(file: RemoteFile, hub: str, token: str | None) -> _Location:
+    """Ask the hub for address, size and digest of a file. Raises DownloadError, errors of huggingface_hub."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
     url = hf_hub_url(file.repository, file.name, revision=file.commit, endpoint=hub)
     # False, not None: huggingface_hub would use the token of the environment or of a login.
     sent = token if sends_tokens_to(url) else False
@@ -167,105 +161,74 @@ def fetch(
             f"{hub} does not state the digest of {file.name}, so it can't be checked.",
             "Use another mirror, or download the checkpoint yourself and run `codegen-lsp models convert`.",
         )
-    partial = target.with_name(f"{target.name}.{digest[:16]}.partial")
+    if None not in (file.size, remote.size) and file.size != remote.size:
+        raise not_like_a_hub(hub, f"it states {file.size} bytes of {file.name} in its list, and then {remote.size}")
+    size = file.size if remote.size is None else remote.size
+    return _Location(file, remote.location, headers, size, digest)
+
+
+def _receive(
+    source: _Location, partial: Path, wanted: int | None, on_bytes: Callable[[int], None] = lambda count: None
+) -> None:
+    """Append to a partial file until it has the `wanted` bytes of its beginning, or with None all of them."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.file_download import http_get
+
+    whole = wanted is None or wanted == source.size
+    limit = wanted if wanted is not None else largest(source.file)
+    headers = source.headers if whole else source.headers | {"Range": f"bytes=0-{(wanted or 1) - 1}"}
     while True:
         there = _size(partial)
-        if remote.size is not None and there > remote.size:
+        if wanted is not None and there > wanted:
             partial.unlink()
             there = 0
         try:
             with partial.open("ab") as out:
                 http_get(
-                    remote.location,
-                    _Counted(out, on_bytes),  # type: ignore[arg-type]
+                    source.url,
+                    _Counted(out, on_bytes, limit),  # type: ignore[arg-type]
                     resume_size=there,
                     headers=headers,
-                    expected_size=remote.size,
-                    displayed_filename=file.name,
+                    expected_size=wanted,
+                    displayed_filename=source.file.name,
                 )
-            break
+            return
+        except _EnoughError:
+            if not whole:  # the server ignores ranges
+                return
+            partial.unlink()
+            raise DownloadError(
+                f"{source.file.name} is longer than the {limit} bytes that it may have.",
+                "The hub, a mirror or a proxy is at fault: try another one.",
+            ) from None
         except HfHubHTTPError:
             raise
         except HTTPError:
             if _size(partial) <= there:
                 raise
-    if not _matches(partial, digest):
-        partial.unlink()
-        raise DownloadError(
-            f"{file.name} arrived damaged: its digest is not the announced one.",
-            "Run the same command again; what arrived whole is kept. A proxy or mirror may be at fault.",
-        )
-    partial.rename(target)
-
-
-def explain(error: Exception, what: str, hub: str) -> DownloadError | None:
-    """Return the error to show for a failed download; None for an error that is a bug.
-
-    Timeouts and refused connections are recognised by the names of their classes: huggingface_hub has changed its HTTP
-    library twice, and each library has classes of its own.
-    """
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
-
-    kept = "Run the same command again; what has arrived is kept."
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if isinstance(error, HfHubHTTPError):
-        return _explain_status(error.response.status_code, error.response.headers, what, hub)
-    if isinstance(error, OfflineModeIsEnabled):
-        return DownloadError("Downloads are switched off by HF_HUB_OFFLINE.", "Unset it.")
-    if isinstance(error, HTTPError) and "TimeoutException" in kinds:
-        return DownloadError(f"{hub} stopped answering.", f"Check the network. {kept}")
-    if isinstance(error, HTTPError) and {"ConnectError", "ProxyError", "UnsupportedProtocol"} & kinds:
-        return DownloadError(
-            f"{hub} can't be reached: {error}.", "Check the network and proxy, or set HF_ENDPOINT to a mirror."
-        )
-    if isinstance(error, HTTPError):
-        return DownloadError(f"The connection to {hub} broke: {error}.", f"Check the network. {kept}")
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return DownloadError(
-            f"The disk is full: {error}.", f"Make room, or set {store.STORE_VARIABLE} to another disk. {kept}"
-        )
-    if isinstance(error, OSError) and error.errno in NO_PERMISSION:
-        return DownloadError(f"{what} can't be written: {error}.", "Correct the permissions of that folder.")
-    if isinstance(error, OSError):
-        return DownloadError(f"{what} did not arrive whole: {error}.", kept)
-    return None
-
-
-def _explain_status(status: int, headers: Any, what: str, hub: str) -> DownloadError:
-    if status in (401, 403):
-        return DownloadError(
-            f"{hub} refuses access to {what} (HTTP {status}): it is gone, or not open to everybody.",
-            "If you have access, log in with `hf auth login` or set HF_TOKEN; else try another mirror.",
-        )
-    if status == 404:
-        return DownloadError(
-            f"{what} is not on {hub} (HTTP 404).", "Check HF_ENDPOINT, or update codegen-lsp: it may have moved."
-        )
-    if status == 429:
-        wait = str(headers.get("Retry-After", ""))
-        when = f"in {wait} seconds" if wait.isdigit() else "in a few minutes"
-        return DownloadError(
-            f"{hub} has had too many requests from here (HTTP 429).",
-            f"Run the same command again {when}; what has arrived is kept. Logging in raises the limit.",
-        )
-    return DownloadError(
-        f"{hub} has a fault of its own (HTTP {status}).", "Run the same command again later; what has arrived is kept."
-    )
+        except ValueError as error:
+            if isinstance(error, OSError):
+                raise
+            raise OSError(f"{source.file.name}: {error}") from error
 
 
 class _Counted:
-    """A file that reports its size after each write.
+    """A file that reports its size after each write, and takes no more than `limit` bytes.
 
     `http_get` also seeks and truncates, when a server sends a whole file instead of the requested rest.
     """
 
-    def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, file: BinaryIO, on_bytes: Callable[[int], None], limit: int | None = None) -> None:
         self._file = file
         self._on_bytes = on_bytes
+        self._limit = limit
 
     def write(self, data: bytes) -> int:
-        written = self._file.write(data)
+        room = len(data) if self._limit is None else self._limit - self._file.tell()
+        written = self._file.write(data[: max(0, room)])
         self._on_bytes(self._file.tell())
+        if room < len(data):
+            raise _EnoughError
         return written
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -278,8 +241,11 @@ class _Counted:
         return self._file.truncate(size)
 
 
-def _list_repository(names: Iterable[str], hub: str, token: str | None, revision: str = "") -> list[RemoteFile]:
-    """Return the files of the first repository that exists. Raises DownloadError, errors of huggingface_hub."""
+def list_repository(names: Iterable[str], hub: str, token: str | None, revision: str = "") -> RemoteRepository:
+    """Return the first repository that exists, with its files. `revision` is a commit, a branch or a tag.
+
+    Raises DownloadError when the answer is not one of a hub, and the errors of huggingface_hub.
+    """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HTTPError, RepositoryNotFoundError  # type: ignore[attr-defined]
 
@@ -295,27 +261,36 @@ def _list_repository(names: Iterable[str], hub: str, token: str | None, revision
                 timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 token=sent,
             )
-            if not isinstance(found.sha, str) or not _COMMIT.fullmatch(found.sha) or revision not in ("", found.sha):
+            commit = found.sha
+            pinned = _COMMIT.fullmatch(revision) is not None
+            if not isinstance(commit, str) or not _COMMIT.fullmatch(commit) or (pinned and revision != commit):
                 # It becomes a part of a path.
-                raise ValueError(f"{found.sha!r} is not the commit that was asked for")
-            return [
-                RemoteFile(name, found.sha, file.rfilename, file.size, _listed(file)) for file in found.siblings or []
-            ]
+                raise ValueError(f"{commit!r} is not the commit that was asked for")
+            return RemoteRepository(
+                name, commit, tuple(_remote_file(name, commit, file) for file in found.siblings or [])
+            )
         except RepositoryNotFoundError as error:
             missing = missing or error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if isinstance(error, HTTPError):
                 raise
-            raise DownloadError(
-                f"{hub} does not answer like a Hugging Face Hub: {error}.",
-                "Check HF_ENDPOINT, and whether a proxy or a login page of the network is in the way.",
-            ) from error
+            raise not_like_a_hub(hub, error) from error
     assert missing is not None
     raise missing
 
 
-def _matching(pattern: re.Pattern[str], files: Iterable[RemoteFile]) -> list[RemoteFile]:
-    return sorted((file for file in files if pattern.fullmatch(file.name)), key=lambda file: file.name)
+def _remote_file(repository: str, commit: str, listed: Any) -> RemoteFile:
+    """Return a file of the hub's list. Raises ValueError when its name or size can't be one."""
+    name, size = listed.rfilename, listed.size
+    if not isinstance(name, str) or not is_safe(name):
+        raise ValueError(f"it lists the file {name!r:.200}, which is no path inside a repository")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 0):
+        raise ValueError(f"it states the size {size!r:.200} of {name}")
+    return RemoteFile(repository, commit, name, size, _listed(listed))
+
+
+def _partial(target: Path, digest: str) -> Path:
+    return target.with_name(f"{target.name}.{digest[:16]}.partial")
 
 
 def _listed(file: Any) -> str:

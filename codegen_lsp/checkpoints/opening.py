@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from codegen_lsp.errors import ConversionError
 
 if TYPE_CHECKING:
     from codegen_lsp.checkpoints.gguf_source.header import GgufHeader, Metadata
+
+
+TERM_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "README.md")
+"""Files with the terms of a checkpoint."""
 
 
 @frozen
@@ -48,21 +53,33 @@ def is_gguf(source: Path) -> bool:
 
 
 @contextmanager
-def describe_source(source: Path) -> Iterator[DescribedSource]:
+def describe_source(source: Path, terms: Path | None = None) -> Iterator[DescribedSource]:
     """Yield a source with the folder that describes it.
 
-    A checkpoint's folder describes itself. For a GGUF file it is a temporary one, with what the file declares:
-    config.json, tokenizer.json, tokenizer_config.json, and a model card. Errors name the file. Raises ConversionError
-    when the file is damaged, or its model is not supported.
+    A checkpoint's folder describes itself; for a GGUF file see `describe_gguf`. Raises ConversionError when the file is
+    damaged, or its model is not supported.
     """
     if not is_gguf(source):
         yield DescribedSource(source, source)
         return
-    from codegen_lsp.checkpoints.gguf_source.description import declared_config
     from codegen_lsp.checkpoints.gguf_source.header import read_header
+
+    with describe_gguf(read_header(source), terms) as described:
+        yield described
+
+
+@contextmanager
+def describe_gguf(header: GgufHeader, terms: Path | None = None) -> Iterator[DescribedSource]:
+    """Yield a GGUF file with a temporary folder that describes it.
+
+    That has what the file declares: config.json, tokenizer.json, tokenizer_config.json, and a model card. With `terms`,
+    the card and the licence are those in that folder. Errors name the file. Raises ConversionError when its model is
+    not supported.
+    """
+    from codegen_lsp.checkpoints.gguf_source.description import declared_config
     from codegen_lsp.checkpoints.gguf_source.tokenizer import declared_tokenizer, end_token
 
-    header = read_header(source)
+    source = header.path
     config, tokenizer, end = declared_config(header), declared_tokenizer(header), end_token(header)
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as temporary:
         folder = Path(temporary)
@@ -71,6 +88,9 @@ def describe_source(source: Path) -> Iterator[DescribedSource]:
         if end is not None:
             (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}), encoding="utf-8")
         (folder / "README.md").write_text(_card(header.metadata), encoding="utf-8")
+        if terms is not None:
+            for name in filter(lambda name: (terms / name).is_file(), TERM_FILES):
+                shutil.copyfile(terms / name, folder / name)
         try:
             yield DescribedSource(source, folder, header)
         except ConversionError as error:

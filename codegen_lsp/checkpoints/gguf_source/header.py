@@ -60,8 +60,17 @@ class GgufHeader:
     tensors: dict[str, GgufTensor]
 
 
-def read_header(path: Path) -> GgufHeader:
-    """Read the header. Raises ConversionError when the file is none in GGUF, is damaged or truncated."""
+class BeginningError(ConversionError):
+    """The header of a file goes beyond the beginning of it that is there."""
+
+
+def read_header(path: Path, size: int | None = None) -> GgufHeader:
+    """Read the header.
+
+    `size` is given for a file of which only the beginning is there: the bytes that the whole one has. Raises
+    BeginningError when the header does not end in this beginning, and ConversionError when the file is none in GGUF, is
+    damaged or truncated.
+    """
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -69,7 +78,7 @@ def read_header(path: Path) -> GgufHeader:
                     f"{path} is not a GGUF file.", "Give a .gguf file, or the folder of a checkpoint."
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _HeaderReader(path, data).header()
+                return _HeaderReader(path, data, len(data) if size is None else size).header()
     except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise ConversionError(f"{path} can't be read: {error}.", FETCH_AGAIN) from error
 
@@ -77,9 +86,10 @@ def read_header(path: Path) -> GgufHeader:
 class _HeaderReader:
     """A position in the file, behind which nothing is read that the file does not have."""
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
+    def __init__(self, path: Path, data: mmap.mmap, size: int) -> None:
         self._path = path
         self._data = data
+        self._size = size
         self._at = len(MAGIC)
 
     def header(self) -> GgufHeader:
@@ -130,10 +140,10 @@ class _HeaderReader:
         if not dimensions or 0 in dimensions or dimensions[0] % block:
             raise self._damaged(f"the tensor {name} has the dimensions {dimensions} in blocks of {block}")
         size = math.prod(dimensions) // block * block_bytes
-        if start + size > len(self._data):
+        if start + size > self._size:
             raise ConversionError(
                 f"{self._path} is truncated: the tensor {name} would end at byte {start + size}, the file has "
-                f"{len(self._data)}.",
+                f"{self._size}.",
                 FETCH_AGAIN,
             )
         return GgufTensor(tuple(reversed(dimensions)), type, start, size)
@@ -167,7 +177,9 @@ class _HeaderReader:
 
     def _take(self, size: int) -> bytes:
         end = self._at + size
-        if end > len(self._data):
+        if len(self._data) < end <= self._size:
+            raise BeginningError(f"The header of {self._path} goes on.", "Read more of the file.")
+        if end > self._size:
             raise ConversionError(
                 f"{self._path} is damaged or truncated: its header would go beyond its end.", FETCH_AGAIN
             )
