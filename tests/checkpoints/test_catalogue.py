@@ -44,6 +44,7 @@ PUBLISHED = {
     "smollm2-135M": 134_515_008,
     "smollm2-360M": 361_821_120,
     "smollm2-1.7B": 1_711_376_384,
+    "starcoderbase-1B": 1_137_207_296,
 }
 """Numbers of parameters that are published with the weights."""
 
@@ -58,7 +59,7 @@ def test_every_checkpoint_is_there() -> None:
     others = {
         *(f"qwen2.5-coder-{size}" for size in ("0.5B", "1.5B")),
         *(f"smollm2-{size}" for size in ("135M", "360M", "1.7B")),
-        *("deepseek-coder-1.3B", "granite-code-3B", "mellum-4B-sft-python"),
+        *("deepseek-coder-1.3B", "granite-code-3B", "mellum-4B-sft-python", "starcoderbase-1B"),
     }
     assert names == first | second | third | others
     assert len(checkpoints()) == len(names)
@@ -69,8 +70,8 @@ def test_sums(entry) -> None:  # type: ignore[no-untyped-def]
     architecture = entry.architecture
     size = re.search(r"-([\d.]+[MB])", entry.name)
     assert size is not None
-    assert architecture.parameters == pytest.approx(NOMINAL[size[1]], rel=0.08)
-    width = 4 if entry.family in ("codegen2", "codegen25") else 2
+    assert architecture.parameters == pytest.approx(PUBLISHED.get(entry.name, NOMINAL[size[1]]), rel=0.08)
+    width = 4 if entry.family in ("codegen2", "codegen25", "gpt_bigcode") else 2
     masks = architecture.layers * 2048 * 2048 if architecture.block == "codegen" else 0
     assert entry.download_mb == round((architecture.parameters * width + masks) / 1e6)
     assert entry.memory_mb == round(architecture.memory_bytes / 2**20)
@@ -91,7 +92,11 @@ def test_the_memory_of_a_long_context_counts_up_to_a_prompts() -> None:
 
 @pytest.mark.parametrize("entry", checkpoints(), ids=lambda entry: entry.name)
 def test_terms(entry) -> None:  # type: ignore[no-untyped-def]
-    restricted = {"codegen25-7B-instruct": "research-only", "deepseek-coder-1.3B": "DeepSeek"}
+    restricted = {
+        "codegen25-7B-instruct": "research-only",
+        "deepseek-coder-1.3B": "DeepSeek",
+        "starcoderbase-1B": "BigCode-OpenRAIL-M",
+    }
     permissive = "BSD-3-Clause" if entry.family == "codegen" else "Apache-2.0"
     assert entry.license == restricted.get(entry.name, permissive)
     assert entry.needs_consent == (entry.name in restricted)
@@ -107,8 +112,8 @@ def test_terms(entry) -> None:  # type: ignore[no-untyped-def]
 def test_qkv_groups() -> None:
     groups = {entry.name: entry.architecture.qkv_groups for entry in checkpoints()}
     assert {name for name, count in groups.items() if count == 8} == {"codegen2-1B", "codegen2-3.7B"}
-    llamas = {entry.name for entry in checkpoints() if entry.architecture.block == "llama"}
-    assert {name for name, count in groups.items() if count == 0} == llamas
+    others = {entry.name for entry in checkpoints() if entry.architecture.block != "codegen"}
+    assert {name for name, count in groups.items() if count == 0} == others
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -140,6 +145,7 @@ def test_uses_are_short(entry) -> None:  # type: ignore[no-untyped-def]
         ("granite-3b-code-base", "granite-code-3B"),
         ("Mellum-4b-sft-python", "mellum-4B-sft-python"),
         ("SmolLM2-135M", "smollm2-135M"),
+        ("bigcode/starcoderbase-1b", "starcoderbase-1B"),
     ],
 )
 def test_names(written: str, meant: str) -> None:

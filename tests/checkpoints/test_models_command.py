@@ -59,7 +59,8 @@ def test_pull_reports_progress_to_a_program(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_list_says_which_licences_need_consent() -> None:
     rows = json.loads(run("models", "list", "--json"))
-    assert [row["name"] for row in rows if row["needs_consent"]] == ["codegen25-7B-instruct", "deepseek-coder-1.3B"]
+    asking = ["codegen25-7B-instruct", "deepseek-coder-1.3B", "starcoderbase-1B"]
+    assert [row["name"] for row in rows if row["needs_consent"]] == asking
     lines = {line.split()[0]: line for line in run("models", "list").splitlines() if line}
     assert "asks first" in lines["deepseek-coder-1.3B"]
     assert "asks first" not in lines["qwen2.5-coder-1.5B"]
