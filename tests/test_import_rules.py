@@ -56,7 +56,8 @@ PACKAGES = {
     "python_path.py": [],
     "progress.py": [],
     "extras.py": ["errors"],
-    "settings.py": [],
+    "former_settings.py": [],
+    "settings.py": ["former_settings"],
     "version.py": [],
     "python_api.py": [
         *("suggest", "completion", "inference", "checkpoints", "settings", "errors"),
@@ -89,7 +90,7 @@ PACKAGES = {
     "lsp": [
         *("lsp", "advice", "suggest", "refactor", "synthesis", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.catalogue", "checkpoints.store", "settings", "log_format"),
-        *("access", "sandbox.sandbox", "errors"),
+        *("former_settings", "access", "sandbox.sandbox", "errors"),
     ],
     "http": [
         *("http", "trace", "suggest", "synthesis", "completion", "source", "workspace", "sandbox"),

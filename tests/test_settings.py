@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen_lsp import settings as settings_module
+from codegen_lsp import former_settings
+from codegen_lsp.former_settings import FORMER_NAMES, FORMER_VALUES
 from codegen_lsp.settings import (
     ABLATIONS,
-    FORMER_NAMES,
-    FORMER_VALUES,
     CacheSettings,
     Settings,
     setting_names,
@@ -123,9 +122,9 @@ def test_a_wrong_value_in_a_later_layer_is_not_the_earlier_one() -> None:
 @pytest.fixture
 def notes(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     """Notes in the log, each of which comes once per process."""
-    settings_module._note.cache_clear()
+    former_settings._note.cache_clear()
     yield lambda: [record.getMessage() for record in caplog.records]
-    settings_module._note.cache_clear()
+    former_settings._note.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from codegen_lsp.settings import ABLATIONS, current_value
+from codegen_lsp.former_settings import current_value
+from codegen_lsp.settings import ABLATIONS
 
 
 def known_parts(names: list[str] | None) -> list[str]:

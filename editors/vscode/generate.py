@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from codegen_lsp import settings
+from codegen_lsp import former_settings, settings
 from codegen_lsp.source.languages import DEFAULT_LANGUAGES, LANGUAGES
 
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ def names(current: dict[str, Any]) -> dict[str, Any]:
     """Return `src/settings.json`: the names that are passed on to the server, those that only the user may set while
     the workspace is not trusted, and those that only the user may set at all."""
     prefix = f"{settings.SECTION}."
-    known = [name.removeprefix(prefix) for name in settings.setting_names()] + sorted(settings.FORMER_NAMES)
+    known = [name.removeprefix(prefix) for name in settings.setting_names()] + sorted(former_settings.FORMER_NAMES)
     untrusted = current["capabilities"]["untrustedWorkspaces"]["restrictedConfigurations"]
     return {
         "known": known,

@@ -12,12 +12,13 @@ import logging
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
+from codegen_lsp.former_settings import FORMER_NAMES
 from codegen_lsp.lsp.logs import configure_logging
 from codegen_lsp.lsp.remote import question
 from codegen_lsp.lsp.remote_consent import confirm
 from codegen_lsp.lsp.session import Session
 from codegen_lsp.lsp.workspace_models import ModelChoice, ModelOffer, keep, offer_for
-from codegen_lsp.settings import FORMER_NAMES, SECTION, RemoteSettings, setting_names
+from codegen_lsp.settings import SECTION, RemoteSettings, setting_names
 from codegen_lsp.source.languages import IDENTIFIER_OF_SUFFIX
 
 logger = logging.getLogger(__name__)
