@@ -227,6 +227,7 @@ def describe(read: CheckpointSource, name: str, origin: str, figures: Verificati
         infill=(read.entry.infill if read.entry else None) or infill.style,
         infill_end=infill.end,
         infill_marks=infill.marks,
+        file_marks=infill.files,
         ends=infill.ends,
         begin=begin_of(read.tokenizer),
         kv_width=read.architecture.kv_width,

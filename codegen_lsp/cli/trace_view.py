@@ -48,7 +48,7 @@ def print_trace(console: Console, trace: Trace) -> None:
     if tokens:
         console.print()
         console.print(_suggestion_table(trace))
-    unlikely = sorted((one for one in prompt[1:] if one.region != "special"), key=lambda one: one.token.probability)
+    unlikely = sorted((one for one in prompt[1:] if one.line), key=lambda one: one.token.probability)
     if unlikely:
         console.print()
         table = _table("Least likely of the prompt", "line", "token", "", "most likely there")

@@ -141,6 +141,7 @@ def _allowed(params: GenerateParams, client: str) -> GenerateParams:
         excluded_files=[],
         related=[well_formed(text) for text in related],
         snippets=[],
+        files=None,
         deadline_seconds=None,
         top_logprobs=None,
         stream="",

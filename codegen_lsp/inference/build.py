@@ -105,6 +105,22 @@ class Int8Comparison:
 
 
 @frozen
+class FileMarks:
+    """The way in which a model was trained to read several files of a repository in one text.
+
+    Each is a text with special tokens of the model; `{repository}`, `{path}` and `{text}` stand for the names and the
+    text of a file, in which special tokens are ordinary text.
+    """
+
+    file: str
+    """A whole other file."""
+    document: str
+    """Precedes the document, with its infill format."""
+    repository: str = ""
+    """Begins the prompt."""
+
+
+@frozen
 class BuildInfo:
     """Content of `build.json`.
 
@@ -131,6 +147,8 @@ class BuildInfo:
     """Id of the token that ends an infilled span, if it is not `end_of_text`."""
     infill_marks: InfillMarks | None = None
     """Special tokens for infilling; None for those of CodeGen's families."""
+    file_marks: FileMarks | None = None
+    """Format of other files in a prompt; None for models without one."""
     ends: tuple[int, ...] = ()
     """Ids of further tokens that end an answer."""
     begin: int | None = None
@@ -219,6 +237,12 @@ def _check_numbers(path: Path, info: BuildInfo) -> None:
             f"{path} has weights of {weights.bits} bits in groups of {weights.group}; this version reads int8, and 4 "
             f"bits in groups of {' or '.join(map(str, GROUPS))}.",
             "Update codegen-lsp, or convert the model again.",
+        )
+    marks = info.file_marks
+    if marks is not None and not ("{text}" in marks.file and "{path}" in marks.file and marks.document):
+        raise ModelError(
+            f"{path} has `file_marks` with a file without {{path}} and {{text}}, or without a document.",
+            "Correct it, or remove `file_marks`.",
         )
 
 

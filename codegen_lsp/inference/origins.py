@@ -187,10 +187,11 @@ def with_prompt_places(
         zip(result.prompt, earlier_matches(ids, tokenizer.special_ids), strict=True)
     ):
         document = found = None
-        if length >= LEAST_TOKENS_OF_TOKEN and one.region != "special":
+        in_document = one.region in ("before", "after")
+        if length >= LEAST_TOKENS_OF_TOKEN and in_document and result.prompt[last].line:
             _, excerpt = excerpts.at(np.asarray(ids), last)
             document = TextOrigin("", result.prompt[last].line, length, excerpt)
-        if workspace is not None and library() is not None and one.region != "special":
+        if workspace is not None and library() is not None and in_document:
             match = _match_at(ids, at, at + 1, workspace, whole=False)
             if match is not None and match.tokens >= LEAST_TOKENS_OF_TOKEN:
                 found = _origin(match, *excerpts.at(match.file.tokens, match.stop - 1), "")

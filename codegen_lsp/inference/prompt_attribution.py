@@ -36,11 +36,12 @@ def described_prompt(
             for at, (start, end) in zip(prompt.before, before, strict=True)
         },
         **{at: ("after", start, end) for at, (start, end) in zip(prompt.after, after, strict=True)},
+        **dict.fromkeys(prompt.files, ("other", 0, 0)),
     }
     found = []
     for at, token in enumerate(attributions(tokenizer, prompt.ids, shares, b"")):
         region, start, end = spans.get(at, ("special", 0, 0))
-        line = lines[region].of(start, end) if region != "special" else 0
+        line = lines[region].of(start, end) if region in lines else 0
         found.append(PromptToken(region, line, evolve(token, start=start, end=end)))
     return found
 

@@ -1,7 +1,7 @@
 """Text to text: prompts in the format of the model, answers decoded from tokens and cut by the stop rules.
 
-One `TextModel` holds a tokenizer and an engine. It knows the infill format of each family, heals the last token of the
-prompt (see `tokenizer`), and decodes bytes to text as tokens arrive.
+One `TextModel` holds a tokenizer and an engine. It makes prompts (`prompt`), heals their last token (see
+`tokenizer`), and decodes bytes to text as tokens arrive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import psutil
-from attrs import evolve, frozen
+from attrs import evolve
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.answer import Alternatives, DecodedAnswer
@@ -28,7 +28,7 @@ from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Eng
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_index import WorkspaceCounts
 from codegen_lsp.inference.origins import find_origin, with_places, with_prompt_places
-from codegen_lsp.inference.prompt import Prompt
+from codegen_lsp.inference.prompt import CHARACTERS_PER_TOKEN_BOUND, MINIMUM_PREFIX, Prompt, PromptFormat
 from codegen_lsp.inference.prompt_attribution import described_prompt
 from codegen_lsp.inference.rpc.attribution import AttributionParams, AttributionResult
 from codegen_lsp.inference.rpc.messages import (
@@ -39,20 +39,18 @@ from codegen_lsp.inference.rpc.messages import (
     OriginParams,
     OriginResult,
     Rates,
+    RelatedFiles,
     Score,
     ScoredText,
     ScoreResult,
     StreamedText,
+    WarmParams,
 )
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.inference.workspace_indexes import WorkspaceIndexes
 
 logger = logging.getLogger(__name__)
 
-MINIMUM_PREFIX = 32
-"""Minimum number of prefix tokens when the suffix competes for the context."""
-CHARACTERS_PER_TOKEN_BOUND = 32
-"""Upper bound of the mean length of a token of source code, by which text is cut before it is encoded."""
 RELATED_CHARACTERS = 100_000
 """Characters of a related text that are used."""
 RELATED_KEPT = 16
@@ -95,6 +93,7 @@ class TextModel:
         """Weights of the n-grams; None where none are mixed in."""
         self.workspaces = workspaces
         """None where the engine does not mix n-grams."""
+        self._format = PromptFormat(info, tokenizer)
         self._encode_related = lru_cache(RELATED_KEPT)(self._encode_compactly)
         self._measurements = 0
 
@@ -126,7 +125,7 @@ class TextModel:
                 f"{params.stop.max_tokens} tokens of answer leave no room in a context of {self.info.context_length}.",
                 "Lower `max_tokens`.",
             )
-        prompt = self.prompt(params.prefix, params.suffix, room, heal=params.heal)
+        prompt = self.prompt(params.prefix, params.suffix, room, heal=params.heal, files=params.files)
         answers = [self._answer(params, prompt) for _ in range(params.candidates)]
 
         def on_token(candidate: int, id: int, log_probability: float) -> bool:
@@ -163,13 +162,14 @@ class TextModel:
             ),
         )
 
-    def warm(self, prefix: str, suffix: str, cancellation: CancellationToken) -> int:
+    def warm(self, params: WarmParams, cancellation: CancellationToken) -> int:
         """Cache the state of a prompt for requests that extend it. Return the number of cached tokens."""
-        return self.engine.run(self.warming(prefix, suffix, cancellation), cancellation)
+        return self.engine.run(self.warming(params, cancellation), cancellation)
 
-    def warming(self, prefix: str, suffix: str, cancellation: CancellationToken) -> Steps[int]:
+    def warming(self, params: WarmParams, cancellation: CancellationToken) -> Steps[int]:
         """Return the computation of `warm`."""
-        prompt = self.prompt(prefix, suffix, self.info.context_length - 1, heal=True)
+        room = self.info.context_length - 1
+        prompt = self.prompt(params.prefix, params.suffix, room, heal=True, files=params.files)
         return (yield from self.engine.warming(prompt.ids, cancellation))
 
     def score(self, texts: Sequence[ScoredText], cancellation: CancellationToken) -> ScoreResult:
@@ -232,7 +232,7 @@ class TextModel:
         """Return the prompt that a suggestion answered."""
         request = params.request
         room = max(MINIMUM_PREFIX, self.info.context_length - request.stop.max_tokens)
-        return self.prompt(request.prefix, request.suffix, room, heal=request.heal)
+        return self.prompt(request.prefix, request.suffix, room, heal=request.heal, files=request.files)
 
     def _scoring(self, item: ScoredText, cancellation: CancellationToken) -> Steps[Score]:
         limit = self.info.context_length * CHARACTERS_PER_TOKEN_BOUND
@@ -283,27 +283,9 @@ class TextModel:
             resident_mb=_resident_mb(),
         )
 
-    def prompt(self, prefix: str, suffix: str, room: int, *, heal: bool) -> Prompt:
-        """Return a prompt of at most `room` tokens, cut at the start of the prefix and the end of the suffix."""
-        limit = room * CHARACTERS_PER_TOKEN_BOUND
-        prefix, suffix = prefix[-limit:], suffix[:limit]
-        begin = [] if self.info.begin is None else [self.info.begin]
-        room -= len(begin)
-        ids, forced = self.tokenizer.split_for_healing(prefix) if heal else (self.tokenizer.encode(prefix), b"")
-        if self.info.infill == "none" or not suffix:
-            kept = keep_end(ids, room)
-            places = range(len(begin), len(begin) + len(kept))
-            return Prompt([*begin, *kept] or [self.info.end_of_text], forced, places)
-        marks = self._marks
-        after = self.tokenizer.encode(suffix)
-        space = room - marks.count
-        after = after[: max(0, min(len(after), space - min(len(ids), max(MINIMUM_PREFIX, space // 2))))]
-        before = keep_end(ids, space - len(after))
-        first, second = (after, before) if marks.suffix_first else (before, after)
-        ids = [*begin, *marks.start, *first, *marks.between, *second, *marks.end]
-        at = len(begin) + len(marks.start)
-        parts = range(at, at + len(first)), range(at := at + len(first) + len(marks.between), at + len(second))
-        return Prompt(ids, forced, *(reversed(parts) if marks.suffix_first else parts))
+    def prompt(self, prefix: str, suffix: str, room: int, *, heal: bool, files: RelatedFiles | None = None) -> Prompt:
+        """Return a prompt of at most `room` tokens in the format of the family (see `PromptFormat.prompt`)."""
+        return self._format.prompt(prefix, suffix, room, heal=heal, files=files)
 
     def _answer(self, params: GenerateParams, prompt: Prompt) -> DecodedAnswer:
         return DecodedAnswer(
@@ -336,7 +318,8 @@ class TextModel:
         """Return the token ids of texts outside the prompt that the answer may repeat parts of."""
         after = [params.suffix] if self.info.infill == "none" else []
         snippets = params.snippets if self.workspaces is None or not params.workspace else []
-        texts = (*after, *params.related, *snippets)
+        unread = params.files.files if params.files is not None and self.info.file_marks is None else []
+        texts = (*after, *params.related, *snippets, *(file.text for file in unread))
         return [self._encode_related(text[:RELATED_CHARACTERS]) for text in texts if text]
 
     def _encode_compactly(self, text: str) -> array[int]:
@@ -364,52 +347,6 @@ class TextModel:
     def characters_per_token(self) -> float:
         """Mean length of a token of Python source, in characters."""
         return self.tokenizer.characters_per_token(PROBE)
-
-    @cached_property
-    def _marks(self) -> _Marks:
-        def id_of(token: str) -> int:
-            id = self.tokenizer.id_of(token)
-            if id is None:
-                raise ModelError(
-                    f"The tokenizer of {self.info.name} has no {token}.", "Pull or convert the model again."
-                )
-            return id
-
-        suffix_first = self.info.infill == "suffix-first"
-        if (found := self.info.infill_marks) is not None:
-            prefix, suffix, middle = id_of(found.prefix), id_of(found.suffix), id_of(found.middle)
-            if suffix_first:
-                return _Marks(True, [suffix], [prefix], [middle])
-            return _Marks(False, [prefix], [suffix], [middle])
-        if suffix_first:
-            return _Marks(True, [id_of("<fim_suffix>")], [id_of("<fim_prefix>")], [])
-        mask = id_of("<mask_1>")
-        return _Marks(False, [], [mask], [self.info.end_of_text, id_of("<sep>"), mask])
-
-
-@frozen
-class _Marks:
-    """The special tokens of an infill format."""
-
-    suffix_first: bool
-    start: list[int]
-    between: list[int]
-    end: list[int]
-
-    @property
-    def count(self) -> int:
-        return len(self.start) + len(self.between) + len(self.end)
-
-
-def keep_end(ids: list[int], room: int) -> list[int]:
-    """Return the last ids, at most `room`, cut in steps of a quarter of `room`.
-
-    A window that moves with every token would never find its prefix in the cache.
-    """
-    if len(ids) <= room:
-        return ids
-    step = max(1, room // 4)
-    return ids[math.ceil((len(ids) - room) / step) * step :]
 
 
 def _unique(candidates: list[Candidate], sampled: bool) -> list[Candidate]:

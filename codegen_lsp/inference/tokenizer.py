@@ -69,6 +69,11 @@ class Tokenizer:
         found: int | None = self._fast.token_to_id(token)
         return found
 
+    def name_of(self, id: int) -> str:
+        """Return the text by which a tokenizer's files name a token."""
+        name: str | None = self._fast.id_to_token(id)
+        return name or ""
+
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes of a token; empty for ids beyond the vocabulary."""
         return self.all_bytes[token] if 0 <= token < len(self.all_bytes) else b""

@@ -12,7 +12,15 @@ import pytest
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
 from codegen_lsp.inference.client.client import WorkerState
 from codegen_lsp.inference.rpc import remote
-from codegen_lsp.inference.rpc.messages import GenerateParams, ScoredText, ScoreParams, StopRules, WarmParams
+from codegen_lsp.inference.rpc.messages import (
+    GenerateParams,
+    RelatedFile,
+    RelatedFiles,
+    ScoredText,
+    ScoreParams,
+    StopRules,
+    WarmParams,
+)
 from codegen_lsp.version import __version__
 from tests import needs
 
@@ -59,10 +67,11 @@ async def test_requests_go_to_the_worker_with_a_key_of_the_client(service: Any) 
 
 async def test_no_index_of_this_machine_can_be_named(service: Any) -> None:
     """It is of another user's files."""
-    params = attrs.evolve(PARAMS, workspace="/home/other/project", excluded_files=["x"], snippets=["text"])
+    files = RelatedFiles("r", "p", [RelatedFile("p", "t")])
+    params = attrs.evolve(PARAMS, workspace="/home/other/project", excluded_files=["x"], snippets=["text"], files=files)
     await ask(service, remote.GENERATE, params)
     (asked,) = played(service).generated
-    assert (asked.workspace, asked.excluded_files, asked.related) == ("", [], ["text"])
+    assert (asked.workspace, asked.excluded_files, asked.related, asked.files) == ("", [], ["text"], None)
 
 
 @pytest.mark.parametrize(

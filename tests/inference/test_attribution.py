@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attrs import evolve
 from numpy.typing import NDArray
 
 from codegen_lsp.errors import OtherEngineError
 from codegen_lsp.inference import attention_record
+from codegen_lsp.inference.build import FileMarks
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, ReadsLogits
 from codegen_lsp.inference.engines.native.ngram_segment import library
@@ -23,6 +25,8 @@ from codegen_lsp.inference.rpc.messages import (
     GenerateResult,
     IndexUpdate,
     LoadParams,
+    RelatedFile,
+    RelatedFiles,
     StopRules,
     WorkspaceFile,
 )
@@ -226,6 +230,23 @@ def test_the_tokens_of_the_prompt_have_the_probabilities_that_scoring_gives(
             assert texts[one.region][one.token.start : one.token.end] == one.token.text
     assert {one.region for one in result.prompt if one.line == 0} <= {"special"}
     assert any(one.region == "after" for one in result.prompt) == bool(suffix)
+
+
+def test_other_files_of_the_prompt_are_no_part_of_the_document(model: TextModel) -> None:
+    info = evolve(model.info, file_marks=FileMarks("# {path}\n{text}\n", "# {path}\n"))
+    reading = TextModel(info, model.tokenizer, model.engine)
+    files = RelatedFiles("r", "main.py", [RelatedFile("other.py", LIBRARY)])
+    params = request("registry = Registry()\nregistry.enlist_mars", files=files)
+    result = traced(reading, params, "upial(burrow)")
+    tokens = {"other": "", "before": ""}
+    for one in result.prompt:
+        tokens[one.region] += one.token.text
+        assert (one.line == 0) == (one.region == "other")
+        assert one.token.document is None or one.token.document.line
+        if one.region == "before":
+            assert params.prefix[one.token.start : one.token.end] == one.token.text
+    assert tokens["other"] == f"# other.py\n{LIBRARY.rstrip()}\n# main.py\n"
+    assert params.prefix.startswith(tokens["before"])
 
 
 def test_the_tokens_of_the_prompt_have_their_lines_in_the_document(indexing: TextModel) -> None:

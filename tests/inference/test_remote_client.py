@@ -21,7 +21,15 @@ from codegen_lsp.inference.client.remote_client import RELATED_CHARACTERS, Remot
 from codegen_lsp.inference.client.remote_server import RemoteServer, remote_server
 from codegen_lsp.inference.rpc import messages, remote
 from codegen_lsp.inference.rpc.connection import RequestFailure, failure_reply
-from codegen_lsp.inference.rpc.messages import Candidate, GenerateParams, ScoredText, ScoreParams, WarmParams
+from codegen_lsp.inference.rpc.messages import (
+    Candidate,
+    GenerateParams,
+    RelatedFile,
+    RelatedFiles,
+    ScoredText,
+    ScoreParams,
+    WarmParams,
+)
 from codegen_lsp.version import __version__
 from tests.scripted_http import (
     TEXT,
@@ -84,15 +92,21 @@ async def test_it_asks_over_one_connection(connect: Connect) -> None:
 
 async def test_no_names_of_files_and_no_text_of_other_files_are_sent(connect: Connect) -> None:
     params = attrs.evolve(
-        PARAMS, workspace="/home/me/secret-project", excluded_files=["main.py"], related=["rest"], snippets=["other"]
+        PARAMS,
+        workspace="/home/me/secret-project",
+        excluded_files=["main.py"],
+        related=["rest"],
+        snippets=["other"],
+        files=RelatedFiles("secret-project", "main.py", [RelatedFile("names.py", "class User: pass\n")]),
     )
     async with scripted_server() as server:
         client = connect(server.address())
         await client.load()
         await client.generate(params)
-        await client.warm(WarmParams(params.document, "x"))
+        await client.warm(WarmParams(params.document, "x", files=params.files))
         await client.score(ScoreParams(params.document, [ScoredText("a", "b")]))
-        assert not any("secret-project" in str(one.body) or "main.py" in str(one.body) for one in server.arrived)
+        for name in ("secret-project", "main.py", "names.py", "class User"):
+            assert not any(name in str(one.body) for one in server.arrived)
         (asked,) = server.asked(remote.GENERATE)
         assert asked.params["related"] == ["rest"]
         assert asked.params["snippets"] == []

@@ -125,6 +125,7 @@ class RemoteClient:
             excluded_files=[],
             related=_within(related, RELATED_CHARACTERS),
             snippets=[],
+            files=None,
         )
         if params.background:
             return await self._call(rpc.GENERATE, sent, GenerateResult)
@@ -145,7 +146,7 @@ class RemoteClient:
         if not self.ready:
             return
         try:
-            await self._call(rpc.WARM, attrs.evolve(params, document=self._key(params.document)), int)
+            await self._call(rpc.WARM, attrs.evolve(params, document=self._key(params.document), files=None), int)
         except CodegenError as error:
             logger.debug("Prefilling on the server failed: %s", error)
 

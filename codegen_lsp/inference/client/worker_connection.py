@@ -16,15 +16,9 @@ from codegen_lsp.inference.client.shared_worker import digest_of
 from codegen_lsp.inference.rpc import connection as rpc
 from codegen_lsp.inference.rpc.endpoint import Endpoint, SharingError
 from codegen_lsp.inference.rpc.framing import FramingError
-from codegen_lsp.inference.rpc.messages import (
-    ClientCount,
-    HandshakeParams,
-    HandshakeResult,
-    LoadParams,
-    LoadProgress,
-    StreamedText,
-)
+from codegen_lsp.inference.rpc.messages import LoadParams, LoadProgress, StreamedText
 from codegen_lsp.inference.rpc.peer import JsonRpcPeer
+from codegen_lsp.inference.rpc.shared_messages import ClientCount, HandshakeParams, HandshakeResult
 
 logger = logging.getLogger(__name__)
 

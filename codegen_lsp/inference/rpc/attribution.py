@@ -8,7 +8,8 @@ from attrs import field, frozen
 
 from codegen_lsp.inference.rpc.messages import GenerateParams, TextOrigin
 
-PromptRegion = Literal["before", "after", "special"]
+PromptRegion = Literal["before", "after", "other", "special"]
+"""Part of a prompt: the document before and after the cursor, other files, and the marks of the infill format."""
 """Part of a prompt: text before or after the cursor, or a mark of the infill format."""
 
 
@@ -82,7 +83,7 @@ class PromptToken:
 
     region: PromptRegion
     line: int
-    """Line of the document that its first visible character is on, from 1; 0 for a special token."""
+    """Line of the document that its first visible character is on, from 1; 0 for a token that is not of it."""
     token: TokenAttribution
 
 

@@ -42,32 +42,6 @@ class LoadParams:
 
 
 @frozen
-class HandshakeParams:
-    """The first message of a server to a shared worker."""
-
-    digest: str
-    """Digest of everything that must be equal on both sides (`client.shared_worker.digest_of`)."""
-
-
-@frozen
-class HandshakeResult:
-    """The answer to `HandshakeParams`."""
-
-    pid: int
-    clients: int
-    """Number of connected servers, this one included."""
-    socket_inode: int
-    """Inode of the socket that the worker listens on."""
-
-
-@frozen
-class ClientCount:
-    """Notification to all servers when one connects or disconnects."""
-
-    clients: int
-
-
-@frozen
 class ModelDescription:
     """The loaded model: the answer to `LoadParams`."""
 
@@ -106,6 +80,8 @@ class ModelDescription:
     """Requests that are computed together; more wait."""
     engine_note: str = ""
     """Why the faster engine does not run it; empty where that was not tried."""
+    takes_files: bool = False
+    """True if its format has marks for several files in one prompt."""
 
 
 @frozen
@@ -136,6 +112,27 @@ class StopRules:
     """Columns."""
     threshold: float = 0.0
     """The text ends with the token at which the product of all token probabilities falls below this."""
+
+
+@frozen
+class RelatedFile:
+    """Text of another file, for the prompt."""
+
+    path: str
+    """From the workspace's folder, with slashes."""
+    text: str
+    """Line ends as LF."""
+
+
+@frozen
+class RelatedFiles:
+    """Other files with which a prompt begins, for a model whose format has marks for them (`build.FileMarks`)."""
+
+    repository: str
+    """Name of the workspace's folder."""
+    path: str
+    """The document, as in `RelatedFile`."""
+    files: list[RelatedFile]
 
 
 @frozen
@@ -188,6 +185,9 @@ class GenerateParams:
     which they come; those without a user, of an editor, newest first."""
     snippets: list[str] = field(factory=list)
     """Texts of other files of the workspace, used like `related`, but only where the index of the workspace is not."""
+    files: RelatedFiles | None = None
+    """Other files in the prompt. For a model without marks for them, they are further `related` texts. A change of them
+    makes the whole prompt new to the KV cache."""
     reuse: bool = True
     """Begin from what the KV cache holds of the prompt, and leave the prompt there. Without it, the result for a seed
     does not depend on earlier or simultaneous requests."""
@@ -386,6 +386,7 @@ class WarmParams:
     document: str
     prefix: str
     suffix: str = ""
+    files: RelatedFiles | None = None
 
 
 @frozen

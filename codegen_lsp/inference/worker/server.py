@@ -19,7 +19,7 @@ import cattrs
 from codegen_lsp.inference.rpc import connection as rpc
 from codegen_lsp.inference.rpc.endpoint import Endpoint, is_same_user, remove_socket_unless_locked
 from codegen_lsp.inference.rpc.framing import FramingError
-from codegen_lsp.inference.rpc.messages import ClientCount, HandshakeParams, HandshakeResult
+from codegen_lsp.inference.rpc.shared_messages import ClientCount, HandshakeParams, HandshakeResult
 from codegen_lsp.inference.rpc.stdio import StdinThread, StdoutThread
 from codegen_lsp.inference.worker.client_connection import ClientConnection, handler
 from codegen_lsp.inference.worker.service import InferenceService, OtherBuildError

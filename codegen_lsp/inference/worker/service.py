@@ -128,7 +128,7 @@ class InferenceService:
         model = self._loaded()
         return await self._scheduler.run(
             "warm",
-            lambda cancellation, _: model.warming(params.prefix, params.suffix, cancellation),
+            lambda cancellation, _: model.warming(params, cancellation),
             background=True,
             owner=client,
         )
@@ -213,7 +213,7 @@ class InferenceService:
     async def _prefill_after_pause(self, client: str, params: GenerateParams) -> None:
         try:
             await asyncio.sleep(IDLE_SECONDS)
-            await self.warm(client, WarmParams(params.document, params.prefix, params.suffix))
+            await self.warm(client, WarmParams(params.document, params.prefix, params.suffix, params.files))
         except SupersededError:
             pass
         except CodegenError:

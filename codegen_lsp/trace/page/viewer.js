@@ -66,7 +66,7 @@ function pieceOf({ at, text, ends }) {
 
 function fillTokens() {
   const numbers = (region) => [...tokens.keys()].filter((at) => tokens[at].region === region);
-  const before = numbers("before"), after = numbers("after"), special = numbers("special");
+  const before = numbers("before"), after = numbers("after"), other = numbers("other"), special = numbers("special");
   const blocks = [];
   const add = (title, lines, numbered = true) => {
     if (!lines.some((line) => line.parts.length)) return;
@@ -74,7 +74,7 @@ function fillTokens() {
     for (const { number, parts } of lines) {
       const line = element("div", { class: "line", "data-line": numbered ? number : "" });
       line.append(...parts.map(pieceOf));
-      if (number === trace.line) line.classList.add("cursor");
+      if (numbered && number === trace.line) line.classList.add("cursor");
       blocks.push(line);
     }
   };
@@ -83,7 +83,8 @@ function fillTokens() {
     for (const at of special) marks.append(pieceOf({ at, text: tokens[at].text, ends: false }));
     blocks.push(element("p", { class: "region" }, "Marks of the prompt"), marks);
   }
-  add(special.length || after.length ? "Before the cursor, and the suggestion" : "", linesOf([...before, ...numbers("suggestion")], before.length ? firstLineOf(before) : trace.line));
+  add("Other files", linesOf(other, 1), false);
+  add(special.length || after.length || other.length ? "Before the cursor, and the suggestion" : "", linesOf([...before, ...numbers("suggestion")], before.length ? firstLineOf(before) : trace.line));
   add(first && after.length ? `After the cursor${after[0] < (before[0] ?? Infinity) ? ", which the model reads first" : ""}` : "", linesOf(after, firstLineOf(after)));
   $("tokens").append(...blocks);
   pieces.forEach((all, at) => all.forEach((piece, number) => {
@@ -143,7 +144,7 @@ function runnersUp(token) {
 function fillDetail(at) {
   const token = tokens[at];
   if (!token) return;
-  const role = { before: `of the prompt, line ${token.line}`, after: `of the prompt, after the cursor, line ${token.line}`, special: "a mark of the prompt", suggestion: "of the suggestion" }[token.region];
+  const role = { before: `of the prompt, line ${token.line}`, after: `of the prompt, after the cursor, line ${token.line}`, other: "of another file in the prompt", special: "a mark of the prompt", suggestion: "of the suggestion" }[token.region];
   const parts = [element("p", { class: "chosen" }, element("code", {}, visible(token.text)), element("span", { class: "quiet" }, `token ${at + 1} of ${tokens.length}, ${role}`))];
   if (!known(at)) {
     parts.push(element("p", {}, "The first token has no probability: nothing is before it."));
