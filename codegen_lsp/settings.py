@@ -44,6 +44,7 @@ ABLATIONS: dict[str, str] = {
     "modules": "names that imported modules of the workspace lack count as undefined, too",
     "context": "n-grams of similar files of the workspace are mixed in, too",
     "workspace": "n-grams of all files of the workspace are mixed in, in place of those of similar files",
+    "related_files": "the prompt begins with other files, as the setting `prompt.related_files` says",
     "coalescing": "a request waits for a generation under way when what was typed meanwhile may be its beginning",
     "prefetch": "after a suggestion was shown, the one that would follow it is generated",
 }
@@ -166,6 +167,13 @@ class PromptSettings:
     """Maximum number of characters before the cursor in the prompt."""
     suffix_characters: int = _whole_number(1_500, 0, 100_000)
     """Maximum number of characters after the cursor in the prompt, for models that infill."""
+    related_files: str = _word("auto", ("auto", "on", "off"))
+    """Begin the prompt with similar passages of other files, for models that were trained to read several
+    (Qwen2.5-Coder, Mellum). They are read once, while you pause, and again when others fit better. `auto` takes only as
+    much as the model reads within a second together with the document: nothing on most processors. `on` takes
+    `related_characters`, however long that takes."""
+    related_characters: int = _whole_number(4_000, 0, 100_000)
+    """Maximum number of characters of other files in the prompt."""
 
 
 @frozen

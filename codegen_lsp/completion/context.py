@@ -1,9 +1,10 @@
 """Snippets of other files that resemble the text at the cursor: windows that share most words with it.
 
-Snippets go beside the prompt, not into it: their n-grams are mixed into the model's probabilities, as the document's
-own are. That helps a small model more than reading them would, and costs it no time; `docs/lab.md` compares the two,
-and other variants. Windows that repeat the text around the cursor are left out, since the model has that text already.
-The order of snippets depends on their paths alone, so that cached results stay valid.
+Snippets go beside the prompt: their n-grams are mixed into the model's probabilities, as the document's own are. That
+helps a small model more than reading them would, and costs it no time; `docs/lab.md` compares the two, and other
+variants. Models that were trained on several files in one text may get some in their prompt, too (`related_files`).
+Windows that repeat the text around the cursor are left out, since the model has that text already. The order of
+snippets depends on their paths alone, so that cached results stay valid.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class WorkspaceContext:
     """Text that the answer may repeat, in a stable order."""
     modules: Modules = field(factory=dict)
     """Names of the modules that the document imports."""
+    repository: str = ""
+    """Name of the workspace's folder."""
+    path: str = ""
+    """The document, as in `Snippet`."""
 
 
 def similar_snippets(

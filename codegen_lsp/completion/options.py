@@ -16,6 +16,8 @@ class Options:
     """Most text before the cursor that is put into the prompt."""
     suffix_characters: int
     """Most text after the cursor that is put into the prompt of a model that infills."""
+    related_characters: int
+    """Most text of other files that is put into the prompt; 0 for none."""
     infill: bool
     """The model takes text after the cursor."""
     candidates: int

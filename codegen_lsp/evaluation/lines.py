@@ -239,9 +239,9 @@ def context_of(snapshot: Snapshot, document: SourceDocument, packages: Packages)
     others = [other for other in files if other != path]
     found = context.similar_snippets(snapshot.text, snapshot.offset, path, others, files.__getitem__)
     if snapshot.language != "python":
-        return context.WorkspaceContext(tuple(found))
+        return context.WorkspaceContext(tuple(found), {}, document.package, path)
     workspace = Files(frozenset(others), files.get, lambda folder: _entries(folder, files))
-    return context.WorkspaceContext(tuple(found), modules_of(snapshot.text, path, workspace))
+    return context.WorkspaceContext(tuple(found), modules_of(snapshot.text, path, workspace), document.package, path)
 
 
 def _entries(folder: str, paths: Iterable[str]) -> set[str]:

@@ -22,10 +22,11 @@ from typing import TypeVar
 from attrs import evolve
 
 from codegen_lsp.completion.planning import Plan, plan
+from codegen_lsp.completion.related_files import files_within
 from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot
 from codegen_lsp.errors import WorkerError
-from codegen_lsp.http.documents import document_uri, language_of_request, text_at_cursor
+from codegen_lsp.http.documents import document_uri, language_of_request, name_in_prompt, text_at_cursor
 from codegen_lsp.http.mark_filter import pieces_without_marks, without_marks
 from codegen_lsp.http.metrics import ServerMetrics
 from codegen_lsp.http.problems import invalid
@@ -47,6 +48,8 @@ from codegen_lsp.inference.rpc.messages import (
     GenerateResult,
     LoadParams,
     ModelDescription,
+    RelatedFile,
+    RelatedFiles,
     StopRules,
     StreamedText,
     WarmParams,
@@ -67,6 +70,8 @@ MAX_TOKENIZED = 100_000
 """Characters or tokens. A request for more than the context of any model would keep worker and server from others for
 seconds: a megabyte of text took so long that the worker was taken for one that hangs."""
 UNLIMITED_LINES = 1_000_000
+UNNAMED = "untitled"
+"""Name in the prompt of a document of which a client says none."""
 FINISH_REASONS: dict[Finish, FinishReason] = {"stop": "stop", "length": "length", "end": "end", "unlikely": "stop"}
 
 
@@ -186,13 +191,17 @@ class CompletionService:
         snapshot = _snapshot(request, model)
         planned = await self._plan(snapshot, request, model)
         if not isinstance(planned, Refusal):
-            await self.client.warm(WarmParams(snapshot.uri, planned.prefix, planned.suffix))
+            files = self._files(request, snapshot, model)
+            await self.client.warm(WarmParams(snapshot.uri, planned.prefix, planned.suffix, files))
 
     async def _infill(self, request: CompletionRequest, model: ModelDescription) -> Completed:
         snapshot = _snapshot(request, model)
         planned = await self._plan(snapshot, request, model)
         if isinstance(planned, Refusal):
             return Completed((), model, refusal=planned)
+        files = self._files(request, snapshot, model)
+        in_prompt = {file.text for file in files.files} if files else ()
+        extra = [other for one in request.extra if (other := with_lf(one.text)) not in in_prompt]
         params = GenerateParams(
             document=self._key(),
             prefix=planned.prefix,
@@ -205,7 +214,8 @@ class CompletionService:
             seed=request.seed,
             deadline_seconds=request.deadline_seconds,
             user=request.user,
-            related=[*planned.rest_of_document, *(with_lf(extra.text) for extra in request.extra)],
+            related=[*planned.rest_of_document, *extra],
+            files=files,
         )
         result = await self.generate(params)
         shaped = await _parsing(snapshot, partial(shape_all, result.candidates, planned))
@@ -276,6 +286,13 @@ class CompletionService:
             distinct=False,
             user=request.user,
         )
+
+    def _files(self, request: CompletionRequest, snapshot: Snapshot, model: ModelDescription) -> RelatedFiles | None:
+        """Return the named texts of a request for the prompt, in its order: they are read once if that stays."""
+        budget = options_for(self.settings, snapshot.language, model).related_characters
+        named = (extra for extra in request.extra if extra.filename.strip())
+        files = files_within(budget, (RelatedFile(name_in_prompt(one.filename), with_lf(one.text)) for one in named))
+        return RelatedFiles("", name_in_prompt(request.filename) or UNNAMED, files) if files else None
 
     def _key(self) -> str:
         """Return a key for one request in the worker."""

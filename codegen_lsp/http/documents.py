@@ -7,9 +7,13 @@ from pathlib import PurePath
 from urllib.parse import quote
 
 from codegen_lsp.completion.snapshot import Snapshot, Suggestion
+from codegen_lsp.http.fields import well_formed
 from codegen_lsp.http.requests import CompletionRequest
 from codegen_lsp.inference.rpc.messages import ModelDescription
 from codegen_lsp.source.languages import GENERIC, identifier_of
+
+MAX_NAME_CHARACTERS = 1_000
+"""Of the name of a file in a prompt."""
 
 
 def document_uri(filename: str) -> str:
@@ -30,6 +34,11 @@ def language_of_request(request: CompletionRequest, model: ModelDescription) -> 
     others = Counter(identifier_of(PurePath(extra.filename)) for extra in request.extra)
     del others[GENERIC.identifier]
     return others.most_common(1)[0][0] if others else next(iter(model.languages), GENERIC.identifier)
+
+
+def name_in_prompt(filename: str) -> str:
+    """Return the name of a file as it may stand in a prompt: on one line, and not long."""
+    return " ".join(well_formed(filename[:MAX_NAME_CHARACTERS]).replace("\\", "/").split())
 
 
 def text_at_cursor(snapshot: Snapshot, suggestion: Suggestion) -> str | None:

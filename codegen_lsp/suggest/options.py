@@ -26,6 +26,7 @@ def options_for(settings: Settings, language: str, model: ModelDescription | Non
         on |= {language}
     block = settings.multi_line == "auto"
     prefix, suffix = settings.prompt.prefix_characters, settings.prompt.suffix_characters
+    related = 0
     if model is not None:
         available = int((model.context_length - settings.max_tokens) * model.characters_per_token)
         if model.prefill_tokens_per_second is not None:
@@ -33,11 +34,13 @@ def options_for(settings: Settings, language: str, model: ModelDescription | Non
             available = min(available, max(MIN_PROMPT_CHARACTERS, in_time))
         suffix = min(suffix, max(0, int(available * SUFFIX_SHARE)))
         prefix = min(prefix, max(1, available - suffix))
+        related = _related_characters(settings, model, available - prefix - suffix)
     return Options(
         enabled=settings.enabled,
         languages=frozenset(on),
         prefix_characters=prefix,
         suffix_characters=suffix,
+        related_characters=related,
         infill=model is not None and _infills(settings, model),
         candidates=settings.candidates,
         max_lines=settings.max_lines if block else 1,
@@ -62,6 +65,17 @@ def load_params(settings: Settings, build: Path) -> LoadParams:
         ngrams="off" if "ngrams" in settings.ablate else settings.ngrams,
         shared=settings.worker.shared,
     )
+
+
+def _related_characters(settings: Settings, model: ModelDescription, room: int) -> int:
+    """Return the limit of other files' text in the prompt; `room` is what the document leaves of the longest prompt."""
+    wanted, most = settings.prompt.related_files, settings.prompt.related_characters
+    # A server's model would need the names of files, which never leave the machine.
+    if not model.takes_files or model.remote or wanted == "off" or "related_files" in settings.ablate:
+        return 0
+    if wanted == "on":
+        return most
+    return 0 if model.small else max(0, min(most, room))
 
 
 def _infills(settings: Settings, model: ModelDescription) -> bool:

@@ -25,10 +25,11 @@ from attrs import define, evolve
 from codegen_lsp.completion.context import WorkspaceContext
 from codegen_lsp.completion.options import Options
 from codegen_lsp.completion.planning import Plan, plan
+from codegen_lsp.completion.related_files import related_files, steady_files
 from codegen_lsp.completion.shaping.pipeline import shape_all
 from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
 from codegen_lsp.errors import CodegenError, SupersededError
-from codegen_lsp.inference.rpc.messages import GenerateParams, WarmParams
+from codegen_lsp.inference.rpc.messages import GenerateParams, RelatedFiles, WarmParams
 from codegen_lsp.suggest.acceptance import AcceptanceTracker
 from codegen_lsp.suggest.cache import SuggestionCache
 from codegen_lsp.suggest.debounce import DebouncePolicy
@@ -62,8 +63,10 @@ class _DocumentState:
 
     version: int | None = None
     """The newest version."""
-    read_prefix: str = ""
-    """The prefix that the model has read last."""
+    read: tuple[str, RelatedFiles | None] | None = None
+    """The prefix and the other files that the model has read last."""
+    files: RelatedFiles | None = None
+    """Other files for the prompt."""
     suffix: str = ""
     """The suffix of the last prompt."""
 
@@ -146,7 +149,7 @@ class SuggestionService:
         self._prefetched = None
         self.debounce.reset_answers()
         for state in self._documents.values():
-            state.read_prefix = state.suffix = ""
+            state.suffix, state.read, state.files = "", None, None
 
     def close(self) -> None:
         """Cancel everything. The service must not be used again."""
@@ -194,11 +197,13 @@ class SuggestionService:
     async def warm(self, snapshot: Snapshot, options: Options, model: CompletionModel) -> bool:
         """Prefill the KV cache with the text up to the cursor. False if that was done already or must not be done."""
         planned = await self._plan(evolve(snapshot, trigger=Trigger.INVOKED), options)
-        state = self._state(snapshot.uri)
-        if isinstance(planned, Refusal) or not planned.prefix or state.read_prefix == planned.prefix:
+        if isinstance(planned, Refusal) or not planned.prefix:
             return False
-        state.read_prefix = planned.prefix
-        await model.warm(WarmParams(snapshot.uri, planned.prefix, planned.suffix))
+        state, files = self._state(snapshot.uri), self._choose_files(snapshot.uri, options)
+        if state.read == (planned.prefix, files):
+            return False
+        state.read = planned.prefix, files
+        await model.warm(WarmParams(snapshot.uri, planned.prefix, planned.suffix, files))
         return True
 
     async def prefetch(
@@ -325,6 +330,10 @@ class SuggestionService:
         """Ask the model, shape its answer and keep the suggestions in the cache."""
         workspace = None if "workspace" in options.ablate else self.indexer.workspace_of(snapshot.uri)
         snippets = () if "context" in options.ablate else context.snippets
+        state = self._state(snapshot.uri)
+        # While the user types, the prompt must not begin differently: nothing of it would be in the KV cache.
+        files = self._choose_files(snapshot.uri, options, context) if state.read is None else state.files
+        in_prompt = {file.path for file in files.files} if files else set()
         params = GenerateParams(
             document=snapshot.uri,
             prefix=planned.prefix,
@@ -337,15 +346,15 @@ class SuggestionService:
             workspace=workspace.key if workspace else "",
             excluded_files=[workspace.file] if workspace else [],
             related=list(planned.rest_of_document),
-            snippets=[snippet.text for snippet in snippets],
+            snippets=[snippet.text for snippet in snippets if snippet.path not in in_prompt],
+            files=files,
         )
         started = time.perf_counter()
         result = await model.generate(params)
         self.generated_tokens += result.stats.generated_tokens
         if not background:
             self.debounce.answered(time.perf_counter() - started)
-            if state := self._documents.get(snapshot.uri):
-                state.read_prefix = planned.prefix
+            state.read = planned.prefix, files
         rules = evolve(planned, modules=context.modules)
         shaped = await self._parsing(snapshot, partial(shape_all, result.candidates, rules))
         if not isinstance(shaped, Refusal):
@@ -389,6 +398,15 @@ class SuggestionService:
         # A newer request does not end the prefetch; the worker does, if that request needs the model.
         self._prefetch_task = asyncio.create_task(self.prefetch(snapshot, suggestion, options, model.client))
         await asyncio.shield(self._prefetch_task)
+
+    def _choose_files(self, uri: str, options: Options, context: WorkspaceContext | None = None) -> RelatedFiles | None:
+        """Choose the other files for a document's prompts until the next pause, by default from the last scan."""
+        state, context = self._state(uri), self.scanner.context(uri) if context is None else context
+        if not options.related_characters:
+            state.files = None
+        elif (found := related_files(context, options.related_characters)) is not None:
+            state.files = steady_files(found, state.files)
+        return state.files
 
     def _state(self, uri: str) -> _DocumentState:
         return self._documents.setdefault(uri, _DocumentState())

@@ -152,6 +152,8 @@ class WorkspaceUpkeep:
         mixes = model is None or model.ngrams
         unindexed = self._indexer.workspace_of(uri) is None or (model is not None and model.remote)
         snippets = mixes and "context" not in options.ablate and unindexed
+        reads = model is None or options.related_characters > 0
+        snippets = snippets or (reads and host.settings.prompt.related_files != "off")
         modules = snapshot.language == "python" and not {"correctness", "modules"} & options.ablate
         if not (snippets or modules) or not self._scanner.is_due(uri, snapshot.offset - snapshot.prelude):
             return None

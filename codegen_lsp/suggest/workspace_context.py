@@ -178,7 +178,7 @@ class WorkspaceScanner:
             listed = list_files(request.access.root, PurePosixPath(path).suffix)
             snippets = self._snippets(request, path, listed, cancelled) if request.snippets else []
             modules = self._modules(request, path, listed, cancelled) if request.modules else {}
-            return WorkspaceContext(tuple(snippets), modules)
+            return WorkspaceContext(tuple(snippets), modules, request.access.root.name, path)
         except _ScanCancelledError:
             return EMPTY
         except Exception:

@@ -10,7 +10,8 @@ from attrs import evolve
 
 from codegen_lsp.completion.snapshot import Refusal, Trigger
 from codegen_lsp.errors import SupersededError, WorkerError
-from codegen_lsp.settings import Settings
+from codegen_lsp.inference.rpc.messages import RelatedFile, RelatedFiles
+from codegen_lsp.settings import PromptSettings, Settings
 from codegen_lsp.suggest.service import SuggestionService
 from tests.completion.options import options
 from tests.played_model import PlayedModel
@@ -167,4 +168,92 @@ async def test_closing_a_document_forgets_it(service: SuggestionService, host: P
     assert not service.prefetching
     result = await ask(service, host, at(CODE))
     assert result.suggestions == []
+    service.close()
+
+
+NAMES = "def total(basket, prices):\n    return sum(prices[name] for name in basket)\n"
+MORE_NAMES = "def basket_of(names, prices):\n    return {name: prices[name] for name in names}\n"
+BASKET = "def cheapest(basket, prices):\n    names = sorted(prices[name] for name in basket)\n    retu"
+
+
+@pytest.fixture
+def reader(host: PlayedHost, tmp_path: Path) -> Path:
+    """A workspace of a model that takes other files in its prompt; the folder."""
+    root = tmp_path / "shop"
+    root.mkdir()
+    (root / "names.py").write_text(NAMES)
+    assert host.handle.description is not None
+    host.handle = evolve(
+        host.handle, description=evolve(host.handle.description, takes_files=True, context_length=32_768)
+    )
+    host.root = root
+    host.document = evolve(at(BASKET), uri=(root / "main.py").as_uri())
+    return root
+
+
+async def test_other_files_change_in_a_pause_and_never_while_the_user_types(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel, reader: Path
+) -> None:
+    model.answer = lambda params: []
+    document = host.document
+    assert document is not None
+    service.opened(document.uri, 1, len(BASKET))
+    await service.pause_timer.fire()
+    expected = RelatedFiles("shop", "main.py", [RelatedFile("names.py", NAMES)])
+    assert [params.files for params in model.warmed] == [expected]
+    (reader / "names.py").write_text(MORE_NAMES)
+    typed = BASKET
+    for version, letter in enumerate("rn ", 2):
+        typed += letter
+        service.files_changed()
+        service.changed(document.uri, version, typed, len(typed), letter)
+        host.document = evolve(document, text=typed, offset=len(typed), version=version)
+        await ask(service, host, host.document)
+        await service.scanner.finished(document.uri)
+    assert [params.files for params in model.generated] == [expected] * 3
+    assert all(NAMES not in params.snippets for params in model.generated)
+    await service.pause_timer.fire()
+    changed = RelatedFiles("shop", "main.py", [RelatedFile("names.py", MORE_NAMES)])
+    assert model.warmed[-1].files == changed
+    await service.pause_timer.fire()
+    assert [params.files for params in model.warmed] == [expected, changed]  # nothing new, so it is not read again
+    service.close()
+
+
+async def test_the_first_prompt_has_the_files_that_are_known_by_then(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel, reader: Path
+) -> None:
+    document = host.document
+    assert document is not None
+    host.settings = Settings(warm=False)
+    service.opened(document.uri, 1, len(BASKET))
+    await service.pause_timer.fire()
+    assert model.warmed == []
+    await ask(service, host, document)
+    assert model.generated[0].files == RelatedFiles("shop", "main.py", [RelatedFile("names.py", NAMES)])
+    service.close()
+
+
+@pytest.mark.parametrize("why", ["off", "ablated", "not taken", "small", "slow"])
+async def test_no_other_files_are_read_where_they_are_not_wanted(
+    service: SuggestionService, host: PlayedHost, model: PlayedModel, reader: Path, why: str
+) -> None:
+    document = host.document
+    assert document is not None
+    assert host.handle.description is not None
+    described = evolve(
+        host.handle.description,
+        takes_files=why != "not taken",
+        small=why == "small",
+        prefill_tokens_per_second=300.0 if why == "slow" else None,
+    )
+    host.handle = evolve(host.handle, description=described)
+    wanted = "off" if why == "off" else "auto"
+    host.settings = Settings(
+        prompt=PromptSettings(related_files=wanted), ablate=("related_files",) if why == "ablated" else ()
+    )
+    service.opened(document.uri, 1, len(BASKET))
+    await service.pause_timer.fire()
+    await ask(service, host, document)
+    assert [params.files for params in (*model.warmed, *model.generated)] == [None, None]
     service.close()

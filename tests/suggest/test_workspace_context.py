@@ -243,7 +243,7 @@ async def test_a_change_of_another_document_drops_modules_and_keeps_snippets(
     scanner.document_changed(request.snapshot.uri)
     assert scanner.context(request.snapshot.uri) == found
     scanner.document_changed((root / "app/models.py").as_uri())
-    assert scanner.context(request.snapshot.uri) == WorkspaceContext(found.snippets, {})
+    assert scanner.context(request.snapshot.uri) == evolve(found, modules={})
     assert scanner.is_due(request.snapshot.uri, len(HERE))
 
 

@@ -18,10 +18,13 @@ from tests import needs
 needs.extra("serve")
 
 from codegen_lsp.http.app import create_app
+from codegen_lsp.http.completion import UNNAMED
 from codegen_lsp.http.config import HttpConfig
 from codegen_lsp.http.dialects.llama_cpp_bodies import chosen_fields
 from codegen_lsp.inference.client.client import WorkerState
 from codegen_lsp.inference.engines.native.engine import NativeEngine
+from codegen_lsp.inference.rpc.messages import RelatedFile, RelatedFiles
+from codegen_lsp.settings import PromptSettings, Settings
 from tests.http.asgi import Exchange, exchange, played, played_service
 from tests.http.conftest import RunningServer
 
@@ -239,6 +242,24 @@ async def test_extra_texts_are_a_source_of_ngrams() -> None:
     await exchange(create_app(service, HttpConfig()), "POST", "/infill", body)
     (params,) = played(service).generated
     assert params.related[-2:] == ["first\n", "second"]
+
+
+async def test_extra_texts_are_in_the_prompt_of_a_model_that_takes_files() -> None:
+    service = played_service(lambda params: [])
+    assert service.model is not None
+    played(service).state = evolve(played(service).state, model=evolve(service.model, takes_files=True))
+    service.settings = Settings(prompt=PromptSettings(related_files="on", related_characters=20))
+    extra = [
+        {"text": "first\r\n", "filename": "a.go"},
+        {"text": "second"},
+        {"text": "third\nthe fourth line\n", "filename": "b\n.go"},
+    ]
+    body = {"input_prefix": "func f() {\n", "input_suffix": "\n", "input_extra": extra}
+    await exchange(create_app(service, HttpConfig()), "POST", "/infill", body)
+    (params,) = played(service).generated
+    files = [RelatedFile("a.go", "first\n"), RelatedFile("b .go", "third")]
+    assert params.files == RelatedFiles("", UNNAMED, files)
+    assert params.related[-2:] == ["second", "third\nthe fourth line\n"]
 
 
 async def test_a_refusal_is_an_empty_answer_with_its_reason() -> None:
