@@ -78,7 +78,7 @@ def reading_shares(
     if attention is not None:
         raise OtherEngineError(
             f"The engine {engine.name} does not show what the model attends to. {engine.note}".strip(),
-            "Choose another model." if engine.note else "Set `engine` to `native`.",
+            "Remedy that, or choose another model." if engine.note else "Set `engine` to `native`.",
         )
     logs: list[float] = yield from engine.scoring(text, cancellation)
     shares = [TokenShares(score, score, 0.0, 0.0, []) for score in np.exp(logs).tolist()]

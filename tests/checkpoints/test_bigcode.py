@@ -223,7 +223,7 @@ def test_what_needs_the_native_engine_says_so(build: Path, model: TextModel) -> 
     assert all(token.probability == token.model_probability > 0 for token in plain.tokens)
     with pytest.raises(OtherEngineError, match=r"does not show what the model attends to.*learned positions") as caught:
         model.attribute(AttributionParams(request, "x + 1", before, attention=True), CancellationToken())
-    assert caught.value.advice == "Choose another model."
+    assert caught.value.advice == "Remedy that, or choose another model."
     texts = {f"{number}.py": "value = compute(first, second)\n" * 99 for number in range(9)}
     with pytest.raises(OtherEngineError, match=r"learned positions.*weights have no effect"):
         tune(build, [texts], seconds=1, threads=1, progress=lambda message, share: None)

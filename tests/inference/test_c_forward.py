@@ -190,6 +190,38 @@ def test_all_float16_scales_are_read_exactly(tmp_path: Path, variant: str) -> No
     assert np.array_equal(got, embedding.floats())
 
 
+HEAD_WIDTHS = {
+    "64, grouped": (64, 2, 1e-5),
+    "80, one for all": (80, 1, 1e-6),
+    "96, grouped": (96, 2, 1e-8),
+    "128, one for all": (128, 1, 1e-5),
+    "128, each its own": (128, 4, 1e-6),
+    "256, grouped": (256, 2, 1e-3),
+}
+"""Width of a head, heads of keys and values, and epsilon, as other models have them."""
+
+
+@pytest.mark.parametrize("case", HEAD_WIDTHS)
+def test_heads_of_other_models_run_on_every_processor(case: str, tmp_path: Path) -> None:
+    """Embeddings are small, so that the epsilon matters."""
+    head_width, kv_heads, epsilon = HEAD_WIDTHS[case]
+    shape = Architecture(
+        "llama", 1, 4, 64, 128, head_width, 160, 512, epsilon, kv_heads=kv_heads, head_width=head_width, qkv_bias=True
+    )
+    write_random_build(tmp_path, case, shape)
+    read = read_weights(tmp_path)
+    assert (read.head_width, read.kv_heads) == (head_width, kv_heads)
+    assert read.epsilon == pytest.approx(epsilon)
+    weights = attrs.evolve(read, embedding=attrs.evolve(read.embedding, scales=read.embedding.scales * 30))
+    assert native.suits(weights)
+    expected = logits_of(TorchForwardPass(weights, Mapped), [])
+    other = attrs.evolve(weights, epsilon=epsilon * 100)
+    assert epsilon < 1e-6 or not np.array_equal(logits_of(TorchForwardPass(other, Mapped), []), expected)
+    for variant in VARIANTS:
+        for pieces in ([], [1] * 9, [2, 5, 8, 17, 40]):
+            assert near(logits_of(made(weights, variant), pieces), expected)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("every", [False, True])
 def test_a_chunk_gives_what_a_pass_gives(weights: ModelWeights, variant: str, every: bool) -> None:
