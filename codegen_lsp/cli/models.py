@@ -101,8 +101,13 @@ def path(
 
 @app.command("remove")
 def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="An installed model.")]) -> None:
-    """Delete a model from the store."""
-    typer.echo(f"Removed {store.remove(name)}")
+    """Delete a model from the store, with all that was kept for it."""
+    from codegen_lsp.lsp.workspace_models import forget
+
+    removed = store.remove(name)
+    typer.echo(f"Removed {removed}")
+    if folders := [answer.folder for answer in forget(removed.name) if answer.use]:
+        typer.echo(f"Editors use the model of your settings again in {', '.join(folders)}")
 
 
 @frozen

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from codegen_lsp.errors import CodegenError, ModelError, SettingsError, WorkerError
+from codegen_lsp.inference.build import METADATA
 from codegen_lsp.inference.client.client import Phase, WorkerState
 from codegen_lsp.inference.client.remote_server import RemoteServer
 from codegen_lsp.inference.rpc.messages import LoadParams, LoadProgress, ModelDescription, ScoreParams, ScoreResult
@@ -69,6 +70,9 @@ class ClientFactory(Protocol):
         ...
 
 
+BuildVersion = tuple[int, int, int]
+"""Inode, size in bytes and time of change in nanoseconds of a build's metadata."""
+
 FindBuild = Callable[[str], Path]
 """From the setting `model` to the folder of a build. Raises: ModelError."""
 
@@ -100,6 +104,8 @@ class Models:
         self._on_change = on_change
         self._lock = asyncio.Lock()
         self._loaded: LoadParams | None = None
+        self._version: BuildVersion | None = None
+        """Version of the build that was loaded."""
         self._remote: RemoteServer | None = None
         self._remote_problem = ""
         """Why the server of the settings is not used, as sentences."""
@@ -127,7 +133,7 @@ class Models:
                 self._show(Status("disabled", "Suggestions are turned off in the settings."))
                 return
             try:
-                build = self._find_build(self._chosen or self._wanted())
+                build = self._wanted_build()
             except CodegenError as error:
                 await self._stop()
                 self._show(Status("error", error.message, error.advice))
@@ -155,6 +161,24 @@ class Models:
     def follow_settings(self) -> None:
         """Drop a choice made by command, because the setting was changed since."""
         self._chosen = None
+
+    async def follow_store(self) -> str:
+        """Follow a change of the installed models; return what the user should be told, empty if nothing.
+
+        A build that was replaced, as by `adapt --refresh`, is loaded again. In place of one that was removed, that of
+        the settings is loaded.
+        """
+        before, described = self._loaded, self._status.current.model
+        version = None if before is None else _version_of(Path(before.build))
+        same = version == self._version
+        await self.apply()
+        if same or described is None:
+            return ""
+        if version is not None:
+            logger.info("%s was replaced in the store and is loaded again", described.name)
+            return ""
+        now = self._status.current.model
+        return f"{described.name} was removed." + (f" {now.name} is used in its place." if now else "")
 
     async def restart(self) -> None:
         """Start a new worker. Raises: ModelError and WorkerError."""
@@ -200,12 +224,14 @@ class Models:
     async def _load(self, build: Path) -> ModelDescription:
         if self._closed:
             raise WorkerError("The server is being shut down.")
-        params = load_params(self._settings(), build)
+        params, version = load_params(self._settings(), build), _version_of(build)
         current = self._status.current
-        if params == self._loaded and current.model is not None:
+        if params == self._loaded and version == self._version and current.model is not None:
             return current.model
+        if params == self._loaded and version != self._version:
+            await self._replace_client()  # a worker that has loaded a path does not load it again
         self._on_change()
-        self._loaded = params
+        self._loaded, self._version = params, version
         try:
             return await self.client.load(params)
         except CodegenError as error:
@@ -213,6 +239,16 @@ class Models:
             if self._status.current.state not in ("error", "starting"):
                 self._show(Status("error", error.message, error.advice))
             raise
+
+    def _wanted_build(self) -> Path:
+        """Return the build of the model chosen by command or, where that was removed, of the settings."""
+        if self._chosen is not None:
+            try:
+                return self._find_build(self._chosen)
+            except ModelError as error:
+                logger.warning("The model of the settings is loaded: %s", error)
+                self._chosen = None
+        return self._find_build(self._wanted())
 
     async def _stop(self) -> None:
         if self._loaded is not None:
@@ -262,6 +298,15 @@ class Models:
         else:
             self._settled.set()
         self._status.show(status)
+
+
+def _version_of(build: Path) -> BuildVersion | None:
+    """Return the version of a build; None if it is not there any longer."""
+    try:
+        status = (build / METADATA).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def find_build(name: str) -> Path:

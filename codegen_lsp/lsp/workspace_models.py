@@ -77,13 +77,35 @@ def choices() -> list[ModelChoice]:
 
 def keep(choice: ModelChoice) -> None:
     """Keep an answer, in place of one about the same folder and model. Raises: OSError."""
-    others = [one for one in choices() if (one.folder, one.model) != (choice.folder, choice.model)]
+    _write([*(one for one in choices() if (one.folder, one.model) != (choice.folder, choice.model)), choice])
+
+
+def forget(model: str) -> list[ModelChoice]:
+    """Delete the answers about a model, and return them. Raises: OSError."""
+    kept = choices()
+    forgotten = [one for one in kept if one.model == model]
+    if forgotten:
+        _write([one for one in kept if one.model != model])
+    return forgotten
+
+
+def _write(answers: Sequence[ModelChoice]) -> None:
+    """Write the file with the answers, whole or not at all; without answers, delete it."""
     path = choices_file()
+    if not answers:
+        path.unlink(missing_ok=True)
+        return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    content: Any = cattrs.unstructure([*others, choice])
+    content: Any = cattrs.unstructure(list(answers))
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".models-", delete=False, encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-    Path(file.name).replace(path)
+        partial = Path(file.name)
+        try:
+            json.dump(content, file, indent=2)
+            file.close()
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def model_of_workspace(folders: Sequence[str], settings: Settings) -> str:
@@ -97,6 +119,13 @@ def model_of_workspace(folders: Sequence[str], settings: Settings) -> str:
         if (offer.folder, offer.model) in chosen:
             return offer.model
     return settings.model
+
+
+def lost_choices(folders: Sequence[str]) -> list[ModelChoice]:
+    """Return the answers by which a model is to be used in the workspace folders that is in the store no longer."""
+    there = {name for name, _ in store.adapted()}
+    here = {str(folder) for folder in _paths(folders)}
+    return [one for one in choices() if one.use and one.folder in here and one.model not in there]
 
 
 def offer_for(folders: Sequence[str], settings: Settings) -> ModelOffer | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,17 @@ import attrs
 import pytest
 
 from codegen_lsp.checkpoints.adaptation_record import AdaptationRecord, write_record
+from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import BuildInfo, write_info
 from codegen_lsp.lsp import workspace_models
+from codegen_lsp.lsp.handlers import installed_models
 from codegen_lsp.lsp.handlers.configuration import KEEP, USE
 from codegen_lsp.lsp.workspace_models import ModelChoice, choices, keep, model_of_workspace, offer_for
 from codegen_lsp.settings import Settings, structure_settings
 from tests.lsp.conftest import Editor
 
 ASK = "window/showMessageRequest"
+SAY = "window/showMessage"
 NAME = "codegen-lsp-python+mine"
 
 
@@ -116,6 +121,122 @@ async def test_a_folder_that_is_added_is_offered_its_model(editor: Editor, root:
     added = {"event": {"added": [{"uri": root.as_uri(), "name": "mine"}], "removed": []}}
     editor.notify("workspace/didChangeWorkspaceFolders", added)
     await editor.until(lambda: loaded(editor) == NAME)
+
+
+@pytest.fixture
+def stored(editor: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Editor:
+    """An editor whose server looks for models in the store, often."""
+    monkeypatch.setattr(installed_models, "WATCH_INTERVAL", 0.01)
+
+    def find(name: str) -> Path:
+        path = tmp_path / "store" / name
+        if name not in ("auto", "codegen-lsp-python") and not (path / "build.json").exists():
+            raise ModelError(f"There is no model called {name!r}.", "")
+        return path
+
+    editor.server.session.models._find_build = find
+    return editor
+
+
+def said(editor: Editor) -> list[str]:
+    return [message["params"]["message"] for message in editor.sent if message.get("method") == SAY]
+
+
+async def test_a_model_adapted_while_the_editor_is_open_is_offered(stored: Editor, root: Path, tmp_path: Path) -> None:
+    await started(stored, root, USE)
+    assert loaded(stored) == "auto"
+    install(root, tmp_path)
+    await stored.until(lambda: loaded(stored) == NAME)
+    assert len(questions(stored)) == 1
+    assert said(stored) == []
+
+
+async def test_a_refreshed_model_is_loaded_again(stored: Editor, root: Path, tmp_path: Path) -> None:
+    install(root, tmp_path)
+    await started(stored, root, USE)
+    await stored.until(lambda: loaded(stored) == NAME and stored.states[-1] == "ready")
+    before, clients = stored.model, len(stored.models)
+    (tmp_path / "store" / NAME).rename(tmp_path / "store" / ".replaced")
+    install(root, tmp_path, finished="2026-11-27")
+    await stored.until(lambda: len(stored.models) > clients and stored.states[-1] == "ready")
+    assert loaded(stored) == NAME
+    assert before.closed == 1
+    assert said(stored) == []
+    assert len(questions(stored)) == 1
+
+
+async def test_other_changes_of_the_store_load_nothing_again(stored: Editor, root: Path, tmp_path: Path) -> None:
+    install(root, tmp_path)
+    await started(stored, root, KEEP)
+    loads = len(stored.model.loads)
+    followed: list[str] = []
+    models = stored.server.session.models
+    follow = models.follow_store
+
+    async def noted() -> str:
+        followed.append(await follow())
+        return followed[-1]
+
+    models.follow_store = noted  # type: ignore[method-assign]
+    (tmp_path / "store" / "codegen-350M-mono").mkdir()
+    await stored.until(lambda: followed == [""])
+    assert len(stored.model.loads) == loads
+    assert said(stored) == []
+
+
+async def test_in_place_of_a_removed_model_that_of_the_settings_runs(
+    stored: Editor, root: Path, tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from codegen_lsp.cli.app import app
+
+    install(root, tmp_path)
+    await started(stored, root, USE)
+    await stored.until(lambda: loaded(stored) == NAME and stored.states[-1] == "ready")
+    done = await asyncio.to_thread(CliRunner().invoke, app, ["models", "remove", NAME])
+    assert f"Editors use the model of your settings again in {root}" in done.output
+    await stored.until(lambda: loaded(stored) == "auto" and stored.states[-1] == "ready")
+    await stored.until(lambda: said(stored) == [f"{NAME} was removed. auto is used in its place."])
+    assert not workspace_models.choices_file().exists()
+    install(root, tmp_path)
+    await stored.until(lambda: len(questions(stored)) == 2)
+
+
+async def test_a_model_chosen_by_command_that_was_removed_gives_way(stored: Editor, root: Path, tmp_path: Path) -> None:
+    from codegen_lsp.checkpoints import store
+
+    install(tmp_path / "elsewhere", tmp_path)
+    await started(stored, root)
+    await stored.request("workspace/executeCommand", {"command": "codegen-lsp.switchModel", "arguments": [NAME]})
+    assert loaded(stored) == NAME
+    store.remove(NAME)
+    await stored.until(lambda: said(stored) == [f"{NAME} was removed. auto is used in its place."])
+    assert loaded(stored) == "auto"
+
+
+async def test_a_model_that_was_deleted_by_hand_is_reported_once(stored: Editor, root: Path, tmp_path: Path) -> None:
+    keep(ModelChoice(str(root), NAME, True))
+    keep(ModelChoice("/elsewhere", "other", True))
+    await started(stored, root)
+    await stored.until(lambda: len(said(stored)) == 1)
+    assert said(stored)[0].startswith(f"{NAME}, which was to be used in {root}, is no longer installed.")
+    assert loaded(stored) == "auto"
+    await stored.until(lambda: choices() == [ModelChoice("/elsewhere", "other", True)])
+
+
+def test_an_answer_that_can_t_be_written_leaves_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(ModelChoice("/a", "b", True))
+
+    def full(*arguments: Any, **named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace_models.json, "dump", full)
+        with pytest.raises(OSError, match="No space"):
+            keep(ModelChoice("/a", "c", True))
+    folder = workspace_models.choices_file().parent
+    assert [path.name for path in folder.iterdir()] == ["workspace-models.json"]
 
 
 def settings(**values: Any) -> Settings:

@@ -10,6 +10,7 @@ from lsprotocol import types
 
 from codegen_lsp.lsp.client import EditorCapabilities
 from codegen_lsp.lsp.handlers.configuration import start
+from codegen_lsp.lsp.handlers.installed_models import watch_store
 from codegen_lsp.lsp.session import Session
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def initialize(session: Session, params: types.InitializeParams) -> None:
 async def initialized(session: Session, params: types.InitializedParams) -> None:
     """`initialized`: from here on the server may send requests; the settings are read and the model is loaded."""
     await start(session)
+    session.background.start(watch_store(session))
 
 
 async def shutdown(session: Session, params: None) -> None:
