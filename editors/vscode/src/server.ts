@@ -72,6 +72,8 @@ export class Server implements vscode.Disposable {
   private again: NodeJS.Timeout | undefined;
   private program: Program | undefined;
   private languages: readonly string[] = [];
+  /** Actions that the user has chosen and waits for. */
+  private resolving = 0;
 
   constructor(
     private readonly log: vscode.LogOutputChannel,
@@ -210,6 +212,7 @@ export class Server implements vscode.Disposable {
         ...this.middleware,
         // VS Code shows no message when a chosen action can't be resolved.
         resolveCodeAction: async (action, token, next) => {
+          this.resolving += 1;
           try {
             return await next(action, token);
           } catch (error) {
@@ -217,6 +220,8 @@ export class Server implements vscode.Disposable {
             if (error instanceof Error && !cancelled)
               void vscode.window.showInformationMessage(`${action.title}: ${error.message}`);
             throw error;
+          } finally {
+            this.resolving -= 1;
           }
         },
         workspace: {
@@ -231,7 +236,7 @@ export class Server implements vscode.Disposable {
     client.onNotification('codegen-lsp/status', (status: Status) => {
       if (this.client === client) this.show(status);
     });
-    client.onRequest(ShowMessageRequest.type, choose);
+    client.onRequest(ShowMessageRequest.type, (params) => (this.resolving > 0 ? choose(params) : ask(params)));
     return client;
   }
 
@@ -256,7 +261,12 @@ export class Server implements vscode.Disposable {
   }
 }
 
-/** Shows the server's question as a list to choose from, instead of a message with buttons. */
+/** Shows a question that nobody waits for as a message with buttons: a list would take the keys that are typed. */
+async function ask(params: ShowMessageRequestParams): Promise<MessageActionItem | null> {
+  return (await vscode.window.showInformationMessage(params.message, ...(params.actions ?? []))) ?? null;
+}
+
+/** Shows a question about an action that the user has chosen as a list. */
 async function choose(params: ShowMessageRequestParams): Promise<MessageActionItem | null> {
   const items = (params.actions ?? []).map((action) => ({ label: action.title, action }));
   // The focus may still be returning from a menu when the list opens.

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
-import attrs
-
-from codegen_lsp.checkpoints.adaptation_record import AdaptationRecord, write_record
-from codegen_lsp.inference.build import read_info, write_info
+from tests.editors.adapted_build import put_adapted_build
 from tests.editors.neovim.test_with_the_server import ready, setup
 
 NAME = "codegen-lsp-python+home"
@@ -27,15 +22,6 @@ vim.fn.confirm = function(message) return answer(message) end
 """
 
 
-def adapted_build(embedded: Path, store: Path, folder: Path) -> None:
-    """Put the embedded model into a store as one that was adapted to a folder."""
-    shutil.copytree(embedded, store / NAME)
-    write_info(store / NAME, attrs.evolve(read_info(embedded), name=NAME))
-    write_record(
-        store / NAME, AdaptationRecord("codegen-lsp-python", {str(folder): "c0ffee"}, {}, [], [], 1, 1.0, "2026-11-26")
-    )
-
-
 def loaded(neovim) -> str:
     """Return the name of the loaded model, empty while there is none."""
     code = "local model = require('codegen.server').status.model return type(model) == 'table' and model.name or ''"
@@ -46,7 +32,7 @@ def test_an_adapted_model_is_offered_and_used(start, embedded_build, tmp_path):
     home = tmp_path / "home0"
     (home / "pyproject.toml").parent.mkdir(parents=True)
     (home / "pyproject.toml").write_text("")
-    adapted_build(embedded_build, home / "data" / "codegen-lsp" / "models", home)
+    put_adapted_build(embedded_build, home / "data" / "codegen-lsp" / "models", NAME, home)
     init = ANSWER + setup(embedded_build).replace(f"model = {json.dumps(str(embedded_build))}, ", "")
     neovim = start(init, columns=120)
     neovim.edit("stack.py", "import os\n")

@@ -93,6 +93,17 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("vscode") / "clone"
 
 
+@pytest.fixture(scope="module")
+def served_clone(clone: Path) -> Iterator[Path]:
+    """A clone after `make demo`, where the extension was made: what a newcomer has."""
+    python = clone / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    yield clone
+    python.unlink()
+
+
 @pytest.fixture(scope="session")
 def vsix(node: dict[str, str], clone: Path) -> Path:
     """Build the extension's package as it is distributed."""

@@ -64,6 +64,7 @@ HOSTILE: dict[str, Any] = {
         "pipArguments": ["--index-url", "http://evil.example"],
     },
     "model": "./evil",
+    "model_by_folder": {"/": "./evil"},
     "log": {"file": "~/.bashrc", "level": "debug"},
     "exclude": ["*a*a*a*a*a*b"],
     "verify_refactorings": "on",
@@ -112,7 +113,7 @@ def read(bundle: Path, node: dict[str, str], **layers: Any) -> tuple[dict[str, A
 def flat(table: dict[str, Any], prefix: str) -> dict[str, Any]:
     found = {}
     for name, value in table.items():
-        if isinstance(value, dict) and name != "environment":
+        if isinstance(value, dict) and name not in ("environment", "model_by_folder"):
             found |= flat(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
@@ -169,13 +170,13 @@ def test_an_untrusted_workspace_names_no_programs_models_files_or_patterns(
 ) -> None:
     own, server = read(bundle, node, workspace=FORMS[form])
     assert own == {"python": "", "command": [], "environment": {}, "package": "", "pipArguments": []}
-    assert server["model"] == "auto"
+    assert (server["model"], server["model_by_folder"]) == ("auto", {})
     assert server["log.file"] == ""
     assert server["exclude"] == []
     assert server["verify_refactorings"] == "off"
     assert {name: server[name] for name in REMOTE} == REMOTE
     assert server["max_lines"] == 3, "other settings of the workspace count"
-    assert not any("touch" in name or (isinstance(value, str) and "evil" in value) for name, value in server.items())
+    assert not any("touch" in name or "evil" in json.dumps(value) for name, value in server.items())
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import sysconfig
 import zipfile
 from pathlib import Path
@@ -25,17 +24,6 @@ def settings(embedded_build):
         "codegen-lsp.cache.memory_mb": 64,
         "codegen-lsp.exclude": ["left_*"],
     }
-
-
-@pytest.fixture(scope="module")
-def served_clone(clone):
-    """A clone after `make demo`, where the extension was made: what a newcomer has."""
-    python = clone / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n', encoding="utf-8")
-    python.chmod(0o755)
-    yield clone
-    python.unlink()
 
 
 @pytest.fixture(scope="module")
