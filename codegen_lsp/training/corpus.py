@@ -50,7 +50,7 @@ class PackageFiles:
 
 def hash_fraction(*parts: str) -> float:
     """Return a number in [0, 1) that depends on the parts alone, for deterministic sampling."""
-    value = hashlib.sha256("\0".join(parts).encode()).digest()
+    value = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(value[:8], "big") / 2**64
 
 

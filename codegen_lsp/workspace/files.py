@@ -13,7 +13,7 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,6 +122,31 @@ def list_files(root: Path, extension: str, limit: int | None = None) -> list[str
     return [path for path in considered if path.endswith(extension)]
 
 
+def files_of_repository(root: Path, timeout: float) -> Iterator[str]:
+    """Yield the paths that git lists below `root`, as `list_files` orders them, never those that a walk would find.
+
+    Of a repository inside it that git can't list, nothing is yielded. `timeout` are the seconds that git may take for
+    each repository. Raises: WorkspaceError when git can't list `root`, with git's reason.
+    """
+    try:
+        names = _ask_git(root, timeout)
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        raise WorkspaceError("not_listed", f"git does not list the files of {root}: {reason}") from error
+    except subprocess.TimeoutExpired as error:
+        raise WorkspaceError("not_listed", f"git did not list the files of {root} in {timeout:g} s.") from error
+    except OSError as error:
+        raise WorkspaceError("not_listed", f"git does not list the files of {root}: {error}.") from error
+
+    def inner(folder: Path) -> Iterator[str]:
+        try:
+            yield from files_of_repository(folder, timeout)
+        except WorkspaceError as error:
+            logger.warning("%s", error)
+
+    yield from _expanded(root, names, inner)
+
+
 def python_files(access: FileAccess) -> dict[Path, str]:
     """Return the texts of the Python files of a workspace folder by absolute path, line ends as they are.
 
@@ -155,6 +180,11 @@ def _files(root: Path) -> Iterator[str]:
     names = _listed_by_git(root)
     if not names:
         yield from _walk(root)
+    yield from _expanded(root, names, _files)
+
+
+def _expanded(root: Path, names: set[str], inner: Callable[[Path], Iterator[str]]) -> Iterator[str]:
+    """Yield the files among the names that git lists, and for a repository among them what `inner` yields."""
     for name in sorted_in_steps(names, key=_walk_order):
         path = root / name
         *folders, last = name.rstrip("/").split("/")
@@ -164,7 +194,7 @@ def _files(root: Path) -> Iterator[str]:
             yield name
         elif path.is_dir() and not path.is_symlink() and not _is_skipped(last):
             # A submodule or an untracked repository, of which git names the folder only.
-            yield from (f"{name.rstrip('/')}/{inner}" for inner in _files(path))
+            yield from (f"{name.rstrip('/')}/{each}" for each in inner(path))
 
 
 def _listed_by_git(root: Path) -> set[str]:
@@ -173,20 +203,10 @@ def _listed_by_git(root: Path) -> set[str]:
     Empty where there is no repository, no git, a repository that git does not trust (another user's) or can't list in
     time, or where the folder itself is ignored by a repository around it.
     """
-    command = git_command(*_LIST_FILES)
-    if root in _too_slow or command is None:
+    if root in _too_slow:
         return set()
     try:
-        result = subprocess.run(
-            command,
-            cwd=root,
-            env=git_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_TIMEOUT,
-            check=True,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+        return _ask_git(root, GIT_TIMEOUT)
     except subprocess.CalledProcessError as error:
         logger.debug("git does not list %s: %s", root, error.stderr.decode("utf-8", "replace").strip())
         return set()
@@ -197,6 +217,23 @@ def _listed_by_git(root: Path) -> set[str]:
     except OSError as error:
         logger.info("git does not list %s: %s", root, error)
         return set()
+
+
+def _ask_git(root: Path, timeout: float) -> set[str]:
+    """Return what `git ls-files` lists. Raises: OSError, CalledProcessError, TimeoutExpired."""
+    command = git_command(*_LIST_FILES)
+    if command is None:
+        raise FileNotFoundError("there is no git on this machine")
+    result = subprocess.run(
+        command,
+        cwd=root,
+        env=git_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
+        check=True,
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+    )
     return {os.fsdecode(name) for name in result.stdout.split(b"\0") if name}
 
 

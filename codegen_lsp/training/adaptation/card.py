@@ -12,7 +12,7 @@ def adaptation_card(name: str, base: BuildInfo, record: AdaptationRecord | None)
     front = f"---\nlicense: {base.license}\ntags:\n{tags}---\n"
     if record is None:
         return front
-    folders = "".join(f"| `{folder}` | {commit or 'none'} |\n" for folder, commit in record.commits.items())
+    folders = "".join(f"| `{_shown(folder)}` | {commit or 'none'} |\n" for folder, commit in record.commits.items())
     rows = "".join(_row(figure, change) for figure, change in record.figures.items())
     again = f", refreshed {record.refreshes} times" if record.refreshes else ""
     part = (
@@ -47,6 +47,11 @@ The weights have the licence of `{record.base}`: {base.license}.
 removes the model and everything that was kept for it. `codegen-lsp adapt --refresh` with the same folders goes on from
 it with the files that have changed.
 """
+
+
+def _shown(path: str) -> str:
+    """Return a path as one line of UTF-8: line breaks and bytes that are no UTF-8 are escaped."""
+    return path.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
 
 
 def _row(name: str, change: Change) -> str:
