@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import cattrs
 from attrs import field, frozen
 
+from codegen_lsp.errors import ModelError
+
 RECORD = "adaptation.json"
 WORK = ".adaptations"
 """Subfolder of the store with the working files of adaptations, by name of the model."""
+LOCK = ".lock"
+"""File in the working folder that is locked while a process works there."""
 MAX_BYTES = 50_000_000
 OWN, OWN_ALONE, GENERAL = "own files with n-grams", "own files alone", "general code"
 """Names of the figures."""
@@ -70,6 +77,32 @@ class AdaptationRecord:
 def work_folder(store: Path, name: str) -> Path:
     """Return the folder with the working files of an adaptation."""
     return store / WORK / name
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes from an adaptation's working files, which may be deleted meanwhile.
+
+    Raises ModelError when another process has them, OSError when the folder can't be written to.
+    """
+    from filelock import FileLock, Timeout  # not at the top: the language server needs the records only
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ModelError(
+            f"Another process adapts {folder.name} now.",
+            "Wait for its end, or end it with Ctrl-C; twice ends it at once.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:  # Windows does not delete an open file
+                shutil.rmtree(folder)
 
 
 def read_record(build: Path) -> AdaptationRecord | None:

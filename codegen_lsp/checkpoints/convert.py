@@ -133,7 +133,8 @@ def _convert(source: DescribedSource, output: Path, name: str, report: ProgressR
             agreement.check_checkpoint(logits[chosen], readings[chosen].ids, f"The checkpoint in {source.path}")
             read = alternatives[chosen]
             write_model(weights, read, partial, _part(report, "quantizing", 0.4, 0.9))
-        read.tokenizer.save(str(partial / "tokenizer.json"))
+        # The library has no class of its own for the error of a full disk.
+        (partial / "tokenizer.json").write_text(read.tokenizer.to_str(pretty=True), encoding="utf-8")
         for file in TERM_FILES:
             if (source.folder / file).is_file():
                 shutil.copyfile(source.folder / file, partial / file)

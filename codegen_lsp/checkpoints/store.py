@@ -20,7 +20,7 @@ from pathlib import Path
 import platformdirs
 from attrs import frozen
 
-from codegen_lsp.checkpoints.adaptation_record import WORK, AdaptationRecord, read_record
+from codegen_lsp.checkpoints.adaptation_record import WORK, AdaptationRecord, claimed, read_record
 from codegen_lsp.checkpoints.catalogue import bundled_directory, look_up, suggestions
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import METADATA, BuildInfo, read_info
@@ -139,9 +139,10 @@ def _discard_adaptation(store: Path, name: str) -> Path | None:
     found = [folder for folder in (store / WORK).glob("*") if folder.name.lower() == name.lower()]
     for folder in found:
         try:
-            shutil.rmtree(folder)
+            with claimed(folder):
+                shutil.rmtree(folder)
         except OSError as error:
-            raise ModelError(f"{folder} can't be deleted: {error}.", "End the adaptation that runs first.") from error
+            raise ModelError(f"{folder} can't be deleted: {error}.", "Correct its permissions.") from error
     return found[0] if found else None
 
 
@@ -192,6 +193,14 @@ def install(build: Path, name: str) -> InstalledBuild:
             f"{target} can't be replaced: {error}.", "Close the editors that use this model, then try again."
         ) from error
     return _read(target, bundled=False)
+
+
+def put_back(name: str) -> None:
+    """Put a build back that a killed process moved aside and did not replace."""
+    for aside in store_directory().glob(f".replaced-*/{name}"):
+        if not (store_directory() / name).exists():
+            aside.rename(store_directory() / name)
+            shutil.rmtree(aside.parent, ignore_errors=True)
 
 
 def checked_name(name: str) -> str:

@@ -86,7 +86,7 @@ def adapt(
     if evaluate:
         _evaluate(job, days, commits, console, as_json=as_json)
         return
-    with _interruptible() as stopped, progress_bar() as report:
+    with _interruptible(console) as stopped, progress_bar() as report:
         outcome = run(job, report, lambda line: console.print(line, highlight=False, soft_wrap=True), stopped.is_set)
     if as_json:
         typer.echo(json.dumps(_as_values(outcome), indent=1))
@@ -100,7 +100,7 @@ def _evaluate(job: AdaptationJob, days: float, commits: int, console: Console, *
     from codegen_lsp.cli.progress_bar import progress_bar
     from codegen_lsp.evaluation.adaptation_trial import run_trial
 
-    with _interruptible() as stopped, progress_bar() as report:
+    with _interruptible(console) as stopped, progress_bar() as report:
         trial = run_trial(
             job,
             days,
@@ -130,7 +130,7 @@ def _evaluate(job: AdaptationJob, days: float, commits: int, console: Console, *
 
 
 @contextmanager
-def _interruptible() -> Iterator[threading.Event]:
+def _interruptible(console: Console) -> Iterator[threading.Event]:
     """Set an event at the first Ctrl-C, and interrupt at the second."""
     stopped = threading.Event()
     former = signal.getsignal(signal.SIGINT)
@@ -139,6 +139,7 @@ def _interruptible() -> Iterator[threading.Event]:
         if stopped.is_set():
             raise KeyboardInterrupt
         stopped.set()
+        console.print("Ending when this step is done. Ctrl-C again ends at once; the same command goes on from there.")
 
     signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -112,7 +113,10 @@ def export(model: TrainableCodeGen, tokenizer_folder: Path, output: Path) -> flo
         shutil.copyfile(file, partial / file.name)
     config = config_of(model.shape, code_tokenizer.token_id(tokenizer, code_tokenizer.END))
     (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file(codegen_state(model), partial / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(codegen_state(model), partial / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{partial} can't be written to: {error}") from error
     (partial / "model.safetensors").chmod(0o644)
     difference = logits_difference(model, partial)
     if difference > TOLERANCE:
@@ -129,7 +133,9 @@ def export(model: TrainableCodeGen, tokenizer_folder: Path, output: Path) -> flo
 def logits_difference(model: TrainableCodeGen, folder: Path, length: int = 192) -> float:
     """Return the largest difference between both models' logits on random ids, in standard deviations of the logits."""
     from transformers import CodeGenForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # it writes to the screen beside ours
     exported: nn.Module = CodeGenForCausalLM.from_pretrained(folder, dtype=torch.float32)
     exported.eval()
     length = min(length, model.shape.positions)

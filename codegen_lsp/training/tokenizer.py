@@ -64,7 +64,8 @@ def train(texts: Iterable[str], vocabulary: int = 8192, design: str = "word") ->
 def save(tokenizer: Tokenizer, folder: Path, positions: int = 2048) -> None:
     """Write the files read by `tokenizers.Tokenizer.from_file` and transformers' AutoTokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    # Written here: the library has no class of its own for the error of a full disk.
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": END,

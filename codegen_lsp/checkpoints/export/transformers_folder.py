@@ -31,7 +31,7 @@ def write_transformers_folder(
     _write_json(folder / "config.json", transformers_config(source, dtype))
     end = source.info.end_of_text
     _write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": end})
-    source.fast.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer.json").write_text(source.fast.to_str(pretty=True), encoding="utf-8")
     name = source.fast.id_to_token(end)
     _write_json(
         folder / "tokenizer_config.json",

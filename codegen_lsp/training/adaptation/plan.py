@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cattrs
 from attrs import frozen
 
-from codegen_lsp.checkpoints.adaptation_record import AdaptationRecord, read_record
+from codegen_lsp.checkpoints.adaptation_record import LOCK, AdaptationRecord, read_record
 from codegen_lsp.errors import CorpusError
 from codegen_lsp.inference.engines.native.mixing_file import weights_for
 from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
@@ -24,6 +24,9 @@ from codegen_lsp.training.adaptation.sources import OwnFile, OwnSources, read_so
 GENERAL_HELD_OUT = 300_000
 """Characters of general code that are held out."""
 
+Predict = Callable[[Sequence[OwnFile]], None]
+"""Gets the files to train on. Raises: CorpusError when that is not worth the time."""
+
 
 @frozen
 class AdaptationPlan:
@@ -32,6 +35,7 @@ class AdaptationPlan:
     base: str
     base_digest: str
     paths: list[str]
+    exclude: list[str]
     refresh: bool
     commits: dict[str, str]
     files: dict[str, str]
@@ -40,26 +44,49 @@ class AdaptationPlan:
     left_out: dict[str, int]
 
 
-def prepare(running: RunningJob) -> AdaptationPlan:
-    """Read and encode the files, unless an interrupted job did."""
+def prepare(running: RunningJob, predict: Predict) -> AdaptationPlan:
+    """Read and encode the files, unless an interrupted job did.
+
+    `predict` is called with the files to train on before they are encoded, which takes a while. Raises CorpusError when
+    there is too little code, and keeps nothing of it then.
+    """
     job, base, folder = running.job, running.base, running.folder
     paths = [str(path.expanduser().resolve()) for path in job.paths]
     digest = base.info.files["model.bin"].sha256 if "model.bin" in base.info.files else ""
     written = folder / "plan.json"
     if written.exists():
-        found = cattrs.structure(json.loads(written.read_text(encoding="utf-8")), AdaptationPlan)
-        if (found.base_digest, found.paths, found.refresh) == (digest, paths, job.refresh):
-            running.say("Going on with an interrupted adaptation; its files are not read again.")
+        found = _read_plan(written)
+        wanted = (digest, paths, list(job.exclude), job.refresh)
+        if found is not None and (found.base_digest, found.paths, found.exclude, found.refresh) == wanted:
+            running.say(
+                "Going on with an interrupted adaptation; its files are not read again. "
+                f"To begin anew: `codegen-lsp models remove {job.name}`."
+            )
             return found
-    for leftover in folder.iterdir():
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    running.report("reading your files", 0.0)
-    sources = read_sources(job.paths, (".py", ".pyi"), job.exclude)
+    discard_working_files(folder)
+    try:
+        return _prepare_anew(running, predict, paths, digest)
+    except CorpusError:
+        discard_working_files(folder)
+        raise
+
+
+def _prepare_anew(running: RunningJob, predict: Predict, paths: list[str], digest: str) -> AdaptationPlan:
+    job, base, folder = running.job, running.base, running.folder
+    running.report("listing your files", 0.0)
+    sources = read_sources(
+        job.paths,
+        (".py", ".pyi"),
+        job.exclude,
+        report=lambda done, total: running.report(f"reading your files: {done:,} of {total:,}", 0.0),
+    )
     earlier = read_record(base.path) if job.refresh else None
     kept = encoding.without_duplicates(sources.files)
     training, held_out = encoding.split(kept)
     if earlier is not None:
         training = _changed_first(training, earlier)
+    predict(training)
+    running.report("reading general code", 0.01)
     general = general_sample(int(sum(len(file.text) for file in training) / 2), GENERAL_HELD_OUT)
     running.report("counting n-grams", 0.01)
     tokenizer = code_tokenizer.load(base.path)
@@ -76,6 +103,7 @@ def prepare(running: RunningJob) -> AdaptationPlan:
         base=earlier.base if earlier else base.name,
         base_digest=digest,
         paths=paths,
+        exclude=list(job.exclude),
         refresh=job.refresh,
         commits=sources.commits,
         files={file.key: file.digest for file in [*held_out, *training]},
@@ -83,8 +111,25 @@ def prepare(running: RunningJob) -> AdaptationPlan:
         general=general.packages,
         left_out=_left_out(sources, len(kept)),
     )
-    write_json(written, cattrs.unstructure(plan))
+    write_json(folder / "plan.json", cattrs.unstructure(plan))
     return plan
+
+
+def discard_working_files(folder: Path) -> None:
+    """Delete all working files, but for the lock of this process."""
+    for leftover in folder.iterdir():
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        elif leftover.name != LOCK:
+            leftover.unlink()
+
+
+def _read_plan(path: Path) -> AdaptationPlan | None:
+    """Return the plan of an interrupted job; None if another version wrote it."""
+    try:
+        return cattrs.structure(json.loads(path.read_text(encoding="utf-8")), AdaptationPlan)
+    except (ValueError, TypeError, KeyError, cattrs.BaseValidationError):
+        return None
 
 
 def _changed_first(training: Sequence[OwnFile], earlier: AdaptationRecord) -> list[OwnFile]:

@@ -15,28 +15,34 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import cattrs
 
 from codegen_lsp.checkpoints import store
-from codegen_lsp.checkpoints.adaptation_record import OWN, Change, read_record
+from codegen_lsp.checkpoints.adaptation_record import OWN, Change, claimed, read_record
 from codegen_lsp.checkpoints.catalogue import look_up
 from codegen_lsp.checkpoints.export.source import open_source
 from codegen_lsp.checkpoints.store import InstalledBuild
-from codegen_lsp.errors import ModelError
+from codegen_lsp.errors import ConversionError, CorpusError, ModelError
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.training import state
 from codegen_lsp.training.adaptation import measuring
 from codegen_lsp.training.adaptation.building import costs_of, finish, make_build
+from codegen_lsp.training.adaptation.encoding import GENERAL_SHARE
 from codegen_lsp.training.adaptation.job import AdaptationJob, Outcome, RunningJob, Stop, pays
 from codegen_lsp.training.adaptation.measuring import Costs
 from codegen_lsp.training.adaptation.plan import AdaptationPlan, prepare, write_json
+from codegen_lsp.training.adaptation.prediction import Prediction, tokens_per_second
 from codegen_lsp.training.adaptation.resources import check_resources
-from codegen_lsp.training.adaptation.training_run import ESTIMATE_SHARE, train_for_share
+from codegen_lsp.training.adaptation.sources import OwnFile
+from codegen_lsp.training.adaptation.training_run import ESTIMATE_SHARE, train_for_share, training_config
 from codegen_lsp.training.model import TrainableCodeGen
 from codegen_lsp.training.starting_weights import trainable_model
+
+CHARACTERS_PER_TOKEN = 3.5
+"""Of Python code, with the tokenizer of the embedded model."""
 
 
 def adapt(job: AdaptationJob, report: ProgressReport, say: Callable[[str], None], stop: Stop) -> Outcome:
@@ -56,16 +62,32 @@ def adapt(job: AdaptationJob, report: ProgressReport, say: Callable[[str], None]
         )
     store.writable_store()
     running = RunningJob(job, base, report, say, stop)
-    folder = running.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with claimed(running.folder):
+            return _run(running)
+    except OSError as error:
+        raise _not_written(running, error) from error
+    except ConversionError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise _not_written(running, error.__cause__) from error
+    except RuntimeError as error:
+        if not _torch_could_not_write(error):
+            raise
+        raise _not_written(running, error) from error
+
+
+def _run(running: RunningJob) -> Outcome:
+    job, base, folder = running.job, running.base, running.folder
+    running.report("reading the model", 0.0)
     with open_source(str(base.path), None, lambda message, share: None) as source:
         model = trainable_model(source)
     check_resources(model.shape, job.threads, folder)
-    plan = prepare(running)
+    plan = prepare(running, lambda files: _predict(running, model, files))
     before = _before(running, plan)
     if (estimate := _estimate(running, model, plan, before)) is None:
         return Outcome(None, interrupted=True)
-    say(_sentence(estimate))
+    running.say(_sentence(estimate))
     if not pays(estimate) and not job.anyway:
         shutil.rmtree(folder, ignore_errors=True)
         return Outcome(estimate)
@@ -75,12 +97,48 @@ def adapt(job: AdaptationJob, report: ProgressReport, say: Callable[[str], None]
     return attrs.evolve(finish(running, plan, model, before), estimate=estimate, interrupted=not done)
 
 
+def _predict(running: RunningJob, model: TrainableCodeGen, files: Sequence[OwnFile]) -> None:
+    """Say how much of the code can be read in the minutes. Raises CorpusError when that is too little to be of use."""
+    job = running.job
+    if job.minutes is None:
+        return
+    running.report("measuring the speed of training", 0.01)
+    speed = tokens_per_second(model, training_config(job, model, 1.0))
+    characters = sum(len(file.text) for file in files)
+    tokens = int(characters / CHARACTERS_PER_TOKEN / (1 - GENERAL_SHARE))
+    prediction = Prediction(len(files), tokens, speed, job.minutes)
+    running.say(prediction.sentence)
+    if prediction.too_little and not job.anyway:
+        raise CorpusError(
+            f"{job.minutes:g} minutes are too few to gain anything from so much code on this machine as it is now.",
+            f"Give --minutes {prediction.enough_minutes}, when the machine has nothing else to do, or fewer folders. "
+            "--anyway tries it all the same.",
+        )
+
+
+def _not_written(running: RunningJob, error: Exception) -> ModelError:
+    """Return the error to raise for one of writing or reading files."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).partition("\n")[0]
+    name = getattr(error, "filename", None) or running.folder
+    return ModelError(
+        f"The adaptation could not go on, because of a file of it ({name}): {reason}.",
+        f"Free space in {store.store_directory()} or correct its permissions. What was done is kept: the same command "
+        f"goes on from there, and `codegen-lsp models remove {running.job.name}` deletes it.",
+    )
+
+
+def _torch_could_not_write(error: RuntimeError) -> bool:
+    """Return true for the errors by which `torch.save` says that a file can't be written."""
+    return any(words in str(error) for words in ("PytorchStreamWriter", "unexpected pos", "iostream error"))
+
+
 def _base(job: AdaptationJob) -> InstalledBuild:
     store.checked_name(job.name)
     if look_up(job.name) is not None or any(build.bundled and build.name == job.name for build in store.installed()):
         raise ModelError(f"{job.name} is the name of another model.", "Choose another one with --name.")
     if not job.refresh:
         return store.find(job.base)
+    store.put_back(job.name)
     build = store.find(job.name)
     if read_record(build.path) is None:
         raise ModelError(f"{job.name} is no adapted model.", "Adapt one first, without --refresh.")

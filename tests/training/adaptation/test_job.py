@@ -227,3 +227,93 @@ def test_records_that_are_damaged_count_as_none(tmp_path: Path) -> None:
     for content in ("{", json.dumps({"base": 1}), "[]"):
         (tmp_path / "adaptation.json").write_text(content)
         assert read_record(tmp_path) is None
+
+
+def test_minutes_that_are_too_few_are_refused_before_anything_is_encoded(job: AdaptationJob, empty_store: Path) -> None:
+    said: list[str] = []
+    seen: list[str] = []
+    hasty = attrs.evolve(job, steps=None, minutes=0.0001, anyway=False)
+    with pytest.raises(CorpusError, match="too few to gain anything") as refusal:
+        adapt(hasty, lambda message, share: seen.append(message), said.append, lambda: False)
+    assert "--minutes 10" in refusal.value.advice
+    assert "tokens a second now" in said[0]
+    assert not any(message.startswith("counting") for message in seen)
+    assert [path for path in empty_store.rglob("*") if path.is_file()] == []
+
+
+def test_too_little_code_leaves_nothing_behind(job: AdaptationJob, repository, empty_store: Path) -> None:  # type: ignore[no-untyped-def]
+    short = repository(
+        {f"{n}.py": "\n".join(f"def f_{n}_{m}(x):\n    return x * {n * m}\n" for m in range(9)) for n in range(20)},
+        "short",
+    )
+    with pytest.raises(CorpusError, match=r"tokens to train on"):
+        run(attrs.evolve(job, paths=(short,)))
+    assert [path for path in empty_store.rglob("*") if path.is_file()] == []
+
+
+def test_a_pattern_that_is_added_to_the_excluded_ones_counts(job: AdaptationJob, empty_store: Path) -> None:
+    """An interrupted job with the files that are now excluded is not gone on with."""
+    encoded = work_folder(empty_store, NAME) / "plan.json"
+    run(job, stop=encoded.exists)
+    assert any(path.endswith("uris.py") for path in json.loads(encoded.read_text())["files"])
+    _, said = run(attrs.evolve(job, exclude=("**/uris.py",)), stop=encoded.exists)
+    assert not any(path.endswith("uris.py") for path in json.loads(encoded.read_text())["files"])
+    assert said == []
+
+
+def test_a_job_that_runs_is_neither_removed_nor_run_twice(job: AdaptationJob, empty_store: Path) -> None:
+    refusals: list[str] = []
+
+    def meanwhile() -> bool:
+        for act in (lambda: store.remove(NAME), lambda: run(job)):
+            with pytest.raises(ModelError, match="Another process adapts") as refusal:
+                act()
+            refusals.append(refusal.value.message)
+        return True
+
+    outcome, _ = run(job, stop=meanwhile)
+    assert outcome.interrupted
+    assert len(refusals) == 2
+    assert store.remove(NAME) == work_folder(empty_store, NAME)
+
+
+def test_a_refresh_that_was_killed_between_two_renames_goes_on(job: AdaptationJob, empty_store: Path) -> None:
+    run(job)
+    (empty_store / ".replaced-x").mkdir()
+    (empty_store / NAME).rename(empty_store / ".replaced-x" / NAME)
+    with pytest.raises(CorpusError, match="No file has changed"):
+        run(attrs.evolve(job, refresh=True))
+    assert (empty_store / NAME / "build.json").exists()
+    assert not (empty_store / ".replaced-x").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no RLIMIT_FSIZE")
+def test_files_that_can_t_be_written_are_reported_at_each_stage_and_nothing_is_lost(
+    job: AdaptationJob, empty_store: Path
+) -> None:
+    """The limit of the size of files stands for a full disk: from a stage on, no file of more than a few bytes."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    stages = ("counting", "measuring the model", "estimate", "measuring the estimate", "training", "making the int8")
+    reached: set[str] = set()
+    for stage in stages:
+
+        def report(message: str, share: float, stage: str = stage) -> None:
+            after_the_estimate = stage != "making the int8" or share > 0.5
+            if message.startswith(stage) and after_the_estimate:
+                reached.add(stage)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+
+        try:
+            with pytest.raises(CodegenError) as refusal:
+                adapt(job, report, lambda line: None, lambda: False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert stage in reached
+        assert "goes on from there" in refusal.value.advice, stage
+        assert not (empty_store / NAME).exists()
+    outcome, said = run(job)
+    assert said[0].startswith("Going on")
+    assert outcome.build is not None
+    assert [path.name for path in (empty_store / ".adaptations").iterdir()] == []
