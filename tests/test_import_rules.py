@@ -35,7 +35,7 @@ LIBRARIES = {
     "uvicorn": ["http/serve.py", "http/connections.py"],
     "prometheus_client": ["http/metrics.py"],
     "ray": ["deploy/*", "evaluation/ray_sampling.py"],
-    "filelock": ["inference/rpc/endpoint.py"],
+    "filelock": ["inference/rpc/endpoint.py", "checkpoints/adaptation_record.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/hub_errors.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
     "h11": ["inference/client/http_connections.py", "http/connections.py"],

@@ -37,6 +37,9 @@ AUTO = "auto"
 DOWNLOADS = ".downloads"
 """Subfolder of the store for checkpoints that are being fetched."""
 
+BuildVersion = tuple[int, int, int]
+"""Inode, size in bytes and time of change in nanoseconds of a build's metadata."""
+
 LEFT_BEHIND_SECONDS = 24 * 3600
 """Age from which a working folder is assumed to belong to a process that was killed."""
 
@@ -109,6 +112,15 @@ def find(name_or_path: str) -> InstalledBuild:
     near = suggestions(wanted, list(builds))
     hint = f"Did you mean {' or '.join(near)}?" if near else "See `codegen-lsp models list`."
     raise ModelError(f"There is no model called {wanted!r}.", hint)
+
+
+def version_of(build: Path) -> BuildVersion | None:
+    """Return the version of a build, which another one in its place has not; None if there is none any longer."""
+    try:
+        status = (build / METADATA).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def remove(name: str) -> Path:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from codegen_lsp.checkpoints.store import BuildVersion, version_of
 from codegen_lsp.errors import CodegenError, ModelError, SettingsError, WorkerError
-from codegen_lsp.inference.build import METADATA
 from codegen_lsp.inference.client.client import Phase, WorkerState
 from codegen_lsp.inference.client.remote_server import RemoteServer
 from codegen_lsp.inference.rpc.messages import LoadParams, LoadProgress, ModelDescription, ScoreParams, ScoreResult
@@ -69,9 +69,6 @@ class ClientFactory(Protocol):
         """Return a client that reports its states and the progress of loads."""
         ...
 
-
-BuildVersion = tuple[int, int, int]
-"""Inode, size in bytes and time of change in nanoseconds of a build's metadata."""
 
 FindBuild = Callable[[str], Path]
 """From the setting `model` to the folder of a build. Raises: ModelError."""
@@ -169,7 +166,7 @@ class Models:
         the settings is loaded.
         """
         before, described = self._loaded, self._status.current.model
-        version = None if before is None else _version_of(Path(before.build))
+        version = None if before is None else version_of(Path(before.build))
         same = version == self._version
         await self.apply()
         if same or described is None:
@@ -224,7 +221,7 @@ class Models:
     async def _load(self, build: Path) -> ModelDescription:
         if self._closed:
             raise WorkerError("The server is being shut down.")
-        params, version = load_params(self._settings(), build), _version_of(build)
+        params, version = load_params(self._settings(), build), version_of(build)
         current = self._status.current
         if params == self._loaded and version == self._version and current.model is not None:
             return current.model
@@ -298,15 +295,6 @@ class Models:
         else:
             self._settled.set()
         self._status.show(status)
-
-
-def _version_of(build: Path) -> BuildVersion | None:
-    """Return the version of a build; None if it is not there any longer."""
-    try:
-        status = (build / METADATA).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def find_build(name: str) -> Path:

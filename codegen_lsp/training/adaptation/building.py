@@ -36,7 +36,7 @@ def costs_of(running: RunningJob, build: Path, plan: AdaptationPlan, message: st
         files=MEASURED_FILES,
         weights=weights_for(base.path, base.info, "auto") or SMALL_MODEL,
         threads=running.job.threads,
-        report=lambda share: running.report(message, at),
+        report=lambda share: running.report(f"{message}: {share:.0%}", at),
     )
 
 

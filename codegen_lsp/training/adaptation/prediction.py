@@ -34,7 +34,7 @@ MEASURED = (
 
 @frozen
 class Prediction:
-    """What a budget gives on this machine."""
+    """A budget, in passes over the code on this machine."""
 
     files: int
     tokens: int
