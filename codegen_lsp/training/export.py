@@ -135,7 +135,7 @@ def logits_difference(model: TrainableCodeGen, folder: Path, length: int = 192) 
     from transformers import CodeGenForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # it writes to the screen beside ours
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it writes to the screen beside ours
     exported: nn.Module = CodeGenForCausalLM.from_pretrained(folder, dtype=torch.float32)
     exported.eval()
     length = min(length, model.shape.positions)
