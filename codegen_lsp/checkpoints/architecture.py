@@ -239,7 +239,7 @@ def read_architecture(directory: Path) -> Architecture:
     raise ConversionError(
         f"{path} declares the architecture {kind!r}; known are codegen (CodeGen, CodeGen2), llama (CodeGen2.5), "
         f"qwen2 and gpt_bigcode.{own_code(config)}",
-        "See `codegen-lsp models list` for the checkpoints that can be used.",
+        CHOOSE_ANOTHER,
     )
 
 

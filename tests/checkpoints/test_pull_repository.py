@@ -246,7 +246,9 @@ def test_code_of_a_repository_is_named_and_not_run(hub: Hub, repository: Reposit
     own = {"auto_map": {"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}}
     folder = repository(config={**own, "model_type": "own"})
     (folder / "modeling_own.py").write_text("raise SystemExit('remote code ran')\n")
-    assert "no code of a repository is ever run" in refusal(hub).message
+    error = refusal(hub)
+    assert "no code of a repository is ever run" in error.message
+    assert "remote.url" in error.advice
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "qwen2"}))
     assert pull(REPOSITORY, endpoint=hub.url).name == "tiny-coder"
