@@ -67,8 +67,8 @@ def test_a_file_gives_the_build_of_a_folder_with_its_values(
     differences = {
         name for name, value in attrs.asdict(found).items() if value != getattr(attrs.evolve(expected), name, None)
     }
-    assert differences <= {"source", "files", "verification", "infill_marks", "end_of_text", "languages"}
-    assert found.infill_marks == expected.infill_marks
+    assert differences <= {"source", "files", "verification", "infill_marks", "file_marks", "end_of_text", "languages"}
+    assert (found.infill_marks, found.file_marks) == (expected.infill_marks, expected.file_marks)
     assert found.source == "mine.gguf"
     assert found.end_of_text == expected.end_of_text
     assert {path.name for path in tmp_path.iterdir()} == {"mine.gguf", "checkpoint", "from folder", "from file"}
