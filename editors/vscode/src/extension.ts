@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises';
 
 import * as vscode from 'vscode';
 
+import { adviseModel } from './advice';
 import { Answers, hideStale } from './completion';
 import { enabled, isOn, languageName, languagesOn, SECTION, setEnabled, setLanguage } from './configuration';
 import { PrivateEnvironment } from './environment';
@@ -72,6 +73,7 @@ class Window {
     continueSession: () => this.sessions.goOn(),
     selectModel: () => this.withProgram((program) => selectModel(this.server, program, this.cwd)),
     pullModel: () => this.withProgram((program) => pullModel(this.server, program, this.cwd)),
+    adviseModel: () => this.withProgram((program) => adviseModel(this.server, program, this.cwd)),
     statistics: () => this.withProgram((program) => this.reports.show('Statistics', program, ['stats'], this.cwd)),
     doctor: () => this.withProgram((program) => this.reports.show('Doctor', program, ['doctor'], this.cwd)),
     restart: () => this.restart(),

@@ -30,6 +30,7 @@ export async function showMenu(server: Server): Promise<void> {
     { label: '$(comment-discussion) Write a program in steps', command: own('newSession') },
     { label: '$(arrow-swap) Switch model', description: model?.name ?? '', command: own('selectModel') },
     { label: '$(cloud-download) Pull a model', command: own('pullModel') },
+    { label: '$(dashboard) Which model suits this machine?', command: own('adviseModel') },
     { label: '', kind: vscode.QuickPickItemKind.Separator },
     { label: '$(graph) Statistics', command: own('statistics') },
     { label: '$(pulse) Doctor', command: own('doctor') },

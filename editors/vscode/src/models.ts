@@ -19,6 +19,9 @@ interface ModelRow {
   readonly path: string | null;
 }
 
+/** The part of a row that pulling needs. */
+export type Pullable = Pick<ModelRow, 'name' | 'license' | 'size_mb' | 'needs_consent'>;
+
 /** A line of `models pull --json`. */
 interface PullLine {
   readonly message?: string;
@@ -62,12 +65,16 @@ export async function pullModel(server: Server, program: Program, cwd: string): 
     rows.filter((row) => row.path === null).map(itemOf(undefined)),
     { title: 'Which model shall be downloaded?', matchOnDescription: true, matchOnDetail: true },
   );
-  if (!chosen) return;
-  const { name, license } = chosen.row;
-  const size = `It is a download of ${megabytes(chosen.row.size_mb)}, which is then converted here. Licence: ${license}.`;
-  const agree = chosen.row.needs_consent ? 'I Agree to the Licence: Download' : 'Download';
+  if (chosen) await pullNamed(server, program, cwd, chosen.row);
+}
+
+/** Downloads and converts a checkpoint after the user has agreed, and offers to run it. */
+export async function pullNamed(server: Server, program: Program, cwd: string, row: Pullable): Promise<void> {
+  const { name, license } = row;
+  const size = `It is a download of ${megabytes(row.size_mb)}, which is then converted here. Licence: ${license}.`;
+  const agree = row.needs_consent ? 'I Agree to the Licence: Download' : 'Download';
   if ((await vscode.window.showInformationMessage(`Pull ${name}?`, { modal: true, detail: size }, agree)) !== agree) return;
-  const consent = chosen.row.needs_consent ? ['--accept-license'] : [];
+  const consent = row.needs_consent ? ['--accept-license'] : [];
   const command = [...program.command, 'models', 'pull', name, '--json', ...consent];
   let ended = await pull(name, command, cwd);
   if (ended.missingExtra !== undefined) {
@@ -107,8 +114,8 @@ async function pull(name: string, command: readonly string[], cwd: string): Prom
   );
 }
 
-/** Runs a model, and keeps the choice in the settings. */
-async function use(server: Server, name: string): Promise<void> {
+/** Runs a model, and keeps the choice in the settings of the user, or of the workspace. */
+export async function use(server: Server, name: string, target = vscode.ConfigurationTarget.Global): Promise<void> {
   try {
     await vscode.window.withProgress({ location: vscode.ProgressLocation.Window, title: `Loading ${name}` }, () =>
       server.execute('codegen-lsp.switchModel', name),
@@ -117,7 +124,7 @@ async function use(server: Server, name: string): Promise<void> {
     void vscode.window.showWarningMessage(error instanceof Error ? error.message : String(error));
     return;
   }
-  await vscode.workspace.getConfiguration(SECTION).update('model', name, vscode.ConfigurationTarget.Global);
+  await vscode.workspace.getConfiguration(SECTION).update('model', name, target);
 }
 
 async function list(program: Program, cwd: string): Promise<ModelRow[] | undefined> {
@@ -145,7 +152,7 @@ function itemOf(running: string | undefined): (row: ModelRow) => ModelItem {
   };
 }
 
-function megabytes(count: number): string {
+export function megabytes(count: number): string {
   return count < 1000 ? `${count} MB` : `${(count / 1000).toFixed(1)} GB`;
 }
 

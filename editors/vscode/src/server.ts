@@ -21,6 +21,7 @@ import {
   type ShowMessageRequestParams,
 } from 'vscode-languageclient/node';
 
+import type { MachineAdvice } from './advice';
 import { languagesOn, ownSettings, SECTION, serverSettings } from './configuration';
 import { withoutCurrentFolder } from './processes';
 import { canRun, type Program } from './program';
@@ -176,6 +177,12 @@ export class Server implements vscode.Disposable {
     if (!this.client || !this.running) return { message: `${this.current.message} ${this.current.advice}`.trim() };
     const params = uri ? { textDocument: { uri: this.client.code2ProtocolConverter.asUri(uri) } } : {};
     return this.client.sendRequest<Explanation>('codegen-lsp/explain', params);
+  }
+
+  /** Requests which model suits this machine, which is measured when asked for. Rejects with the server's error. */
+  async adviseModel(measure: 'no' | 'again', token = NEVER): Promise<MachineAdvice> {
+    if (!this.client || !this.running) throw new Error('The server is not running.');
+    return this.client.sendRequest<MachineAdvice>('codegen-lsp/modelAdvice', { measure }, token);
   }
 
   dispose(): void {

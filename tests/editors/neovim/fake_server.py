@@ -6,7 +6,8 @@
 
 - `lines`: texts whose first line is the whole line as it will be. A text is suggested where the line up to the cursor
   is its beginning, and it replaces the closing brackets after the cursor.
-- `delay`: seconds until a suggestion is answered.
+- `delay`: seconds until a suggestion, or advice about models, is answered.
+- `advice`: the answer about models.
 
 Received messages are written to `FOLDER/log.jsonl`. The command `fake.notify` `[method, params]` sends a notification,
 and `fake.exit` ends the process.
@@ -89,6 +90,14 @@ def complete(number: Any, params: dict[str, Any]) -> None:
     timer.start()
 
 
+def advise(number: Any) -> None:
+    script = json.loads((FOLDER / "script.json").read_text(encoding="utf-8"))
+    timer = threading.Timer(script.get("delay", 0), answer, (number, script["advice"]))
+    timer.daemon = True
+    waiting[number] = timer
+    timer.start()
+
+
 def execute(number: Any, params: dict[str, Any]) -> None:
     name, arguments = params["command"], params.get("arguments") or []
     if name == "fake.exit":
@@ -125,6 +134,8 @@ def main() -> None:
                 send({"id": params["id"], "error": {"code": CANCELLED, "message": "cancelled"}})
             elif method == "workspace/executeCommand":
                 execute(number, params)
+            elif method == "codegen-lsp/modelAdvice":
+                advise(number)
             elif method == "codegen-lsp/explain":
                 send({"id": number, "result": {"message": "Line 1: because."}})
             elif method == "exit":

@@ -251,6 +251,75 @@ def test_command(neovim, fake):
     assert "There is no :Codegen nonsense." in neovim.lua("return select(2, pcall(vim.cmd, 'Codegen nonsense'))")
 
 
+def model_advice(name, **values):
+    """A model of the server's advice."""
+    times = {"firstTokenMs": 12.3, "suggestionMs": 145.6, "measured": False}
+    there = {"verdict": "within", "reason": "within the aims", "state": "", "downloadMb": None, "command": ""}
+    return {"name": name, "license": "Apache-2.0", "goodFor": "lines", **times, **there, **values}
+
+
+def advice(*rows, note=""):
+    text = "On this machine medium is the largest model that answers within the aims."
+    named = {"recommended": "medium", "models": rows, "note": note, "aims": {"suggestionTokens": 16}}
+    return {"recommendation": text, **named}
+
+
+def test_a_model_that_suits_the_machine_is_taken(neovim, fake):
+    reason = {"verdict": "slow", "reason": "16 tokens 900 ms instead of 250"}
+    rows = (
+        model_advice("small", state="embedded", measured=True),
+        model_advice("medium", downloadMb=797, command="codegen-lsp models pull medium"),
+        model_advice("large", downloadMb=7000, command="codegen-lsp models pull large", goodFor="", **reason),
+    )
+    fake.write_script(advice=advice(*rows, note="The machine was busy."))
+    neovim.lua(
+        """vim.ui.select = function(rows, options, chosen)
+          lines = { options.prompt }
+          for _, row in ipairs(rows) do lines[#lines + 1] = options.format_item(row) end
+          chosen(rows[choice])
+        end
+        choice = 1"""
+    )
+    neovim.command("Codegen models")
+    neovim.until(lambda: "the model is small until Neovim ends" in neovim.messages(), "the model")
+    predicted = "first token 12 ms, 16 tokens 146 ms (predicted)"
+    assert neovim.lua("return lines") == [
+        "On this machine medium is the largest model that answers within the aims. The machine was busy.",
+        "  small; first token 12 ms, 16 tokens 146 ms; within the aims; embedded; Apache-2.0; lines",
+        f"* medium; {predicted}; within the aims; 797 MB to download; Apache-2.0; lines",
+        f"  large; {predicted}; 16 tokens 900 ms instead of 250; 7.0 GB to download; Apache-2.0",
+    ]
+    assert [call["arguments"] for call in fake.got("workspace/executeCommand")] == [["small"]]
+    neovim.lua("choice = 2")
+    neovim.command("Codegen models measure")
+    neovim.until(lambda: ":Codegen pull medium installs it" in neovim.messages(), "the command")
+    assert neovim.lua("return vim.fn.getreg('\"')") == "codegen-lsp models pull medium"
+    assert [params["measure"] for params in fake.got("codegen-lsp/modelAdvice")] == ["ifNeeded", "again"]
+    neovim.lua("choice = nil")
+    neovim.command("Codegen models")
+    neovim.until(lambda: len(fake.got("codegen-lsp/modelAdvice")) == 3)
+    neovim.settle()
+    assert [
+        call["arguments"] for call in fake.got("workspace/executeCommand") if call["command"] != "fake.nothing"
+    ] == [["small"]]
+    assert "takes no name" in neovim.lua("return vim.fn.execute('Codegen models small')")
+
+
+def test_the_measuring_of_the_machine_is_stopped(neovim, fake):
+    fake.write_script(advice=advice(), delay=1000)
+    neovim.lua("vim.ui.select = function(rows) asked = #rows end")
+    neovim.command("Codegen models")
+    neovim.until(lambda: fake.got("codegen-lsp/modelAdvice"), "the request")
+    neovim.command("Codegen models")
+    neovim.until(lambda: "was stopped" in neovim.messages(), "the message")
+    neovim.until(lambda: fake.got("$/cancelRequest"), "the cancellation")
+    neovim.settle()
+    assert neovim.lua("return asked") is None
+    fake.write_script(advice=advice(model_advice("small")))
+    neovim.command("Codegen models")
+    neovim.until(lambda: neovim.lua("return asked") == 1, "the advice")
+
+
 def test_command_restart(neovim, fake):
     neovim.command("Codegen restart")
     neovim.until(lambda: len(fake.got("initialize")) == 2)
@@ -286,6 +355,7 @@ def test_command_is_completed(neovim):
         "health",
         "log",
         "model",
+        "models",
         "pull",
         "restart",
         "session",
@@ -296,6 +366,7 @@ def test_command_is_completed(neovim):
     assert complete("Codegen ") == names
     assert complete("Codegen t") == ["toggle", "trigger"]
     assert complete("Codegen status ") == []
+    assert complete("Codegen models ") == ["measure"]
 
 
 def test_installed_models_are_completed(start, tmp_path):

@@ -16,7 +16,9 @@ import pytest
 from rich.console import Console
 from rich.syntax import Syntax
 
+from codegen_lsp.advice.measurement import MeasurementParams, keep
 from codegen_lsp.cli.demo import WITHOUT_WEB_FONT
+from tests.advice.measured import measurement
 from tests.editors.scenarios import PICTURED, PICTURES, STACK
 
 ROOT = Path(__file__).parents[3]
@@ -174,3 +176,26 @@ def test_the_server_and_its_worker_end_with_the_editor(neovim):
     neovim.close()
     _, alive = psutil.wait_procs([process, server], timeout=30)
     assert alive == []
+
+
+def test_models_are_listed_with_their_latencies_on_this_machine(neovim, embedded_build, monkeypatch):
+    """From a measurement that is kept: `tests/cli` has a real one."""
+    params = MeasurementParams(threads=2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(neovim.home / "cache"))
+    keep(measurement(key=params.key))
+    neovim.lua(
+        """vim.ui.select = function(rows, options, chosen)
+          lines = { options.prompt }
+          for _, row in ipairs(rows) do lines[#lines + 1] = options.format_item(row) end
+          for _, row in ipairs(rows) do
+            if row.name == 'codegen-350M-mono' then chosen(row) end
+          end
+        end"""
+    )
+    neovim.command("Codegen models")
+    first, *lines = neovim.until(lambda: neovim.lua("return lines"), "the list")
+    assert "qwen2.5-coder-0.5B (for lines, many languages) is the largest model" in first
+    assert "`codegen-lsp models pull qwen2.5-coder-0.5B`" in first
+    (line,) = (line for line in lines if "codegen-350M-mono" in line)
+    assert re.search(r"first token \d+ ms, 16 tokens \d+ ms \(predicted\); within the aims; 797 MB to download", line)
+    assert neovim.lua("return vim.fn.getreg('\"')") == "codegen-lsp models pull codegen-350M-mono"

@@ -11,6 +11,7 @@
 - `sandbox`: false where programs can't be confined.
 - `delay`: seconds until the model has answered.
 - `anywhere`: answer on blank lines, too.
+- `measuring`: true while a measurement of the machine goes on. Its result is that of `tests/advice/measured.py`.
 
 Requests to the model and their cancellations are written to `FOLDER/log.jsonl`. The other commands of codegen-lsp that
 the extension uses are played, too.
@@ -98,7 +99,25 @@ def serve() -> int:
 
     def make() -> CodegenServer:
         make_model = partial(LoggedModel, answer=answers)
-        return create_server(make_model, lambda name: Path("/models") / ("scripted" if name == "auto" else name))
+        server = create_server(make_model, lambda name: Path("/models") / ("scripted" if name == "auto" else name))
+        server.session.measure_machine = measure_machine
+        return server
+
+    async def measure_machine(params: Any, report: Any) -> Any:
+        from codegen_lsp.advice.measurement import keep
+        from tests.advice.measured import measurement
+
+        log(event="measure")
+        report("Timing small models", 0.4)
+        try:
+            while script().get("measuring"):  # noqa: ASYNC110 - in a file
+                await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            log(event="measuring cancelled")
+            raise
+        made = measurement(key=params.key)
+        keep(made)
+        return made
 
     log(event="started", pid=os.getpid(), environment=dict(os.environ))
     return serve_stdio(make)

@@ -142,6 +142,70 @@ def test_packages_that_a_pull_lacks_are_installed_on_request(window, script, nam
     told(window, "extra-sized is installed")
 
 
+@pytest.fixture
+def unmeasured(code_server):
+    """Nothing is known of this machine."""
+    (code_server.root / "home" / ".cache" / "codegen-lsp" / "machine-speed.json").unlink(missing_ok=True)
+
+
+def test_the_machine_is_measured_on_request_and_the_measuring_is_stopped(window, script, unmeasured, name):
+    window.edit(name)
+    before = len(script.log)
+    script.write_script(measuring=True)
+    window.choose("Which model suits this machine?", "Codegen: Show Menu")
+    window.until(lambda: script.events("measure", before), "the measuring")
+    window.until(lambda: "Measuring this machine" in window.toasts(), "the progress")
+    window.page.locator(".notification-toast .monaco-button", has_text="Cancel").click()
+    window.until(lambda: script.events("measuring cancelled", before), "the end of the measuring")
+    window.until(lambda: window.toasts() == "", "the end of the progress")
+    assert len(script.events("measure", before)) == 1
+
+
+def test_a_model_that_suits_the_machine_is_taken(window, script, code_server, unmeasured, name):
+    script.set()
+    window.edit(name)
+    before = len(script.log)
+    window.command("Codegen: Which Model Suits This Machine?")
+    rows = window.page.locator(".quick-input-list .monaco-list-row")
+    rows.filter(has_text="codegen-350M-mono").wait_for()
+    advice = window.page.locator(".quick-input-widget input").get_attribute("placeholder")
+    assert "qwen2.5-coder-0.5B (for lines, many languages) is the largest model" in advice
+    row = rows.filter(has_text="codegen-350M-mono").inner_text()
+    for word in ("first token", "16 tokens", "predicted", "BSD-3-Clause", "lines of Python", "797 MB to download"):
+        assert word in row
+    assert len(script.events("measure", before)) == 1
+    window.choose("codegen-lsp-python")
+    window.choose("In this workspace")
+    window.until(lambda: window.status().startswith("codegen-lsp-python"), "the model")
+    kept = window.folder / ".vscode" / "settings.json"
+    window.until(lambda: '"codegen-lsp.model": "codegen-lsp-python"' in kept.read_text(encoding="utf-8"), "the setting")
+    user = code_server.root / "user" / "User" / "settings.json"
+    assert "codegen-lsp-python" not in user.read_text(encoding="utf-8")
+    window.write_settings({"codegen-lsp.model": None})
+    window.until(lambda: window.status().startswith("scripted"), "the first model")
+
+
+def test_the_command_for_a_model_that_is_not_installed_is_copied(window, script, name):
+    script.set()
+    window.edit(name)
+    before = len(script.log)
+    window.choose("codegen-350M-mono", "Codegen: Which Model Suits This Machine?")
+    dialog = window.page.locator(".monaco-dialog-box")
+    dialog.wait_for()
+    assert "codegen-lsp models pull codegen-350M-mono" in dialog.inner_text()
+    dialog.locator(".monaco-button", has_text="Copy Command").click()
+    dialog.wait_for(state="detached")
+    window.focus()
+    window.page.keyboard.press("Control+V")
+    window.until(lambda: "codegen-lsp models pull codegen-350M-mono" in window.text(), "the command")
+    window.choose("codegen-350M-mono", "Codegen: Which Model Suits This Machine?")
+    dialog.locator(".monaco-button", has_text="Pull It Now").click()
+    dialog.locator(".monaco-button", has_text="Download").click()
+    window.until(lambda: [one["name"] for one in script.events("pull", before)] == ["codegen-350M-mono"], "the pull")
+    window.page.locator(".notification-toast .monaco-button", has_text="Cancel").click()
+    told(window, "was stopped")
+
+
 def test_reports(window, script, name):
     window.edit(name)
     window.command("Codegen: Run Doctor")

@@ -159,12 +159,21 @@ local function session(_, arguments)
   require('codegen.session').command(request ~= '' and request or nil)
 end
 
+--- Lists the models for this machine, see `codegen.advice`. With `measure`, the machine is measured again.
+local function advise(what)
+  if what and what ~= 'measure' then
+    return server.notify('`:Codegen models` takes no name; `:Codegen models measure` measures this machine again.', vim.log.levels.WARN)
+  end
+  with_client(function(client) require('codegen.advice').choose(client, what == 'measure') end)
+end
+
 M.subcommands = {
   continue = function() require('codegen.session').continue() end,
   explain = explain,
   health = function() vim.cmd.checkhealth('codegen') end,
   log = log,
   model = model,
+  models = advise,
   pull = pull,
   restart = restart,
   session = session,
@@ -195,6 +204,7 @@ end
 
 --- Returns the names that fit a subcommand: installed models for `model`, the others for `pull`.
 local function names_for(subcommand)
+  if subcommand == 'models' then return { 'measure' } end
   local named = {}
   for _, row in ipairs((subcommand == 'model' or subcommand == 'pull') and models() or {}) do
     if (subcommand == 'model') == (row.path ~= nil) then named[#named + 1] = row.name end
