@@ -12,7 +12,7 @@ from typing import Literal
 from attrs import evolve, frozen
 
 from codegen_lsp.advice.measurement import MachineMeasurement
-from codegen_lsp.advice.speed import CONTEXT, INT8, WANTED, ModelTimes, sizes_of
+from codegen_lsp.advice.speed import CONTEXT, INT8, WANTED, ModelTimes, sizes_of, speed_for
 from codegen_lsp.checkpoints.catalogue import Checkpoint
 from codegen_lsp.checkpoints.store import InstalledBuild
 
@@ -150,8 +150,8 @@ def _installed(
     times = record.times if record else None
     measured = times is not None
     if times is None and measurement is not None:
-        sizes = record.sizes if record else sizes_of(entry.architecture) if entry else None
-        times = measurement.speeds[f"{INT8:g}"].times(sizes) if sizes is not None else None
+        sizes = record.sizes if record else sizes_of(entry.architecture, info.bits) if entry else None
+        times = speed_for(measurement.speeds, sizes).times(sizes) if sizes is not None else None
     kv_cache = entry.memory_mb - entry.architecture.int8_bytes / 2**20 if entry else 0.0
     memory = int(info.bytes / 2**20 + kv_cache) + PROCESS_MB
     verdict, reason = _verdict(times, memory, free_mb if build.name != running else None)

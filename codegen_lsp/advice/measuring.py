@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,12 @@ from attrs import frozen
 
 from codegen_lsp.advice.measurement import BuildRecord, MachineMeasurement, MeasurementParams, usable_processors
 from codegen_lsp.advice.probes import cache_size, probes
-from codegen_lsp.advice.speed import CONTEXT, INT8, TYPED, WANTED, MachineSpeed, ModelSizes, ModelTimes, fit, sizes_of
+from codegen_lsp.advice.speed import CONTEXT, INT8, TYPED, WANTED, MachineSpeed, ModelSizes, ModelTimes, fit, speed_for
 from codegen_lsp.advice.timing import EngineTimer, is_busy
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.store import InstalledBuild, installed
 from codegen_lsp.errors import CodegenError, ModelError
-from codegen_lsp.inference.build import BuildInfo, read_info
+from codegen_lsp.inference.build import BuildInfo, WeightFormat, read_info
 from codegen_lsp.inference.engines.base import Engine
 from codegen_lsp.inference.engines.factory import open_engine
 from codegen_lsp.inference.engines.native.weights import read_weights
@@ -37,8 +38,9 @@ from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.progress import ProgressReport
 
-CONTEXTS = (128, 512)
-"""Lengths of the prompts by which the cost of attention is told from that of the weights."""
+CONTEXTS = (256, CONTEXT)
+"""Lengths of the prompts by which the cost of attention is told from that of the weights. The longer one is that of the
+predictions: with a shorter one, they were too small (`docs/lab.md`)."""
 ROUNDS, FEWEST_ROUNDS = 4, 2
 ROUND_SECONDS = 5.0
 """No further round begins after this time, once there were `FEWEST_ROUNDS`."""
@@ -48,6 +50,8 @@ SPARE_MEMORY = 512 << 20
 BUILD_SECONDS = 4.0
 """An installed model is measured itself where that is expected to take no longer."""
 BUILD_ROUNDS = 3
+FOUR_BITS = WeightFormat(bits=4, group=32)
+"""Small models in this format are timed as well where a model in 4 bits is installed."""
 
 
 @frozen
@@ -63,8 +67,12 @@ class MeasuringTask:
 
 def measure(task: MeasuringTask, report: ProgressReport) -> MachineMeasurement:
     """Measure this machine. Raises: ModelError when memory or disk space is lacking, or no engine runs."""
+    builds = installed() if task.builds else []
     shapes = probes(cache_size())
-    needed = sum(shape.int8_bytes for shape in shapes.values()) + SPARE_MEMORY
+    formats: list[WeightFormat | None] = [None]
+    if any(build.info.bits == FOUR_BITS.bits for build in builds):
+        formats.append(FOUR_BITS)
+    needed = sum(shape.int8_bytes for shape in shapes.values()) * len(formats) + SPARE_MEMORY
     available = psutil.virtual_memory().available
     if needed > available:
         raise ModelError(
@@ -72,18 +80,21 @@ def measure(task: MeasuringTask, report: ProgressReport) -> MachineMeasurement:
             "Close other programs.",
         )
     timers, sizes = [], []
-    for index, (name, shape) in enumerate(shapes.items()):
-        report("Making small models", 0.3 * index / len(shapes))
+    wanted = [
+        (f"{name}-{number}", shape, form) for number, form in enumerate(formats) for name, shape in shapes.items()
+    ]
+    for index, (name, shape, form) in enumerate(wanted):
+        report("Making small models", 0.3 * index / len(wanted))
         folder = Path(task.folder) / name
         folder.mkdir()
         try:
-            info = write_random_build(folder, name, shape)
+            info = write_random_build(folder, name, shape, form)
         except OSError as error:
             raise ModelError(
                 f"The models to measure with can't be written: {error}.", "Make room on the disk."
             ) from error
         timers.append(EngineTimer(_open(task.params, folder, info), info.vocabulary_size))
-        sizes.append(sizes_of(shape))
+        sizes.append(build_sizes(folder, info))
     began = time.perf_counter()
     for round in range(ROUNDS):
         if round >= FEWEST_ROUNDS and time.perf_counter() - began > ROUND_SECONDS:
@@ -94,7 +105,13 @@ def measure(task: MeasuringTask, report: ProgressReport) -> MachineMeasurement:
                 timer.run(context)
     engine = timers[0].engine
     busy = engine.device == "cpu" and is_busy(timers)
-    speed = fit([one for timer, size in zip(timers, sizes, strict=True) for one in timer.passes(size, processor=busy)])
+    passes = [timer.passes(size, processor=busy) for timer, size in zip(timers, sizes, strict=True)]
+    speeds = {
+        f"{INT8 if form is None else form.bits:g}": fit(
+            [one for (_, _, used), own in zip(wanted, passes, strict=True) if used == form for one in own]
+        )
+        for form in formats
+    }
     for timer in timers:
         timer.engine.close()
     return MachineMeasurement(
@@ -103,12 +120,12 @@ def measure(task: MeasuringTask, report: ProgressReport) -> MachineMeasurement:
         engine=engine.name,
         device=engine.device,
         threads=engine.threads,
-        speeds={f"{INT8:g}": speed},
+        speeds=speeds,
         busy=busy,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         processors=usable_processors(),
         device_memory_mb=gpu_memory() if engine.device == "cuda" else None,
-        builds=_measure_builds(task.params, speed, report, processor=busy) if task.builds else {},
+        builds=_measure_builds(task.params, builds, speeds, report, processor=busy),
     )
 
 
@@ -120,15 +137,19 @@ def _open(params: MeasurementParams, folder: Path, info: BuildInfo) -> Engine:
 
 
 def _measure_builds(
-    params: MeasurementParams, speed: MachineSpeed, report: ProgressReport, *, processor: bool
+    params: MeasurementParams,
+    builds: Sequence[InstalledBuild],
+    speeds: Mapping[str, MachineSpeed],
+    report: ProgressReport,
+    *,
+    processor: bool,
 ) -> dict[str, BuildRecord]:
     """Return a record of each installed model, with measured times where measuring is cheap."""
     found = {}
-    builds = installed()
     for index, build in enumerate(builds):
         report(f"Timing {build.name}", 0.7 + 0.3 * index / len(builds))
-        record = BuildRecord(build.info.files["model.bin"].sha256, build_sizes(build))
-        expected = speed.times(record.sizes)
+        record = BuildRecord(build.info.files["model.bin"].sha256, build_sizes(build.path, build.info))
+        expected = speed_for(speeds, record.sizes).times(record.sizes)
         seconds = BUILD_ROUNDS * (expected.prompt + expected.suggestion)
         if seconds <= BUILD_SECONDS and build.info.bytes * 1.5 + SPARE_MEMORY <= psutil.virtual_memory().available:
             with suppress(CodegenError):  # a damaged one; whoever loads it is told
@@ -151,11 +172,10 @@ def _time_build(params: MeasurementParams, build: InstalledBuild, *, processor: 
     return timer.times(context, processor=processor)
 
 
-def build_sizes(build: InstalledBuild) -> ModelSizes:
-    """Return the sizes of an installed model. Where only CTranslate2 reads its weights, its description tells them."""
-    info = build.info
+def build_sizes(directory: Path, info: BuildInfo) -> ModelSizes:
+    """Return the sizes of a build. Where only CTranslate2 reads its weights, its description tells them."""
     try:
-        weights = read_weights(build.path)
+        weights = read_weights(directory)
     except ModelError:
         head = info.vocabulary_size * info.width
         rest = max(info.files["model.bin"].bytes - 2 * head, 0)
@@ -165,8 +185,9 @@ def build_sizes(build: InstalledBuild) -> ModelSizes:
         layers=len(weights.layers),
         attention_width=weights.attention_width,
         rows=weights.padded_vocab_size,
-        block_weights=weights.step_bytes - head,
+        block_weights=weights.step_weights - head,
         head_weights=head,
+        bits=8 * weights.step_bytes / weights.step_weights,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from attrs import frozen
@@ -31,6 +31,8 @@ CONTEXT = 1024
 CHUNK = 256
 """Tokens of a prompt that engines read at once, at most (`native.engine.LONGEST_CHUNK`)."""
 INT8 = 8.0
+MOST_BITS_OF_FOUR = 6.0
+"""With their scales, weights in 4 bits take 4.25 to 4.5; a build may have some matrices in int8."""
 
 
 @frozen
@@ -153,6 +155,11 @@ class MachineSpeed:
             step=self.step.seconds(sizes.costs("step", 1, context + TYPED)),
             prompt=self.prompt.seconds(sizes.costs("prompt", context, 0)),
         )
+
+
+def speed_for(speeds: Mapping[str, MachineSpeed], sizes: ModelSizes) -> MachineSpeed:
+    """Return the costs for a model, of those by the bits of a weight: measured in 4 bits if it has fewer than 6."""
+    return speeds.get("4" if sizes.bits < MOST_BITS_OF_FOUR else f"{INT8:g}") or speeds[f"{INT8:g}"]
 
 
 def fit(passes: Sequence[TimedPass]) -> MachineSpeed:

@@ -21,8 +21,9 @@ from codegen_lsp.advice.probes import FIXED, cache_size
 from codegen_lsp.advice.speed import sizes_of
 from codegen_lsp.advice.timing import Clock, EngineTimer, PassKey, is_busy
 from codegen_lsp.benchmarks.random_build import write_random_build
-from codegen_lsp.checkpoints.store import InstalledBuild, find
+from codegen_lsp.checkpoints.store import find
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import WeightFormat
 from tests.advice.measured import measurement
 
 SMALL = {"one": FIXED, "two": evolve(FIXED, layers=6), "three": evolve(FIXED, rows=8192)}
@@ -69,12 +70,14 @@ def test_without_memory_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.
 def test_the_sizes_of_a_build_are_those_of_its_architecture(tmp_path: Path) -> None:
     shape = evolve(FIXED, layers=3)
     info = write_random_build(tmp_path, "one", shape)
-    build = InstalledBuild("one", tmp_path, info, bundled=False)
-    assert build_sizes(build) == sizes_of(shape)
+    assert build_sizes(tmp_path, info) == sizes_of(shape)
+    (tmp_path / "four").mkdir()
+    four = write_random_build(tmp_path / "four", "four", shape, WeightFormat(bits=4, group=32))
+    assert build_sizes(tmp_path / "four", four) == sizes_of(shape, bits=4.5)
     # A model that only CTranslate2 reads, by its description.
     model = tmp_path / "model.bin"
     model.write_bytes(model.read_bytes().replace(b"layer_0/self_attention", b"layer_0/same_attention"))
-    about = build_sizes(build)
+    about = build_sizes(tmp_path, info)
     assert about.layers == 3
     assert about.step_bytes == pytest.approx(sizes_of(shape).step_bytes, rel=0.1)
 
