@@ -181,12 +181,9 @@ def test_a_model_that_suits_the_machine_is_taken(window, script, code_server, un
     window.until(lambda: '"codegen-lsp.model": "codegen-lsp-python"' in kept.read_text(encoding="utf-8"), "the setting")
     user = code_server.root / "user" / "User" / "settings.json"
     assert "codegen-lsp-python" not in user.read_text(encoding="utf-8")
-    # VS Code may miss a change of a file that it has just written.
-    window.repeat(
-        lambda: window.write_settings({"codegen-lsp.model": None}),
-        lambda: window.status().startswith("scripted"),
-        "the first model",
-    )
+    window.write_settings({"codegen-lsp.model": None})
+    window.ends(window.choose("scripted", "Codegen: Switch Model"))
+    window.until(lambda: window.status().startswith("scripted"), "the first model")
 
 
 def test_the_command_for_a_model_that_is_not_installed_is_copied(window, script, name):
