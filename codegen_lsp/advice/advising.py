@@ -151,7 +151,8 @@ def _installed(
     measured = times is not None
     if times is None and measurement is not None:
         sizes = record.sizes if record else sizes_of(entry.architecture, info.bits) if entry else None
-        times = speed_for(measurement.speeds, sizes).times(sizes) if sizes is not None else None
+        runs = entry is None or _runs_as_measured(entry, measurement)
+        times = speed_for(measurement.speeds, sizes).times(sizes) if sizes is not None and runs else None
     kv_cache = entry.memory_mb - entry.architecture.int8_bytes / 2**20 if entry else 0.0
     memory = int(info.bytes / 2**20 + kv_cache) + PROCESS_MB
     verdict, reason = _verdict(times, memory, free_mb if build.name != running else None)
@@ -174,7 +175,7 @@ def _installed(
 
 def _offered(entry: Checkpoint, measurement: MachineMeasurement | None, free_mb: float) -> ModelAdvice:
     times = None
-    if measurement is not None:
+    if measurement is not None and _runs_as_measured(entry, measurement):
         times = measurement.speeds[f"{INT8:g}"].times(sizes_of(entry.architecture))
     memory = entry.memory_mb + PROCESS_MB
     verdict, reason = _verdict(times, memory, free_mb)
@@ -197,6 +198,11 @@ def _offered(entry: Checkpoint, measurement: MachineMeasurement | None, free_mb:
     return _timed(advice, times)
 
 
+def _runs_as_measured(entry: Checkpoint, measurement: MachineMeasurement) -> bool:
+    """Return whether the engine that was measured runs a model: only CTranslate2 runs other blocks than these."""
+    return measurement.engine != "native" or entry.architecture.block in ("codegen", "llama")
+
+
 def _timed(advice: ModelAdvice, times: ModelTimes | None) -> ModelAdvice:
     """Return the advice with times, if there are any."""
     if times is None:
@@ -210,7 +216,7 @@ def _verdict(times: ModelTimes | None, memory_mb: int, free_mb: float | None) ->
     if free_mb is not None and memory_mb > free_mb:
         return "memory", f"takes {memory_mb / 1024:.1f} GiB of memory, {max(free_mb, 0) / 1024:.1f} are free"
     if times is None:
-        return "unknown", "not measured"
+        return "unknown", "its speed is not known"
     shortest = times.prompt * SHORTEST_PROMPT / CONTEXT
     excess = [
         (f"{name} {seconds * 1e3:.0f} ms instead of {aim:.0f}")

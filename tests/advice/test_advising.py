@@ -120,6 +120,13 @@ def test_the_embedded_model_alone_names_the_next_one() -> None:
     assert "The next one, codegen-350M-multi, is too slow to come while you type" in advice.recommendation
 
 
+def test_the_speed_of_one_engine_is_not_taken_for_that_of_another() -> None:
+    (found,) = advise(measurement(), [], entries("starcoderbase-1B"), 64_000).models
+    assert (found.verdict, found.first_token_ms) == ("unknown", None)
+    (found,) = advise(measurement(engine="ct2"), [], entries("starcoderbase-1B"), 64_000).models
+    assert found.first_token_ms is not None
+
+
 def test_a_busy_machine_is_told() -> None:
     advice = advise(measurement(busy=True, load=7.25, processors=4), [embedded()], checkpoints(), 64_000)
     assert "load 7.2 on 4 processors" in advice.note
