@@ -130,7 +130,7 @@ def test_a_missing_file_is_named(build: Path) -> None:
         ("activation", np.int8(3), "activation 3"),
         ("scale_embeddings", np.int8(1), "scale_embeddings"),
         ("layer_0/self_attention/num_heads_kv", np.int32(1), "num_heads_kv"),
-        ("layer_0/self_attention/rotary_scaling_type", np.int8(1), "rotary scaling"),
+        ("layer_0/self_attention/rotary_scaling_type", np.int8(2), "rotary scaling of the kind 2"),
         ("layer_0/self_attention/q_norm/gamma", np.ones(4, np.float32), "q_norm"),
         ("projection/weight", np.zeros((8, 8), np.float32), "not an int8 build"),
     ],
