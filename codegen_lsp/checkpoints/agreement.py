@@ -23,54 +23,6 @@ from codegen_lsp.checkpoints.reference import Reading
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import Verification
 
-SNIPPET = '''\
-import argparse
-import csv
-from collections import defaultdict
-from pathlib import Path
-
-
-class Ledger:
-    """Amounts by account, read from CSV files."""
-
-    def __init__(self, currency="EUR"):
-        self.currency = currency
-        self.entries = defaultdict(list)
-
-    def add(self, account, amount):
-        if amount == 0:
-            raise ValueError("amount must not be zero")
-        self.entries[account].append(amount)
-
-    def balance(self, account):
-        return sum(self.entries[account])
-
-    def __len__(self):
-        return len(self.entries)
-
-
-def read_ledger(path):
-    ledger = Ledger()
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            ledger.add(row["account"], float(row["amount"]))
-    return ledger
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("path", type=Path)
-    args = parser.parse_args()
-    ledger = read_ledger(args.path)
-    for account in sorted(ledger.entries):
-        print(account, ledger.balance(account))
-
-
-if __name__ == "__main__":
-    main()
-'''
-"""Ordinary Python, which is common in the training data of every checkpoint, `nl` included."""
-
 ERROR_LIMIT = 0.4
 """Largest relative error of the build's logits: ten times the error measured for int8, and less than half of the
 smallest error measured for a wrong arrangement of weights with working attention."""

@@ -33,6 +33,7 @@ from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
 from codegen_lsp.checkpoints.infill_formats import begin_of, infill_format
 from codegen_lsp.checkpoints.opening import TERM_FILES, DescribedSource, describe_source, is_gguf
 from codegen_lsp.checkpoints.reference import Reading, float_logits
+from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.checkpoints.vocabulary import (
     build_tokenizers,
@@ -121,7 +122,7 @@ def _convert(source: DescribedSource, output: Path, name: str, report: ProgressR
     read = read_source(source.folder, name)
     check_memory(read.architecture)
     alternatives = read.alternatives()
-    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
+    readings = [one.reading(SNIPPET) for one in alternatives]
     try:
         shutil.rmtree(partial, ignore_errors=True)
         output.parent.mkdir(parents=True, exist_ok=True)

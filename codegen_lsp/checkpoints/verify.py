@@ -11,6 +11,7 @@ from codegen_lsp.checkpoints import agreement
 from codegen_lsp.checkpoints.convert import build_logits, read_source
 from codegen_lsp.checkpoints.opening import DescribedSource, describe_source
 from codegen_lsp.checkpoints.reference import float_logits
+from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.checkpoints.vocabulary import PROBES, load_tokenizer
 from codegen_lsp.checkpoints.weights import check_shapes
 from codegen_lsp.errors import ConversionError, ModelError
@@ -37,7 +38,7 @@ def _verify(build: Path, info: BuildInfo, source: DescribedSource, report: Progr
     read = read_source(source.folder, info.name)
     _check_same_model(info, build, read.architecture.layers, read.architecture.heads, read.architecture.width)
     alternatives = read.alternatives()
-    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
+    readings = [one.reading(SNIPPET) for one in alternatives]
     with source.open_weights(read.architecture) as weights:
         check_shapes(weights, read.architecture.shapes())
         logits = float_logits(
@@ -65,7 +66,7 @@ def check_build(build: Path, *, progress: ProgressReport | None = None) -> Verif
             raise ModelError(f"{build / name} was changed since it was converted.", "Pull or convert the model again.")
     report("running the build", 0.8)
     tokenizer = load_tokenizer(build / "tokenizer.json")
-    ids = _ids(tokenizer, agreement.SNIPPET)
+    ids = _ids(tokenizer, SNIPPET)
     loss = agreement.fit(build_logits(build, ids), ids).loss
     report("done", 1.0)
     if info.verification is None:
@@ -92,7 +93,7 @@ def _check_same_model(info: BuildInfo, build: Path, layers: int, heads: int, wid
 
 
 def _check_same_tokenizer(found: Tokenizer, expected: Tokenizer, build: Path) -> None:
-    texts = (agreement.SNIPPET, *PROBES)
+    texts = (SNIPPET, *PROBES)
     same = found.get_vocab(with_added_tokens=True) == expected.get_vocab(with_added_tokens=True)
     if not same or any(_ids(found, text) != _ids(expected, text) for text in texts):
         raise ConversionError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.documents import SourceDocument
 from codegen_lsp.evaluation.figures import Figure, ratio
@@ -127,7 +128,7 @@ def _read_as_converted(checkpoint: Path, weights: Weights, info: BuildInfo) -> C
     read = read_source(checkpoint, info.name)
     check_shapes(weights, read.architecture.shapes())
     alternatives = read.alternatives()
-    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
+    readings = [one.reading(SNIPPET) for one in alternatives]
     return alternatives[agreement.choose_reading(readings, float_logits(weights, read.architecture, readings))]
 
 

@@ -54,10 +54,12 @@ class Verification:
 
     tokens: int
     agreement: float
-    """Share of positions at which both have the same most likely next token."""
+    """Share of positions at which both have the same most likely next token; of a 4-bit build, with the int8 build."""
     float_loss: float
     """Mean cross-entropy in nats per token."""
     build_loss: float
+    int8_loss: float | None = None
+    """Of the int8 build that a 4-bit build was made from."""
 
 
 @frozen
@@ -90,8 +92,6 @@ class Int8Comparison:
     """Of the 4-bit build."""
     margin: float
     """Half of the 95 % interval of loss - int8_loss, from the differences of single tokens."""
-    float_loss: float | None = None
-    """None for a build that was made from an int8 build."""
 
     @property
     def increase(self) -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING or not extras.missing("convert"):
     import torch
     from safetensors.torch import save_file
 
-    from codegen_lsp.checkpoints.agreement import SNIPPET
+    from codegen_lsp.checkpoints.snippet import SNIPPET
 
     State = dict[str, torch.Tensor]
 

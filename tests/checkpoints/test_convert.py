@@ -21,9 +21,10 @@ import torch
 from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import convert
-from codegen_lsp.checkpoints.agreement import SNIPPET, relative_error
+from codegen_lsp.checkpoints.agreement import relative_error
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.convert import convert_checkpoint, convert_into_store
+from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.checkpoints.verify import verify_build
 from codegen_lsp.errors import ConversionError, ModelError
 from codegen_lsp.inference.build import read_info

@@ -21,6 +21,7 @@ from codegen_lsp.checkpoints import agreement
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint, read_source, write_model
 from codegen_lsp.checkpoints.reference import Reading, float_logits
+from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.checkpoints.verify import check_build, verify_build
 from codegen_lsp.checkpoints.weights import Weights
 from codegen_lsp.errors import ConversionError, ModelError
@@ -64,7 +65,7 @@ def test_measured_errors(
     source = make_checkpoint("codegen2", shape=shape, state=small.random_state(shape, strength=strength))
     convert_checkpoint(source, tmp_path / "build", name="mine")
     alternatives = read_source(source, "mine").alternatives()
-    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
+    readings = [one.reading(SNIPPET) for one in alternatives]
     with Weights(source) as weights:
         right, other = float_logits(weights, shape, readings)
     built = build_logits(tmp_path / "build", readings[0].ids)

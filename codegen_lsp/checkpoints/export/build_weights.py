@@ -1,6 +1,6 @@
 """The weights of a build as those of a float checkpoint.
 
-The quantised matrices are dequantized one at a time. The fused projection appears as one group of query, value and key
+The quantized matrices are dequantized one at a time. The fused projection appears as one group of query, value and key
 rows, so that whatever reads a checkpoint reads a build, too.
 """
 

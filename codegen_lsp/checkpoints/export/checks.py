@@ -14,8 +14,9 @@ from typing import Any
 from attrs import frozen
 from torch import Tensor
 
-from codegen_lsp.checkpoints.agreement import SNIPPET, relative_error
+from codegen_lsp.checkpoints.agreement import relative_error
 from codegen_lsp.checkpoints.export.source import ExportSource
+from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.checkpoints.vocabulary import PROBES
 from codegen_lsp.errors import ConversionError
 

@@ -17,6 +17,7 @@ from codegen_lsp.checkpoints.convert import describe, read_source
 from codegen_lsp.checkpoints.export.build_weights import BuildWeights
 from codegen_lsp.checkpoints.opening import TERM_FILES
 from codegen_lsp.checkpoints.reference import Reading, float_logits
+from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.checkpoints.vocabulary import load_tokenizer
 from codegen_lsp.checkpoints.weights import Weights, check_shapes
 from codegen_lsp.errors import ConversionError
@@ -92,7 +93,7 @@ def _open_checkpoint(folder: Path, name: str, progress: ProgressReport) -> Itera
     read = read_source(folder, name)
     _check_exportable(read.architecture, name)
     alternatives = read.alternatives()
-    readings = [one.reading(agreement.SNIPPET) for one in alternatives]
+    readings = [one.reading(SNIPPET) for one in alternatives]
     with Weights(folder) as weights:
         check_shapes(weights, read.architecture.shapes())
         logits = float_logits(

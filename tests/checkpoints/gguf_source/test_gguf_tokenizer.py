@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from codegen_lsp.checkpoints.agreement import SNIPPET
 from codegen_lsp.checkpoints.gguf_source.header import read_header
 from codegen_lsp.checkpoints.gguf_source.tokenizer import CUTTINGS, declared_tokenizer, end_token
 from codegen_lsp.checkpoints.infill_formats import begin_of
+from codegen_lsp.checkpoints.snippet import SNIPPET
 from tests.checkpoints.gguf_source.gguf_files import write_gguf
 
 TEXTS = (

@@ -1,4 +1,4 @@
-"""Quantised matrices of a build: int8 with a scale for each row, or 4 bits with a scale for each group of columns.
+"""Quantized matrices of a build: int8 with a scale for each row, or 4 bits with a scale for each group of columns.
 
 Both are views of the mapped file. A build may have both kinds: the stored arrays say which one a matrix is.
 """

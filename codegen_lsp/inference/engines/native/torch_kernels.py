@@ -1,4 +1,4 @@
-"""Products of activations with quantised weights: the kernels of torch for int8, and the choice among them.
+"""Products of activations with quantized weights: the kernels of torch for int8, and the choice among them.
 
 The arithmetic is that of CTranslate2. The activations x of each token are rounded to q = rint(127 x / a) with
 a = max |x|; q and the int8 weights are multiplied exactly, in integers; the sum is scaled by a / 127 and by the scale
@@ -144,7 +144,7 @@ class Mapped:
 
 
 class Dequantized:
-    """Products with floats that are computed from the quantised matrices at each call: slow, with no copy kept."""
+    """Products with floats that are computed from the quantized matrices at each call: slow, with no copy kept."""
 
     def __init__(self, matrices: Sequence[AnyTorchMatrix]) -> None:
         self._matrices = matrices

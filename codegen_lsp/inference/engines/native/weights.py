@@ -1,6 +1,6 @@
 """Weights of a decoder, from the `model.bin` of a build.
 
-The quantised matrices are used in place, in the mapped file; norms and biases are small and copied. The variables say
+The quantized matrices are used in place, in the mapped file; norms and biases are small and copied. The variables say
 what the model is. Two kinds of block are supported: GPT-J's, with attention and MLP in parallel behind one
 LayerNorm (CodeGen1, CodeGen2), and Llama's (CodeGen2.5), which is also that of Qwen2: several heads may have the same
 keys and values, and the products may have biases. Everything else that CTranslate2 can store is refused by name.
@@ -90,7 +90,7 @@ class ModelWeights:
     """(padded vocabulary size, width)."""
     lm_head_bias: Floats | None
     pages: mmap.mmap
-    """The mapped file, in which the quantised matrices lie."""
+    """The mapped file, in which the quantized matrices lie."""
 
     def forget_pages(self) -> None:
         """Drop the pages of the mapped file from this process; those that are read again come from the system's cache.
@@ -137,7 +137,7 @@ class ModelWeights:
 
     @property
     def step_bytes(self) -> int:
-        """Bytes of quantised weights that one decode step reads: all but the embedding."""
+        """Bytes of quantized weights that one decode step reads: all but the embedding."""
         return sum(matrix.nbytes for matrix in self._multiplied())
 
     @property

@@ -1,0 +1,206 @@
+"""Make a 4-bit build from an int8 build, and compare both before it is installed.
+
+The int8 build is the source, whichever checkpoint it came from: its rounding is a hundredth of that to 4 bits
+(`docs/lab.md`), it has been verified against the float model, and it is there without another download.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from codegen_lsp.checkpoints import store
+from codegen_lsp.checkpoints.adaptation_record import RECORD
+from codegen_lsp.checkpoints.build_losses import Predictions, compared, comparison_ids, predictions
+from codegen_lsp.checkpoints.four_bit_file import write_four_bit_file
+from codegen_lsp.checkpoints.store import InstalledBuild
+from codegen_lsp.errors import ConversionError
+from codegen_lsp.inference.build import (
+    FORMAT,
+    GROUPS,
+    METADATA,
+    MIXING,
+    BuildInfo,
+    Int8Comparison,
+    Verification,
+    WeightFormat,
+    read_info,
+    write_info,
+)
+from codegen_lsp.inference.engines.factory import default_threads
+from codegen_lsp.inference.engines.native.arrays import Floats
+from codegen_lsp.inference.tokenizer import Tokenizer
+from codegen_lsp.progress import ProgressReport
+
+GROUP = 32
+"""The group by default: 64 saves 5 % of the bytes and costs half as much loss again (`docs/lab.md`)."""
+SUFFIX = "-4bit"
+
+LOSS_LIMIT = 0.5
+"""Nats per token by which the loss of a trained model may exceed that of int8. Round-to-nearest in groups of 32 was
+measured at 0.03 for the embedded model, and published 4-bit formats of this kind cost 0.01 to 0.1 for larger ones.
+Weights in the wrong order or with wrong scales cost several nats (`tests/checkpoints/test_quantize.py`)."""
+ERROR_LIMIT = 0.6
+"""Largest relative error of the logits of an untrained model, whose loss tells nothing: they were measured at 0.1 to
+0.3, those of weights in the wrong order at 1 and above."""
+LEARNED = 2.0
+"""Nats below the loss of a uniform guess from which a model counts as trained."""
+KEPT_OUT = ("model.bin", METADATA, MIXING, RECORD)
+"""Files of the int8 build that do not go over: n-gram weights and a record of adaptation are those of one build."""
+
+
+def four_bit_name(name: str) -> str:
+    """Return the name of the 4-bit build of a model by default."""
+    return name + SUFFIX
+
+
+def int8_name(name: str) -> str:
+    """Return the name of the int8 build, by default, of a 4-bit build's."""
+    return name.removesuffix(SUFFIX)
+
+
+def quantize_installed(
+    name: str, *, group: int = GROUP, new_name: str | None = None, progress: ProgressReport | None = None
+) -> InstalledBuild:
+    """Make a 4-bit build from an installed int8 build, or a build's folder, and install it beside that.
+
+    Raises: ModelError when there is no such build, it is damaged, or the store can't be written to, ConversionError as
+    `quantize_build`.
+    """
+    source = store.find(name)
+    chosen = store.checked_name(new_name or four_bit_name(source.name))
+    if chosen == source.name:
+        raise ConversionError(f"{chosen} is the int8 build itself.", "Choose another --name.")
+    with store.workspace(chosen) as folder:
+        quantize_build(source.path, folder / "build", name=chosen, group=group, progress=progress)
+        return store.install(folder / "build", chosen)
+
+
+def quantize_build(
+    source: Path, output: Path, *, name: str, group: int = GROUP, progress: ProgressReport | None = None
+) -> BuildInfo:
+    """Make a 4-bit build at `output`, which must not exist, from an int8 build, and compare both.
+
+    The build appears complete or not at all. Raises: ModelError when the source is damaged, ConversionError when it has
+    4 bits already or was never verified, when no matrix can be divided into groups, when the disk is full, or when the
+    result predicts code absurdly worse.
+    """
+    report = progress or (lambda message, fraction: None)
+    info = read_info(source)
+    if group not in GROUPS:
+        raise ConversionError(f"Groups of {group} weights are not supported.", f"Choose one of {GROUPS}.")
+    if info.bits != 8:
+        raise ConversionError(f"{source} has {info.bits}-bit weights already.", "Give the int8 build of the model.")
+    if info.verification is None:
+        raise ConversionError(
+            f"{source} was never compared with its checkpoint.", "Convert it with `codegen-lsp models convert`."
+        )
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for file in sorted(source.iterdir()):
+            if file.is_file() and file.name not in KEPT_OUT:
+                shutil.copyfile(file, partial / file.name)
+        quantizing = _part(report, "quantizing to 4 bits", 0.0, 0.7)
+        written = write_four_bit_file(source / "model.bin", partial / "model.bin", group, default_threads(), quantizing)
+        if not written:
+            raise ConversionError(f"No matrix of {source} has columns in groups of {group}.", "Use the int8 build.")
+        comparison, verification = _compare(source, partial, info, info.verification, report)
+        described = attrs.evolve(
+            info,
+            name=name,
+            quantization="int4",
+            weights=WeightFormat(4, group),
+            verification=verification,
+            int8_comparison=comparison,
+            format=FORMAT,
+        )
+        _add_to_card(partial, described)
+        write_info(partial, described)
+        partial.rename(output)
+    except OSError as error:
+        raise ConversionError(
+            f"The build could not be made at {output}: {error}.", "Make room there, or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    report("done", 1.0)
+    return read_info(output)
+
+
+def check_loss(four_bits: Predictions, int8: Predictions, ids: list[list[int]], what: str) -> Int8Comparison:
+    """Compare the predictions of a 4-bit build with those of the int8 build for texts.
+
+    Raises: ConversionError when the 4-bit build is so far off that it must have been made or computed wrongly.
+    """
+    comparison = compared(four_bits, int8)
+    uniform = math.log(int8.logits.shape[1])
+    error = relative_error(four_bits.logits, int8.logits)
+    trained = comparison.int8_loss < uniform - LEARNED
+    advice = "Use the int8 build, and please report this."
+    if trained and not comparison.loss - comparison.int8_loss <= LOSS_LIMIT:
+        raise ConversionError(
+            f"{what} predicts code far worse than in int8: {comparison.loss:.2f} nats per token instead of "
+            f"{comparison.int8_loss:.2f}.",
+            advice,
+        )
+    if not trained and not error <= ERROR_LIMIT:
+        raise ConversionError(
+            f"{what} does not compute what the int8 build computes: its logits are off by {error:.0%} of their spread.",
+            advice,
+        )
+    return comparison
+
+
+def relative_error(found: Floats, expected: Floats) -> float:
+    """Return the distance of two sets of logits (tokens, rows), relative to the norm of the expected ones.
+
+    Each position is centred first, since a constant added to all its logits changes no prediction.
+    """
+    found, expected = (logits - logits.mean(-1, keepdims=True) for logits in (found, expected))
+    return float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), 1e-9))
+
+
+def _compare(
+    source: Path, build: Path, info: BuildInfo, recorded: Verification, report: ProgressReport
+) -> tuple[Int8Comparison, Verification]:
+    """Run both builds on the comparison texts; return the losses on all of them, and the figures of the first one."""
+    ids = comparison_ids(Tokenizer.from_build(source, info).encode, info.context_length)
+    int8 = predictions(source, ids, _part(report, "running the int8 build", 0.7, 0.85))
+    four_bits = predictions(build, ids, _part(report, "running the 4-bit build", 0.85, 1.0))
+    comparison = check_loss(four_bits, int8, ids, f"{info.name} in 4 bits")
+    first = len(ids[0])
+    return comparison, Verification(
+        tokens=first,
+        agreement=float((four_bits.likeliest[:first] == int8.likeliest[:first]).mean()),
+        float_loss=recorded.float_loss,
+        build_loss=float(four_bits.losses[: first - 1].mean()),
+        int8_loss=float(int8.losses[: first - 1].mean()),
+    )
+
+
+def _add_to_card(build: Path, info: BuildInfo) -> None:
+    """Say in the model card that this is a 4-bit build, and what that costs."""
+    card = build / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else f"# {info.name}\n"
+    found = info.int8_comparison
+    assert found is not None
+    assert info.weights is not None
+    lines = (
+        f"{text.rstrip()}\n\n## 4-bit weights\n",
+        f"This build has 4-bit weights in groups of {info.weights.group}. It was made from the int8 build, to which",
+        f"the figures above apply. Its loss on {found.tokens} tokens of code is {found.loss:.3f} nats per token, with",
+        f"int8 {found.int8_loss:.3f}: {found.increase:+.1%} ± {found.increase_margin:.1%}.",
+    )
+    card.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _part(report: ProgressReport, message: str, start: float, end: float) -> Callable[[float], None]:
+    """Return a callback for one stage, whose share 0 to 1 is `start` to `end` of the whole."""
+    return lambda fraction: report(message, start + (end - start) * fraction)
