@@ -205,6 +205,27 @@ class Architecture:
         """
         return self.int8_bytes + 2 * 4 * self.layers * self.kv_width * min(self.context, COUNTED_CONTEXT)
 
+    def four_bit_bytes(self, group: int) -> int:
+        """Return the size of a 4-bit build's weights: half a byte for each entry of a matrix that groups divide, and a
+        float16 scale for each group. The embedding stays int8 unless it is the output layer, too."""
+        embedding = None if self.tied else next(iter(self.shapes()))
+        kept = (embedding, LEARNED_POSITIONS)
+        saved = sum(
+            shape[0] * shape[1] // 2 + 4 * shape[0] - 2 * shape[0] * shape[1] // group
+            for name, shape in self.shapes().items()
+            if len(shape) == 2 and shape[1] % group == 0 and name not in kept
+        )
+        return self.int8_bytes - saved
+
+    def four_bit_memory_bytes(self, group: int) -> int:
+        """Memory to run the 4-bit build on a CPU, counted as `memory_bytes`."""
+        return self.memory_bytes - self.int8_bytes + self.four_bit_bytes(group)
+
+    @property
+    def has_four_bits(self) -> bool:
+        """Return whether a 4-bit build can be run: the native engine alone runs them."""
+        return self.block != "gpt_bigcode"
+
     @property
     def conversion_bytes(self) -> int:
         """Memory to convert: the int8 weights, the rearranged qkv matrices in the checkpoint's type (at most float32),

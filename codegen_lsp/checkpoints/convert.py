@@ -28,10 +28,12 @@ from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import agreement, store
 from codegen_lsp.checkpoints.architecture import CODEGENS, Architecture, Family, read_architecture
+from codegen_lsp.checkpoints.build_losses import native_logits
 from codegen_lsp.checkpoints.card_metadata import read_card_metadata
 from codegen_lsp.checkpoints.catalogue import Checkpoint, look_up
 from codegen_lsp.checkpoints.infill_formats import begin_of, infill_format
 from codegen_lsp.checkpoints.opening import TERM_FILES, DescribedSource, describe_source, is_gguf
+from codegen_lsp.checkpoints.quantize import install_made
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.checkpoints.store import InstalledBuild
@@ -46,7 +48,7 @@ from codegen_lsp.checkpoints.vocabulary import (
 )
 from codegen_lsp.checkpoints.weights import CheckpointWeights, check_shapes
 from codegen_lsp.errors import ConversionError
-from codegen_lsp.inference.build import BuildInfo, Verification, read_info, write_info
+from codegen_lsp.inference.build import METADATA, BuildInfo, Verification, read_info, write_info
 from codegen_lsp.progress import ProgressReport
 
 QUANTIZATION = "int8_float32"
@@ -155,20 +157,23 @@ def _convert(source: DescribedSource, output: Path, name: str, report: ProgressR
 
 
 def convert_into_store(
-    source: Path, *, name: str | None = None, progress: ProgressReport | None = None
+    source: Path, *, name: str | None = None, group: int | None = None, progress: ProgressReport | None = None
 ) -> InstalledBuild:
     """Convert a checkpoint's folder, or a GGUF file, and install the build in the user's store.
 
-    By default it gets the folder's name, or the file's without its suffix.
+    By default it gets the folder's name, or the file's without its suffix. With `group` its weights have 4 bits, in
+    groups of this many, and the default name ends accordingly.
 
-    Raises ConversionError as `convert_checkpoint` does, and ModelError when the store can't be written to.
+    Raises ConversionError as `convert_checkpoint` and `quantize_build` do, and ModelError when the store can't be
+    written to.
     """
     given = name or (source.stem if is_gguf(source) else source.resolve().name)
+    given = given if group is None else store.int8_name(given)
     entry = look_up(given)
     chosen = store.checked_name(entry.name if entry else given)
     with store.workspace(chosen) as folder:
         convert_checkpoint(source, folder / "build", name=chosen, progress=progress)
-        return store.install(folder / "build", chosen)
+        return install_made(folder / "build", chosen, group, progress)
 
 
 def read_source(source: Path, name: str) -> CheckpointSource:
@@ -239,10 +244,13 @@ def describe(read: CheckpointSource, name: str, origin: str, figures: Verificati
 
 
 def build_logits(build: Path, ids: Sequence[int]) -> torch.Tensor:
-    """Return float32 logits (tokens, rows) of an int8 build, computed on the CPU.
+    """Return float32 logits (tokens, rows) of a build, computed on the CPU by CTranslate2, or in 4 bits by the native
+    engine.
 
-    Raises ConversionError when CTranslate2 can't load or run the build.
+    Raises ConversionError when CTranslate2 can't load or run the build, ModelError when the native engine can't.
     """
+    if (build / METADATA).is_file() and read_info(build).bits != 8:
+        return torch.from_numpy(native_logits(build, ids))
     threads = max(1, min(8, psutil.cpu_count(logical=False) or 1))
     try:
         generator = ctranslate2.Generator(str(build), device="cpu", compute_type="default", intra_threads=threads)

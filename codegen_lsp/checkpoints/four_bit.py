@@ -5,7 +5,7 @@ squared error. Its sign is that of the group's largest weight reversed, or not: 
 tried. Dividing the largest weight by less than 8 or 7 clips it, for smaller errors of all others. After each division,
 the best scale for the numbers that it gives is computed by least squares.
 
-The eight divisors are the fewest with a squared error within 1 % of that of ninety (`docs/lab.md`).
+With these eight divisors, the squared error is about 1 % above that with ninety (`docs/lab.md`).
 """
 
 from __future__ import annotations

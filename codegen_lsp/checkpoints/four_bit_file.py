@@ -20,6 +20,7 @@ from codegen_lsp.inference.engines.native.model_file import (
     read_variables,
 )
 
+EMBEDDING = "decoder/embeddings/weight"
 REVISION = 8
 """Revision of CTranslate2's specification of decoders; readers of this project ignore it."""
 SCALE = "_scale"
@@ -30,7 +31,9 @@ def write_four_bit_file(
 ) -> int:
     """Write a model with the int8 matrices of another `model.bin` in 4 bits; return their number.
 
-    Matrices whose columns the group does not divide stay int8, and all else is copied. Raises: ModelError when the
+    Matrices whose columns the group does not divide stay int8. So does the embedding, unless it is also the output
+    layer: a token reads one row of it, so 4 bits would save no time, but cost a third of the loss (`docs/lab.md`). All
+    else is copied. Raises: ModelError when the
     source is damaged, ConversionError for weights that 4 bits can't represent, OSError when the disk is full.
     """
     pages = map_file(source)
@@ -41,6 +44,8 @@ def write_four_bit_file(
     aliases = {name: owners[id(one)] for name, one in variables.items() if owners[id(one)] != name}
     own = [name for name in variables if name not in aliases]
     chosen = {name for name in own if _is_quantizable(variables, name, group)}
+    if EMBEDDING not in aliases.values():
+        chosen.discard(EMBEDDING)
     total, done = sum(variables[name].values.size for name in chosen), 0
     with output.open("wb") as file:
         file.write(struct.pack("<I", BINARY_VERSION))

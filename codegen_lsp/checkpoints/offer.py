@@ -54,6 +54,8 @@ class Wanted:
     """Branch, tag or commit; empty for the catalogue's, or else the newest."""
     file: str = ""
     """GGUF file of the repository; empty for the usual choice."""
+    group: int | None = None
+    """Number of weights that share a scale, in 4 bits; None for int8."""
 
     @property
     def title(self) -> str:
@@ -100,7 +102,7 @@ class Offer:
         return f"{self.repository.name}@{self.repository.commit}"
 
 
-def want(name: str, *, build_name: str = "", revision: str = "", file: str = "") -> Wanted:
+def want(name: str, *, build_name: str = "", revision: str = "", file: str = "", group: int | None = None) -> Wanted:
     """Return what a name asks for: a checkpoint of the catalogue, or `ORG/NAME`, any repository.
 
     With a `build_name` of its own, a checkpoint of the catalogue counts as any repository. Raises ModelError when there
@@ -118,9 +120,9 @@ def want(name: str, *, build_name: str = "", revision: str = "", file: str = "")
     if build_name and entry is not None and look_up(build_name) is not entry:
         repository, entry = entry.repository, None
     if entry is not None:
-        return Wanted((entry.repository, *entry.aliases), entry, revision=revision, file=file)
+        return Wanted((entry.repository, *entry.aliases), entry, revision=revision, file=file, group=group)
     assert repository is not None
-    return Wanted((repository,), name=build_name, revision=revision, file=file)
+    return Wanted((repository,), name=build_name, revision=revision, file=file, group=group)
 
 
 def examine(wanted: Wanted, hub: str, token: str | None, require: Callable[[str], None]) -> Offer:

@@ -24,6 +24,9 @@ from codegen_lsp.progress import ProgressReport
 DOWNLOAD_SHARE = 0.7
 """Share of the download in the progress; the rest is converting and verifying."""
 
+CONVERTED = 0.85
+"""Share of the progress until the int8 build is made, if a 4-bit build is made from it."""
+
 SPARE_DISK = 512 << 20
 """Bytes that must stay free."""
 
@@ -40,6 +43,7 @@ def pull(
     revision: str = "",
     file: str = "",
     build_name: str = "",
+    group: int | None = None,
 ) -> InstalledBuild:
     """Fetch, convert, verify and install a model. Resumes a run that was interrupted.
 
@@ -47,12 +51,13 @@ def pull(
     branch, tag or commit of it, `file` one of its GGUF files, `build_name` the name to install it by. `endpoint` is the
     address of a hub or mirror; None means the environment's HF_ENDPOINT or else the Hugging Face Hub. `token` is an
     access token; None means the environment's HF_TOKEN. A model whose licence needs consent is fetched only with
-    `accept_license`.
+    `accept_license`. With `group`, a build with 4-bit weights in groups of this many is installed, by a name that says
+    so.
 
     Raises DownloadError when it can't be fetched, ConversionError when it can't be converted or verified, and
     ModelError when the name is unknown or the store can't be written to.
     """
-    wanted = check(want(name, build_name=build_name, revision=revision, file=file), accept_license)
+    wanted = check(want(name, build_name=build_name, revision=revision, file=file, group=group), accept_license)
     offer = find_offer(wanted, progress=progress, endpoint=endpoint, token=token)
     return install(offer, progress=progress, accept_license=accept_license, endpoint=endpoint, token=token)
 
@@ -61,7 +66,7 @@ def check(wanted: Wanted, accept_license: bool) -> Wanted:
     """Return what is wanted if it may be pulled here, as far as the catalogue tells. Raises DownloadError."""
     if wanted.entry is not None:
         check_license(wanted.title, license_of(wanted.entry), accept_license)
-        check_memory(wanted.title, wanted.entry.architecture)
+        check_memory(wanted.title, wanted.entry.architecture, wanted.group)
     return wanted
 
 
@@ -99,27 +104,32 @@ def install(
 ) -> InstalledBuild:
     """Fetch, convert, verify and install what a repository offers; arguments and errors are those of `pull`."""
     from codegen_lsp.checkpoints.convert import convert_checkpoint
+    from codegen_lsp.checkpoints.quantize import install_made
 
     report = progress or _silent
-    title = offer.wanted.title
+    title, group = offer.wanted.title, offer.wanted.group
     check_license(title, offer.license, accept_license)
-    check_memory(title, offer.architecture)
+    check_memory(title, offer.architecture, group)
     hub = hub_endpoint(endpoint)
     files = offer.selection.files
     with _explained(offer.repository.name, hub):
         missing = missing_bytes(files, offer.folder, _estimate(offer))
-        check_disk(store.writable_store(), missing + offer.conversion_disk_bytes)
+        made = 0 if group is None else offer.architecture.four_bit_bytes(group)
+        check_disk(store.writable_store(), missing + offer.conversion_disk_bytes + made)
         fetch_all(files, offer.folder, hub, token, lambda message, done: report(message, DOWNLOAD_SHARE * done))
+    converted = 1.0 if group is None else CONVERTED
     with store.workspace(offer.name) as work:
         convert_checkpoint(
             offer.source,
             work / "build",
             name=offer.name,
-            progress=lambda message, done: report(message, DOWNLOAD_SHARE + (1 - DOWNLOAD_SHARE) * done),
+            progress=lambda message, done: report(message, DOWNLOAD_SHARE + (converted - DOWNLOAD_SHARE) * done),
             origin=offer.origin,
             terms=offer.folder,
         )
-        build = store.install(work / "build", offer.name)
+        build = install_made(
+            work / "build", offer.name, group, lambda message, done: report(message, CONVERTED + (1 - CONVERTED) * done)
+        )
     store.discard_downloads(offer.name)
     return build
 
@@ -138,11 +148,19 @@ def check_license(title: str, terms: LicenseTerms, accepted: bool) -> None:
         )
 
 
-def check_memory(title: str, architecture: Architecture) -> None:
-    """Raise DownloadError when this machine has not enough memory to run or to convert a model."""
+def check_memory(title: str, architecture: Architecture, group: int | None = None) -> None:
+    """Raise DownloadError when this machine has not enough memory to run or to convert a model.
+
+    With `group`, that is to run it with 4-bit weights in groups of this many, which some models can't have.
+    """
+    if group is not None and not architecture.has_four_bits:
+        raise DownloadError(
+            f"{title} can't have 4-bit weights, which only the native engine runs: it does not run this kind of model.",
+            "Pull it without --bits 4.",
+        )
     memory = psutil.virtual_memory()
     advice = "Choose a smaller one: `codegen-lsp models list` shows what each needs."
-    needed = architecture.memory_bytes
+    needed = architecture.memory_bytes if group is None else architecture.four_bit_memory_bytes(group)
     if needed > memory.total:
         raise DownloadError(
             f"{title} takes {needed / GIBIBYTE:,.1f} GiB of memory to run; this machine has "

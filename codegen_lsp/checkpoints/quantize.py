@@ -19,7 +19,7 @@ from codegen_lsp.checkpoints.adaptation_record import RECORD
 from codegen_lsp.checkpoints.build_losses import Predictions, compared, comparison_ids, predictions
 from codegen_lsp.checkpoints.four_bit_file import write_four_bit_file
 from codegen_lsp.checkpoints.store import InstalledBuild
-from codegen_lsp.errors import ConversionError
+from codegen_lsp.errors import ConversionError, OtherEngineError
 from codegen_lsp.inference.build import (
     FORMAT,
     GROUPS,
@@ -34,34 +34,23 @@ from codegen_lsp.inference.build import (
 )
 from codegen_lsp.inference.engines.factory import default_threads
 from codegen_lsp.inference.engines.native.arrays import Floats
+from codegen_lsp.inference.engines.native.weights import read_weights
 from codegen_lsp.inference.tokenizer import Tokenizer
 from codegen_lsp.progress import ProgressReport
 
 GROUP = 32
-"""The group by default: 64 saves 5 % of the bytes and costs half as much loss again (`docs/lab.md`)."""
-SUFFIX = "-4bit"
+"""The group by default: 64 saves 5 % of the bytes and costs nearly twice as much loss (`docs/lab.md`)."""
 
 LOSS_LIMIT = 0.5
-"""Nats per token by which the loss of a trained model may exceed that of int8. Round-to-nearest in groups of 32 was
-measured at 0.03 for the embedded model, and published 4-bit formats of this kind cost 0.01 to 0.1 for larger ones.
-Weights in the wrong order or with wrong scales cost several nats (`tests/checkpoints/test_quantize.py`)."""
+"""Nats per token by which the loss of a trained model on the snippet may exceed that of int8. Measured for the
+embedded model: 0.04. Weights in a wrong order cost several nats (`tests/checkpoints/test_quantize.py`)."""
 ERROR_LIMIT = 0.6
-"""Largest relative error of the logits of an untrained model, whose loss tells nothing: they were measured at 0.1 to
-0.3, those of weights in the wrong order at 1 and above."""
+"""Largest relative error of the logits of an untrained model, whose loss tells nothing. Small random models stay below
+0.45 (`tests/checkpoints/test_quantize.py`), weights in a wrong order were measured at 1.3."""
 LEARNED = 2.0
 """Nats below the loss of a uniform guess from which a model counts as trained."""
 KEPT_OUT = ("model.bin", METADATA, MIXING, RECORD)
 """Files of the int8 build that do not go over: n-gram weights and a record of adaptation are those of one build."""
-
-
-def four_bit_name(name: str) -> str:
-    """Return the name of the 4-bit build of a model by default."""
-    return name + SUFFIX
-
-
-def int8_name(name: str) -> str:
-    """Return the name of the int8 build, by default, of a 4-bit build's."""
-    return name.removesuffix(SUFFIX)
 
 
 def quantize_installed(
@@ -73,12 +62,24 @@ def quantize_installed(
     `quantize_build`.
     """
     source = store.find(name)
-    chosen = store.checked_name(new_name or four_bit_name(source.name))
+    chosen = store.checked_name(new_name or store.four_bit_name(source.name))
     if chosen == source.name:
         raise ConversionError(f"{chosen} is the int8 build itself.", "Choose another --name.")
     with store.workspace(chosen) as folder:
         quantize_build(source.path, folder / "build", name=chosen, group=group, progress=progress)
         return store.install(folder / "build", chosen)
+
+
+def install_made(build: Path, name: str, group: int | None, progress: ProgressReport | None = None) -> InstalledBuild:
+    """Install a new int8 build, or with `group` only the 4-bit build made from it, which gets a name of its own.
+
+    Raises: as `quantize_installed`.
+    """
+    if group is None:
+        return store.install(build, name)
+    four_bits = build.with_name("four-bit")
+    quantize_build(build, four_bits, name=store.four_bit_name(name), group=group, progress=progress)
+    return store.install(four_bits, store.four_bit_name(name))
 
 
 def quantize_build(
@@ -100,6 +101,7 @@ def quantize_build(
         raise ConversionError(
             f"{source} was never compared with its checkpoint.", "Convert it with `codegen-lsp models convert`."
         )
+    _check_native(source)
     partial = output.with_name(f".{output.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -134,20 +136,29 @@ def quantize_build(
     return read_info(output)
 
 
-def check_loss(four_bits: Predictions, int8: Predictions, ids: list[list[int]], what: str) -> Int8Comparison:
-    """Compare the predictions of a 4-bit build with those of the int8 build for texts.
-
-    Raises: ConversionError when the 4-bit build is so far off that it must have been made or computed wrongly.
-    """
-    comparison = compared(four_bits, int8)
-    uniform = math.log(int8.logits.shape[1])
-    error = relative_error(four_bits.logits, int8.logits)
-    trained = comparison.int8_loss < uniform - LEARNED
-    advice = "Use the int8 build, and please report this."
-    if trained and not comparison.loss - comparison.int8_loss <= LOSS_LIMIT:
+def _check_native(source: Path) -> None:
+    """Raise ConversionError unless the native engine runs the model: it alone runs 4-bit builds."""
+    try:
+        read_weights(source)
+    except OtherEngineError as error:
         raise ConversionError(
-            f"{what} predicts code far worse than in int8: {comparison.loss:.2f} nats per token instead of "
-            f"{comparison.int8_loss:.2f}.",
+            f"{source} can't have 4-bit weights, which only the native engine runs. {error.message}",
+            "Use the int8 build.",
+        ) from error
+
+
+def check_loss(four_bits: Predictions, int8: Predictions, tokens: int, what: str) -> None:
+    """Compare the predictions of a 4-bit build for the first text, of this many tokens, with those of the int8 build.
+
+    Raises: ConversionError when they are so far off that the build must have been made or computed wrongly.
+    """
+    loss, int8_loss = (float(one.losses[: tokens - 1].mean()) for one in (four_bits, int8))
+    error = relative_error(four_bits.logits, int8.logits)
+    trained = int8_loss < math.log(int8.logits.shape[1]) - LEARNED
+    advice = "Use the int8 build, and please report this."
+    if trained and not loss - int8_loss <= LOSS_LIMIT:
+        raise ConversionError(
+            f"{what} predicts code far worse than in int8: {loss:.2f} nats per token instead of {int8_loss:.2f}.",
             advice,
         )
     if not trained and not error <= ERROR_LIMIT:
@@ -155,7 +166,6 @@ def check_loss(four_bits: Predictions, int8: Predictions, ids: list[list[int]], 
             f"{what} does not compute what the int8 build computes: its logits are off by {error:.0%} of their spread.",
             advice,
         )
-    return comparison
 
 
 def relative_error(found: Floats, expected: Floats) -> float:
@@ -174,9 +184,9 @@ def _compare(
     ids = comparison_ids(Tokenizer.from_build(source, info).encode, info.context_length)
     int8 = predictions(source, ids, _part(report, "running the int8 build", 0.7, 0.85))
     four_bits = predictions(build, ids, _part(report, "running the 4-bit build", 0.85, 1.0))
-    comparison = check_loss(four_bits, int8, ids, f"{info.name} in 4 bits")
     first = len(ids[0])
-    return comparison, Verification(
+    check_loss(four_bits, int8, first, f"{info.name} in 4 bits")
+    return compared(four_bits, int8), Verification(
         tokens=first,
         agreement=float((four_bits.likeliest[:first] == int8.likeliest[:first]).mean()),
         float_loss=recorded.float_loss,

@@ -40,6 +40,9 @@ DOWNLOADS = ".downloads"
 BuildVersion = tuple[int, int, int]
 """Inode, size in bytes and time of change in nanoseconds of a build's metadata."""
 
+FOUR_BITS = "-4bit"
+"""End of the names of 4-bit builds."""
+
 LEFT_BEHIND_SECONDS = 24 * 3600
 """Age from which a working folder is assumed to belong to a process that was killed."""
 
@@ -85,11 +88,21 @@ def adapted() -> list[tuple[str, AdaptationRecord]]:
     return [(name, record) for name, record in records if record is not None]
 
 
+def four_bit_name(name: str) -> str:
+    """Return the name of the 4-bit build of a model by default."""
+    return int8_name(name) + FOUR_BITS
+
+
+def int8_name(name: str) -> str:
+    """Return the name of the int8 build, by default, of a 4-bit build's."""
+    return name.removesuffix(FOUR_BITS)
+
+
 def find(name_or_path: str) -> InstalledBuild:
     """Return the build for a setting: `auto`, an installed build's name, a name of the catalogue, or a build's folder.
 
-    `auto` is the bundled model, or the smallest one in the store when there is none. Raises ModelError, with advice,
-    when there is no such build or it is damaged.
+    `auto` is the bundled model, or the smallest one in the store when there is none; one with 4-bit weights only if
+    they cost little or there is no other. Raises ModelError, with advice, when there is no such build or it is damaged.
     """
     wanted = name_or_path.strip()
     if wanted in ("", AUTO):
@@ -248,7 +261,8 @@ def _default() -> InstalledBuild:
             return build
     if not builds:
         raise ModelError("No model is installed.", "Fetch one with `codegen-lsp models pull codegen-350M-mono`.")
-    return min(builds, key=lambda build: build.info.bytes)
+    # 4 bits are never the default, unless they cost next to nothing.
+    return min(builds, key=lambda build: (not build.info.suits_as_default, build.info.bytes))
 
 
 def _candidates() -> list[tuple[Path, bool]]:

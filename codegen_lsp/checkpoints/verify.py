@@ -12,6 +12,7 @@ from codegen_lsp.checkpoints.convert import build_logits, read_source
 from codegen_lsp.checkpoints.opening import DescribedSource, describe_source
 from codegen_lsp.checkpoints.reference import float_logits
 from codegen_lsp.checkpoints.snippet import SNIPPET
+from codegen_lsp.checkpoints.store import int8_name
 from codegen_lsp.checkpoints.vocabulary import PROBES, load_tokenizer
 from codegen_lsp.checkpoints.weights import check_shapes
 from codegen_lsp.errors import ConversionError, ModelError
@@ -35,7 +36,7 @@ def verify_build(build: Path, source: Path, *, progress: ProgressReport | None =
 
 
 def _verify(build: Path, info: BuildInfo, source: DescribedSource, report: ProgressReport) -> Verification:
-    read = read_source(source.folder, info.name)
+    read = read_source(source.folder, info.name if info.bits == 8 else int8_name(info.name))
     _check_same_model(info, build, read.architecture.layers, read.architecture.heads, read.architecture.width)
     alternatives = read.alternatives()
     readings = [one.reading(SNIPPET) for one in alternatives]
@@ -47,7 +48,9 @@ def _verify(build: Path, info: BuildInfo, source: DescribedSource, report: Progr
     chosen = agreement.choose_reading(readings, logits)
     _check_same_tokenizer(load_tokenizer(build / "tokenizer.json"), alternatives[chosen].tokenizer, build)
     report("running the build", 0.9)
-    figures = agreement.compare(build_logits(build, readings[chosen].ids), readings, logits, chosen, str(build))
+    limits = agreement.INT8_LIMITS if info.bits == 8 else agreement.FOUR_BIT_LIMITS
+    built = build_logits(build, readings[chosen].ids)
+    figures = agreement.compare(built, readings, logits, chosen, str(build), limits)
     report("done", 1.0)
     return figures
 

@@ -19,6 +19,7 @@ from codegen_lsp.cli.install import Install, ensure
 from codegen_lsp.cli.models_export import export
 from codegen_lsp.cli.models_printing import megabytes, print_installed, print_verification
 from codegen_lsp.cli.models_pull import pull
+from codegen_lsp.cli.models_quantize import Bits, BitsOption, Group, GroupOption, chosen_group, quantize
 from codegen_lsp.cli.models_tune import tune
 from codegen_lsp.cli.options import AsJson
 from codegen_lsp.inference.build import MIXING
@@ -29,6 +30,7 @@ app = typer.Typer(help="Install, list, check and remove models.", no_args_is_hel
 app.command("tune")(tune)
 app.command("export")(export)
 app.command("pull")(pull)
+app.command("quantize")(quantize)
 
 
 @app.command("list")
@@ -52,15 +54,17 @@ def convert(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model; the folder's or file's by default.")
     ] = None,
+    bits: BitsOption = Bits.eight,
+    group: GroupOption = Group.small,
     install: Install = False,
 ) -> None:
-    """Convert a checkpoint's folder, or a GGUF file, to an int8 build, verify it, and install it."""
+    """Convert a checkpoint's folder, or a GGUF file, to a build in int8 or 4 bits, verify it, and install it."""
     ensure(_extra_to_read(source), "models convert", install=install)
     from codegen_lsp.checkpoints.convert import convert_into_store
     from codegen_lsp.cli.progress_bar import progress_bar
 
     with progress_bar() as report:
-        build = convert_into_store(source, name=name, progress=report)
+        build = convert_into_store(source, name=name, group=chosen_group(bits, group), progress=report)
     print_installed(Console(), build)
 
 
@@ -79,11 +83,13 @@ def verify(
     from codegen_lsp.cli.progress_bar import progress_bar
 
     with progress_bar() as report:
-        path = store.find(name).path
+        found = store.find(name)
         figures = (
-            check_build(path, progress=report) if against is None else verify_build(path, against, progress=report)
+            check_build(found.path, progress=report)
+            if against is None
+            else verify_build(found.path, against, progress=report)
         )
-    print_verification(Console(), name, figures)
+    print_verification(Console(), name, found.info, figures)
 
 
 def _extra_to_read(source: Path | None) -> str:
@@ -128,6 +134,10 @@ class ModelRow:
     path: str | None = None
     tuned: bool = False
     """It has weights of the n-grams that were fitted with `models tune`."""
+    bits: int = 8
+    """Bits of a weight."""
+    loss_increase: float | None = None
+    """Relative increase of the loss of a 4-bit build over int8; None where it was not measured."""
     needs_consent: bool = False
     """Pulling it requires consent to its licence."""
 
@@ -136,7 +146,7 @@ def _rows(*, installed_only: bool) -> list[ModelRow]:
     """Return the installed models, then the other checkpoints of the catalogue."""
     entries = {entry.name: entry for entry in checkpoints()}
     builds = store.installed()
-    found = [_installed_row(build, entries.get(build.name)) for build in builds]
+    found = [_installed_row(build, entries.get(_entry_name(build))) for build in builds]
     if installed_only:
         return found
     there = {build.name for build in builds}
@@ -157,7 +167,7 @@ def _print_listing(console: Console, *, installed_only: bool) -> None:
     for row in _rows(installed_only=installed_only):
         table.add_row(
             row.name,
-            f"[green]{row.state}{', tuned' if row.tuned else ''}[/green]" if row.state else _asks(row),
+            f"[green]{row.state}{', tuned' if row.tuned else ''}{_cost(row)}[/green]" if row.state else _asks(row),
             megabytes(row.size_mb),
             megabytes(row.memory_mb) if row.memory_mb else "",
             row.license,
@@ -167,7 +177,7 @@ def _print_listing(console: Console, *, installed_only: bool) -> None:
     console.print(table, highlight=False)
     if not installed_only:
         console.print(
-            "\n[dim]Size: of the build, or of the download. Memory: to run it as int8. "
+            "\n[dim]Size: of the build, or of the download. Memory: to run it, as int8 unless 4 bits are named. "
             "Install one with[/dim] codegen-lsp models pull NAME[dim], or another of these kinds by its repository, "
             "ORG/NAME.[/dim]",
             highlight=False,
@@ -179,12 +189,14 @@ def _installed_row(build: InstalledBuild, entry: Checkpoint | None) -> ModelRow:
         name=build.name,
         state="embedded" if build.bundled else "installed",
         size_mb=round(build.info.bytes / 1e6),
-        memory_mb=entry.memory_mb if entry else None,
+        memory_mb=_memory_mb(build, entry) if entry else None,
         license=build.info.license,
         languages=list(build.info.languages),
         good_for=entry.good_for if entry else "",
         path=str(build.path),
         tuned=(build.path / MIXING).is_file(),
+        bits=build.info.bits,
+        loss_increase=found.increase if (found := build.info.int8_comparison) else None,
     )
 
 
@@ -199,6 +211,27 @@ def _catalogue_row(entry: Checkpoint) -> ModelRow:
         good_for=entry.good_for,
         needs_consent=entry.needs_consent,
     )
+
+
+def _entry_name(build: InstalledBuild) -> str:
+    """Return the name under which the catalogue may have the checkpoint of a build."""
+    return build.name if build.info.bits == 8 else store.int8_name(build.name)
+
+
+def _memory_mb(build: InstalledBuild, entry: Checkpoint) -> int:
+    """Return the memory to run a build, in MiB."""
+    weights = build.info.weights
+    if weights is None or weights.group is None:
+        return entry.memory_mb
+    return round(entry.architecture.four_bit_memory_bytes(weights.group) / 2**20)
+
+
+def _cost(row: ModelRow) -> str:
+    """Return the bits of a 4-bit build, and what they cost."""
+    if row.bits == 8:
+        return ""
+    cost = "" if row.loss_increase is None else f", loss {row.loss_increase:+.1%}"
+    return f", {row.bits} bits{cost}"
 
 
 def _asks(row: ModelRow) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rich.markup import escape
 from codegen_lsp.checkpoints.offer import Offer, Wanted, want
 from codegen_lsp.cli.install import Install, ensure, ensure_for_program
 from codegen_lsp.cli.models_printing import megabytes, print_installed
+from codegen_lsp.cli.models_quantize import Bits, BitsOption, Group, GroupOption, chosen_group
 from codegen_lsp.cli.options import AsJson
 from codegen_lsp.errors import CodegenError, MissingExtraError
 
@@ -39,17 +41,23 @@ def pull(
     yes: Annotated[
         bool, typer.Option("--accept-license", help="Agree to the model's licence without being asked.")
     ] = False,
+    bits: BitsOption = Bits.eight,
+    group: GroupOption = Group.small,
     install: Install = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download a model, convert it to int8, verify it, and install it."""
+    """Download a model, convert it to int8 or 4 bits, verify it, and install it."""
     from codegen_lsp.checkpoints import pull as pulling
     from codegen_lsp.cli.progress_bar import progress_bar
 
+    def wanted_model() -> Wanted:
+        groups_of = chosen_group(bits, group)
+        return want(name, build_name=build_name, revision=revision, file=file, group=groups_of)
+
     if as_json:
-        raise SystemExit(_as_json(name, revision, file, build_name, accepted=yes, install=install))
+        raise SystemExit(_as_json(wanted_model, accepted=yes, install=install))
     console = Console()
-    wanted = want(name, build_name=build_name, revision=revision, file=file)
+    wanted = wanted_model()
     accepted = yes or _agreed_to_entry(console, wanted)
     pulling.check(wanted, accepted)
     ensure("convert", "models pull", install=install)
@@ -62,7 +70,7 @@ def pull(
     print_installed(console, build)
 
 
-def _as_json(name: str, revision: str, file: str, build_name: str, *, accepted: bool, install: bool) -> int:
+def _as_json(wanted_model: Callable[[], Wanted], *, accepted: bool, install: bool) -> int:
     """Pull a model and print lines of JSON; return the exit code.
 
     Lines have `message` and `fraction` (0 to 1) while it goes on; the last has `name` and `path`, or `error` and
@@ -80,7 +88,7 @@ def _as_json(name: str, revision: str, file: str, build_name: str, *, accepted: 
         ensure_for_program(extra, "models pull", install=install, report=report)
 
     try:
-        wanted = pulling.check(want(name, build_name=build_name, revision=revision, file=file), accepted)
+        wanted = pulling.check(wanted_model(), accepted)
         require("convert")
         offer = pulling.find_offer(wanted, progress=report, require=require)
         build = pulling.install(offer, progress=report, accept_license=accepted)

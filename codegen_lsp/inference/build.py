@@ -23,6 +23,9 @@ MIXING = "mixing.json"
 INT8_FORMAT, FORMAT = 1, 2
 """Formats of `build.json`: of int8 builds, and of those with 4-bit weights, which older versions can't run."""
 
+DEFAULT_INCREASE = 0.01
+"""Relative increase of the loss over int8, with its margin, below which a 4-bit build may be chosen by default."""
+
 GROUPS = (32, 64)
 """Columns of a 4-bit matrix that share a scale."""
 
@@ -169,6 +172,13 @@ class BuildInfo:
     def bits(self) -> int:
         """Bits of a weight: 8, or 4."""
         return 8 if self.weights is None else self.weights.bits
+
+    @property
+    def suits_as_default(self) -> bool:
+        """True unless the weights have 4 bits that raise the loss by `DEFAULT_INCREASE` or more, or by an unknown
+        amount."""
+        found = self.int8_comparison
+        return self.bits == 8 or (found is not None and found.increase + found.increase_margin < DEFAULT_INCREASE)
 
     @property
     def bytes(self) -> int:

@@ -85,6 +85,18 @@ def test_pull(hub: Hub, repository: Path, entry: Checkpoint, store: Path) -> Non
     assert "downloading pytorch_model.bin" in dict(seen)
 
 
+def test_pull_in_4_bits(hub: Hub, repository: Path, entry: Checkpoint, store: Path) -> None:
+    """Only the 4-bit build is installed, by a name that says so."""
+    seen: list[float] = []
+    build = pull(NAME, endpoint=hub.url, group=32, progress=lambda message, done: seen.append(done))
+    assert (build.name, build.info.name, build.info.bits) == (f"{NAME}-4bit", f"{NAME}-4bit", 4)
+    assert [one.name for one in installed()] == [f"{NAME}-4bit"]
+    assert build.info.source == f"{REPOSITORY}@{COMMIT}"
+    assert build.info.int8_comparison is not None
+    assert seen == sorted(seen)
+    assert not (store / ".downloads").exists() or not list((store / ".downloads").iterdir())
+
+
 def test_safetensors_are_preferred(hub: Hub, repository: Path, entry: Checkpoint, small: Any, store: Path) -> None:
     small.save_weights(repository, small.random_state(entry.architecture), "safetensors")
     pull(NAME, endpoint=hub.url)

@@ -94,8 +94,8 @@ def _write(
     warnings = []
     if source.dequantized:
         warnings.append(
-            f"{source.info.name} is an int8 build: the exported weights are its rounded ones, not those of the "
-            "checkpoint that it was made from."
+            f"{source.info.name} is a build of {source.info.bits} bits: the exported weights are its rounded ones, not "
+            "those of the checkpoint that it was made from."
         )
     for file in source.card_files:
         shutil.copyfile(file, folder / file.name)

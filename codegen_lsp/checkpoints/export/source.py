@@ -1,4 +1,4 @@
-"""What is exported: the float weights of a checkpoint's folder, or of an installed int8 build."""
+"""What is exported: the float weights of a checkpoint's folder, or of an installed build."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ExportSource:
     """By their names in the checkpoint."""
     fast: FastTokenizer
     dequantized: bool
-    """True for a build, whose weights are those of the checkpoint rounded to int8."""
+    """True for a build, whose weights are those of the checkpoint rounded to int8 or 4 bits."""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -336,7 +336,12 @@ def check_support(config: EngineConfig) -> None:
 def check_description(directory: Path, info: BuildInfo, weights: ModelWeights) -> None:
     """Raise ModelError unless the weights are those that the build's description promises."""
     found = (len(weights.layers), weights.heads, weights.width)
-    if found != (info.layers, info.heads, info.width) or info.vocabulary_size > weights.padded_vocab_size:
+    described = {info.weights.group} if info.weights is not None and info.bits != 8 else set()
+    if (
+        found != (info.layers, info.heads, info.width)
+        or info.vocabulary_size > weights.padded_vocab_size
+        or weights.groups != described
+    ):
         raise ModelError(f"The weights in {directory} are not those of its description.", CONVERT_AGAIN)
 
 

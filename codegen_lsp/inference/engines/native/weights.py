@@ -146,9 +146,15 @@ class ModelWeights:
         return sum(math.prod(matrix.shape) for matrix in self._multiplied())
 
     @property
+    def groups(self) -> set[int]:
+        """Numbers of columns that share a scale in the 4-bit matrices; empty if there are none."""
+        matrices = (self.embedding, *self._multiplied())
+        return {matrix.group for matrix in matrices if isinstance(matrix, FourBitMatrix)}
+
+    @property
     def has_four_bits(self) -> bool:
         """Return whether any matrix is in 4 bits."""
-        return any(isinstance(matrix, FourBitMatrix) for matrix in (self.embedding, *self._multiplied()))
+        return bool(self.groups)
 
     def _multiplied(self) -> list[QuantizedMatrix]:
         """Return the matrices of all products."""
