@@ -288,6 +288,6 @@ def _note(measurement: MachineMeasurement) -> str:
         return ""
     load = f" (load {measurement.load:.1f} on {measurement.processors} processors)" if measurement.load else ""
     return (
-        f"The machine was busy{load}, so processor times were taken: about what an idle machine needs, rather too much "
-        "than too little. While other programs run, suggestions come later."
+        f"The machine was busy{load}, so processor times were taken: about what an idle machine needs for first tokens "
+        "and for 16; new prompts may take up to twice as long. While other programs run, suggestions come later."
     )

@@ -2,8 +2,8 @@
 
 Two clocks are read: the wall's, and the processor time of all threads divided by their number. On an idle machine both
 tell nearly the same. Where other programs take the cores, a pass of some milliseconds is interrupted many times, and
-the wall's clock measures those programs; processor time then tells what the pass takes when they rest. Both are still
-too long on a busy machine, since memory bandwidth and caches are shared, so the best of several passes is taken.
+the wall's clock measures those programs; processor time then tells about what the pass takes when they rest.
+Memory bandwidth and caches are still shared then, so the best of several passes is taken.
 """
 
 from __future__ import annotations
