@@ -36,11 +36,13 @@ from attrs import field, frozen
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.catalogue import checkpoints
 from codegen_lsp.errors import CodegenError, ModelError, OtherEngineError
-from codegen_lsp.inference.build import BuildInfo, read_info
+from codegen_lsp.inference.build import BuildInfo, WeightFormat, read_info
 from codegen_lsp.inference.engines.native.weights import read_weights
 
 OURS = ("native", "ct2", "ct2_static")
 OTHERS = ("llama.cpp", "transformers", "transformers_bfloat16")
+INT4, INT4_OTHERS = "native_int4", ("llama.cpp_q4",)
+"""What is timed as well where 4-bit weights are asked for. Only `INT4` has a build of its own."""
 TYPED, WANTED = 4, 16
 ROUNDS, COLD_ROUNDS = 7, 3
 SLOW_ROUNDS = 1
@@ -87,6 +89,8 @@ class EngineBenchmark:
     """Memory of each process after the run, libraries included; shared pages count in part."""
     note: str = ""
     """Why engines were left out; empty if none were."""
+    int4_floor: Floor | None = None
+    """With 4-bit weights; None unless they were asked for."""
 
 
 @frozen
@@ -137,8 +141,13 @@ class PeerProcess:
         return ModelError(message, advice)
 
 
-def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS) -> EngineBenchmark:
-    """Time peers on a build. Raises: ModelError when one can't run it, or the build's context is too short."""
+def measure(
+    build: Path, context: int, threads: int, names: Sequence[str] = OURS, int4: Path | None = None
+) -> EngineBenchmark:
+    """Time peers on a build, and `INT4` on `int4`, a build of the same shape with 4-bit weights.
+
+    Raises: ModelError when one can't run it, or the build's context is too short.
+    """
     info = read_info(build)
     if context + TYPED + WANTED > info.context_length:
         raise ModelError(
@@ -153,7 +162,10 @@ def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS
     text = ids(context)
     names, note = runnable(build, names)
     with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(started(name, build, threads)) for name in names]
+        peers = [
+            stack.enter_context(started(name, int4 if name == INT4 and int4 is not None else build, threads))
+            for name in names
+        ]
         for peer in peers:
             peer.ask("run", ids(context), 1)
         for round in range(COLD_ROUNDS):
@@ -176,8 +188,10 @@ def measure(build: Path, context: int, threads: int, names: Sequence[str] = OURS
                     peer.samples.whole.append(whole)
         timings = {peer.name: timings_of(peer.samples) for peer in peers}
         memory = {peer.name: peer.ask("memory") / 2**20 for peer in peers}
-        lowest = floor(build, info, context, statistics.median(rates))
-    return EngineBenchmark(info.name, context, threads, lowest, timings, memory, note)
+    rate = statistics.median(rates)
+    lowest = floor(build, info, context, rate)
+    int4_floor = None if int4 is None else floor(int4, info, context, rate)
+    return EngineBenchmark(info.name, context, threads, lowest, timings, memory, note, int4_floor)
 
 
 def runnable(build: Path, names: Sequence[str]) -> tuple[list[str], str]:
@@ -187,6 +201,8 @@ def runnable(build: Path, names: Sequence[str]) -> tuple[list[str], str]:
         read_weights(build)
     except OtherEngineError as error:
         return [name for name in names if name.startswith("ct2")], error.message
+    if read_info(build).bits != 8:
+        return [name for name in names if not name.startswith("ct2")], "CTranslate2 can't run 4-bit weights."
     return list(names), ""
 
 
@@ -246,16 +262,29 @@ def bandwidth(threads: int) -> float:
     return best
 
 
-def benchmark_shape(shape: str, context: int, threads: int, names: Sequence[str] = OURS) -> EngineBenchmark:
+def benchmark_shape(
+    shape: str, context: int, threads: int, names: Sequence[str] = OURS, int4: WeightFormat | None = None
+) -> EngineBenchmark:
     """Measure a shape of the catalogue with random weights, or an existing build given by its folder.
 
-    Raises: ModelError when it is neither.
+    With `int4`, the native engine is also timed on random 4-bit weights of the shape. Raises: ModelError when it is
+    neither, or a folder and `int4` are given.
     """
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
-        return measure(build_of_shape(shape, Path(folder)), context, threads, names)
+        build = build_of_shape(shape, Path(folder))
+        if int4 is None:
+            return measure(build, context, threads, names)
+        if build != Path(folder):
+            raise ModelError(
+                f"{shape} is a build, whose weights are timed as they are.",
+                "Leave out `--bits`, or name a shape: 350M, 2B, ….",
+            )
+        with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as beside:
+            build_of_shape(shape, Path(beside), int4)
+            return measure(build, context, threads, names, Path(beside))
 
 
-def build_of_shape(shape: str, folder: Path) -> Path:
+def build_of_shape(shape: str, folder: Path, weights: WeightFormat | None = None) -> Path:
     """Return the build in the folder `shape`, or one with random weights of a catalogue shape, written to `folder`.
 
     Raises: ModelError when it is neither.
@@ -265,7 +294,7 @@ def build_of_shape(shape: str, folder: Path) -> Path:
     wanted = shape.lower()
     for checkpoint in checkpoints():
         if checkpoint.name.lower() == wanted or checkpoint.name.lower().split("-", 1)[1].split("-")[0] == wanted:
-            write_random_build(folder, f"{checkpoint.name} (random weights)", checkpoint.architecture)
+            write_random_build(folder, f"{checkpoint.name} (random weights)", checkpoint.architecture, weights)
             return folder
     names = ", ".join(checkpoint.name for checkpoint in checkpoints())
     raise ModelError(f"{shape} is neither a build's folder nor a known shape.", f"Shapes: 350M, 2B, …, or {names}.")
@@ -278,9 +307,14 @@ def main() -> None:
     parser.add_argument("context", type=int)
     parser.add_argument("threads", type=int)
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--group", type=int, default=0)
     given = parser.parse_args()
+    names = OURS + OTHERS if given.peers else OURS
+    int4 = WeightFormat(4, given.group) if given.group else None
+    if int4 is not None:
+        names = (*names, INT4, *(INT4_OTHERS if given.peers else ()))
     try:
-        found = benchmark_shape(given.shape, given.context, given.threads, OURS + OTHERS if given.peers else OURS)
+        found = benchmark_shape(given.shape, given.context, given.threads, names, int4)
     except CodegenError as error:
         sys.exit(json.dumps([error.message, error.advice]))
     sys.stdout.write(json.dumps(attrs.asdict(found)) + "\n")

@@ -27,9 +27,12 @@ PlainFigures = dict[str, Any]
 """The figures of a benchmark as JSON has them."""
 
 
-def time_engines(shape: str, context: int, threads: int, *, peers: bool) -> PlainFigures:
-    """Return a `benchmarks.engines.EngineBenchmark`. Raises: ModelError."""
-    arguments = (shape, str(context), _threads(threads))
+def time_engines(shape: str, context: int, threads: int, *, peers: bool, group: int = 0) -> PlainFigures:
+    """Return a `benchmarks.engines.EngineBenchmark`, with 4-bit weights in these groups as well, unless `group` is 0.
+
+    Raises: ModelError.
+    """
+    arguments = (shape, str(context), _threads(threads), "--group", str(group))
     return _run("engines", *arguments, *(["--peers"] if peers else []))
 
 

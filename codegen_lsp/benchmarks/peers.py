@@ -99,6 +99,18 @@ def _ct2_call(build: Path, info: BuildInfo, threads: int) -> Callable[[list[int]
 
 def open_llama_cpp(build: Path, info: BuildInfo, threads: int) -> Peer:
     """Open llama.cpp with its prompt cache, on Q8_0 weights of the same shape."""
+    return _llama_cpp(build, info, threads, lambda file: file)
+
+
+def open_llama_cpp_q4(build: Path, info: BuildInfo, threads: int) -> Peer:
+    """Open llama.cpp with its prompt cache, on weights of the same shape that it has quantized to Q4_K_M."""
+    from codegen_lsp.benchmarks.random_gguf import quantize_to_q4
+
+    return _llama_cpp(build, info, threads, lambda file: quantize_to_q4(file, threads))
+
+
+def _llama_cpp(build: Path, info: BuildInfo, threads: int, prepare: Callable[[Path], Path]) -> Peer:
+    """Open llama.cpp on the file that `prepare` makes of one in Q8_0."""
     import llama_cpp
 
     from codegen_lsp.benchmarks.random_gguf import write_random_gguf
@@ -107,6 +119,7 @@ def open_llama_cpp(build: Path, info: BuildInfo, threads: int) -> Peer:
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
         file = Path(folder) / "model.gguf"
         write_random_gguf(file, read_weights(build), info.context_length)
+        file = prepare(file)
         model = llama_cpp.Llama(
             str(file),
             n_ctx=info.context_length,
@@ -209,7 +222,9 @@ PEERS: dict[str, Callable[[Path, BuildInfo, int], Peer]] = {
     "native": open_native,
     "ct2": open_ct2,
     "ct2_static": open_ct2_static,
+    "native_int4": open_native,
     "llama.cpp": open_llama_cpp,
+    "llama.cpp_q4": open_llama_cpp_q4,
     "transformers": open_transformers,
     "transformers_bfloat16": open_transformers_bfloat16,
 }

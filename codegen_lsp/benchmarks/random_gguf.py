@@ -7,11 +7,15 @@ is Qwen2's, whose rotary embedding pairs entries as ours does.
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 
+from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.engines.native.arrays import address
 from codegen_lsp.inference.engines.native.weights import ModelWeights
 
@@ -87,3 +91,30 @@ def write_random_gguf(path: Path, weights: ModelWeights, context: int) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+@cache
+def _silent(llama_cpp: Any) -> Any:
+    """Return a callback of llama.cpp's that logs nothing; it is kept as long as llama.cpp may call it."""
+    return llama_cpp.llama_log_callback(lambda level, text, data: None)
+
+
+def quantize_to_q4(file: Path, threads: int) -> Path:
+    """Return a new file beside a GGUF file, which llama.cpp has quantized to Q4_K_M, and remove the old one.
+
+    That is a mixture: matrices whose columns are no multiple of 256 become Q5_0 and Q8_0. Raises: ModelError when
+    llama.cpp fails.
+    """
+    import llama_cpp
+
+    made = file.with_name("q4.gguf")
+    # A line for each tensor would fill the pipe to which a peer writes its errors.
+    llama_cpp.llama_log_set(_silent(llama_cpp), None)
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.nthread = threads
+    parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
+    parameters.allow_requantize = True
+    if llama_cpp.llama_model_quantize(str(file).encode(), str(made).encode(), ctypes.byref(parameters)):
+        raise ModelError("llama.cpp can't quantize a model of this shape to Q4_K_M.", "Leave out `--bits`.")
+    file.unlink()
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,21 @@ from codegen_lsp.cli.options import (
 )
 from codegen_lsp.errors import ModelError
 
+
+class TimedBits(StrEnum):
+    """Bits of the weights that are timed."""
+
+    eight = "8"
+    four = "4"
+
+
+class TimedGroup(StrEnum):
+    """Columns of 4-bit weights with a common scale."""
+
+    small = "32"
+    large = "64"
+
+
 app = typer.Typer(help="Measure how fast this machine completes.", no_args_is_help=True, add_completion=False)
 app.command("http")(http)
 
@@ -45,6 +61,11 @@ def engine(
     peers: Annotated[
         bool, typer.Option("--peers", help="Also time llama.cpp and transformers, which takes some minutes.")
     ] = False,
+    bits: Annotated[
+        TimedBits,
+        typer.Option(help="4: also time 4-bit weights of the shape, with --peers beside llama.cpp's Q4_K_M."),
+    ] = TimedBits.eight,
+    group: Annotated[TimedGroup, typer.Option(help="With 4 bits, weights that share a scale.")] = TimedGroup.small,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture, .svg or .png.", show_default=False)
     ] = None,
@@ -60,7 +81,8 @@ def engine(
     from codegen_lsp.cli.bench_plot import plot_engines
     from codegen_lsp.cli.bench_tables import print_engines
 
-    figures = time_engines(shape, context, threads, peers=peers)
+    in_groups = int(group) if bits is TimedBits.four else 0
+    figures = time_engines(shape, context, threads, peers=peers, group=in_groups)
     if as_json:
         typer.echo(json.dumps(figures))
     else:

@@ -42,6 +42,8 @@ def print_engines(console: Console, figures: PlainFigures) -> None:
     table.add_section()
     floor = figures["floor"]
     table.add_row(f"floor at {floor['bandwidth_gb_s']:.0f} GB/s", "", "", "", f"{floor['decode_step_ms']:.1f}")
+    if figures["int4_floor"]:
+        table.add_row("floor of 4-bit weights", "", "", "", f"{figures['int4_floor']['decode_step_ms']:.1f}")
     console.print(table)
     if figures["note"]:
         console.print(figures["note"], highlight=False)

@@ -12,12 +12,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from rich.console import Console
 
+from codegen_lsp.benchmarks import engines
 from codegen_lsp.benchmarks.engines import OURS, benchmark_shape, floor, measure, runnable
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
@@ -25,6 +28,7 @@ from codegen_lsp.checkpoints.convert import build_logits
 from codegen_lsp.cli.bench_plot import plot_engines
 from codegen_lsp.cli.bench_tables import print_engines
 from codegen_lsp.errors import ModelError
+from codegen_lsp.inference.build import WeightFormat
 from codegen_lsp.inference.engines.native.torch_forward import TorchForwardPass
 from codegen_lsp.inference.engines.native.torch_kernels import choose_kernel
 from codegen_lsp.inference.engines.native.weights import read_weights
@@ -93,6 +97,30 @@ def test_the_command_times_every_engine(tmp_path: Path) -> None:
     assert "floor at" in shown
 
 
+@pytest.mark.slow
+def test_four_bits_are_timed_beside_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = SimpleNamespace(name="codegen-tiny-mono", architecture=SHAPES["llama"])
+    monkeypatch.setattr(engines, "checkpoints", lambda: [shape])
+    found = benchmark_shape("tiny", 100, 1, ("native", engines.INT4), WeightFormat(4, 64))
+    assert set(found.engines) == {"native", "native_int4"}
+    assert found.int4_floor is not None
+    assert 0.4 < found.int4_floor.decode_step_ms / found.floor.decode_step_ms < 0.9
+    console = Console(file=io.StringIO(), width=100)
+    print_engines(console, attrs.asdict(found))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "native_int4" in shown
+    assert "floor of 4-bit weights" in shown
+
+
+def test_a_build_is_timed_with_the_weights_that_it_has(tmp_path: Path) -> None:
+    write_random_build(tmp_path, "random", SHAPES["llama"], WeightFormat(4, 32))
+    names, note = runnable(tmp_path, OURS)
+    assert names == ["native"]
+    assert "4-bit" in note
+    with pytest.raises(ModelError, match="is a build"):
+        benchmark_shape(str(tmp_path), 100, 1, OURS, WeightFormat(4, 32))
+
+
 def test_a_picture_that_can_not_be_written_is_told(tmp_path: Path) -> None:
     needs.extra("plot")
     timings = dict.fromkeys(("cold_prefill_ms", "first_token_ms", "suggestion_ms", "decode_step_ms"), 2.0)
@@ -117,10 +145,10 @@ def answers(name: str, build: Path, *commands: object) -> list[Any]:
 
 
 @pytest.mark.parametrize("block", SHAPES)
-@pytest.mark.parametrize("name", ["llama.cpp", "transformers"])
+@pytest.mark.parametrize("name", ["llama.cpp", "llama.cpp_q4", "transformers"])
 @pytest.mark.slow
 def test_others_run_the_same_shapes(name: str, block: str, tmp_path: Path) -> None:
-    if name == "llama.cpp":
+    if name.startswith("llama.cpp"):
         needs.extra("peers")
     write_random_build(tmp_path, "random", SHAPES[block])
     ids = list(range(1, 200))

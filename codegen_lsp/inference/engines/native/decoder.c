@@ -175,6 +175,12 @@ EXPORT int codegen_segments(Decoder *d, float *x, const Segment *segments, int s
     return 1;
 }
 
+/* Columns of the widest matrix of a layer. */
+static int most_columns(const Decoder *d) {
+    int most = d->model.width > d->attn_width ? d->model.width : d->attn_width;
+    return most > d->model.mlp_width ? most : d->model.mlp_width;
+}
+
 /* Do the same for one sequence of any number of tokens. Of more than FEW, in the layout of `codegen_embed`, the last
    layer of the model computes those from group `tail` on. */
 EXPORT int codegen_layers(Decoder *d, float *x, int count, int first, int end, float *cache, int capacity, int offset,
@@ -186,7 +192,8 @@ EXPORT int codegen_layers(Decoder *d, float *x, int count, int first, int end, f
     d->x = x, d->count = count, d->first_layer = first, d->tail = tail;
     d->cache = cache, d->capacity = capacity, d->offset = offset;
     size_t scores = ((size_t)offset + count + LANES) * 2 * LANES, normed = (size_t)d->model.width * LANES;
-    if (!allocate_scratch(d, scores > normed ? scores : normed)) return 0;
+    size_t unpacked = unpacked_floats(most_columns(d)), scratch = scores > normed ? scores : normed;
+    if (!allocate_scratch(d, unpacked > scratch ? unpacked : scratch)) return 0;
     if (!allocate_many(d, (count + LANES - 1) / LANES)) return 0;
     run(d, (Job){many_units, many_unit, (end - first) * phases_of_layer(&d->model), d->amx});
     return 1;

@@ -92,39 +92,66 @@ ALWAYS vf grouped_dots(const Matrix *m, int row, int rows, Rounded in, int from,
     return sums(sum);
 }
 
-/* Products of TILE_ROWS rows with `tiles` groups of tokens, in the layout of many.h, before they are multiplied by the
-   steps of the activations. */
-ALWAYS void grouped_tile(const Matrix *m, int row, int rows, int tokens, Rounded in, int tiles,
-                         vf sum[TILE_ROWS][TILE_GROUPS]) {
-    int depth = padded(m->columns), half_group = m->group / 2, parts = m->columns / m->group, bytes = m->columns / 2;
-    const int8_t *w[TILE_ROWS], *q = in.q + (size_t)tokens * depth * LANES;
-    const int32_t *zeros = in.zeros + (size_t)tokens * zeros_of(m->columns) * LANES;
-    const float16 *scales[TILE_ROWS];
+/* Rows of a matrix as bytes and their scales as floats, so that they are unpacked once for all tokens. */
+typedef struct {
+    int8_t *weights; /* (TILE_ROWS, padded_blocks(columns)): blocks of low bits and of high ones, as in `place_in_block` */
+    float *scales;   /* (groups of a row, TILE_ROWS) */
+} Unpacked;
+
+/* Floats of memory that they take. */
+ALWAYS size_t unpacked_floats(int columns) {
+    return (size_t)TILE_ROWS * (padded_blocks(columns) / sizeof(float) + columns / 32);
+}
+
+/* Unpack TILE_ROWS rows, of which `rows` are there, into memory of that size. */
+ALWAYS Unpacked unpack(const Matrix *m, int row, int rows, float *memory) {
+    int depth = padded_blocks(m->columns), parts = m->columns / m->group;
+    Unpacked to = {(int8_t *)memory, memory + (size_t)TILE_ROWS * depth / sizeof(float)};
     for (int i = 0; i < TILE_ROWS; i++) {
         size_t at = row + (i < rows ? i : rows - 1);
-        w[i] = m->values + at * bytes, scales[i] = m->scales + at * m->scale_stride;
-        for (int j = 0; j < tiles; j++) sum[i][j] = all(0);
+        const int8_t *from = m->values + at * (m->columns / 2);
+        for (int c = 0; c < m->columns; c += BLOCK) {
+            vi weights = load_i(from + c / 2);
+            int8_t *block = to.weights + (size_t)i * depth + c;
+            store_i(block, weights & NIBBLES);
+            store_i(block + 4 * LANES, (weights >> 4) & NIBBLES);
+        }
+        const float16 *scales = m->scales + at * m->scale_stride;
+        for (int part = 0; part < parts; part++) to.scales[(size_t)part * TILE_ROWS + i] = half(scales[part]);
     }
-    for (int part = 0; part < parts; part++) {
+    return to;
+}
+
+/* Products of TILE_ROWS rows with `tiles` groups of tokens, in the layout of many.h, before they are multiplied by the
+   steps of the activations. */
+ALWAYS void grouped_tile(const Matrix *m, Unpacked rows, int tokens, Rounded in, int tiles,
+                         vf sum[TILE_ROWS][TILE_GROUPS]) {
+    int depth = padded(m->columns), row_bytes = padded_blocks(m->columns), chunk = m->group / 2;
+    const int8_t *q = in.q + (size_t)tokens * depth * LANES;
+    const int32_t *zeros = in.zeros + (size_t)tokens * zeros_of(m->columns) * LANES;
+    for (int i = 0; i < TILE_ROWS; i++)
+        for (int j = 0; j < tiles; j++) sum[i][j] = all(0);
+    for (int part = 0; part < m->columns / m->group; part++) {
         vi dot[TILE_ROWS][TILE_GROUPS];
         for (int j = 0; j < tiles; j++) {
             vi zero = load_i(zeros + ((size_t)j * zeros_of(m->columns) + part) * LANES);
             for (int i = 0; i < TILE_ROWS; i++) dot[i][j] = zero;
         }
-        for (int shift = 0; shift < 8; shift += 4)
-            for (int c = 0; c < half_group; c += 4) {
-                int column = part * m->group + (shift ? half_group : 0) + c;
+        for (int column = part * m->group; column < (part + 1) * m->group; column += chunk) {
+            const int8_t *w = rows.weights + place_in_block(column, m->group);
+            for (int c = 0; c < chunk; c += 4) {
                 vi input[TILE_GROUPS];
-                for (int j = 0; j < tiles; j++) input[j] = load_i(q + ((size_t)j * depth + column) * LANES);
+                for (int j = 0; j < tiles; j++) input[j] = load_i(q + ((size_t)j * depth + column + c) * LANES);
                 for (int i = 0; i < TILE_ROWS; i++) {
                     int32_t word;
-                    memcpy(&word, w[i] + part * half_group + c, 4);
-                    vi weights = (all_i(word) >> shift) & NIBBLES;
+                    memcpy(&word, w + (size_t)i * row_bytes + c, 4);
+                    vi weights = all_i(word);
                     for (int j = 0; j < tiles; j++) dot[i][j] = dot4_nibbles(dot[i][j], weights, input[j]);
                 }
             }
+        }
         for (int i = 0; i < TILE_ROWS; i++) {
-            vf scale = all(half(scales[i][part]));
+            vf scale = all(rows.scales[(size_t)part * TILE_ROWS + i]);
             for (int j = 0; j < tiles; j++) sum[i][j] = vfma(vfloat(dot[i][j]), scale, sum[i][j]);
         }
     }

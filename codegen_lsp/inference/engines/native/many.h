@@ -128,9 +128,10 @@ ALWAYS void tile(const Matrix *m, int row, int rows, int group, Rounded in, int 
         for (int j = 0; j < groups; j++) finish(m, row + i, group + j, sum[i][j], in, 0, to);
 }
 
-ALWAYS void tile_of_groups(const Matrix *m, int row, int rows, int group, Rounded in, int groups, Target to) {
+ALWAYS void tile_of_groups(const Matrix *m, Unpacked unpacked, int row, int rows, int group, Rounded in, int groups,
+                           Target to) {
     vf sum[TILE_ROWS][TILE_GROUPS];
-    grouped_tile(m, row, rows, group, in, groups, sum);
+    grouped_tile(m, unpacked, group, in, groups, sum);
     for (int i = 0; i < TILE_ROWS && i < rows; i++)
         for (int j = 0; j < groups; j++)
             finish_value(sum[i][j] * load(in.step + (group + j) * LANES), row + i, group + j, to);
@@ -191,11 +192,27 @@ static void begin_tiles(void) {}
 static void end_tiles(void) {}
 #endif
 
+/* Compute `rows` of a product for the groups from `from` on, with 4-bit weights. */
+static void product_of_groups(Decoder *d, const Matrix *m, Span rows, int from, Rounded in, Target to, int thread) {
+    int groups = (d->count + LANES - 1) / LANES;
+    for (int row = rows.begin; row < rows.end; row += TILE_ROWS) {
+        int left = rows.end - row, g = from;
+        Unpacked unpacked = unpack(m, row, left, d->scratch[thread]);
+        for (; g + 4 <= groups; g += 4) tile_of_groups(m, unpacked, row, left, g, in, 4, to);
+        if (g + 2 <= groups) tile_of_groups(m, unpacked, row, left, g, in, 2, to), g += 2;
+        if (g < groups) tile_of_groups(m, unpacked, row, left, g, in, 1, to);
+    }
+}
+
 /* Compute `rows` of a product for the groups from `from` on. */
-static void product_many(Decoder *d, const Matrix *m, Span rows, int from, Rounded in, Target to) {
+static void product_many(Decoder *d, const Matrix *m, Span rows, int from, Rounded in, Target to, int thread) {
+    if (m->group) {
+        product_of_groups(d, m, rows, from, in, to, thread);
+        return;
+    }
     int groups = (d->count + LANES - 1) / LANES, row = rows.begin;
 #ifdef __AMX_INT8__
-    if (d->amx && !m->group)
+    if (d->amx)
         for (; row + 16 <= rows.end; row += 32) {
             int both_rows = row + 32 <= rows.end;
             for (int g = from; g < groups; g += 2) product_tiles(m, row, g, both_rows, g + 2 <= groups, in, to);
@@ -206,12 +223,6 @@ static void product_many(Decoder *d, const Matrix *m, Span rows, int from, Round
         }
     if (row > rows.end) row = rows.end;
 #endif
-    for (; m->group && row < rows.end; row += TILE_ROWS) {
-        int left = rows.end - row, g = from;
-        for (; g + 4 <= groups; g += 4) tile_of_groups(m, row, left, g, in, 4, to);
-        if (g + 2 <= groups) tile_of_groups(m, row, left, g, in, 2, to), g += 2;
-        if (g < groups) tile_of_groups(m, row, left, g, in, 1, to);
-    }
     for (; row < rows.end; row += TILE_ROWS) {
         int left = rows.end - row, g = from;
         for (; g + 4 <= groups; g += 4) tile(m, row, left, g, in, 4, to);
@@ -318,13 +329,13 @@ ALWAYS void attend_groups(Decoder *d, int head, int group, const float *keys, co
 ALWAYS int groups_of(const Decoder *d) { return (d->count + LANES - 1) / LANES; }
 
 /* Compute the rows of a head, counted as in `rows_of_head`, and write keys or values to the KV cache. */
-static void project_many(Decoder *d, const Layer *l, int index, int head, int from) {
+static void project_many(Decoder *d, const Layer *l, int index, int head, int from, int thread) {
     const Model *m = &d->model;
     int hw = m->head_width, groups = groups_of(d);
     float *to = place_of_head(m, d->cache, d->capacity, index, head);
     if (to) from = 0;
     product_many(d, &l->qkv_proj, rows_of_head(d, head), from, d->many_in_q,
-                 (Target){d->many_qkv, d->qkv_width, l->qkv_bias, SET});
+                 (Target){d->many_qkv, d->qkv_width, l->qkv_bias, SET}, thread);
     for (int g = from; g < groups; g++) {
         int place = d->offset + g * LANES, left = d->count - g * LANES;
         float *y = d->many_qkv + ((size_t)g * d->qkv_width + head * hw) * LANES;
@@ -344,19 +355,20 @@ static void attend_many(Decoder *d, int index, int head, int from, int thread) {
 
 /* One head of a GPT-J block: its query, keys and values, the KV cache, and its attention. */
 static void head_many(Decoder *d, const Layer *l, int index, int head, int from, int thread) {
-    for (int which = 0; which < 3; which++) project_many(d, l, index, which * d->model.heads + head, from);
+    for (int which = 0; which < 3; which++) project_many(d, l, index, which * d->model.heads + head, from, thread);
     attend_many(d, index, head, from, thread);
 }
 
-static void mlp_many(Decoder *d, const Layer *l, Span rows, int from) {
+static void mlp_many(Decoder *d, const Layer *l, Span rows, int from, int thread) {
     int hidden = d->model.mlp_width, groups = groups_of(d);
     if (!l->gate_proj.values) {
-        product_many(d, &l->up_proj, rows, from, d->many_in_q, (Target){d->many_mlp, hidden, l->up_bias, ACTIVATE});
+        Target activated = {d->many_mlp, hidden, l->up_bias, ACTIVATE};
+        product_many(d, &l->up_proj, rows, from, d->many_in_q, activated, thread);
         return;
     }
     float *gates = d->many_mlp + d->groups * hidden * LANES;
-    product_many(d, &l->up_proj, rows, from, d->many_in_q, (Target){d->many_mlp, hidden, l->up_bias, SET});
-    product_many(d, &l->gate_proj, rows, from, d->many_in_q, (Target){gates, hidden, l->gate_bias, SET});
+    product_many(d, &l->up_proj, rows, from, d->many_in_q, (Target){d->many_mlp, hidden, l->up_bias, SET}, thread);
+    product_many(d, &l->gate_proj, rows, from, d->many_in_q, (Target){gates, hidden, l->gate_bias, SET}, thread);
     for (int g = from; g < groups; g++)
         for (int r = rows.begin; r < rows.end; r++) {
             size_t at = ((size_t)g * hidden + r) * LANES;
@@ -383,26 +395,26 @@ static void many_unit(Decoder *d, int phase, int unit, int thread) {
     phase %= phases_of_layer(m);
     if (m->llama) switch (phase) {
         case LLAMA_NORM: norm_and_round_many(d, l->attention_norm, &l->qkv_proj, unit, thread); return;
-        case LLAMA_PROJECT: project_many(d, l, index, unit, from); return;
+        case LLAMA_PROJECT: project_many(d, l, index, unit, from, thread); return;
         case LLAMA_ATTEND: attend_many(d, index, unit, from, thread); return;
         case LLAMA_ROUND:
             if (unit >= from) round_group(d->many_attn, d->attn_width, d->many_attn_q, unit, &l->o_proj);
             return;
-        case LLAMA_OUT: product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, attended); return;
+        case LLAMA_OUT: product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, attended, thread); return;
         case LLAMA_MLP_NORM:
             if (unit >= from) norm_and_round_many(d, l->mlp_norm, &l->up_proj, unit, thread);
             return;
-        case LLAMA_MLP: mlp_many(d, l, block(d, m->mlp_width, unit), from); return;
+        case LLAMA_MLP: mlp_many(d, l, block(d, m->mlp_width, unit), from, thread); return;
         case LLAMA_MLP_ROUND:
             if (unit >= from) round_group(d->many_mlp, m->mlp_width, d->many_mlp_q, unit, &l->down_proj);
             return;
-        default: product_many(d, &l->down_proj, block(d, width, unit), from, d->many_mlp_q, biased); return;
+        default: product_many(d, &l->down_proj, block(d, width, unit), from, d->many_mlp_q, biased, thread); return;
     }
     switch (phase) {
     case NORM: norm_and_round_many(d, l->attention_norm, &l->qkv_proj, unit, thread); return;
     case PROJECT:
         if (unit < m->heads) head_many(d, l, index, unit, from, thread);
-        else mlp_many(d, l, block(d, m->mlp_width, unit - m->heads), from);
+        else mlp_many(d, l, block(d, m->mlp_width, unit - m->heads), from, thread);
         return;
     case ROUND:
         if (unit < groups) {
@@ -412,8 +424,8 @@ static void many_unit(Decoder *d, int phase, int unit, int thread) {
         }
         return;
     default:
-        product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, attended);
-        product_many(d, &l->down_proj, block(d, width, unit), from, d->many_mlp_q, biased);
+        product_many(d, &l->o_proj, block(d, width, unit), from, d->many_attn_q, attended, thread);
+        product_many(d, &l->down_proj, block(d, width, unit), from, d->many_mlp_q, biased, thread);
     }
 }
 
