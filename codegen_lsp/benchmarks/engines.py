@@ -42,7 +42,7 @@ from codegen_lsp.inference.engines.native.weights import read_weights
 OURS = ("native", "ct2", "ct2_static")
 OTHERS = ("llama.cpp", "transformers", "transformers_bfloat16")
 INT4, INT4_OTHERS = "native_int4", ("llama.cpp_q4",)
-"""What is timed as well where 4-bit weights are asked for. Only `INT4` has a build of its own."""
+"""Further peers where 4-bit weights are asked for. Only `INT4` has a build of its own."""
 TYPED, WANTED = 4, 16
 ROUNDS, COLD_ROUNDS = 7, 3
 SLOW_ROUNDS = 1
