@@ -24,8 +24,8 @@ SECONDS = 3.0
 """Time after which no further pass is timed."""
 LEAST_PASSES = 1 / 12
 """Share of the code that was trained on, once, in the least of the measured adaptations (docs/lab.md)."""
-WORTHWHILE_PASSES = 0.5
-"""Share of the code for which enough minutes are advised: twice what was measured without a certain gain."""
+WORTHWHILE_PASSES = 1.0
+"""Share of the code for which enough minutes are advised: about what was measured to bring a gain."""
 MEASURED = (
     "On four repositories a twelfth to a quarter of one pass brought half a percent beside the n-grams on one, and "
     "nothing certain on the others."

@@ -17,10 +17,10 @@ from codegen_lsp.training.model import ModelShape, TrainableCodeGen
 @pytest.mark.parametrize(
     ("tokens", "speed", "minutes", "passes", "too_little", "enough"),
     [
-        (720_000, 400.0, 30, 1.0, False, 20),
-        (900_000, 50.0, 12, 0.04, True, 150),
-        (900_000, 50.0, 30, 0.1, False, 150),
-        (6_000_000, 400.0, 30, 0.12, False, 130),
+        (720_000, 400.0, 30, 1.0, False, 30),
+        (900_000, 50.0, 12, 0.04, True, 300),
+        (900_000, 50.0, 30, 0.1, False, 300),
+        (6_000_000, 400.0, 30, 0.12, False, 250),
     ],
 )
 def test_passes_and_advice(
