@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from codegen_lsp.inference.engines.base import CancellationToken
-from codegen_lsp.inference.rpc.messages import GenerateParams
+from codegen_lsp.inference.rpc.messages import GenerateParams, WarmParams
 from codegen_lsp.inference.worker import service as service_module
 from codegen_lsp.inference.worker.service import InferenceService
 
@@ -25,8 +25,8 @@ class RecordingModel:
         self.generated.append(params.prefix)
         return params.prefix
 
-    def warming(self, prefix: str, suffix: str, cancellation: CancellationToken) -> int:
-        self._loop.call_soon_threadsafe(self.warmed.put_nowait, (prefix, suffix))
+    def warming(self, params: WarmParams, cancellation: CancellationToken) -> int:
+        self._loop.call_soon_threadsafe(self.warmed.put_nowait, (params.prefix, params.suffix))
         return 0
 
 
