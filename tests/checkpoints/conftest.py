@@ -41,6 +41,8 @@ OTHER_SHAPES = {
     "granite": Architecture(
         "llama", 2, 4, 64, 176, 16, 640, 512, 1e-5, kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True
     ),
+    "mellum": Architecture("llama", 2, 6, 96, 176, 16, 640, 512, 1e-6, kv_heads=2),
+    "smollm2": Architecture("llama", 2, 6, 96, 176, 16, 640, 512, 1e-5, kv_heads=2, tied=True, rotary_base=1e5),
     "wide heads": Architecture("llama", 2, 4, 64, 176, 32, 640, 512, 1e-5, head_width=32),
     "starcoder": Architecture(
         "gpt_bigcode", 2, 4, 64, 256, 0, 640, 512, 1e-5,
@@ -55,8 +57,8 @@ OTHER_SHAPES = {
         kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True, exact_gelu=True,
     ),
 }  # fmt: skip
-"""Other models: Qwen2.5-Coder, DeepSeek-Coder, Granite Code and one whose heads are wider than its hidden state, which
-have Llama's block; and StarCoder and SantaCoder, which have GPTBigCode's."""
+"""Other models: Qwen2.5-Coder, DeepSeek-Coder, Granite Code with one head of keys, Mellum, SmolLM2 and one whose heads
+are wider than its hidden state, which have Llama's block; and StarCoder and SantaCoder, which have GPTBigCode's."""
 BIGCODES = ("starcoder", "starcoder 7B", "santacoder")
 """Those with GPTBigCode's block, whose tokenizers cut numbers into digits."""
 MARKS = {
@@ -66,6 +68,8 @@ MARKS = {
     "qwen2": ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
     "deepseek": ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", "<｜begin▁of▁sentence｜>"),
     "granite": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
+    "mellum": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<filename>", "<system>", "<user>", "<assistant>"),
+    "smollm2": ("<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>"),
     "wide heads": (),
     "starcoder": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
     "starcoder 7B": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>"),

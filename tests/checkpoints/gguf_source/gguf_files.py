@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import gguf
 import numpy as np
 import torch
@@ -51,6 +52,14 @@ def quantized(weight: torch.Tensor, type: str, seed: int) -> tuple[Any, torch.Te
     else:
         data = quants.quantize(weight.numpy(), kind)
     return data, torch.from_numpy(np.array(quants.dequantize(data, kind), np.float32))
+
+
+def shape_in_blocks(shape: Architecture, type: str) -> Architecture:
+    """Return a shape like this one whose rows are whole blocks of a type."""
+    if type in K_QUANTS:
+        kv_heads = 4 if shape.kv_heads == shape.heads else shape.kv_heads
+        return attrs.evolve(shape, width=256, hidden=512, heads=4, kv_heads=kv_heads, head_width=64, rotary=64)
+    return attrs.evolve(shape, hidden=192) if type in ("Q8_0", "Q5_0") else shape
 
 
 def permuted(weight: Any, heads: int) -> Any:

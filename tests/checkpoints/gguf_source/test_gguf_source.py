@@ -22,7 +22,7 @@ from codegen_lsp.checkpoints.rotary_scaling import read_rotary
 from codegen_lsp.checkpoints.verify import verify_build
 from codegen_lsp.errors import ConversionError
 from codegen_lsp.inference.build import read_info
-from tests.checkpoints.gguf_source.gguf_files import K_QUANTS, write_gguf
+from tests.checkpoints.gguf_source.gguf_files import shape_in_blocks, write_gguf
 
 PRE = {"deepseek": {"begin": "<｜begin▁of▁sentence｜>"}}
 IDS = torch.randint(0, 380, (64,), generator=torch.Generator().manual_seed(4)).tolist()
@@ -33,12 +33,7 @@ def write(small_tokenizers: dict[str, Path], small: SimpleNamespace, tmp_path: P
     """Write a GGUF file of a family: `write(family, type=..., extra=...)` returns its path and its values."""
 
     def made(family: str, type: str = "F32", **options: Any) -> tuple[Path, Any]:
-        shape = small.OTHER_SHAPES[family]
-        if type in K_QUANTS:
-            kv_heads = 4 if shape.kv_heads == shape.heads else shape.kv_heads
-            shape = attrs.evolve(shape, width=256, hidden=512, heads=4, kv_heads=kv_heads, head_width=64, rotary=64)
-        elif type in ("Q8_0", "Q5_0"):
-            shape = attrs.evolve(shape, hidden=192)
+        shape = shape_in_blocks(small.OTHER_SHAPES[family], type)
         path = tmp_path / "mine.gguf"
         given = PRE.get(family, {}) | options
         values = write_gguf(path, shape, small.random_state(shape), small_tokenizers[family], type, **given)

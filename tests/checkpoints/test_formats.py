@@ -1,0 +1,111 @@
+"""Small random models of each family in each format of weights: converted, verified, and run by each engine.
+
+Greedy tokens are those of transformers for the same weights, but where it has two tokens as near as rounding to int8.
+The package gguf can't quantize to the K types: blocks of them are made of random bits, one type for the whole file,
+where a Q4_K_M file mixes Q4_K and Q6_K.
+"""
+
+from __future__ import annotations
+
+from tests import needs
+
+needs.extra("convert")
+
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from codegen_lsp.checkpoints.convert import convert_checkpoint
+from codegen_lsp.checkpoints.verify import verify_build
+from codegen_lsp.inference.build import read_info
+from codegen_lsp.inference.engines.base import CancellationToken, SamplingParams
+from codegen_lsp.inference.engines.factory import open_engine
+from codegen_lsp.inference.engines.native import c_forward
+from codegen_lsp.inference.rpc.messages import LoadParams
+from codegen_lsp.inference.tokenizer import Tokenizer
+
+FOLDERS = ("safetensors", "sharded-safetensors")
+FILES = ("F16", "Q8_0", "Q4_K", "Q6_K")
+FAMILIES = ("qwen2", "deepseek", "granite", "mellum", "smollm2")
+BEGIN = {"deepseek": "<｜begin▁of▁sentence｜>"}
+PROMPTS = torch.randint(0, 256, (3, 40), generator=torch.Generator().manual_seed(4)).tolist()
+TOKENS = 16
+NEAR_TIE = 0.15
+"""Distance of two logits, in standard deviations, that rounding to int8 may turn around in models this small."""
+
+
+@pytest.fixture
+def small_model(
+    family: str,
+    form: str,
+    make_checkpoint: Any,
+    small: SimpleNamespace,
+    small_tokenizers: dict[str, Path],
+    tmp_path: Path,
+) -> tuple[Path, Any]:
+    """A checkpoint in the form, and the model that transformers makes of its weights."""
+    if form in FOLDERS:
+        source = folder = make_checkpoint(family, form=form)
+    else:
+        needs.extra("export")
+        from tests.checkpoints.gguf_source.gguf_files import shape_in_blocks, write_gguf
+
+        shape, source = shape_in_blocks(small.OTHER_SHAPES[family], form), tmp_path / "mine.gguf"
+        state = small.random_state(shape)
+        values = write_gguf(source, shape, state, small_tokenizers[family], form, begin=BEGIN.get(family))
+        folder = make_checkpoint(family, shape=shape, state=values)
+    return source, transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def distances(model: Any, prompt: list[int], answer: list[int], forbidden: list[int]) -> list[float]:
+    """Return how far each token is behind the one that transformers has for its place, in standard deviations."""
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+    spread = logits.std(-1)
+    logits[:, forbidden] = -torch.inf
+    found: list[float] = ((logits.amax(-1) - logits[torch.arange(len(answer)), answer]) / spread).tolist()
+    return found
+
+
+def check(source: Path, float_model: Any, build: Path, engines: tuple[str, ...], monkeypatch: Any) -> None:
+    convert_checkpoint(source, build, name="mine")
+    assert verify_build(build, source).agreement > 0.8
+    info = read_info(build)
+    tokenizer = Tokenizer.from_build(build, info)
+    forbidden = sorted({*tokenizer.special_ids, *range(info.vocabulary_size, float_model.config.vocab_size)})
+    for engine in engines:
+        with monkeypatch.context() as patched:
+            if engine == "torch":
+                patched.setattr(c_forward, "library", lambda: None)
+            name = "ct2" if engine == "ct2" else "native"
+            behind: list[float] = []
+            with closing(open_engine(LoadParams(str(build), engine=name, threads=1), build, info, tokenizer)) as opened:
+                for prompt in PROMPTS:
+                    params = SamplingParams(max_tokens=TOKENS, end_tokens=frozenset())
+                    made = opened.generate(prompt, params, CancellationToken(), lambda *_: False)
+                    behind += distances(float_model, prompt, made.completions[0].tokens, forbidden)
+        near_ties = [distance for distance in behind if distance > 0]
+        assert len(behind) == TOKENS * len(PROMPTS)
+        assert max(near_ties, default=0) < NEAR_TIE, engine
+        assert len(near_ties) < 0.1 * len(behind), engine
+
+
+@pytest.mark.parametrize("form", [*FOLDERS, *FILES])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_are_those_of_transformers(
+    small_model: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(*small_model, tmp_path / "build", ("C", "torch", "ct2"), monkeypatch)
+
+
+@pytest.mark.parametrize("form", FOLDERS)
+@pytest.mark.parametrize("family", ["starcoder", "starcoder 7B", "santacoder"])
+def test_models_that_ct2_alone_runs(
+    small_model: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(*small_model, tmp_path / "build", ("ct2",), monkeypatch)
