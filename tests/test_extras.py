@@ -51,6 +51,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "PIP_FIND_LINKS": str(wheels),
         "PIP_CONFIG_FILE": os.devnull,
         "CODEGEN_LSP_MODELS": str(tmp_path / "models"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
     }
 
 
@@ -132,7 +133,8 @@ def test_a_program_sees_the_steps_of_an_installation(light: Path, environment: d
     assert json.loads(first.stdout)["missing_extra"] == "convert"
     assert not has(light, "transformers")
     output = run(light, environment, *MODELS_PULL, "--json", "--install").stdout
-    steps = [json.loads(line)["message"] for line in output.splitlines()]
+    # The last line is an error: the packages are empty, and there is no hub.
+    steps = [json.loads(line).get("message", "") for line in output.splitlines()]
     assert any("Installing collected packages: torch" in step for step in steps), steps
     assert any("Installing collected packages:" in step and "transformers" in step for step in steps), steps
     assert extras_missing(light, "convert") == "[]"
