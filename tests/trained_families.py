@@ -167,7 +167,7 @@ def train(name: str, folder: Path, *, shard: bool = False) -> Path:
     import torch
     import transformers
 
-    from codegen_lsp.checkpoints.agreement import SNIPPET
+    from codegen_lsp.checkpoints.snippet import SNIPPET
 
     family = FAMILIES[name]
     texts = [SNIPPET, *(part for one in itertools.product(FUNCTIONS, FRUITS) for part in document(*one))]

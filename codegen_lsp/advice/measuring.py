@@ -10,6 +10,7 @@ import _thread
 import datetime
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -204,6 +205,8 @@ def gpu_memory() -> int | None:
 def main() -> None:
     """Measure, and write progress and result to standard output."""
     task = cattrs.structure(json.loads(sys.stdin.readline()), MeasuringTask)
+    # A process that a shell starts in the background ignores this signal, and `interrupt_main` then does nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_input, daemon=True).start()
     _lower_priority()
     try:

@@ -92,7 +92,7 @@ def check(source: Path, float_model: Any, build: Path, engines: tuple[str, ...],
         near_ties = [distance for distance in behind if distance > 0]
         assert len(behind) == TOKENS * len(PROMPTS)
         assert max(near_ties, default=0) < NEAR_TIE, engine
-        assert len(near_ties) < 0.1 * len(behind), engine
+        assert len(near_ties) < 0.2 * len(behind), engine  # as `verify` demands of a build
 
 
 @pytest.mark.parametrize("form", [*FOLDERS, *FILES])

@@ -31,6 +31,7 @@ from codegen_lsp.inference.rpc.messages import (
     IndexUpdate,
     ScoredText,
     StopRules,
+    WarmParams,
     WorkspaceFile,
 )
 from codegen_lsp.inference.text_model import TextModel
@@ -208,7 +209,7 @@ def test_scores_and_warming_run_in_company(model: TextModel, engine: NativeEngin
     engine.close()
     asked = [
         Asked(lambda cancellation: model.scoring(texts, cancellation)),
-        Asked(lambda cancellation: model.warming(SOURCES[2][:1500], "", cancellation)),
+        Asked(lambda cancellation: model.warming(WarmParams("d", SOURCES[2][:1500]), cancellation)),
         generation(model, request_of(np.random.default_rng(7), 7)),
         Asked(lambda cancellation: model.scoring(texts, cancellation)),
     ]

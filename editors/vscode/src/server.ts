@@ -73,8 +73,8 @@ export class Server implements vscode.Disposable {
   private again: NodeJS.Timeout | undefined;
   private program: Program | undefined;
   private languages: readonly string[] = [];
-  /** Actions that the user has chosen and waits for. */
-  private resolving = 0;
+  /** Actions and commands that the user has chosen and waits for. */
+  private awaited = 0;
 
   constructor(
     private readonly log: vscode.LogOutputChannel,
@@ -217,9 +217,17 @@ export class Server implements vscode.Disposable {
       },
       middleware: {
         ...this.middleware,
+        executeCommand: async (command, parameters: unknown[], next) => {
+          this.awaited += 1;
+          try {
+            return (await next(command, parameters)) as unknown;
+          } finally {
+            this.awaited -= 1;
+          }
+        },
         // VS Code shows no message when a chosen action can't be resolved.
         resolveCodeAction: async (action, token, next) => {
-          this.resolving += 1;
+          this.awaited += 1;
           try {
             return await next(action, token);
           } catch (error) {
@@ -228,7 +236,7 @@ export class Server implements vscode.Disposable {
               void vscode.window.showInformationMessage(`${action.title}: ${error.message}`);
             throw error;
           } finally {
-            this.resolving -= 1;
+            this.awaited -= 1;
           }
         },
         workspace: {
@@ -243,7 +251,7 @@ export class Server implements vscode.Disposable {
     client.onNotification('codegen-lsp/status', (status: Status) => {
       if (this.client === client) this.show(status);
     });
-    client.onRequest(ShowMessageRequest.type, (params) => (this.resolving > 0 ? choose(params) : ask(params)));
+    client.onRequest(ShowMessageRequest.type, (params) => (this.awaited > 0 ? choose(params) : ask(params)));
     return client;
   }
 

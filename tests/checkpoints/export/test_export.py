@@ -91,7 +91,7 @@ def test_a_build_is_exported_with_its_rounded_weights(
     done = export_model(str(build), "phi", tmp_path / "out", weights="f32")
     assert done.check is not None
     assert done.check.error < 1e-5
-    assert any("int8 build" in warning for warning in done.warnings)
+    assert any("build of 8 bits" in warning for warning in done.warnings)
     with open_source(str(build), None, silent) as rounded, open_source(str(source), None, silent) as exact:
         ids = exact.tokenizer.encode(SAMPLES[0])[:200]
         expected = convert.build_logits(build, ids)[:, : exact.info.vocabulary_size]
