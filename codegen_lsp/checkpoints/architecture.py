@@ -37,6 +37,10 @@ CODEGENS: tuple[Family, ...] = ("codegen", "codegen2", "codegen25")
 TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 """Names in transformers of GELU's approximation by tanh."""
 
+MISTRAL_WINDOW = 4096
+"""Tokens that a token of Mistral attends to where config.json has no `sliding_window`, in transformers. Models without
+a window state null."""
+
 CHOOSE_ANOTHER = "Choose a model that docs/models.md lists, or run this one with another server and set `remote.url`."
 
 
@@ -247,7 +251,7 @@ def read_architecture(directory: Path) -> Architecture:
     try:
         if kind == "codegen":
             return _codegen(config)
-        if kind in ("llama", "qwen2"):
+        if kind in ("llama", "qwen2", "mistral"):
             return _llama(config)
         if kind == "gpt_bigcode":
             return _gpt_bigcode(config)
@@ -259,7 +263,7 @@ def read_architecture(directory: Path) -> Architecture:
         ) from error
     raise ConversionError(
         f"{path} declares the architecture {kind!r}; known are codegen (CodeGen, CodeGen2), llama (CodeGen2.5), "
-        f"qwen2 and gpt_bigcode.{own_code(config)}",
+        f"qwen2, mistral and gpt_bigcode.{own_code(config)}",
         CHOOSE_ANOTHER,
     )
 
@@ -305,6 +309,9 @@ def _llama(config: dict[str, Any]) -> Architecture:
         raise UnsupportedError(f"hidden_act {config['hidden_act']} is not silu")
     if config.get("use_sliding_window"):
         raise UnsupportedError("use_sliding_window")
+    context = int(config["max_position_embeddings"])
+    if config.get("model_type") == "mistral":
+        _check_window(config, context)
     qwen = config.get("model_type") == "qwen2"
     biased = bool(config.get("attention_bias"))
     rotary = read_rotary(config, head_width)
@@ -316,7 +323,7 @@ def _llama(config: dict[str, Any]) -> Architecture:
         hidden=int(config["intermediate_size"]),
         rotary=head_width,
         rows=int(config["vocab_size"]),
-        context=int(config["max_position_embeddings"]),
+        context=context,
         epsilon=float(config.get("rms_norm_eps", 1e-6)),
         kv_heads=kv_heads,
         head_width=head_width,
@@ -329,6 +336,18 @@ def _llama(config: dict[str, Any]) -> Architecture:
         rotary_divisors=rotary.divisors,
         attention_factor=rotary.attention_factor,
     )
+
+
+def _check_window(config: dict[str, Any], context: int) -> None:
+    """Raise UnsupportedError when Mistral's tokens attend to fewer than `context` tokens; else its block is Llama's."""
+    window = config.get("sliding_window", MISTRAL_WINDOW)
+    if window is None:
+        return
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        raise ValueError(f"sliding_window {window!r} is not a number of tokens")
+    if window < context:
+        stated = "" if "sliding_window" in config else " (transformers' default, as config.json states none)"
+        raise UnsupportedError(f"sliding_window {window}{stated}, shorter than the context of {context} tokens")
 
 
 def _gpt_bigcode(config: dict[str, Any]) -> Architecture:

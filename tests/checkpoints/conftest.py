@@ -43,6 +43,7 @@ OTHER_SHAPES = {
     ),
     "mellum": Architecture("llama", 2, 6, 96, 176, 16, 640, 512, 1e-6, kv_heads=2),
     "smollm2": Architecture("llama", 2, 6, 96, 176, 16, 640, 512, 1e-5, kv_heads=2, tied=True, rotary_base=1e5),
+    "mistral": Architecture("llama", 2, 4, 64, 176, 32, 640, 512, 1e-5, kv_heads=2, head_width=32, rotary_base=1e6),
     "wide heads": Architecture("llama", 2, 4, 64, 176, 32, 640, 512, 1e-5, head_width=32),
     "starcoder": Architecture(
         "gpt_bigcode", 2, 4, 64, 256, 0, 640, 512, 1e-5,
@@ -57,8 +58,9 @@ OTHER_SHAPES = {
         kv_heads=1, qkv_bias=True, o_bias=True, mlp_bias=True, tied=True, exact_gelu=True,
     ),
 }  # fmt: skip
-"""Other models: Qwen2.5-Coder, DeepSeek-Coder, Granite Code with one head of keys, Mellum, SmolLM2 and one whose heads
-are wider than its hidden state, which have Llama's block; and StarCoder and SantaCoder, which have GPTBigCode's."""
+"""Other models: Qwen2.5-Coder, DeepSeek-Coder, Granite Code with one head of keys, Mellum, SmolLM2, Mistral, and one
+whose heads are wider than its hidden state, which have Llama's block; StarCoder and SantaCoder, which have
+GPTBigCode's."""
 BIGCODES = ("starcoder", "starcoder 7B", "santacoder")
 """Those with GPTBigCode's block, whose tokenizers cut numbers into digits."""
 MARKS = {
@@ -70,6 +72,7 @@ MARKS = {
     "granite": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
     "mellum": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<filename>", "<system>", "<user>", "<assistant>"),
     "smollm2": ("<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>"),
+    "mistral": ("<s>", "</s>", "[INST]", "[/INST]"),
     "wide heads": (),
     "starcoder": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>", "<filename>", "<reponame>"),
     "starcoder 7B": ("<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<fim_pad>"),
@@ -124,6 +127,10 @@ def small_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         paths[family] = folder / f"{family}.json"
         tokenizer.save(str(paths[family]))
     return paths
+
+
+CONFIGS = {"mistral": {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": None}}
+"""What a family's config.json has beside the sizes, where these do not tell the family."""
 
 
 def config_of(shape: Architecture, **extra: Any) -> dict[str, Any]:
@@ -279,7 +286,7 @@ def make_checkpoint(tmp_path: Path, small_tokenizers: dict[str, Path]) -> MakeCh
         folder.mkdir()
         state = random_state(shape) if state is None else state
         save_weights(folder, with_buffers(state, shape) if "bin" in form else state, form)
-        (folder / "config.json").write_text(json.dumps(config_of(shape, **(config or {}))))
+        (folder / "config.json").write_text(json.dumps(config_of(shape, **(CONFIGS.get(family, {}) | (config or {})))))
         shutil.copyfile(small_tokenizers[family], folder / "tokenizer.json")
         (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
         (folder / "LICENSE").write_text("Do as you like.\n")
