@@ -34,7 +34,8 @@ LIBRARIES = {
     "starlette": ["http/*", "deploy/*"],
     "uvicorn": ["http/serve.py", "http/connections.py"],
     "prometheus_client": ["http/metrics.py"],
-    "ray": ["deploy/*", "evaluation/ray_sampling.py"],
+    "ray": ["deploy/*", "evaluation/ray_sampling.py", "training/adaptation/ray_training.py"],
+    "peft": ["training/adaptation/adapter_model.py"],
     "filelock": ["inference/rpc/endpoint.py", "checkpoints/adaptation_record.py"],
     "huggingface_hub": ["checkpoints/hub.py", "checkpoints/hub_errors.py", "checkpoints/card_metadata.py"],
     "tree_sitter": ["source/*", "completion/undefined_names.py", "refactor/treesitter.py"],
@@ -68,7 +69,10 @@ PACKAGES = {
     "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
     "checkpoints": ["checkpoints", "inference", "progress", "errors"],
-    "training": ["training", "checkpoints", "inference", "workspace", "progress", "extras", "errors"],
+    "training": [
+        *("training", "checkpoints", "inference", "workspace", "progress", "extras", "errors"),
+        *("deploy.cluster", "version"),
+    ],
     "refactor": [
         *("refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.rpc.messages", "progress", "python_path", "errors"),

@@ -67,6 +67,8 @@ class AdaptationRecord:
     refreshes: int = 0
     kept_change: float = 1.0
     """Share of the training's change of the weights that was kept, so that little general code was forgotten."""
+    checkpoint: str | None = None
+    """Folder of the float checkpoint that adapters were trained from; None where all weights were, from a build."""
 
     @property
     def folders(self) -> list[Path]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from codegen_lsp.cli.install import Install, ensure
-from codegen_lsp.cli.options import AsJson, Threads
+from codegen_lsp.cli.options import AsJson, RayAddress, Threads
 
 if TYPE_CHECKING:
     from codegen_lsp.checkpoints.adaptation_record import Change
@@ -28,7 +28,13 @@ def adapt(
         list[Path] | None,
         typer.Argument(metavar="[PATHS]...", help="Folders of your source code; the current one by default."),
     ] = None,
-    base: Annotated[str, typer.Option(metavar="NAME", help="Model to start from.")] = "auto",
+    base: Annotated[
+        str, typer.Option(metavar="NAME", help="Model to start from, or the folder of a float checkpoint.")
+    ] = "auto",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Float checkpoint of the model to start from, if that is a larger one."),
+    ] = None,
     minutes: Annotated[float, typer.Option(metavar="M", min=0.1, help="Time to train, the estimate included.")] = 30.0,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the new model.")] = None,
     refresh: Annotated[
@@ -49,6 +55,14 @@ def adapt(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Files not to read, as in the setting `exclude`.")
     ] = None,
+    ray: RayAddress = None,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Workers on the Ray cluster.")] = 2,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE", help="Where the cluster keeps checkpoints: a folder that all nodes share, or s3://…"
+        ),
+    ] = None,
     threads: Threads = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")] = "auto",
     install: Install = False,
@@ -59,20 +73,31 @@ def adapt(
     First it is tried in a tenth of the time whether that pays beside the n-grams of your workspace. Ctrl-C ends the
     training and keeps the best weights; after a second one, or a crash, the same command goes on.
     """
+    if ray is None and storage is not None:
+        raise typer.BadParameter("it is for a cluster.", param_hint="--storage")
+    if ray is not None and polite:
+        raise typer.BadParameter("a cluster does not know who types here.", param_hint="--polite")
     ensure("train", "adapt", install=install)
-    from codegen_lsp.checkpoints import store
+    if ray is not None:
+        ensure("ray", "adapt --ray", install=install)
+        from codegen_lsp.deploy.environment import prepare
+
+        prepare(None if ray == "local" else ray)
     from codegen_lsp.cli.progress_bar import progress_bar
     from codegen_lsp.inference.engines.factory import default_threads
-    from codegen_lsp.training.adaptation.job import AdaptationJob, default_name
+    from codegen_lsp.training.adaptation.base import is_checkpoint, name_of
+    from codegen_lsp.training.adaptation.job import AdaptationJob, ClusterOptions, default_name
     from codegen_lsp.training.adaptation.resources import yield_to_others
     from codegen_lsp.training.adaptation.stages import adapt as run
 
+    if checkpoint is not None or is_checkpoint(base):
+        ensure("adapters", "adapt with the float checkpoint of a larger model", install=install)
     yield_to_others()
 
     folders = tuple(paths or [Path()])
     job = AdaptationJob(
         paths=folders,
-        name=name or default_name(folders, store.find(base).name),
+        name=name or default_name(folders, name_of(base)),
         base=base,
         minutes=minutes,
         refresh=refresh,
@@ -81,6 +106,8 @@ def adapt(
         threads=threads or default_threads(),
         device=device,
         exclude=tuple(exclude or ()),
+        checkpoint=checkpoint,
+        cluster=None if ray is None else ClusterOptions(ray, workers, storage),
     )
     console = Console(stderr=as_json)
     if evaluate:

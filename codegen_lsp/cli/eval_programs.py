@@ -11,7 +11,7 @@ from attrs import evolve
 from rich.console import Console
 
 from codegen_lsp.cli.eval_runner import run_eval
-from codegen_lsp.cli.options import AsJson, BenchmarkData, Device, Engine, Model, Problems, Seed, Threads
+from codegen_lsp.cli.options import AsJson, BenchmarkData, Device, Engine, Model, Problems, RayAddress, Seed, Threads
 from codegen_lsp.progress import ProgressReport
 
 if TYPE_CHECKING:
@@ -41,16 +41,6 @@ Save = Annotated[
         metavar="FILE",
         help="Write the programs: to a .json as BigCode's generations.json, else as EvalPlus' samples.jsonl.",
         dir_okay=False,
-    ),
-]
-RayAddress = Annotated[
-    str | None,
-    typer.Option(
-        "--ray",
-        metavar="ADDRESS",
-        help="Spread the work over the Ray cluster whose head is at HOST:PORT, over this machine's with auto, or over "
-        "one that is started here with local.",
-        show_default=False,
     ),
 ]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report with plots.", dir_okay=False)]

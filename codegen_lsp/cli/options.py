@@ -65,3 +65,13 @@ BenchmarkData = Annotated[
 ]
 Problems = Annotated[int, typer.Option("--cases", metavar="N", min=0, help="Number of problems; 0 takes all.")]
 Shape = Annotated[str, typer.Option("--shape", metavar="SHAPE", help="As for `bench engine`.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Spread the work over the Ray cluster whose head is at HOST:PORT, over this machine's with auto, or over "
+        "one that is started here with local.",
+        show_default=False,
+    ),
+]

@@ -24,6 +24,7 @@ from codegen_lsp.deploy.environment import TOKEN_VARIABLES, token_path
 from codegen_lsp.errors import ClusterError
 
 CONNECT_SECONDS = 10.0
+STARTS = 4
 OBJECT_STORE_BYTES = 100 * 2**20
 """Shared memory for objects over 100 KB, such as the bodies of large requests; Ray's minimum is 75 MB."""
 
@@ -38,15 +39,7 @@ def local_cluster(cpus: int | None = None) -> Iterator[None]:
     folder = Path(tempfile.mkdtemp(prefix="codegen-lsp-ray-"))
     try:
         try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
-            )
+            _start(folder, cpus)
         except Exception as error:
             raise ClusterError(f"Ray can't be started: {error}", f"See its logs in {folder}.") from error
         try:
@@ -59,6 +52,29 @@ def local_cluster(cpus: int | None = None) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path, cpus: int | None) -> None:
+    """Start Ray, again where its first process did not answer within the half minute that Ray waits for it.
+
+    That happens on a busy machine, most of all at the lowest priority.
+    """
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+            )
+            return
+        except Exception as error:
+            if not left or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
 
 
 @contextmanager

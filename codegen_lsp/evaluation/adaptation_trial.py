@@ -18,6 +18,7 @@ from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.git_history import GitHistory
 from codegen_lsp.evaluation.runtime import Runtime
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.training.adaptation.base import base_of, checkpoint_of
 from codegen_lsp.training.adaptation.job import AdaptationJob
 from codegen_lsp.training.adaptation.stages import adapt
 from codegen_lsp.workspace.files import git_command, git_environment
@@ -55,12 +56,14 @@ def run_trial(
     history = GitHistory(job.paths[0].expanduser().resolve(), (".py", ".pyi"))
     since = history.commit_before(days)
     cases = choose_cases(history, since, commits, per_commit, seed, report)
-    base = store.find(job.base)
+    job = evolve(job, refresh=False)
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-trial-") as folder:
+        base = base_of(job, Path(folder), report)
         tree = Path(folder) / "tree"
         _write(tree, history.files_at(since))
         with _store_in(Path(folder) / "store"):
-            trial = evolve(job, paths=(tree,), name=NAME, base=str(base.path), anyway=True, refresh=False)
+            float_checkpoint = checkpoint_of(job, base)
+            trial = evolve(job, paths=(tree,), name=NAME, base=str(base.path), checkpoint=float_checkpoint, anyway=True)
             outcome = adapt(trial, report, say, stop)
         if outcome.build is None:
             return Trial(since, outcome.estimate, None, None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import attrs
+from typing import Any
 
-from codegen_lsp.training.model import ModelShape
+import attrs
 
 
 @attrs.frozen
@@ -15,7 +15,8 @@ class TrainingConfig:
     takes the last `decay` of the budget, or that much time from the plateau's last checkpoint if it is later.
     """
 
-    shape: ModelShape
+    shape: Any
+    """Dimensions of the model: a `ModelShape`, where its weights are to be made."""
     minutes: float | None = None
     steps: int | None = None
     decay: float = 0.4

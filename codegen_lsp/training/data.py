@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -24,7 +25,8 @@ from tokenizers import Tokenizer
 
 from codegen_lsp.training import tokenizer as code_tokenizer
 
-Ids = NDArray[np.uint16]
+Ids = NDArray[Any]
+"""Token ids: uint16, or uint32 where a vocabulary has more than 65,536 entries."""
 
 INFILL_MARKS = 3
 """Special tokens of an infilling sample: before the suffix, before the prefix, at the end."""
@@ -76,32 +78,49 @@ class TokenTables:
     suffix: int
     prefix: int
 
+    @property
+    def infills(self) -> bool:
+        """True if there are marks for infilling samples."""
+        return self.suffix != NOT_COUNTED
+
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> TokenTables:
         """Return the tables of a tokenizer made by `codegen_lsp.training.tokenizer`."""
-        pieces = code_tokenizer.token_bytes(tokenizer)
+        plain = cls.of_pieces(
+            tokenizer, code_tokenizer.token_bytes(tokenizer), code_tokenizer.token_id(tokenizer, code_tokenizer.END)
+        )
+        return attrs.evolve(
+            plain,
+            suffix=code_tokenizer.token_id(tokenizer, code_tokenizer.SUFFIX),
+            prefix=code_tokenizer.token_id(tokenizer, code_tokenizer.PREFIX),
+        )
+
+    @classmethod
+    def of_pieces(cls, tokenizer: Tokenizer, pieces: list[bytes], end: int) -> TokenTables:
+        """Return the tables of any tokenizer, by the bytes of its tokens, for samples without infilling."""
         return cls(
             tokenizer=tokenizer,
             pieces=pieces,
             sizes=np.array([len(piece) for piece in pieces]),
             breaks=np.array([b"\n" in piece for piece in pieces]),
             indents=np.array([len(piece) - piece.rfind(b"\n") - 1 for piece in pieces]),
-            end=code_tokenizer.token_id(tokenizer, code_tokenizer.END),
-            suffix=code_tokenizer.token_id(tokenizer, code_tokenizer.SUFFIX),
-            prefix=code_tokenizer.token_id(tokenizer, code_tokenizer.PREFIX),
+            end=end,
+            suffix=NOT_COUNTED,
+            prefix=NOT_COUNTED,
         )
 
 
 def encode(tokenizer: Tokenizer, texts: Iterable[str], folder: Path, name: str) -> EncodedCorpus:
     """Tokenise texts and write NAME.ids.npy and NAME.starts.npy into `folder`."""
+    kind = np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32
     chunks: list[Ids] = []
     starts = [0]
     for batch in _batches(texts, 256):
-        for encoding in tokenizer.encode_batch_fast(batch):
-            chunks.append(np.array(encoding.ids, dtype=np.uint16))
+        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+            chunks.append(np.array(encoding.ids, dtype=kind))
             starts.append(starts[-1] + len(chunks[-1]))
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / f"{name}.ids.npy", np.concatenate(chunks) if chunks else np.zeros(0, np.uint16))
+    np.save(folder / f"{name}.ids.npy", np.concatenate(chunks) if chunks else np.zeros(0, kind))
     np.save(folder / f"{name}.starts.npy", np.array(starts, dtype=np.int64))
     return read(folder, name)
 

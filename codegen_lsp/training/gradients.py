@@ -17,13 +17,17 @@ from torch import Tensor
 
 from codegen_lsp.training.config import TrainingConfig
 from codegen_lsp.training.data import Batch
-from codegen_lsp.training.model import TrainableCodeGen
+from codegen_lsp.training.model import TrainableModel
+from codegen_lsp.training.parallel import ALONE, Processes
 
 
 class GradientPasses:
     """Forward and backward passes on replicas that share the model's weights and have gradients of their own."""
 
-    def __init__(self, model: TrainableCodeGen, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self, model: TrainableModel, config: TrainingConfig, device: torch.device, processes: Processes = ALONE
+    ) -> None:
+        self.processes = processes
         self.workers = config.workers if device.type == "cpu" else 1
         self.config = config
         self.device = device
@@ -32,7 +36,7 @@ class GradientPasses:
         for replica in self.replicas[1:]:
             for mine, shared in zip(replica.parameters(), model.parameters(), strict=True):
                 mine.data = shared.data
-        self._free: queue.SimpleQueue[TrainableCodeGen] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[TrainableModel] = queue.SimpleQueue()
         for replica in self.replicas:
             self._free.put(replica)
         if self.workers > 1:
@@ -42,9 +46,10 @@ class GradientPasses:
     def __call__(self, batch: Batch, mixture: bool) -> Tensor:
         """Store the mean loss's gradient in the model's parameters and return that loss in nats per token.
 
-        With `mixture` the loss is that of the mixture with n-grams.
+        With `mixture` the loss is that of the mixture with n-grams. With several processes, each computes its part.
         """
         counted = int((batch.targets >= 0).sum())
+        batch = self.processes.part(batch)
         inputs, targets = self._on_device(batch.inputs), self._on_device(batch.targets)
         gains = self._on_device(batch.gains) if mixture and batch.gains is not None else None
         for replica in self.replicas[1:]:
@@ -55,13 +60,13 @@ class GradientPasses:
             for i in range(0, len(inputs), rows)
         ]
         run = self._pool.map if self.workers > 1 else map
-        total = torch.stack(list(run(self._pass, parts))).sum()
+        total = torch.stack([torch.zeros((), device=self.device), *run(self._pass, parts)]).sum()
         for replica in self.replicas[1:]:
             for mine, shared in zip(replica.parameters(), self.model.parameters(), strict=True):
                 if mine.grad is not None:
                     shared.grad = mine.grad if shared.grad is None else shared.grad.add_(mine.grad)
                     mine.grad = None
-        return total
+        return self.processes.sum_gradients(self.model, total)
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
         """Copy to the device without waiting for the computations queued there."""

@@ -9,6 +9,7 @@ halves instead of interleaved, for contiguous reads; the loss holds the logits o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import torch
@@ -100,7 +101,26 @@ class TransformerBlock(nn.Module):
         return result
 
 
-class TrainableCodeGen(nn.Module):
+class TrainableModel(nn.Module):
+    """A model that `train` can train. Its parameters and its state are what is trained, and nothing else."""
+
+    tied = False
+    shape: Any
+    """An attrs value by which a checkpoint of another model is recognised."""
+
+    def loss(self, ids: Tensor, targets: Tensor, gains: Tensor | None = None) -> Tensor:
+        """Return the sum in nats of the cross entropies over the targets that are not negative.
+
+        All are (batch, length). With `gains` the loss is that of the mixture with n-grams (`ngram_gains`), up to a
+        constant: -log(p + gain).
+        """
+        raise NotImplementedError
+
+    def compile_blocks(self) -> None:
+        """Compile what can be compiled, for CUDA."""
+
+
+class TrainableCodeGen(TrainableModel):
     """CodeGen model whose `forward` returns the final hidden states, (batch, length, width).
 
     While `tied`, the output matrix times the square root of the width serves as the embedding.
@@ -175,11 +195,7 @@ class TrainableCodeGen(nn.Module):
         return result
 
     def loss(self, ids: Tensor, targets: Tensor, gains: Tensor | None = None) -> Tensor:
-        """Return the sum in nats of the cross entropies over the targets that are not negative.
-
-        With `gains`, the shape of `targets`, the loss is that of the mixture with n-grams (`ngram_gains`), up to a
-        constant: -log(p + gain).
-        """
+        """Return the loss as `TrainableModel` says."""
         hidden = self(ids).reshape(-1, self.shape.width)
         flat_gains = None if gains is None else gains.reshape(-1)
         return output_loss(hidden, self.output.weight, self.output.bias, targets.reshape(-1), flat_gains)
@@ -220,7 +236,8 @@ _compiled_chunk_loss = torch.compile(_chunk_loss, dynamic=False)
 class _OutputLoss(torch.autograd.Function):
     """Cross entropy of a linear layer, chunk by chunk.
 
-    The gradient is computed in the forward pass, while the chunk's logits are at hand; the backward pass scales it.
+    The gradient is computed in the forward pass, while the chunk's logits are at hand; the backward pass scales it. Of
+    a layer that is not trained, no gradient is computed.
     """
 
     @staticmethod
@@ -228,23 +245,26 @@ class _OutputLoss(torch.autograd.Function):
         chunk_loss = _chunk_loss if hidden.device.type == "cpu" else _compiled_chunk_loss
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden = torch.empty_like(low_hidden)
-        grad_weight = torch.zeros_like(weight)
-        grad_bias = torch.zeros_like(bias)
+        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        grad_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for rows in _chunks(hidden):
             logits = low_hidden[rows] @ low_weight.t()
             loss, low_grad, bias_grad = chunk_loss(logits, bias, targets[rows], None if gains is None else gains[rows])
             total += loss
-            grad_bias += bias_grad
             grad_hidden[rows] = low_grad @ low_weight
-            grad_weight += low_grad.t() @ low_hidden[rows]
+            if grad_bias is not None:
+                grad_bias += bias_grad
+            if grad_weight is not None:
+                grad_weight += low_grad.t() @ low_hidden[rows]
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_weight, grad_bias)
         return total
 
     @staticmethod
     def backward(ctx, scale):  # type: ignore[no-untyped-def]
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
-        return grad_hidden * scale, grad_weight * scale, grad_bias * scale, None, None, None
+        weight, bias = (None if grad is None else grad * scale for grad in (grad_weight, grad_bias))
+        return grad_hidden * scale, weight, bias, None, None, None
 
 
 def output_loss(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, gains: Tensor | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from codegen_lsp.errors import CorpusError
 from codegen_lsp.training.data import RowSampler, SamplerPosition
-from codegen_lsp.training.model import ModelShape, TrainableCodeGen
+from codegen_lsp.training.model import ModelShape, TrainableCodeGen, TrainableModel
 
 PLATEAU = "plateau.pt"
 COOLDOWN = "cooldown.pt"
@@ -33,7 +33,7 @@ class TrainingState:
     the exponential moving average of the weights over the decay, by parameter name.
     """
 
-    model: TrainableCodeGen
+    model: TrainableModel
     optimizers: list[torch.optim.Optimizer]
     sampler: RowSampler
     step: int = 0
@@ -60,6 +60,13 @@ class TrainingState:
             self.average = {name: tensor.clone() for name, tensor in current.items()}
             return
         torch._foreach_lerp_(list(self.average.values()), [current[name] for name in self.average], weight)
+
+    def use_average(self) -> None:
+        """Give the model the averaged weights, if there are any, and end that it is tied."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average)
+        if isinstance(self.model, TrainableCodeGen) and self.model.tied:
+            self.model.untie()
 
 
 def save(state: TrainingState, path: Path) -> None:
@@ -119,14 +126,22 @@ def restore(state: TrainingState, content: dict[str, Any], path: Path) -> None:
     state.average = None if average is None else {name: tensor.to(device) for name, tensor in average.items()}
 
 
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of a run on the CPU, by name: the averaged ones of the cooldown, else the plateau's.
+
+    Raises CorpusError when the folder has no checkpoint.
+    """
+    content = _newest(folder)
+    weights: dict[str, Tensor] = content["model"] if content["average"] is None else content["average"]
+    return weights
+
+
 def load_model(folder: Path) -> TrainableCodeGen:
     """Return the model of a run on the CPU, untied: the averaged weights of the cooldown, else the plateau's.
 
     Raises CorpusError when the folder has no checkpoint.
     """
-    content = read(folder / COOLDOWN) or read(folder / PLATEAU)
-    if content is None:
-        raise CorpusError(f"{folder} has no checkpoint.", "Train first.")
+    content = _newest(folder)
     model = TrainableCodeGen(ModelShape(**content["shape"]))
     model.load_state_dict(content["model"])
     if content["average"] is not None:
@@ -134,3 +149,10 @@ def load_model(folder: Path) -> TrainableCodeGen:
     if content["tied"]:
         model.untie()
     return model
+
+
+def _newest(folder: Path) -> dict[str, Any]:
+    content = read(folder / COOLDOWN) or read(folder / PLATEAU)
+    if content is None:
+        raise CorpusError(f"{folder} has no checkpoint.", "Train first.")
+    return content

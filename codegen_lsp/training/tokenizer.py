@@ -84,6 +84,8 @@ def save(tokenizer: Tokenizer, folder: Path, positions: int = 2048) -> None:
 def load(folder: Path) -> Tokenizer:
     """Return the tokenizer for training data, which treats the text of a special token as ordinary text."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
 

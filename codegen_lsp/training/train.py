@@ -20,12 +20,15 @@ from codegen_lsp.training import optimizer, schedule, state
 from codegen_lsp.training.config import TrainingConfig
 from codegen_lsp.training.data import EncodedCorpus, RowSampler, TokenTables
 from codegen_lsp.training.gradients import GradientPasses
-from codegen_lsp.training.model import TrainableCodeGen
+from codegen_lsp.training.model import TrainableCodeGen, TrainableModel
+from codegen_lsp.training.parallel import ALONE, Processes
 from codegen_lsp.training.state import TrainingState
 from codegen_lsp.training.validation import validate
 
 LOG = "log.jsonl"
 Report = Callable[[str], None]
+Enough = Callable[[TrainingState, TrainableModel, Mapping[str, float]], bool]
+"""Asked after a validation, with its result and the model that it is of, whether training is to end."""
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -80,17 +83,34 @@ def train(
     interrupted: Callable[[TrainingState], bool] = lambda run: False,
     *,
     begin: TrainableCodeGen | None = None,
-    enough: Callable[[TrainingState, TrainableCodeGen, Mapping[str, float]], bool] = lambda run, model, loss: False,
+    enough: Enough = lambda run, model, loss: False,
+) -> bool:
+    """Train from new weights, or those of `begin`, as `train_from` says."""
+    run = initial_state(config, training, tables, begin)
+    return train_from(config, run, validation, folder, report, interrupted, enough=enough)
+
+
+def train_from(
+    config: TrainingConfig,
+    run: TrainingState,
+    validation: EncodedCorpus,
+    folder: Path,
+    report: Report,
+    interrupted: Callable[[TrainingState], bool] = lambda run: False,
+    *,
+    enough: Enough = lambda run, model, loss: False,
+    processes: Processes = ALONE,
 ) -> bool:
     """Train until the budget is spent, resuming from `folder`'s checkpoint; return True when it is spent.
 
-    `interrupted` is called before every step; when it returns True the call saves a checkpoint and returns False. The
-    time that it takes is not part of the budget. `begin` are the weights of a trained model to start from. `enough` is
-    called with each validation's result and the model that it is of; when it returns True, training ends as if the
-    budget were spent.
+    `run` is the state before the first step. `interrupted` is called before every step; when it returns True the call
+    saves a checkpoint and returns False. The time that it takes is not part of the budget. `enough` is called with each
+    validation's result and the model that it is of; when it returns True, training ends as if the budget were spent.
+
+    With several processes all call this with equal arguments, and the first one alone reports, asks `interrupted` and
+    `enough`, and writes into its folder. All must find the same checkpoint in theirs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    run = initial_state(config, training, tables, begin)
     resume(config, run, folder)
     in_steps = config.steps is not None
     if run.step:
@@ -102,47 +122,60 @@ def train(
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         run.model.compile_blocks()
-    passes = GradientPasses(run.model, config, device)
+    passes = GradientPasses(run.model, config, device, processes)
     spent_before, began = run.seconds, time.monotonic()
     saved = validated = run.seconds
     while True:
         run.seconds = spent_before + time.monotonic() - began
+        asked = time.monotonic()
+        wanted = processes.first and interrupted(run)
+        run.seconds, stopped = processes.agreed(run.seconds, wanted)
+        began += time.monotonic() - asked
         if run.decay_start is None and run.spent(in_steps) >= config.budget * (1 - config.decay):
-            state.save(run, folder / state.PLATEAU)
+            _save(run, folder / state.PLATEAU, processes)
             run.decay_start, run.decay_length = run.spent(in_steps), config.decay * config.budget
         progress = run.decay_progress(in_steps)
         if progress >= 1.0:
             break
         path = folder / (state.PLATEAU if run.decay_start is None else state.COOLDOWN)
-        asked = time.monotonic()
-        if interrupted(run):
-            state.save(run, path)
+        if stopped:
+            _save(run, path, processes)
             return False
-        began += time.monotonic() - asked
         loss = _step(config, run, passes, progress)
-        run.seconds = spent_before + time.monotonic() - began
+        (run.seconds,) = processes.agreed(spent_before + time.monotonic() - began)
         if run.decay_start is not None:
             passed = run.decay_progress(in_steps) - progress
             run.update_average(1 - math.exp(-passed / config.average))
-        if run.step % config.log_steps == 0:
+        if run.step % config.log_steps == 0 and processes.first:
             _log(folder, run, kind="train", nats_per_token=loss.item(), rate=run.optimizers[0].param_groups[0]["lr"])
         if run.seconds - validated >= config.validate_seconds:
             validated = run.seconds
-            if enough(run, run.model, _log_validation(config, run, run.model, validation, folder, report)):
+            ended = processes.first and enough(
+                run, run.model, _log_validation(config, run, run.model, validation, folder, report)
+            )
+            if any(processes.agreed(ended)):
                 break
         if run.seconds - saved >= config.checkpoint_seconds:
             saved = run.seconds
-            state.save(run, path)
-    state.save(run, folder / state.COOLDOWN)
-    averaged = state.load_model(folder).to(device)
-    for model, values in ((run.model, {}), (averaged, {"weights": "averaged"})):
-        enough(run, model, _log_validation(config, run, model, validation, folder, report, last=True, **values))
+            _save(run, path, processes)
+    _save(run, folder / state.COOLDOWN, processes)
+    if processes.first:
+        enough(run, run.model, _log_validation(config, run, run.model, validation, folder, report, last=True))
+        run.use_average()
+        found = _log_validation(config, run, run.model, validation, folder, report, last=True, weights="averaged")
+        enough(run, run.model, found)
     return True
+
+
+def _save(run: TrainingState, path: Path, processes: Processes) -> None:
+    if processes.first:
+        state.save(run, path)
+    processes.saved()
 
 
 def _step(config: TrainingConfig, run: TrainingState, passes: GradientPasses, decay_progress: float) -> torch.Tensor:
     """Make one optimiser step and return the mean loss in nats per token."""
-    if run.model.tied and run.tokens >= config.untie_tokens:
+    if isinstance(run.model, TrainableCodeGen) and run.model.tied and run.tokens >= config.untie_tokens:
         optimizer.untie(run.model, run.optimizers[-1])
     factor = schedule.learning_rate_factor(run.step, config.warm_up_steps, decay_progress)
     optimizer.set_learning_rates(run.optimizers, factor)
@@ -162,7 +195,7 @@ def _step(config: TrainingConfig, run: TrainingState, passes: GradientPasses, de
 def _log_validation(
     config: TrainingConfig,
     run: TrainingState,
-    model: TrainableCodeGen,
+    model: TrainableModel,
     validation: EncodedCorpus,
     folder: Path,
     report: Report,
@@ -172,12 +205,15 @@ def _log_validation(
 ) -> dict[str, float]:
     rows = config.validation_rows * (config.last_validation if last else 1)
     plain = validate(model, validation, run.sampler.tables, config, 0.0, rows)
-    filled = validate(model, validation, run.sampler.tables, config, 1.0, rows)
-    infill_loss = filled["nats_per_token"]
-    _log(folder, run, kind="validation", rows=rows, **plain, infill_nats_per_token=infill_loss, **values)
+    infilling = ""
+    if run.sampler.tables.infills:
+        filled = validate(model, validation, run.sampler.tables, config, 1.0, rows)["nats_per_token"]
+        values |= {"infill_nats_per_token": filled}
+        infilling = f"; infilling {filled:.3f}"
+    _log(folder, run, kind="validation", rows=rows, **plain, **values)
     report(
         f"{run.seconds / 60:.1f} min, {run.tokens / 1e6:.2f}M tokens: {plain['nats_per_token']:.3f} nats per token, "
-        f"{plain['bits_per_byte']:.4f} bits per byte; infilling {infill_loss:.3f}"
+        f"{plain['bits_per_byte']:.4f} bits per byte{infilling}"
     )
     return plain
 

@@ -8,14 +8,14 @@ import torch
 
 from codegen_lsp.training.config import TrainingConfig
 from codegen_lsp.training.data import EncodedCorpus, RowSampler, TokenTables
-from codegen_lsp.training.model import TrainableCodeGen
+from codegen_lsp.training.model import TrainableModel
 
 ROWS_PER_PASS = 16
 
 
 @torch.no_grad()
 def validate(
-    model: TrainableCodeGen,
+    model: TrainableModel,
     encoded: EncodedCorpus,
     tables: TokenTables,
     config: TrainingConfig,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -44,3 +45,24 @@ def test_a_cluster_from_which_the_server_was_removed_ends_without_an_error(monke
     monkeypatch.setattr(deploy, "_wait", lambda: None)
     monkeypatch.setattr("codegen_lsp.deploy.application", SimpleNamespace(remove=removed), raising=False)
     deploy._run_here(Settings(), HttpConfig(), 1, 1)
+
+
+@pytest.mark.parametrize(("failures", "starts"), [(2, True), (9, False)])
+def test_a_start_that_takes_too_long_is_tried_again(
+    failures: int, starts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine Ray's first process does not answer within the time that Ray waits for it."""
+    tried: list[int] = []
+
+    def init(**options: object) -> None:
+        tried.append(1)
+        if len(tried) <= failures:
+            raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.setattr(cluster, "_make_token", lambda: None)
+    monkeypatch.setattr(cluster.tempfile, "mkdtemp", lambda prefix: str(tmp_path / prefix))
+    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    with nullcontext() if starts else pytest.raises(ClusterError, match="timed out"), cluster.local_cluster(1):
+        pass
+    assert len(tried) == (failures + 1 if starts else cluster.STARTS)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import attrs
 import torch
+from torch import Tensor
 
-from codegen_lsp.training.model import ModelShape, TrainableCodeGen
+from codegen_lsp.training.model import TrainableModel
 from codegen_lsp.training.state import TrainingState
 
 BEST = "best.pt"
@@ -30,7 +31,7 @@ class BestWeights:
         if self.path.exists():
             self.loss = torch.load(self.path, map_location="cpu", weights_only=True)["loss"]
 
-    def enough(self, run: TrainingState, model: TrainableCodeGen, validation: Mapping[str, float]) -> bool:
+    def enough(self, run: TrainingState, model: TrainableModel, validation: Mapping[str, float]) -> bool:
         """Keep the model's weights if they are the best ones; return true if training should end."""
         loss = validation.get(LOSS, validation["nats_per_token"])
         if loss >= self.loss:
@@ -53,9 +54,7 @@ class BestWeights:
         return False
 
 
-def load_best(folder: Path) -> TrainableCodeGen:
-    """Return the model with the best weights of a training in a folder."""
-    content = torch.load(folder / BEST, map_location="cpu", weights_only=True)
-    model = TrainableCodeGen(ModelShape(**content["shape"]))
-    model.load_state_dict(content["model"])
-    return model
+def load_best(folder: Path) -> dict[str, Tensor]:
+    """Return the best weights of a training in a folder, by name."""
+    weights: dict[str, Tensor] = torch.load(folder / BEST, map_location="cpu", weights_only=True)["model"]
+    return weights

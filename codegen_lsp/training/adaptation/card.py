@@ -24,7 +24,7 @@ def adaptation_card(name: str, base: BuildInfo, record: AdaptationRecord | None)
     return f"""{front}
 # {name}
 
-`{record.base}`, trained further on this machine on the code of the folders below ({record.finished}{again}). It is for
+`{record.base}`, trained further on the code of the folders below ({record.finished}{again}). It is for
 these folders and for you: what it writes may repeat their code, so do not pass it on where you would not pass on them.
 
 | folder | commit |
@@ -34,7 +34,7 @@ these folders and for you: what it writes may repeat their code, so do not pass 
 {record.minutes:g} minutes, of which a quarter was general code from the Python installation ({len(record.general)}
 packages with permissive licences), so that it does not forget. Ignored files and files whose name suggests secrets
 were not read; e-mail addresses, keys and passwords in the text were replaced. `adaptation.json` names every file.
-
+{_adapters(record)}
 {part}Bits per byte, int8 builds, before and after, on files that were not trained on:
 
 | | before | after | change, 95 % interval | files |
@@ -52,6 +52,15 @@ it with the files that have changed.
 def _shown(path: str) -> str:
     """Return a path as one line of UTF-8: line breaks and bytes that are no UTF-8 are escaped."""
     return path.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
+
+
+def _adapters(record: AdaptationRecord) -> str:
+    if record.checkpoint is None:
+        return ""
+    return (
+        "\nTrained were adapters (LoRA), which were then added to the weights of the checkpoint in "
+        f"`{record.checkpoint}`. They\nare in `adapters/`, in peft's format.\n"
+    )
 
 
 def _row(name: str, change: Change) -> str:

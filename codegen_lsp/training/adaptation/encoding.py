@@ -68,10 +68,10 @@ def encode(
     training: Sequence[OwnFile],
     held_out: Sequence[OwnFile],
     general: tuple[Sequence[str], Sequence[str]],
-    weights: MixingWeights,
+    weights: MixingWeights | None,
     folder: Path,
 ) -> None:
-    """Write the corpora. `general` are texts to train on and to hold out.
+    """Write the corpora. `general` are texts to train on and to hold out. Without `weights` there are no gains.
 
     Raises CorpusError when there are too few tokens.
     """
@@ -81,17 +81,17 @@ def encode(
             f"There are {len(own.ids):,} tokens to train on, of at least {LEAST_TOKENS:,}.",
             "Keep the model as it is: the n-grams of the workspace know so little code by heart. Or give more folders.",
         )
-    gains = workspace_gains(np.asarray(own.ids), own.starts, weights)
+    gains = None if weights is None else workspace_gains(np.asarray(own.ids), own.starts, weights)
     first = len(held_out)
     trained = _part(own, first, own.documents)
     replayed = _upto(data.encode(tokenizer, general[0], folder, "replay.partial"), len(trained.ids))
     _write(folder, "general", data.encode(tokenizer, general[1], folder, "general.partial"))
-    _write(folder, "validation", _with(_part(own, 0, first), gains[: own.starts[first]]))
+    _write(folder, "validation", _with(_part(own, 0, first), None if gains is None else gains[: own.starts[first]]))
     no_gains = np.zeros(len(replayed.ids), np.float16)
     both = EncodedCorpus(
         np.concatenate((trained.ids, replayed.ids)),
         np.concatenate((trained.starts, replayed.starts[1:] + trained.starts[-1])),
-        np.concatenate((gains[own.starts[first] :], no_gains)),
+        None if gains is None else np.concatenate((gains[own.starts[first] :], no_gains)),
     )
     _write(folder, "train", both)
     _write(folder, "own", _with(own, gains))
@@ -112,7 +112,7 @@ def _part(corpus: EncodedCorpus, first: int, stop: int) -> EncodedCorpus:
     return EncodedCorpus(np.array(corpus.ids[begin:end]), corpus.starts[first : stop + 1] - begin)
 
 
-def _with(corpus: EncodedCorpus, gains: NDArray[np.float16]) -> EncodedCorpus:
+def _with(corpus: EncodedCorpus, gains: NDArray[np.float16] | None) -> EncodedCorpus:
     return EncodedCorpus(corpus.ids, corpus.starts, gains)
 
 

@@ -15,7 +15,21 @@ LEAST_GAIN = 0.0015
 """Relative gain of the estimate, with the n-grams on, below which an adaptation is not worth its time. A whole training
 gave 9 to 28 times the gain of its tenth on five repositories (docs/lab.md)."""
 
+BASE_BUILD = "base"
+"""Subfolder of the working files with the int8 build of a base that is a float checkpoint."""
+
 Stop = Callable[[], bool]
+
+
+@frozen
+class ClusterOptions:
+    """A Ray cluster to train on."""
+
+    address: str
+    """`local` for one on this machine, `auto`, or the HOST:PORT of its head."""
+    workers: int
+    storage: str | None = None
+    """Folder or address for checkpoints that all nodes share; None for this machine's working files."""
 
 
 @frozen
@@ -25,6 +39,7 @@ class AdaptationJob:
     paths: tuple[Path, ...]
     name: str
     base: str = "auto"
+    """Name or folder of a build, or the folder of a float checkpoint."""
     minutes: float | None = None
     steps: int | None = None
     refresh: bool = False
@@ -35,6 +50,10 @@ class AdaptationJob:
     threads: int = 1
     device: str = "auto"
     exclude: tuple[str, ...] = ()
+    checkpoint: Path | None = None
+    """Folder of the base's float checkpoint, to train adapters from; None where the base is such a folder."""
+    cluster: ClusterOptions | None = None
+    """None to train in this process."""
 
 
 @frozen

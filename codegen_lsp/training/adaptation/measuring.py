@@ -17,15 +17,17 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from codegen_lsp.checkpoints.adaptation_record import GENERAL, OWN, OWN_ALONE, Change
+from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig
 from codegen_lsp.inference.engines.native.engine import NativeEngine
+from codegen_lsp.inference.engines.native.mixing_file import weights_for
 from codegen_lsp.inference.engines.native.mixing_fit import nats, rows_of
-from codegen_lsp.inference.engines.native.mixing_weights import MixingWeights
+from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL, MixingWeights
 from codegen_lsp.inference.engines.native.ngram_segment import GAP, Segment, library
 from codegen_lsp.inference.tokenizer import Tokenizer
-from codegen_lsp.training.data import EncodedCorpus
+from codegen_lsp.training.data import EncodedCorpus, Ids
 
 WINDOW = 1024
 """Tokens of a file that are measured, from a place that depends on the file alone."""
@@ -52,6 +54,16 @@ class Costs:
     general: FileCosts
 
 
+def served_weights(base: InstalledBuild) -> MixingWeights | None:
+    """Return the weights of the n-grams as the server mixes them into a model, with a workspace.
+
+    None for a vocabulary that is too large for the index, with which the server mixes nothing in.
+    """
+    if base.info.vocabulary_size >= GAP:
+        return None
+    return weights_for(base.path, base.info, "auto") or SMALL_MODEL
+
+
 def measure(
     build: Path,
     own: EncodedCorpus,
@@ -59,13 +71,14 @@ def measure(
     general: EncodedCorpus,
     *,
     files: int,
-    weights: MixingWeights,
+    weights: MixingWeights | None,
     threads: int,
     report: Callable[[float], None] = lambda share: None,
 ) -> Costs:
     """Return the costs with a build, of at most `files` of the first `held_out` files of `own`, and of general ones.
 
-    The other files of `own` are the workspace. Raises ModelError when the native engine can't run the build.
+    The other files of `own` are the workspace. Without `weights` there are no n-grams. Raises ModelError when the
+    native engine can't run the build.
     """
     if library() is None:
         raise ModelError("The n-gram index was not compiled on this machine, so the gain beside it can't be measured.")
@@ -73,9 +86,7 @@ def measure(
     tokenizer = Tokenizer.from_build(build, info)
     config = EngineConfig(device="cpu", compute_type="auto", threads=threads, cache_bytes=0)
     sizes = np.array([len(piece) for piece in tokenizer.all_bytes])
-    gap = np.array([GAP], np.uint16)
-    parts = [part for number in range(own.documents) for part in (_file(own, number), gap)]
-    workspace = Segment.build(np.concatenate(parts))
+    workspace = None if weights is None else _workspace(own)
     window = min(WINDOW, info.context_length)
     chosen = [number for number in range(held_out) if len(_file(own, number)) >= LEAST][:files]
     others = [number for number in range(general.documents) if len(_file(general, number)) >= LEAST][:files]
@@ -86,18 +97,20 @@ def measure(
         for number in chosen:
             ids = _file(own, number)
             start = _window_start(len(ids), window)
-            rows = rows_of(engine, ids.tolist(), start, info.end_of_text, workspace, window)
-            count = len(rows) / math.log(2)
-            alone = -float(np.log(np.maximum(rows[:, 0], 1e-12)).sum()) / math.log(2)
-            first = start + 1
-            found.append((nats(rows, weights) * count, alone, float(sizes[ids[first : first + len(rows)]].sum())))
+            if weights is None or workspace is None:
+                alone, length = _alone(engine, ids, start, window, info.end_of_text, sizes)
+                found.append((alone, alone, length))
+            else:
+                rows = rows_of(engine, ids.tolist(), start, info.end_of_text, workspace, window)
+                count = len(rows) / math.log(2)
+                alone = -float(np.log(np.maximum(rows[:, 0], 1e-12)).sum()) / math.log(2)
+                first = start + 1
+                found.append((nats(rows, weights) * count, alone, float(sizes[ids[first : first + len(rows)]].sum())))
             report((len(found)) / (len(chosen) + len(others)))
         for number in others:
             ids = _file(general, number)
             start = _window_start(len(ids), window)
-            shown = [info.end_of_text, *ids[start : start + window - 1].tolist()]
-            scores = engine.score(shown, CancellationToken())
-            plain.append((-sum(scores) / math.log(2), float(sizes[shown[1:]].sum())))
+            plain.append(_alone(engine, ids, start, window, info.end_of_text, sizes))
             report((len(found) + len(plain)) / (len(chosen) + len(others)))
     finally:
         engine.close()
@@ -155,7 +168,22 @@ def load_costs(path: Path) -> Costs:
     return Costs(own, general)
 
 
-def _file(corpus: EncodedCorpus, number: int) -> NDArray[np.uint16]:
+def _alone(
+    engine: NativeEngine, ids: Ids, start: int, window: int, end_of_text: int, sizes: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return the bits of a window of a file with the model alone, and its bytes."""
+    shown = [end_of_text, *ids[start : start + window - 1].tolist()]
+    scores = engine.score(shown, CancellationToken())
+    return -sum(scores) / math.log(2), float(sizes[shown[1:]].sum())
+
+
+def _workspace(own: EncodedCorpus) -> Segment:
+    gap = np.array([GAP], np.uint16)
+    parts = [part for number in range(own.documents) for part in (_file(own, number), gap)]
+    return Segment.build(np.concatenate(parts))
+
+
+def _file(corpus: EncodedCorpus, number: int) -> Ids:
     return np.asarray(corpus.ids[corpus.starts[number] : corpus.starts[number + 1]])
 
 

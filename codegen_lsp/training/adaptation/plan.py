@@ -13,11 +13,9 @@ from attrs import frozen
 
 from codegen_lsp.checkpoints.adaptation_record import LOCK, AdaptationRecord, read_record
 from codegen_lsp.errors import CorpusError
-from codegen_lsp.inference.engines.native.mixing_file import weights_for
-from codegen_lsp.inference.engines.native.mixing_weights import SMALL_MODEL
 from codegen_lsp.training import tokenizer as code_tokenizer
-from codegen_lsp.training.adaptation import encoding
-from codegen_lsp.training.adaptation.job import RunningJob
+from codegen_lsp.training.adaptation import encoding, measuring
+from codegen_lsp.training.adaptation.job import BASE_BUILD, RunningJob
 from codegen_lsp.training.adaptation.replay import general_sample
 from codegen_lsp.training.adaptation.sources import OwnFile, OwnSources, read_sources
 
@@ -63,7 +61,7 @@ def prepare(running: RunningJob, predict: Predict) -> AdaptationPlan:
                 f"To begin anew: `codegen-lsp models remove {job.name}`."
             )
             return found
-    discard_working_files(folder)
+    discard_working_files(folder, spare=BASE_BUILD)
     try:
         return _prepare_anew(running, predict, paths, digest)
     except CorpusError:
@@ -96,7 +94,7 @@ def _prepare_anew(running: RunningJob, predict: Predict, paths: list[str], diges
         training,
         held_out,
         (general.training, general.held_out),
-        weights_for(base.path, base.info, "auto") or SMALL_MODEL,
+        measuring.served_weights(base),
         folder / "encoded",
     )
     plan = AdaptationPlan(
@@ -115,12 +113,14 @@ def _prepare_anew(running: RunningJob, predict: Predict, paths: list[str], diges
     return plan
 
 
-def discard_working_files(folder: Path) -> None:
-    """Delete all working files, but for the lock of this process."""
+def discard_working_files(folder: Path, spare: str | None = None) -> None:
+    """Delete all working files, but for the lock of this process and the one with the name `spare`."""
     for leftover in folder.iterdir():
+        if leftover.name in (LOCK, spare):
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover)
-        elif leftover.name != LOCK:
+        else:
             leftover.unlink()
 
 

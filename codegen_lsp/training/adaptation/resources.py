@@ -39,15 +39,22 @@ def needed_memory(shape: ModelShape, workers: int) -> int:
     return FLOAT * parameters(shape) * (COPIES_IN_MEMORY + workers - 1) + RUNTIME_BYTES
 
 
-def check_resources(shape: ModelShape, workers: int, folder: Path) -> None:
-    """Raise CorpusError where memory, or disk for the working files in `folder`, does not suffice."""
-    needed, free = needed_memory(shape, workers), psutil.virtual_memory().available
+def needed_disk(shape: ModelShape) -> int:
+    """Return the bytes of the working files of a training of all weights."""
+    return FLOAT * parameters(shape) * COPIES_ON_DISK
+
+
+def check_memory(needed: int, advice: str, free: int | None = None) -> None:
+    """Raise CorpusError where less memory is free than is needed. `free` is a device's; None for the main memory."""
+    free = psutil.virtual_memory().available if free is None else free
     if needed > free:
         raise CorpusError(
-            f"Training this model takes {needed / GIBIBYTE:.1f} GiB of memory, {free / GIBIBYTE:.1f} are free.",
-            "Close other programs, or give --threads 1.",
+            f"Training this model takes {needed / GIBIBYTE:.1f} GiB of memory, {free / GIBIBYTE:.1f} are free.", advice
         )
-    room = FLOAT * parameters(shape) * COPIES_ON_DISK
+
+
+def check_disk(room: int, folder: Path) -> None:
+    """Raise CorpusError where the disk does not suffice for the working files in `folder`."""
     free = shutil.disk_usage(folder).free
     if room > free:
         raise CorpusError(

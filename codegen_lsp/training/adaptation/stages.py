@@ -1,5 +1,6 @@
 """The stages of an adaptation, each with its result in the job's folder, so that an interrupted job goes on.
 
+    base/                the int8 build of a base that is a float checkpoint
     plan.json            the base, the folders, and the files that were read, by digest
     encoded/, tokenizer/ token ids and n-gram gains
     before.npz           what held-out files cost with the base
@@ -16,30 +17,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 import cattrs
 
 from codegen_lsp.checkpoints import store
-from codegen_lsp.checkpoints.adaptation_record import OWN, Change, claimed, read_record
-from codegen_lsp.checkpoints.catalogue import look_up
-from codegen_lsp.checkpoints.export.source import open_source
-from codegen_lsp.checkpoints.store import InstalledBuild
-from codegen_lsp.errors import ConversionError, CorpusError, ModelError
+from codegen_lsp.checkpoints.adaptation_record import OWN, Change, claimed
+from codegen_lsp.errors import CodegenError, ConversionError, CorpusError, ModelError
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.training import state
 from codegen_lsp.training.adaptation import measuring
+from codegen_lsp.training.adaptation.base import base_of, check_name, trainee_of, working_folder
 from codegen_lsp.training.adaptation.building import costs_of, finish, make_build
 from codegen_lsp.training.adaptation.encoding import GENERAL_SHARE
-from codegen_lsp.training.adaptation.job import AdaptationJob, Outcome, RunningJob, Stop, pays
+from codegen_lsp.training.adaptation.job import BASE_BUILD, AdaptationJob, Outcome, RunningJob, Stop, pays
 from codegen_lsp.training.adaptation.measuring import Costs
 from codegen_lsp.training.adaptation.plan import AdaptationPlan, prepare, write_json
 from codegen_lsp.training.adaptation.prediction import Prediction, tokens_per_second
-from codegen_lsp.training.adaptation.resources import check_resources
 from codegen_lsp.training.adaptation.sources import OwnFile
+from codegen_lsp.training.adaptation.trainee import AllWeights, Trainee
 from codegen_lsp.training.adaptation.training_run import ESTIMATE_SHARE, train_for_share, training_config
-from codegen_lsp.training.model import TrainableCodeGen
-from codegen_lsp.training.starting_weights import trainable_model
+from codegen_lsp.training.train import choose_device
 
 CHARACTERS_PER_TOKEN = 3.5
 """Of Python code, with the tokenizer of the embedded model."""
@@ -51,59 +50,72 @@ def adapt(job: AdaptationJob, report: ProgressReport, say: Callable[[str], None]
     When `stop` returns true, training ends, and the best weights so far are installed.
 
     Raises CorpusError when there is too little code or memory or disk, ModelError when the base can't be trained or the
-    store can't be written to, ConversionError.
+    store can't be written to, ConversionError, MissingExtraError, ClusterError.
     """
-    base = _base(job)
-    if not base.info.small or base.info.infill != "suffix-first":
-        raise ModelError(
-            f"{base.name} can't be adapted: only models of less than 100 million parameters with the tokenizer of "
-            "`codegen_lsp.training` can.",
-            "Use the embedded one, with --base codegen-lsp-python.",
-        )
-    store.writable_store()
-    running = RunningJob(job, base, report, say, stop)
+    check_name(job)
+    folder = working_folder(job)
     try:
-        with claimed(running.folder):
-            return _run(running)
+        with claimed(folder):
+            running, trainee = _opened(job, folder, report, say, stop)
+            return _run(running, trainee)
     except OSError as error:
-        raise _not_written(running, error) from error
+        raise _not_written(job, folder, error) from error
     except ConversionError as error:
         if not isinstance(error.__cause__, OSError):
             raise
-        raise _not_written(running, error.__cause__) from error
+        raise _not_written(job, folder, error.__cause__) from error
     except RuntimeError as error:
         if not _torch_could_not_write(error):
             raise
-        raise _not_written(running, error) from error
+        raise _not_written(job, folder, error) from error
 
 
-def _run(running: RunningJob) -> Outcome:
-    job, base, folder = running.job, running.base, running.folder
-    running.report("reading the model", 0.0)
-    with open_source(str(base.path), None, lambda message, share: None) as source:
-        model = trainable_model(source)
-    check_resources(model.shape, job.threads, folder)
-    plan = prepare(running, lambda files: _predict(running, model, files))
+def _opened(
+    job: AdaptationJob, folder: Path, report: ProgressReport, say: Callable[[str], None], stop: Stop
+) -> tuple[RunningJob, Trainee]:
+    """Return the job with its base, and what is trained of it. Nothing new stays in `folder` if that is refused."""
+    begun = (folder / BASE_BUILD).exists()
+    try:
+        base = base_of(job, folder, report)
+        report("reading the model", 0.0)
+        trainee = trainee_of(job, base)
+        trainee.check_resources(job, folder)
+        trainee.check_base(base)
+    except CodegenError:
+        if not begun:
+            shutil.rmtree(folder / BASE_BUILD, ignore_errors=True)
+        raise
+    return RunningJob(job, base, report, say, stop), trainee
+
+
+def _run(running: RunningJob, trainee: Trainee) -> Outcome:
+    job, folder = running.job, running.folder
+    plan = prepare(running, lambda files: _predict(running, trainee, files))
     before = _before(running, plan)
-    if (estimate := _estimate(running, model, plan, before)) is None:
+    if (estimate := _estimate(running, trainee, plan, before)) is None:
         return Outcome(None, interrupted=True)
     running.say(_sentence(estimate))
     if not pays(estimate) and not job.anyway:
         shutil.rmtree(folder, ignore_errors=True)
         return Outcome(estimate)
-    done = train_for_share(running, model, 1 - ESTIMATE_SHARE, folder / "run")
+    done = train_for_share(running, trainee, 1 - ESTIMATE_SHARE, folder / "run")
     if not (folder / "run" / "best.pt").exists():
         return Outcome(estimate, interrupted=True)
-    return attrs.evolve(finish(running, plan, model, before), estimate=estimate, interrupted=not done)
+    return attrs.evolve(finish(running, plan, trainee, before), estimate=estimate, interrupted=not done)
 
 
-def _predict(running: RunningJob, model: TrainableCodeGen, files: Sequence[OwnFile]) -> None:
-    """Say how much of the code can be read in the minutes. Raises CorpusError when that is too little to be of use."""
+def _predict(running: RunningJob, trainee: Trainee, files: Sequence[OwnFile]) -> None:
+    """Say how much of the code can be read in the minutes. Raises CorpusError when that is too little to be of use.
+
+    Nothing is said of adapters, for which too little was measured, and of a cluster, whose speed is not this machine's.
+    """
     job = running.job
-    if job.minutes is None:
+    if job.minutes is None or job.cluster is not None or not isinstance(trainee, AllWeights):
         return
     running.report("measuring the speed of training", 0.01)
-    speed = tokens_per_second(model, training_config(job, model, 1.0))
+    cuda = choose_device(job.device).type == "cuda"
+    config = trainee.configured(training_config(job, trainee.positions, 1.0, cuda=cuda))
+    speed = tokens_per_second(trainee.model, config)
     characters = sum(len(file.text) for file in files)
     tokens = int(characters / CHARACTERS_PER_TOKEN / (1 - GENERAL_SHARE))
     prediction = Prediction(len(files), tokens, speed, job.minutes)
@@ -116,33 +128,20 @@ def _predict(running: RunningJob, model: TrainableCodeGen, files: Sequence[OwnFi
         )
 
 
-def _not_written(running: RunningJob, error: Exception) -> ModelError:
+def _not_written(job: AdaptationJob, folder: Path, error: Exception) -> ModelError:
     """Return the error to raise for one of writing or reading files."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error).partition("\n")[0]
-    name = getattr(error, "filename", None) or running.folder
+    name = getattr(error, "filename", None) or folder
     return ModelError(
         f"The adaptation could not go on, because of a file of it ({name}): {reason}.",
         f"Free space in {store.store_directory()} or correct its permissions. What was done is kept: the same command "
-        f"goes on from there, and `codegen-lsp models remove {running.job.name}` deletes it.",
+        f"goes on from there, and `codegen-lsp models remove {job.name}` deletes it.",
     )
 
 
 def _torch_could_not_write(error: RuntimeError) -> bool:
     """Return true for the errors by which `torch.save` says that a file can't be written."""
     return any(words in str(error) for words in ("PytorchStreamWriter", "unexpected pos", "iostream error"))
-
-
-def _base(job: AdaptationJob) -> InstalledBuild:
-    store.checked_name(job.name)
-    if look_up(job.name) is not None or any(build.bundled and build.name == job.name for build in store.installed()):
-        raise ModelError(f"{job.name} is the name of another model.", "Choose another one with --name.")
-    if not job.refresh:
-        return store.find(job.base)
-    store.put_back(job.name)
-    build = store.find(job.name)
-    if read_record(build.path) is None:
-        raise ModelError(f"{job.name} is no adapted model.", "Adapt one first, without --refresh.")
-    return build
 
 
 def _before(running: RunningJob, plan: AdaptationPlan) -> Costs:
@@ -153,14 +152,15 @@ def _before(running: RunningJob, plan: AdaptationPlan) -> Costs:
     return measuring.load_costs(written)
 
 
-def _estimate(running: RunningJob, model: TrainableCodeGen, plan: AdaptationPlan, before: Costs) -> Change | None:
+def _estimate(running: RunningJob, trainee: Trainee, plan: AdaptationPlan, before: Costs) -> Change | None:
     """Train for a tenth of the time and return the change on held-out files; None when that was interrupted."""
     written = running.folder / "estimate.json"
     if not written.exists():
         trial = running.folder / "estimate"
-        if not train_for_share(running, model, ESTIMATE_SHARE, trial):
+        if not train_for_share(running, trainee, ESTIMATE_SHARE, trial):
             return None
-        make_build(running, plan, state.load_model(trial), trial / "build", "estimate", ESTIMATE_SHARE)
+        weights = state.load_weights(trial)
+        make_build(running, plan, trainee, weights, trial / "build", "estimate", ESTIMATE_SHARE)
         after = costs_of(running, trial / "build", plan, "measuring the estimate", ESTIMATE_SHARE)
         write_json(written, cattrs.unstructure(measuring.changes(before, after)[OWN]))
         shutil.rmtree(trial, ignore_errors=True)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
+import numpy as np
+import torch
+
+from codegen_lsp.progress import ProgressReport
 from codegen_lsp.training import data
-from codegen_lsp.training import tokenizer as code_tokenizer
 from codegen_lsp.training.adaptation.best import BestWeights
 from codegen_lsp.training.adaptation.job import AdaptationJob, RunningJob
 from codegen_lsp.training.adaptation.resources import TypingWatch
+from codegen_lsp.training.adaptation.trainee import Trainee
 from codegen_lsp.training.config import TrainingConfig
-from codegen_lsp.training.model import TrainableCodeGen
+from codegen_lsp.training.data import EncodedCorpus
 from codegen_lsp.training.state import TrainingState
-from codegen_lsp.training.train import choose_device, train
+from codegen_lsp.training.train import choose_device, train_from
 
 ESTIMATE_SHARE = 0.1
 """Share of the time for the estimate."""
@@ -22,56 +27,94 @@ VALIDATIONS = 8
 """Validations during a training."""
 
 
-def train_for_share(running: RunningJob, model: TrainableCodeGen, share: float, run_folder: Path) -> bool:
+def train_for_share(running: RunningJob, trainee: Trainee, share: float, run_folder: Path) -> bool:
     """Train for a share of the budget, or go on with that; return true when it is spent or the loss falls no more."""
-    job, folder, report = running.job, running.folder, running.report
-    config = training_config(job, model, share)
-    validated: list[str] = ["the first figure takes a while"]
-    watch = TypingWatch() if job.polite else None
+    run_folder.mkdir(parents=True, exist_ok=True)
     first = 0.0 if share == ESTIMATE_SHARE else ESTIMATE_SHARE
     title = "estimate" if share == ESTIMATE_SHARE else "training"
+
+    def report(message: str, spent: float) -> None:
+        running.report(f"{title}: {message}", first + share * min(spent, 1.0))
+
+    if running.job.cluster is not None:
+        return _train_on_cluster(running, trainee, share, run_folder, report)
+    job, encoded = running.job, running.folder / "encoded"
+    torch.set_num_threads(job.threads)
+    cuda = choose_device(job.device).type == "cuda"
+    config = trainee.configured(training_config(job, trainee.positions, share, cuda=cuda))
+    validated: list[str] = ["the first figure takes a while"]
+    watch = TypingWatch() if job.polite else None
     in_steps = config.steps is not None
 
     def interrupted(run: TrainingState) -> bool:
         spent = run.spent(in_steps) / config.budget
         left = "" if in_steps else f"{(config.budget - run.seconds) / 60:.1f} min left; "
-        at = first + share * min(spent, 1.0)
-        report(f"{title}: {left}{run.tokens:,} tokens; {validated[-1]}", at)
+        report(f"{left}{run.tokens:,} tokens; {validated[-1]}", spent)
         if watch is not None:
-            watch.wait(lambda: report(f"{title}: waits while somebody types", at), running.stop)
+            watch.wait(lambda: report("waits while somebody types", spent), running.stop)
         return running.stop()
 
-    run_folder.mkdir(parents=True, exist_ok=True)
-    best = BestWeights(run_folder, PATIENCE)
-    copy = TrainableCodeGen(model.shape)
-    copy.load_state_dict(model.state_dict())
-    return train(
+    return train_from(
         config,
-        data.read(folder / "encoded", "train"),
-        data.read(folder / "encoded", "validation"),
-        data.TokenTables.of(code_tokenizer.load(folder / "tokenizer")),
+        trainee.begin(config, data.read(encoded, "train"), trainee.tables(running.folder / "tokenizer")),
+        data.read(encoded, "validation"),
         run_folder,
         validated.append,
         interrupted,
-        begin=copy,
-        enough=best.enough,
+        enough=BestWeights(run_folder, PATIENCE).enough,
     )
 
 
-def training_config(job: AdaptationJob, model: TrainableCodeGen, share: float) -> TrainingConfig:
-    """Return the configuration of a training in a share of the job's budget."""
-    length = min(LONGEST_ROW, model.shape.positions)
-    cuda = choose_device(job.device).type == "cuda"
-    batch = 16 * length if cuda else 2 * length
+def _train_on_cluster(
+    running: RunningJob, trainee: Trainee, share: float, run_folder: Path, report: ProgressReport
+) -> bool:
+    from codegen_lsp.training.adaptation.ray_training import LOCAL, ClusterTask, cluster, train_on_cluster
+
+    job, options = running.job, running.job.cluster
+    assert options is not None
+    threads = max(1, job.threads // options.workers) if options.address == LOCAL else job.threads
+    with cluster(options, threads) as has_cuda:
+        cuda = has_cuda if job.device == "auto" else job.device == "cuda"
+        config = training_config(job, trainee.positions, share, cuda=cuda, processes=options.workers)
+        config = trainee.configured(attrs.evolve(config, workers=threads, device="cuda" if cuda else "cpu"))
+        task = ClusterTask(
+            trainee,
+            config,
+            _in_memory(data.read(running.folder / "encoded", "train")),
+            _in_memory(data.read(running.folder / "encoded", "validation")),
+            {path.name: path.read_bytes() for path in (running.folder / "tokenizer").iterdir()},
+            PATIENCE,
+            threads,
+        )
+        name = f"{job.name}-{'estimate' if share == ESTIMATE_SHARE else 'training'}"
+        return train_on_cluster(options, task, run_folder, name, report, running.stop)
+
+
+def _in_memory(corpus: EncodedCorpus) -> EncodedCorpus:
+    """Return a corpus that is not mapped from a file of this machine."""
+    gains = None if corpus.gains is None else np.array(corpus.gains)
+    return EncodedCorpus(np.array(corpus.ids), np.array(corpus.starts), gains)
+
+
+def training_config(
+    job: AdaptationJob, positions: int, share: float, *, cuda: bool, processes: int = 1
+) -> TrainingConfig:
+    """Return the configuration of a training in a share of the job's budget.
+
+    Each of several processes computes as many rows of a batch as one alone would.
+    """
+    length = min(LONGEST_ROW, positions)
+    part = 16 * length if cuda else 2 * length
+    batch = part * processes
     seconds = 60 * (job.minutes or 0) * share
     return TrainingConfig(
-        model.shape,
+        shape=None,
         minutes=None if job.minutes is None else job.minutes * share,
         steps=None if job.steps is None else max(1, round(job.steps * share)),
         decay=1.0,
         warm_up_steps=20,
         batch_tokens=batch,
-        pass_tokens=batch if cuda else length,
+        pass_tokens=part if cuda else length,
         workers=job.threads,
         row_lengths=((0, length),),
         infill=0.1,

@@ -16,20 +16,23 @@ import pytest
 
 from codegen_lsp.errors import CorpusError
 from codegen_lsp.training.adaptation import resources
-from codegen_lsp.training.adaptation.resources import TypingWatch, check_resources, needed_memory
-from codegen_lsp.training.model import ModelShape
+from codegen_lsp.training.adaptation.job import AdaptationJob
+from codegen_lsp.training.adaptation.resources import TypingWatch, needed_memory
+from codegen_lsp.training.adaptation.trainee import AllWeights
+from codegen_lsp.training.model import ModelShape, TrainableCodeGen
 
 SHAPE = ModelShape()
 
 
 def test_too_little_memory_or_disk_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_resources(SHAPE, 1, tmp_path)
+    trainee, job = AllWeights(TrainableCodeGen(SHAPE)), AdaptationJob((tmp_path,), "x", threads=1)
+    trainee.check_resources(job, tmp_path)
     monkeypatch.setattr(resources.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 20))
     with pytest.raises(CorpusError, match=r"0\.\d GiB in .*CODEGEN_LSP_MODELS"):
-        check_resources(SHAPE, 1, tmp_path)
+        trainee.check_resources(job, tmp_path)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 28))
     with pytest.raises(CorpusError, match=r"takes \d\.\d GiB of memory, 0\.2 are free"):
-        check_resources(SHAPE, 1, tmp_path)
+        trainee.check_resources(job, tmp_path)
 
 
 def test_concurrent_passes_take_more_memory() -> None:
