@@ -79,7 +79,7 @@ def adapt(
         raise typer.BadParameter("a cluster does not know who types here.", param_hint="--polite")
     ensure("train", "adapt", install=install)
     if ray is not None:
-        ensure("ray", "adapt --ray", install=install)
+        ensure("ray-train", "adapt --ray", install=install)
         from codegen_lsp.deploy.environment import prepare
 
         prepare(None if ray == "local" else ray)

@@ -9,6 +9,7 @@ and since its files are those that other programs read.
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,13 @@ class AdapterModel(TrainableModel):
                 setattr(config, name, 0.0)
         model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, config=config, dtype=dtype or "auto")
         model.to(device)
-        if checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         torch.manual_seed(seed)
-        wrapped: Any = get_peft_model(model, lora_config(architecture))
+        with warnings.catch_warnings():
+            # Newer versions of transformers 5 have another name for what peft and the older ones call so.
+            warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
+            if checkpointing:
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            wrapped: Any = get_peft_model(model, lora_config(architecture))
         wrapped.train()
         head: nn.Linear = model.get_output_embeddings()
         self.shape = AdapterShape(architecture.block, architecture.layers, architecture.width, architecture.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,12 +83,9 @@ class AdapterTraining:
     def check_resources(self, job: AdaptationJob, folder: Path) -> None:
         """Raise CorpusError where memory, or disk for the working files in `folder`, does not suffice."""
         device = choose_device(self.device)
-        fit = fitting(self.architecture, self._row(), _free(device), on_cuda=device.type == "cuda")
-        check_memory(
-            fit.bytes,
-            "Close other programs, or adapt a smaller model.",
-            _free(device) if device.type == "cuda" else None,
-        )
+        free = _free(device) // (1 if device.type == "cuda" else job.processes_here)
+        fit = fitting(self.architecture, self._row(), free, on_cuda=device.type == "cuda")
+        check_memory(fit.bytes, "Close other programs, or adapt a smaller model.", free)
         merged = FLOAT * self.architecture.parameters
         check_disk(merged + 2 * self.architecture.int8_bytes + COPIES * FLOAT * self._trained(), folder)
 
@@ -234,6 +232,10 @@ def _needed(architecture: Architecture, row: int, dtype: torch.dtype, checkpoint
 
 
 def _free(device: torch.device) -> int:
+    """Return the free bytes of a device; of the main memory, the part of this process among those of a cluster here.
+
+    Ray Train tells their number as torch's own launcher does.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -31,6 +31,11 @@ class ClusterOptions:
     storage: str | None = None
     """Folder or address for checkpoints that all nodes share; None for this machine's working files."""
 
+    @property
+    def local(self) -> bool:
+        """True for a cluster that is started on this machine."""
+        return self.address == "local"
+
 
 @frozen
 class AdaptationJob:
@@ -54,6 +59,16 @@ class AdaptationJob:
     """Folder of the base's float checkpoint, to train adapters from; None where the base is such a folder."""
     cluster: ClusterOptions | None = None
     """None to train in this process."""
+
+    @property
+    def processes_here(self) -> int:
+        """Number of processes on this machine that train."""
+        return self.cluster.workers if self.cluster is not None and self.cluster.local else 1
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of each process that trains; those of this machine share its threads."""
+        return max(1, self.threads // self.processes_here)
 
 
 @frozen

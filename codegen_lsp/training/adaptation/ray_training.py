@@ -23,11 +23,12 @@ import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codegen_lsp.deploy.cluster import joined_cluster, local_cluster, node_cpus
 from codegen_lsp.errors import ClusterError
 from codegen_lsp.progress import ProgressReport
-from codegen_lsp.training.adaptation.best import BestWeights
+from codegen_lsp.training.adaptation.best import BEST, BestWeights
 from codegen_lsp.training.adaptation.job import ClusterOptions
 from codegen_lsp.training.adaptation.trainee import Trainee
 from codegen_lsp.training.config import TrainingConfig
@@ -37,7 +38,6 @@ from codegen_lsp.training.state import TrainingState
 from codegen_lsp.training.train import train_from
 from codegen_lsp.version import __version__
 
-LOCAL = "local"
 MOST_FAILURES = 5
 """Deaths of workers after which a training is given up; the same command goes on with it."""
 START_SECONDS = 900
@@ -63,7 +63,7 @@ class ClusterTask:
 
 
 class RunBoard:
-    """An actor through which the first worker tells its progress, and learns that it shall stop."""
+    """An actor on this machine through which the first worker tells its progress, and learns that it shall stop."""
 
     def __init__(self) -> None:
         self._message, self._share, self._stop = "starting the workers", 0.0, False
@@ -103,7 +103,7 @@ def cluster(options: ClusterOptions, threads: int) -> Iterator[bool]:
 
     Raises ClusterError when there is none, or it is too small.
     """
-    opened = local_cluster(options.workers * threads) if options.address == LOCAL else joined_cluster(options.address)
+    opened = local_cluster(options.workers * threads) if options.local else joined_cluster(options.address)
     with opened:
         nodes = node_cpus()
         places = sum(int(cpus) // threads for cpus in nodes)
@@ -127,16 +127,21 @@ def train_on_cluster(
     name: str,
     report: ProgressReport,
     stop: Callable[[], bool],
+    *,
+    resumable: bool,
 ) -> bool:
     """Train on the cluster that this process is in, with the result in `run_folder`; return as `train_from` does.
 
-    `name` tells trainings in one storage apart. Raises ClusterError when the workers fail again and again.
+    `name` tells trainings in one storage apart. What is stored there is deleted when the training is done; one that was
+    stopped can go on with it if it is `resumable`, or has no best weights yet. Raises ClusterError when the workers
+    fail again and again.
     """
     storage = options.storage or str(run_folder.parent / "ray")
     if "://" not in storage:
         storage = str(Path(storage).expanduser().resolve())
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
-    board: Any = ray.remote(RunBoard).options(num_cpus=0).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = ray.remote(RunBoard).options(num_cpus=0, scheduling_strategy=here).remote()
     cuda = task.config.device == "cuda"
     trainer = TorchTrainer(
         _train_on_worker,
@@ -180,7 +185,7 @@ def train_on_cluster(
         ) from result
     result.checkpoint.to_directory(run_folder)
     done = bool(result.metrics["done"])
-    if done:
+    if done or (not resumable and (run_folder / BEST).exists()):
         result.filesystem.delete_dir(str(result.path))
     return done
 

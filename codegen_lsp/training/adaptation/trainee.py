@@ -86,7 +86,8 @@ class AllWeights:
 
     def check_resources(self, job: AdaptationJob, folder: Path) -> None:
         """Raise CorpusError as `Trainee` says."""
-        check_memory(needed_memory(self.model.shape, job.threads), "Close other programs, or give --threads 1.")
+        needed = job.processes_here * needed_memory(self.model.shape, job.threads_each)
+        check_memory(needed, "Close other programs, or give --threads 1.")
         check_disk(needed_disk(self.model.shape), folder)
 
     def check_base(self, build: InstalledBuild) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import attrs
@@ -68,11 +69,11 @@ def train_for_share(running: RunningJob, trainee: Trainee, share: float, run_fol
 def _train_on_cluster(
     running: RunningJob, trainee: Trainee, share: float, run_folder: Path, report: ProgressReport
 ) -> bool:
-    from codegen_lsp.training.adaptation.ray_training import LOCAL, ClusterTask, cluster, train_on_cluster
+    from codegen_lsp.training.adaptation.ray_training import ClusterTask, cluster, train_on_cluster
 
     job, options = running.job, running.job.cluster
     assert options is not None
-    threads = max(1, job.threads // options.workers) if options.address == LOCAL else job.threads
+    threads = job.threads_each
     with cluster(options, threads) as has_cuda:
         cuda = has_cuda if job.device == "auto" else job.device == "cuda"
         config = training_config(job, trainee.positions, share, cuda=cuda, processes=options.workers)
@@ -86,8 +87,17 @@ def _train_on_cluster(
             PATIENCE,
             threads,
         )
-        name = f"{job.name}-{'estimate' if share == ESTIMATE_SHARE else 'training'}"
-        return train_on_cluster(options, task, run_folder, name, report, running.stop)
+        estimate = share == ESTIMATE_SHARE
+        name = f"{job.name}-{'estimate' if estimate else 'training'}-{_stored_as(running.folder)}"
+        return train_on_cluster(options, task, run_folder, name, report, running.stop, resumable=estimate)
+
+
+def _stored_as(folder: Path) -> str:
+    """Return an identifier of this job's working files, so that no other job goes on from its checkpoints."""
+    written = folder / "stored-as"
+    if not written.exists():
+        written.write_text(secrets.token_hex(8), encoding="utf-8")
+    return written.read_text(encoding="utf-8")
 
 
 def _in_memory(corpus: EncodedCorpus) -> EncodedCorpus:
