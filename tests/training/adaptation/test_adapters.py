@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +39,7 @@ from codegen_lsp.training.adaptation import adapters
 from codegen_lsp.training.adaptation.adapter_model import AdapterModel, read_adapters
 from codegen_lsp.training.adaptation.adapters import ADAPTERS, AdapterFit, AdapterTraining, adapters_of, fitting
 from codegen_lsp.training.adaptation.base import base_of, working_folder
-from codegen_lsp.training.adaptation.job import AdaptationJob, Outcome, RunningJob
+from codegen_lsp.training.adaptation.job import AdaptationJob, ClusterOptions, Outcome, RunningJob
 from codegen_lsp.training.adaptation.plan import prepare
 from codegen_lsp.training.adaptation.stages import adapt
 from codegen_lsp.training.config import TrainingConfig
@@ -239,30 +238,32 @@ def test_a_checkpoint_is_adapted_refreshed_and_removed(
 
 
 PROGRAM = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from codegen_lsp.training.adaptation.job import AdaptationJob
 from codegen_lsp.training.adaptation.stages import adapt
-root, base, name, steps = sys.argv[1:]
+root, base, name, steps, written = sys.argv[1:]
 job = AdaptationJob((Path(root),), name, base=base, steps=int(steps), anyway=True, device="cpu")
-adapt(job, lambda message, share: None, print, lambda: False)
+def report(message, share):
+    if Path(written).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+adapt(job, report, print, lambda: False)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(library() is None, reason="the n-gram index is not compiled here")
-def test_a_job_with_adapters_killed_at_any_stage_goes_on(
+def test_a_job_with_adapters_killed_at_a_stage_goes_on(
     make_checkpoint: Callable[..., Path], own_code: Path, empty_store: Path
 ) -> None:
+    """At the stages that are other ones than those of a small model, for which `test_job` tries all."""
     checkpoint, work = make_checkpoint("codegen"), work_folder(empty_store, NAME)
-    command = [sys.executable, "-c", PROGRAM, str(own_code), str(checkpoint), NAME, str(STEPS)]
     environment = os.environ | {"CODEGEN_LSP_MODELS": str(empty_store), "OMP_NUM_THREADS": "1"}
-    for stage in ("base/checkpoint.json", "before.npz", "estimate.json", "run/best.pt"):
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-            while not (work / stage).exists():
-                assert process.poll() is None, f"ended before {stage}"
-                time.sleep(0.01)  # polling, until the file is there
-            process.send_signal(signal.SIGKILL)
+    for stage in ("base/checkpoint.json", "run/best.pt"):
+        arguments = [str(own_code), str(checkpoint), NAME, str(STEPS), str(work / stage)]
+        killed = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], env=environment, check=False)
+        assert killed.returncode == -signal.SIGKILL, stage
+        assert (work / stage).exists()
     made = (work / "base" / "model.bin").stat().st_mtime_ns
     assert not (empty_store / NAME).exists()
     job = AdaptationJob((own_code,), NAME, base=str(checkpoint), steps=STEPS, anyway=True, device="cpu")
@@ -328,7 +329,8 @@ def test_secrets_and_ignored_files_reach_no_working_file(
     job = AdaptationJob((root,), NAME, base=str(make_checkpoint("qwen2")), steps=STEPS, device="cpu")
     folder = working_folder(job)
     base = base_of(job, folder, lambda message, share: None)
-    prepare(RunningJob(job, base, lambda message, share: None, lambda line: None, lambda: False))
+    running = RunningJob(job, base, lambda message, share: None, lambda line: None, lambda: False)
+    prepare(running, lambda files: None)
     tokenizer = Tokenizer.from_build(base.path, base.info)
     text = "".join(
         tokenizer.decode(np.asarray(data.read(folder / "encoded", name).ids).tolist())
@@ -377,6 +379,13 @@ def test_what_does_not_fit_is_refused_with_the_numbers(
         patch.setattr(adapters.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1 << 28}))
         with pytest.raises(CorpusError, match=r"takes \d\.\d GiB of memory, 0\.2 are free"):
             training.check_resources(job, tmp_path)
+        least = fitting(training.architecture, training.positions, 0, on_cuda=False).bytes
+        patch.setattr(adapters.psutil, "virtual_memory", lambda: type("Memory", (), {"available": least * 3 // 2}))
+        training.check_resources(job, tmp_path)
+        with pytest.raises(CorpusError, match="of memory"):
+            training.check_resources(attrs.evolve(job, cluster=ClusterOptions("local", 2)), tmp_path)
+        patch.setenv("LOCAL_WORLD_SIZE", "2")
+        assert adapters._free(CPU) == least * 3 // 4
     # Another checkpoint of the same shape is not the base's.
     other = tmp_path / "other"
     shutil.copytree(training.checkpoint, other)
