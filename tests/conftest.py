@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.made_once import MadeOnce, made_once
+
+__all__ = ["made_once"]
 
 settings.register_profile("untimed", deadline=None)  # the time an example takes depends on the machine's other work
 settings.load_profile("untimed")
@@ -69,6 +74,18 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip("the data folder beside the checkout is missing")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def trained_family(made_once: MadeOnce) -> Callable[[str], Path]:
+    """Return a function that returns a folder with the `checkpoint` of a family's trained model, and its `build`."""
+
+    def trained(name: str) -> Path:
+        from tests.trained_families import train_and_convert
+
+        return made_once(f"trained-{name}", lambda folder: train_and_convert(name, folder))
+
+    return trained
 
 
 @pytest.fixture(scope="session")

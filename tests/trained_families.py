@@ -162,14 +162,32 @@ def lessons(family: Family, tokenizer: Tokenizer) -> Iterator[tuple[list[int], l
         yield asked, [*text_ids(tokenizer, middle(function, fruit, infills)), end]
 
 
-def train(name: str, folder: Path, *, shard: bool = False) -> Path:
-    """Write a checkpoint of a family to a folder: a tiny model that was trained for some seconds."""
+SHARDED = "mellum"
+"""The family whose weights are written to several files."""
+
+
+def train_and_convert(name: str, folder: Path) -> None:
+    """Write a family's `checkpoint` to a folder, and the `build` made of it."""
+    import torch
+
+    from codegen_lsp.checkpoints.convert import convert_checkpoint
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # models of this size are fastest so, most of all on a busy machine
+    try:
+        _train(FAMILIES[name], folder / "checkpoint", "200KB" if name == SHARDED else "1GB")
+    finally:
+        torch.set_num_threads(threads)
+    convert_checkpoint(folder / "checkpoint", folder / "build", name=name)
+
+
+def _train(family: Family, folder: Path, shard_size: str) -> None:
+    """Write the checkpoint of a tiny model that is trained for some seconds."""
     import torch
     import transformers
 
     from codegen_lsp.checkpoints.snippet import SNIPPET
 
-    family = FAMILIES[name]
     texts = [SNIPPET, *(part for one in itertools.product(FUNCTIONS, FRUITS) for part in document(*one))]
     tokenizer = tokenizer_of(family, "\n".join(texts))
     torch.manual_seed(0)
@@ -203,10 +221,9 @@ def train(name: str, folder: Path, *, shard: bool = False) -> Path:
         optimizer.step()
         if step % 10 == 9 and _learned(found.logits.detach(), labels) and float(found.loss.detach()) < 0.3:
             break
-    model.save_pretrained(folder, max_shard_size="200KB" if shard else "1GB")
+    model.save_pretrained(folder, max_shard_size=shard_size)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": family.end}))
-    return folder
 
 
 def _learned(logits: Any, labels: Any) -> bool:

@@ -7,6 +7,7 @@ from tests import needs
 needs.extra("convert")
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ import torch
 import transformers
 from tokenizers import Tokenizer as FastTokenizer
 
-from codegen_lsp.checkpoints.convert import convert_checkpoint
 from codegen_lsp.inference.build import read_info
 from codegen_lsp.inference.engines.base import CancellationToken
 from codegen_lsp.inference.engines.factory import open_engine
@@ -22,43 +22,30 @@ from codegen_lsp.inference.engines.native import c_forward
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, StopRules
 from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.tokenizer import Tokenizer
-from tests.trained_families import FAMILIES, FRUITS, FUNCTIONS, document, lessons, middle, train
+from tests.trained_families import FAMILIES, FRUITS, FUNCTIONS, SHARDED, document, lessons, middle
 
 pytestmark = pytest.mark.slow
 ENGINES = ("native", "native, torch's kernels", "ct2")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def build(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the family that learned the documents, from one file of weights or, for Mellum, from several."""
-    folder = tmp_path_factory.mktemp("trained")
-    train(family, folder / "checkpoint", shard=family == "mellum")
-    assert len(list((folder / "checkpoint").glob("*.safetensors"))) > (family == "mellum")
-    convert_checkpoint(folder / "checkpoint", folder / "build", name=family)
-    return folder / "build"
-
-
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_answer_follows_from_the_text_on_both_sides(
-    family: str, build: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+    family: str, engine: str, trained_family: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its tokens are the greedy ones of transformers for the prompt that the family's documentation has."""
+    folder = trained_family(family)
+    checkpoint, build = folder / "checkpoint", folder / "build"
+    assert len(list(checkpoint.glob("*.safetensors"))) > (family == SHARDED)
     info = read_info(build)
     tokenizer = Tokenizer.from_build(build, info)
     if engine != ENGINES[0]:
         monkeypatch.setattr(c_forward, "library", lambda: None)
     opened = open_engine(LoadParams(str(build), engine=engine.split(",")[0], threads=1), build, info, tokenizer)
     model = TextModel(info, tokenizer, opened)
-    float_model = transformers.AutoModelForCausalLM.from_pretrained(build.parent / "checkpoint").eval()
+    float_model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint).eval()
     infills = info.infill != "none"
-    published = list(
-        lessons(FAMILIES[family], FastTokenizer.from_file(str(build.parent / "checkpoint/tokenizer.json")))
-    )
+    published = list(lessons(FAMILIES[family], FastTokenizer.from_file(str(checkpoint / "tokenizer.json"))))
     for number, (function, fruit) in enumerate(itertools.product(FUNCTIONS, FRUITS if infills else FRUITS[:1])):
         before, after = document(function, fruit)
         asked, answer = published[number]

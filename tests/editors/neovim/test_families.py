@@ -6,37 +6,22 @@ from tests import needs
 
 needs.extra("convert")
 
-from pathlib import Path
-
 import pytest
 
-from codegen_lsp.checkpoints.convert import convert_checkpoint
 from tests.editors.neovim.test_with_the_server import ready, setup
-from tests.trained_families import FAMILIES, document, middle, train
+from tests.trained_families import FAMILIES, document, middle
 
 pytestmark = pytest.mark.slow
 SETTINGS = "infilling = 'on', ngrams = 'off', "
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def build(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the family that learned the lines of the test."""
-    folder = tmp_path_factory.mktemp("trained")
-    train(family, folder / "checkpoint", shard=family == "mellum")
-    convert_checkpoint(folder / "checkpoint", folder / "build", name=family)
-    return folder / "build"
-
-
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("program", ["0.12"], indirect=True)
-def test_the_suggestion_follows_from_the_text_on_both_sides(start, family: str, build: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_suggestion_follows_from_the_text_on_both_sides(start, family: str, trained_family) -> None:  # type: ignore[no-untyped-def]
     """The documents have CRLF, characters outside of the basic plane, and the marks of all families as text."""
     infills = "{after}" in FAMILIES[family].prompt
-    neovim = start(setup(build).replace("settings = { ", "settings = { " + SETTINGS), columns=200, rows=30)
+    init = setup(trained_family(family) / "build").replace("settings = { ", "settings = { " + SETTINGS)
+    neovim = start(init, columns=200, rows=30)
     for number, (function, fruit) in enumerate((("count", "pears"), ("total", "plums"), ("total", "apples"))):
         if not infills and fruit != "apples":
             continue
