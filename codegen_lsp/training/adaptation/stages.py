@@ -75,6 +75,12 @@ def _opened(
 ) -> tuple[RunningJob, Trainee]:
     """Return the job with its base, and what is trained of it. Nothing new stays in `folder` if that is refused."""
     begun = (folder / BASE_BUILD).exists()
+    if job.cluster is not None and not job.cluster.local:
+        from codegen_lsp.training.adaptation.ray_training import cluster
+
+        report("looking for the cluster", 0.0)
+        with cluster(job.cluster, job.threads_each):
+            pass
     try:
         base = base_of(job, folder, report)
         report("reading the model", 0.0)

@@ -27,11 +27,13 @@ import psutil
 import pytest
 import torch
 
+from codegen_lsp.checkpoints.adaptation_record import LOCK
 from codegen_lsp.training import data
 from codegen_lsp.training import tokenizer as code_tokenizer
 from codegen_lsp.training.adaptation import training_run
 from codegen_lsp.training.adaptation.best import BEST
 from codegen_lsp.training.adaptation.job import AdaptationJob, ClusterOptions, RunningJob
+from codegen_lsp.training.adaptation.stages import adapt
 from codegen_lsp.training.adaptation.trainee import AllWeights
 from codegen_lsp.training.config import TrainingConfig
 from codegen_lsp.training.data import Batch, EncodedCorpus, RowSampler, TokenTables
@@ -164,6 +166,10 @@ def train_on_two_nodes(folder: Path) -> None:
     from codegen_lsp.errors import ClusterError
     from codegen_lsp.training.adaptation.ray_training import cluster
 
+    nowhere = AdaptationJob((folder,), "refused", cluster=ClusterOptions("127.0.0.1:9", 2, str(folder)))
+    with pytest.raises(ClusterError, match="No Ray cluster can be joined"):
+        adapt(nowhere, lambda message, share: None, lambda line: None, lambda: False)
+    assert [path for path in (folder / "store").rglob("*") if path.is_file() and path.name != LOCK] == []
     model = TrainableCodeGen(SHAPE)
     model.initialise(torch.Generator().manual_seed(1))
     model.untie()
