@@ -144,12 +144,16 @@ static void run(Decoder *d, Job job) {
     take_part(d, 0);
 }
 
-/* Blocks of the rows of a matrix: about four for each thread, of a multiple of 32 rows. */
+/* Blocks of the rows of a matrix, of a multiple of 32 rows: about four for each thread, but two where reading the weights
+   from memory is what takes the time, since each block begins with a wait for it. */
 typedef struct {
     int begin, end;
 } Span;
 
-ALWAYS int block_rows(const Decoder *d, int rows) { return (rows - 1) / (4 * d->threads * 32) * 32 + 32; }
+ALWAYS int block_rows(const Decoder *d, int rows) {
+    int number = (d->count > FEW ? 4 : 2) * d->threads;
+    return (rows - 1) / (number * 32) * 32 + 32;
+}
 ALWAYS int blocks(const Decoder *d, int rows) { return (rows + block_rows(d, rows) - 1) / block_rows(d, rows); }
 ALWAYS Span block(const Decoder *d, int rows, int index) {
     int size = block_rows(d, rows), end = (index + 1) * size;

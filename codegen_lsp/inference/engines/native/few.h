@@ -11,9 +11,16 @@
 
 #include "decoder.h"
 
-/* Weights are prefetched this many bytes ahead where several tokens are multiplied with each: the processor then looks
-   ahead less far than the memory takes. */
+/* Weights are prefetched this many bytes ahead: the hardware prefetcher stops at the end of each page, and begins late. */
 #define PREFETCH_WEIGHTS 8192
+
+/* Whether int8 weights are, too, where few tokens are multiplied with each: it takes a half longer where dot4 is not a
+   single instruction, and less time where it is (docs/lab.md). */
+#if defined(__AVX512F__) || defined(__AVXVNNI__)
+#define PREFETCH_INT8 1
+#else
+#define PREFETCH_INT8 0
+#endif
 
 #include "groups.h"
 
@@ -74,6 +81,7 @@ ALWAYS vi dots(const int8_t *w, int columns, int rows, const int8_t *q, int dept
         for (int i = 0; i < row_count; i++)
             for (int c = 0; c < depth; c += 4 * LANES) {
                 vi weights = operand(load_i(row[i] + c));
+                if (PREFETCH_INT8) __builtin_prefetch(row[i] + c + PREFETCH_WEIGHTS);
                 for (int t = 0; t < tokens; t++)
                     sum[i * tokens + t] = dot4(sum[i * tokens + t], weights, load_i(q + (size_t)t * depth + c));
             }

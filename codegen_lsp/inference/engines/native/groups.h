@@ -59,6 +59,7 @@ ALWAYS vf grouped_dots(const Matrix *m, int row, int rows, Rounded in, int from,
         for (int i = 0; i < row_count; i++)
             for (int b = 0; b < blocks; b++) {
                 vi weights = load_i(w[i] + b * 4 * LANES);
+                __builtin_prefetch(w[i] + b * 4 * LANES + PREFETCH_WEIGHTS);
                 vi low = weights & NIBBLES, high = (weights >> 4) & NIBBLES;
                 vf scale = group_scales(scales[i] + b * groups, of_lane);
                 for (int t = 0; t < tokens; t++) {
