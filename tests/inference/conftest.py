@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from codegen_lsp.checkpoints.quantize import quantize_build
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.client import launch
 from codegen_lsp.inference.engines.base import Engine
@@ -18,6 +19,7 @@ from codegen_lsp.inference.rpc.messages import LoadParams
 from codegen_lsp.inference.text_model import TextModel
 from codegen_lsp.inference.tokenizer import Tokenizer
 from tests import needs
+from tests.made_once import MadeOnce
 
 
 @pytest.fixture(scope="session")
@@ -38,24 +40,51 @@ def tokenizer(embedded_build: Path, info: BuildInfo) -> Tokenizer:
 
 
 WITHOUT_LIBRARY = "native, torch's kernels"
+FOUR_BITS = "native, 4 bits"
+"""In groups of 32; builds in groups of 64 run in `test_native_engine` and `test_continuous_batch`."""
 
 
-@pytest.fixture(scope="session", params=[*ENGINES, pytest.param(WITHOUT_LIBRARY, marks=needs.mark("convert"))])
-def engine(
-    request: pytest.FixtureRequest, embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer
-) -> Iterator[Engine]:
-    name = request.param.split(",")[0]
+@pytest.fixture(scope="session")
+def four_bit_build(embedded_build: Path, made_once: MadeOnce) -> Callable[[int], Path]:
+    """Return a function of the size of groups that returns the model with 4-bit weights."""
+
+    def made(group: int) -> Path:
+        def fill(folder: Path) -> None:
+            quantize_build(embedded_build, folder / "build", name="small-4bit", group=group)
+
+        return made_once(f"small-in-groups-of-{group}", fill) / "build"
+
+    return made
+
+
+@pytest.fixture(
+    scope="session", params=[*ENGINES, pytest.param(WITHOUT_LIBRARY, marks=needs.mark("convert")), FOUR_BITS]
+)
+def engine_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def engine_build(engine_kind: str, embedded_build: Path, four_bit_build: Callable[[int], Path]) -> Path:
+    """The build that `engine` runs."""
+    return four_bit_build(32) if engine_kind == FOUR_BITS else embedded_build
+
+
+@pytest.fixture(scope="session")
+def engine(engine_kind: str, engine_build: Path, tokenizer: Tokenizer) -> Iterator[Engine]:
+    name = engine_kind.split(",")[0]
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == WITHOUT_LIBRARY:
+        if engine_kind == WITHOUT_LIBRARY:
             patch.setattr(native, "library", lambda: None)
-        opened = open_engine(LoadParams(str(embedded_build), engine=name, threads=2), embedded_build, info, tokenizer)
+        params = LoadParams(str(engine_build), engine=name, threads=2)
+        opened = open_engine(params, engine_build, read_info(engine_build), tokenizer)
     yield opened
     opened.close()
 
 
 @pytest.fixture(scope="session")
-def model(info: BuildInfo, tokenizer: Tokenizer, engine: Engine) -> TextModel:
-    return TextModel(info, tokenizer, engine)
+def model(engine_build: Path, tokenizer: Tokenizer, engine: Engine) -> TextModel:
+    return TextModel(read_info(engine_build), tokenizer, engine)
 
 
 class ObservedWorker:

@@ -16,7 +16,7 @@ import pytest
 from attrs import define, evolve, field
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, EngineConfig, SamplingParams, Steps
 from codegen_lsp.inference.engines.native import c_forward, continuous_batch, kv_cache
 from codegen_lsp.inference.engines.native import engine as native_engine
@@ -46,15 +46,26 @@ LINES = [source.splitlines(keepends=True) for source in SOURCES]
 SHARED = "".join(LINES[0][:40])
 
 
+WEIGHTS = {"int8": 0, "4 bits in groups of 32": 32, "4 bits in groups of 64": 64}
+"""Weights of the builds, and how many of them share a scale with 4 bits."""
+with_all_weights = pytest.mark.parametrize("engine", WEIGHTS, indirect=True)
+
+
 @pytest.fixture
 def engine(
-    embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    embedded_build: Path,
+    four_bit_build: Callable[[int], Path],
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[NativeEngine]:
     """An engine whose chunks have the same lengths whatever else the machine does."""
     monkeypatch.setattr(native_engine, "LONGEST_CHUNK", 64)
     monkeypatch.setattr(native_engine.ChunkLength, "record", lambda *_: None)
     config = EngineConfig(device="cpu", compute_type="auto", threads=2, cache_bytes=2**28)
-    opened = NativeEngine(embedded_build, info, tokenizer, config)
+    group = WEIGHTS[getattr(request, "param", "int8")]
+    build = four_bit_build(group) if group else embedded_build
+    opened = NativeEngine(build, read_info(build), tokenizer, config)
     opened._draft_length = Eager()
     yield opened
     opened.close()
@@ -146,6 +157,7 @@ def generation(model: TextModel, params: GenerateParams) -> Asked:
     return Asked(lambda cancellation: model.generating(params, cancellation))
 
 
+@with_all_weights
 @pytest.mark.parametrize("seed", range(2))
 def test_company_changes_no_answer(
     model: TextModel, engine: NativeEngine, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -185,6 +197,7 @@ def test_company_changes_no_answer_without_the_library(
     assert texts == [[candidate.text for candidate in answer] for answer in expected]
 
 
+@with_all_weights
 def test_a_shared_prefix_is_computed_once_and_changes_no_answer(model: TextModel, engine: NativeEngine) -> None:
     """But for near-ties: a prompt is divided into other chunks where a part of it is cached."""
     draw = np.random.default_rng(0)
@@ -201,6 +214,7 @@ def test_a_shared_prefix_is_computed_once_and_changes_no_answer(model: TextModel
     assert sum(one.cached_tokens for one in stats) > (len(stats) - 2) * (shared - WORTH_ADOPTING)
 
 
+@with_all_weights
 def test_scores_and_warming_run_in_company(model: TextModel, engine: NativeEngine) -> None:
     draw = np.random.default_rng(1)
     texts = [ScoredText(SOURCES[0][:900], SOURCES[0][900:1000]), ScoredText("", SOURCES[1][:400])]
@@ -219,6 +233,7 @@ def test_scores_and_warming_run_in_company(model: TextModel, engine: NativeEngin
     assert asked[2].result.candidates == answer
 
 
+@with_all_weights
 def test_a_cancelled_request_leaves_at_the_next_step_and_its_work_is_kept(
     engine: NativeEngine, tokenizer: Tokenizer
 ) -> None:

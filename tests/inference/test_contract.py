@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.constraint import agrees
 from codegen_lsp.inference.engines.base import CancellationToken, Cancelled, Engine, Generation, SamplingParams
 from codegen_lsp.inference.engines.factory import ENGINES, open_engine
@@ -171,9 +171,7 @@ def test_sampling_is_repeatable_by_seed(engine: Engine, prompt: list[int]) -> No
     assert sampled(5) != sampled(6)
 
 
-def test_cold_and_warm_give_the_same_tokens(
-    engine: Engine, embedded_build: object, info: BuildInfo, tokenizer: Tokenizer
-) -> None:
+def test_cold_and_warm_give_the_same_tokens(engine: Engine, engine_build: Path, tokenizer: Tokenizer) -> None:
     """Greedy answers with and without a cache are the same after typing, deleting and jumping, but for near-ties.
 
     A cache may change how floats are batched, so a token may differ where two were as good as equal; that is rare.
@@ -187,7 +185,7 @@ def test_cold_and_warm_give_the_same_tokens(
         warm = continue_(engine, prompt).completions[0]
         if random.random() < 0.3:
             engine.warm(prompt, CancellationToken())
-        fresh = cold_engine(engine, embedded_build, info, tokenizer)
+        fresh = cold_engine(engine, engine_build, tokenizer)
         cold = continue_(fresh, prompt).completions[0]
         fresh.close()
         total += len(cold.tokens)
@@ -195,13 +193,13 @@ def test_cold_and_warm_give_the_same_tokens(
     assert different <= total * 0.005
 
 
-def cold_engine(like: Engine, build: object, info: BuildInfo, tokenizer: Tokenizer) -> Engine:
+def cold_engine(like: Engine, build: Path, tokenizer: Tokenizer) -> Engine:
     """Open an engine of the same kind without a cache."""
     params = LoadParams(str(build), engine=like.name, threads=2, cache_memory_mb=0)
     with pytest.MonkeyPatch.context() as patch:
         if type(getattr(like, "_forward_pass", None)).__name__ == "TorchForwardPass":
             patch.setattr(native, "library", lambda: None)
-        return open_engine(params, Path(str(build)), info, tokenizer)
+        return open_engine(params, build, read_info(build), tokenizer)
 
 
 def test_warming_is_used(engine: Engine, tokenizer: Tokenizer) -> None:

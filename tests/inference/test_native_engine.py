@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.errors import ModelError
-from codegen_lsp.inference.build import BuildInfo
+from codegen_lsp.inference.build import BuildInfo, WeightFormat
 from codegen_lsp.inference.engines.base import (
     CancellationToken,
     Cancelled,
@@ -201,9 +201,9 @@ class Pair:
         warm._draft_length = Eager()
         return cls(warm, cold, TorchForwardPass(read_weights(build), KERNELS[-1]), documents)
 
-    def check(self) -> None:
+    def check(self, tokens: int = 2000) -> None:
         """Assert that enough tokens were compared, ties were rare, and drafts were both right and wrong."""
-        assert self.tally.tokens > 2000
+        assert self.tally.tokens > tokens
         assert self.tally.ties <= 0.005 * self.tally.tokens
         assert 0.02 * self.drafted < self.accepted < self.drafted
 
@@ -216,17 +216,31 @@ def embedded(embedded_build: Path, info: BuildInfo, tokenizer: Tokenizer) -> Ite
         pair.check()
 
 
-@pytest.fixture(scope="module", params=["gptj", "llama"])
-def random(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """A small build with random weights. Its texts have few different tokens, so that they repeat themselves."""
-    directory = tmp_path_factory.mktemp(request.param)
-    info = write_random_build(directory, request.param, SHAPES[request.param])
+def random_pair(directory: Path, shape: str, weights: WeightFormat | None = None) -> Pair:
+    """Write a small build with random weights. Its texts have few different tokens, so that they repeat themselves."""
+    info = write_random_build(directory, shape, SHAPES[shape], weights)
     draw = np.random.default_rng(0)
     documents = [draw.integers(1, 12, 300).tolist() for _ in SOURCES]
-    pair = Pair.over(directory, info, Tokenizer.from_build(directory, info), documents)
+    return Pair.over(directory, info, Tokenizer.from_build(directory, info), documents)
+
+
+@pytest.fixture(scope="module", params=["gptj", "llama"])
+def random(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    pair = random_pair(tmp_path_factory.mktemp(request.param), request.param)
     yield pair
     if pair.tally.tokens:
         pair.check()
+
+
+@pytest.fixture(scope="module", params=[("gptj", 32), ("llama", 64)], ids=lambda given: f"{given[0]}, {given[1]}")
+def four_bits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """As `random`, with 4-bit weights in groups."""
+    shape, group = request.param
+    pair = random_pair(tmp_path_factory.mktemp(shape), shape, WeightFormat(4, group))
+    assert pair.forward_pass.weights.has_four_bits
+    yield pair
+    if pair.tally.tokens:
+        pair.check(1000)
 
 
 EDITS = st.lists(
@@ -266,6 +280,13 @@ def test_neither_cache_nor_drafts_change_an_answer(embedded: Pair, **history: An
 @given(**HISTORY)
 def test_neither_cache_nor_drafts_change_an_answer_of_other_shapes(random: Pair, **history: Any) -> None:
     follow(random, **history)
+
+
+@pytest.mark.timeout(600)
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(**HISTORY)
+def test_neither_cache_nor_drafts_change_an_answer_with_4_bit_weights(four_bits: Pair, **history: Any) -> None:
+    follow(four_bits, **history)
 
 
 def follow(
