@@ -29,7 +29,7 @@ LIBRARIES = {
         *("inference/engines/native/torch_*.py", "training/*", "checkpoints/*"),
         *("evaluation/likelihood.py", "benchmarks/peers.py"),
     ],
-    "ctranslate2": ["inference/engines/ct2/*", "checkpoints/convert.py"],
+    "ctranslate2": ["inference/engines/ct2/*", "checkpoints/convert.py", "checkpoints/ct2_writer.py"],
     "transformers": ["checkpoints/*", "training/*", "evaluation/*", "benchmarks/*"],
     "starlette": ["http/*", "deploy/*"],
     "uvicorn": ["http/serve.py", "http/connections.py"],

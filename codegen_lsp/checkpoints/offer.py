@@ -202,7 +202,7 @@ def _listed_shards(selection: Selection, folder: Path, repository: RemoteReposit
 def _declared(folder: Path, name: str) -> Architecture:
     """Return the architecture of a folder's model, after checking config.json and tokenizer. Raises ConversionError."""
     from codegen_lsp.checkpoints.architecture import read_architecture
-    from codegen_lsp.checkpoints.convert import read_source
+    from codegen_lsp.checkpoints.checkpoint_source import read_source
 
     read_architecture(folder)
     return read_source(folder, name).architecture

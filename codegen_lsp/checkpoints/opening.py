@@ -74,28 +74,56 @@ def describe_gguf(header: GgufHeader, terms: Path | None = None) -> Iterator[Des
 
     That has what the file declares: config.json, tokenizer.json, tokenizer_config.json, and a model card. With `terms`,
     the card and the licence are those in that folder. Errors name the file. Raises ConversionError when its model is
-    not supported.
+    not supported, or the temporary folder can't be written to.
     """
     from codegen_lsp.checkpoints.gguf_source.description import declared_config
     from codegen_lsp.checkpoints.gguf_source.tokenizer import declared_tokenizer, end_token
 
     source = header.path
     config, tokenizer, end = declared_config(header), declared_tokenizer(header), end_token(header)
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as temporary:
-        folder = Path(temporary)
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        tokenizer.save(str(folder / "tokenizer.json"))
-        if end is not None:
-            (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}), encoding="utf-8")
-        (folder / "README.md").write_text(_card(header.metadata), encoding="utf-8")
-        if terms is not None:
-            for name in filter(lambda name: (terms / name).is_file(), TERM_FILES):
-                shutil.copyfile(terms / name, folder / name)
+    # The library has no class of its own for the error of a full disk, so it does not write the file.
+    texts = {
+        "config.json": json.dumps(config),
+        "tokenizer.json": tokenizer.to_str(),
+        "README.md": _card(header.metadata),
+    }
+    if end is not None:
+        texts["tokenizer_config.json"] = json.dumps({"eos_token": end})
+    with _temporary_folder(source) as folder:
+        with _errors_of_the_disk(source):
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            if terms is not None:
+                for name in filter(lambda name: (terms / name).is_file(), TERM_FILES):
+                    shutil.copyfile(terms / name, folder / name)
         try:
             yield DescribedSource(source, folder, header)
         except ConversionError as error:
             message, advice = (text.replace(str(folder), str(source)) for text in (error.message, error.advice))
             raise ConversionError(message, advice) from error
+
+
+@contextmanager
+def _temporary_folder(source: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which is deleted afterwards. Raises ConversionError when there can't be one."""
+    with _errors_of_the_disk(source):
+        folder = tempfile.mkdtemp(prefix="codegen-lsp-")
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _errors_of_the_disk(source: Path) -> Iterator[None]:
+    """Raise ConversionError in place of an OSError while the description of a GGUF file is written."""
+    try:
+        yield
+    except OSError as error:
+        raise ConversionError(
+            f"The description of {source} could not be written to the folder of temporary files: {error}.",
+            "Make room there, or set TMPDIR to another folder.",
+        ) from error
 
 
 def _card(metadata: Metadata) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -18,6 +17,7 @@ from codegen_lsp.checkpoints import store
 from codegen_lsp.checkpoints.adaptation_record import RECORD
 from codegen_lsp.checkpoints.build_losses import Predictions, compared, comparison_ids, predictions
 from codegen_lsp.checkpoints.four_bit_file import write_four_bit_file
+from codegen_lsp.checkpoints.new_build import new_build, part_of
 from codegen_lsp.checkpoints.store import InstalledBuild
 from codegen_lsp.errors import ConversionError, OtherEngineError
 from codegen_lsp.inference.build import (
@@ -85,11 +85,11 @@ def install_made(build: Path, name: str, group: int | None, progress: ProgressRe
 def quantize_build(
     source: Path, output: Path, *, name: str, group: int = GROUP, progress: ProgressReport | None = None
 ) -> BuildInfo:
-    """Make a 4-bit build at `output`, which must not exist, from an int8 build, and compare both.
+    """Make a 4-bit build at `output` from an int8 build, and compare both.
 
-    The build appears complete or not at all. Raises: ModelError when the source is damaged, ConversionError when it has
-    4 bits already or was never verified, when no matrix can be divided into groups, when the disk is full, or when the
-    result predicts code absurdly worse.
+    The build appears complete or not at all, and replaces an existing one. Raises: ModelError when the source is
+    damaged, ConversionError when it has 4 bits already or was never verified, when no matrix can be divided into
+    groups, when the disk is full, or when the result predicts code absurdly worse.
     """
     report = progress or (lambda message, fraction: None)
     info = read_info(source)
@@ -102,14 +102,12 @@ def quantize_build(
             f"{source} was never compared with its checkpoint.", "Convert it with `codegen-lsp models convert`."
         )
     _check_native(source)
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with new_build(output) as partial:
+        partial.mkdir()
         for file in sorted(source.iterdir()):
             if file.is_file() and file.name not in KEPT_OUT:
                 shutil.copyfile(file, partial / file.name)
-        quantizing = _part(report, "quantizing to 4 bits", 0.0, 0.7)
+        quantizing = part_of(report, "quantizing to 4 bits", 0.0, 0.7)
         written = write_four_bit_file(source / "model.bin", partial / "model.bin", group, default_threads(), quantizing)
         if not written:
             raise ConversionError(f"No matrix of {source} has columns in groups of {group}.", "Use the int8 build.")
@@ -125,13 +123,6 @@ def quantize_build(
         )
         _add_to_card(partial, described)
         write_info(partial, described)
-        partial.rename(output)
-    except OSError as error:
-        raise ConversionError(
-            f"The build could not be made at {output}: {error}.", "Make room there, or choose another folder."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     report("done", 1.0)
     return read_info(output)
 
@@ -182,8 +173,8 @@ def _compare(
 ) -> tuple[Int8Comparison, Verification]:
     """Run both builds on the comparison texts; return the losses on all of them, and the figures of the first one."""
     ids = comparison_ids(Tokenizer.from_build(source, info).encode, info.context_length)
-    int8 = predictions(source, ids, _part(report, "running the int8 build", 0.7, 0.85))
-    four_bits = predictions(build, ids, _part(report, "running the 4-bit build", 0.85, 1.0))
+    int8 = predictions(source, ids, part_of(report, "running the int8 build", 0.7, 0.85))
+    four_bits = predictions(build, ids, part_of(report, "running the 4-bit build", 0.85, 1.0))
     first = len(ids[0])
     check_loss(four_bits, int8, first, f"{info.name} in 4 bits")
     return compared(four_bits, int8), Verification(
@@ -209,8 +200,3 @@ def _add_to_card(build: Path, info: BuildInfo) -> None:
         f"int8 {found.int8_loss:.3f}: {found.increase:+.1%} ± {found.increase_margin:.1%}.",
     )
     card.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _part(report: ProgressReport, message: str, start: float, end: float) -> Callable[[float], None]:
-    """Return a callback for one stage, whose share 0 to 1 is `start` to `end` of the whole."""
-    return lambda fraction: report(message, start + (end - start) * fraction)

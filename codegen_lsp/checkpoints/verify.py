@@ -8,7 +8,8 @@ import attrs
 from tokenizers import Tokenizer
 
 from codegen_lsp.checkpoints import agreement
-from codegen_lsp.checkpoints.convert import build_logits, read_source
+from codegen_lsp.checkpoints.checkpoint_source import read_source
+from codegen_lsp.checkpoints.convert import build_logits
 from codegen_lsp.checkpoints.opening import DescribedSource, describe_source
 from codegen_lsp.checkpoints.reference import float_logits
 from codegen_lsp.checkpoints.snippet import SNIPPET

@@ -24,7 +24,7 @@ from codegen_lsp.inference.engines.base import CancellationToken, Engine
 from codegen_lsp.inference.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from codegen_lsp.checkpoints.convert import CheckpointSource
+    from codegen_lsp.checkpoints.checkpoint_source import CheckpointSource
     from codegen_lsp.checkpoints.weights import Weights
 
 WINDOW = 1024
@@ -121,7 +121,7 @@ def loss_of(files: Sequence[FileCost], floats: Sequence[FileCost]) -> Figure | N
 def _read_as_converted(checkpoint: Path, weights: Weights, info: BuildInfo) -> CheckpointSource:
     """Read the checkpoint as a conversion does."""
     from codegen_lsp.checkpoints import agreement
-    from codegen_lsp.checkpoints.convert import read_source
+    from codegen_lsp.checkpoints.checkpoint_source import read_source
     from codegen_lsp.checkpoints.reference import float_logits
     from codegen_lsp.checkpoints.weights import check_shapes
 

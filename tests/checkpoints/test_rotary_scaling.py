@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from codegen_lsp.checkpoints import convert
+from codegen_lsp.checkpoints import ct2_writer
 from codegen_lsp.checkpoints.agreement import relative_error
 from codegen_lsp.checkpoints.architecture import Architecture, read_architecture
 from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint
@@ -240,12 +240,12 @@ def test_a_scaling_with_wrong_numbers_is_refused(
 def test_the_native_engine_refuses_what_depends_on_the_length(
     make_checkpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = convert.divided_frequencies
+    made = ct2_writer.divided_frequencies
 
     def with_others(divisors: Sequence[float]) -> dict[str, Any]:
         return made(divisors) | {"rotary_scaling_short_factor": np.ones(len(divisors), np.float32)}
 
-    monkeypatch.setattr(convert, "divided_frequencies", with_others)
+    monkeypatch.setattr(ct2_writer, "divided_frequencies", with_others)
     source = make_checkpoint("wide heads", config={"rope_scaling": LLAMA3 | {"factor": 1.01}})
     convert_checkpoint(source, tmp_path / "build", name="mine")
     with pytest.raises(OtherEngineError, match="depends on the length of the text"):

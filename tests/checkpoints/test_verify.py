@@ -19,7 +19,9 @@ import torch
 
 from codegen_lsp.checkpoints import agreement
 from codegen_lsp.checkpoints.architecture import Architecture
-from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint, read_source, write_model
+from codegen_lsp.checkpoints.checkpoint_source import read_source
+from codegen_lsp.checkpoints.convert import build_logits, convert_checkpoint
+from codegen_lsp.checkpoints.ct2_writer import write_model
 from codegen_lsp.checkpoints.reference import Reading, float_logits
 from codegen_lsp.checkpoints.snippet import SNIPPET
 from codegen_lsp.checkpoints.verify import check_build, verify_build

@@ -43,7 +43,7 @@ def test_a_checkpoint_gives_exactly_the_weights_that_were_exported(tmp_path: Pat
     code_tokenizer.save(learned, tmp_path / "tokenizer", 128)
     model.output.weight.data[learned.get_vocab_size() :] = 0
     export.export(model, tmp_path / "tokenizer", tmp_path / "hf")
-    from codegen_lsp.checkpoints.convert import read_source
+    from codegen_lsp.checkpoints.checkpoint_source import read_source
     from codegen_lsp.checkpoints.export.source import ExportSource
     from codegen_lsp.checkpoints.weights import Weights
     from codegen_lsp.inference.build import BuildInfo

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from codegen_lsp.checkpoints import agreement, store
 from codegen_lsp.checkpoints.architecture import CODEGENS, Architecture
-from codegen_lsp.checkpoints.convert import describe, read_source
+from codegen_lsp.checkpoints.checkpoint_source import read_source
+from codegen_lsp.checkpoints.convert import describe
 from codegen_lsp.checkpoints.export.build_weights import BuildWeights
 from codegen_lsp.checkpoints.opening import TERM_FILES
 from codegen_lsp.checkpoints.reference import Reading, float_logits

@@ -7,6 +7,8 @@ from tests import needs
 needs.extra("export")
 
 import shutil
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +100,28 @@ def test_a_full_disk_is_noticed_before(
     with pytest.raises(ConversionError, match=r"takes 0\.0 GB on the disk"):
         convert_checkpoint(path, tmp_path / "build", name="mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.gguf"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no RLIMIT_FSIZE")
+def test_a_folder_of_temporary_files_that_is_full(
+    write: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of the size of files stands for a full disk: config.json fits, tokenizer.json does not."""
+    import resource
+
+    path, _ = write("qwen2", "Q8_0")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    try:
+        with pytest.raises(ConversionError, match=r"mine\.gguf could not be written") as caught:
+            convert_checkpoint(path, tmp_path / "build", name="mine")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "TMPDIR" in caught.value.advice
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(
