@@ -13,7 +13,7 @@ from attrs import frozen
 from rich.console import Console
 
 from codegen_lsp.checkpoints.store import find
-from codegen_lsp.cli.options import AsJson, Device, LanguageIdentifier, Model, Threads
+from codegen_lsp.cli.options import AsJson, Device, Exclude, LanguageIdentifier, Model, Threads
 from codegen_lsp.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def complete(
             show_default=False,
         ),
     ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Files of the folder to leave out, as the setting `exclude`."),
-    ] = None,
+    exclude: Exclude = None,
     stats: Annotated[bool, typer.Option("--stats", help="Show the cost in time and tokens.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -70,8 +70,7 @@ def humaneval(
     from codegen_lsp.evaluation.program_measurements import HumanEval
     from codegen_lsp.evaluation.runtime import open_runtime
 
-    if samples > 1 and not temperature:
-        raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
+    _check_samples(samples, temperature)
     source = data or DATA
     functions = some(read_functions(source), cases, seed)
     _measure(
@@ -120,8 +119,7 @@ def mtpb(
     from codegen_lsp.evaluation.program_measurements import Mtpb
     from codegen_lsp.evaluation.runtime import open_runtime
 
-    if samples > 1 and not temperature:
-        raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
+    _check_samples(samples, temperature)
     source = data or DATA
     if both and single_turn:
         raise typer.BadParameter("--both measures a single turn, too")
@@ -198,6 +196,12 @@ def _benchmark(name: str, data: Path | None, *, limits_only: bool) -> Benchmark:
     if name == "mtpb":
         return Mtpb(read_conversations(source), confinement, folders_of(source))
     return HumanEval(read_functions(source), confinement, folders_of(source))
+
+
+def _check_samples(samples: int, temperature: float) -> None:
+    """Raise BadParameter when all samples of a problem would be the same."""
+    if samples > 1 and not temperature:
+        raise typer.BadParameter("several samples need a --temperature above 0, or they are all the same")
 
 
 def _measure(

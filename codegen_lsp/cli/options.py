@@ -33,6 +33,10 @@ Threads = Annotated[
 ]
 Engine = Annotated[str, typer.Option("--engine", metavar="NAME", callback=current_engine, help="auto, ct2 or native.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Files of the folder to leave out, as the setting `exclude`."),
+]
 LanguageIdentifier = Annotated[
     str | None,
     typer.Option("--language", metavar="ID", help="LSP language identifier, if the extension misleads."),

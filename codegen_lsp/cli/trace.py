@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from codegen_lsp.checkpoints.store import find
-from codegen_lsp.cli.options import AsJson, Device, LanguageIdentifier, Model, Threads
+from codegen_lsp.cli.options import AsJson, Device, Exclude, LanguageIdentifier, Model, Threads
 from codegen_lsp.settings import Settings
 
 
@@ -40,10 +40,7 @@ def trace(
             show_default=False,
         ),
     ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Files of the folder to leave out, as the setting `exclude`."),
-    ] = None,
+    exclude: Exclude = None,
     as_json: AsJson = False,
 ) -> None:
     """Show each token of a suggestion and its prompt: probability, runners-up, source, and what the model looks at."""

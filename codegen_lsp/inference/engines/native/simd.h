@@ -4,7 +4,8 @@
    LANES, TILE_ROWS, TILE_GROUPS, and WEIGHT_OFFSET, which dot4 needs added to the weights;
    vf and vi, to which the operators of C apply;
    vmax, vfma (a b + c), vabs, vround (to nearest, ties to even), vfloat;
-   sum_lanes, max_lanes, sum_lanes_i, and sums and sums_i, the sums of each of LANES vectors as one vector;
+   sums and sums_i, the sums of each of LANES vectors as one vector;
+   sum_lanes, max_lanes and sum_lanes_i, if it has instructions for them;
    store_bytes (the low bytes);
    dot4, which adds the dot product of four bytes of weights and four signed bytes to each lane of a sum;
    dot4_nibbles, which does it for weights from 0 to 15, without WEIGHT_OFFSET;
@@ -25,6 +26,24 @@
 #include "simd_avx2.h"
 #else
 #include "simd_halves.h"
+#endif
+
+#ifndef __AVX512F__
+ALWAYS float sum_lanes(vf a) {
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += a[i];
+    return sum;
+}
+ALWAYS float max_lanes(vf a) {
+    float most = a[0];
+    for (int i = 1; i < LANES; i++) most = a[i] > most ? a[i] : most;
+    return most;
+}
+ALWAYS int32_t sum_lanes_i(vi a) {
+    int32_t sum = 0;
+    for (int i = 0; i < LANES; i++) sum += a[i];
+    return sum;
+}
 #endif
 
 typedef float vf_any __attribute__((vector_size(4 * LANES), aligned(4), may_alias));

@@ -16,21 +16,6 @@ ALWAYS vf vfma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256
 ALWAYS vf vabs(vf a) { return (vf)_mm256_andnot_ps(_mm256_set1_ps(-0.0f), (__m256)a); }
 ALWAYS vi vround(vf a) { return (vi)_mm256_cvtps_epi32((__m256)a); }
 ALWAYS vf vfloat(vi a) { return (vf)_mm256_cvtepi32_ps((__m256i)a); }
-ALWAYS float sum_lanes(vf a) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += a[i];
-    return sum;
-}
-ALWAYS float max_lanes(vf a) {
-    float most = a[0];
-    for (int i = 1; i < LANES; i++) most = a[i] > most ? a[i] : most;
-    return most;
-}
-ALWAYS int32_t sum_lanes_i(vi a) {
-    int32_t sum = 0;
-    for (int i = 0; i < LANES; i++) sum += a[i];
-    return sum;
-}
 ALWAYS void store_bytes(int8_t *to, vi a) {
     for (int i = 0; i < LANES; i++) to[i] = (int8_t)a[i];
 }

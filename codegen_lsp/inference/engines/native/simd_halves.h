@@ -99,21 +99,6 @@ ALWAYS vf vfma(vf a, vf b, vf c) {
 ALWAYS vf vabs(vf a) { return both(ABS_OF(low(a)), ABS_OF(high(a))); }
 ALWAYS vi vround(vf a) { return both_i(ROUND_OF(low(a)), ROUND_OF(high(a))); }
 ALWAYS vf vfloat(vi a) { return __builtin_convertvector(a, vf); }
-ALWAYS float sum_lanes(vf a) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += a[i];
-    return sum;
-}
-ALWAYS float max_lanes(vf a) {
-    float most = a[0];
-    for (int i = 1; i < LANES; i++) most = a[i] > most ? a[i] : most;
-    return most;
-}
-ALWAYS int32_t sum_lanes_i(vi a) {
-    int32_t sum = 0;
-    for (int i = 0; i < LANES; i++) sum += a[i];
-    return sum;
-}
 ALWAYS void store_bytes(int8_t *to, vi a) { STORE_BYTES(to, LOW_BYTES_OF(low_i(a), high_i(a))); }
 ALWAYS vi dot4(vi sum, vi weights, vi input) {
     return both_i(dot4_half(low_i(sum), low_i(weights), low_i(input)),
