@@ -112,10 +112,24 @@ def _installer() -> list[str]:
 
 
 def _is_installed(requirement: Requirement) -> bool:
+    """Return true if a package is installed in a version that suits, with what its required extras require."""
     try:
-        return requirement.specifier.contains(metadata.version(requirement.name), prereleases=True)
+        version, required = metadata.version(requirement.name), metadata.requires(requirement.name) or []
     except metadata.PackageNotFoundError:
         return False
+    return requirement.specifier.contains(version, prereleases=True) and all(
+        _is_installed(inner) for extra in requirement.extras for inner in _required_for(extra, required)
+    )
+
+
+def _required_for(extra: str, requirements: list[str]) -> list[Requirement]:
+    """Return those of a package's requirements that only an extra of it has, on this machine."""
+    markers = [(inner, inner.marker) for inner in map(Requirement, requirements)]
+    return [
+        inner
+        for inner, marker in markers
+        if marker is not None and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
+    ]
 
 
 def _run(command: list[str], on_line: Callable[[str], None] | None) -> tuple[int, str]:

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from codegen_lsp import extras
 from codegen_lsp.errors import InstallationError, MissingExtraError
@@ -62,6 +63,26 @@ def write_wheel(folder: Path, name: str, version: str) -> None:
         wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_a_package_without_what_its_own_extra_requires_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray, which is installed for `ray`, is without the pandas of `ray[train]`."""
+    wanted = Requirement("outer_package[more]>=1")
+    monkeypatch.setattr(extras, "requirements", lambda extra: [wanted])
+
+    def install(name: str, *lines: str) -> None:
+        (tmp_path / name / f"{name}-1.0.dist-info").mkdir(parents=True)
+        text = "\n".join(("Metadata-Version: 2.1", f"Name: {name}", "Version: 1.0", *lines))
+        (tmp_path / name / f"{name}-1.0.dist-info" / "METADATA").write_text(text + "\n")
+        monkeypatch.syspath_prepend(tmp_path / name)
+
+    assert extras.missing("x") == [wanted]
+    install("outer_package", "Provides-Extra: more", 'Requires-Dist: inner_package; extra == "more"')
+    assert extras.missing("x") == [wanted]
+    install("inner_package")
+    assert extras.missing("x") == []
 
 
 def run(python: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
