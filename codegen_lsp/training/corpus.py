@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from codegen_lsp.errors import CorpusError
 from codegen_lsp.training import cleaning, duplicates
 from codegen_lsp.training.packages import STANDARD_LIBRARY, PackageSource, python_files
+from codegen_lsp.training.processes import process_pool
 
 PACKAGE_SHARE = 0.04
 """Largest share of the training text from one package."""
@@ -133,7 +133,7 @@ def gather(sources: list[PackageSource], output: Path, report: Callable[[str], N
     output.mkdir(parents=True, exist_ok=True)
     sources = sorted(sources, key=lambda s: (not held_out(s), hash_fraction("package", s.name)))
     packages: list[PackageFiles] = []
-    with ProcessPoolExecutor(workers) as pool:
+    with process_pool(workers) as pool:
         for source, package in zip(sources, pool.map(read_package, sources), strict=True):
             packages.append(package)
             report(f"read {source.name} {source.version}: {len(package.files)} files")

@@ -8,7 +8,6 @@ n-grams predict badly. All files are handled at once by sorting, since a loop ov
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from codegen_lsp.inference.engines.native.ngrams import ORDERS, SINGLE_SUCCESSOR, WITTEN_BELL_K
 from codegen_lsp.training.data import EncodedCorpus
+from codegen_lsp.training.processes import process_pool
 
 FILES_PER_PASS = 1024
 _UNIQUE = np.uint64(0xD6E8FEB86659FD93)
@@ -32,7 +32,7 @@ def corpus_gains(encoded: EncodedCorpus, workers: int = 1) -> NDArray[np.float16
     if workers == 1:
         found = [gains(*part) for part in parts]
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        with process_pool(workers) as pool:
             found = list(pool.map(gains, *zip(*parts, strict=True)))
     return np.concatenate(found) if found else np.zeros(0, np.float16)
 
