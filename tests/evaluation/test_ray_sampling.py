@@ -63,11 +63,17 @@ def test_a_lost_nodes_work_is_done_again_and_programs_are_those_of_one_machine(
         lost.append(lane.node)
         end(self, lane)
 
+    removed = asyncio.Event()
+
     async def loading(self: ClusterSampling, lane: ray_sampling._Lane) -> None:
+        if lane.node != second.node_id:
+            await removed.wait()  # the other node must not have written everything before
+            await load(self, lane)
+            return
         await load(self, lane)
-        if lane.node == second.node_id:
-            await asyncio.sleep(0)  # the next turn of the loop gives it all the work that it takes
-            await asyncio.to_thread(cluster.remove_node, second, allow_graceful=False)
+        await asyncio.sleep(0)  # the next turn of the loop gives it all the work that it takes
+        await asyncio.to_thread(cluster.remove_node, second, allow_graceful=False)
+        removed.set()
 
     monkeypatch.setattr(ClusterSampling, "_end", ending)
     monkeypatch.setattr(ClusterSampling, "_load", loading)

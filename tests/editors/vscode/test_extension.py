@@ -184,6 +184,7 @@ def test_a_model_that_suits_the_machine_is_taken(window, script, code_server, un
     window.write_settings({"codegen-lsp.model": None})
     window.ends(window.choose("scripted", "Codegen: Switch Model"))
     window.until(lambda: window.status().startswith("scripted"), "the first model")
+    window.until(lambda: "Measuring" not in window.toasts(), "the progress to close")
 
 
 def test_the_command_for_a_model_that_is_not_installed_is_copied(window, script, name):
