@@ -63,7 +63,7 @@ async def test_a_worker_that_is_paused_and_then_stopped_stays_stopped(tmp_path: 
         run.server.status = {"state": "ready", "workerPid": worker.pid}
         await run.perform(Action.PAUSE)
         await run.perform(Action.STOP)
-        run.interrupt()
+        run.interrupted = True
         run.go_on(worker.pid)
         while psutil.Process(worker.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)

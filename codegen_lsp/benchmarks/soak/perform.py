@@ -115,10 +115,6 @@ class ServersUnderTest:
             self.server.notify("open", "textDocument/didOpen", document.opened())
         await self.until_ready()
 
-    def interrupt(self) -> None:
-        """End the run after the action at hand."""
-        self.interrupted = True
-
     def _log(self, level: str) -> dict[str, Any]:
         return {"log": {"level": level, "file": str(self.folder / "state" / LOG)}}
 

@@ -51,15 +51,20 @@ async def soak(
         run = ServersUnderTest(Path(own), new_mark(), SETTINGS | settings, random.Random(seed))  # noqa: S311 - not for secrets
         levels: list[Levels] = []
         try:
+            await run.start()
+            measuring = asyncio.create_task(_measured(run, counts, minutes, levels, report))
+
+            def interrupt() -> None:
+                run.interrupted = True
+                measuring.cancel()
+
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, interrupt)
             try:
-                await run.start()
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    asyncio.get_running_loop().add_signal_handler(number, run.interrupt)
-                levels.append(await run.reading("start"))
-                await _rounds(run, counts, minutes, levels, report)
-                levels.append(await run.reading("end"))
-                if run.tcp.connections:
-                    run.faults.append(f"The server on TCP has {run.tcp.connections} connections to clients that left.")
+                await measuring
+            except asyncio.CancelledError:
+                if not run.interrupted:
+                    raise
             except ReplayError as error:
                 if not levels:
                     raise
@@ -81,6 +86,17 @@ async def soak(
     )
 
 
+async def _measured(
+    run: ServersUnderTest, counts: Counts, minutes: float, levels: list[Levels], report: ProgressReport
+) -> None:
+    """Perform all rounds and read the levels before, in between and after. Raises: ReplayError."""
+    levels.append(await run.reading("start"))
+    await _rounds(run, counts, minutes, levels, report)
+    levels.append(await run.reading("end"))
+    if run.tcp.connections:
+        run.faults.append(f"The server on TCP has {run.tcp.connections} connections to clients that left.")
+
+
 async def _rounds(
     run: ServersUnderTest, counts: Counts, minutes: float, levels: list[Levels], report: ProgressReport
 ) -> None:
@@ -91,7 +107,7 @@ async def _rounds(
         passed = (time.monotonic() - run.started) / 60 / minutes if minutes else number / rounds
         if len(levels) == 1 and passed >= 0.5:
             levels.append(await run.reading("middle"))
-        if passed >= 1 or run.interrupted:
+        if passed >= 1:
             return
         report(f"{number} rounds, {run.server.sent['edit']} edits", passed)
         of_round = share(counts, number % rounds, rounds)
@@ -102,7 +118,5 @@ async def _rounds(
                 left -= min(BATCH, left)
             else:
                 await run.perform(action)
-            if run.interrupted:
-                break
         await run.compare()
         number += 1
