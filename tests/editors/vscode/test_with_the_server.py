@@ -50,7 +50,12 @@ def suggested(window, name):
     """Type in a real file until there is a suggestion; the suggestion."""
     window.edit(name, STACK)
     window.type("        self.")
-    return window.suggestion()
+    try:
+        return window.suggestion()
+    except AssertionError as error:
+        window.command("Codegen: Explain the Last Suggestion")
+        window.within(10, window.toasts)
+        raise AssertionError(f"{error}; {window.status()}; {window.toasts()}") from None
 
 
 def worker(window) -> psutil.Process:
