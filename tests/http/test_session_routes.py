@@ -282,10 +282,10 @@ HOSTILE = {
 
 @pytest.mark.usefixtures("sandbox")
 async def test_programs_that_misbehave_are_stopped_and_the_session_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    brief = evolve(programs.LIMITS, seconds=2.0, memory_mb=512, scratch_mb=2)
-    monkeypatch.setattr(programs, "LIMITS", brief)
+    limits = evolve(programs.LIMITS, seconds=60.0, memory_mb=512, scratch_mb=2)
     one = Conversation(text="# One.\nprint('before')\n\n# Misbehave.\npass\n")
     for code, word in HOSTILE.items():
+        monkeypatch.setattr(programs, "LIMITS", evolve(limits, seconds=2.0) if word == "was stopped" else limits)
         done = await one.done("edit", turn=1, code=code)
         assert word in done["reports"][0]["reason"], code
         assert done["reports"][0]["kind"] in ("failed", "timeout")

@@ -15,7 +15,7 @@ from codegen_lsp.sandbox.remote_call import OpaqueValue, decode, encode
 from codegen_lsp.sandbox.reporting import MAX_REPORT, run_reporting
 from codegen_lsp.sandbox.sandbox import Limits, Verdict, run_program
 
-LIMITS = Limits(seconds=3.0, memory_mb=512, scratch_mb=2)
+LIMITS = Limits(seconds=60.0, memory_mb=512, scratch_mb=2)
 BEFORE = "import math\n\ndef add(a, b):\n    pass\n\ndef twice(x):\n    return 2 * x\n"
 TESTS = "def check(candidate):\n    for x in range(3):\n        assert candidate(x, twice(2)) == x + 4\ncheck(add)\n"
 

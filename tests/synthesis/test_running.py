@@ -15,6 +15,7 @@ from codegen_lsp.synthesis.examples import examples_in
 from codegen_lsp.synthesis.running import LIMITS, ProgramRun, TurnRunner, ValueTable
 
 RUNNER = TurnRunner(evolve(LIMITS, seconds=20.0))
+SMALL = TurnRunner(evolve(LIMITS, seconds=60.0, memory_mb=512, scratch_mb=2))
 BRIEF = TurnRunner(evolve(LIMITS, seconds=2.0, memory_mb=512, scratch_mb=2))
 
 
@@ -98,7 +99,7 @@ STOPPED = {
 
 @pytest.mark.parametrize("code", STOPPED)
 def test_a_turn_that_misbehaves_is_stopped_with_a_clear_word(code: str) -> None:
-    found = run(code, runner=BRIEF)
+    found = run(code, runner=BRIEF if "s and was stopped" in STOPPED[code] else SMALL)
     assert found.reason.startswith(STOPPED[code])
     assert found.kind == ("timeout" if "s and was stopped" in found.reason else "failed")
 
@@ -118,12 +119,12 @@ HARMLESS = {
 
 @pytest.mark.parametrize("code", HARMLESS)
 def test_a_turn_can_not_change_what_reads_its_output(code: str) -> None:
-    found = run(code, runner=BRIEF)
+    found = run(code, runner=SMALL)
     assert (found.kind, found.last.text) == ("ran", HARMLESS[code])
 
 
 def test_an_error_can_not_break_out_of_a_comment() -> None:
-    found = run("raise ValueError('\\x1b[31m\\rimport os')", runner=BRIEF)
+    found = run("raise ValueError('\\x1b[31m\\rimport os')", runner=SMALL)
     assert found.last.text == found.reason == "ValueError: \\x1b[31m\\rimport os (line 1)"
 
 
@@ -229,7 +230,7 @@ FILLS = "file = open('data', 'wb', buffering=0)\ntry:\n    while True: file.writ
 FILES = {
     "for n in range(40): open(f'data-{n}.csv', 'w').write('1')\n": RUNNER,
     "open('data.bin', 'wb').write(bytes(20 << 20))\n": RUNNER,
-    FILLS: BRIEF,
+    FILLS: SMALL,
 }
 
 

@@ -339,14 +339,14 @@ def test_cancel_ends_the_generation_and_the_program(tab: SessionTab, site: Scrip
 def test_programs_that_misbehave_are_stopped_and_the_session_goes_on(
     browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    brief = evolve(programs.LIMITS, seconds=2.0, memory_mb=512, scratch_mb=2)
-    monkeypatch.setattr(programs, "LIMITS", brief)
+    limits = evolve(programs.LIMITS, seconds=60.0, memory_mb=512, scratch_mb=2)
     site = ScriptedSite()
     tab = SessionTab(browser, site.origin)
     tab.ready()
     tab.ask("Set prices to [3, 5, 8].")
     tab.ask("Say bye.")
     for code, word in HOSTILE.items():
+        monkeypatch.setattr(programs, "LIMITS", evolve(limits, seconds=2.0) if word == "was stopped" else limits)
         tab.edit(2, code)
         assert word.lower() in tab.results()[1].lower()
         assert tab.step(2).locator(".problem").count() == 1
