@@ -36,8 +36,11 @@ def test_an_adapted_model_is_offered_and_used(start, embedded_build, tmp_path):
     init = ANSWER + setup(embedded_build).replace(f"model = {json.dumps(str(embedded_build))}, ", "")
     neovim = start(init, columns=120)
     neovim.edit("stack.py", "import os\n")
-    ready(neovim)
-    neovim.until(lambda: neovim.lua("return _G.asked") != "", "the question")
+    neovim.until(lambda: neovim.lua("return require('codegen').statusline()") == "codegen?", "the question", 4)
+    neovim.keys("Goself.x<Esc>")  # the question takes no keys
+    assert neovim.text() == ["import os", "self.x"]
+    assert neovim.lua("return _G.asked") == ""
+    neovim.command("Codegen answer")
     assert NAME in neovim.lua("return _G.asked")
     neovim.until(lambda: loaded(neovim) == NAME, "the adapted model", 4)
     kept = home / "config" / "codegen-lsp" / "workspace-models.json"

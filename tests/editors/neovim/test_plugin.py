@@ -350,6 +350,7 @@ def test_command_is_completed(neovim):
         return neovim.lua("return vim.fn.getcompletion(..., 'cmdline')", line)
 
     names = [
+        "answer",
         "continue",
         "explain",
         "health",

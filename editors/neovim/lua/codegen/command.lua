@@ -168,6 +168,7 @@ local function advise(what)
 end
 
 M.subcommands = {
+  answer = function() require('codegen.question').answer() end,
   continue = function() require('codegen.session').continue() end,
   explain = explain,
   health = function() vim.cmd.checkhealth('codegen') end,

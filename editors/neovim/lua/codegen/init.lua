@@ -55,6 +55,7 @@ function M.statusline()
   local state = server.status and server.status.state or 'starting'
   if server.loading and state ~= 'error' then return ('codegen: loading %d/100'):format(server.loading.percentage or 0) end
   if state == 'loading' then return 'codegen: loading' end
+  if state ~= 'error' and require('codegen.question').waits() then return 'codegen?' end
   return 'codegen' .. (words[state] or '')
 end
 

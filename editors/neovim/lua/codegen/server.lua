@@ -27,7 +27,8 @@ local function call(client, method, ...)
   return client[method](...)
 end
 
-local function changed()
+--- Has the statusline drawn again.
+function M.changed()
   vim.cmd.redrawstatus({ bang = true })
   vim.api.nvim_exec_autocmds('User', { pattern = 'CodegenStatus', modeline = false })
 end
@@ -35,7 +36,7 @@ end
 local function set_status(status)
   local was = M.status
   M.status = status
-  changed()
+  M.changed()
   if status.state == 'error' and not (was and was.state == 'error' and was.message == status.message) then
     M.notify(vim.trim(('%s %s'):format(status.message or '', status.advice or '')), vim.log.levels.WARN)
   end
@@ -146,7 +147,7 @@ local function on_progress(client_id, value)
       title = value.title or before.title or 'loading',
     }
   end
-  changed()
+  M.changed()
   if not config.current.progress or vim.api.nvim_get_mode().mode ~= 'n' then return end
   local now = M.loading
   local text = now and ('codegen: %s %d%% %s'):format(now.title, now.percentage or 0, now.message or '') or ''
@@ -161,6 +162,7 @@ local function on_exit(code, signal, client_id)
   local wanted_end = restarting[client_id]
   restarting[client_id] = nil
   M.loading = nil
+  require('codegen.question').forget(client_id)
   if vim.v.exiting ~= vim.NIL then return end
   if wanted_end then return vim.schedule(attach_all) end
   local now = vim.uv.now()
@@ -196,6 +198,7 @@ local function client_config(cmd, root)
       ['codegen-lsp/status'] = function(_, status, context)
         if not restarting[context.client_id] then set_status(status) end
       end,
+      ['window/showMessageRequest'] = function(...) return require('codegen.question').ask(...) end,
     },
     on_exit = function(...)
       local args = { ... }
