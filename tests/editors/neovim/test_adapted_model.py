@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.editors.adapted_build import put_adapted_build
-from tests.editors.neovim.test_with_the_server import ready, setup
+from tests.editors.neovim.test_with_the_server import setup
 
 NAME = "codegen-lsp-python+home"
 ANSWER = """

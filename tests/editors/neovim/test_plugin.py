@@ -160,6 +160,20 @@ def test_errors_are_told_once(neovim):
     assert neovim.messages().count("The model is missing. Pull one.") == 1
 
 
+def test_long_messages_take_no_key_that_is_typed(neovim):
+    message = "The model was removed. " * 10
+    neovim.keys("i")
+    notify(neovim, "window/showMessage", {"type": 2, "message": message + "Another is used."})
+    neovim.until(lambda: "The model was removed." in neovim.messages(), "its beginning")
+    neovim.keys("x")
+    neovim.until(lambda: neovim.text()[0].startswith("x"), "the letter")
+    assert "Another is used." not in neovim.messages()
+    neovim.request("nvim_input", "<Esc>")
+    neovim.until(lambda: neovim.request("nvim_get_mode")["mode"] == "r", "the prompt of the whole message")
+    neovim.keys("<CR>")
+    assert "Another is used." in neovim.messages()
+
+
 def test_progress_is_shown_and_goes_away(neovim):
     notify(neovim, "$/progress", {"token": "1", "value": {"kind": "begin", "title": "Loading", "percentage": 0}})
     notify(neovim, "$/progress", {"token": "1", "value": {"kind": "report", "message": "weights", "percentage": 40}})

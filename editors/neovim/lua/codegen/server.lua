@@ -42,8 +42,16 @@ local function set_status(status)
   end
 end
 
+--- Shows a message. While text is being typed, one that does not fit a line is cut, and shown whole afterwards: a prompt
+--- to press Enter would take a key.
 function M.notify(message, level)
-  vim.notify('codegen: ' .. message, level or vim.log.levels.INFO)
+  local text, room = 'codegen: ' .. message, math.max(vim.o.columns - 20, 20)
+  level = level or vim.log.levels.INFO
+  local typing = vim.api.nvim_get_mode().mode:match('^[iR]')
+  if not typing or (not text:find('\n') and vim.fn.strdisplaywidth(text) <= room) then return vim.notify(text, level) end
+  vim.notify(vim.fn.strcharpart(text:gsub('%s*\n%s*', ' '), 0, room - 1) .. '…', level)
+  local function show() vim.notify(text, level) end
+  vim.api.nvim_create_autocmd('InsertLeave', { once = true, callback = function() vim.schedule(show) end })
 end
 
 --- Returns the program in the clone that contains this plugin.
@@ -197,6 +205,11 @@ local function client_config(cmd, root)
     handlers = {
       ['codegen-lsp/status'] = function(_, status, context)
         if not restarting[context.client_id] then set_status(status) end
+      end,
+      ['window/showMessage'] = function(_, params)
+        local types = vim.lsp.protocol.MessageType
+        local levels = { [types.Error] = vim.log.levels.ERROR, [types.Warning] = vim.log.levels.WARN }
+        M.notify(params.message, levels[params.type])
       end,
       ['window/showMessageRequest'] = function(...) return require('codegen.question').ask(...) end,
     },
