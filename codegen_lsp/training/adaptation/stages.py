@@ -100,8 +100,9 @@ def _run(running: RunningJob, trainee: Trainee) -> Outcome:
     before = _before(running, plan)
     if (estimate := _estimate(running, trainee, plan, before)) is None:
         return Outcome(None, interrupted=True)
-    running.say(_sentence(estimate))
-    if not pays(estimate) and not job.anyway:
+    running.say(_sentence(estimate, job.refresh))
+    # A tenth of a refresh is too short to show a gain; whether it is installed is decided at its end.
+    if not (pays(estimate) or job.refresh or job.anyway):
         shutil.rmtree(folder, ignore_errors=True)
         return Outcome(estimate)
     done = train_for_share(running, trainee, 1 - ESTIMATE_SHARE, folder / "run")
@@ -126,7 +127,7 @@ def _predict(running: RunningJob, trainee: Trainee, files: Sequence[OwnFile]) ->
     tokens = int(characters / CHARACTERS_PER_TOKEN / (1 - GENERAL_SHARE))
     prediction = Prediction(len(files), tokens, speed, job.minutes)
     running.say(prediction.sentence)
-    if prediction.too_little and not job.anyway:
+    if prediction.too_little and not (job.refresh or job.anyway):
         raise CorpusError(
             f"{job.minutes:g} minutes are too few to gain anything from so much code on this machine as it is now.",
             f"Give --minutes {prediction.enough_minutes}, when the machine has nothing else to do, or fewer folders. "
@@ -173,8 +174,10 @@ def _estimate(running: RunningJob, trainee: Trainee, plan: AdaptationPlan, befor
     return cattrs.structure(json.loads(written.read_text(encoding="utf-8")), Change)
 
 
-def _sentence(change: Change) -> str:
+def _sentence(change: Change, refresh: bool) -> str:
     figures = f"{change.before:.3f} to {change.after:.3f} bits per byte ({100 * change.change:+.1f} %, "
     figures += f"{100 * change.low:+.1f} to {100 * change.high:+.1f})"
-    verdict = "It pays." if pays(change) else "The n-grams leave too little to gain."
-    return f"Estimate, a tenth of the time, {change.files} held-out files with n-grams: {figures}. {verdict}"
+    found = f"Estimate, a tenth of the time, {change.files} held-out files with n-grams: {figures}."
+    if refresh:
+        return found
+    return f"{found} {'It pays.' if pays(change) else 'The n-grams leave too little to gain.'}"
