@@ -11,7 +11,7 @@
 
 #include "decoder.h"
 
-/* Weights are prefetched this many bytes ahead: the hardware prefetcher stops at the end of each page, and begins late. */
+/* Weights are prefetched this many bytes ahead: the hardware prefetcher stops at the end of each page, and is late. */
 #define PREFETCH_WEIGHTS 8192
 
 /* Whether int8 weights are, too, where few tokens are multiplied with each: it takes a half longer where dot4 is not a
@@ -171,21 +171,45 @@ ALWAYS void rotate_few(const Model *m, float *x, const float *cosines, const flo
     }
 }
 
-/* Keys and values are prefetched this many keys ahead: the hardware prefetcher stops at the end of each page. */
-#define PREFETCH_KEYS 32
+/* Keys and values are prefetched this many keys ahead: the hardware prefetcher stops at the end of each page. The heads
+   that share them prefetch a part each, since a processor has only so many reads under way. */
+#define PREFETCH_KEYS 64
 
-/* Add the weighted values of keys begin .. end - 1 to LANES * chunks entries of `attn`. */
-ALWAYS void add_weighted_values(float *attn, const float *values, const float *weights, int begin, int end,
-                                int head_width, int chunks) {
-    vf sum[4];
-    for (int j = 0; j < chunks; j++) sum[j] = load(attn + j * LANES);
+/* The part of `keys` keys that a head, or a pair of heads, prefetches: number `head` of `heads`. */
+ALWAYS Span share_of(int keys, int head, int heads) { return (Span){keys * head / heads, keys * (head + 1) / heads}; }
+
+/* Add the weighted values of keys begin .. end - 1 to LANES * chunks entries of `attn`, for one head or two, whose
+   entries and weights are this far apart. Two at once have enough sums that none waits for its last addition. */
+ALWAYS void add_weighted_values(float *attn, int apart, const float *values, const float *weights, int weights_apart,
+                                int begin, int end, int head_width, int chunks, int heads, Span ahead) {
+    vf sum[2][4];
+    for (int h = 0; h < heads; h++)
+        for (int j = 0; j < chunks; j++) sum[h][j] = load(attn + h * apart + j * LANES);
     for (int k = begin; k < end; k++) {
         const float *row = values + (size_t)k * head_width;
-        for (int j = 0; j < chunks; j++)
-            __builtin_prefetch(row + (size_t)PREFETCH_KEYS * head_width + j * LANES);
-        for (int j = 0; j < chunks; j++) sum[j] = vfma(all(weights[k]), load(row + j * LANES), sum[j]);
+        if (k - begin >= ahead.begin && k - begin < ahead.end)
+            for (int j = 0; j < chunks; j++)
+                __builtin_prefetch(row + (size_t)PREFETCH_KEYS * head_width + j * LANES);
+        for (int j = 0; j < chunks; j++) {
+            vf value = load(row + j * LANES);
+            for (int h = 0; h < heads; h++)
+                sum[h][j] = vfma(all(weights[(size_t)h * weights_apart + k]), value, sum[h][j]);
+        }
     }
-    for (int j = 0; j < chunks; j++) store(attn + j * LANES, sum[j]);
+    for (int h = 0; h < heads; h++)
+        for (int j = 0; j < chunks; j++) store(attn + h * apart + j * LANES, sum[h][j]);
+}
+
+/* The same for all entries of one head or two. */
+ALWAYS void add_weighted_rows(float *attn, const float *values, const float *weights, int weights_apart, int begin,
+                              int end, int head_width, int heads, Span ahead) {
+    int c = 0;
+    for (; c + 4 * LANES <= head_width; c += 4 * LANES)
+        add_weighted_values(attn + c, head_width, values + c, weights, weights_apart, begin, end, head_width, 4, heads,
+                            ahead);
+    for (; c < head_width; c += LANES)
+        add_weighted_values(attn + c, head_width, values + c, weights, weights_apart, begin, end, head_width, 1, heads,
+                            ahead);
 }
 
 /* Attention of some heads with the same keys and values, in a segment whose first token is row `from`. */
@@ -201,10 +225,12 @@ static void attend_few(Decoder *d, const Segment *s, int from, int index, int fi
             for (int h = 0; h < heads; h++) {
                 const float *query = d->few_qkv + (size_t)(from + t) * d->qkv_width + (first + h) * hw;
                 vf sum[LANES];
+                Span ahead = share_of(t ? 0 : LANES, h, heads);
+                for (int i = ahead.begin; i < ahead.end; i++)
+                    for (int c = 0; c < hw; c += 16)
+                        __builtin_prefetch(keys + (size_t)(k + i + PREFETCH_KEYS) * hw + c);
                 for (int i = 0; i < LANES; i++) {
                     const float *key = keys + (size_t)(k + i < end ? k + i : end - 1) * hw;
-                    if (!t && !h)
-                        for (int c = 0; c < hw; c += 16) __builtin_prefetch(key + (size_t)PREFETCH_KEYS * hw + c);
                     vf products = load(query) * load(key);
                     for (int c = LANES; c < hw; c += LANES) products = vfma(load(query + c), load(key + c), products);
                     sum[i] = products;
@@ -237,16 +263,15 @@ static void attend_few(Decoder *d, const Segment *s, int from, int index, int fi
         }
     float *attn = d->few_attn + (size_t)from * d->attn_width + first * hw;
     for (int t = 0; t < count; t++) memset(attn + (size_t)t * d->attn_width, 0, sizeof(float) * heads * hw);
-    for (int begin = 0; begin < end; begin += 64) {
-        int stop = begin + 64 < end ? begin + 64 : end;
+    for (int begin = 0; begin < end; begin += PREFETCH_KEYS) {
+        int stop = begin + PREFETCH_KEYS < end ? begin + PREFETCH_KEYS : end;
         for (int t = 0; t < count; t++)
-            for (int h = 0; h < heads; h++) {
+            for (int h = 0; h < heads; h += 2) {
                 float *to = attn + (size_t)t * d->attn_width + h * hw;
                 const float *row = scores + ((size_t)t * heads + h) * score_stride;
-                int c = 0;
-                for (; c + 4 * LANES <= hw; c += 4 * LANES)
-                    add_weighted_values(to + c, values + c, row, begin, stop, hw, 4);
-                for (; c < hw; c += LANES) add_weighted_values(to + c, values + c, row, begin, stop, hw, 1);
+                Span ahead = share_of(t ? 0 : PREFETCH_KEYS, h / 2, (heads + 1) / 2);
+                if (h + 1 < heads) add_weighted_rows(to, values, row, score_stride, begin, stop, hw, 2, ahead);
+                else add_weighted_rows(to, values, row, score_stride, begin, stop, hw, 1, ahead);
             }
     }
 }
