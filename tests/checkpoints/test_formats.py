@@ -51,11 +51,12 @@ HEADS = {
 others 64 or 128."""
 BEGIN = {"deepseek": "<｜begin▁of▁sentence｜>"}
 PROMPTS = torch.randint(0, 256, (3, 40), generator=torch.Generator().manual_seed(4)).tolist()
+TEXT = torch.randint(0, 256, (160,), generator=torch.Generator().manual_seed(5)).tolist()
 TOKENS = 16
 NEAR_TIE = 0.15
 """Distance of two logits, in standard deviations, that rounding to int8 may turn around in models this small."""
-LOGITS_APART = 0.05
-"""Relative error of logits by the same rounding. 0.036 was the largest that was found."""
+LOGITS_APART = 0.08
+"""Relative error of logits by the same rounding. 0.049 was the largest that was found."""
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def check(source: Path, float_model: Any, build: Path, engines: tuple[str, ...],
     info = read_info(build)
     tokenizer = Tokenizer.from_build(build, info)
     with torch.no_grad():
-        expected = float_model(torch.tensor(PROMPTS[:1])).logits[0]
+        expected = float_model(torch.tensor([TEXT])).logits[0]
     forbidden = sorted({*tokenizer.special_ids, *range(info.vocabulary_size, float_model.config.vocab_size)})
     for engine in engines:
         with monkeypatch.context() as patched:
@@ -105,11 +106,7 @@ def check(source: Path, float_model: Any, build: Path, engines: tuple[str, ...],
                 patched.setattr(c_forward, "library", lambda: None)
             name = "ct2" if engine == "ct2" else "native"
             behind: list[float] = []
-            found = (
-                build_logits(build, PROMPTS[0])
-                if engine == "ct2"
-                else torch.from_numpy(native_logits(build, PROMPTS[0]))
-            )
+            found = build_logits(build, TEXT) if engine == "ct2" else torch.from_numpy(native_logits(build, TEXT))
             assert relative_error(found, expected) < LOGITS_APART, engine
             with closing(open_engine(LoadParams(str(build), engine=name, threads=1), build, info, tokenizer)) as opened:
                 if engine == "C" and c_forward.library() is not None:
