@@ -8,6 +8,7 @@ weights-only loader, which refuses everything but tensors.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -161,6 +162,13 @@ def _open(path: Path) -> Any:
 def _open_safetensors(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ConversionError(
+            f"{os.fsencode(path)!r} is not UTF-8, and files in safetensors format can't be opened under such a name.",
+            "Rename the folder.",
+        ) from error
     try:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:

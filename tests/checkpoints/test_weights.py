@@ -7,7 +7,9 @@ from tests import needs
 needs.extra("convert")
 
 import json
+import os
 import pickle
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,6 +104,15 @@ def test_index_that_promises_too_much(make_checkpoint: Any) -> None:
     path.write_text(json.dumps(index))
     with Weights(folder) as weights, pytest.raises(ConversionError, match=r"lacks the tensor lm_head\.scale"):
         weights["lm_head.scale"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of other systems are Unicode")
+def test_a_folder_whose_name_is_not_utf_8(make_checkpoint: Any) -> None:
+    folder = make_checkpoint()
+    renamed = folder.rename(folder.with_name(os.fsdecode(b"latin-\xe9")))
+    with pytest.raises(ConversionError, match="is not UTF-8") as caught, Weights(renamed):
+        pass
+    assert caught.value.advice == "Rename the folder."
 
 
 def test_empty_folder(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from codegen_lsp.checkpoints.architecture import Architecture
+from codegen_lsp.errors import ConversionError
+from codegen_lsp.training.adaptation.float_model import float_model
 from codegen_lsp.training.model import TrainableModel, output_loss
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -35,8 +37,6 @@ TARGETS = {
 """Linear layers of attention and MLP, by the kind of block."""
 DESCRIPTIONS = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 """Files of a checkpoint that a merged one has, too."""
-DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout")
-"""Options of transformers' models. No dropout: a run that is resumed or divided must compute what a whole one does."""
 
 
 @attrs.frozen
@@ -80,7 +80,7 @@ class AdapterModel(TrainableModel):
 
     The model itself is no submodule, so that checkpoints, averages and optimisers hold nothing of it. `dtype` is that
     of its weights; None for the checkpoint's. The adapters are float32, begin with no effect, and depend on the seed
-    alone.
+    alone. Raises ConversionError as `float_model`.
     """
 
     def __init__(
@@ -95,15 +95,8 @@ class AdapterModel(TrainableModel):
     ) -> None:
         super().__init__()
         from peft import get_peft_model
-        from transformers import AutoConfig, AutoModelForCausalLM
-        from transformers.utils import logging as hf_logging
 
-        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        config = AutoConfig.from_pretrained(checkpoint)
-        for name in DROPOUTS:
-            if hasattr(config, name):
-                setattr(config, name, 0.0)
-        model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, config=config, dtype=dtype or "auto")
+        model = float_model(checkpoint, architecture, dtype)
         model.to(device)
         torch.manual_seed(seed)
         with warnings.catch_warnings():
@@ -164,8 +157,14 @@ def write_adapters(weights: Mapping[str, Tensor], architecture: Architecture, ch
 
 
 def read_adapters(folder: Path) -> dict[str, Tensor]:
-    """Return the weights that `write_adapters` wrote, by the names of an `AdapterModel`."""
-    weights: Mapping[str, Tensor] = load_file(folder / ADAPTER_FILE)
+    """Return the weights that `write_adapters` wrote, by the names of an `AdapterModel`.
+
+    Raises ConversionError when the file is damaged.
+    """
+    try:
+        weights: Mapping[str, Tensor] = load_file(folder / ADAPTER_FILE)
+    except SafetensorError as error:
+        raise ConversionError(f"{folder / ADAPTER_FILE} is damaged: {error}.", "Adapt the model anew.") from error
     return {
         name.removesuffix(".weight").replace(".", "/") + "/default/weight": tensor for name, tensor in weights.items()
     }

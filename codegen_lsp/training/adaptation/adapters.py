@@ -149,7 +149,10 @@ class AdapterTraining:
     def check_base(self, build: InstalledBuild) -> None:
         """Raise ModelError unless the checkpoint, with the earlier adapters, computes what a build computes."""
         ids = Tokenizer.from_build(build.path, build.info).encode(SNIPPET)[: self.positions]
-        model = self._model(None, torch.device("cpu"))
+        try:
+            model = self._model(None, torch.device("cpu"))
+        except ConversionError as error:
+            raise ModelError(f"{self.checkpoint} can't be adapted: {error.message}", error.advice) from error
         reading = Reading(tuple(ids), self.architecture.qkv_groups)
         try:
             found = model.logits(torch.tensor([ids]))[0]
@@ -165,7 +168,13 @@ class AdapterTraining:
     ) -> AdapterModel:
         model = AdapterModel(self.checkpoint, self.architecture, dtype, device, checkpointing=checkpointing, seed=seed)
         if self.earlier is not None:
-            model.load_state_dict(self.earlier)
+            try:
+                model.load_state_dict(self.earlier)
+            except RuntimeError as error:
+                raise ConversionError(
+                    "The adapters of the model to refresh are those of another one.",
+                    "Adapt it anew, without --refresh.",
+                ) from error
         return model
 
     def _row(self) -> int:
@@ -199,7 +208,10 @@ def adapters_of(checkpoint: Path, base: InstalledBuild, device: str, earlier: Pa
     if earlier is not None:
         if not (earlier / ADAPTER_FILE).is_file():
             raise ModelError(f"{base.name} can't be refreshed: {earlier} is missing.", "Adapt it anew.")
-        kept = read_adapters(earlier)
+        try:
+            kept = read_adapters(earlier)
+        except ConversionError as error:
+            raise ModelError(f"{base.name} can't be refreshed: {error.message}", error.advice) from error
     return AdapterTraining(checkpoint, architecture, base.info.end_of_text, device, kept)
 
 
