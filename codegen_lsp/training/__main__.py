@@ -55,13 +55,18 @@ def main(arguments: list[str] | None = None) -> int:
         data=options.data,
     )
     interrupted: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda got, _: _interrupt(interrupted, got))
+    former = {
+        number: signal.signal(number, lambda got, _: _interrupt(interrupted, got))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         done = pipeline.run(job, _say, options.until, lambda: bool(interrupted))
     except CodegenError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
     return 0 if done else 128 + interrupted[0]
 
 
