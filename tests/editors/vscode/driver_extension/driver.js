@@ -70,10 +70,10 @@ const requests = {
   /** Closes all editors without saving. */
   async close() {
     const tabs = () => vscode.window.tabGroups.all.flatMap((group) => group.tabs);
-    for (let left = tabs().length; left; left -= 1) {
+    // Not all at once: VS Code would ask about a file that a program changes meanwhile.
+    for (let attempts = 10 + 2 * tabs().length; attempts && tabs().length; attempts -= 1) {
       await vscode.commands.executeCommand('workbench.action.revertAndCloseActiveEditor');
     }
-    await vscode.commands.executeCommand('workbench.action.closeAllEditors');
   },
   /** Removes settings from the user's. */
   async unset(...names) {
