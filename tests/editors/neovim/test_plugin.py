@@ -174,6 +174,23 @@ def test_long_messages_take_no_key_that_is_typed(neovim):
     assert "Another is used." in neovim.messages()
 
 
+@pytest.mark.parametrize(
+    ("begin", "end"), [("i", "<C-c>"), ("gh", "<Esc>"), (":terminal cat<CR>i", "<C-\\><C-n>"), ("i<C-o>", "<Esc><Esc>")]
+)
+def test_messages_of_wide_characters_wait_for_the_end_of_typing(neovim, begin, end):
+    neovim.lua("vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'text' })")
+    neovim.keys(begin)
+    typing = neovim.until(lambda: (mode := neovim.request("nvim_get_mode")["mode"]) not in ("n", "nt", "c") and mode)
+    notify(neovim, "window/showMessage", {"type": 2, "message": "\u6a21\u578b" * 60 + "END"})
+    neovim.until(lambda: "\u2026" in neovim.messages(), "its beginning")
+    assert neovim.request("nvim_get_mode") == {"mode": typing, "blocking": False}
+    assert "END" not in neovim.messages()
+    neovim.request("nvim_input", end)
+    neovim.until(lambda: neovim.request("nvim_get_mode")["mode"] == "r", "the prompt of the whole message")
+    neovim.keys("<CR>")
+    assert "END" in neovim.messages()
+
+
 def test_progress_is_shown_and_goes_away(neovim):
     notify(neovim, "$/progress", {"token": "1", "value": {"kind": "begin", "title": "Loading", "percentage": 0}})
     notify(neovim, "$/progress", {"token": "1", "value": {"kind": "report", "message": "weights", "percentage": 40}})

@@ -42,16 +42,34 @@ local function set_status(status)
   end
 end
 
+--- Returns as much of a text as fits into a line of this many cells.
+local function cut(text, room)
+  local count = room
+  while vim.fn.strdisplaywidth(vim.fn.strcharpart(text, 0, count)) > room do count = count - 1 end
+  return vim.fn.strcharpart(text, 0, count)
+end
+
+--- Returns true in modes in which keys are text: Insert, Replace, Select and Terminal mode, also during i_CTRL-O.
+local function is_typing()
+  local mode = vim.api.nvim_get_mode().mode
+  return mode:match('^[iRsS\19t]') ~= nil or mode:match('^ni') ~= nil
+end
+
 --- Shows a message. While text is being typed, one that does not fit a line is cut, and shown whole afterwards: a prompt
 --- to press Enter would take a key.
 function M.notify(message, level)
   local text, room = 'codegen: ' .. message, math.max(vim.o.columns - 20, 20)
   level = level or vim.log.levels.INFO
-  local typing = vim.api.nvim_get_mode().mode:match('^[iR]')
-  if not typing or (not text:find('\n') and vim.fn.strdisplaywidth(text) <= room) then return vim.notify(text, level) end
-  vim.notify(vim.fn.strcharpart(text:gsub('%s*\n%s*', ' '), 0, room - 1) .. '…', level)
+  if not is_typing() or (not text:find('\n') and vim.fn.strdisplaywidth(text) <= room) then return vim.notify(text, level) end
+  local line = text:gsub('%s*\n%s*', ' ')
+  vim.notify(cut(line, room - 1) .. '…', level)
   local function show() vim.notify(text, level) end
-  vim.api.nvim_create_autocmd('InsertLeave', { once = true, callback = function() vim.schedule(show) end })
+  -- Not InsertLeave, which i_CTRL-C does not trigger.
+  vim.api.nvim_create_autocmd('ModeChanged', {
+    pattern = { '*:n', '*:nt' },
+    once = true,
+    callback = function() vim.schedule(show) end,
+  })
 end
 
 --- Returns the program in the clone that contains this plugin.
@@ -159,7 +177,7 @@ local function on_progress(client_id, value)
   if not config.current.progress or vim.api.nvim_get_mode().mode ~= 'n' then return end
   local now = M.loading
   local text = now and ('codegen: %s %d%% %s'):format(now.title, now.percentage or 0, now.message or '') or ''
-  vim.api.nvim_echo({ { vim.fn.strcharpart(text, 0, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
+  vim.api.nvim_echo({ { cut(text, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
 end
 
 local function attach_all()
