@@ -58,3 +58,26 @@ def test_the_old_build_comes_back_when_the_new_one_can_t_be_moved(tmp_path: Path
         pass  # no folder was made, so that there is nothing to move
     assert (output / "model.bin").read_text() == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_file_or_a_link_is_left_as_it_is(tmp_path: Path) -> None:
+    file, link, target = tmp_path / "file", tmp_path / "link", tmp_path / "target"
+    file.write_text("mine")
+    write(target, "one")
+    link.symlink_to(target)
+    for output in (file, link):
+        with pytest.raises(ConversionError, match="does not replace"):
+            write(output, "two")
+    assert file.read_text() == "mine"
+    assert (link / "model.bin").read_text() == "one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "target"]
+
+
+def test_a_build_that_was_moved_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:
+    output = tmp_path / "mine"
+    write(output, "one")
+    output.rename(tmp_path / ".mine.old")
+    with pytest.raises(ValueError, match="broken"):
+        fail(output, ValueError("broken"))
+    assert (output / "model.bin").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
