@@ -392,9 +392,12 @@ class Window:
 
     def close_all(self) -> None:
         """Close all lists, and all files without saving them."""
-        self.press("Escape", "Escape")
-        self.drive("close")
-        self.until(lambda: self.page.locator(".tab").count() == 0, "all files to be closed")
+
+        def close() -> None:
+            self.press("Escape", "Escape")
+            self.drive("close")
+
+        self.repeat(close, lambda: self.page.locator(".tab").count() == 0, "all files to be closed")
 
     def write_settings(self, values: dict[str, Any]) -> None:
         """Change settings of the workspace; None removes a setting."""

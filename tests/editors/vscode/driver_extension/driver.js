@@ -67,12 +67,14 @@ const requests = {
     edit.renameFile(vscode.Uri.file(before), vscode.Uri.file(after));
     if (!(await vscode.workspace.applyEdit(edit))) throw new Error(`${before} could not be renamed`);
   },
-  /** Closes all editors without saving. */
+  /** Closes editors without saving, all if that takes at most some seconds: VS Code may wait for a dialog. */
   async close() {
     const tabs = () => vscode.window.tabGroups.all.flatMap((group) => group.tabs);
-    // Not all at once: VS Code would ask about a file that a program changes meanwhile.
-    for (let attempts = 10 + 2 * tabs().length; attempts && tabs().length; attempts -= 1) {
-      await vscode.commands.executeCommand('workbench.action.revertAndCloseActiveEditor');
+    const end = Date.now() + 15000;
+    while (tabs().length && Date.now() < end) {
+      // Not all at once: VS Code would ask about a file that a program changes meanwhile.
+      const closed = vscode.commands.executeCommand('workbench.action.revertAndCloseActiveEditor');
+      await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 3000))]);
     }
   },
   /** Removes settings from the user's. */
