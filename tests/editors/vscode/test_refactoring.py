@@ -87,9 +87,13 @@ def act(window, title: str, key: str = "Enter") -> None:
     """Choose from the menu with the keyboard."""
     titles = menu(window)
     assert title in titles
+    focused = window.page.locator(".action-widget .monaco-list-row.action.focused")
     for following in titles[1 : titles.index(title) + 1]:
-        focused = window.page.locator(".action-widget .monaco-list-row.action.focused", has_text=following)
-        window.press_until("ArrowDown", focused.count, following)
+
+        def reached(wanted: str = following) -> bool:
+            return [text.strip() for text in focused.all_inner_texts()] == [wanted]
+
+        window.press_until("ArrowDown", reached, following)
     rows = window.page.locator(".action-widget .monaco-list-row.action")
     window.press_until(key, lambda: rows.count() == 0, "the menu to close")
 
