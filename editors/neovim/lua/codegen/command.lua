@@ -112,7 +112,7 @@ function run_pull(name, line)
     missing_extra = entry.missing_extra or missing_extra
     if not entry.fraction then return end
     local shown = ('codegen: pulling %s %d%% %s'):format(name, entry.fraction * 100, entry.message or '')
-    vim.api.nvim_echo({ { vim.fn.strcharpart(shown, 0, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
+    server.show_progress(shown)
   end)
   local options = { text = true, env = server.env(), stdout = read, detach = true }
   local ok, process = pcall(vim.system, line, options, function(done)

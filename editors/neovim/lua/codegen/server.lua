@@ -49,6 +49,11 @@ local function cut(text, room)
   return vim.fn.strcharpart(text, 0, count)
 end
 
+--- Shows how far something is, in one line that is not kept among the messages.
+function M.show_progress(text)
+  vim.api.nvim_echo({ { cut(text, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
+end
+
 --- Returns true in modes in which keys are text: Insert, Replace, Select and Terminal mode, also during i_CTRL-O.
 local function is_typing()
   local mode = vim.api.nvim_get_mode().mode
@@ -177,7 +182,7 @@ local function on_progress(client_id, value)
   if not config.current.progress or vim.api.nvim_get_mode().mode ~= 'n' then return end
   local now = M.loading
   local text = now and ('codegen: %s %d%% %s'):format(now.title, now.percentage or 0, now.message or '') or ''
-  vim.api.nvim_echo({ { cut(text, math.max(vim.o.columns - 20, 10)), 'Comment' } }, false, {})
+  M.show_progress(text)
 end
 
 local function attach_all()
