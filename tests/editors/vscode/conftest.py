@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import psutil
 import pytest
@@ -398,6 +399,18 @@ class Window:
             self.drive("close")
 
         self.repeat(close, lambda: self.page.locator(".tab").count() == 0, "all files to be closed")
+
+    def is_backed_up(self, path: Path) -> bool:
+        """Tell whether VS Code keeps a backup of a file's unsaved text.
+
+        It removes the backup some time after the file was saved; a window that opens before restores the older text.
+        """
+        for backup in self.server.root.glob("user/User/Backups/*/vscode-remote/*"):
+            with contextlib.suppress(FileNotFoundError):
+                uri = backup.read_bytes().split(b" ", 1)[0].decode()
+                if unquote(urlsplit(uri).path) == str(path):
+                    return True
+        return False
 
     def write_settings(self, values: dict[str, Any]) -> None:
         """Change settings of the workspace; None removes a setting."""

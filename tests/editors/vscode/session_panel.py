@@ -38,13 +38,14 @@ class SessionPanel:
         return str(self.window.drive("text", str(self.path)))
 
     def save(self) -> str:
-        """Save the document until the file has its text, and return that."""
+        """Save the document until the file has its text and no backup of it is left, and return the text."""
 
         def saved() -> bool:
             self.window.drive("run", "workbench.action.files.saveAll")
             return self.path.read_text(encoding="utf-8") == self.text
 
         self.until(saved, "the file to be saved")
+        self.until(lambda: not self.window.is_backed_up(self.path), "the backup to be removed")
         return self.text
 
     def turns(self) -> list[str]:
