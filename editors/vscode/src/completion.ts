@@ -1,18 +1,20 @@
 /**
  * Middleware for VS Code's requests for ghost text: sends none where suggestions are off, measures the time to an
- * answer, and logs errors instead of showing them.
+ * answer, and logs errors instead of showing them. What was typed before a model was ready is asked for later.
  */
 
 import * as vscode from 'vscode';
 import type { Middleware } from 'vscode-languageclient/node';
 
 import { enabled, isOn, SECTION } from './configuration';
+import type { Server, Status } from './server';
 
 /** Measures the time of suggestions. */
 export class Answers {
   private readonly taken = new vscode.EventEmitter<number>();
   /** Fires with the milliseconds of each answer that has a suggestion. */
   readonly onDidAnswer = this.taken.event;
+  private asAutomatic = false;
 
   constructor(private readonly log: vscode.LogOutputChannel) {}
 
@@ -21,7 +23,8 @@ export class Answers {
       if (!enabled() || !isOn(document.languageId)) return [];
       const asked = performance.now();
       try {
-        const answer = (await next(document, position, context, token)) ?? [];
+        const triggerKind = this.asAutomatic ? vscode.InlineCompletionTriggerKind.Automatic : context.triggerKind;
+        const answer = (await next(document, position, { ...context, triggerKind }, token)) ?? [];
         const items = Array.isArray(answer) ? answer : answer.items;
         if (items.length > 0 && !token.isCancellationRequested) this.answered(performance.now() - asked);
         return items.map((item) => behindPairs(document, item));
@@ -31,6 +34,16 @@ export class Answers {
       }
     },
   };
+
+  /** Has VS Code ask for a suggestion at the cursor, as if something had been typed now. */
+  async ask(): Promise<void> {
+    this.asAutomatic = true;
+    try {
+      await vscode.commands.executeCommand('editor.action.inlineSuggest.trigger');
+    } finally {
+      this.asAutomatic = false;
+    }
+  }
 
   private answered(milliseconds: number): void {
     void vscode.commands.executeCommand('setContext', `${SECTION}.suggested`, true);
@@ -47,6 +60,36 @@ export function hideStale(): vscode.Disposable {
     if (document !== vscode.window.activeTextEditor?.document) return;
     void vscode.commands.executeCommand('editor.action.inlineSuggest.hide');
   });
+}
+
+/** Asks for a suggestion for text that was typed before a model was ready, if the cursor is still there. */
+export function askOnceReady(server: Server, answers: Answers): vscode.Disposable {
+  let wasReady = isReady(server.status);
+  let typed: { document: vscode.TextDocument; version: number; range: vscode.Range } | undefined;
+  return vscode.Disposable.from(
+    vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
+      if (isReady(server.status)) return;
+      const [change] = contentChanges;
+      if (!change || change.text === '' || document !== vscode.window.activeTextEditor?.document) return;
+      const end = document.positionAt(change.rangeOffset + change.text.length);
+      typed = { document, version: document.version, range: new vscode.Range(change.range.start, end) };
+    }),
+    server.onDidChange((status) => {
+      const becomesReady = isReady(status) && !wasReady;
+      wasReady = isReady(status);
+      if (!becomesReady || !typed) return;
+      const { document, version, range } = typed;
+      typed = undefined;
+      const editor = vscode.window.activeTextEditor;
+      if (editor?.document !== document || document.version !== version || editor.selections.length !== 1) return;
+      if (!editor.selection.isEmpty || !range.contains(editor.selection.active)) return;
+      if (vscode.workspace.getConfiguration('editor', document).get('inlineSuggest.enabled')) void answers.ask();
+    }),
+  );
+}
+
+function isReady({ state }: Status): boolean {
+  return state === 'ready' || state === 'busy';
 }
 
 const PAIR = /^[^]*[\uD800-\uDBFF][\uDC00-\uDFFF]/;

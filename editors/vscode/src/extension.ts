@@ -5,7 +5,7 @@ import { mkdir } from 'node:fs/promises';
 import * as vscode from 'vscode';
 
 import { adviseModel } from './advice';
-import { Answers, hideStale } from './completion';
+import { Answers, askOnceReady, hideStale } from './completion';
 import { enabled, isOn, languageName, languagesOn, SECTION, setEnabled, setLanguage } from './configuration';
 import { PrivateEnvironment } from './environment';
 import { showMenu } from './menu';
@@ -34,6 +34,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     running,
     showStatusBar(running, answers),
     hideStale(),
+    askOnceReady(running, answers),
     vscode.workspace.registerTextDocumentContentProvider(REPORT, reports),
     vscode.window.registerWebviewPanelSerializer(VIEW, sessions),
     ...Object.entries(window.commands).map(([name, act]) => vscode.commands.registerCommand(`${SECTION}.${name}`, act)),

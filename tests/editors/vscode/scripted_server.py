@@ -10,6 +10,7 @@
   with ` @SEED` behind it.
 - `sandbox`: false where programs can't be confined.
 - `delay`: seconds until the model has answered.
+- `loading`: true while the model is still being loaded.
 - `anywhere`: answer on blank lines, too.
 - `measuring`: true while a measurement of the machine goes on. Its result is that of `tests/advice/measured.py`.
 
@@ -82,6 +83,8 @@ def serve() -> int:
         """Writes its requests to the log, and takes its time."""
 
         async def load(self, params: LoadParams) -> ModelDescription:
+            while script().get("loading"):  # noqa: ASYNC110 - in a file
+                await asyncio.sleep(0.05)
             model = await super().load(params)
             log(event="load", model=model.name)
             return model

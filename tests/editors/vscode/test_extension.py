@@ -241,6 +241,31 @@ def test_a_killed_server_comes_back_unseen(window, script, name):
     window.nudge(" = sum((1, 2))")
 
 
+@pytest.mark.parametrize("moves", [False, True], ids=["the cursor stays", "the cursor moves"])
+def test_what_was_typed_before_the_model_was_ready(window, script, name, moves):
+    suggests(window, script, f"ready_{name}")
+    window.edit(name, "\n")
+    script.write_script(texts=["total = sum((1, 2))"], loading=True)
+    (before,) = script.events("started")[-1:]
+    window.command("Codegen: Restart the Server")
+    window.until(lambda: script.events("started")[-1] != before, "another server")
+    window.until(lambda: window.status().startswith("Codegen"), "it to load")
+    asked = len(script.events("generate"))
+    window.type("total")
+    if moves:
+        window.press("ArrowUp")
+    script.set("total = sum((1, 2))")
+    window.ready()
+    if moves:
+        assert window.selection().startswith("Ln 1")
+        window.page.wait_for_timeout(1000)
+        assert window.ghost() == ""
+        assert len(script.events("generate")) == asked
+        return
+    window.sees(" = sum((1, 2))")
+    assert [one["candidates"] for one in script.events("generate")[asked:]] == [1], "as if it had been typed now"
+
+
 def test_wrong_settings_are_named(window, script, name):
     window.edit(name)
     window.write_settings({"codegen-lsp.threads": "many"})
