@@ -10,7 +10,7 @@
 - `advice`: the answer about models.
 
 Received messages are written to `FOLDER/log.jsonl`. The command `fake.notify` `[method, params]` sends a notification,
-and `fake.exit` ends the process.
+`fake.ask` `[number, params]` asks a question after its own answer, and `fake.exit` ends the process.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ def execute(number: Any, params: dict[str, Any]) -> None:
         send({"id": number, "error": {"code": -32803, "message": "There is no model named missing."}})
         return
     send({"id": number, "result": {"model": arguments[0]} if name == "codegen-lsp.switchModel" else None})
+    if name == "fake.ask":
+        send({"id": arguments[0], "method": "window/showMessageRequest", "params": arguments[1]})
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ local server = require('codegen.server')
 
 local M = {}
 
-local waiting = {} -- the questions, oldest first
+local waiting = {} -- the questions, in the order in which they are shown
 
 --- Returns true while the user waits for a command of the server, such as a refactoring, which may be what asks.
 local function is_awaited(client_id)
@@ -24,7 +24,7 @@ local function choose(params, done)
     kind = 'codegen-question',
     format_item = function(action) return action.title end,
   }
-  vim.ui.select(params.actions or {}, options, done)
+  vim.ui.select(params.actions, options, done)
 end
 
 --- Asks a question that the user waits for; keeps another one, and tells of it. Returns the chosen action, or null, to
@@ -32,6 +32,10 @@ end
 function M.ask(_, params, context)
   local thread, is_main = coroutine.running()
   if not thread or is_main then return vim.NIL end
+  if type(params.actions) ~= 'table' or #params.actions == 0 then
+    server.notify(params.message) -- there is nothing to choose
+    return vim.NIL
+  end
   if is_awaited(context.client_id) then
     choose(params, function(action)
       vim.schedule(function() coroutine.resume(thread, action or vim.NIL) end)
@@ -52,13 +56,17 @@ function M.forget(client_id)
   waiting = vim.tbl_filter(function(question) return question.client ~= client_id end, waiting)
 end
 
---- Lets the user answer the oldest question. A list that is left without a choice keeps it.
+--- Lets the user answer a question, the oldest first. One that is left without a choice is kept, behind the others.
 function M.answer()
   local question = waiting[1]
   if not question then return server.notify('The server has no question.') end
   choose(question.params, function(action)
-    if not action or not vim.tbl_contains(waiting, question) then return end
+    if not vim.tbl_contains(waiting, question) then return end
     waiting = vim.tbl_filter(function(other) return other ~= question end, waiting)
+    if not action then
+      waiting[#waiting + 1] = question
+      return
+    end
     server.changed()
     coroutine.resume(question.thread, action)
   end)
