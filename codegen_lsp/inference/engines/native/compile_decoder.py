@@ -24,8 +24,9 @@ SOURCE = Path(__file__).with_name("decoder.c")
 INDEX_SOURCE = Path(__file__).with_name("ngram_index.c")
 FLAGS = (
     "-O3", "-ffp-contract=off", "-std=gnu17", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra",
-    "-Wno-psabi", "-s",
+    "-Wno-psabi", "-s", "-falign-loops=64",
 )  # fmt: skip
+"""Loops are aligned, since a step took up to 8 % longer where a change elsewhere had moved those of its products."""
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,17 @@ ALWAYS void rotate_few(const Model *m, float *x, const float *cosines, const flo
 /* The part of `keys` keys that a head, or a pair of heads, prefetches: number `head` of `heads`. */
 ALWAYS Span share_of(int keys, int head, int heads) { return (Span){keys * head / heads, keys * (head + 1) / heads}; }
 
+/* Set each of LANES sums to the lane by lane products of the query with a key, from key `begin` on; after the last key,
+   `end` - 1, that is repeated. With a constant head width the query stays in registers. */
+ALWAYS void multiply_keys(vf *sum, const float *query, const float *keys, int begin, int end, int head_width) {
+    for (int i = 0; i < LANES; i++) {
+        const float *key = keys + (size_t)(begin + i < end ? begin + i : end - 1) * head_width;
+        vf products = load(query) * load(key);
+        for (int c = LANES; c < head_width; c += LANES) products = vfma(load(query + c), load(key + c), products);
+        sum[i] = products;
+    }
+}
+
 /* Add the weighted values of keys begin .. end - 1 to LANES * chunks entries of `attn`, for one head or two, whose
    entries and weights are this far apart. Two at once have enough sums that none waits for its last addition. */
 ALWAYS void add_weighted_values(float *attn, int apart, const float *values, const float *weights, int weights_apart,
@@ -229,12 +240,9 @@ static void attend_few(Decoder *d, const Segment *s, int from, int index, int fi
                 for (int i = ahead.begin; i < ahead.end; i++)
                     for (int c = 0; c < hw; c += 16)
                         __builtin_prefetch(keys + (size_t)(k + i + PREFETCH_KEYS) * hw + c);
-                for (int i = 0; i < LANES; i++) {
-                    const float *key = keys + (size_t)(k + i < end ? k + i : end - 1) * hw;
-                    vf products = load(query) * load(key);
-                    for (int c = LANES; c < hw; c += LANES) products = vfma(load(query + c), load(key + c), products);
-                    sum[i] = products;
-                }
+                if (hw == 64) multiply_keys(sum, query, keys, k, end, 64);
+                else if (hw == 128) multiply_keys(sum, query, keys, k, end, 128);
+                else multiply_keys(sum, query, keys, k, end, hw);
                 store(scores + ((size_t)t * heads + h) * score_stride + k, sums(sum) * scale);
             }
     for (int t = 0; t < count; t++)
