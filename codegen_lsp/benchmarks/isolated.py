@@ -1,7 +1,7 @@
-"""Run a benchmark in a process of its own, with the environment of a worker.
+"""Run a benchmark in a process of its own.
 
-Threads and memory allocation are tuned in a worker's environment, and the engines must not share a process with the
-command line. The figures come back as plain values.
+The engines must not share a process with the command line, and need the environment of a worker, in which threads and
+memory allocation are tuned. The figures come back as plain values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import psutil
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.lines import LineStart, Packages
-from codegen_lsp.inference.client.launch import worker_environment
+from codegen_lsp.inference.client.launch import environment_without_secrets, worker_environment
 from codegen_lsp.inference.engines.factory import default_threads
 
 PlainFigures = dict[str, Any]
@@ -33,7 +33,8 @@ def time_engines(shape: str, context: int, threads: int, *, peers: bool, group: 
     Raises: ModelError.
     """
     arguments = (shape, str(context), _threads(threads), "--group", str(group))
-    return _run("engines", *arguments, *(["--peers"] if peers else []))
+    # Each engine has a process, whose environment that of the benchmark must not decide.
+    return _run("engines", *arguments, *(["--peers"] if peers else []), environment=environment_without_secrets())
 
 
 def time_drafts(
@@ -60,16 +61,18 @@ def _threads(threads: int) -> str:
     return str(threads or default_threads())
 
 
-def _run(module: str, *arguments: str, standard_input: str = "") -> PlainFigures:
+def _run(
+    module: str, *arguments: str, standard_input: str = "", environment: dict[str, str] | None = None
+) -> PlainFigures:
     """Run a module of `benchmarks`, which prints its figures, or message and advice as the last line of stderr.
 
-    Its temporary files, a model's weights among them, are in a folder of this process, which removes them however the
-    other one ends.
+    It has the environment of a worker unless another is given. Its temporary files, a model's weights among them, are
+    in a folder of this process, which removes them however the other one ends.
     """
     with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
         process = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.benchmarks.{module}", *arguments],
-            env=worker_environment() | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder),
+            env=(environment or worker_environment()) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

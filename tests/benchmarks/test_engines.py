@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 
 from codegen_lsp.benchmarks import engines
-from codegen_lsp.benchmarks.engines import OURS, benchmark_shape, floor, measure, runnable
+from codegen_lsp.benchmarks.engines import OURS, benchmark_shape, environment_of, floor, measure, runnable
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.convert import build_logits
@@ -51,6 +51,15 @@ def test_random_builds_run_in_both_engines(block: str, tmp_path: Path) -> None:
     forward_pass = TorchForwardPass(weights, choose_kernel())
     ours = forward_pass.logits(forward_pass.forward(ids, forward_pass.new_cache(len(ids)), 0))
     assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(theirs)
+
+
+def test_threads_wait_as_in_a_worker_in_our_engines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert {environment_of(name).get("OMP_WAIT_POLICY") for name in (*OURS, engines.INT4)} == {"passive"}
+    others = (*engines.OTHERS, *engines.INT4_OTHERS)
+    assert {environment_of(name).get("OMP_WAIT_POLICY") for name in others} == {None}
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert {environment_of(name)["OMP_WAIT_POLICY"] for name in (*OURS, *others)} == {"active"}
 
 
 BIGCODE = Architecture(

@@ -118,11 +118,17 @@ def worker_command() -> list[str]:
     return [sys.executable, "-P", "-X", "utf8", "-m", "codegen_lsp.inference.worker"]
 
 
-def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker: this process's, tuned. Variables that the user set take precedence."""
+def environment_without_secrets() -> dict[str, str]:
+    """Return this process's environment without credentials."""
     environment = python_path.environment()
     for name in SECRET_VARIABLES:
         environment.pop(name, None)
+    return environment
+
+
+def worker_environment() -> dict[str, str]:
+    """Return the environment of a worker: this process's, tuned. Variables that the user set take precedence."""
+    environment = environment_without_secrets()
     environment.setdefault("GLIBC_TUNABLES", heap.TUNABLES)
     if "OMP_WAIT_POLICY" not in environment:
         environment["OMP_WAIT_POLICY"] = WAIT_POLICY
