@@ -62,13 +62,15 @@ export function hideStale(): vscode.Disposable {
   });
 }
 
-/** Asks for a suggestion for text that was typed before a model was ready, if the cursor is still there. */
+/**
+ * Asks for a suggestion for the text typed last when a model becomes ready, if the cursor is still there: a request
+ * that was sent before had no answer.
+ */
 export function askOnceReady(server: Server, answers: Answers): vscode.Disposable {
   let wasReady = isReady(server.status);
   let typed: { document: vscode.TextDocument; version: number; range: vscode.Range } | undefined;
   return vscode.Disposable.from(
     vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
-      if (isReady(server.status)) return;
       const [change] = contentChanges;
       if (!change || change.text === '' || document !== vscode.window.activeTextEditor?.document) return;
       const end = document.positionAt(change.rangeOffset + change.text.length);

@@ -59,16 +59,10 @@ def suggested(window, name):
 
 
 def suggested_by_another_server(window, name):
-    """The same while the server starts: the status bar may still show the state of the former one."""
+    """The same while the server starts, which asks for what was typed before once its model is ready."""
     window.edit(name, STACK)
-    window.type("        self")
-
-    def type_again():
-        if window.text().endswith("."):
-            window.press("Backspace")
-        window.type(".")
-
-    window.repeat(type_again, window.ghost, "a suggestion")
+    window.type("        self.")
+    window.until(window.ghost, "a suggestion", 4)
     return window.suggestion()
 
 
