@@ -26,9 +26,10 @@ def answers(fake):
 
 def test_questions_are_shown_in_turn(neovim, fake):
     neovim.lua(CHOICE)
-    for number in (101, 102):
+    for count, number in enumerate((101, 102), start=1):
         ask(neovim, number, [{"title": f"Yes to {number}"}, {"title": "No"}])
-    neovim.until(lambda: neovim.messages().count("The server has a question") == 2, "both questions")
+        # One after the other: while a command is pending, a question is taken for one that the command asks.
+        neovim.until(lambda: neovim.messages().count("The server has a question") == count, f"question {number}")  # noqa: B023
     assert neovim.lua("return #_G.asked") == 0
     neovim.command("Codegen answer")
     assert neovim.lua("return _G.asked") == ["Question 101?"]
@@ -48,6 +49,6 @@ def test_a_question_without_a_choice_is_a_message(neovim, fake):
     neovim.lua(CHOICE)
     ask(neovim, 101, [])
     neovim.until(lambda: answers(fake) == {101: None}, "the answer")
-    assert "Question 101?" in neovim.messages()
+    neovim.until(lambda: "Question 101?" in neovim.messages(), "the message")
     neovim.command("Codegen answer")
     assert "The server has no question." in neovim.messages()
