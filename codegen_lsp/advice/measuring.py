@@ -180,7 +180,7 @@ def build_sizes(directory: Path, info: BuildInfo) -> ModelSizes:
     except ModelError:
         head = info.vocabulary_size * info.width
         rest = max(info.files["model.bin"].bytes - 2 * head, 0)
-        return ModelSizes(info.layers, info.width, info.vocabulary_size, rest, head)
+        return ModelSizes(info.layers, info.width, info.vocabulary_size, rest, head, info.token_values)
     head = weights.padded_vocab_size * weights.width
     return ModelSizes(
         layers=len(weights.layers),
@@ -188,6 +188,7 @@ def build_sizes(directory: Path, info: BuildInfo) -> ModelSizes:
         rows=weights.padded_vocab_size,
         block_weights=weights.step_weights - head,
         head_weights=head,
+        token_values=info.token_values,
         bits=8 * weights.step_bytes / weights.step_weights,
     )
 

@@ -1,9 +1,10 @@
 """The speed of a model on a machine, predicted from the model's sizes and from measurements of other models.
 
-A pass over the weights takes time for the bytes of the weights, for the keys and values that it attends to, for each
-layer (threads wait for each other), and for each row of the output layer (a token is chosen among them). Each of these
-costs is a number of seconds that belongs to the machine and to the kind of pass. They are fitted to the times of
-small models of different shapes, as the solution without negative numbers that has the least squared relative error.
+A pass takes time for the bytes that it reads, of weights and of the keys and values before its tokens, for the
+arithmetic of attending to these, for each layer (threads wait for each other), and for each row of the output layer (a
+token is chosen among them). Each of these costs is a number of seconds that belongs to the machine and to the kind of
+pass. They are fitted to the times of small models of different shapes, as the solution without negative numbers that
+has the least squared relative error.
 
 Pure arithmetic: the language server imports this module.
 """
@@ -31,6 +32,8 @@ CONTEXT = 1024
 CHUNK = 256
 """Tokens of a prompt that engines read at once, at most (`native.engine.LONGEST_CHUNK`)."""
 INT8 = 8.0
+VALUE_BYTES = 4
+"""Bytes of a key or value in the KV cache of a processor."""
 MOST_BITS_OF_FOUR = 6.0
 """With their scales, weights in 4 bits take 4.25 to 4.5; a build may have some matrices in int8."""
 
@@ -48,6 +51,8 @@ class ModelSizes:
     """Weights of the matrices of all layers."""
     head_weights: int
     """Weights of the output layer."""
+    token_values: int
+    """Keys and values of a token in all layers."""
     bits: float = INT8
     """Bits that a weight takes, its share of the scales included where they are many."""
 
@@ -62,8 +67,9 @@ class ModelSizes:
             work = float(self.block_weights) * tokens
             attended = self.attention_width * self.layers * tokens * (cached + tokens / 2)
             return work, attended, float(self.layers * math.ceil(tokens / CHUNK)), float(self.rows), 1.0
+        read = self.step_bytes + VALUE_BYTES * self.token_values * (cached + tokens)
         attended = float(self.attention_width * self.layers * (cached + tokens))
-        return self.step_bytes, attended, float(self.layers), float(self.rows), 1.0
+        return read, attended, float(self.layers), float(self.rows), 1.0
 
 
 def sizes_of(architecture: Architecture, bits: float = INT8) -> ModelSizes:
@@ -76,6 +82,7 @@ def sizes_of(architecture: Architecture, bits: float = INT8) -> ModelSizes:
         rows=architecture.rows,
         block_weights=every - head * (1 if architecture.tied else 2),
         head_weights=head,
+        token_values=2 * architecture.layers * architecture.kv_heads * architecture.head_width,
         bits=bits,
     )
 
@@ -85,7 +92,7 @@ class PassSpeed:
     """Costs of one kind of pass on a machine, in seconds."""
 
     weight: float
-    """For each byte of weights; in a prompt, for each weight and token."""
+    """For each byte of weights, keys and values; in a prompt, for each weight and token."""
     attended: float
     """For each entry of a query and token that it attends to."""
     layer: float

@@ -125,7 +125,7 @@ def test_a_measurement_is_kept_for_the_way_of_running_models(cache: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"format": 0, "records": []}', '{"format": 1, "records": [{"a": 1}]}']
+    "content", ["", "[]", "{", '{"format": 0, "records": []}', '{"format": 2, "records": [{"a": 1}]}']
 )
 def test_a_damaged_record_counts_as_none_and_is_replaced(content: str, cache: Path) -> None:
     path = records.record_file()
