@@ -106,7 +106,8 @@ ALWAYS void finish(const Matrix *m, int row, int group, vi dot, Rounded in, int 
     finish_value(vfloat(dot) * load(in.step + group * LANES) * m->steps[row], row, group, to);
 }
 
-ALWAYS void tile(const Matrix *m, int row, int rows, int group, Rounded in, int groups, Target to) {
+/* With `ahead`, prefetch the rows of the next tile: rows are short, and the hardware prefetcher begins anew with each. */
+ALWAYS void tile(const Matrix *m, int row, int rows, int group, Rounded in, int groups, Target to, int ahead) {
     int depth = padded(m->columns);
     vi sum[TILE_ROWS][TILE_GROUPS];
     const int8_t *w[TILE_ROWS], *q = in.q + (size_t)group * depth * LANES;
@@ -116,6 +117,8 @@ ALWAYS void tile(const Matrix *m, int row, int rows, int group, Rounded in, int 
     }
     for (int c = 0; c < depth; c += 4) {
         vi input[TILE_GROUPS];
+        if (ahead && c % 64 == 0)
+            for (int i = 0; i < TILE_ROWS; i++) __builtin_prefetch(w[i] + (size_t)TILE_ROWS * m->columns + c);
         for (int j = 0; j < groups; j++) input[j] = load_i(q + ((size_t)j * depth + c) * LANES);
         for (int i = 0; i < TILE_ROWS; i++) {
             int32_t word;
@@ -198,6 +201,9 @@ static void product_of_groups(Decoder *d, const Matrix *m, Span rows, int from, 
     for (int row = rows.begin; row < rows.end; row += TILE_ROWS) {
         int left = rows.end - row, g = from;
         Unpacked unpacked = unpack(m, row, left, d->scratch[thread]);
+        for (int i = TILE_ROWS; i < 2 * TILE_ROWS; i++) /* prefetch the next rows, as in `tile` */
+            for (int c = 0; c < m->columns / 2; c += 64)
+                __builtin_prefetch(m->values + (size_t)(row + i) * (m->columns / 2) + c);
         for (; g + 4 <= groups; g += 4) tile_of_groups(m, unpacked, row, left, g, in, 4, to);
         if (g + 2 <= groups) tile_of_groups(m, unpacked, row, left, g, in, 2, to), g += 2;
         if (g < groups) tile_of_groups(m, unpacked, row, left, g, in, 1, to);
@@ -225,9 +231,10 @@ static void product_many(Decoder *d, const Matrix *m, Span rows, int from, Round
 #endif
     for (; row < rows.end; row += TILE_ROWS) {
         int left = rows.end - row, g = from;
-        for (; g + 4 <= groups; g += 4) tile(m, row, left, g, in, 4, to);
-        if (g + 2 <= groups) tile(m, row, left, g, in, 2, to), g += 2;
-        if (g < groups) tile(m, row, left, g, in, 1, to);
+        if (g + 4 <= groups) tile(m, row, left, g, in, 4, to, 1), g += 4;
+        for (; g + 4 <= groups; g += 4) tile(m, row, left, g, in, 4, to, 0);
+        if (g + 2 <= groups) tile(m, row, left, g, in, 2, to, 0), g += 2;
+        if (g < groups) tile(m, row, left, g, in, 1, to, 0);
     }
 }
 
