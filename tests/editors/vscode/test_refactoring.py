@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[3]
 SERVER = Path(__file__).parents[1] / "refactoring_server.py"
 CHOSEN = "input:checked"
 """What will be applied, in a preview."""
+STALE = "Actual command not found"
+"""VS Code's message when it has made the actions of an open menu anew, and the chosen one is no longer there."""
 
 
 class Answers:
@@ -84,7 +86,21 @@ def leave_menu(window) -> None:
 
 
 def act(window, title: str, key: str = "Enter") -> None:
-    """Choose from the menu with the keyboard."""
+    """Choose from the menu with the keyboard, and wait until something happens; again where the menu was stale."""
+    before = window.text()
+    choose(window, title, key)
+    places = [window.page.locator(place) for place in (".panel .bulk-edit-panel", ".quick-input-widget")]
+
+    def reacts() -> bool:
+        return window.text() != before or window.toasts() != "" or any(place.is_visible() for place in places)
+
+    window.until(reacts, f"an effect of {title}")
+    if STALE in window.toasts():
+        window.dismiss()
+        act(window, title, key)
+
+
+def choose(window, title: str, key: str) -> None:
     titles = menu(window)
     assert title in titles
     focused = window.page.locator(".action-widget .monaco-list-row.action.focused")
