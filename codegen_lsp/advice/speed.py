@@ -82,7 +82,7 @@ def sizes_of(architecture: Architecture, bits: float = INT8) -> ModelSizes:
         rows=architecture.rows,
         block_weights=every - head * (1 if architecture.tied else 2),
         head_weights=head,
-        token_values=2 * architecture.layers * architecture.kv_heads * architecture.head_width,
+        token_values=2 * architecture.layers * architecture.kv_width,
         bits=bits,
     )
 

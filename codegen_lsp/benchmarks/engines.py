@@ -216,7 +216,7 @@ def environment_of(name: str) -> dict[str, str]:
     """Return the environment of a peer's process: a worker's for the engines of this project, else as it is.
 
     A worker's threads sleep while they wait, which is best beside other programs; on an idle machine it made llama.cpp
-    1.2 to 1.7 times slower.
+    1.1 to 1.2 times slower (`docs/lab.md`).
     """
     return environment_without_secrets() if name in (*OTHERS, *INT4_OTHERS) else worker_environment()
 

@@ -33,7 +33,7 @@ def time_engines(shape: str, context: int, threads: int, *, peers: bool, group: 
     Raises: ModelError.
     """
     arguments = (shape, str(context), _threads(threads), "--group", str(group))
-    # Each engine has a process, whose environment that of the benchmark must not decide.
+    # Each engine has a process of its own, and only this project's engines the environment of a worker.
     return _run("engines", *arguments, *(["--peers"] if peers else []), environment=environment_without_secrets())
 
 

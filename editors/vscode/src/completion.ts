@@ -68,23 +68,25 @@ export function hideStale(): vscode.Disposable {
  */
 export function askOnceReady(server: Server, answers: Answers): vscode.Disposable {
   let wasReady = isReady(server.status);
-  let typed: { document: vscode.TextDocument; version: number; range: vscode.Range } | undefined;
+  let typed: { event: vscode.TextDocumentChangeEvent; version: number } | undefined;
   return vscode.Disposable.from(
-    vscode.workspace.onDidChangeTextDocument(({ document, contentChanges }) => {
-      const [change] = contentChanges;
-      if (!change || change.text === '' || document !== vscode.window.activeTextEditor?.document) return;
-      const end = document.positionAt(change.rangeOffset + change.text.length);
-      typed = { document, version: document.version, range: new vscode.Range(change.range.start, end) };
+    vscode.workspace.onDidChangeTextDocument((event) => {
+      if (!event.contentChanges[0]?.text || event.document !== vscode.window.activeTextEditor?.document) return;
+      typed = { event, version: event.document.version };
     }),
     server.onDidChange((status) => {
       const becomesReady = isReady(status) && !wasReady;
       wasReady = isReady(status);
       if (!becomesReady || !typed) return;
-      const { document, version, range } = typed;
+      const { document, contentChanges } = typed.event;
+      const { version } = typed;
       typed = undefined;
+      const [change] = contentChanges;
       const editor = vscode.window.activeTextEditor;
-      if (editor?.document !== document || document.version !== version || editor.selections.length !== 1) return;
-      if (!editor.selection.isEmpty || !range.contains(editor.selection.active)) return;
+      if (!change || editor?.document !== document || document.version !== version) return;
+      const end = document.positionAt(change.rangeOffset + change.text.length);
+      const isThere = new vscode.Range(change.range.start, end).contains(editor.selection.active);
+      if (!isThere || !editor.selection.isEmpty || editor.selections.length !== 1) return;
       if (vscode.workspace.getConfiguration('editor', document).get('inlineSuggest.enabled')) void answers.ask();
     }),
   );

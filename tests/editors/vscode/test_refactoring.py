@@ -101,6 +101,7 @@ def act(window, title: str, key: str = "Enter") -> None:
 
 
 def choose(window, title: str, key: str) -> None:
+    """Choose from the menu once, and wait until the menu is closed."""
     titles = menu(window)
     assert title in titles
     focused = window.page.locator(".action-widget .monaco-list-row.action.focused")

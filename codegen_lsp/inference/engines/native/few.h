@@ -178,8 +178,8 @@ ALWAYS void rotate_few(const Model *m, float *x, const float *cosines, const flo
 /* The part of `keys` keys that a head, or a pair of heads, prefetches: number `head` of `heads`. */
 ALWAYS Span share_of(int keys, int head, int heads) { return (Span){keys * head / heads, keys * (head + 1) / heads}; }
 
-/* Set each of LANES sums to the lane by lane products of the query with a key, from key `begin` on; after the last key,
-   `end` - 1, that is repeated. With a constant head width the query stays in registers. */
+/* Set each of LANES sums to the lane by lane products of the query with one key, from key `begin` on; key `end` - 1 stands
+   for those behind it. With a constant head width the query stays in registers. */
 ALWAYS void multiply_keys(vf *sum, const float *query, const float *keys, int begin, int end, int head_width) {
     for (int i = 0; i < LANES; i++) {
         const float *key = keys + (size_t)(begin + i < end ? begin + i : end - 1) * head_width;

@@ -201,9 +201,9 @@ static void product_of_groups(Decoder *d, const Matrix *m, Span rows, int from, 
     for (int row = rows.begin; row < rows.end; row += TILE_ROWS) {
         int left = rows.end - row, g = from;
         Unpacked unpacked = unpack(m, row, left, d->scratch[thread]);
-        for (int i = TILE_ROWS; i < 2 * TILE_ROWS; i++) /* prefetch the next rows, as in `tile` */
-            for (int c = 0; c < m->columns / 2; c += 64)
-                __builtin_prefetch(m->values + (size_t)(row + i) * (m->columns / 2) + c);
+        size_t row_bytes = m->columns / 2;
+        const int8_t *next = m->values + (row + TILE_ROWS) * row_bytes; /* prefetched, as in `tile` */
+        for (size_t i = 0; i < TILE_ROWS * row_bytes; i += 64) __builtin_prefetch(next + i);
         for (; g + 4 <= groups; g += 4) tile_of_groups(m, unpacked, row, left, g, in, 4, to);
         if (g + 2 <= groups) tile_of_groups(m, unpacked, row, left, g, in, 2, to), g += 2;
         if (g < groups) tile_of_groups(m, unpacked, row, left, g, in, 1, to);
@@ -231,8 +231,7 @@ static void product_many(Decoder *d, const Matrix *m, Span rows, int from, Round
 #endif
     for (; row < rows.end; row += TILE_ROWS) {
         int left = rows.end - row, g = from;
-        if (g + 4 <= groups) tile(m, row, left, g, in, 4, to, 1), g += 4;
-        for (; g + 4 <= groups; g += 4) tile(m, row, left, g, in, 4, to, 0);
+        for (; g + 4 <= groups; g += 4) tile(m, row, left, g, in, 4, to, g == from);
         if (g + 2 <= groups) tile(m, row, left, g, in, 2, to, 0), g += 2;
         if (g < groups) tile(m, row, left, g, in, 1, to, 0);
     }
