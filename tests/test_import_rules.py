@@ -63,22 +63,23 @@ PACKAGES = {
     "python_api.py": [
         *("suggest", "completion", "inference", "checkpoints", "settings", "errors"),
     ],
+    "files": ["files"],
     "source": ["source", "python_path"],
-    "sandbox": ["sandbox", "errors"],
-    "inference": ["inference", "progress", "log_format", "python_path", "errors"],
+    "sandbox": ["sandbox", "files", "errors"],
+    "inference": ["inference", "files", "progress", "log_format", "python_path", "errors"],
     "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
-    "checkpoints": ["checkpoints", "inference", "progress", "errors"],
+    "checkpoints": ["checkpoints", "inference", "files", "progress", "errors"],
     "training": [
-        *("training", "checkpoints", "inference", "workspace", "progress", "extras", "errors"),
+        *("training", "checkpoints", "inference", "workspace", "files", "progress", "extras", "errors"),
         *("deploy.cluster", "version"),
     ],
     "refactor": [
-        *("refactor", "completion", "source", "workspace", "sandbox"),
+        *("refactor", "completion", "source", "workspace", "sandbox", "files"),
         *("inference.rpc.messages", "progress", "python_path", "errors"),
     ],
     "synthesis": [
-        *("synthesis", "sandbox", "inference.rpc.messages", "errors"),
+        *("synthesis", "sandbox", "files", "inference.rpc.messages", "errors"),
     ],
     "suggest": [
         *("suggest", "completion", "source", "workspace"),
@@ -86,32 +87,32 @@ PACKAGES = {
     ],
     "trace": [
         *("trace", "suggest", "completion.options", "completion.snapshot", "source.lines", "workspace.uris"),
-        *("inference.rpc.attribution", "inference.rpc.messages", "errors"),
+        *("files", "inference.rpc.attribution", "inference.rpc.messages", "errors"),
     ],
     "advice": [
-        *("advice", "benchmarks.random_build", "checkpoints", "inference", "progress", "version", "errors"),
+        *("advice", "benchmarks.random_build", "checkpoints", "inference", "files", "progress", "version", "errors"),
     ],
     "lsp": [
         *("lsp", "advice", "suggest", "refactor", "synthesis", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.catalogue", "checkpoints.store", "settings", "log_format"),
-        *("former_settings", "access", "sandbox.sandbox", "errors"),
+        *("former_settings", "access", "sandbox.sandbox", "files", "errors"),
     ],
     "http": [
         *("http", "trace", "suggest", "synthesis", "completion", "source", "workspace", "sandbox"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
         "access",
     ],
-    "deploy": ["deploy", "http", "suggest.options", "checkpoints.store", "settings", "errors"],
+    "deploy": ["deploy", "http", "suggest.options", "checkpoints.store", "settings", "files", "errors"],
     "evaluation": [
         *("evaluation", "suggest", "synthesis", "refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.build", "inference.client", "inference.engines.base", "inference.loading"),
         *("inference.rpc", "inference.tokenizer"),
-        *("checkpoints", "training", "progress", "settings", "errors"),
+        *("checkpoints", "training", "files", "progress", "settings", "errors"),
         *("deploy.cluster", "version"),
     ],
     "benchmarks": [
         *("benchmarks", "evaluation", "suggest", "refactor", "completion", "source", "workspace", "inference"),
-        *("checkpoints", "progress", "settings", "errors"),
+        *("checkpoints", "files", "progress", "settings", "errors"),
     ],
     "cli": ["*"],
 }

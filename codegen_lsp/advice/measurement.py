@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from attrs import field, frozen
 
 from codegen_lsp.advice.processor import cpu_name
 from codegen_lsp.advice.speed import MachineSpeed, ModelSizes, ModelTimes
+from codegen_lsp.files.replacement import PRIVATE, replace_file
 from codegen_lsp.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -118,11 +118,7 @@ def keep(measurement: MachineMeasurement) -> None:
     path = record_file()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=".speed-", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(content, file)
-        Path(file.name).replace(path)
+        replace_file(path, json.dumps(content).encode(), PRIVATE)
     except OSError as error:
         logger.warning("%s can't be written: %s", path, error)
 

@@ -10,13 +10,13 @@ import contextlib
 import json
 import logging
 import sys
-import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
 import cattrs
 
 from codegen_lsp.advice.measurement import MachineMeasurement, MeasurementParams, keep
 from codegen_lsp.errors import ModelError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.client.launch import worker_environment
 from codegen_lsp.progress import ProgressReport
 
@@ -33,8 +33,8 @@ async def measure_machine(
 
     Raises: ModelError when the machine can't be measured.
     """
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-", ignore_cleanup_errors=True) as folder:
-        task = {"params": cattrs.unstructure(params), "folder": folder, "builds": builds}
+    with TemporaryFolder() as folder:
+        task = {"params": cattrs.unstructure(params), "folder": str(folder), "builds": builds}
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, *COMMAND),

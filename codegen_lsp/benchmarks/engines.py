@@ -22,7 +22,6 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from attrs import field, frozen
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.catalogue import checkpoints
 from codegen_lsp.errors import CodegenError, ModelError, OtherEngineError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.build import BuildInfo, WeightFormat, read_info
 from codegen_lsp.inference.client.launch import environment_without_secrets, worker_environment
 from codegen_lsp.inference.engines.native.weights import read_weights
@@ -281,18 +281,18 @@ def benchmark_shape(
     With `int4`, the native engine is also timed on random 4-bit weights of the shape. Raises: ModelError when it is
     neither, or a folder and `int4` are given.
     """
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
-        build = build_of_shape(shape, Path(folder))
+    with TemporaryFolder() as folder:
+        build = build_of_shape(shape, folder)
         if int4 is None:
             return measure(build, context, threads, names)
-        if build != Path(folder):
+        if build != folder:
             raise ModelError(
                 f"{shape} is a build, whose weights are timed as they are.",
                 "Leave out `--bits`, or name a shape: 350M, 2B, ….",
             )
-        with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as beside:
-            build_of_shape(shape, Path(beside), int4)
-            return measure(build, context, threads, names, Path(beside))
+        with TemporaryFolder() as beside:
+            build_of_shape(shape, beside, int4)
+            return measure(build, context, threads, names, beside)
 
 
 def build_of_shape(shape: str, folder: Path, weights: WeightFormat | None = None) -> Path:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import psutil
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.lines import LineStart, Packages
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.client.launch import environment_without_secrets, worker_environment
 from codegen_lsp.inference.engines.factory import default_threads
 
@@ -69,10 +69,10 @@ def _run(
     It has the environment of a worker unless another is given. Its temporary files, a model's weights among them, are
     in a folder of this process, which removes them however the other one ends.
     """
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+    with TemporaryFolder() as folder:
         process = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-m", f"codegen_lsp.benchmarks.{module}", *arguments],
-            env=(environment or worker_environment()) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder),
+            env=(environment or worker_environment()) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

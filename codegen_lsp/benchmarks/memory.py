@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from attrs import frozen
 from codegen_lsp.benchmarks.engines import build_of_shape
 from codegen_lsp.benchmarks.lsp_client import EditorClient
 from codegen_lsp.errors import ModelError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.build import read_info, write_info
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, StopRules
@@ -96,9 +96,9 @@ def measure_memory(
     """
     texts = sources(LONG, max(documents, FIRST + SECOND))
     found = MemoryUse([], [], [])
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+    with TemporaryFolder() as folder:
         report(f"Writing a build of the shape {shape}", 0.0)
-        builds = [write_shape(shape, embedded, Path(folder)), embedded]
+        builds = [write_shape(shape, embedded, folder), embedded]
         for number, build in enumerate(builds):
             for place, (shared, kept) in enumerate(((True, found.shared), (False, found.private))):
                 report(f"Two windows, {'one worker' if shared else 'two workers'}", 0.1 + 0.2 * number + 0.1 * place)
@@ -149,13 +149,13 @@ async def window_memory(build: Path, texts: Sequence[str], threads: int, *, shar
     """
     settings = {"model": str(build), "threads": threads, "metrics": False, "threshold": 0, "candidates": 1}
     settings |= {"languages": {"*": True}, "worker": {"shared": shared}}
-    with _apart() as environment, tempfile.TemporaryDirectory() as folder:
+    with _apart() as environment, TemporaryFolder() as folder:
         editors = [EditorClient(), EditorClient()]
         try:
             await editors[0].start(settings, environment, [])
-            one = [_total(editors[:1]) async for _ in _use(editors[0], Path(folder), texts[:FIRST])]
+            one = [_total(editors[:1]) async for _ in _use(editors[0], folder, texts[:FIRST])]
             await editors[1].start(settings, environment, [])
-            two = [_total(editors) async for _ in _use(editors[1], Path(folder), texts[FIRST:])]
+            two = [_total(editors) async for _ in _use(editors[1], folder, texts[FIRST:])]
             return WindowMemory(
                 read_info(build).name,
                 (build / "model.bin").stat().st_size / 2**20,
@@ -236,5 +236,5 @@ def sources(least: int, count: int) -> list[str]:
 @contextmanager
 def _apart() -> Iterator[dict[str, str]]:
     """Yield an environment in which servers share no worker with other windows."""
-    with tempfile.TemporaryDirectory(prefix="cl-") as folder:
-        yield {**os.environ, "XDG_RUNTIME_DIR": folder}
+    with TemporaryFolder("cl-") as folder:
+        yield {**os.environ, "XDG_RUNTIME_DIR": str(folder)}

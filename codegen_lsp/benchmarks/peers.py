@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import psutil
 from attrs import frozen
 
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
@@ -116,8 +116,8 @@ def _llama_cpp(build: Path, info: BuildInfo, threads: int, prepare: Callable[[Pa
     from codegen_lsp.benchmarks.random_gguf import write_random_gguf
     from codegen_lsp.inference.engines.native.weights import read_weights
 
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
-        file = Path(folder) / "model.gguf"
+    with TemporaryFolder() as folder:
+        file = folder / "model.gguf"
         write_random_gguf(file, read_weights(build), info.context_length)
         file = prepare(file)
         model = llama_cpp.Llama(

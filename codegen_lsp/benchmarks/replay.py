@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from codegen_lsp.benchmarks.replay_records import ProcessCost, Replay
 from codegen_lsp.benchmarks.typing_run import TypingRun
 from codegen_lsp.benchmarks.typist import begin
 from codegen_lsp.evaluation.documents import SourceDocument, in_turn
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
 
 _CANCELLED = re.compile(r"cancelled after (\d+) tokens")
@@ -82,9 +82,9 @@ async def replay(
     sessions = [session for session in (begin(document, characters, seed) for document in documents) if session][:files]
     if not sessions:
         raise ReplayError("No file is long enough.", f"Give files of more than {2 * characters + 200} characters.")
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        workspace = Path(folder) / "workspace"
+    with TemporaryFolder() as folder:
+        log = folder / "log"
+        workspace = folder / "workspace"
         packages = {session.document.package: workspace / str(n) for n, session in enumerate(sessions)}
         for document in documents:
             if document.package in packages:

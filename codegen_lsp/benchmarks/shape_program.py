@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import attrs
 
 from codegen_lsp.benchmarks.engines import build_of_shape
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 
 Measure = Callable[[Path, int, int, int], Any]
 """From a build, the context in tokens, threads and rounds to an attrs value of figures."""
@@ -28,8 +28,8 @@ def main(measure: Measure) -> None:
     parser.add_argument("rounds", type=int)
     given = parser.parse_args()
     try:
-        with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
-            build = build_of_shape(given.shape, Path(folder))
+        with TemporaryFolder() as folder:
+            build = build_of_shape(given.shape, folder)
             found = measure(build, given.context, given.threads, given.rounds)
     except CodegenError as error:
         sys.exit(json.dumps([error.message, error.advice]))

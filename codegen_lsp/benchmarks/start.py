@@ -16,7 +16,6 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from attrs import frozen
 
 from codegen_lsp.benchmarks.lsp_client import EditorClient, position_at
 from codegen_lsp.benchmarks.memory import PREFIX, SIXTEEN, memory_mb, sources
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.client.launch import worker_environment
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress
@@ -91,8 +91,8 @@ async def server_round(build: Path, text: str, threads: int) -> tuple[list[float
     """Start a server; return the seconds from its start to the end of each part, and the memory of both processes."""
     settings = {"model": str(build), "threads": threads, "metrics": False, "worker": {"shared": False}}
     editor = EditorClient()
-    with tempfile.TemporaryDirectory() as folder:
-        uri = (Path(folder) / "document.py").as_uri()
+    with TemporaryFolder() as folder:
+        uri = (folder / "document.py").as_uri()
         document = {"textDocument": {"uri": uri}}
         marks = []
         started = time.perf_counter()

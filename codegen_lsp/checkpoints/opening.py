@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from attrs import frozen
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.weights import CheckpointWeights, Weights
 from codegen_lsp.errors import ConversionError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 
 if TYPE_CHECKING:
     from codegen_lsp.checkpoints.gguf_source.header import GgufHeader, Metadata
@@ -107,11 +107,9 @@ def describe_gguf(header: GgufHeader, terms: Path | None = None) -> Iterator[Des
 def _temporary_folder(source: Path) -> Iterator[Path]:
     """Yield a temporary folder, which is deleted afterwards. Raises ConversionError when there can't be one."""
     with _errors_of_the_disk(source):
-        folder = tempfile.mkdtemp(prefix="codegen-lsp-")
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = TemporaryFolder()
+    with folder:
+        yield folder.path
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from attrs import frozen
 from codegen_lsp.checkpoints.adaptation_record import WORK, AdaptationRecord, claimed, read_record
 from codegen_lsp.checkpoints.catalogue import bundled_directory, look_up, suggestions
 from codegen_lsp.errors import ModelError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.build import METADATA, BuildInfo, read_info
 
 __all__ = ["InstalledBuild", "bundled_directory", "find", "install", "installed", "remove", "store_directory"]
@@ -194,11 +195,8 @@ def workspace(name: str) -> Iterator[Path]:
     """
     store = writable_store()
     _sweep(store)
-    folder = Path(tempfile.mkdtemp(prefix=f".making-{name}-", dir=store))
-    try:
+    with TemporaryFolder(f".making-{name}-", store) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def install(build: Path, name: str) -> InstalledBuild:
@@ -209,10 +207,14 @@ def install(build: Path, name: str) -> InstalledBuild:
     read_info(build)
     target = store_directory() / checked_name(name)
     try:
-        with tempfile.TemporaryDirectory(prefix=".replaced-", dir=target.parent, ignore_cleanup_errors=True) as aside:
-            if target.exists():
-                target.rename(Path(aside) / target.name)
-            build.rename(target)
+        with TemporaryFolder(".replaced-", target.parent) as aside:
+            try:
+                if target.exists():
+                    target.rename(aside / target.name)
+                build.rename(target)
+            except BaseException:
+                put_back(target.name)
+                raise
     except OSError as error:
         raise ModelError(
             f"{target} can't be replaced: {error}.", "Close the editors that use this model, then try again."
@@ -313,9 +315,9 @@ def _age(path: Path) -> float:
 def _delete(directory: Path) -> Path:
     """Move a build out of the list in one step, then delete its files."""
     try:
-        aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=directory.parent))
-        directory.rename(aside / directory.name)
-        shutil.rmtree(aside)
+        aside = TemporaryFolder(".removed-", directory.parent)
+        directory.rename(aside.path / directory.name)
+        shutil.rmtree(aside.path)
     except OSError as error:
         raise ModelError(
             f"{directory} can't be deleted: {error}.", "Close the editors that use this model, then try again."

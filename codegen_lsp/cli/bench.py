@@ -27,6 +27,7 @@ from codegen_lsp.cli.options import (
     Threads,
 )
 from codegen_lsp.errors import ModelError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 
 
 class TimedBits(StrEnum):
@@ -312,15 +313,13 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """Time the n-gram index of workspaces by size: building, updating and asking it, and its memory."""
-    import tempfile
-
     from codegen_lsp.benchmarks.index import SIZES, time_index
     from codegen_lsp.cli.bench_tables import print_index
     from codegen_lsp.evaluation.documents import find_documents
 
     documents = find_documents(paths or [], corpus)
-    with tempfile.TemporaryDirectory() as folder:
-        times = time_index(model, documents, tokens, Path(folder), seed, files or SIZES)
+    with TemporaryFolder() as folder:
+        times = time_index(model, documents, tokens, folder, seed, files or SIZES)
     if as_json:
         typer.echo(json.dumps([attrs.asdict(one) for one in times]))
     else:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ from ray.exceptions import AuthenticationError
 
 from codegen_lsp.deploy.environment import TOKEN_VARIABLES, token_path
 from codegen_lsp.errors import ClusterError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 
 CONNECT_SECONDS = 10.0
 STARTS = 4
@@ -36,22 +35,20 @@ def local_cluster(cpus: int | None = None) -> Iterator[None]:
     Its logs are kept when the block fails. Raises: ClusterError.
     """
     _make_token()
-    folder = Path(tempfile.mkdtemp(prefix="codegen-lsp-ray-"))
-    try:
+    folder = TemporaryFolder("codegen-lsp-ray-")
+    with folder:
         try:
-            _start(folder, cpus)
-        except Exception as error:
-            raise ClusterError(f"Ray can't be started: {error}", f"See its logs in {folder}.") from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
-    except Exception:
-        raise  # the logs tell more
-    except BaseException:  # interrupted
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+            try:
+                _start(folder.path, cpus)
+            except Exception as error:
+                raise ClusterError(f"Ray can't be started: {error}", f"See its logs in {folder.path}.") from error
+            try:
+                yield
+            finally:
+                ray.shutdown()
+        except Exception:
+            folder.keep()  # the logs tell more
+            raise
 
 
 def _start(folder: Path, cpus: int | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from codegen_lsp.evaluation.added_lines import AddedLinesFigures, choose_cases, 
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.git_history import GitHistory
 from codegen_lsp.evaluation.runtime import Runtime
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.training.adaptation.base import base_of, checkpoint_of
 from codegen_lsp.training.adaptation.job import AdaptationJob
@@ -57,11 +57,11 @@ def run_trial(
     since = history.commit_before(days)
     cases = choose_cases(history, since, commits, per_commit, seed, report)
     job = evolve(job, refresh=False)
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-trial-") as folder:
-        base = base_of(job, Path(folder), report)
-        tree = Path(folder) / "tree"
+    with TemporaryFolder("codegen-lsp-trial-") as folder:
+        base = base_of(job, folder, report)
+        tree = folder / "tree"
         _write(tree, history.files_at(since))
-        with _store_in(Path(folder) / "store"):
+        with _store_in(folder / "store"):
             float_checkpoint = checkpoint_of(job, base)
             trial = evolve(job, paths=(tree,), name=NAME, base=str(base.path), checkpoint=float_checkpoint, anyway=True)
             outcome = adapt(trial, report, say, stop)

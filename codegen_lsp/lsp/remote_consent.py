@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import attrs
 import cattrs
 import platformdirs
 
+from codegen_lsp.files.replacement import PRIVATE, replace_file
 from codegen_lsp.settings import RemoteSettings
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,4 @@ def _write(servers: list[RemoteSettings]) -> None:
     path = consent_file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content: Any = cattrs.unstructure(servers)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".remote-", delete=False, encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-    Path(file.name).replace(path)
+    replace_file(path, json.dumps(content, indent=2).encode(), PRIVATE)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import platformdirs
 from attrs import frozen
 
 from codegen_lsp.checkpoints import store
+from codegen_lsp.files.replacement import PRIVATE, replace_file
 from codegen_lsp.settings import Settings
 from codegen_lsp.workspace.uris import path_of
 
@@ -97,15 +97,7 @@ def _write(answers: Sequence[ModelChoice]) -> None:
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content: Any = cattrs.unstructure(list(answers))
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".models-", delete=False, encoding="utf-8") as file:
-        partial = Path(file.name)
-        try:
-            json.dump(content, file, indent=2)
-            file.close()
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+    replace_file(path, json.dumps(content, indent=2).encode(), PRIVATE)
 
 
 def model_of_workspace(folders: Sequence[str], settings: Settings) -> str:

@@ -26,6 +26,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 
 JAIL = Path(__file__).with_name("jail.py")
 MEBIBYTE = 1 << 20
@@ -116,7 +117,7 @@ def run_program(
             )
     if sys.platform == "win32" or (confinement == "namespaces" and not sys.platform.startswith("linux")):
         raise _unavailable(f"there are no namespaces on {sys.platform}")
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
+    with TemporaryFolder() as folder:
         request = {
             "program": program,
             "seconds": allowed.seconds,
@@ -125,7 +126,7 @@ def run_program(
             "output_bytes": allowed.output_bytes,
             "file_bytes": allowed.file_bytes,
             "returned": list(returned),
-            "folder": folder,
+            "folder": str(folder),
             "namespaces": confinement == "namespaces",
             "shown": [str(path) for path in visible],
             "hidden": [str(path) for path in sorted({*private_folders(), *_private(map(str, hidden))})],

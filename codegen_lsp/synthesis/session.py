@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import evolve
 
 from codegen_lsp.errors import CodegenError
+from codegen_lsp.files.replacement import replace_file
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, parse, render
 from codegen_lsp.synthesis.questions import Question, questions_about
 from codegen_lsp.synthesis.running import ProgramRun
@@ -262,7 +260,7 @@ class SynthesisSession:
             raise SynthesisError(f"{self.path} was changed by another program.", "Reload it, then go on.")
         content = render(dialogue).replace("\n", self._line_break).encode("utf-8", "replace")
         try:
-            _replace(self.path, content)
+            replace_file(self.path.resolve(), content)  # a link stays one
         except OSError as error:
             raise SynthesisError(
                 f"{self.path} can't be written: {error.strerror or error}.", "Save it elsewhere; nothing was changed."
@@ -290,23 +288,3 @@ class SynthesisSession:
 
 def _digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Replace a file, through links, keeping its mode; it is either the old one or the new one at any time."""
-    target = path.resolve()
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        if target.exists():
-            os.chmod(name, target.stat().st_mode)  # noqa: PTH101
-        else:
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)  # noqa: PTH101
-        os.replace(name, target)  # noqa: PTH105
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)  # noqa: PTH108
-        raise

@@ -7,16 +7,15 @@ page admits the page's own script and style, by their digests, and nothing else.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
 import stat
 from html import escape
 from pathlib import Path
 
 import cattrs
 
+from codegen_lsp.files.replacement import replace_file
 from codegen_lsp.trace.tracing import Trace, TraceError, name_of
 
 FOLDER = Path(__file__).with_name("page")
@@ -59,14 +58,9 @@ def page(trace: Trace) -> str:
 def save_page(path: Path, trace: Trace, *, force: bool) -> None:
     """Write the page. Raises: TraceError as `check_target` does, and when the file can't be written."""
     check_target(path, force=force)
-    path = path.resolve()  # a link stays one
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}")
     try:
-        temporary.write_text(page(trace), encoding="utf-8")
-        temporary.replace(path)
+        replace_file(path.resolve(), page(trace).encode())  # a link stays one
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise TraceError(f"{path} can't be written: {error.strerror}.", OTHER_NAME) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -171,6 +172,25 @@ def test_replacing_a_build(store: Path) -> None:
     with workspace("mine") as folder:
         install(put(folder, "build", 50), "mine")
     assert read_info(store / "mine").files["model.bin"].bytes == 50
+    assert [path.name for path in store.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_build_is_kept_when_its_replacement_fails(
+    error: BaseException, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "mine", 5)
+    moved = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == "build":
+            raise error
+        return moved(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with workspace("mine") as folder, pytest.raises((ModelError, KeyboardInterrupt)):
+        install(put(folder, "build", 50), "mine")
+    assert read_info(store / "mine").files["model.bin"].bytes == 5
     assert [path.name for path in store.iterdir()] == ["mine"]
 
 

@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from attrs import frozen
 
 from codegen_lsp.benchmarks.memory import memory_mb
 from codegen_lsp.errors import ModelError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.client.remote_server import RemoteServer, remote_server
 
 HOST = "127.0.0.1"
@@ -80,11 +80,11 @@ def served(name: str, command: Sequence[str], *, own: bool) -> Iterator[ServedMo
 
     This project's server shares no worker with open windows.
     """
-    with tempfile.TemporaryDirectory(prefix="cl-") as folder:
+    with TemporaryFolder("cl-") as folder:
         port = _free_port()
         address = [f"{HOST}:{port}"] if own else ["--host", HOST, "--port", str(port)]
-        log = Path(folder) / "log"
-        environment = {**os.environ, "XDG_RUNTIME_DIR": folder, "XDG_CACHE_HOME": str(Path(folder) / "cache")}
+        log = folder / "log"
+        environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
         with log.open("wb") as output:
             process = subprocess.Popen([*command, *address], env=environment, stdout=output, stderr=output)
         try:

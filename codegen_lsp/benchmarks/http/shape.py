@@ -6,12 +6,12 @@ llama.cpp gets the build as a GGUF file in Q8_0, the nearest to int8 that it has
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from pathlib import Path
 
 from codegen_lsp.benchmarks.http.served import ServedModel, llama_server_command, own_command, served
 from codegen_lsp.benchmarks.http.throughput import PROMPT_TOKENS, WANTED, ThroughputFigures, measure_throughput
 from codegen_lsp.benchmarks.memory import write_shape
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.engines.factory import default_threads
 from codegen_lsp.progress import ProgressReport
 
@@ -35,14 +35,14 @@ def measure_shape(
     With `llama_server`, this program is measured as well. Raises: ModelError, ConversionError, RemoteError.
     """
     threads = threads or default_threads()
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder, contextlib.ExitStack() as stack:
+    with TemporaryFolder() as folder, contextlib.ExitStack() as stack:
         report(f"Writing a build of the shape {shape}", 0.0)
-        place = Path(folder) / "build"
+        place = folder / "build"
         place.mkdir()
         build = write_shape(shape, embedded, place)
         if llama_server is not None:
             report("Writing its weights for llama.cpp", 0.0)
-            gguf = _export(build, Path(folder) / "gguf")
+            gguf = _export(build, folder / "gguf")
         own = own_command(str(build), threads)
         servers: list[ServedModel] = [stack.enter_context(served(OURS, own, own=True))]
         if llama_server is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from codegen_lsp.benchmarks.soak.faults import FullDisk
 from codegen_lsp.benchmarks.soak.levels import Levels, growth
 from codegen_lsp.benchmarks.soak.perform import SETTINGS, ServersUnderTest
 from codegen_lsp.benchmarks.soak.schedule import Action, Counts, actions, rounds_of, share
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
 
 BATCH = 500
@@ -47,8 +47,8 @@ async def soak(
 
     Raises: ReplayError when the servers don't start; ModelError.
     """
-    with tempfile.TemporaryDirectory(prefix="soak-", dir=folder) as own:
-        run = ServersUnderTest(Path(own), new_mark(), SETTINGS | settings, random.Random(seed))  # noqa: S311 - not for secrets
+    with TemporaryFolder("soak-", folder) as own:
+        run = ServersUnderTest(own, new_mark(), SETTINGS | settings, random.Random(seed))  # noqa: S311 - not for secrets
         levels: list[Levels] = []
         try:
             await run.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import tempfile
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ from codegen_lsp.checkpoints.export.source import ExportSource, open_source
 from codegen_lsp.checkpoints.export.transformers_folder import SHARD_BYTES, write_transformers_folder
 from codegen_lsp.checkpoints.export.types import TORCH_TYPES, Target, checked_type, matrix_bytes
 from codegen_lsp.errors import ConversionError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
 
 GIBIBYTE = 1 << 30
@@ -64,8 +64,8 @@ def export_model(
         _check_room(source, target, kind, output, verify=verify)
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".exporting-", dir=output.parent) as temporary:
-                made = Path(temporary) / output.name
+            with TemporaryFolder(".exporting-", output.parent) as temporary:
+                made = temporary / output.name
                 made.mkdir()
                 done = _write(source, target, made, kind, verify=verify, report=report)
                 size = sum(file.stat().st_size for file in made.iterdir())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from codegen_lsp.checkpoints.gguf_source.description import DIVISORS
 from codegen_lsp.checkpoints.gguf_source.header import GgufHeader, GgufTensor
 from codegen_lsp.checkpoints.weights import CheckpointWeights
 from codegen_lsp.errors import ConversionError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 
 OUTER = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -95,7 +95,7 @@ class GgufWeights(CheckpointWeights):
         self._kept.clear()
         self._bytes = None
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.remove()
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._tensors[name].shape
@@ -120,7 +120,7 @@ class GgufWeights(CheckpointWeights):
     def _in_place(self, name: str, tensor: GgufTensor) -> bool:
         return tensor.type in IN_PLACE and not self._turned(name)
 
-    def _new_scratch(self, parent: Path) -> Path:
+    def _new_scratch(self, parent: Path) -> TemporaryFolder:
         needed = sum(
             4 * int(np.prod(tensor.shape, dtype=np.int64))
             for name, tensor in self._tensors.items()
@@ -133,12 +133,12 @@ class GgufWeights(CheckpointWeights):
                 f"{free / GIGABYTE:.1f} GB are free.",
                 "Make room there, or convert it on another machine and copy the build.",
             )
-        return Path(tempfile.mkdtemp(prefix=".floats-", dir=parent))
+        return TemporaryFolder(".floats-", parent)
 
     def _keep(self, name: str, values: Tensor) -> Tensor:
         """Write a tensor to the scratch folder; return a map of it."""
         assert self._scratch is not None
-        path = self._scratch / f"{len(self._kept)}.bin"
+        path = self._scratch.path / f"{len(self._kept)}.bin"
         mapped: Any = np.memmap(path, values.numpy().dtype, mode="w+", shape=tuple(values.shape))
         mapped[...] = values.numpy()
         self._kept[name] = torch.from_numpy(mapped)

@@ -10,13 +10,13 @@ import importlib.util
 import logging
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from codegen_lsp import python_path
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.refactor.refusal import RefactorError
 
 logger = logging.getLogger(__name__)
@@ -67,8 +67,8 @@ class _FailedError(RefactorError):
 
 async def _errors(start: list[str], text: str, path: Path | None) -> list[str]:
     """Return mypy's errors in a text, in the place of a file or alone. Raises RefactorError."""
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-") as folder:
-        shadow = Path(folder) / "document.py"
+    with TemporaryFolder() as folder:
+        shadow = folder / "document.py"
         shadow.write_text(text, encoding="utf-8", errors="replace")
         what = ["--shadow-file", str(path), str(shadow), str(path)] if path is not None else [str(shadow)]
         cache = user_cache_path("codegen-lsp") / "mypy"

@@ -9,7 +9,6 @@ does not: it must lie in the same folder on every node.
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codegen_lsp.deploy.cluster import joined_cluster, local_cluster, node_cpus
 from codegen_lsp.errors import ClusterError
+from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
 from codegen_lsp.training.adaptation.best import BEST, BestWeights
 from codegen_lsp.training.adaptation.job import ClusterOptions
@@ -197,8 +197,8 @@ def _train_on_worker(given: dict[str, Any]) -> None:
         raise ClusterError(f"A node has codegen-lsp {__version__}, not {task.version}.", "Install the same everywhere.")
     torch.set_num_threads(task.threads)
     context = ray.train.get_context()
-    with tempfile.TemporaryDirectory(prefix="codegen-lsp-adapt-") as temporary:
-        folder, tokenizer = Path(temporary) / "run", Path(temporary) / "tokenizer"
+    with TemporaryFolder("codegen-lsp-adapt-") as temporary:
+        folder, tokenizer = temporary / "run", temporary / "tokenizer"
         tokenizer.mkdir()
         for name, content in task.tokenizer.items():
             (tokenizer / name).write_bytes(content)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import cattrs
 from attrs import frozen
 
 from codegen_lsp.errors import ModelError
+from codegen_lsp.files.replacement import replace_file
 from codegen_lsp.inference.build import MIXING, BuildInfo
 from codegen_lsp.inference.engines.native import ngram_segment, ngrams
 from codegen_lsp.inference.engines.native.mixing_weights import (
@@ -89,18 +89,7 @@ def write_tuned(directory: Path, tuned: TunedWeights) -> Path:
     """Keep fitted weights with a build, in place of former ones. Raises ModelError when that can't be done."""
     target = directory / MIXING
     text = json.dumps(cattrs.unstructure(_checked(tuned)), indent=2) + "\n"
-
-    def write() -> None:
-        handle, name = tempfile.mkstemp(prefix=f".{MIXING}", dir=directory)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-    _in_build(write, target)
+    _in_build(lambda: replace_file(target, text.encode()), target)
     return target
 
 
