@@ -63,23 +63,24 @@ PACKAGES = {
     "python_api.py": [
         *("suggest", "completion", "inference", "checkpoints", "settings", "errors"),
     ],
-    "files": ["files"],
+    "file_replacement.py": [],
+    "temporary_folder.py": [],
     "source": ["source", "python_path"],
-    "sandbox": ["sandbox", "files", "errors"],
-    "inference": ["inference", "files", "progress", "log_format", "python_path", "errors"],
+    "sandbox": ["sandbox", "temporary_folder", "errors"],
+    "inference": ["inference", "file_replacement", "progress", "log_format", "python_path", "errors"],
     "workspace": ["workspace", "source", "errors"],
     "completion": ["completion", "source", "workspace.secrets", "inference.rpc.messages"],
-    "checkpoints": ["checkpoints", "inference", "files", "progress", "errors"],
+    "checkpoints": ["checkpoints", "inference", "temporary_folder", "progress", "errors"],
     "training": [
-        *("training", "checkpoints", "inference", "workspace", "files", "progress", "extras", "errors"),
+        *("training", "checkpoints", "inference", "workspace", "temporary_folder", "progress", "extras", "errors"),
         *("deploy.cluster", "version"),
     ],
     "refactor": [
-        *("refactor", "completion", "source", "workspace", "sandbox", "files"),
+        *("refactor", "completion", "source", "workspace", "sandbox", "temporary_folder"),
         *("inference.rpc.messages", "progress", "python_path", "errors"),
     ],
     "synthesis": [
-        *("synthesis", "sandbox", "files", "inference.rpc.messages", "errors"),
+        *("synthesis", "sandbox", "file_replacement", "inference.rpc.messages", "errors"),
     ],
     "suggest": [
         *("suggest", "completion", "source", "workspace"),
@@ -87,32 +88,33 @@ PACKAGES = {
     ],
     "trace": [
         *("trace", "suggest", "completion.options", "completion.snapshot", "source.lines", "workspace.uris"),
-        *("files", "inference.rpc.attribution", "inference.rpc.messages", "errors"),
+        *("file_replacement", "inference.rpc.attribution", "inference.rpc.messages", "errors"),
     ],
     "advice": [
-        *("advice", "benchmarks.random_build", "checkpoints", "inference", "files", "progress", "version", "errors"),
+        *("advice", "benchmarks.random_build", "checkpoints", "inference", "file_replacement", "temporary_folder"),
+        *("progress", "version", "errors"),
     ],
     "lsp": [
         *("lsp", "advice", "suggest", "refactor", "synthesis", "completion.snapshot", "source", "workspace"),
         *("inference.client", "inference.rpc", "checkpoints.catalogue", "checkpoints.store", "settings", "log_format"),
-        *("former_settings", "access", "sandbox.sandbox", "files", "errors"),
+        *("former_settings", "access", "sandbox.sandbox", "file_replacement", "errors"),
     ],
     "http": [
         *("http", "trace", "suggest", "synthesis", "completion", "source", "workspace", "sandbox"),
         *("inference.client", "inference.rpc", "checkpoints.store", "settings", "log_format", "errors"),
         "access",
     ],
-    "deploy": ["deploy", "http", "suggest.options", "checkpoints.store", "settings", "files", "errors"],
+    "deploy": ["deploy", "http", "suggest.options", "checkpoints.store", "settings", "temporary_folder", "errors"],
     "evaluation": [
         *("evaluation", "suggest", "synthesis", "refactor", "completion", "source", "workspace", "sandbox"),
         *("inference.build", "inference.client", "inference.engines.base", "inference.loading"),
         *("inference.rpc", "inference.tokenizer"),
-        *("checkpoints", "training", "files", "progress", "settings", "errors"),
+        *("checkpoints", "training", "temporary_folder", "progress", "settings", "errors"),
         *("deploy.cluster", "version"),
     ],
     "benchmarks": [
         *("benchmarks", "evaluation", "suggest", "refactor", "completion", "source", "workspace", "inference"),
-        *("checkpoints", "files", "progress", "settings", "errors"),
+        *("checkpoints", "temporary_folder", "progress", "settings", "errors"),
     ],
     "cli": ["*"],
 }

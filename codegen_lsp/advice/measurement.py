@@ -19,7 +19,7 @@ from attrs import field, frozen
 
 from codegen_lsp.advice.processor import cpu_name
 from codegen_lsp.advice.speed import MachineSpeed, ModelSizes, ModelTimes
-from codegen_lsp.files.replacement import PRIVATE, replace_file
+from codegen_lsp.file_replacement import PRIVATE, replace_file
 from codegen_lsp.version import __version__
 
 logger = logging.getLogger(__name__)

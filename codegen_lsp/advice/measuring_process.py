@@ -16,9 +16,9 @@ import cattrs
 
 from codegen_lsp.advice.measurement import MachineMeasurement, MeasurementParams, keep
 from codegen_lsp.errors import ModelError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.client.launch import worker_environment
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 logger = logging.getLogger(__name__)
 

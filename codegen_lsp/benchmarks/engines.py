@@ -35,10 +35,10 @@ from attrs import field, frozen
 from codegen_lsp.benchmarks.random_build import write_random_build
 from codegen_lsp.checkpoints.catalogue import checkpoints
 from codegen_lsp.errors import CodegenError, ModelError, OtherEngineError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.build import BuildInfo, WeightFormat, read_info
 from codegen_lsp.inference.client.launch import environment_without_secrets, worker_environment
 from codegen_lsp.inference.engines.native.weights import read_weights
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 OURS = ("native", "ct2", "ct2_static")
 OTHERS = ("llama.cpp", "transformers", "transformers_bfloat16")

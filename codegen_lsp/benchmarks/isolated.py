@@ -19,9 +19,9 @@ import psutil
 
 from codegen_lsp.errors import ModelError
 from codegen_lsp.evaluation.lines import LineStart, Packages
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.client.launch import environment_without_secrets, worker_environment
 from codegen_lsp.inference.engines.factory import default_threads
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 PlainFigures = dict[str, Any]
 """The figures of a benchmark as JSON has them."""

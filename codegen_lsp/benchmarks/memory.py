@@ -26,11 +26,11 @@ from attrs import frozen
 from codegen_lsp.benchmarks.engines import build_of_shape
 from codegen_lsp.benchmarks.lsp_client import EditorClient
 from codegen_lsp.errors import ModelError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.build import read_info, write_info
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, StopRules
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 FIRST, SECOND = 6, 3
 """Documents in each window. The cache holds two prompts of full length unless told otherwise."""

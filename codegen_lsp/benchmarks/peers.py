@@ -19,11 +19,11 @@ import psutil
 from attrs import frozen
 
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.build import BuildInfo, read_info
 from codegen_lsp.inference.engines.base import CancellationToken, EngineConfig, SamplingParams
 from codegen_lsp.inference.engines.factory import default_cache_bytes
 from codegen_lsp.inference.tokenizer import Tokenizer
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 TokenTimes = tuple[float, float]
 """Seconds to the first token and to the last."""

@@ -23,8 +23,8 @@ from codegen_lsp.benchmarks.replay_records import ProcessCost, Replay
 from codegen_lsp.benchmarks.typing_run import TypingRun
 from codegen_lsp.benchmarks.typist import begin
 from codegen_lsp.evaluation.documents import SourceDocument, in_turn
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 _CANCELLED = re.compile(r"cancelled after (\d+) tokens")
 _INDEXED = re.compile(r"compared with its index in ([\d.]+) s")

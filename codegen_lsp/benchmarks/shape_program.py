@@ -13,7 +13,7 @@ import attrs
 
 from codegen_lsp.benchmarks.engines import build_of_shape
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 Measure = Callable[[Path, int, int, int], Any]
 """From a build, the context in tokens, threads and rounds to an attrs value of figures."""

@@ -25,10 +25,10 @@ from attrs import frozen
 
 from codegen_lsp.benchmarks.lsp_client import EditorClient, position_at
 from codegen_lsp.benchmarks.memory import PREFIX, SIXTEEN, memory_mb, sources
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.client.launch import worker_environment
 from codegen_lsp.inference.rpc.messages import GenerateParams, LoadParams, LoadProgress
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 SERVER_IMPORTS = "import gc; gc.disable(); import codegen_lsp.cli.__main__, codegen_lsp.lsp.serve"
 """As `cli.stdio_server` imports them."""

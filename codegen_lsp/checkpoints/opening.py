@@ -14,7 +14,7 @@ from attrs import frozen
 from codegen_lsp.checkpoints.architecture import Architecture
 from codegen_lsp.checkpoints.weights import CheckpointWeights, Weights
 from codegen_lsp.errors import ConversionError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 if TYPE_CHECKING:
     from codegen_lsp.checkpoints.gguf_source.header import GgufHeader, Metadata

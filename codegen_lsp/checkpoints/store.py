@@ -23,8 +23,8 @@ from attrs import frozen
 from codegen_lsp.checkpoints.adaptation_record import WORK, AdaptationRecord, claimed, read_record
 from codegen_lsp.checkpoints.catalogue import bundled_directory, look_up, suggestions
 from codegen_lsp.errors import ModelError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.build import METADATA, BuildInfo, read_info
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 __all__ = ["InstalledBuild", "bundled_directory", "find", "install", "installed", "remove", "store_directory"]
 

@@ -27,7 +27,7 @@ from codegen_lsp.cli.options import (
     Threads,
 )
 from codegen_lsp.errors import ModelError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 
 class TimedBits(StrEnum):

@@ -20,7 +20,7 @@ from ray.exceptions import AuthenticationError
 
 from codegen_lsp.deploy.environment import TOKEN_VARIABLES, token_path
 from codegen_lsp.errors import ClusterError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 CONNECT_SECONDS = 10.0
 STARTS = 4

@@ -16,8 +16,8 @@ from codegen_lsp.evaluation.added_lines import AddedLinesFigures, choose_cases, 
 from codegen_lsp.evaluation.documents import EvaluationError
 from codegen_lsp.evaluation.git_history import GitHistory
 from codegen_lsp.evaluation.runtime import Runtime
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.temporary_folder import TemporaryFolder
 from codegen_lsp.training.adaptation.base import base_of, checkpoint_of
 from codegen_lsp.training.adaptation.job import AdaptationJob
 from codegen_lsp.training.adaptation.stages import adapt

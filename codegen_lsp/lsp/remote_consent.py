@@ -19,7 +19,7 @@ import attrs
 import cattrs
 import platformdirs
 
-from codegen_lsp.files.replacement import PRIVATE, replace_file
+from codegen_lsp.file_replacement import PRIVATE, replace_file
 from codegen_lsp.settings import RemoteSettings
 
 logger = logging.getLogger(__name__)

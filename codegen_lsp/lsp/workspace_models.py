@@ -19,7 +19,7 @@ import platformdirs
 from attrs import frozen
 
 from codegen_lsp.checkpoints import store
-from codegen_lsp.files.replacement import PRIVATE, replace_file
+from codegen_lsp.file_replacement import PRIVATE, replace_file
 from codegen_lsp.settings import Settings
 from codegen_lsp.workspace.uris import path_of
 

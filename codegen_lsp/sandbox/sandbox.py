@@ -26,7 +26,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 JAIL = Path(__file__).with_name("jail.py")
 MEBIBYTE = 1 << 20

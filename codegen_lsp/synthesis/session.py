@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import evolve
 
 from codegen_lsp.errors import CodegenError
-from codegen_lsp.files.replacement import replace_file
+from codegen_lsp.file_replacement import replace_file
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn, parse, render
 from codegen_lsp.synthesis.questions import Question, questions_about
 from codegen_lsp.synthesis.running import ProgramRun

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cattrs
 
-from codegen_lsp.files.replacement import replace_file
+from codegen_lsp.file_replacement import replace_file
 from codegen_lsp.trace.tracing import Trace, TraceError, name_of
 
 FOLDER = Path(__file__).with_name("page")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,9 +61,10 @@ def test_a_start_that_takes_too_long_is_tried_again(
             raise RuntimeError("The current node timed out during startup.")
 
     monkeypatch.setattr(cluster, "_make_token", lambda: None)
-    monkeypatch.setattr(cluster.tempfile, "mkdtemp", lambda prefix: str(tmp_path / prefix))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(cluster.ray, "init", init)
     monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
     with nullcontext() if starts else pytest.raises(ClusterError, match="timed out"), cluster.local_cluster(1):
         pass
     assert len(tried) == (failures + 1 if starts else cluster.STARTS)
+    assert bool(list(tmp_path.iterdir())) != starts  # the logs of a failed start are kept

@@ -232,7 +232,7 @@ def test_an_answer_that_can_t_be_written_leaves_no_part_of_it(monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(workspace_models.json, "dump", full)
+        patch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match="No space"):
             keep(ModelChoice("/a", "c", True))
     folder = workspace_models.choices_file().parent

@@ -19,8 +19,8 @@ from attrs import frozen
 
 from codegen_lsp.benchmarks.memory import memory_mb
 from codegen_lsp.errors import ModelError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.client.remote_server import RemoteServer, remote_server
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 HOST = "127.0.0.1"
 POLL_SECONDS = 0.1

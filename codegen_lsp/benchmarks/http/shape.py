@@ -11,9 +11,9 @@ from pathlib import Path
 from codegen_lsp.benchmarks.http.served import ServedModel, llama_server_command, own_command, served
 from codegen_lsp.benchmarks.http.throughput import PROMPT_TOKENS, WANTED, ThroughputFigures, measure_throughput
 from codegen_lsp.benchmarks.memory import write_shape
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.inference.engines.factory import default_threads
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 OURS, THEIRS = "codegen-lsp", "llama-server"
 SLOT_TOKENS = 2 * (PROMPT_TOKENS + WANTED)

@@ -17,8 +17,8 @@ from codegen_lsp.benchmarks.soak.faults import FullDisk
 from codegen_lsp.benchmarks.soak.levels import Levels, growth
 from codegen_lsp.benchmarks.soak.perform import SETTINGS, ServersUnderTest
 from codegen_lsp.benchmarks.soak.schedule import Action, Counts, actions, rounds_of, share
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 BATCH = 500
 """Malformed messages that are sent at once."""

@@ -16,8 +16,8 @@ from codegen_lsp.checkpoints.export.source import ExportSource, open_source
 from codegen_lsp.checkpoints.export.transformers_folder import SHARD_BYTES, write_transformers_folder
 from codegen_lsp.checkpoints.export.types import TORCH_TYPES, Target, checked_type, matrix_bytes
 from codegen_lsp.errors import ConversionError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 GIBIBYTE = 1 << 30
 ROOM = 16 << 20

@@ -18,7 +18,7 @@ from codegen_lsp.checkpoints.gguf_source.description import DIVISORS
 from codegen_lsp.checkpoints.gguf_source.header import GgufHeader, GgufTensor
 from codegen_lsp.checkpoints.weights import CheckpointWeights
 from codegen_lsp.errors import ConversionError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 OUTER = {
     "token_embd.weight": "model.embed_tokens.weight",

@@ -16,8 +16,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from codegen_lsp import python_path
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.refactor.refusal import RefactorError
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codegen_lsp.deploy.cluster import joined_cluster, local_cluster, node_cpus
 from codegen_lsp.errors import ClusterError
-from codegen_lsp.files.temporary_folder import TemporaryFolder
 from codegen_lsp.progress import ProgressReport
+from codegen_lsp.temporary_folder import TemporaryFolder
 from codegen_lsp.training.adaptation.best import BEST, BestWeights
 from codegen_lsp.training.adaptation.job import ClusterOptions
 from codegen_lsp.training.adaptation.trainee import Trainee

@@ -18,7 +18,7 @@ import cattrs
 from attrs import frozen
 
 from codegen_lsp.errors import ModelError
-from codegen_lsp.files.replacement import replace_file
+from codegen_lsp.file_replacement import replace_file
 from codegen_lsp.inference.build import MIXING, BuildInfo
 from codegen_lsp.inference.engines.native import ngram_segment, ngrams
 from codegen_lsp.inference.engines.native.mixing_weights import (

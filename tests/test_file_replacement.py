@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from codegen_lsp.files.replacement import PRIVATE, replace_file
+from codegen_lsp.file_replacement import PRIVATE, replace_file
 
 
 @pytest.fixture(autouse=True)

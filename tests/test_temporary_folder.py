@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from codegen_lsp.files.temporary_folder import TemporaryFolder
+from codegen_lsp.temporary_folder import TemporaryFolder
 
 
 def interrupt_once(function: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
@@ -59,7 +59,7 @@ def test_an_interrupted_step_leaves_nothing(
 def test_a_program_that_ends_at_the_interruption_leaves_nothing(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys\n"
-        "from codegen_lsp.files.temporary_folder import TemporaryFolder\n"
+        "from codegen_lsp.temporary_folder import TemporaryFolder\n"
         "make = os.mkdir\n"
         "def mkdir(*arguments):\n"
         "    make(*arguments)\n"

@@ -1,1 +1,0 @@
-"""Files that are written and removed without leaving anything behind, also when the program is interrupted."""
