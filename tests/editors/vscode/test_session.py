@@ -149,7 +149,7 @@ MISBEHAVING = {
     "import os\nwhile True:\n    os.fork()": "another process",
     "open('/etc/hosts', 'w')": "outside",
     "import socket\nsocket.create_connection(('127.0.0.1', 80), 1)": "network",
-    "rows = []\nwhile True:\n    rows.append(bytearray(1 << 26))": "memory",
+    "rows = bytearray(1 << 40)": "memory",
 }
 
 
