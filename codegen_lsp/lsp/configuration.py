@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from attrs import evolve
 
 from codegen_lsp.lsp.workspace_models import ModelOffer
@@ -27,6 +31,30 @@ class Configuration:
         self.offered: list[ModelOffer] = []
         """Adapted models that the user was asked about, so that each is offered once."""
         self._reported: list[str] = []
+        self._requests = 0
+        self._answered = asyncio.Event()
+
+    @property
+    def is_requested(self) -> bool:
+        """True while the editor is asked for the settings."""
+        return self._requests > 0
+
+    @contextmanager
+    def requested(self) -> Iterator[None]:
+        """Mark the time in which the editor is asked for the settings."""
+        self._requests += 1
+        self._answered.clear()
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._answered.set()
+
+    async def answered(self) -> None:
+        """Wait until the editor has answered, or has been silent for too long."""
+        if self.is_requested:
+            await self._answered.wait()
 
     def read(self) -> Settings:
         """Read the layers anew and return the settings that were in force before."""

@@ -113,7 +113,8 @@ async def _ask(session: Session, remote: RemoteSettings) -> None:
 
 async def _pull(session: Session) -> bool:
     """Request the settings. False if the editor can't be asked or doesn't answer."""
-    answered, settings = await session.editor.pull_settings(SECTION)
+    with session.configuration.requested():
+        answered, settings = await session.editor.pull_settings(SECTION)
     if answered:
         session.configuration.later = settings
     return answered

@@ -13,7 +13,7 @@ import time
 
 from lsprotocol import types
 
-from codegen_lsp.completion.snapshot import Refusal, Snapshot, Suggestion, Trigger
+from codegen_lsp.completion.snapshot import Refusal, Suggestion, Trigger
 from codegen_lsp.lsp.documents import TextDocument
 from codegen_lsp.lsp.extensions import ACCEPTED
 from codegen_lsp.lsp.latest import SupersededRequest
@@ -43,10 +43,16 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
             text.uri, text.version, params.position, trigger, result, snapshot, time.perf_counter()
         )
 
+    async def suggest(refusal: Refusal | None) -> SuggestionResult:
+        if session.configuration.is_requested:
+            # The settings had changed in the editor before it sent this request.
+            await session.configuration.answered()
+            refusal = session.refusal_at(document, offset)
+        request = SuggestionRequest(snapshot, session.settings, session.models, received, refusal=refusal)
+        return await session.suggestions.suggest(request)
+
     try:
-        result = await document.completion.run(
-            _suggest(session, snapshot, session.refusal_at(document, offset), received)
-        )
+        result = await document.completion.run(suggest(session.refusal_at(document, offset)))
     except SupersededRequest:
         return types.InlineCompletionList([])
     except asyncio.CancelledError:
@@ -59,11 +65,6 @@ async def inline_completion(session: Session, params: types.InlineCompletionPara
     return types.InlineCompletionList(
         [_item(text, suggestion, number) for suggestion, number in zip(result.suggestions, result.numbers, strict=True)]
     )
-
-
-async def _suggest(session: Session, snapshot: Snapshot, refusal: Refusal | None, received: float) -> SuggestionResult:
-    request = SuggestionRequest(snapshot, session.settings, session.models, received, refusal=refusal)
-    return await session.suggestions.suggest(request)
 
 
 def _item(document: TextDocument, suggestion: Suggestion, number: int) -> types.InlineCompletionItem:

@@ -174,3 +174,21 @@ async def test_a_log_that_can_not_be_written_is_reported(tmp_path: Path, editor:
 def test_the_text_of_documents_is_logged_at_debug_only(level: str, documents: bool) -> None:
     configure_logging(LogSettings(level=level))
     assert logging.getLogger("pygls.protocol.json_rpc").isEnabledFor(logging.INFO) is documents
+
+
+async def test_what_is_asked_while_the_settings_are_asked_for_waits_for_them(editor: Editor) -> None:
+    """An editor sends a request after a change of its settings, and the server asks for them in between."""
+    editor.configuration = {"languages": {"python": False}}
+    await ready(editor, capabilities=PULLS)
+    editor.model.answer = lambda params: ["rn a + b"]
+    editor.open("def add(a, b):\n    retu")
+    assert await editor.complete(1, 8) == []
+    editor.silent_about.add("workspace/configuration")
+    editor.notify("workspace/didChangeConfiguration", {"settings": None})
+    asked = editor.begin_completion(1, 8)
+    await editor.settle()
+    (*_, question) = [one for one in editor.sent if one.get("method") == "workspace/configuration"]
+    assert not [one for one in editor.sent if one.get("id") == asked and "method" not in one]
+    editor.send({"id": question["id"], "result": [{"languages": {"python": True}}]})
+    (item,) = (await editor.answer(asked))["result"]["items"]
+    assert item["insertText"] == "    return a + b"
