@@ -9,12 +9,13 @@ export function useKey(text) {
 }
 
 async function send(path, body, signal) {
-  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const used = key, headers = used ? { Authorization: `Bearer ${used}` } : {};
   const options = body === undefined ? { headers, signal } : {
     method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
   };
   const answer = await fetch(path, options);
   if (answer.status === 401) {
+    if (used !== key) return send(path, body, signal); // the key was given meanwhile
     if (!$("ask").open) $("ask").showModal();
     throw new Error("A key is needed.");
   }

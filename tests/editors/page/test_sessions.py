@@ -73,6 +73,20 @@ ATTACK = """async (target) => {
   }
   return answers.filter((text) => text !== "");
 }"""
+LATE = """
+const fetched = window.fetch;
+window.fetch = async (path, options) => {
+  const answer = await fetched(path, options);
+  if (path === "/page/session/state" && answer.status === 401 && !window.release) {
+    await new Promise((resolve) => { window.release = resolve; });
+  }
+  return answer;
+};"""
+"""Keeps the first refusal of a request about programs until it is released."""
+OPENED_AGAIN = """() => {
+  window.release();
+  return new Promise((done) => setTimeout(() => done(document.querySelector("#ask").open)));
+}"""
 NAMELESS = """() => [...document.querySelectorAll("#sessions-page :is(button, select, textarea, input, [tabindex])")]
   .filter((one) => one.checkVisibility()
   && !(one.ariaLabel || one.textContent.trim() || one.labels?.length)).map((one) => one.outerHTML)"""
@@ -508,6 +522,22 @@ def test_without_the_option_the_page_says_why_nothing_runs(browser: Any, tmp_pat
         tab.shows(1, "x")
         assert tab.step(1).locator("[data-action=remove]").is_disabled()
         assert tab.download("notebook")[0] == "show-it.ipynb"
+        tab.close()
+
+
+def test_a_late_refusal_of_a_request_without_the_key_asks_for_no_other(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("correct-horse-battery-staple-7141\n")
+    (tmp_path / "key").chmod(0o600)
+    with running_server(tmp_path, "--api-key-file", str(tmp_path / "key")) as server:
+        tab = SessionTab(browser, f"http://{server.host}:{server.port}")
+        tab.context.add_init_script(LATE)
+        tab.page.reload()
+        tab.page.wait_for_function("() => window.release && document.querySelector('#ask').open")
+        tab.page.locator("#key").fill("correct-horse-battery-staple-7141")
+        tab.page.keyboard.press("Enter")
+        tab.page.wait_for_function("() => !document.querySelector('#ask').open")
+        assert not tab.page.evaluate(OPENED_AGAIN)
+        tab.page.locator("#off").wait_for()  # the request was sent again
         tab.close()
 
 
