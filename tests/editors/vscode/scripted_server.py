@@ -130,10 +130,11 @@ def pull(name: str, *options: str) -> int:
     log(event="pull", name=name, pid=os.getpid(), options=options)
     if name == "extra-sized":
         return pull_with_extra("--install" in options)
-    for percent in range(100):
+    percent = 0
+    while True:  # until it is stopped
         print(json.dumps({"message": "Downloading", "fraction": percent / 100}), flush=True)
         time.sleep(0.1)
-    return 0
+        percent = min(percent + 1, 99)
 
 
 def pull_with_extra(install: bool) -> int:
