@@ -8,6 +8,17 @@ from typing import Any
 
 from tests.editors.vscode.conftest import Window
 
+WORKS = """(body) => {
+  const status = body.querySelector('.status');
+  window.worked = false;
+  new MutationObserver((_, watch) => {
+    if (status.textContent === '') return;
+    window.worked = true;
+    watch.disconnect();
+  }).observe(status, { childList: true });
+}"""
+"""Notes in the page when the extension begins to work at something."""
+
 
 class SessionPanel:
     """The panel that is open in a window."""
@@ -85,16 +96,19 @@ class SessionPanel:
         """Return the candidates of a turn, as their buttons show them."""
         return ["".join(text.split()) for text in self.turn(number).locator(".choice").all_inner_texts()]
 
-    def idles(self) -> None:
-        """Wait until the buttons can be pressed."""
-        self.window.until(self.button("Undo").is_enabled, "the buttons")
+    def works(self, act: Callable[[], Any]) -> None:
+        """Do something that the extension works at, and wait for the beginning and the end of that work."""
+        body = self.page.locator("body")
+        body.evaluate(WORKS)
+        act()
+        self.until(lambda: body.evaluate("() => window.worked") and self.idle(), "the work to be done")
 
     def has(self, turns: int) -> None:
         """Wait until there are so many turns, and nothing goes on."""
         self.until(lambda: len(self.turns()) == turns and self.idle(), f"{turns} turns")
 
     def idle(self) -> bool:
-        return bool(self.page.locator(".working").count() == 0)
+        return bool(self.page.locator(".status").text_content() == "")
 
     def until(self, holds: Callable[[], Any], what: str) -> None:
         self.window.until(holds, what)

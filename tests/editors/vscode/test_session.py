@@ -79,6 +79,7 @@ def test_six_turns_and_their_picture(large_window, script, name, tmp_path):
     panel.fill("Code of step 3", "[{'day': day, 'temperature': one} for day, one in enumerate(temps, 1)]")
     panel.button("Save and Run").click()
     panel.says("yours", 3)
+    panel.has(3)
     assert panel.turn(3).locator("th").all_inner_texts() == ["day", "temperature"]
     assert "#: edited" in panel.text
 

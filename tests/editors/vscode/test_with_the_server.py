@@ -174,8 +174,7 @@ def test_a_session_of_six_turns(window, name, sandbox, tmp_path):
     panel.fill("Code of step 1", "x = 3")
     panel.button("Save and Run").click()
     panel.says("yours", 1)
-    panel.act("Retry", 4)
-    panel.idles()
+    panel.works(lambda: panel.act("Retry", 4))
     panel.has(4)
     kept = panel.save()
     window.page.reload()
@@ -187,8 +186,7 @@ def test_a_session_of_six_turns(window, name, sandbox, tmp_path):
         panel.has(number)
     assert panel.turns() == STEPS
     assert "x = 3" in panel.text
-    panel.button("Run All").click()
-    panel.idles()
+    panel.works(panel.button("Run All").click)
     window.page.screenshot(path=tmp_path / "session.png")
 
 
