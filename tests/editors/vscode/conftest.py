@@ -356,24 +356,42 @@ class Window:
     def choose(self, label: str, title: str = "") -> int:
         """Choose from the list that is open, or that the command `title` opens; return the command's number.
 
-        The command is begun again only if it has ended without a choice: a list closes when the focus moves.
+        The command is begun again only if it has ended without a choice: a list closes when the focus moves, also after
+        it was seen.
         """
+        from playwright.sync_api import TimeoutError
+
         row = self.page.locator(".quick-input-list .monaco-list-row", has_text=label).first
         begun: list[int] = []
 
-        def shown() -> bool:
+        def clicked() -> bool:
             if title and (not begun or self.drive("ended", begun[-1])):
                 begun.append(self.command(title))
-            return bool(row.is_visible())
+            if not row.is_visible():
+                return False
+            with contextlib.suppress(TimeoutError):
+                row.click(timeout=AGAIN * 1000)
+                return True
+            return False
 
-        self.until(shown, f"{label!r} in the list")
-        row.click()
+        self.until(clicked, f"{label!r} in the list")
         return begun[-1] if begun else -1
 
     def dismiss(self) -> None:
         """Clear all notifications."""
         self.drive("run", "notifications.clearAll")
         self.until(lambda: self.toasts() == "", "the messages to go away")
+
+    def explanation(self) -> str:
+        """Return the explanation of the last suggestion, and take its message away.
+
+        A request that was made just before may not have reached the server yet.
+        """
+        command = self.command("Codegen: Explain the Last Suggestion")
+        said = str(self.until(self.toasts, "the explanation"))
+        self.dismiss()
+        self.ends(command)
+        return said
 
     def nudge(self, ghost: str) -> None:
         """Type a blank and delete it, until this ghost text is shown."""

@@ -223,7 +223,7 @@ def test_log_and_restart(window, script, name):
     window.command("Codegen: Restart the Server")
     window.until(lambda: script.events("started")[-1] != before, "another server")
     window.ready()
-    assert not psutil.pid_exists(before["pid"])
+    window.until(lambda: not psutil.pid_exists(before["pid"]), "the end of the server before")
     window.command("Codegen: Show Log")
     window.page.locator(".part.panel .output-view, .part.panel .monaco-editor").first.wait_for()
     window.press_until("Control+j", window.page.locator(".part.panel").is_hidden, "the panel to close")
@@ -263,7 +263,9 @@ def test_what_was_typed_before_the_model_was_ready(window, script, name, moves):
         assert len(script.events("generate")) == asked
         return
     window.sees(" = sum((1, 2))")
-    assert [one["candidates"] for one in script.events("generate")[asked:]] == [1], "as if it had been typed now"
+    # A prefetch may follow.
+    made = [one["candidates"] for one in script.events("generate")[asked:] if one["line"] == "total"]
+    assert made == [1], "as if it had been typed now"
 
 
 def test_wrong_settings_are_named(window, script, name):

@@ -125,11 +125,8 @@ def test_killed_server_whose_worker_is_slow_to_end(window, name):
 def test_excluded_file(window, name):
     window.edit(f"left_{name}", STACK)
     window.type("        self.")
-    window.page.wait_for_timeout(600)
-    window.command("Codegen: Explain the Last Suggestion")
-    window.until(lambda: "`excluded`" in window.toasts(), "the reason")
+    window.until(lambda: "`excluded`" in window.explanation(), "the reason")
     assert window.ghost() == ""
-    window.dismiss()
 
 
 def test_picture(window, tmp_path):
