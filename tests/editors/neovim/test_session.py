@@ -173,6 +173,16 @@ def test_a_step_is_inserted_and_the_later_ones_are_written_anew(neovim):
     shows(neovim, "• 2 Double x.", "• 3 Show x.\n   [1, 2, 1, 2]")
 
 
+def test_the_cursor_stays_on_its_step_when_the_lines_above_change(neovim):
+    for number, request in ((1, "Set x to [1, 2]."), (2, "Show x.")):
+        say(neovim, "a", f"{number} ›", request)
+        shows(neovim, f"• {number} {request}")
+    neovim.command("call search('^. 2 ', 'w')")
+    neovim.lua("vim.api.nvim_buf_set_lines(vim.fn.bufnr('program.py'), 1, 1, false, { '# Really.' })")
+    shows(neovim, "1 Set x to [1, 2].\n    Really.")
+    assert "2 Show x." in neovim.request("nvim_get_current_line")
+
+
 def test_what_misbehaves_is_stopped_with_a_clear_word_and_the_session_goes_on(neovim):
     say(neovim, "a", "1 ›", "Loop.")
     neovim.until(lambda: "writing and running candidates …" in split(neovim), "the work")

@@ -45,8 +45,34 @@ local function written_now()
   end
 end
 
+--- Returns the first and the last line of a step in the split, or nil.
+local function rows_of(number)
+  local first, last
+  for row, line in ipairs(shown.lines) do
+    if line.turn == number then
+      first, last = first or row, row
+    end
+  end
+  return first, last
+end
+
+--- Returns a function that puts the cursor of the split back on its step, once the lines are drawn anew: what is above
+--- may have grown, and a key would act on another step.
+local function keep_cursor()
+  local win = window_of(shown.buf)
+  local cursor = win and api.nvim_win_get_cursor(win)
+  local number = cursor and shown.lines[cursor[1]] and shown.lines[cursor[1]].turn
+  if not number then return function() end end
+  local below = cursor[1] - rows_of(number)
+  return function()
+    local first, last = rows_of(number)
+    if first then api.nvim_win_set_cursor(win, { math.min(first + below, last), cursor[2] }) end
+  end
+end
+
 local function draw()
   if not shown or not api.nvim_buf_is_valid(shown.buf) then return end
+  local restore_cursor = keep_cursor()
   local outcomes, files = {}, {}
   for number, turn in ipairs(shown.turns) do
     local key = program_key(shown.turns, number, turn.code)
@@ -69,6 +95,7 @@ local function draw()
   local texts = vim.tbl_map(function(line) return line.text end, lines)
   api.nvim_buf_set_lines(shown.buf, 0, -1, false, texts)
   vim.bo[shown.buf].modifiable = false
+  restore_cursor()
   api.nvim_buf_clear_namespace(shown.buf, namespace, 0, -1)
   for row, line in ipairs(lines) do
     for _, mark in ipairs(line.marks) do
@@ -79,11 +106,8 @@ end
 
 --- Moves the cursor of the split to a step.
 local function move_to(number)
-  local win = shown and window_of(shown.buf)
-  if not win then return end
-  for row, line in ipairs(shown.lines) do
-    if line.turn == number then return api.nvim_win_set_cursor(win, { row, 0 }) end
-  end
+  local win, first = shown and window_of(shown.buf), shown and rows_of(number)
+  if win and first then api.nvim_win_set_cursor(win, { first, 0 }) end
 end
 
 --- Shows the code of a step in the window of the file.
