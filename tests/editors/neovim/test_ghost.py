@@ -75,7 +75,7 @@ def test_hidden_at_once_when_something_else_is_typed(neovim, fake):
 
 
 def test_typing_on_cancels_and_late_answers_are_not_shown(neovim, fake):
-    fake.script("def late", delay=0.4)
+    fake.script("def late", delay=1000)
     neovim.keys("ide")
     neovim.until(lambda: fake.requests, "a request")
     neovim.keys("x")

@@ -70,7 +70,7 @@ def test_suggested_and_accepted(neovim):
         local function keep(_, result) done = result end
         server.request(server.client(), 'codegen-lsp/explain', vim.empty_dict(), nil, keep)
         vim.wait(5000, function() return done end, 10)
-        return done.accepted"""
+        return done and done.accepted"""
     neovim.until(lambda: neovim.lua(counted) == 1, "the acceptance")
 
 
