@@ -27,6 +27,7 @@ from codegen_lsp.sandbox.sandbox import (
     Verdict,
     run_program,
 )
+from tests.jails import running_jails
 
 BRIEF = Limits(seconds=1.0, memory_mb=256, scratch_mb=2)
 """For programs that do not end; others have more time, since a machine may be busy."""
@@ -360,10 +361,8 @@ def test_only_regular_files_of_its_own_are_returned() -> None:
 def processes_of(program: threading.Thread) -> list[psutil.Process]:
     """Return the jail that runs in a thread and its child, which is the program, once there are both."""
     while program.is_alive():
-        for jail in psutil.Process().children():
-            with contextlib.suppress(psutil.Error):
-                if children := jail.children():
-                    return [jail, *children]
+        for jail in running_jails():
+            return [jail, *jail.children()]
         time.sleep(0.01)
     raise AssertionError("the program ended")
 

@@ -13,6 +13,7 @@ from attrs import evolve
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn
 from codegen_lsp.synthesis.examples import examples_in
 from codegen_lsp.synthesis.running import LIMITS, ProgramRun, TurnRunner, ValueTable
+from tests.jails import running_jails
 
 RUNNER = TurnRunner(evolve(LIMITS, seconds=20.0))
 SMALL = TurnRunner(evolve(LIMITS, seconds=60.0, memory_mb=512, scratch_mb=2))
@@ -193,7 +194,7 @@ def test_a_forged_table_is_none(table: str) -> None:
 
 async def test_a_cancelled_run_ends_its_program() -> None:
     running = asyncio.ensure_future(RUNNER.run_cancellable(Dialogue("", (DialogueTurn("wait", HANGS),))))
-    while not (jails := [one for one in psutil.Process().children() if one.children()]):
+    while not (jails := running_jails()):
         await asyncio.to_thread(time.sleep, 0.01)
     programs = jails[0].children()
     running.cancel()
