@@ -14,6 +14,7 @@ import pytest
 from codegen_lsp.errors import ModelError
 from codegen_lsp.lsp.server import CodegenServer, create_server
 from tests.played_model import PlayedModel
+from tests.suggest.conftest import let_no_time_pass
 
 URI = "file:///project/main.py"
 
@@ -32,6 +33,7 @@ class Editor:
         self.models: list[PlayedModel] = []
         self.server: CodegenServer = create_server(self._make_model, find_build)
         self.server.protocol.set_writer(self, include_headers=False)
+        let_no_time_pass(self.server.session.suggestions)
         self.sent: list[dict[str, Any]] = []
         """All that the server sent, in order."""
         self.configuration: Any = None

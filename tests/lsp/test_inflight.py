@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 
 from codegen_lsp.inference.rpc.messages import GenerateParams
-from codegen_lsp.suggest import inflight
+from codegen_lsp.suggest import debounce, inflight
 from codegen_lsp.suggest.debounce import PRIOR_REUSE
 from tests.lsp.conftest import Editor, look, text_of
+from tests.suggest.conftest import HOUR
 
 CODE = "def add(a, b):\n    retu"
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no generation given up while a slow machine takes its time."""
+    monkeypatch.setattr(inflight, "GRACE", HOUR)
+    monkeypatch.setattr(debounce, "PRIOR_ANSWER", HOUR)
 
 
 def overtake(editor: Editor, typed: str) -> int:
@@ -167,8 +175,8 @@ async def test_typing_on_cancels_the_scheduled_prefetch(ready: Editor) -> None:
 
 
 async def test_an_answer_in_flight_is_not_awaited_where_it_was_never_reused(ready: Editor) -> None:
-    debounce = ready.server.session.suggestions.debounce
-    debounce.reuse, debounce.answer = 0.0, 1.0
+    policy = ready.server.session.suggestions.debounce
+    policy.reuse, policy.answer = 0.0, 1.0
     ready.model.answer = lambda params: ["rn a + b"]
     await start(ready)
     second = overtake(ready, "r")

@@ -19,6 +19,12 @@ from tests.played_model import PlayedModel
 
 URI = "file:///project/main.py"
 CODE = "def add(a, b):\n    retu"
+HOUR = 3_600.0
+
+
+def let_no_time_pass(service: SuggestionService) -> None:
+    """Have pauses come when a test fires their timers, however slow the machine is."""
+    service.pause_timer.seconds = service.prefetch_timer.seconds = HOUR
 
 
 @define
@@ -62,7 +68,9 @@ def host(model: PlayedModel) -> PlayedHost:
 
 @pytest.fixture
 def service(host: PlayedHost) -> SuggestionService:
-    return SuggestionService(host)
+    made = SuggestionService(host)
+    let_no_time_pass(made)
+    return made
 
 
 def at(text: str, version: int = 1, **changed: Any) -> Snapshot:
