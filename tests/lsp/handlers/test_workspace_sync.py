@@ -50,11 +50,15 @@ async def started(editor: Editor, folders: list[Path]) -> dict[str, Any]:
 
 
 async def indexed(editor: Editor, path: Path) -> dict[str, set[str]]:
-    """Open a document, let a pause pass, and return the indexed files by name of the folder."""
+    """Open a document, let a pause pass, and return the indexed files by name of the folder.
+
+    The work of the pause has ended then: a pause during a refresh starts no other one.
+    """
     editor.open(CODE, uri=path.as_uri())
     await pause(editor)
     service = editor.server.session.suggestions
-    await editor.until(lambda: service.indexer.workspace_of(path.as_uri()) is not None)
+    await editor.until(lambda: not service.upkeep._tasks)
+    assert service.indexer.workspace_of(path.as_uri()) is not None
     return {Path(key.split("\n")[0]).name: set(files) for key, files in editor.model.indexed.items()}
 
 
