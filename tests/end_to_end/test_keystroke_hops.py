@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from codegen_lsp.inference.client import launch
+from codegen_lsp.inference.client import launch, worker_connection
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.lsp.server import create_server
 from tests.end_to_end.hops import HopRecorder
 from tests.lsp.conftest import Editor
+from tests.suggest.conftest import HOUR, let_no_time_pass
 
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 TIMEOUT_SECONDS = 120.0
@@ -41,6 +42,7 @@ class RealEditor(Editor):
         super().__init__()
         self.server = create_server(InferenceClient, lambda name: build)
         self.server.protocol.set_writer(self, include_headers=False)
+        let_no_time_pass(self.server.session.suggestions)
 
 
 @pytest.fixture
@@ -48,6 +50,7 @@ def hops_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the worker writes its hops."""
     program = Path(__file__).with_name("followed_worker.py")
     monkeypatch.setattr(launch, "worker_command", lambda: [sys.executable, "-X", "utf8", str(program)])
+    monkeypatch.setattr(worker_connection, "PING_INTERVAL", HOUR)  # pings are beside the way
     monkeypatch.setenv("FOLLOWED", str(tmp_path / "hops"))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     return tmp_path / "hops"

@@ -32,6 +32,7 @@ async def test_a_completion_loads_no_heavy_library(client: Client, embedded_buil
     log = tmp_path / "server.log"
     program = f"import os; os.dup2(os.open({str(log)!r}, os.O_WRONLY | os.O_CREAT), 2); {SERVE}"
     await client.start(embedded_build, program, {"engine": "native"}, PYTHONPROFILEIMPORTTIME="1")
+    await client.status("ready")
     client.open(URI, TEXT)
     assert await client.complete(URI, 5, 8, invoked=True)
     (worker_log,) = Path(client.runtime).rglob("*.log")

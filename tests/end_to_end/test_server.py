@@ -44,6 +44,7 @@ async def test_open_type_and_get_an_item(client: Client, embedded_build: Path, s
         before = typed[:at]
         line, column = last + before.count("\n"), len(before) - before.rfind("\n") - 1 if "\n" in before else 0
         client.type(URI, at + 2, line, column if before else len(lines[-1]), character)
+    await client.status("ready")
     column = len("    return a +")
     items = await client.complete(URI, last + 3, column, invoked=True)
     explanation = await client.explain(URI)
@@ -71,6 +72,7 @@ async def test_open_type_and_get_an_item(client: Client, embedded_build: Path, s
 
 async def test_the_same_text_brings_the_same_item_with_a_warm_cache(client: Client, embedded_build: Path) -> None:
     await client.start(embedded_build, options={"warm": False})
+    await client.status("ready")
     client.open(URI, BEGINNING)
     first = await client.complete(URI, 2, 8, invoked=True)
     client.open("file:///other.py", BEGINNING)
@@ -84,6 +86,7 @@ async def test_cancelling_ends_the_generation_within_one_token(
 ) -> None:
     (tmp_path / "slow").touch()
     await client.start(embedded_build, OBSERVED, {"max_tokens": 1000}, OBSERVED=str(tmp_path))
+    await client.status("ready")
     client.open(URI, BEGINNING)
     request = client.request(URI, 2, 8)
     await client.until((tmp_path / "first-token").exists)
@@ -104,12 +107,13 @@ async def test_a_newer_request_ends_the_older_within_one_token(
 ) -> None:
     (tmp_path / "slow").touch()
     await client.start(embedded_build, OBSERVED, {"max_tokens": 1000}, OBSERVED=str(tmp_path))
+    await client.status("ready")
     client.open(URI, BEGINNING)
     older = client.request(URI, 2, 8)
     await client.until((tmp_path / "first-token").exists)
-    (tmp_path / "slow").unlink()
     newer = client.request(URI, 2, 8, invoked=True)
     assert list((await older).items) == []
+    (tmp_path / "slow").unlink()
     await newer
     generation = generations(tmp_path)[0]
     assert generation["cancelled"]
@@ -175,6 +179,7 @@ async def test_ordinary_use_logs_nothing(client: Client, embedded_build: Path, t
 async def test_as_an_editor_starts_it(client: Client, embedded_build: Path, entry: str, arguments: list[str]) -> None:
     await client.launch(sys.executable, "-c", f"from codegen_lsp.cli.{entry} import main; main()", *arguments)
     await client.initialize(embedded_build)
+    await client.status("ready")
     client.open(URI, BEGINNING)
     await client.complete(URI, 2, 8, invoked=True)
     assert (await client.explain(URI))["source"] == "model"
@@ -251,6 +256,7 @@ async def test_malformed_messages_between_good_ones(client: Client, embedded_bui
 async def test_without_any_network(client: Client, embedded_build: Path, without_network: list[str]) -> None:
     await client.launch(*without_network, sys.executable, "-c", SERVE)
     await client.initialize(embedded_build)
+    await client.status("ready")
     client.open(URI, BEGINNING)
     await client.complete(URI, 2, 8, invoked=True)
     assert (await client.explain(URI))["source"] == "model"
