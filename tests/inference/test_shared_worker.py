@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
-from codegen_lsp.inference.client import launch, shared_worker
+from codegen_lsp.inference.client import launch, shared_worker, worker_connection
 from codegen_lsp.inference.client.client import InferenceClient
 from codegen_lsp.inference.rpc import endpoint
 from codegen_lsp.inference.rpc.endpoint import Endpoint
@@ -110,8 +110,9 @@ Make = Callable[[], InferenceClient]
 
 
 async def test_two_servers_use_one_worker_that_exits_with_the_last(
-    make: Make, params: LoadParams, folder: Path
+    make: Make, params: LoadParams, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker_connection, "EXIT_TIMEOUT", 60.0)  # one that is killed leaves its socket
     first, second = make(), make()
     assert await first.load(params) == await second.load(params)
     pid = first.state.pid
@@ -181,17 +182,19 @@ async def test_a_worker_whose_only_server_is_killed_exits(params: LoadParams) ->
     await until(lambda: not alive(pid))
 
 
-async def test_a_killed_worker_is_replaced_by_one(make: Make, params: LoadParams) -> None:
+async def test_a_killed_worker_is_replaced_by_one(make: Make, observed: ObservedWorker, params: LoadParams) -> None:
     first, second = make(), make()
     await first.load(params)
     await second.load(params)
     pid = first.state.pid
     assert pid is not None
+    observed.slow_down()
     running = asyncio.create_task(second.generate(ENDLESS))
-    await until(lambda: second.state.phase == "busy")
+    await observed.first_token()
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(WorkerError, match="ended"):
         await running
+    observed.speed_up()
     await until(lambda: first.state.pid not in (None, pid) and first.state.phase == "ready")
     await until(lambda: second.state.pid not in (None, pid) and second.state.phase == "ready")
     assert first.state.pid == second.state.pid
