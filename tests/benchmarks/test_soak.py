@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -135,21 +136,22 @@ async def test_a_request_without_an_answer_is_noticed(monkeypatch: pytest.Monkey
 
 
 def test_what_is_left_behind_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = secrets.token_hex(8)
     for name in ("tmp", "run", "state", "cache"):
         (tmp_path / name).mkdir()
     for kept in ("run/lock", "state/metrics.sqlite", "state/soak.log", "cache/a.ngrams"):
         (tmp_path / kept).touch()
-    assert left_behind(tmp_path, "mark") == []
+    assert left_behind(tmp_path, mark) == []
     for left in ("tmp/x", "run/a.log", "cache/a.ngrams7.new"):
         (tmp_path / left).touch()
     with socket.socket(socket.AF_UNIX) as bound:
         monkeypatch.chdir(tmp_path)  # the path of a socket must be short
         bound.bind("run/a.sock")
     process = subprocess.Popen(
-        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**os.environ, "SOAK": "mark"}
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**os.environ, "SOAK": mark}
     )
     try:
-        running, *files = left_behind(tmp_path, "mark")
+        running, *files = left_behind(tmp_path, mark)
         assert running.startswith(f"The process {process.pid} still runs: ")
         assert files == [
             "The file tmp/x is left.",

@@ -26,7 +26,8 @@ from codegen_lsp.inference.client.client import InferenceClient, WorkerState
 from codegen_lsp.settings import Settings
 from tests.http.asgi import exchange, played, played_service
 
-WAIT_SECONDS = 3.0
+WAIT_SECONDS = 50.0
+"""Longer than the requests take that are put off."""
 REQUESTS = {
     "/completion": {"prompt": "import ", "n_predict": 2},
     "/v1/completions": {"prompt": "import ", "max_tokens": 2, "stream": True},
@@ -37,7 +38,7 @@ REQUESTS = {
 
 @pytest.fixture
 async def service(embedded_build: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CompletionService]:
-    """A service whose worker stays down for some seconds after its third death."""
+    """A service whose worker stays down after its third death."""
     monkeypatch.setattr(restarts, "CRASHES", 3)
     monkeypatch.setattr(restarts, "BACKOFF_SECONDS", (0.0,))
     monkeypatch.setattr(restarts, "UNATTENDED_SECONDS", WAIT_SECONDS)
@@ -70,6 +71,7 @@ async def test_requests_are_put_off_until_the_worker_runs_again(service: Complet
     unwell = await exchange(app, "GET", "/health")
     assert unwell.status == 503
     assert 1 <= int(unwell.headers["retry-after"]) <= WAIT_SECONDS
+    await service.client.restart()
     await _until_ready(app)
     assert (await exchange(app, "POST", "/completion", REQUESTS["/completion"])).status == 200
 

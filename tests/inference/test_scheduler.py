@@ -31,7 +31,7 @@ class Gate:
         return self.name
 
     async def begun(self) -> None:
-        await asyncio.to_thread(self.started.wait, 10)
+        assert await asyncio.to_thread(self.started.wait, 60)
 
 
 @pytest.fixture

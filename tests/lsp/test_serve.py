@@ -66,7 +66,7 @@ class Process:
         return await answer_from(self.stdout, message["id"])
 
     async def exit_code(self) -> int:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.process.wait()
 
 
@@ -130,7 +130,7 @@ def test_a_server_whose_editor_stops_reading_still_ends() -> None:
     flood = b"".join(framed({"id": number, "method": "x" * 1_000}) for number in range(2_000))
     started.stdin.write(framed(INITIALIZE) + flood + framed({"method": "exit"}))
     started.stdin.flush()
-    assert started.wait(20) == 1
+    assert started.wait(60) == 1
     started.stdin.close()
     started.stdout.close()
 
@@ -166,7 +166,7 @@ async def test_the_server_ends_with_the_editor_even_if_its_pipe_stays_open() -> 
     assert os.read(out, 1)
     editor.kill()
     await editor.wait()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await started.wait() == 1
     os.close(write)
     os.close(out)
