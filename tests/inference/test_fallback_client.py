@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from codegen_lsp.errors import ModelError, SupersededError, WorkerError
+from codegen_lsp.inference.client import answer_times, remote_client
 from codegen_lsp.inference.client.client import WorkerState
 from codegen_lsp.inference.client.fallback_client import FallbackClient
 from codegen_lsp.inference.client.remote_client import RemoteClient
@@ -30,6 +31,7 @@ from tests.scripted_http import TEXT, Arrived, ScriptedServer, but, never, respo
 
 PARAMS = GenerateParams("file:///main.py", "def f(", "\n")
 LOCAL = "local text"
+HOUR = 3_600.0
 Make = Callable[..., Any]
 
 
@@ -37,6 +39,14 @@ Make = Callable[..., Any]
 async def server() -> AsyncIterator[ScriptedServer]:
     async with scripted_server() as server:
         yield server
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no answer of the server count as late, however slow this machine is."""
+    for name in ("FIRST_LIMIT", "MIN_LIMIT", "MAX_LIMIT"):
+        monkeypatch.setattr(answer_times, name, HOUR)
+    monkeypatch.setattr(remote_client, "FIRST_LIMIT", HOUR)
 
 
 @pytest.fixture
@@ -83,6 +93,7 @@ async def answer_of(client: FallbackClient, **changes: Any) -> str:
     return result.candidates[0].text
 
 
+@pytest.mark.usefixtures("patient")
 async def test_the_server_answers_while_it_is_there(server: ScriptedServer, make: Make) -> None:
     client = await connected(make(server))
     assert await answer_of(client) == TEXT
@@ -96,6 +107,7 @@ async def test_the_server_answers_while_it_is_there(server: ScriptedServer, make
     assert client.local.scored == []
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_killed_server_is_replaced_within_the_request(server: ScriptedServer, make: Make) -> None:
     client = await connected(make(server, 0.01))
     server.script = but(remote.GENERATE, never)
@@ -189,6 +201,7 @@ async def test_typing_past_every_request_goes_on_with_the_local_model(server: Sc
     assert answers == [LOCAL]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_request_that_only_the_server_refuses(server: ScriptedServer, make: Make) -> None:
     async def failing(request: Arrived) -> bytes:
         return response({"instance": "first"} | failure_reply(RequestFailure("model", "Bad")))
@@ -199,6 +212,7 @@ async def test_a_request_that_only_the_server_refuses(server: ScriptedServer, ma
     assert client.remote.ready
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_superseded_request_is_not_answered_by_another_model(server: ScriptedServer, make: Make) -> None:
     async def superseded(request: Arrived) -> bytes:
         return response({"instance": "first"} | failure_reply(RequestFailure("superseded", "")))
@@ -210,6 +224,7 @@ async def test_a_superseded_request_is_not_answered_by_another_model(server: Scr
     assert client.local.generated == []
 
 
+@pytest.mark.usefixtures("patient")
 async def test_background_work_is_for_one_model(server: ScriptedServer, make: Make) -> None:
     client = await connected(make(server))
     assert await answer_of(client, background=True) == TEXT
@@ -230,6 +245,7 @@ async def test_the_index_stays_here(server: ScriptedServer, make: Make) -> None:
     assert [one.method for one in server.arrived] == [remote.HANDSHAKE]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_the_local_model_answers_while_the_server_is_connected_to(make: Make) -> None:
     async with scripted_server(never) as server:
         client = make(server)
@@ -244,6 +260,7 @@ async def test_the_local_model_answers_while_the_server_is_connected_to(make: Ma
         assert await answer_of(client) == TEXT
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_local_model_that_can_not_be_loaded(make: Make) -> None:
     async with scripted_server() as server:
         client = make(server)
@@ -263,6 +280,7 @@ async def test_a_local_model_that_can_not_be_loaded(make: Make) -> None:
         await gone.load(LoadParams("/models/native-small"))
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_server_that_goes_away_before_the_local_model_is_loaded(server: ScriptedServer, make: Make) -> None:
     client = make(server)
     client.local.loading.clear()
@@ -290,6 +308,7 @@ async def test_all_requests_of_a_server_that_goes_away_are_answered(server: Scri
     assert len(client.local.scored) == 1
 
 
+@pytest.mark.usefixtures("patient")
 async def test_states_are_those_of_the_model_that_answers(server: ScriptedServer, make: Make) -> None:
     client = make(server)
     client.local.loading.clear()
