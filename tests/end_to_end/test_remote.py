@@ -16,7 +16,7 @@ from attrs import define, field
 from codegen_lsp.lsp.remote_consent import confirm
 from codegen_lsp.settings import RemoteSettings
 from tests import needs
-from tests.end_to_end.conftest import ANSWER_TIMEOUT, Client
+from tests.end_to_end.conftest import ANSWER_TIMEOUT, SERVE, Client
 
 needs.extra("serve")
 
@@ -24,6 +24,12 @@ from tests.http.conftest import RunningServer, running_server
 
 pytestmark = pytest.mark.slow
 
+PATIENT = (
+    "from codegen_lsp.inference.client import answer_times, remote_client; "
+    "remote_client.FIRST_LIMIT = answer_times.FIRST_LIMIT = 3600.0; "
+    "answer_times.MIN_LIMIT = answer_times.MAX_LIMIT = 3600.0; "
+) + SERVE
+"""A language server for which no answer is late, so that the local model answers for a server that is away alone."""
 TEXT = """\
 def mean(values):
     total = sum(values)
@@ -107,12 +113,14 @@ async def proxy(http_server: RunningServer) -> AsyncIterator[Proxy]:
     found.stop()
 
 
-async def connect(client: Client, build: Path, port: int, folder: Path | None = None, **settings: Any) -> None:
+async def connect(
+    client: Client, build: Path, port: int, folder: Path | None = None, program: str = PATIENT, **settings: Any
+) -> None:
     """Start a language server that uses the server at a port, and wait until it does."""
     url = f"http://127.0.0.1:{port}"
     confirm(RemoteSettings(url))
     options = {"remote": {"url": url}, "debounce": "off", **settings}
-    await client.start(build, options=options, folders=[folder] if folder else [])
+    await client.start(build, program, options, [folder] if folder else [])
     await connected(client)
 
 
@@ -186,7 +194,7 @@ async def test_typing_goes_on_while_the_server_is_killed_and_started_again(
 
 
 async def test_a_network_that_delivers_nothing_any_longer(client: Client, embedded_build: Path, proxy: Proxy) -> None:
-    await connect(client, embedded_build, proxy.port)
+    await connect(client, embedded_build, proxy.port, program=SERVE)
     uri = "file:///spread.py"
     client.open(uri, TEXT)
     assert await client.complete(uri, LINE, COLUMN)
@@ -285,7 +293,7 @@ async def test_a_server_with_a_certificate_of_the_teams_own_authority_is_used_ov
     settings = RemoteSettings(f"https://localhost:{proxy.port}", ca_file=str(tmp_path / "authority.pem"))
     confirm(settings)
     remote = {"url": settings.url, "ca_file": settings.ca_file}
-    await client.start(embedded_build, options={"remote": remote, "debounce": "off"})
+    await client.start(embedded_build, PATIENT, {"remote": remote, "debounce": "off"})
     await connected(client)
     generated = await asyncio.to_thread(generations, http_server)
     client.open("file:///spread.py", TEXT)
