@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+PIPE_BYTES = 4096
+"""The least that a pipe holds."""
 
 
 def run(*arguments: object, home: Path, stdin: bytes | None = b"") -> tuple[int, str, str]:
@@ -68,7 +72,9 @@ def test_odd_characters_are_kept(embedded_build: Path, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_ends_it_without_a_word(embedded_build: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "codegen_lsp.cli", "generate", "def a():", "-m", str(embedded_build)]
+    """The prompt fills the pipe, so that the text is still written when the reader leaves."""
+    prompt = ("def a():\n" + "    x = 1\n" * PIPE_BYTES)[:PIPE_BYTES]
+    command = [sys.executable, "-m", "codegen_lsp.cli", "generate", prompt, "-m", str(embedded_build)]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     pipe = subprocess.PIPE
     with subprocess.Popen(
@@ -76,6 +82,8 @@ def test_a_reader_that_leaves_ends_it_without_a_word(embedded_build: Path, tmp_p
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         assert os.read(process.stdout.fileno(), 5) == b"def a"
         process.stdout.close()
         assert process.stderr.read() == b""
