@@ -95,13 +95,16 @@ def test_an_adapted_model_is_installed_with_its_record_and_removed_with_everythi
 
 
 PROGRAM = """
-import sys
+import sys, time
 from pathlib import Path
 from codegen_lsp.training.adaptation.job import AdaptationJob
 from codegen_lsp.training.adaptation.stages import adapt
-root, base, name, steps = sys.argv[1:]
+root, base, name, steps, written = sys.argv[1:]
 job = AdaptationJob((Path(root),), name, base=base, steps=int(steps), anyway=True, device="cpu")
-adapt(job, lambda message, share: print(message, flush=True), print, lambda: False)
+def report(message, share):
+    while Path(written).exists():  # until it is killed
+        time.sleep(0.01)
+adapt(job, report, print, lambda: False)
 """
 STAGES = ("encoded/own.ids.npy", "plan.json", "before.npz", "estimate/best.pt", "estimate.json", "run/best.pt", "build")
 
@@ -112,7 +115,7 @@ def test_a_job_killed_at_any_stage_goes_on(job: AdaptationJob, own_code: Path, e
     environment = os.environ | {"CODEGEN_LSP_MODELS": str(empty_store)}
     written: dict[str, int] = {}
     for stage in STAGES:
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen([*command, str(work / stage)], env=environment, stdout=subprocess.DEVNULL) as process:
             while not (work / stage).exists():
                 assert process.poll() is None, f"ended before {stage}"
                 time.sleep(0.01)  # polling, until the file is there
