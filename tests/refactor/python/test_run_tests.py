@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from codegen_lsp.refactor.edits import SelectedSource
 from codegen_lsp.refactor.perform import perform
-from codegen_lsp.refactor.python.run_tests import collect_tests, has_doctests, verify
+from codegen_lsp.refactor.python import run_tests
+from codegen_lsp.refactor.python.run_tests import CollectedTests, collect_tests, has_doctests, verify
 from codegen_lsp.refactor.refusal import RefactorError
 from codegen_lsp.refactor.registry import kind_named
 from codegen_lsp.refactor.results import RefactoringOutcome
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
-from codegen_lsp.sandbox.sandbox import SandboxError, run_program
+from codegen_lsp.sandbox.sandbox import Confinement, SandboxError, Verdict, run_program
 from tests.refactor.conftest import ScriptedModel
 
 GOOD = 'def add(a, b):\n    """Add.\n\n    >>> add(1, 2)\n    3\n    """\n    return a + b\n'
@@ -78,9 +80,15 @@ def test_nothing_to_run(project: Path) -> None:
     assert verified(file_of(project, PLAIN), PLAIN, PLAIN + "\n").kind == "nothing"
 
 
-def test_a_loop_without_end_is_a_failure(project: Path) -> None:
+def test_a_loop_without_end_is_a_failure(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looping = GOOD.replace("return a + b", "while True: pass")
-    assert verified(file_of(project, GOOD), GOOD, looping, VerificationPolicy(seconds=2.0)).kind == "failed"
+    path, run = file_of(project, GOOD), run_tests._run
+
+    def brief(texts: dict[Path, str], tests: CollectedTests, confinement: Confinement, seconds: float) -> Verdict:
+        return run(texts, tests, confinement, 1.0 if looping in texts.values() else seconds)
+
+    monkeypatch.setattr(run_tests, "_run", brief)
+    assert verified(path, GOOD, looping).kind == "failed"
 
 
 STUBS = "def add(a, b):\n    pass\n\n\ndef other(a):\n    pass\n"
@@ -138,12 +146,15 @@ async def test_where_nothing_can_be_confined_results_are_offered_unverified(
         await done(project, STUBS, "add", ["return a * b"], VerificationPolicy())
 
 
-def test_the_time_for_all_results_is_limited(project: Path) -> None:
-    (project / "tests" / "test_sums.py").write_text("import time\n\n\ndef test_it():\n    time.sleep(0.5)\n")
+def test_the_time_for_all_results_is_limited(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "tests" / "test_sums.py").write_text("def test_it():\n    pass\n")
     path = file_of(project, PLAIN)
-    results = verify(path, PLAIN, [{path: PLAIN}] * 40, VerificationPolicy(seconds=5.0))
+    policy = VerificationPolicy()
+    clock = iter([0.0, 3 * policy.seconds, 3 * policy.seconds + 1])
+    monkeypatch.setattr(run_tests, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    results = verify(path, PLAIN, [{path: PLAIN}] * 2, policy)
     assert results[0].kind == "passed"
-    assert (results[-1].kind, results[-1].tests) == ("nothing", ["tests/test_sums.py"])
+    assert (results[1].kind, results[1].tests) == ("nothing", ["tests/test_sums.py"])
 
 
 def test_names_and_places(project: Path) -> None:
