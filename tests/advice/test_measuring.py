@@ -25,6 +25,7 @@ from codegen_lsp.checkpoints.store import find
 from codegen_lsp.errors import ModelError
 from codegen_lsp.inference.build import WeightFormat
 from tests.advice.measured import measurement
+from tests.children import children_with
 
 SMALL = {"one": FIXED, "two": evolve(FIXED, layers=6), "three": evolve(FIXED, rows=8192)}
 
@@ -145,7 +146,7 @@ async def test_cancelling_ends_the_process_and_removes_its_files(
     begun = asyncio.Event()
     task = asyncio.create_task(measure_machine(MeasurementParams(), lambda message, fraction: begun.set()))
     await begun.wait()
-    (child,) = (one for one in psutil.Process().children() if COMMAND[-1] in one.cmdline())
+    (child,) = children_with(COMMAND[-1])
     if sys.platform != "win32":
         assert child.nice() >= 10
     task.cancel()

@@ -28,8 +28,8 @@ from codegen_lsp.sandbox.sandbox import SandboxError
 from codegen_lsp.synthesis.dialogue import Dialogue
 from codegen_lsp.synthesis.examples import Example
 from codegen_lsp.synthesis.running import ProgramRun
+from tests.children import running_jails
 from tests.http.asgi import Exchange, exchange, played, played_service
-from tests.jails import running_jails
 
 ANSWERS = {
     "Set x to [1, 2].": ["x = [1, 2]", "x = (1, 2)"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -30,6 +29,7 @@ from codegen_lsp.inference.rpc.messages import (
     StreamedText,
     WarmParams,
 )
+from tests.children import children_with
 from tests.inference.conftest import ObservedWorker
 
 PREFIX = "import os\n\n\ndef read_lines(path):\n    with open(path) as file:\n        for line in fi"
@@ -470,17 +470,7 @@ async def test_closing_while_it_starts_leaves_no_worker(params: LoadParams) -> N
         await loading
     with pytest.raises(WorkerError):
         await client.load(params)
-    assert not workers()
-
-
-def workers() -> list[psutil.Process]:
-    """Return the workers that this process has started."""
-    found = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            if "codegen_lsp.inference.worker" in child.cmdline():
-                found.append(child)
-    return found
+    assert not children_with("codegen_lsp.inference.worker")
 
 
 async def test_without_a_model_there_is_a_clear_error(client: Watched) -> None:

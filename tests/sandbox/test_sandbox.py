@@ -27,7 +27,7 @@ from codegen_lsp.sandbox.sandbox import (
     Verdict,
     run_program,
 )
-from tests.jails import running_jails
+from tests.children import running_jails
 
 BRIEF = Limits(seconds=1.0, memory_mb=256, scratch_mb=2)
 """For programs that do not end; others have more time, since a machine may be busy."""

@@ -13,7 +13,7 @@ from attrs import evolve
 from codegen_lsp.synthesis.dialogue import Dialogue, DialogueTurn
 from codegen_lsp.synthesis.examples import examples_in
 from codegen_lsp.synthesis.running import LIMITS, ProgramRun, TurnRunner, ValueTable
-from tests.jails import running_jails
+from tests.children import running_jails
 
 RUNNER = TurnRunner(evolve(LIMITS, seconds=20.0))
 SMALL = TurnRunner(evolve(LIMITS, seconds=60.0, memory_mb=512, scratch_mb=2))
