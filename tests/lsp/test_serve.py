@@ -186,7 +186,7 @@ STUCK = """
 import asyncio, re, sys, threading
 from codegen_lsp.lsp import serve, server, watchdog
 watchdog.EXIT_TIMEOUT, watchdog.CPU_SECONDS, watchdog.HEARTBEAT = 0.5, 1.0, 0.1
-watchdog.end_process_later.__defaults__ = (0.5,)
+watchdog.end_process_later.__defaults__ = ({end},)
 
 def stand_still():
     print("stuck", file=sys.stderr, flush=True)
@@ -204,10 +204,11 @@ REGEX = 're.match("(a*)*b", "a" * 40)'
 LOOP = "while True: pass"
 
 
-async def stuck_server(stuck: str, where: str = "stand_still") -> asyncio.subprocess.Process:
+async def stuck_server(stuck: str, where: str = "stand_still", end: float = 0.5) -> asyncio.subprocess.Process:
+    """Start a server that gets stuck. It has `end` seconds from the end of its input to its own."""
     pipe = asyncio.subprocess.PIPE
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", STUCK.format(stuck=stuck, where=where), stdin=pipe, stdout=pipe, stderr=pipe
+        sys.executable, "-c", STUCK.format(stuck=stuck, where=where, end=end), stdin=pipe, stdout=pipe, stderr=pipe
     )
     assert started.stderr is not None
     assert await started.stderr.readline() == b"stuck\n"
@@ -246,7 +247,7 @@ async def test_work_in_threads_is_no_standstill() -> None:
     """A multiple of the processor time that the event loop may take, in a thread beside it."""
     work = "threading.Thread(target=work).start()"
     work += "\n\ndef work():\n    for _ in range(60_000_000): pass\n    print('worked', file=sys.stderr, flush=True)"
-    started = await stuck_server(work)
+    started = await stuck_server(work, end=60.0)
     assert started.stderr is not None
     assert started.stdin is not None
     async with asyncio.timeout(200):
