@@ -7,8 +7,11 @@ from pathlib import Path
 
 
 def installed_packages() -> Path:
-    """Return the folder in which the packages beside this one are installed, to be shown to a program."""
-    return Path(sysconfig.get_paths()["purelib"])
+    """Return the folder in which the packages beside this one are installed, to be shown to a program.
+
+    It is resolved, as the sandbox resolves what it shows: a program does not see links on the way there.
+    """
+    return Path(sysconfig.get_paths()["purelib"]).resolve()
 
 
 def prologue(packages: Path) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import json
-import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from attrs import frozen
 
 from codegen_lsp.refactor.verification import VerificationPolicy, VerificationResult
+from codegen_lsp.sandbox.packages import installed_packages
 from codegen_lsp.sandbox.sandbox import Confinement, Limits, Verdict, run_program
 from codegen_lsp.workspace.sources import module_of, project_of
 
@@ -143,7 +143,7 @@ def _run(
     texts: Texts, tests: CollectedTests, confinement: Confinement, seconds: float, *, find_mark: bool = False
 ) -> Verdict:
     """Run the tests in the sandbox: they all have to pass, or, with `find_mark`, never to execute `MARK`."""
-    packages = Path(sysconfig.get_paths()["purelib"])
+    packages = installed_packages()
     request = {
         "texts": {str(path.resolve()): text for path, text in texts.items()},
         "module": tests.module if tests.doctests else "",

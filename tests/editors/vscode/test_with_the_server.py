@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sysconfig
 import zipfile
@@ -118,7 +119,8 @@ def test_killed_server_whose_worker_is_slow_to_end(window, name):
         # A server opens the worker's log once it is connected.
         window.until(lambda: [one for one in server(window).open_files() if ".log" in one.path], "it to connect")
     finally:
-        slow.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may have been replaced by now
+            slow.resume()
     assert suggested_by_another_server(window, f"again_{name}")
 
 
