@@ -57,6 +57,7 @@ processes = Processes(1, 2)
 for rows in (3, 1):
     gradients(processes, rows)
 assert processes.agreed(5.0, True) == [7.0, 0.0]
+dist.destroy_process_group()
 """
 
 
