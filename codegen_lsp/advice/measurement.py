@@ -25,7 +25,7 @@ from codegen_lsp.version import __version__
 logger = logging.getLogger(__name__)
 
 FILE = "machine-speed.json"
-FORMAT = 2
+FORMAT = 3
 MAX_BYTES = 1_000_000
 KEPT = 8
 """Records that are kept, the newest ones."""

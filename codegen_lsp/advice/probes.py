@@ -15,8 +15,9 @@ from attrs import evolve
 from codegen_lsp.checkpoints.architecture import Architecture
 
 CONTEXT = 2048
-LEAST_BYTES = 64 << 20
-"""Weights of a probe that is larger than the cache of most processors."""
+LEAST_BYTES = 128 << 20
+"""Weights of a probe: larger than the cache of most processors, and enough that large models are not predicted too fast
+(`docs/lab.md`)."""
 CACHE_MULTIPLE = 1.5
 """Of weights that are read in turn, a cache of two thirds of their size holds few when they are wanted again."""
 MOST_CACHE = 192 << 20

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from codegen_lsp.advice import measurement as records
 from codegen_lsp.advice import measuring
-from codegen_lsp.advice.measurement import MachineMeasurement, MeasurementParams, keep, kept
+from codegen_lsp.advice.measurement import FORMAT, MachineMeasurement, MeasurementParams, keep, kept
 from codegen_lsp.advice.measuring import MeasuringTask, build_sizes, measure
 from codegen_lsp.advice.measuring_process import COMMAND, measure_machine
 from codegen_lsp.advice.probes import FIXED, cache_size
@@ -126,7 +126,7 @@ def test_a_measurement_is_kept_for_the_way_of_running_models(cache: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"format": 0, "records": []}', '{"format": 2, "records": [{"a": 1}]}']
+    "content", ["", "[]", "{", '{"format": 0, "records": []}', f'{{"format": {FORMAT}, "records": [{{"a": 1}}]}}']
 )
 def test_a_damaged_record_counts_as_none_and_is_replaced(content: str, cache: Path) -> None:
     path = records.record_file()
