@@ -72,8 +72,8 @@ class SessionPanel:
 
     def ask(self, request: str) -> None:
         """Ask for the next step."""
-        field = self.page.get_by_label("What should the program do next?")
-        self.window.until(field.is_enabled, "the field")
+        field, write = self.page.get_by_label("What should the program do next?"), self.button("Write")
+        self.window.until(lambda: field.is_enabled() and write.count() and write.is_enabled(), "the field")
         field.fill(request)
         field.press("Enter")
 
@@ -88,6 +88,10 @@ class SessionPanel:
         button = self.button(f"{action}, step {number}")
         self.window.until(button.is_enabled, action)
         button.click()
+
+    def remove(self, number: int) -> None:
+        """Remove a turn, until the extension has done so: it takes nothing else meanwhile."""
+        self.works(lambda: self.act("Remove", number))
 
     def fill(self, label: str, text: str) -> None:
         self.page.get_by_role("textbox", name=label).fill(text)
