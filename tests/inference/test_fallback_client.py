@@ -28,10 +28,10 @@ from codegen_lsp.inference.rpc.messages import (
 )
 from tests.played_model import PlayedModel
 from tests.scripted_http import TEXT, Arrived, ScriptedServer, but, never, response, scripted_server, well
+from tests.suggest.conftest import HOUR
 
 PARAMS = GenerateParams("file:///main.py", "def f(", "\n")
 LOCAL = "local text"
-HOUR = 3_600.0
 Make = Callable[..., Any]
 
 

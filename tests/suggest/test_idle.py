@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from codegen_lsp.suggest.idle import IdleTimer
-
-HOUR = 3_600.0
+from tests.suggest.conftest import HOUR
 
 
 async def end_of(timer: IdleTimer[int]) -> None:
